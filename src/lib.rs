@@ -1,0 +1,11 @@
+//! lanrage: LAN parties over the internet, for routers and single-board computers.
+//!
+//! The house has floors and imports point down only (`tests/layering.rs` holds the list). Up to floor 3
+//! everything is sans-IO: bytes, requests and `now` go in, verdicts and changes come out.
+
+pub mod ids;
+pub mod time;
+
+pub mod crypto;
+pub mod token_bucket;
+pub mod wire;

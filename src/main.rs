@@ -1,0 +1,3 @@
+//! The `lanrage` command.
+
+fn main() {}
