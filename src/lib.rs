@@ -9,3 +9,8 @@ pub mod time;
 pub mod crypto;
 pub mod token_bucket;
 pub mod wire;
+
+pub mod wireguard;
+
+pub mod net;
+pub mod store;

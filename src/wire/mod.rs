@@ -1,1 +1,3 @@
 //! Floor 1: what bytes on the wire mean.
+
+pub mod http;

@@ -1,0 +1,56 @@
+//! Requests and answers as the HTTP door hands them on: parsed, bounded, and free of sockets.
+
+use std::net::{IpAddr, SocketAddr};
+use tiny_http::Method;
+
+/// Who a connection comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Source {
+    /// The Unix socket in the state directory: whoever can open it owns the daemon.
+    Unix,
+    /// A TCP peer; an IPv4-mapped IPv6 address is given as the IPv4 address it means.
+    Ip(IpAddr),
+}
+
+/// A request whose framing has been checked (RFC 9112).
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method, as sent.
+    pub method: Method,
+    /// The path as sent, still percent-encoded, without the query.
+    pub path: String,
+    /// What followed `?`, still percent-encoded; empty if nothing did.
+    pub query: String,
+    /// The value of `Authorization`, if there was one.
+    pub authorization: Option<String>,
+    /// The value of `Host`, if there was one.
+    pub host: Option<String>,
+    /// The value of `X-Forwarded-For`, if there was one. To be believed only from a trusted proxy.
+    pub forwarded_for: Option<String>,
+    /// The body, at most 64 KiB.
+    pub body: Vec<u8>,
+    /// Who sent it.
+    pub source: Source,
+    /// The address it arrived on; `None` over the Unix socket.
+    pub local: Option<SocketAddr>,
+}
+
+/// What goes back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The media type of `body`.
+    pub content_type: &'static str,
+    /// Further header lines.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body, sent whole with its length.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer with a JSON body.
+    pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Answer { status, content_type: "application/json", headers: Vec::new(), body: body.into() }
+    }
+}
