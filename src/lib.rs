@@ -10,6 +10,7 @@ pub mod crypto;
 pub mod token_bucket;
 pub mod wire;
 
+pub mod control;
 pub mod wireguard;
 
 pub mod net;
