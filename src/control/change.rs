@@ -4,6 +4,7 @@ use super::signals::Signal;
 use super::tokens::TokenHash;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
+use crate::time::UnixTime;
 
 /// Why a member is no longer in its party.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +30,10 @@ pub enum Change {
     PartyDeleted {
         /// The party.
         party: PartyId,
+        /// What people called it.
+        name: String,
+        /// When it was made.
+        created_at: UnixTime,
         /// Who hosted it at the end.
         host: PeerId,
         /// Who was in it when its end began.

@@ -87,7 +87,7 @@ impl Control {
         };
         match self.parties.get_mut(id) {
             None => Ok(None),
-            Some(party) if party.host != by.peer => Err(Refusal::PartyTaken(id.clone())),
+            Some(party) if party.host != by.peer => Err(Refusal::PartyTaken),
             Some(party) => {
                 if party.name != name {
                     party.name = name.to_owned();
@@ -114,7 +114,7 @@ impl Control {
     /// Puts the caller into a party, or takes in what it says anew if it is there already.
     pub fn join_party(&mut self, by: &Identity, id: &str, info: PeerInfo, now: Now) -> Result<(), Refusal> {
         if !self.stands(by) {
-            return Err(Refusal::PeerTaken(by.peer.clone()));
+            return Err(Refusal::PeerTaken);
         }
         let key = info.wireguard_key();
         let party = self.party(id)?;
@@ -352,13 +352,13 @@ impl Control {
 
     fn remove_party(&mut self, id: &PartyId) {
         let Some(party) = self.parties.get(id) else { return };
-        let host = party.host.clone();
+        let (name, created_at, host) = (party.name.clone(), party.created_at, party.host.clone());
         let members: Vec<PeerId> = party.members.keys().cloned().collect();
         for peer in &members {
             self.remove_member(id, peer, Departure::PartyDeleted);
         }
         self.parties.remove(id);
-        self.changes.push(Change::PartyDeleted { party: id.clone(), host, members });
+        self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
     }
 
     /// Removes members that went stale, hands over parties whose host is gone, and ends empty ones.

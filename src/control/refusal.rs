@@ -1,11 +1,10 @@
 //! Why the control plane says no.
 
-use crate::ids::{PartyId, PeerId, RelayId};
 use std::fmt;
 
 /// A request that was understood and refused; nothing was changed. The texts are what clients are shown
 /// (REFERENCE 2 gives those of the stock API word for word). "404" must not occur in any other refusal's
-/// text: stock clients look for it.
+/// text: stock clients look for it, which is why ids are not repeated in those.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// No token was presented.
@@ -19,13 +18,13 @@ pub enum Refusal {
     /// The token is another peer's than the one that `field` names.
     TokenMismatch(&'static str),
     /// The id is a live member's, and the caller did not show that it is that member.
-    PeerTaken(PeerId),
+    PeerTaken,
     /// The proof of a WireGuard key was wrong, or too old.
     ProofWrong,
     /// Another host has a party of this id.
-    PartyTaken(PartyId),
+    PartyTaken,
     /// The relay belongs to another registration.
-    RelayTaken(RelayId),
+    RelayTaken,
     /// No such party.
     PartyNotFound(String),
     /// No such peer in the party.
@@ -68,15 +67,17 @@ impl fmt::Display for Refusal {
             Refusal::TokenUnknown => write!(f, "Invalid or expired token"),
             Refusal::TokenExpired => write!(f, "Token expired"),
             Refusal::TokenMismatch(field) => write!(f, "Token peer_id does not match {field}"),
-            Refusal::PeerTaken(peer) => write!(
-                f,
-                "Peer id {peer} is in use; register with its token or with proof of its key, or choose another"
-            ),
+            Refusal::PeerTaken => {
+                write!(
+                    f,
+                    "This peer id is in use; register with its token or proof of its key, or choose another"
+                )
+            }
             Refusal::ProofWrong => {
                 write!(f, "The proof of the WireGuard key is wrong or too old; ask for a new nonce")
             }
-            Refusal::PartyTaken(party) => write!(f, "Party id {party} is in use; choose another"),
-            Refusal::RelayTaken(relay) => write!(f, "Relay id {relay} is in use; choose another"),
+            Refusal::PartyTaken => write!(f, "This party id is in use; choose another"),
+            Refusal::RelayTaken => write!(f, "This relay id is in use; choose another"),
             Refusal::PartyNotFound(party) => write!(f, "Party {party} not found"),
             Refusal::PeerNotFound(peer) => write!(f, "Peer {peer} not found"),
             Refusal::PeerNotInParty(peer) => write!(f, "Peer {peer} not in party"),

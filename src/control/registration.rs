@@ -49,9 +49,9 @@ impl Control {
         };
         let lineage = match standing {
             Some(Standing::Token(lineage)) => lineage,
-            Some(Standing::Address(_)) => return Err(Refusal::PeerTaken(peer.clone())),
+            Some(Standing::Address(_)) => return Err(Refusal::PeerTaken),
             None if self.parties_of(peer).is_empty() => Lineage::random(),
-            None => return Err(Refusal::PeerTaken(peer.clone())),
+            None => return Err(Refusal::PeerTaken),
         };
         let limits = &self.settings.limits;
         let own = self.tokens.of(peer);
@@ -109,7 +109,7 @@ impl Control {
     /// Lets somebody without a token be `peer`: a free id, or one that was claimed from the same address.
     pub fn claim(&self, peer: &PeerId, from: IpAddr) -> Result<Identity, Refusal> {
         let identity = Identity { peer: peer.clone(), standing: Standing::Address(from) };
-        if self.stands(&identity) { Ok(identity) } else { Err(Refusal::PeerTaken(peer.clone())) }
+        if self.stands(&identity) { Ok(identity) } else { Err(Refusal::PeerTaken) }
     }
 
     /// Whether a claim still holds: all memberships of the peer rest on the same.

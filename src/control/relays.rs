@@ -74,7 +74,7 @@ impl Relays {
     ) -> Result<Option<Change>, Refusal> {
         if let Some(relay) = self.by_id.get_mut(&info.relay_id) {
             if relay.owner != owner {
-                return Err(Refusal::RelayTaken(info.relay_id));
+                return Err(Refusal::RelayTaken);
             }
             relay.seen = now.instant;
             // The load changes all the time and is not worth a write.

@@ -7,7 +7,8 @@
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::datetime::Read;
 
-const MINUTE: i64 = 60 * 1_000_000;
+const SECOND: i64 = 1_000_000;
+const MINUTE: i64 = 60 * SECOND;
 /// Zones go from UTC-12 to UTC+14; a larger difference means that one of the clocks is wrong.
 const LARGEST_ZONE: i64 = 15 * 60 * MINUTE;
 /// Zones are rounded up to this: a client may have filled in its `last_seen` some time before sending it.
@@ -16,7 +17,7 @@ const ZONE_STEP: i64 = 30 * MINUTE;
 const AHEAD: i64 = MINUTE;
 
 /// A client's local clock, as far as it is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum LocalClock {
     /// Microseconds to add to our wall clock; 0 while nothing is known. Remembered over a restart.
     Offset(i64),
@@ -42,7 +43,9 @@ impl LocalClock {
         } else {
             difference
         };
+        // Whole seconds, so that clients of one zone have equal clocks and can be sent the same text.
         let epoch = now.unix.shifted(offset).as_micros().saturating_sub(micros(now.instant));
+        let epoch = epoch.saturating_add(SECOND / 2).div_euclid(SECOND) * SECOND;
         *self = match *self {
             LocalClock::Epoch(known) => LocalClock::Epoch(known.max(epoch)),
             LocalClock::Offset(_) => LocalClock::Epoch(epoch),
