@@ -7,11 +7,14 @@ pub mod ids;
 pub mod time;
 
 pub mod crypto;
+pub mod metrics;
 pub mod token_bucket;
 pub mod wire;
 
 pub mod control;
 pub mod wireguard;
+
+pub mod api;
 
 pub mod net;
 pub mod store;

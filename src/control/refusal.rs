@@ -39,6 +39,8 @@ pub enum Refusal {
     NotMember,
     /// Only the host may do this.
     NotHost,
+    /// Only the owner of the daemon may do this.
+    NotAdmin,
     /// Hosts leave; they are not banned.
     HostNotBannable,
     /// A cap that is the caller's own; it can make room.
@@ -85,6 +87,9 @@ impl fmt::Display for Refusal {
             Refusal::Banned => write!(f, "You are banned from this party"),
             Refusal::NotMember => write!(f, "Only a member of the party may do this"),
             Refusal::NotHost => write!(f, "Only the host of the party may do this"),
+            Refusal::NotAdmin => {
+                write!(f, "Only an admin may do this: ask over the Unix socket, or with the admin token")
+            }
             Refusal::HostNotBannable => write!(f, "The host of a party cannot be banned from it"),
             Refusal::Limit { what, limit } => write!(f, "Too many {what}: at most {limit}; remove one first"),
             Refusal::Full { what, limit } => {

@@ -1,5 +1,6 @@
 //! Requests and answers as the HTTP door hands them on: parsed, bounded, and free of sockets.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use tiny_http::Method;
 
@@ -10,6 +11,15 @@ pub enum Source {
     Unix,
     /// A TCP peer; an IPv4-mapped IPv6 address is given as the IPv4 address it means.
     Ip(IpAddr),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Unix => f.write_str("the Unix socket"),
+            Source::Ip(address) => address.fmt(f),
+        }
+    }
 }
 
 /// A request whose framing has been checked (RFC 9112).

@@ -3,3 +3,4 @@
 pub mod datetime;
 pub mod http;
 pub mod json;
+pub mod percent;
