@@ -30,7 +30,8 @@ impl Api {
     pub(super) fn register(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
         let peer = queried_peer(call)?;
         let mut problems = Problems::default();
-        let body = Fields::of_body(call.body.as_ref().or(Some(&Value::Object(Vec::new()))), &mut problems);
+        let empty = Value::Object(Vec::new());
+        let body = Fields::of_body(Some(call.body.as_ref().unwrap_or(&empty)), &mut problems);
         let proof = if body.optional("nonce").is_some() || body.optional("proof").is_some() {
             let nonce = body.text("nonce", Text::WORD, &mut problems);
             nonce.zip(body.text("proof", Text::WORD, &mut problems))
