@@ -74,7 +74,10 @@ fn migrations_run_in_order_once_and_in_one_transaction() {
     let Err(error) = Store::open(&path, clock) else { panic!("a newer schema was opened") };
     assert!(matches!(error, OpenError::NewerSchema { found: 3, supported: 1, .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("version 3") && text.contains("up to 1") && text.contains("newer lanrage"), "{text}");
+    assert!(
+        text.contains("version 3") && text.contains("up to 1") && text.contains("newer lanrage"),
+        "{text}"
+    );
     assert_eq!(std::fs::read(&path).unwrap(), before, "the file of a newer version was touched");
 }
 

@@ -21,7 +21,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 const STACK: usize = 512 << 10;
 
 /// A file is compacted at the end if at least this much would be won, in bytes, and it is mostly air.
-const WORTHWHILE: u64 = 1 << 20;
+const WORTHWHILE: u64 = 256 << 10;
 /// A disk whose last commit took longer is too slow to compact on the way out, in microseconds.
 const QUICK: u64 = 20_000;
 

@@ -137,7 +137,10 @@ fn the_last_row_of_a_key_counts() {
     wait(&store, store.submit(vec![])).unwrap();
     store.close().unwrap();
     let rows = open_sim(&disk).1;
-    assert_eq!(rows, [number(Table::Tokens, "u", 1), number(Table::Relays, "a", 999), number(Table::Peers, "a", 1000)]);
+    assert_eq!(
+        rows,
+        [number(Table::Tokens, "u", 1), number(Table::Relays, "a", 999), number(Table::Peers, "a", 1000)]
+    );
 }
 
 #[test]

@@ -119,7 +119,8 @@ fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
 /// 1000 parties with 8 members and 8 tokens each, values of some 250 bytes.
 fn full_house() -> Vec<Row> {
     let filler = "x".repeat(180);
-    let value = |kind: &str, id: u64| format!("{{\"kind\":\"{kind}\",\"id\":\"{id:016x}\",\"filler\":\"{filler}\"}}");
+    let value =
+        |kind: &str, id: u64| format!("{{\"kind\":\"{kind}\",\"id\":\"{id:016x}\",\"filler\":\"{filler}\"}}");
     let mut random = Random(1);
     let mut rows = Vec::new();
     for party in 0..1000u64 {
@@ -128,7 +129,11 @@ fn full_house() -> Vec<Row> {
         for member in 0..8u64 {
             let peer = format!("peer-{party:04}-{member}");
             rows.push(put(Table::Members, &format!("{party_id}/{peer}"), value("member", member)));
-            rows.push(put(Table::Tokens, &format!("{:016x}{:016x}", random.next(), random.next()), value("token", member)));
+            rows.push(put(
+                Table::Tokens,
+                &format!("{:016x}{:016x}", random.next(), random.next()),
+                value("token", member),
+            ));
         }
     }
     rows
