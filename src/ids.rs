@@ -64,7 +64,7 @@ id! {
     RelayId
 }
 
-/// Names an open WebSocket.
+/// Names one WebSocket session while it lasts; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionId(pub u64);
 

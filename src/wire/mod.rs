@@ -2,5 +2,7 @@
 
 pub mod datetime;
 pub mod http;
+pub mod http_head;
 pub mod json;
 pub mod percent;
+pub mod websocket_upgrade;
