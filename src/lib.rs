@@ -18,3 +18,5 @@ pub mod api;
 
 pub mod net;
 pub mod store;
+
+pub mod daemon;

@@ -51,6 +51,21 @@ impl ListenError {
         })
     }
 
+    pub(super) fn udp(address: SocketAddr, error: Errno) -> Self {
+        let port = address.port();
+        Self::new(match error {
+            Errno::ADDRINUSE => format!(
+                "UDP port {port} is already in use (by a WireGuard interface, or is lanrage running already?): \
+                 stop the other program or choose another port, as in --relay {}",
+                SocketAddr::new(address.ip(), if port == 51820 { 51821 } else { 51820 })
+            ),
+            Errno::ADDRNOTAVAIL => {
+                format!("this machine has no address {}: use one it has, or 0.0.0.0 for all", address.ip())
+            }
+            error => format!("can't receive on {address}: {error}"),
+        })
+    }
+
     fn unix(path: &Path, error: impl fmt::Display) -> Self {
         Self::new(format!("can't listen on the socket {}: {error}", path.display()))
     }

@@ -10,4 +10,5 @@ mod outbox;
 mod response;
 mod service;
 mod stream;
+pub mod udp;
 mod websocket;

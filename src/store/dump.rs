@@ -96,7 +96,9 @@ impl Request {
                     }
                     Ok(())
                 })?;
-                Ok(send(&sender, std::mem::take(&mut piece))?)
+                send(&sender, std::mem::take(&mut piece))?;
+                // An empty piece says that this was all.
+                Ok(send(&sender, Vec::new())?)
             });
             if let Err(fault) = result {
                 log::warn!("a dump of the state was not finished: {fault}");

@@ -9,6 +9,7 @@ mod disk;
 pub mod dump;
 mod open;
 mod queue;
+pub mod records;
 pub mod schema;
 mod writer;
 

@@ -6,7 +6,7 @@ use redb::{Error, ReadTransaction, TableDefinition, TableHandle, WriteTransactio
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Keys in [`Table::Meta`] whose values never leave the machine in a dump made for people.
-pub const SECRET_KEYS: [&str; 2] = ["hub_private_key", "registration_secret"];
+pub const SECRET_KEYS: [&str; 1] = ["hub_private_key"];
 
 /// The row of [`Table::Meta`] that holds the version; the store's own, never handed out or taken in.
 pub(super) const VERSION_KEY: &str = "schema_version";
@@ -26,24 +26,12 @@ pub enum Table {
     Relays,
     /// Virtual addresses by public key.
     Addresses,
-    /// Bans by party.
-    Bans,
-    /// Peers by id.
-    Peers,
 }
 
 impl Table {
     /// Every table, in the order in which they are loaded and dumped.
-    pub const ALL: [Table; 8] = [
-        Table::Meta,
-        Table::Parties,
-        Table::Members,
-        Table::Tokens,
-        Table::Relays,
-        Table::Addresses,
-        Table::Bans,
-        Table::Peers,
-    ];
+    pub const ALL: [Table; 6] =
+        [Table::Meta, Table::Parties, Table::Members, Table::Tokens, Table::Relays, Table::Addresses];
 
     /// The table's name in the file and in dumps.
     pub const fn name(self) -> &'static str {
@@ -54,8 +42,6 @@ impl Table {
             Table::Tokens => "tokens",
             Table::Relays => "relays",
             Table::Addresses => "addresses",
-            Table::Bans => "bans",
-            Table::Peers => "peers",
         }
     }
 

@@ -34,7 +34,7 @@ fn row(table: Table, key: &str, value: &str) -> Row {
 }
 
 const ADD_A_FIELD: Migration = |transaction| {
-    let mut peers = transaction.open_table(Table::Peers.definition())?;
+    let mut peers = transaction.open_table(Table::Relays.definition())?;
     let keys = ["alice", "bob"];
     for key in keys {
         peers.insert(key, b"{\"migrated\":2}".as_slice())?;
@@ -42,11 +42,11 @@ const ADD_A_FIELD: Migration = |transaction| {
     Ok(())
 };
 const DROP_ONE: Migration = |transaction| {
-    transaction.open_table(Table::Peers.definition())?.remove("bob")?;
+    transaction.open_table(Table::Relays.definition())?.remove("bob")?;
     Ok(())
 };
 const FAIL: Migration = |transaction| {
-    transaction.open_table(Table::Peers.definition())?.remove("alice")?;
+    transaction.open_table(Table::Relays.definition())?.remove("alice")?;
     Err(redb::Error::Corrupted("can't".into()))
 };
 const THIRD: Schema = Schema { version: 3, migrations: &[ADD_A_FIELD, DROP_ONE] };
@@ -58,16 +58,16 @@ fn migrations_run_in_order_once_and_in_one_transaction() {
     let path = path_in(&directory.0);
     let (store, rows) = Store::open(&path, clock).unwrap();
     assert_eq!(rows, []);
-    store.submit(vec![row(Table::Peers, "alice", "{}"), row(Table::Peers, "bob", "{}")]);
+    store.submit(vec![row(Table::Relays, "alice", "{}"), row(Table::Relays, "bob", "{}")]);
     store.close().unwrap();
 
     let (store, rows) = Store::open_as(&path, clock, &THIRD).unwrap();
-    assert_eq!(rows, [row(Table::Peers, "alice", "{\"migrated\":2}")]);
-    store.submit(vec![row(Table::Peers, "alice", "{\"later\":1}")]);
+    assert_eq!(rows, [row(Table::Relays, "alice", "{\"migrated\":2}")]);
+    store.submit(vec![row(Table::Relays, "alice", "{\"later\":1}")]);
     store.close().unwrap();
 
     let (store, rows) = Store::open_as(&path, clock, &THIRD).unwrap();
-    assert_eq!(rows, [row(Table::Peers, "alice", "{\"later\":1}")], "a second open migrates nothing");
+    assert_eq!(rows, [row(Table::Relays, "alice", "{\"later\":1}")], "a second open migrates nothing");
     store.close().unwrap();
 
     let before = std::fs::read(&path).unwrap();
@@ -86,13 +86,13 @@ fn a_migration_that_fails_changes_nothing() {
     let directory = Directory::new("migrate-fails");
     let path = path_in(&directory.0);
     let (store, _) = Store::open(&path, clock).unwrap();
-    store.submit(vec![row(Table::Peers, "alice", "{}")]);
+    store.submit(vec![row(Table::Relays, "alice", "{}")]);
     store.close().unwrap();
     let file = open::open_file(&path).unwrap();
     let fault = Store::begin(&mut open::file_factory(file), &BROKEN).err().unwrap();
     assert!(matches!(fault, Fault::Corrupt(_)));
     let (_store, rows) = Store::open(&path, clock).unwrap();
-    assert_eq!(rows, [row(Table::Peers, "alice", "{}")]);
+    assert_eq!(rows, [row(Table::Relays, "alice", "{}")]);
 }
 
 #[test]

@@ -19,8 +19,8 @@ fn batch(number_: u64) -> Vec<Row> {
         .map(|table| number(table, &key, number_))
         .collect();
     rows.push(number(Table::Meta, "last", number_));
-    rows.push(number(Table::Bans, &format!("{number_}"), number_));
-    rows.push(delete(Table::Bans, &format!("{}", number_ - 1)));
+    rows.push(number(Table::Addresses, &format!("{number_}"), number_));
+    rows.push(delete(Table::Addresses, &format!("{}", number_ - 1)));
     rows
 }
 
@@ -44,7 +44,7 @@ fn child() {
                     durable.await.unwrap();
                     writeln!(std::io::stdout(), "durable {number}").unwrap();
                 }));
-                store.lazily(vec![self::number(Table::Peers, &format!("lazy-{}", next % 100), next)]);
+                store.lazily(vec![self::number(Table::Relays, &format!("lazy-{}", next % 100), next)]);
                 next += 1;
                 if next.is_multiple_of(3) {
                     smol::Timer::after(Duration::from_millis(2)).await;
@@ -109,7 +109,7 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
                 assert_eq!(value(table, &name), expected, "round {round}: {name} in {table:?}, last {last}");
             }
         }
-        let bans: Vec<_> = found.keys().filter(|(table, _)| *table == Table::Bans).collect();
+        let bans: Vec<_> = found.keys().filter(|(table, _)| *table == Table::Addresses).collect();
         assert_eq!(bans.len(), usize::from(last > 0), "round {round}");
         assert!(last == 0 || bans[0].1 == last.to_string(), "round {round}");
         // Every other time the file is closed in between.

@@ -127,7 +127,7 @@ fn damage_is_noticed_and_never_mixed_into_the_state() {
                 }
             }
             // And on it goes.
-            wait(&store, store.submit(vec![number(Table::Peers, "new", 1)])).unwrap();
+            wait(&store, store.submit(vec![number(Table::Relays, "new", 1)])).unwrap();
             store.close().unwrap();
             let (store, rows) = open(&path);
             assert_eq!(store.recovery(), None, "{what}");
@@ -203,16 +203,16 @@ fn a_check_reports_what_is_there() {
     assert!(matches!(check(&path), Err(OpenError::Io { .. })));
     let (store, _) = open(&path);
     store.submit(vec![
-        put(Table::Peers, "a", "{}"),
-        put(Table::Peers, "b", "{}"),
-        put(Table::Bans, "mangled", "{\"a\":"),
+        put(Table::Relays, "a", "{}"),
+        put(Table::Relays, "b", "{}"),
+        put(Table::Addresses, "mangled", "{\"a\":"),
     ]);
     store.close().unwrap();
     let report = check(&path).unwrap();
     assert_eq!(report.schema_version, Some(1));
     let count = |table| report.rows.iter().find(|(counted, _)| *counted == table).unwrap().1;
-    assert_eq!((count(Table::Meta), count(Table::Peers), count(Table::Tokens)), (1, 2, 0));
-    assert_eq!(report.bad_rows, [(Table::Bans, "mangled".to_owned())]);
+    assert_eq!((count(Table::Meta), count(Table::Relays), count(Table::Tokens)), (1, 2, 0));
+    assert_eq!(report.bad_rows, [(Table::Addresses, "mangled".to_owned())]);
     assert_eq!(report.file_length, path.metadata().unwrap().len());
     assert!(!report.unclean && !report.needs_repair && !report.is_good());
 }

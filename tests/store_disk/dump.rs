@@ -27,7 +27,7 @@ fn awkward_rows() -> Vec<lanrage::store::Row> {
             "quo\"te\\back\u{1}slash é\u{10ffff}\n",
             "{\n  \"a\": \"}\\n\\\"\",\r\n \"b\": null }",
         ),
-        put(Table::Peers, "", "[]"),
+        put(Table::Relays, "", "[]"),
     ]
 }
 
@@ -189,7 +189,7 @@ fn a_dump_from_a_disk_that_fails_is_not_complete() {
     let disk = SimDisk::default();
     let (store, _): (Store, _) = open_sim(&disk);
     disk.fail_syncs(u32::MAX);
-    assert!(wait(&store, store.submit(vec![number(Table::Peers, "a", 1)])).is_err());
+    assert!(wait(&store, store.submit(vec![number(Table::Relays, "a", 1)])).is_err());
     let pieces = store.dump(Secrets::Include).unwrap();
     drop(store);
     assert_eq!(read_all(&pieces), "");

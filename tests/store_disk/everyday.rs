@@ -19,10 +19,10 @@ fn rows_come_back_after_a_restart() {
     store.submit(vec![
         put(Table::Parties, "p1", "{\"name\":\"friday\"}"),
         put(Table::Meta, "hub_private_key", "\"secret\""),
-        put(Table::Peers, "gone", "{}"),
-        put(Table::Peers, "", "{}"),
+        put(Table::Relays, "gone", "{}"),
+        put(Table::Relays, "", "{}"),
     ]);
-    let ticket = store.submit(vec![delete(Table::Peers, "gone"), delete(Table::Bans, "never was")]);
+    let ticket = store.submit(vec![delete(Table::Relays, "gone"), delete(Table::Addresses, "never was")]);
     wait(&store, ticket).unwrap();
     assert_eq!(store.health(), Health::Ok);
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
@@ -37,7 +37,7 @@ fn rows_come_back_after_a_restart() {
         [
             put(Table::Meta, "hub_private_key", "\"secret\""),
             put(Table::Parties, "p1", "{\"name\":\"friday\"}"),
-            put(Table::Peers, "", "{}"),
+            put(Table::Relays, "", "{}"),
         ]
     );
     assert_eq!(mode(&path), 0o600, "others can read the hub's key");
@@ -54,7 +54,7 @@ fn a_second_daemon_is_told_what_to_do() {
     let text = error.to_string();
     assert!(text.contains(path.to_str().unwrap()) && text.contains("--state-dir"), "{text}");
     assert!(matches!(lanrage::store::check(&path), Err(OpenError::InUse { .. })));
-    let ticket = store.submit(vec![number(Table::Peers, "a", 1)]);
+    let ticket = store.submit(vec![number(Table::Relays, "a", 1)]);
     wait(&store, ticket).unwrap();
     store.close().unwrap();
     open(&path).0.close().unwrap();
@@ -81,7 +81,7 @@ fn many_wait_on_one_thread_and_may_give_up() {
     let executor = smol::LocalExecutor::new();
     let tasks: Vec<_> = (0..200u64)
         .map(|id| {
-            let ticket = store.submit(vec![number(Table::Peers, &format!("peer-{id}"), id)]);
+            let ticket = store.submit(vec![number(Table::Relays, &format!("peer-{id}"), id)]);
             let (durable, done) = (store.durable(ticket), done.clone());
             executor.spawn(async move {
                 durable.await.unwrap();
@@ -125,8 +125,8 @@ fn the_last_row_of_a_key_counts() {
     let disk = SimDisk::default();
     let (store, _) = open_sim(&disk);
     for round in 0..1000 {
-        store.submit(vec![number(Table::Peers, "a", round), number(Table::Relays, "a", round)]);
-        store.lazily(vec![number(Table::Peers, "a", round + 1)]);
+        store.submit(vec![number(Table::Relays, "a", round), number(Table::Relays, "a", round)]);
+        store.lazily(vec![number(Table::Relays, "a", round + 1)]);
     }
     store.lazily(vec![number(Table::Tokens, "t", 1), number(Table::Tokens, "u", 1)]);
     store.submit(vec![delete(Table::Tokens, "t")]);
@@ -139,7 +139,7 @@ fn the_last_row_of_a_key_counts() {
     let rows = open_sim(&disk).1;
     assert_eq!(
         rows,
-        [number(Table::Tokens, "u", 1), number(Table::Relays, "a", 999), number(Table::Peers, "a", 1000)]
+        [number(Table::Tokens, "u", 1), number(Table::Relays, "a", 999), number(Table::Relays, "a", 1000)]
     );
 }
 
@@ -162,7 +162,7 @@ fn lazy_rows_write_nothing_until_somebody_else_does() {
         wait(&store, ticket).unwrap();
         assert_eq!(store.stats().rows_written - written, ride + (32 * ride).min(100));
     }
-    store.lazily(vec![number(Table::Tokens, "token-5", 77), number(Table::Peers, "late", 1)]);
+    store.lazily(vec![number(Table::Tokens, "token-5", 77), number(Table::Relays, "late", 1)]);
     store.close().unwrap();
     let rows = by_key(open_sim(&disk).1);
     assert_eq!(rows.len(), 102);

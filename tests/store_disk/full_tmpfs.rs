@@ -39,7 +39,7 @@ fn inside(mount: &Path) {
     let refused = loop {
         let rows: Vec<_> = (0..20)
             .map(|id| {
-                put(Table::Peers, &format!("{:04}", next * 20 + id), format!("\"{}\"", "f".repeat(300)))
+                put(Table::Relays, &format!("{:04}", next * 20 + id), format!("\"{}\"", "f".repeat(300)))
             })
             .collect();
         next += 1;
@@ -61,10 +61,10 @@ fn inside(mount: &Path) {
     std::fs::remove_file(&ballast).unwrap();
     assert!(eventually(Duration::from_secs(12), || store.health() == Health::Ok));
     wait(&store, refused).unwrap();
-    let ticket = store.submit(vec![put(Table::Peers, "after", "1")]);
+    let ticket = store.submit(vec![put(Table::Relays, "after", "1")]);
     wait(&store, ticket).unwrap();
     store.close().unwrap();
-    acknowledged.insert((Table::Peers, "after".to_owned()), b"1".to_vec());
+    acknowledged.insert((Table::Relays, "after".to_owned()), b"1".to_vec());
     let (store, rows) = open(&path);
     assert_eq!(store.recovery(), None);
     assert!(by_key(rows) == acknowledged);

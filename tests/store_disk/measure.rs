@@ -56,7 +56,7 @@ fn a_small_commit_writes_little() {
             "three tables" => [Table::Parties, Table::Members, Table::Tokens]
                 .map(|table| number(table, "key-7", 1))
                 .to_vec(),
-            _ => vec![number(Table::Peers, "peer", 1)],
+            _ => vec![number(Table::Relays, "peer", 1)],
         };
         wait(&store, store.submit(rows)).unwrap();
         let after = disk.counts();

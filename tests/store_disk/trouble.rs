@@ -14,19 +14,19 @@ const RECOVERY: Duration = Duration::from_secs(8);
 fn a_full_disk_loses_nothing_and_recovers() {
     let disk = SimDisk::default();
     let (store, _) = open_sim(&disk);
-    wait(&store, store.submit(vec![number(Table::Peers, "before", 1)])).unwrap();
+    wait(&store, store.submit(vec![number(Table::Relays, "before", 1)])).unwrap();
     disk.set_room(Some(0));
-    let during = store.submit(vec![number(Table::Peers, "during", 1), number(Table::Peers, "before", 2)]);
+    let during = store.submit(vec![number(Table::Relays, "during", 1), number(Table::Relays, "before", 2)]);
     assert_eq!(wait(&store, during), Err(StoreError::Full));
     assert_eq!(store.health(), Health::Full);
     // Handed over all the same: refused at once, and kept.
-    let more = store.submit(vec![number(Table::Peers, "during", 2)]);
+    let more = store.submit(vec![number(Table::Relays, "during", 2)]);
     assert_eq!(wait(&store, more), Err(StoreError::Full));
     store.lazily(vec![number(Table::Tokens, "t", 1)]);
 
     // What the disk holds meanwhile is what was acknowledged, also for the next process.
     let found = by_key(open_sim(&disk.after_power_cut(|| true)).1);
-    assert_eq!(found, by_key(vec![number(Table::Peers, "before", 1)]));
+    assert_eq!(found, by_key(vec![number(Table::Relays, "before", 1)]));
 
     disk.set_room(None);
     assert!(eventually(RECOVERY, || store.health() == Health::Ok));
@@ -35,8 +35,8 @@ fn a_full_disk_loses_nothing_and_recovers() {
     let stats = store.stats();
     assert!(stats.errors >= 1 && stats.commits >= 2, "{stats:?}");
     let found = by_key(open_sim(&disk.after_power_cut(|| false)).1);
-    assert_eq!(found[&(Table::Peers, "during".into())], b"2");
-    assert_eq!(found[&(Table::Peers, "before".into())], b"2");
+    assert_eq!(found[&(Table::Relays, "during".into())], b"2");
+    assert_eq!(found[&(Table::Relays, "before".into())], b"2");
     store.close().unwrap();
     assert_eq!(open_sim(&disk).1.len(), 3);
 }
@@ -51,7 +51,7 @@ fn a_disk_that_fills_up_anywhere_keeps_what_was_acknowledged() {
         disk.set_room(Some(room));
         for round in 0..4u64 {
             let rows: Vec<_> =
-                (0..30).map(|id| number(Table::Peers, &format!("{id}"), round * 100 + id)).collect();
+                (0..30).map(|id| number(Table::Relays, &format!("{id}"), round * 100 + id)).collect();
             match wait(&store, store.submit(rows.clone())) {
                 Ok(()) => acknowledged = by_key(rows),
                 Err(error) => {
@@ -73,7 +73,7 @@ fn a_disk_that_fills_up_anywhere_keeps_what_was_acknowledged() {
         });
         assert!(found == acknowledged || later, "room {room}: {found:?}");
         if !acknowledged.is_empty() {
-            assert!(found[&(Table::Peers, "0".into())] >= acknowledged[&(Table::Peers, "0".into())]);
+            assert!(found[&(Table::Relays, "0".into())] >= acknowledged[&(Table::Relays, "0".into())]);
         }
         drop(store);
     }
@@ -109,14 +109,14 @@ fn a_disk_that_is_full_at_the_start_can_be_read() {
 fn a_slow_disk_makes_nobody_wait_but_those_who_ask_to() {
     let disk = SimDisk::default();
     let (store, _) = open_sim(&disk);
-    wait(&store, store.submit(vec![number(Table::Peers, "a", 0)])).unwrap();
+    wait(&store, store.submit(vec![number(Table::Relays, "a", 0)])).unwrap();
     disk.set_sync_delay(Duration::from_millis(500));
     let begun = Instant::now();
     let mut times = Vec::new();
     let mut last = store.submit(vec![]);
     for round in 0..1000u64 {
         let call = Instant::now();
-        last = store.submit(vec![number(Table::Peers, &format!("peer-{}", round % 300), round)]);
+        last = store.submit(vec![number(Table::Relays, &format!("peer-{}", round % 300), round)]);
         store.lazily(vec![number(Table::Tokens, &format!("token-{}", round % 300), round)]);
         assert_eq!(store.health(), Health::Ok);
         let _ = store.stats();
@@ -139,7 +139,7 @@ fn closing_takes_its_time_but_no_more() {
     for (delay, outcome) in [(100, Ok(())), (500, Ok(())), (3000, Err(StoreError::TooSlow))] {
         let disk = SimDisk::default();
         let (store, _) = open_sim(&disk);
-        wait(&store, store.submit(vec![number(Table::Peers, "a", 0)])).unwrap();
+        wait(&store, store.submit(vec![number(Table::Relays, "a", 0)])).unwrap();
         disk.set_sync_delay(Duration::from_millis(delay));
         store.lazily(vec![number(Table::Tokens, "t", 1)]);
         let begun = Instant::now();
@@ -156,9 +156,9 @@ fn closing_in_the_middle_of_a_slow_commit_includes_what_came_after() {
     let disk = SimDisk::default();
     let (store, _) = open_sim(&disk);
     disk.set_sync_delay(Duration::from_millis(400));
-    store.submit(vec![number(Table::Peers, "a", 0)]);
+    store.submit(vec![number(Table::Relays, "a", 0)]);
     std::thread::sleep(Duration::from_millis(100));
-    let durable = store.durable(store.submit(vec![number(Table::Peers, "b", 0)]));
+    let durable = store.durable(store.submit(vec![number(Table::Relays, "b", 0)]));
     let begun = Instant::now();
     assert_eq!(store.close(), Ok(()));
     assert!(begun.elapsed() < Duration::from_millis(1800));
@@ -171,7 +171,7 @@ fn dropping_does_not_wait() {
     let disk = SimDisk::default();
     let (store, _) = open_sim(&disk);
     disk.set_sync_delay(Duration::from_millis(500));
-    let durable = store.durable(store.submit(vec![number(Table::Peers, "a", 0)]));
+    let durable = store.durable(store.submit(vec![number(Table::Relays, "a", 0)]));
     let begun = Instant::now();
     drop(store);
     assert!(begun.elapsed() < Duration::from_millis(200));
@@ -183,7 +183,7 @@ fn a_disk_that_stays_broken_is_reported_and_left() {
     let disk = SimDisk::default();
     let (store, _) = open_sim(&disk);
     disk.fail_syncs(u32::MAX);
-    let ticket = store.submit(vec![number(Table::Peers, "a", 0)]);
+    let ticket = store.submit(vec![number(Table::Relays, "a", 0)]);
     assert_eq!(wait(&store, ticket), Err(StoreError::Failing));
     assert_eq!(store.health(), Health::Failing);
     let begun = Instant::now();
@@ -198,10 +198,10 @@ fn a_sync_that_failed_is_made_good() {
     for failures in 1..=3 {
         let disk = SimDisk::default();
         let (store, _) = open_sim(&disk);
-        let rows: Vec<_> = (0..200).map(|id| number(Table::Peers, &format!("{id}"), id)).collect();
+        let rows: Vec<_> = (0..200).map(|id| number(Table::Relays, &format!("{id}"), id)).collect();
         wait(&store, store.submit(rows.clone())).unwrap();
         disk.fail_syncs(failures);
-        let newer: Vec<_> = (0..200).map(|id| number(Table::Peers, &format!("{id}"), id + 1000)).collect();
+        let newer: Vec<_> = (0..200).map(|id| number(Table::Relays, &format!("{id}"), id + 1000)).collect();
         let ticket = store.submit(newer.clone());
         assert_eq!(wait(&store, ticket), Err(StoreError::Failing));
         assert!(eventually(RECOVERY, || store.health() == Health::Ok));
