@@ -25,7 +25,7 @@ pub struct Report {
     pub file_length: u64,
     /// The process that wrote it last did not close it. That does no harm.
     pub unclean: bool,
-    /// Only by going back to an older commit, or by a repair, is it whole; the next start does that.
+    /// It was closed, and yet is whole only after a repair, which the next start does.
     pub needs_repair: bool,
 }
 
@@ -57,14 +57,16 @@ pub fn check(path: &Path) -> Result<Report, OpenError> {
         Ok(())
     })
     .map_err(|fault| fault.at(path, &schema::CURRENT))?;
-    Ok(Report {
+    let report = Report {
         schema_version: examined.version,
         rows,
         bad_rows,
         file_length,
         unclean: examined.unclean,
         needs_repair: examined.repaired,
-    })
+    };
+    open::drop_quietly(examined.database);
+    Ok(report)
 }
 
 /// Whether `value` is one JSON value as far as brackets, strings and the letters between them go. Not a full

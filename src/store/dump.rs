@@ -211,6 +211,7 @@ pub fn file(path: &Path, secrets: Secrets, out: &mut dyn Write) -> Result<u64, O
         };
         Ok(write_lines(&snapshot, secrets, emit)?)
     });
+    open::drop_quietly(examined.database);
     written.and_then(|()| out.flush()).map_err(io)?;
     result.map_err(|fault| fault.at(path, &schema::CURRENT))
 }
