@@ -1,1 +1,20 @@
 //! Floor 2: WireGuard (the paper, sections 5 and 6), sans-IO and in place.
+//!
+//! [`device::Device`] is the door: datagrams and `now` go in, verdicts come out, and it says when it wants
+//! to be called again. The other files each hold one part of the protocol; `message`, `cookie::Mac1Key`
+//! and `allowed_ips` are of use without a device too.
+
+pub mod allowed_ips;
+pub mod constants;
+pub mod cookie;
+pub mod inner_packet;
+pub mod keypair;
+pub mod message;
+pub mod noise;
+pub mod replay;
+pub mod timestamp;
+
+mod index_table;
+mod schedule;
+mod source_limit;
+mod timers;
