@@ -40,9 +40,9 @@ pub const PADDING: usize = 16;
 pub const MAX_JITTER: Duration = Duration::from_millis(333);
 /// A peer's initiations are accepted at most this often, as Linux does.
 pub const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
-/// More handshake messages than this, and each costs its sender a cookie. The burst leaves room for a
-/// party that comes back after a restart; the rate is some 5% of a slow router's core.
-pub const LOAD_RATE: Rate = Rate::new(50, Duration::from_secs(1), 100);
+/// More handshake messages than this, and each costs its sender a cookie. 100 answers take some 2% of an
+/// x86-64 core; a party that comes back after a restart fits into the burst.
+pub const LOAD_RATE: Rate = Rate::new(100, Duration::from_secs(1), 200);
 /// For so long after the last excess a device counts as under load.
 pub const LOAD_LINGER: Duration = Duration::from_secs(1);
 /// Handshakes that one proven source gets under load, as in Linux.

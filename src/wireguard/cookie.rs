@@ -104,28 +104,22 @@ impl Checker {
 }
 
 /// The other side: signs what we send to one peer, with its cookie if it gave us one.
+#[derive(Default)]
 pub struct Signer {
-    mac1_key: Mac1Key,
-    cookie_key: [u8; 32],
     /// mac1 of the last message, until a cookie reply to it comes.
     last_mac1: Option<[u8; MAC_LENGTH]>,
     cookie: Option<(Cookie, Instant)>,
 }
 
 impl Signer {
-    /// For messages to the peer with this public key.
-    pub fn new(peer: &PublicKey) -> Self {
-        Signer { mac1_key: Mac1Key::new(peer), cookie_key: cookie_key(peer), last_mac1: None, cookie: None }
-    }
-
-    /// Fills in mac1 and mac2, the last 32 bytes of a handshake message.
+    /// Fills in mac1 and mac2, the last 32 bytes of a handshake message to `peer`.
     ///
     /// # Panics
     /// If there are not as many.
-    pub fn sign(&mut self, message: &mut [u8], now: Instant) {
+    pub fn sign(&mut self, peer: &PublicKey, message: &mut [u8], now: Instant) {
         let at = message.len().checked_sub(2 * MAC_LENGTH).expect("a handshake message ends with two MACs");
         let (covered, macs) = message.split_at_mut(at);
-        let first = mac(&self.mac1_key.0, &[covered]);
+        let first = mac(&Mac1Key::new(peer).0, &[covered]);
         macs[..MAC_LENGTH].copy_from_slice(&first);
         self.last_mac1 = Some(first);
         self.cookie.take_if(|(_, received)| now.since(*received) >= COOKIE_LIFETIME);
@@ -136,13 +130,13 @@ impl Signer {
         macs[MAC_LENGTH..].copy_from_slice(&second);
     }
 
-    /// Takes the cookie from a reply to the message we signed last, once; `false` if it is anything else.
-    pub fn take_cookie(&mut self, reply: CookieReply<'_>, now: Instant) -> bool {
+    /// Takes the cookie from `peer`'s reply to the message we signed last, once; `false` if it is anything else.
+    pub fn take_cookie(&mut self, peer: &PublicKey, reply: CookieReply<'_>, now: Instant) -> bool {
         let Some(answered) = &self.last_mac1 else { return false };
         let (sealed, tag) = reply.sealed_cookie().split_last_chunk::<TAG_LENGTH>().expect("32 bytes");
         let mut cookie = Zeroizing::new([0; MAC_LENGTH]);
         cookie.copy_from_slice(sealed);
-        if x_open(&self.cookie_key, reply.nonce(), answered, &mut *cookie, tag).is_err() {
+        if x_open(&cookie_key(peer), reply.nonce(), answered, &mut *cookie, tag).is_err() {
             return false;
         }
         self.last_mac1 = None;
@@ -188,7 +182,7 @@ mod tests {
         for length in [INITIATION_LENGTH, RESPONSE_LENGTH] {
             let mut message = initiation()[..length].to_vec();
             assert!(!alice.matches(&message));
-            Signer::new(&public(1)).sign(&mut message, START);
+            Signer::default().sign(&public(1), &mut message, START);
             assert!(alice.matches(&message));
             assert!(!bob.matches(&message));
             for bit in 0..(length - MAC_LENGTH) * 8 {
@@ -209,15 +203,15 @@ mod tests {
     fn a_cookie_proves_address_and_port() {
         let here = source("192.0.2.1:1000");
         let mut checker = Checker::new(&public(1), START);
-        let mut signer = Signer::new(&public(1));
+        let mut signer = Signer::default();
         let mut message = initiation();
-        signer.sign(&mut message, START);
+        signer.sign(&public(1), &mut message, START);
         assert_eq!(message[132..], [0; 16], "no cookie, no mac2");
         assert!(!checker.proves_source(&message, here, START));
         let reply = checker.reply(9, &message, here, START).unwrap();
         assert_eq!(parse_reply(&reply).receiver(), 9);
-        assert!(signer.take_cookie(parse_reply(&reply), START));
-        signer.sign(&mut message, START);
+        assert!(signer.take_cookie(&public(1), parse_reply(&reply), START));
+        signer.sign(&public(1), &mut message, START);
         assert!(checker.proves_source(&message, here, START));
         assert!(
             checker.proves_source(&message, source("[::ffff:192.0.2.1]:1000"), START),
@@ -243,19 +237,19 @@ mod tests {
     fn cookies_age_on_both_sides() {
         let here = source("[2001:db8::1]:1000");
         let mut checker = Checker::new(&public(1), START);
-        let mut signer = Signer::new(&public(1));
+        let mut signer = Signer::default();
         let mut message = initiation();
         let early = START + Duration::from_secs(60);
-        signer.sign(&mut message, early);
+        signer.sign(&public(1), &mut message, early);
         let reply = checker.reply(9, &message, here, early).unwrap();
-        assert!(signer.take_cookie(parse_reply(&reply), early));
+        assert!(signer.take_cookie(&public(1), parse_reply(&reply), early));
         let last = START + COOKIE_LIFETIME - Duration::from_nanos(1);
-        signer.sign(&mut message, last);
+        signer.sign(&public(1), &mut message, last);
         assert!(checker.proves_source(&message, here, last));
         assert!(!checker.proves_source(&message, here, START + COOKIE_LIFETIME), "the secret has changed");
-        signer.sign(&mut message, early + COOKIE_LIFETIME - Duration::from_nanos(1));
+        signer.sign(&public(1), &mut message, early + COOKIE_LIFETIME - Duration::from_nanos(1));
         assert_ne!(message[132..], [0; 16]);
-        signer.sign(&mut message, early + COOKIE_LIFETIME);
+        signer.sign(&public(1), &mut message, early + COOKIE_LIFETIME);
         assert_eq!(message[132..], [0; 16], "the cookie is too old to be worth sending");
     }
 
@@ -263,23 +257,23 @@ mod tests {
     fn a_reply_counts_once_and_only_for_the_message_it_answers() {
         let here = source("192.0.2.1:1000");
         let mut checker = Checker::new(&public(1), START);
-        let mut signer = Signer::new(&public(1));
+        let mut signer = Signer::default();
         let mut message = initiation();
         let stray = checker.reply(9, &message, here, START).unwrap();
-        assert!(!signer.take_cookie(parse_reply(&stray), START), "nothing was sent");
-        signer.sign(&mut message, START);
-        assert!(!signer.take_cookie(parse_reply(&stray), START), "for another mac1");
+        assert!(!signer.take_cookie(&public(1), parse_reply(&stray), START), "nothing was sent");
+        signer.sign(&public(1), &mut message, START);
+        assert!(!signer.take_cookie(&public(1), parse_reply(&stray), START), "for another mac1");
         let reply = checker.reply(9, &message, here, START).unwrap();
         for bit in 8 * 8..COOKIE_REPLY_LENGTH * 8 {
             let mut forged = reply;
             forged[bit / 8] ^= 1 << (bit % 8);
-            assert!(!signer.take_cookie(parse_reply(&forged), START), "{bit}");
+            assert!(!signer.take_cookie(&public(1), parse_reply(&forged), START), "{bit}");
         }
         let mut impostor = Checker::new(&public(2), START);
         let forged = impostor.reply(9, &message, here, START).unwrap();
-        assert!(!signer.take_cookie(parse_reply(&forged), START));
-        assert!(signer.take_cookie(parse_reply(&reply), START));
-        assert!(!signer.take_cookie(parse_reply(&reply), START), "once");
+        assert!(!signer.take_cookie(&public(1), parse_reply(&forged), START));
+        assert!(signer.take_cookie(&public(1), parse_reply(&reply), START));
+        assert!(!signer.take_cookie(&public(1), parse_reply(&reply), START), "once");
         assert!(checker.reply(9, &message[..20], here, START).is_none());
     }
 }

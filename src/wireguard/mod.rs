@@ -7,14 +7,20 @@
 pub mod allowed_ips;
 pub mod constants;
 pub mod cookie;
+pub mod device;
 pub mod inner_packet;
 pub mod keypair;
 pub mod message;
 pub mod noise;
+pub mod peer;
 pub mod replay;
 pub mod timestamp;
 
+mod gate;
 mod index_table;
+mod outbox;
+mod peer_table;
 mod schedule;
+mod sessions;
 mod source_limit;
 mod timers;

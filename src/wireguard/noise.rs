@@ -10,6 +10,7 @@ use crate::crypto::x25519::{PrivateKey, PublicKey, SharedSecret};
 use crate::wireguard::constants::{CONSTRUCTION, IDENTIFIER};
 use crate::wireguard::message::{INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response, Type};
 use crate::wireguard::timestamp::{self, Timestamp};
+use std::cell::OnceCell;
 use zeroize::{Zeroize, Zeroizing};
 
 /// A secret that two peers may agree on besides their keys; zero if they did not.
@@ -40,16 +41,24 @@ impl LocalIdentity {
 pub struct RemoteIdentity {
     public: PublicKey,
     preshared: PresharedKey,
-    /// DH of both static keys, which is the same in every handshake.
-    static_static: SharedSecret,
-    initial_hash: [u8; 32],
+    /// DH of both static keys, which is the same in every handshake. Most members of a big roster never
+    /// begin one here, so it waits for the first.
+    static_static: OnceCell<SharedSecret>,
 }
 
 impl RemoteIdentity {
     /// The peer with this key; `None` if it is a point of low order.
-    pub fn new(local: &LocalIdentity, public: PublicKey, preshared: PresharedKey) -> Option<Self> {
-        let static_static = local.private.diffie_hellman(&public)?;
-        Some(RemoteIdentity { public, preshared, static_static, initial_hash: initial_hash(&public) })
+    pub fn new(public: PublicKey, preshared: PresharedKey) -> Option<Self> {
+        (!public.is_low_order()).then(|| RemoteIdentity { public, preshared, static_static: OnceCell::new() })
+    }
+
+    fn static_static(&self, local: &LocalIdentity) -> Option<&SharedSecret> {
+        if self.static_static.get().is_none() {
+            let secret = local.private.diffie_hellman(&self.public)?;
+            // It was empty a line ago.
+            self.static_static.set(secret).ok()?;
+        }
+        self.static_static.get()
     }
 
     /// The peer's public key.
@@ -162,7 +171,7 @@ impl Initiator {
         ephemeral: PrivateKey,
         message: &mut [u8; INITIATION_LENGTH],
     ) -> Option<Self> {
-        let mut state = Symmetric::new(remote.initial_hash);
+        let mut state = Symmetric::new(initial_hash(&remote.public));
         let ephemeral_public = ephemeral.public_key();
         message.fill(0);
         message[0] = Type::Initiation as u8;
@@ -171,7 +180,7 @@ impl Initiator {
         state.mix_ephemeral(&ephemeral_public);
         let key = state.mix_secret(&ephemeral.diffie_hellman(&remote.public)?);
         state.seal(&key, local.public.as_bytes(), &mut message[40..88]);
-        let key = state.mix_secret(&remote.static_static);
+        let key = state.mix_secret(remote.static_static(local)?);
         state.seal(&key, timestamp.as_bytes(), &mut message[88..116]);
         Some(Initiator { state, ephemeral, index })
     }
@@ -237,8 +246,8 @@ impl Claim {
 
     /// Opens the timestamp, which only the peer with that key can have sealed. `remote` must be the peer
     /// that [`Claim::public_key`] names.
-    pub fn authenticate(mut self, remote: &RemoteIdentity) -> Option<Responder> {
-        let key = self.state.mix_secret(&remote.static_static);
+    pub fn authenticate(mut self, local: &LocalIdentity, remote: &RemoteIdentity) -> Option<Responder> {
+        let key = self.state.mix_secret(remote.static_static(local)?);
         let mut timestamp = [0; timestamp::LENGTH];
         self.state.open(&key, &self.sealed_timestamp, &mut timestamp)?;
         Some(Responder {
@@ -372,7 +381,7 @@ mod tests {
             let (us, them) = (party(&mut random), party(&mut random));
             let psk = if round % 2 == 0 { PresharedKey::default() } else { preshared(&mut random) };
             let (ours, theirs) = (key(&mut random), key(&mut random));
-            let remote = RemoteIdentity::new(&us.local, them.local.public, psk.clone()).unwrap();
+            let remote = RemoteIdentity::new(them.local.public, psk.clone()).unwrap();
             let timestamp = stamp(&mut random);
             let mut snow = snow_party(&them.private, &theirs, &psk, None);
 
@@ -411,7 +420,7 @@ mod tests {
             let (us, them) = (party(&mut random), party(&mut random));
             let psk = if round % 2 == 0 { PresharedKey::default() } else { preshared(&mut random) };
             let (ours, theirs) = (key(&mut random), key(&mut random));
-            let remote = RemoteIdentity::new(&us.local, them.local.public, psk.clone()).unwrap();
+            let remote = RemoteIdentity::new(them.local.public, psk.clone()).unwrap();
             let timestamp = stamp(&mut random);
             let mut snow = snow_party(&them.private, &theirs, &psk, Some(&us.local.public));
 
@@ -421,7 +430,7 @@ mod tests {
             let Some(Message::Initiation(message)) = Message::parse(&initiation) else { panic!() };
             let claim = Claim::read(&us.local, message).unwrap();
             assert_eq!(claim.public_key(), &them.local.public);
-            let responder = claim.authenticate(&remote).unwrap();
+            let responder = claim.authenticate(&us.local, &remote).unwrap();
             assert_eq!(responder.timestamp(), timestamp);
             let mut response = [0; RESPONSE_LENGTH];
             let session = responder.respond(&remote, 0x0506_0708, ours.clone(), &mut response).unwrap();
@@ -447,8 +456,8 @@ mod tests {
     ) -> Result<[Session; 2], &'static str> {
         let mut random = Seeded::new(3);
         let (a, b) = (party(&mut random), party(&mut random));
-        let b_of_a = RemoteIdentity::new(&a.local, b.local.public, psks[0].clone()).unwrap();
-        let a_of_b = RemoteIdentity::new(&b.local, a.local.public, psks[1].clone()).unwrap();
+        let b_of_a = RemoteIdentity::new(b.local.public, psks[0].clone()).unwrap();
+        let a_of_b = RemoteIdentity::new(a.local.public, psks[1].clone()).unwrap();
         let mut initiation = [0; INITIATION_LENGTH];
         let timestamp = stamp(&mut random);
         let pending =
@@ -459,7 +468,7 @@ mod tests {
         if claim.public_key() != &a.local.public {
             return Err("somebody else");
         }
-        let responder = claim.authenticate(&a_of_b).ok_or("authenticate")?;
+        let responder = claim.authenticate(&b.local, &a_of_b).ok_or("authenticate")?;
         let mut response = [0; RESPONSE_LENGTH];
         let theirs = responder.respond(&a_of_b, 2, key(&mut random), &mut response).ok_or("respond")?;
         spoil_response(&mut response);
@@ -501,8 +510,7 @@ mod tests {
         for byte in [0, 1] {
             let mut point = [0; 32];
             point[0] = byte;
-            let local = LocalIdentity::new(PrivateKey::generate());
-            assert!(RemoteIdentity::new(&local, PublicKey::from_bytes(point), psk.clone()).is_none());
+            assert!(RemoteIdentity::new(PublicKey::from_bytes(point), psk.clone()).is_none());
             let ephemeral = |message: &mut [u8; INITIATION_LENGTH]| message[8..40].copy_from_slice(&point);
             assert_eq!(handshake([&psk, &psk], ephemeral, |_| ()).err(), Some("claim"));
             let ephemeral = |message: &mut [u8; RESPONSE_LENGTH]| message[12..44].copy_from_slice(&point);
