@@ -47,7 +47,7 @@ pub const LOAD_RATE: Rate = Rate::new(100, Duration::from_secs(1), 200);
 pub const LOAD_LINGER: Duration = Duration::from_secs(1);
 /// Handshakes that one proven source gets under load, as in Linux.
 pub const SOURCE_RATE: Rate = Rate::new(20, Duration::from_secs(1), 5);
-/// Sources whose handshakes are counted at once; at 48 bytes each, 200 KB.
+/// Sources whose handshakes are counted at once; 140 KB of hash table.
 pub const MAX_SOURCES: usize = 4096;
 /// Packets kept per peer while its session comes up; further ones push out the oldest.
 pub const MAX_STAGED: usize = 16;

@@ -114,6 +114,17 @@ pub enum Content {
         /// Its header.
         inner: InnerPacket,
     },
+    /// Something that must not be passed on.
+    Rejected(Rejection),
+}
+
+/// Why what a peer sent must not be passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Rejection {
+    /// It is no whole IP packet.
+    Malformed,
+    /// Its source address is not the peer's.
+    Source,
 }
 
 /// Why a datagram was dropped.
@@ -135,10 +146,6 @@ pub enum Reason {
     Expired,
     /// Its source, or the peer, has had its share of handshakes.
     Limited,
-    /// What it carries is no whole IP packet.
-    InnerMalformed,
-    /// The packet's source address is not the peer's.
-    InnerSource,
 }
 
 /// What became of a packet to be sent.
@@ -464,15 +471,15 @@ impl Device {
             self.sessions.attempt(peer, now);
         }
         self.schedule.plan(slot, peer.timers.next());
-        if text.is_empty() {
-            return Ok(accepted(peer, Content::Keepalive, established, roamed));
-        }
-        let inner = InnerPacket::parse(&datagram[text.clone()]).ok_or(Reason::InnerMalformed)?;
-        if self.allowed_ips.lookup(inner.source) != Some(peer.index) {
-            return Err(Reason::InnerSource);
-        }
-        let range = text.start..text.start + inner.length;
-        Ok(accepted(peer, Content::Packet { range, inner }, established, roamed))
+        let content = match InnerPacket::parse(&datagram[text.clone()]) {
+            _ if text.is_empty() => Content::Keepalive,
+            None => Content::Rejected(Rejection::Malformed),
+            Some(inner) if self.allowed_ips.lookup(inner.source) != Some(peer.index) => {
+                Content::Rejected(Rejection::Source)
+            }
+            Some(inner) => Content::Packet { range: text.start..text.start + inner.length, inner },
+        };
+        Ok(accepted(peer, content, established, roamed))
     }
 
     /// Gives what is to be sent of the device's own accord, one datagram a call: handshakes, keepalives, and
