@@ -94,20 +94,19 @@ impl<S: Service> Shared<S> {
 
     async fn accept_all(self: Rc<Self>, listener: Listener) {
         let mut is_troubled = false;
+        // Whether somebody is known to wait. Without a descriptor to spare, accept(2) fails even when nobody
+        // does, and then nobody must be evicted.
+        let mut is_wanted = false;
         while !self.stopping.get() {
             let trouble = match listener.try_accept() {
                 Ok((socket, source)) => match self.admit(socket, source) {
                     Ok(()) => {
-                        is_troubled = false;
+                        (is_troubled, is_wanted) = (false, false);
                         // Whoever was evicted closes his descriptor now, before the next one is opened.
                         yield_now().await;
                         continue;
                     }
                     Err(error) => error,
-                },
-                Err(Errno::AGAIN) => match self.until_stopped(listener.acceptable()).await {
-                    Some(Err(error)) => error,
-                    Some(Ok(())) | None => continue,
                 },
                 // What Linux passes on from the connection that was to be accepted (accept(2)).
                 Err(
@@ -125,11 +124,23 @@ impl<S: Service> Shared<S> {
                     yield_now().await;
                     continue;
                 }
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    self.table.evict_any();
+                Err(error) if error == Errno::AGAIN || !is_wanted => {
+                    match self.until_stopped(listener.acceptable()).await {
+                        Some(Ok(())) => {
+                            is_wanted = true;
+                            continue;
+                        }
+                        Some(Err(error)) => error,
+                        None => break,
+                    }
+                }
+                Err(error) => {
+                    if matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) {
+                        self.table.evict_any();
+                    }
+                    is_wanted = false;
                     error.into()
                 }
-                Err(error) => error.into(),
             };
             if !is_troubled {
                 is_troubled = true;
