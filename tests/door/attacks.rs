@@ -328,3 +328,51 @@ fn a_full_descriptor_table_is_survived() {
     drop((next, waiting));
     assert_unharmed(&house, threads);
 }
+
+#[test]
+fn random_bytes_hurt_nobody() {
+    let house = impatient();
+    let threads = house.threads();
+    let pieces = [
+        "GET / HTTP/1.1\r\n",
+        "POST /a HTTP/1.1\r\n",
+        "GET /ws HTTP/1.1\r\n",
+        "Host: x\r\n",
+        "\r\n",
+        "\r\n\r\n",
+        "\n",
+        "Content-Length: 7\r\n",
+        "Content-Length: 70000\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Expect: 100-continue\r\n",
+        "Connection: Upgrade\r\n",
+        "Upgrade: websocket\r\n",
+        "Sec-WebSocket-Version: 13\r\n",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "\0",
+        "body",
+        "\u{81}\u{85}",
+        "GET /large?9000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    for _ in 0..1500 {
+        let client = Client::connect(house.address);
+        for _ in 0..below(12) {
+            // The door may have had enough already.
+            let _ = client.stream().write_all(pieces[below(pieces.len())].as_bytes());
+        }
+        match below(3) {
+            0 => client.reset(),
+            1 => client.stream().shutdown(std::net::Shutdown::Write).unwrap_or(()),
+            _ => (),
+        }
+    }
+    assert_eq!(Client::connect(house.address).get("/honest").status, 200);
+    assert_unharmed(&house, threads);
+}
