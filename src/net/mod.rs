@@ -9,5 +9,6 @@ pub mod listen;
 mod outbox;
 mod response;
 mod service;
+mod shared;
 mod stream;
 mod websocket;

@@ -2,10 +2,10 @@
 //! that a message to a thousand sessions exists once.
 
 use super::connections::{Connection, Ended, Phase, Seat};
-use super::http::Shared;
 use super::outbox::Outbox;
 use super::response;
 use super::service::Service;
+use super::shared::Shared;
 use crate::ids::SessionId;
 use crate::time::Instant;
 use std::future::poll_fn;
