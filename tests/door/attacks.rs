@@ -69,9 +69,11 @@ fn a_body_that_is_not_read_is_never_a_request() {
 fn a_refusal_is_seen_by_a_client_that_sends_first_and_reads_later() {
     let house = House::start();
     let mut client = Client::connect(house.address);
-    client.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n");
-    client.send(vec![b'x'; 500_000]);
-    std::thread::sleep(Duration::from_millis(300));
+    client.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 800000\r\n\r\n");
+    for _ in 0..8 {
+        std::thread::sleep(Duration::from_millis(50));
+        client.send(vec![b'x'; 100_000]);
+    }
     assert_eq!(client.answer().status, 413);
 }
 

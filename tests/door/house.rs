@@ -26,6 +26,8 @@ pub struct Plan {
     pub connections: Option<usize>,
     /// Sessions in all.
     pub sessions: Option<usize>,
+    /// Messages of 1000 bytes that may wait for a session.
+    pub outbox: Option<usize>,
     /// Lowers the limit of open files.
     pub descriptors: Option<u64>,
     /// Where to listen besides.
@@ -51,6 +53,7 @@ impl House {
             plan.silence.map(|silence| silence.1),
             plan.connections.map(|count| count as u64),
             plan.sessions.map(|count| count as u64),
+            plan.outbox.map(|count| count as u64),
             plan.descriptors,
         ];
         let numbers = numbers.map(|number| number.map_or("-".into(), |number| number.to_string())).join(" ");
@@ -150,6 +153,10 @@ fn in_the_child() {
     }
     limits.connections = next().map_or(limits.connections, |count| count as usize);
     limits.sessions = next().map_or(limits.sessions, |count| count as usize);
+    if let Some(count) = next() {
+        limits.outbox_messages = count as usize;
+        limits.outbox_bytes = count as usize * 1100;
+    }
     if let Some(count) = next() {
         let limit = rustix::process::Rlimit { current: Some(count), maximum: Some(count) };
         rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();

@@ -212,28 +212,37 @@ fn pings_are_answered_and_silence_is_cut() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_is_cut() {
-    let house = House::planned(Plan { timeout: Some(400), ..Plan::default() });
+fn whoever_does_not_read_what_piles_up_is_cut_at_once() {
+    let house = House::start();
     let mut others = open(&house);
-    for _ in 0..4 {
-        // So much at once that the outbox overflows.
-        let mut stream = raw(Client::connect(house.address), "");
-        stream.write_all(&frame(0x81, 11, b"flood 10000")).unwrap();
-    }
-    // Less than that, but it is never read.
-    let mut stalled = Vec::new();
-    for _ in 0..4 {
-        let mut stream = raw(Client::connect(house.address), "");
-        for _ in 0..60 {
-            if stream.write_all(&frame(0x81, 9, b"flood 200")).is_err() {
-                break;
-            }
-        }
-        stalled.push(stream);
-    }
-    eventually("they are cut", || stat(&house, "closed") == 8);
+    let flooded: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = raw(Client::connect(house.address), "");
+            stream.write_all(&frame(0x81, 11, b"flood 10000")).unwrap();
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    eventually("they are cut", || stat(&house, "closed") == 4);
+    assert!(start.elapsed() < Duration::from_secs(5), "without waiting for any time-out");
     assert_eq!(say(&mut others, "still there"), "still there");
-    assert!(house.status("VmRSS") < 64 * 1024);
+    drop(flooded);
+}
+
+#[test]
+fn whoever_stops_reading_is_cut_in_time() {
+    let house = House::planned(Plan { timeout: Some(400), outbox: Some(30_000), ..Plan::default() });
+    let mut others = open(&house);
+    // More than the kernel holds for it, and less than the outbox does.
+    let mut stalled = raw(Client::connect(house.address), "");
+    stalled.write_all(&frame(0x81, 11, b"flood 20000")).unwrap();
+    // This one gets as much, and reads it.
+    let mut reader = raw(Client::connect(house.address), "");
+    reader.write_all(&frame(0x81, 11, b"flood 20000")).unwrap();
+    reader.read_exact(&mut vec![0; 20_000 * 1004]).unwrap();
+    eventually("it is cut", || stat(&house, "closed") == 1);
+    assert_eq!(say(&mut others, "still there"), "still there");
+    drop((stalled, reader));
 }
 
 #[test]
