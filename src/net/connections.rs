@@ -441,3 +441,17 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_an_ipv6_network() {
+        let quota = |ip: &str| Quota::of(Source::Ip(ip.parse().unwrap()));
+        assert_eq!(quota("2001:db8:1:2:3:4:5:6"), quota("2001:db8:1:2:ffff::1"));
+        assert_ne!(quota("2001:db8:1:2::1"), quota("2001:db8:1:3::1"));
+        assert_ne!(quota("192.0.2.1"), quota("192.0.2.2"));
+        assert_ne!(quota("192.0.2.1"), Quota::of(Source::Unix));
+    }
+}
