@@ -153,20 +153,31 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to read.
+    /// Waits until there may be something to read.
     pub(super) async fn readable(&self) -> Result<(), Ended> {
-        poll_fn(|cx| match self.poll_cut(cx) {
-            Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => self.stream.poll_readable(cx).map_err(Ended::Gone),
-        })
-        .await
+        self.woken(|cx| self.stream.poll_readable(cx)).await
     }
 
-    /// Waits until something can be written.
+    /// Waits until something can perhaps be written.
     async fn writable(&self) -> Result<(), Ended> {
+        self.woken(|cx| self.stream.poll_writable(cx)).await
+    }
+
+    /// Registers with the reactor and then takes the first wake-up for what it most likely is. The reactor
+    /// itself discards events that could be older than the registration, as those are that come while its
+    /// helper thread waits; finding out by a read costs less than another round.
+    async fn woken(
+        &self,
+        mut register: impl FnMut(&mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Result<(), Ended> {
+        let mut is_registered = false;
         poll_fn(|cx| match self.poll_cut(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => self.stream.poll_writable(cx).map_err(Ended::Gone),
+            Poll::Pending if is_registered => Poll::Ready(Ok(())),
+            Poll::Pending => {
+                is_registered = true;
+                register(cx).map_err(Ended::Gone)
+            }
         })
         .await
     }
@@ -428,5 +439,19 @@ impl Table {
                 connection.wake();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_an_ipv6_network() {
+        let quota = |ip: &str| Quota::of(Source::Ip(ip.parse().unwrap()));
+        assert_eq!(quota("2001:db8:1:2:3:4:5:6"), quota("2001:db8:1:2:ffff::1"));
+        assert_ne!(quota("2001:db8:1:2::1"), quota("2001:db8:1:3::1"));
+        assert_ne!(quota("192.0.2.1"), quota("192.0.2.2"));
+        assert_ne!(quota("192.0.2.1"), Quota::of(Source::Unix));
     }
 }

@@ -9,14 +9,14 @@ const RESERVED_DESCRIPTORS: usize = 24;
 /// Every bound of the door, with what it costs when it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// HTTP connections over TCP. An idle one costs a descriptor and about 3 KB; one that is sending a
-    /// request up to 8 KiB of head and 64 KiB of body more.
+    /// HTTP connections over TCP. An idle one costs a descriptor and about 2 KB, besides the kernel's
+    /// share; one that is sending a request up to 8 KiB of head and 64 KiB of body more.
     pub connections: usize,
     /// HTTP connections from one source: an IPv4 address or an IPv6 /64.
     pub connections_per_source: usize,
     /// HTTP connections over the Unix socket, beside `connections`.
     pub unix_connections: usize,
-    /// WebSocket sessions, beside `connections`. An idle one costs a descriptor and about 5 KB; one that is
+    /// WebSocket sessions, beside `connections`. An idle one costs a descriptor and about 3 KB; one that is
     /// sending a message up to `message_length` more, one that reads slowly up to `outbox_bytes` more,
     /// less what it shares with others.
     pub sessions: usize,
