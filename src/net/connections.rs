@@ -356,7 +356,7 @@ impl Table {
         if quota == Quota::Unix {
             return own < self.limits.unix_connections || self.evict(Some(quota));
         }
-        if own >= self.limits.connections_per_source {
+        if own >= self.limits.connections_per_source && !self.limits.speaks_for_many(source) {
             return self.evict(Some(quota));
         }
         all < self.limits.connections || self.evict(None)
@@ -400,8 +400,9 @@ impl Table {
     /// Whether there is room for one more session beside what `connection`'s source has.
     pub(super) fn has_room_for_session(&self, connection: &Connection) -> bool {
         let entries = self.entries.borrow();
+        let own = entries.used(connection.quota).sessions;
         entries.sessions < self.limits.sessions
-            && entries.used(connection.quota).sessions < self.limits.sessions_per_source
+            && (own < self.limits.sessions_per_source || self.limits.speaks_for_many(connection.source))
     }
 
     /// Counts a connection as a session from now on.
@@ -453,5 +454,29 @@ mod tests {
         assert_ne!(quota("2001:db8:1:2::1"), quota("2001:db8:1:3::1"));
         assert_ne!(quota("192.0.2.1"), quota("192.0.2.2"));
         assert_ne!(quota("192.0.2.1"), Quota::of(Source::Unix));
+    }
+
+    /// How many of `count` connections from one address are let in while each of them is being answered.
+    fn let_in(limits: Limits, count: usize) -> usize {
+        let table = Rc::new(Table::new(limits));
+        let source = Source::Ip("192.0.2.1".parse().unwrap());
+        let mut seats = Vec::new();
+        for _ in 0..count {
+            if table.make_room(source) {
+                let (socket, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
+                let seat = table.insert(Stream::new(socket.into()).unwrap(), source, Instant::ZERO);
+                seat.enter(Phase::Answering, Instant::ZERO, Duration::from_secs(1));
+                seats.push(seat);
+            }
+        }
+        seats.len()
+    }
+
+    #[test]
+    fn a_proxy_speaks_for_many_and_has_no_quota() {
+        let limits = Limits { connections: 20, connections_per_source: 5, ..Limits::default() };
+        assert_eq!(let_in(limits.clone(), 30), 5);
+        let proxies = vec!["192.0.2.1".parse().unwrap()];
+        assert_eq!(let_in(Limits { proxies, ..limits }, 30), 20);
     }
 }

@@ -1,6 +1,8 @@
 //! How much the door takes in, and what that costs.
 
+use crate::wire::http::Source;
 use rustix::process::{Resource, Rlimit};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Descriptors left to the rest of the daemon: store, relay, TUN, listeners, epoll, the standard streams.
@@ -16,6 +18,8 @@ pub struct Limits {
     pub connections_per_source: usize,
     /// HTTP connections over the Unix socket, beside `connections`.
     pub unix_connections: usize,
+    /// Sources that the two limits per source are not for: proxies, which speak for many.
+    pub proxies: Vec<IpAddr>,
     /// WebSocket sessions, beside `connections`. An idle one costs a descriptor and about 3 KB; one that is
     /// sending a message up to `message_length` more, one that reads slowly up to `outbox_bytes` more,
     /// less what it shares with others.
@@ -54,6 +58,7 @@ impl Default for Limits {
         Limits {
             connections: 256,
             connections_per_source: 32,
+            proxies: Vec::new(),
             unix_connections: 16,
             sessions: 1024,
             sessions_per_source: 64,
@@ -73,6 +78,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether the limits per source are not for `source`.
+    pub(super) fn speaks_for_many(&self, source: Source) -> bool {
+        matches!(source, Source::Ip(address) if self.proxies.contains(&address))
+    }
+
     /// Held to what the process may open, after raising its soft limit to the hard one.
     pub(super) fn within_descriptors(self) -> Self {
         let limit = rustix::process::getrlimit(Resource::Nofile);
