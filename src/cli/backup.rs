@@ -10,10 +10,13 @@ use lanrage::net::http_client::{self, ClientError};
 use lanrage::store::dump::{self, RestoreError, Secrets};
 use lanrage::store::{self, OpenError};
 use lanrage::wire::json;
-use std::io::{self, BufReader, ErrorKind, Write};
+use smol::channel::{self, Receiver, Sender};
+use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::Pin;
+
+/// How many pieces, of 8 KiB at most, may wait for the disk.
+const PIECES: usize = 4;
 
 /// `lanrage backup FILE`.
 pub fn run(invocation: &Invocation) -> Result<(), Failure> {
@@ -63,27 +66,31 @@ fn check_target(file: &Path, source: &Path, invocation: &Invocation) -> Result<(
 
 /// Makes `file` a copy of what the daemon has, or of `source` if none runs. Returns the number of rows.
 fn copy(daemon: &Daemon, source: &Path, file: &Path) -> Result<u64, Failure> {
-    let interrupted = watch_signals()?;
-    let (reader, writer) = io::pipe().map_err(|error| cannot_write(file, &error))?;
-    let mut writer = Stoppable { writer, stop: interrupted.clone() };
-    // The pipe keeps what is under way small, however much there is and however slow the disk.
-    let (read, restored) = std::thread::scope(|scope| {
-        let read = scope.spawn(move || match fetch(daemon, &mut writer) {
-            Err(Trouble::NotRunning(message)) => from_file(source, &mut writer, message),
+    let stop = stop_signal().map_err(Failure::failed)?;
+    let (sender, receiver) = channel::bounded(PIECES);
+    let (socket, source) = (daemon.socket.clone(), source.to_owned());
+    let fetch = std::thread::Builder::new().name("fetch".into()).spawn(move || {
+        let mut output = PieceWriter(sender);
+        match fetch(&socket, &mut output) {
+            Err(Trouble::NotRunning(message)) => from_file(&source, &mut BufWriter::new(output), message),
             result => result,
-        });
-        let restored = dump::restore(BufReader::new(reader), file);
-        (read.join(), restored)
+        }
     });
-    if interrupted.load(Ordering::Relaxed) && restored.is_err() {
+    let fetch = fetch.map_err(Failure::failed)?;
+    let mut pieces = Pieces { receiver, stop: Box::pin(stop), is_stopped: false, piece: Vec::new(), at: 0 };
+    let restored = dump::restore(&mut pieces, file);
+    if pieces.is_stopped {
         return Err(Failure::failed("interrupted: nothing was written"));
     }
-    match (read, restored) {
-        (_, Ok(rows)) => Ok(rows),
-        // Whichever came first is the reason of the other.
-        (Ok(Err(Trouble::Reading(failure))), Err(RestoreError::Incomplete)) => Err(failure),
-        (_, Err(RestoreError::Io(error))) => Err(cannot_write(file, &with_advice(error))),
-        (_, Err(error)) => Err(Failure::failed(error)),
+    match restored {
+        Ok(rows) => Ok(rows),
+        // The pieces have ended, so it has too, and may know why.
+        Err(error @ RestoreError::Incomplete) => match fetch.join() {
+            Ok(Err(Trouble::Reading(failure))) => Err(failure),
+            _ => Err(Failure::failed(error)),
+        },
+        Err(RestoreError::Io(error)) => Err(cannot_write(file, &with_advice(error))),
+        Err(error) => Err(Failure::failed(error)),
     }
 }
 
@@ -108,8 +115,8 @@ enum Trouble {
     Reading(Failure),
 }
 
-fn fetch(daemon: &Daemon, output: &mut dyn Write) -> Result<(), Trouble> {
-    match http_client::download(&daemon.socket, "GET", "/backup", output) {
+fn fetch(socket: &Path, output: &mut dyn Write) -> Result<(), Trouble> {
+    match http_client::download(socket, "GET", "/backup", output) {
         Ok((200, _)) => Ok(()),
         Ok((status, body)) => Err(Trouble::Reading(ask::refusal(status, &body))),
         Err(error @ ClientError::NotRunning(_)) => Err(Trouble::NotRunning(error.to_string())),
@@ -130,35 +137,59 @@ fn from_file(source: &Path, output: &mut dyn Write, not_running: String) -> Resu
     })
 }
 
-/// Sets the flag when SIGINT or SIGTERM comes, so that what was begun is removed.
-fn watch_signals() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = stop_signal().map_err(Failure::failed)?;
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    let watch = move || {
-        smol::block_on(stop);
-        set.store(true, Ordering::Relaxed);
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(Failure::failed)?;
-    Ok(flag)
-}
+/// Sends what is written to it.
+struct PieceWriter(Sender<Vec<u8>>);
 
-/// Takes nothing more once it is told to stop.
-struct Stoppable<W> {
-    writer: W,
-    stop: Arc<AtomicBool>,
-}
-
-impl<W: Write> Write for Stoppable<W> {
+impl Write for PieceWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.stop.load(Ordering::Relaxed) {
-            // Not `Interrupted`, which would be tried again.
-            true => Err(io::Error::other("stopped by a signal")),
-            false => self.writer.write(bytes),
-        }
+        let sent = self.0.send_blocking(bytes.to_vec());
+        sent.map(|()| bytes.len()).map_err(|_| ErrorKind::BrokenPipe.into())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        Ok(())
+    }
+}
+
+/// Reads what was sent, until a signal comes: then reading fails, so that what was begun is removed.
+struct Pieces<F> {
+    receiver: Receiver<Vec<u8>>,
+    stop: Pin<Box<F>>,
+    is_stopped: bool,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl<F: Future<Output = ()>> BufRead for Pieces<F> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.piece.len() && !self.is_stopped {
+            let (receiver, stop) = (&self.receiver, &mut self.stop);
+            let stopped = async {
+                stop.await;
+                None
+            };
+            // An empty piece is the end.
+            let next = async { Some(receiver.recv().await.unwrap_or_default()) };
+            let piece = smol::block_on(smol::future::or(stopped, next));
+            self.is_stopped = piece.is_none();
+            (self.piece, self.at) = (piece.unwrap_or_default(), 0);
+        }
+        match self.is_stopped {
+            // Not `Interrupted`, which would be tried again.
+            true => Err(io::Error::other("stopped by a signal")),
+            false => Ok(&self.piece[self.at..]),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at += count;
+    }
+}
+
+impl<F: Future<Output = ()>> Read for Pieces<F> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(out)?;
+        self.consume(count);
+        Ok(count)
     }
 }
