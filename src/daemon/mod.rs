@@ -196,7 +196,16 @@ fn api_settings(config: &Config, hub: &PrivateKey, addresses: Addresses) -> api:
         rates: config.rates.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
         admin_token: config.admin_token.clone(),
+        whereabouts: api::Whereabouts {
+            http: addresses.http.to_string(),
+            relay: addresses.relay.to_string(),
+            state_dir: absolute(&config.state_dir).display().to_string(),
+        },
     }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Waits for SIGTERM or SIGINT. SIGHUP is taken and changes nothing: sockets are bound to every address, so
