@@ -2,8 +2,8 @@
 
 use super::fields::{Fields, Problems};
 use super::metrics::{self, Surroundings};
-use super::{Api, Call, Failure, Outcome};
-use crate::wire::http::Answer;
+use super::{Api, Call, Failure, Outcome, errors};
+use crate::wire::http::{Answer, Source};
 use crate::wire::json::object;
 
 impl Api {
@@ -70,6 +70,11 @@ impl Api {
         let query = Fields::of_query(&call.query);
         let redacted = query.optional_word("secrets", read, "'redacted' or 'included'", &mut problems);
         problems.check()?;
-        Ok(Outcome::Backup { redacted: redacted.unwrap_or(false) })
+        let redacted = redacted.unwrap_or(false);
+        if !redacted && call.source != Source::Unix {
+            let why = "Secrets leave only through the Unix socket; ask for ?secrets=redacted";
+            return Err(Failure::Answered(errors::detail(403, why)));
+        }
+        Ok(Outcome::Backup { redacted })
     }
 }

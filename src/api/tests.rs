@@ -40,6 +40,7 @@ impl World {
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
             admin_token: Some("a-token-of-the-admin".into()),
+            whereabouts: Whereabouts::default(),
         };
         World {
             api: Api::new(control, settings, now),
@@ -80,7 +81,7 @@ impl World {
         self.settle(None);
         match outcome {
             Outcome::Answer(answer) => answer,
-            Outcome::Backup => panic!("not an answer"),
+            Outcome::Backup { .. } => panic!("not an answer"),
         }
     }
 
@@ -471,6 +472,23 @@ fn claims_from_elsewhere_do_not_push_out_the_sessions_of_a_peer() {
         world.say(session, "{\"type\":\"auth\",\"peer_id\":\"alice\"}");
     }
     assert_eq!(world.closed, [2]);
+}
+
+#[test]
+fn the_hub_s_key_leaves_through_the_unix_socket_only() {
+    let mut world = World::new();
+    let mut outcome = |source, target: &str| {
+        let request = World::request(Method::Get, target, Some("a-token-of-the-admin"), "", source);
+        match world.api.handle(&request, &world.around, world.now).1 {
+            Outcome::Answer(answer) => Err(answer.status),
+            Outcome::Backup { redacted } => Ok(redacted),
+        }
+    };
+    assert_eq!(outcome(Source::Unix, "/backup"), Ok(false));
+    assert_eq!(outcome(Source::Unix, "/backup?secrets=redacted"), Ok(true));
+    assert_eq!(outcome(ip("127.0.0.1"), "/backup"), Err(403));
+    assert_eq!(outcome(ip("127.0.0.1"), "/backup?secrets=redacted"), Ok(true));
+    assert_eq!(outcome(Source::Unix, "/backup?secrets=x"), Err(422));
 }
 
 #[test]

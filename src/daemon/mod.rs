@@ -111,10 +111,20 @@ impl Daemon {
 
     /// Over a store that is open already, and the rows that it held.
     pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
+        match Self::bind(&config) {
+            Ok((http, unix, relay)) => Ok(Daemon { config, store, rows, http, unix, relay }),
+            Err(error) => {
+                // What happened is in `error`; the store has nothing to write.
+                let _ = store.close();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn bind(config: &Config) -> Result<(Listener, Listener, RelaySocket), ListenError> {
         let http = Listener::tcp(config.http)?;
         let unix = Listener::unix(&socket_in(&config.state_dir))?;
-        let relay = RelaySocket::bind(config.relay)?;
-        Ok(Daemon { config, store, rows, http, unix, relay })
+        Ok((http, unix, RelaySocket::bind(config.relay)?))
     }
 
     /// Where it listens.
