@@ -394,8 +394,8 @@ fn log_change(change: &Change) {
         Change::PartyCreated(party) => log::info!("party {} created", hint(party)),
         Change::PartyDeleted { party, .. } => log::info!("party {} ended", hint(party)),
         Change::MemberJoined(party, peer) => log::info!("peer {peer} joined party {}", hint(party)),
-        Change::MemberLeft { party, peer, why, .. } => {
-            log::info!("peer {peer} left party {}: {why:?}", hint(party))
+        Change::MemberLeft { party, who, why, .. } => {
+            log::info!("peer {} left party {}: {why:?}", who.peer, hint(party))
         }
         Change::RelayChanged(relay) => log::info!("relay {relay} registered"),
         Change::RelayExpired(relay) => log::info!("relay {relay} expired"),

@@ -447,6 +447,33 @@ fn figures_are_for_this_machine_and_for_admins() {
 }
 
 #[test]
+fn who_claims_an_id_that_became_free_hears_nothing_of_its_former_holder() {
+    let mut world = World::new();
+    let (alice, bob) = (world.token("alice"), world.token("bob"));
+    let party = world.create("alice", &alice);
+    world.open(1, "203.0.113.9");
+    world.say(1, "{\"type\":\"auth\",\"peer_id\":\"bob\"}");
+    world.join("bob", &party, &bob);
+    world.ask(Method::Delete, &format!("/parties/{party}/peers/bob"), Some(&bob), "");
+    world.join("bob", &party, &bob);
+    world.ask(Method::Delete, &format!("/parties/{party}"), Some(&alice), "");
+    assert!(world.heard(1).is_empty());
+}
+
+#[test]
+fn claims_from_elsewhere_do_not_push_out_the_sessions_of_a_peer() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    world.open(1, "198.51.100.1");
+    world.say(1, &format!("{{\"type\":\"auth\",\"token\":\"{alice}\"}}"));
+    for session in 2..=6 {
+        world.open(session, "203.0.113.9");
+        world.say(session, "{\"type\":\"auth\",\"peer_id\":\"alice\"}");
+    }
+    assert_eq!(world.closed, [2]);
+}
+
+#[test]
 fn more_than_four_sessions_of_one_peer_end_the_oldest() {
     let mut world = World::new();
     let alice = world.token("alice");
