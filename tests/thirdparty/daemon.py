@@ -87,10 +87,12 @@ class Daemon:
     def __exit__(self, *_):
         self.stop()
 
-    def http(self, token=None, headers={}):
+    def http(self, token=None, headers=None):
         """A plain client, for looking at answers as they are."""
         authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.url, headers=authorization | headers, timeout=10, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, headers=authorization | (headers or {}), timeout=10, trust_env=False
+        )
 
     def token(self, peer_id):
         with self.http() as http:

@@ -267,7 +267,9 @@ class SocketClient:
 
     async def told(self, party_id, *peer_ids):
         """Waits until it knows that exactly these peers are in the party."""
-        await self.until(lambda: party_id in self.parties and set(self.parties[party_id].peers) == set(peer_ids))
+        await self.until(
+            lambda: party_id in self.parties and set(self.parties[party_id].peers) == set(peer_ids)
+        )
         return self.parties[party_id]
 
     async def caught_up(self):

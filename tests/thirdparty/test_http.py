@@ -26,7 +26,11 @@ PARTY_KEYS = {"party_id", "name", "host_id", "created_at", "peers"}
 
 def test_an_evening_of_three_stock_clients(daemon, name):
     async def evening():
-        async with HttpClient(daemon.url) as ann, HttpClient(daemon.url) as bob, HttpClient(daemon.url) as eve:
+        async with (
+            HttpClient(daemon.url) as ann,
+            HttpClient(daemon.url) as bob,
+            HttpClient(daemon.url) as eve,
+        ):
             await ann.register(name("ann"))
             await bob.register(name("bob"))
             await eve.register(name("eve"))
@@ -41,7 +45,11 @@ def test_an_evening_of_three_stock_clients(daemon, name):
             assert await ann.heartbeat(party.party_id) == {"status": "ok"}
             seen = (await eve.peers(party.party_id))[bob.peer_id]
             assert (seen.name, seen.nat_type, seen.public_ip) == ("Bob", "symmetric", "203.0.113.9")
-            assert (seen.public_port, seen.local_ip, seen.public_key) == (0, "unknown", f"key of {bob.peer_id}")
+            assert (seen.public_port, seen.local_ip, seen.public_key) == (
+                0,
+                "unknown",
+                f"key of {bob.peer_id}",
+            )
             assert await ann.peer(party.party_id, bob.peer_id) == seen
 
             assert await eve.leave(party.party_id) == "left"
@@ -73,7 +81,9 @@ def test_key_sets_are_exact(daemon, name):
         party = created["party_id"]
         answers = [
             created["party"],
-            http.post(f"/parties/{party}/join", json={"party_id": "x", "peer_info": describe(ann)}).json()["party"],
+            http.post(f"/parties/{party}/join", json={"party_id": "x", "peer_info": describe(ann)}).json()[
+                "party"
+            ],
             http.get(f"/parties/{party}").json()["party"],
         ]
         for answer in answers:
@@ -87,14 +97,18 @@ def test_what_is_ours_is_beside_the_party(daemon, name):
     ann, bob = name("ann"), name("bob")
     with daemon.http(daemon.token(ann)) as http:
         key = base64.b64encode(os.urandom(31) + b"\1").decode()
-        answer = http.post("/parties", json={"name": "x", "host_peer_info": describe(ann, public_key=key)}).json()
+        answer = http.post(
+            "/parties", json={"name": "x", "host_peer_info": describe(ann, public_key=key)}
+        ).json()
     party = answer["party_id"]
     assert "warnings" not in answer
     assert answer["network"]["subnet"] == "10.66.0.0/16"
     assert answer["network"]["relay"]["endpoint"] == f"127.0.0.1:{daemon.relay_port}"
     assert len(base64.b64decode(answer["network"]["relay"]["public_key"])) == 32
     with daemon.http(daemon.token(bob)) as http:
-        answer = http.post(f"/parties/{party}/join", json={"party_id": party, "peer_info": describe(bob)}).json()
+        answer = http.post(
+            f"/parties/{party}/join", json={"party_id": party, "peer_info": describe(bob)}
+        ).json()
         assert [type(warning) for warning in answer["warnings"]] == [str]
         assert answer["network"]["peers"].keys() == {ann}
         assert re.fullmatch(r"10\.66\.\d+\.\d+", answer["network"]["virtual_ip"])
@@ -121,7 +135,9 @@ def test_registration(daemon, name):
         old = {"Authorization": f"Bearer {answer.json()['token']}"}
         assert http.post("/auth/register", params={"peer_id": name("ann")}, headers=old).status_code == 200
         for header in ["Bearer nonsense", "nonsense", ""]:
-            answer = http.post("/auth/register", params={"peer_id": name("x")}, headers={"Authorization": header})
+            answer = http.post(
+                "/auth/register", params={"peer_id": name("x")}, headers={"Authorization": header}
+            )
             assert answer.status_code == 200
 
 
@@ -177,10 +193,16 @@ def test_relays(start):
         own = [relay for relay in relays if relay["region"] == "attic"]
         assert len(own) == 1 and own[0]["port"] == daemon.relay_port
         order = [(relay["region"], relay["relay_id"]) for relay in relays]
-        assert order == sorted(order) and [id for _, id in order if id != own[0]["relay_id"]] == ["b", "z", "c"]
+        assert order == sorted(order) and [id for _, id in order if id != own[0]["relay_id"]] == [
+            "b",
+            "z",
+            "c",
+        ]
         stock_keys = {"relay_id", "public_ip", "port", "region", "capacity", "registered_at"}
         assert all(stock_keys <= set(relay) for relay in relays)
-        assert http.get("/relays/eu").json()["relays"] == [relay for relay in relays if relay["region"] == "eu"]
+        assert http.get("/relays/eu").json()["relays"] == [
+            relay for relay in relays if relay["region"] == "eu"
+        ]
         assert http.get("/relays/nowhere").json() == {"relays": []}
         unknown = http.get("/relays/unknown").json()["relays"]
         assert [(relay["relay_id"], relay["capacity"]) for relay in unknown] == [("c", 100)]
@@ -216,7 +238,9 @@ def test_extra_keys_and_texts_for_numbers_are_taken(daemon, name):
     async def run():
         async with HttpClient(daemon.url) as ann:
             await ann.register(name("ann"))
-            party = await ann.create("x", public_port="51820", local_port=5.0, virtual_ip="10.66.0.9", more={"a": 1})
+            party = await ann.create(
+                "x", public_port="51820", local_port=5.0, virtual_ip="10.66.0.9", more={"a": 1}
+            )
             peer = party.peers[ann.peer_id]
             assert (peer.public_port, peer.local_port) == (51820, 5)
 
@@ -245,7 +269,9 @@ def test_signals_over_http(daemon, name):
     path = f"/parties/{party}/peers/{bob}/signals"
     data = {"candidates": [1, 2.5, None, "é\u0001\u2028"], "nested": {"a": {"b": []}}}
     for number in range(64):
-        sent = http[ann].post(f"/parties/{party}/signals", json={"to_peer_id": bob, "signal_data": [number, data]})
+        sent = http[ann].post(
+            f"/parties/{party}/signals", json={"to_peer_id": bob, "signal_data": [number, data]}
+        )
         assert (sent.status_code, sent.json()) == (200, {"status": "ok"})
     full = http[ann].post(f"/parties/{party}/signals", json={"to_peer_id": bob, "signal_data": 65})
     assert full.status_code == 409

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from stock_client import describe
+from stock_client import describe, naive, utc_now
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,17 @@ def test_422_of_bodies_as_a_whole(party, path):
 
 @pytest.mark.parametrize(
     "text",
-    ["{", '{"name": ', "nonsense", '{"name": "x",}', "{'name': 1}", '{"a" 1}', '{"a": 1} x', '{"a": "x', "[1 2]"],
+    [
+        "{",
+        '{"name": ',
+        "nonsense",
+        '{"name": "x",}',
+        "{'name': 1}",
+        '{"a" 1}',
+        '{"a": 1} x',
+        '{"a": "x',
+        "[1 2]",
+    ],
 )
 def test_malformed_json(daemon, party, text):
     with pytest.raises(json.JSONDecodeError) as caught:
@@ -261,6 +271,28 @@ def test_422_of_fields(party, path, field, value, kind):
     assert items(answer) == [(kind, ["body", *field])]
     bounds = {"string_too_short": {"min_length"}, "string_too_long": {"max_length"}}
     assert kind not in bounds or set(answer.json()["detail"][0]["ctx"]) == bounds[kind]
+
+
+def test_422_of_bans(party):
+    bans = f"/parties/{party['id']}/bans"
+    post, delete = party["host"].post, party["host"].delete
+    assert items(post(bans, json={})) == [("missing", ["body", "peer_id"])]
+    assert items(post(bans, json={"peer_id": None})) == [("string_type", ["body", "peer_id"])]
+    assert items(post(bans, json={"public_key": "x"})) == [("value_error", ["body", "public_key"])]
+    assert items(delete(bans)) == [("missing", ["query", "peer_id"])]
+    assert items(delete(bans, params={"public_key": "x"})) == [("value_error", ["query", "public_key"])]
+    assert party["host"].get(bans).json() == {"bans": []}
+
+
+def test_a_clock_of_another_age_changes_nothing(daemon, name):
+    """Years before 1 or after 9999 have no date that anybody could read."""
+    for moment in ("0001-01-01T00:00:00", "9999-12-31T23:59:59.999999", "1000-01-01T00:00:00"):
+        ann = name("ann")
+        with daemon.http(daemon.token(ann)) as http:
+            body = {"name": "x", "host_peer_info": describe(ann, last_seen=moment)}
+            answer = http.post("/parties", json=body).json()
+            seen = naive(answer["party"]["peers"][ann]["last_seen"])
+            assert abs(seen - utc_now()).total_seconds() < 60
 
 
 def test_everything_that_is_wrong_is_said_at_once(party):

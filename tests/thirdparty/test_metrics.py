@@ -25,7 +25,10 @@ def text(start):
             with daemon.http() as http:
                 assert http.get("/nope").status_code == 404
                 assert http.get("/parties").status_code == 401
-                assert http.post("/parties", json={"name": 1, "host_peer_info": describe("x")}).status_code == 401
+                assert (
+                    http.post("/parties", json={"name": 1, "host_peer_info": describe("x")}).status_code
+                    == 401
+                )
                 assert http.post("/relays", content="{").status_code == 422
                 return http.get("/metrics")
 

@@ -91,7 +91,9 @@ def test_the_others_are_told_promptly(daemon, name):
         assert set(ann.parties[party_id].peers) == {ann_id, bob_id}
 
     delays.sort()
-    print(f"told after {delays[0] * 1000:.1f} to {delays[-1] * 1000:.1f} ms, median {delays[10] * 1000:.1f} ms")
+    print(
+        f"told after {delays[0] * 1000:.1f} to {delays[-1] * 1000:.1f} ms, median {delays[10] * 1000:.1f} ms"
+    )
     # The request and its commit are in these times; a busy machine may stretch a few.
     assert delays[len(delays) // 2] < PROMPTLY
 
@@ -99,7 +101,7 @@ def test_the_others_are_told_promptly(daemon, name):
 def test_signals_reach_the_named_peer_alone(daemon, name):
     ids = ann_id, bob_id, eve_id = name("ann"), name("bob"), name("eve")
     party_id = name("party")
-    data = {"kind": "offer", "candidates": [["203.0.113.1", 51820], None], "text": "\u2028é\0\""}
+    data = {"kind": "offer", "candidates": [["203.0.113.1", 51820], None], "text": '\u2028é\0"'}
 
     @over(daemon.url, {}, {}, {})
     async def _(ann, bob, eve):
@@ -112,7 +114,11 @@ def test_signals_reach_the_named_peer_alone(daemon, name):
         await ann.say("signal", party_id=party_id, to_peer_id=bob_id, signal_data=data)
         await bob.until(lambda: bob.signals)
         [signal] = bob.signals
-        assert (signal["party_id"], signal["from_peer_id"], signal["to_peer_id"]) == (party_id, ann_id, bob_id)
+        assert (signal["party_id"], signal["from_peer_id"], signal["to_peer_id"]) == (
+            party_id,
+            ann_id,
+            bob_id,
+        )
         assert signal["signal_data"] == data
         for client in (ann, eve):
             await client.caught_up()
@@ -137,7 +143,9 @@ def test_signals_between_the_transports(daemon, name):
             queue = f"/parties/{party_id}/peers/{bob_id}/signals"
             signals = (await bob.call("GET", queue))["signals"]
             assert [(signal["from_peer_id"], signal["signal_data"]) for signal in signals] == [(ann_id, [1])]
-            await bob.call("POST", f"/parties/{party_id}/signals", json={"to_peer_id": ann_id, "signal_data": "2"})
+            await bob.call(
+                "POST", f"/parties/{party_id}/signals", json={"to_peer_id": ann_id, "signal_data": "2"}
+            )
             await ann.until(lambda: ann.signals)
             assert ann.signals[0]["from_peer_id"] == bob_id and ann.signals[0]["signal_data"] == "2"
 
@@ -282,7 +290,9 @@ def test_last_seen_is_in_the_clock_of_who_reads_it(daemon, name):
     async def over_http():
         async with HttpClient(daemon.url) as far:
             await far.register(name("far"))
-            joined = await far.join(party_id, last_seen=(utc_now() + datetime.timedelta(hours=-3)).isoformat())
+            joined = await far.join(
+                party_id, last_seen=(utc_now() + datetime.timedelta(hours=-3)).isoformat()
+            )
             for party in (joined, await far.party(party_id)):
                 for peer in party.peers.values():
                     away = naive(peer.last_seen) - (utc_now() - datetime.timedelta(hours=3))
