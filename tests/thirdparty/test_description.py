@@ -8,7 +8,7 @@ import sys
 from daemon import ADMIN_TOKEN
 
 HERE = pathlib.Path(__file__).parent
-EXAMPLES = 100
+EXAMPLES = 80
 OPERATIONS = 24
 
 
