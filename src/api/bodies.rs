@@ -95,7 +95,8 @@ pub fn ban(fields: &Fields<'_>, mut problems: Problems) -> Result<Ban, Problems>
     problems.check()?;
     let mut problems = Problems::default();
     if peer_id.is_none() && key.is_none() {
-        fields.required("peer_id", &mut problems);
+        // A null is no peer either.
+        fields.text("peer_id", Text::ID, &mut problems);
     }
     problems.check()?;
     Ok(Ban { peer_id, key })

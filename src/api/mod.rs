@@ -423,4 +423,6 @@ fn hint(party: &PartyId) -> String {
 }
 
 #[cfg(test)]
+mod openapi_tests;
+#[cfg(test)]
 mod tests;

@@ -16,6 +16,10 @@ const ZONE_STEP: i64 = 30 * MINUTE;
 /// A client's clock may be this much ahead of ours before it looks like another zone.
 const AHEAD: i64 = MINUTE;
 
+/// A clock that is further off than this (150 years) is nobody's, and would take us to years that dates have
+/// no room for. Ours may well say 1970.
+const BELIEVABLE: i64 = 150 * 365 * 24 * 60 * MINUTE;
+
 /// A client's local clock, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum LocalClock {
@@ -38,6 +42,9 @@ impl LocalClock {
     pub fn learn(&mut self, said: Read, now: Now) {
         let (Read::Naive(said) | Read::Aware(said)) = said;
         let difference = said.micros_since(now.unix);
+        if difference.abs() > BELIEVABLE {
+            return;
+        }
         let offset = if difference.abs() <= LARGEST_ZONE {
             -(-(difference - AHEAD)).div_euclid(ZONE_STEP) * ZONE_STEP
         } else {
@@ -114,6 +121,15 @@ mod tests {
         clock.learn(Read::Naive(UnixTime::from_micros(NOON + 2 * HOUR)), at(NOON, 100));
         clock.learn(Read::Naive(UnixTime::from_micros(NOON)), at(NOON, 100));
         assert_eq!(clock.offset(at(NOON, 100)), 2 * HOUR);
+    }
+
+    #[test]
+    fn a_clock_of_another_age_is_not_believed() {
+        let century = 100 * 365 * 24 * HOUR;
+        assert_eq!(learned(NOON + century, NOON), century);
+        for far in [2 * century, -2 * century, i64::MAX - NOON, i64::MIN + NOON] {
+            assert_eq!(learned(NOON.saturating_add(far), NOON), 0, "{far}");
+        }
     }
 
     #[test]

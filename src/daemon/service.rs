@@ -222,7 +222,7 @@ impl Answers for Service {
         let reply = match outcome {
             Outcome::Backup { redacted } => {
                 match self.backup(if redacted { Secrets::Redact } else { Secrets::Include }) {
-                    Ok(stream) => Reply { answer: Answer::json(200, Vec::new()), stream: Some(stream) },
+                    Ok(stream) => Reply { answer: lines_of_json(), stream: Some(stream) },
                     Err(answer) => answer.into(),
                 }
             }
@@ -265,6 +265,11 @@ impl Answers for Service {
         self.outboxes.borrow_mut().remove(&session);
         self.api.borrow_mut().close_session(session);
     }
+}
+
+/// The head of a dump, which has a JSON value on every line.
+fn lines_of_json() -> Answer {
+    Answer { content_type: "application/x-ndjson", ..Answer::json(200, Vec::new()) }
 }
 
 fn failure(error: StoreError) -> StoreFailure {

@@ -1,0 +1,57 @@
+"""/openapi.json against the API that it describes, by Schemathesis with all its checks."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from daemon import ADMIN_TOKEN
+
+HERE = pathlib.Path(__file__).parent
+EXAMPLES = 80
+OPERATIONS = 24
+
+
+def test_the_api_is_as_described(start, tmp_path):
+    # The requests come from the loopback, which is exempt from rates; the limits would be reached.
+    many = {f"LIMITS_{name}": "1000000" for name in ("PARTIES", "PARTIES_HOSTED", "PARTIES_JOINED", "TOKENS")}
+    many |= {f"LIMITS_{name}": "1000000" for name in ("RELAYS", "RELAYS_PER_OWNER", "BANS_PER_PARTY")}
+    daemon = start(LOG="info", **many)
+    tokens = {
+        "LANRAGE_TEST_URL": daemon.url,
+        "LANRAGE_TEST_TOKEN": daemon.token("host"),
+        "LANRAGE_TEST_GUEST_TOKEN": daemon.token("guest"),
+        "LANRAGE_TEST_ADMIN_TOKEN": ADMIN_TOKEN,
+    }
+    report = tmp_path / "report.json"
+    command = ["--config-file", HERE / "schemathesis.toml", "run", f"{daemon.url}/openapi.json"]
+    command += ["--checks", "all", "--max-examples", str(EXAMPLES), "--report", "json"]
+    command += ["--report-json-path", report]
+    run = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", *map(str, command)],
+        cwd=tmp_path,
+        env=os.environ | tokens | {"PYTHONPATH": str(HERE)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=600,
+    )
+    print(run.stdout.decode())
+    assert run.returncode == 0
+    # It leaves out the document itself.
+    assert f"Tested: {OPERATIONS - 1}\n" in run.stdout.decode()
+    with daemon.http() as http:
+        assert http.get("/").status_code == 200
+
+
+def test_the_description_names_every_operation_once(daemon):
+    with daemon.http() as http:
+        described = http.get("/openapi.json").json()
+    methods = {"get", "post", "delete", "put", "patch", "head", "options", "trace"}
+    ids = [
+        operation["operationId"]
+        for path in described["paths"].values()
+        for method, operation in path.items()
+        if method in methods
+    ]
+    assert len(ids) == len(set(ids)) == OPERATIONS
