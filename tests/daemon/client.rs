@@ -211,9 +211,11 @@ impl Client {
     }
 }
 
-/// A WireGuard key for a peer: always the same.
+/// A WireGuard key for a peer: always the same, and in its canonical form.
 pub fn key_of(peer: &str) -> String {
-    STANDARD.encode(blake2s::hash(&[peer.as_bytes()]))
+    let mut key = blake2s::hash(&[peer.as_bytes()]);
+    key[31] &= 0x7f;
+    STANDARD.encode(key)
 }
 
 /// A peer as stock clients describe it.

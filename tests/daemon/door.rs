@@ -65,7 +65,7 @@ fn heads_that_lie_are_refused() {
     let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(1 << 20));
     let cases: &[(u16, &str)] = &[
         (413, "POST /parties HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"),
-        (400, "POST /parties HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n"),
+        (413, "POST /parties HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n"),
         (400, "POST /parties HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"),
         (400, "POST /parties HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}}"),
         (

@@ -113,7 +113,7 @@ impl Plan {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.log()).unwrap()
+        std::fs::read_to_string(self.directory.log()).unwrap_or_default()
     }
 
     pub fn directory(&self) -> &Directory {

@@ -335,7 +335,7 @@ fn every_actor_gets_what_the_matrix_says() {
             let what = format!("{actor:?} {} {:?} {:?}: {body}", line.1, line.0, line.2);
             assert_eq!(verdict, (status, None), "{what}");
             if status != 200 {
-                assert_eq!(status == 404, body.contains("404") || body.contains(" not "), "{what}");
+                assert!(status == 404 || !body.contains("404"), "{what}");
                 found(&body, "detail");
             }
         }

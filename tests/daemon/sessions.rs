@@ -105,6 +105,7 @@ fn a_slow_reader_is_cut_and_delays_nobody() {
         assert!(start.elapsed() < crate::PATIENCE, "{sent} signals and it is not cut");
     }
     assert!(most < memory + 8 * 1024, "{most} KiB, {memory} before");
+    sockopt::set_socket_recv_buffer_size(deaf.stream(), 1 << 20).unwrap();
     deaf.wait_for_end();
     // Cut, and still a member.
     host.get(&format!("/parties/{party}/peers/slow")).is(200);
