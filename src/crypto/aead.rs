@@ -277,6 +277,14 @@ mod tests {
         assert_eq!(&sealed, b"in the receive buffer");
     }
 
+    /// A matter of cargo features, so the compiler may check it.
+    #[test]
+    fn the_other_implementation_zeroes_its_keys() {
+        fn zeroed<T: zeroize::ZeroizeOnDrop>() {}
+        zeroed::<ChaCha20Poly1305>();
+        zeroed::<XChaCha20Poly1305>();
+    }
+
     #[cfg(feature = "ring")]
     #[test]
     fn a_wiped_key_is_the_zero_key() {

@@ -195,6 +195,16 @@ mod tests {
         assert_eq!([*first, *second, *third], expected);
     }
 
+    /// A matter of cargo features, so the compiler may check it.
+    #[test]
+    fn states_zero_their_keys() {
+        fn zeroed<T: zeroize::ZeroizeOnDrop>() {}
+        // The plain hash is this and a buffer of the same kind as in the MAC.
+        zeroed::<blake2::Blake2sVarCore>();
+        zeroed::<Blake2sMac<U16>>();
+        zeroed::<Secret>();
+    }
+
     #[test]
     #[should_panic(expected = "needs a key")]
     fn a_mac_without_a_key_is_refused() {

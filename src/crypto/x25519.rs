@@ -380,6 +380,14 @@ mod tests {
         }
     }
 
+    /// A matter of cargo features, so the compiler may check it.
+    #[test]
+    fn secrets_are_zeroed_on_drop() {
+        fn zeroed<T: zeroize::ZeroizeOnDrop>() {}
+        zeroed::<StaticSecret>();
+        zeroed::<x25519_dalek::SharedSecret>();
+    }
+
     #[test]
     fn private_keys_are_not_printed_and_generated_ones_are_clamped() {
         let key = PrivateKey::generate();

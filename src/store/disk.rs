@@ -6,7 +6,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Makes a fresh backend for every (re)open.
 pub type BackendFactory = Box<dyn FnMut() -> io::Result<Box<dyn StorageBackend>> + Send>;
@@ -91,7 +91,9 @@ pub(super) struct Disk(Arc<Inner>);
 struct Inner {
     backend: Box<dyn StorageBackend>,
     holding: AtomicBool,
-    held: Mutex<Held>,
+    /// What is held back, while it is; `None` too after a release that failed half-way, when nothing more
+    /// may be done.
+    held: Mutex<Option<Held>>,
     sync_failed: AtomicBool,
 }
 
@@ -121,15 +123,16 @@ impl Disk {
         Ok(Disk(Arc::new(Inner {
             backend,
             holding: AtomicBool::new(true),
-            held: Mutex::new(held),
+            held: Mutex::new(Some(held)),
             sync_failed: AtomicBool::new(false),
         })))
     }
 
-    /// Writes what was held back and holds back nothing from now on.
+    /// Writes what was held back and holds back nothing from now on. If that fails, the disk is of no more
+    /// use: nothing may be written over half a replay.
     pub fn release(&self) -> io::Result<()> {
-        let held = std::mem::take(&mut *self.held());
-        for operation in held.operations {
+        let held = self.lock_held().take();
+        for operation in held.ok_or_else(given_up)?.operations {
             match operation {
                 Operation::Write(offset, data) => self.0.backend.write(offset, &data)?,
                 Operation::SetLen(len) => self.0.backend.set_len(len)?,
@@ -176,9 +179,17 @@ impl Disk {
         self.0.holding.load(Ordering::Acquire)
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn lock_held(&self) -> MutexGuard<'_, Option<Held>> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn held<T>(&self, work: impl FnOnce(&mut Held) -> io::Result<T>) -> io::Result<T> {
+        work(self.lock_held().as_mut().ok_or_else(given_up)?)
+    }
+}
+
+fn given_up() -> io::Error {
+    io::Error::new(ErrorKind::BrokenPipe, "the disk failed while the database was opened")
 }
 
 impl Held {
@@ -252,28 +263,28 @@ impl Held {
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        if self.is_holding() { Ok(self.held().len) } else { self.0.backend.len() }
+        if self.is_holding() { self.held(|held| Ok(held.len)) } else { self.0.backend.len() }
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if self.is_holding() {
-            self.held().read(&*self.0.backend, offset, out)
+            self.held(|held| held.read(&*self.0.backend, offset, out))
         } else {
             self.0.backend.read(offset, out)
         }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        if self.is_holding() { self.held().set_len(len) } else { self.0.backend.set_len(len) }
+        if self.is_holding() { self.held(|held| held.set_len(len)) } else { self.0.backend.set_len(len) }
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.is_holding() { self.held().push(Operation::Sync) } else { self.sync() }
+        if self.is_holding() { self.held(|held| held.push(Operation::Sync)) } else { self.sync() }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         if self.is_holding() {
-            self.held().write(&*self.0.backend, offset, data)
+            self.held(|held| held.write(&*self.0.backend, offset, data))
         } else {
             self.0.backend.write(offset, data)
         }

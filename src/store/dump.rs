@@ -5,11 +5,11 @@
 //! incomplete.
 
 use super::OpenError;
-use super::check::looks_like_json;
 use super::disk::{FileBackend, Lock, lock};
 use super::open;
 use super::queue::Shared;
 use super::schema::{self, Table, VERSION_KEY};
+use crate::wire::json::{self, Writer};
 use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
 use smol::channel::{Receiver, Sender};
 use std::fmt;
@@ -131,69 +131,23 @@ fn write_lines(
     mut emit: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<u64, Error> {
     let mut rows = 0u64;
-    let mut line = Vec::new();
     open::each_row(snapshot, |table, key, value| {
-        if !looks_like_json(value) {
-            return Err(Error::Corrupted(format!("{} {key:?} is not JSON", table.name())));
-        }
-        line.clear();
-        line.extend_from_slice(b"{\"table\":\"");
-        line.extend_from_slice(table.name().as_bytes());
-        line.extend_from_slice(b"\",\"key\":");
-        quote(key, &mut line);
-        line.extend_from_slice(b",\"value\":");
-        if secrets == Secrets::Redact && schema::is_secret(table, key) {
-            line.extend_from_slice(b"null");
-        } else {
-            // A line break in JSON can only be space between tokens.
-            line.extend(value.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-        }
-        line.extend_from_slice(b"}\n");
+        let value = json::parse(value)
+            .map_err(|_| Error::Corrupted(format!("{} {key:?} is not JSON", table.name())))?;
+        let mut line = json::object(|json| {
+            json.key("table").string(table.name());
+            json.key("key").string(key);
+            match secrets {
+                Secrets::Redact if schema::is_secret(table, key) => json.key("value").null(),
+                _ => json.key("value").value(&value),
+            }
+        });
+        line.push('\n');
         rows += 1;
-        emit(&line)
+        emit(line.as_bytes())
     })?;
     emit(format!("{{\"rows\":{rows}}}\n").as_bytes())?;
     Ok(rows)
-}
-
-/// `text` as a JSON string (RFC 8259, section 7).
-fn quote(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
-        }
-    }
-    out.push(b'"');
-}
-
-/// A JSON string as [`quote`] writes it, and what follows it.
-fn unquote(text: &str) -> Option<(String, &str)> {
-    let mut out = String::new();
-    let mut rest = text.strip_prefix('"')?;
-    loop {
-        let stop = rest.find(['"', '\\'])?;
-        out.push_str(&rest[..stop]);
-        rest = &rest[stop..];
-        if let Some(rest) = rest.strip_prefix('"') {
-            return Some((out, rest));
-        }
-        let escaped = rest.as_bytes().get(1)?;
-        match escaped {
-            b'"' | b'\\' => {
-                out.push(char::from(*escaped));
-                rest = &rest[2..];
-            }
-            b'u' => {
-                let code = u32::from_str_radix(rest.get(2..6)?, 16).ok()?;
-                out.push(char::from_u32(code)?);
-                rest = &rest[6..];
-            }
-            _ => return None,
-        }
-    }
 }
 
 /// Writes a dump of the file at `path`, which no daemon may have open and which is not changed, to `out`.
@@ -213,6 +167,7 @@ pub fn file(path: &Path, secrets: Secrets, out: &mut dyn Write) -> Result<u64, O
         };
         Ok(write_lines(&snapshot, secrets, emit)?)
     });
+    open::drop_quietly(examined.database);
     written.and_then(|()| out.flush()).map_err(io)?;
     result.map_err(|fault| fault.at(path, &schema::CURRENT))
 }
@@ -388,11 +343,11 @@ fn read_rest(lines: &mut impl BufRead) -> io::Result<bool> {
     Ok(lines.fill_buf()?.is_empty())
 }
 
-/// A row's line.
-fn parse(line: &str) -> Option<(Table, String, &str)> {
-    let rest = line.strip_prefix("{\"table\":\"")?;
-    let (table, rest) = rest.split_once('"')?;
-    let (key, rest) = unquote(rest.strip_prefix(",\"key\":")?)?;
-    let value = rest.strip_prefix(",\"value\":")?.strip_suffix('}')?;
-    looks_like_json(value.as_bytes()).then_some((Table::from_name(table)?, key, value))
+/// A row's line: its table, key and value.
+fn parse(line: &str) -> Option<(Table, String, String)> {
+    let line = json::parse(line.as_bytes()).ok()?;
+    let table = Table::from_name(line.get("table")?.as_str()?)?;
+    let mut value = Writer::default();
+    value.value(line.get("value")?);
+    Some((table, line.get("key")?.as_str()?.to_owned(), value.finish()))
 }

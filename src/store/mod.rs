@@ -152,7 +152,10 @@ impl Store {
             Err(fault) if fault.is_full() && examined.version.is_none_or(|found| found == schema.version) => {
                 Ok((examined, Some(fault)))
             }
-            Err(fault) => Err(fault),
+            Err(fault) => {
+                open::drop_quietly(examined.database);
+                Err(fault)
+            }
         }
     }
 
@@ -165,9 +168,11 @@ impl Store {
         mut recovery: Option<Recovery>,
     ) -> Result<(Store, Vec<Row>), OpenError> {
         if examined.repaired {
-            let reason = "the last commit was not whole; the one before it is used".to_owned();
+            let reason = "it was damaged and went back to the last commit that is whole".to_owned();
             log::error!("{}: {reason}", path.display());
             recovery = Some(Recovery { moved_to: None, reason });
+        } else if examined.rolled_back {
+            log::warn!("{} ends in half a commit, as after a power cut: it was undone", path.display());
         } else if examined.unclean {
             log::info!("{} was not closed by the process that wrote it; all is well", path.display());
         }

@@ -174,6 +174,18 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, F
     })
 }
 
+/// Closes a database that may be in any state.
+pub(super) fn drop_quietly(database: Database) {
+    if guarded(|| {
+        drop(database);
+        Ok(())
+    })
+    .is_err()
+    {
+        log::debug!("the database engine gave up while closing");
+    }
+}
+
 /// A database that was found good. Nothing has been written to it yet.
 pub(super) struct Examined {
     pub database: Database,
@@ -182,7 +194,10 @@ pub(super) struct Examined {
     pub version: Option<u32>,
     /// The process that wrote it last did not close it.
     pub unclean: bool,
-    /// It had to go back to an older commit, or needed repair although it was closed.
+    /// The last commit was not whole, and the one before it counts. Nothing unusual in an unclean file: so a
+    /// power cut during a commit looks.
+    pub rolled_back: bool,
+    /// It was closed, and yet not whole.
     pub repaired: bool,
     rows: Vec<Row>,
 }
@@ -206,11 +221,9 @@ pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Resu
         });
         let mut database = builder.create_with_backend(disk.clone()).map_err(Error::from)?;
         let unclean = unclean.load(Ordering::Relaxed);
-        let mut repaired = rolled_back.load(Ordering::Relaxed);
-        // A repair has verified everything already.
-        if !unclean && !database.check_integrity().map_err(Error::from)? {
-            repaired = true;
-        }
+        let rolled_back = rolled_back.load(Ordering::Relaxed);
+        // An unclean file has been verified on the way.
+        let repaired = !unclean && !database.check_integrity().map_err(Error::from)?;
         let transaction = database.begin_read().map_err(Error::from)?;
         let version = schema::stored_version(&transaction)?;
         if let Some(found) = version.filter(|found| *found > schema.version) {
@@ -218,7 +231,7 @@ pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Resu
         }
         let rows = if version.is_some() { load(&transaction)? } else { Vec::new() };
         drop(transaction);
-        Ok(Examined { database, disk, version, unclean, repaired, rows })
+        Ok(Examined { database, disk, version, unclean, rolled_back, repaired, rows })
     })
 }
 
@@ -286,6 +299,7 @@ pub(super) fn open_file(path: &Path) -> Result<Arc<File>, OpenError> {
             .recursive(true)
             .mode(0o700)
             .create(directory)
+            .and_then(|()| sync_directory(directory_of(directory)))
             .map_err(|error| OpenError::Io { path: directory.to_owned(), error })?;
     }
     loop {

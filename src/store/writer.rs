@@ -1,7 +1,7 @@
 //! The thread that waits for the disk.
 
 use super::disk::{BackendFactory, Disk};
-use super::open::{self, Examined, Fault, guarded};
+use super::open::{self, Examined, Fault, drop_quietly, guarded};
 use super::queue::{Batch, Rows, Shared};
 use super::schema::{Schema, Table};
 use super::{Health, Stats, StoreError, dump};
@@ -65,7 +65,9 @@ pub(super) fn start(
         retry: FIRST_RETRY,
     };
     if let Some(fault) = fault {
-        writer.open = None;
+        if let Some((database, _)) = writer.open.take() {
+            drop_quietly(database);
+        }
         writer.complain(&fault);
     }
     let body = move || writer.run();
@@ -210,13 +212,18 @@ impl Writer {
             if self.established && examined.version != Some(self.schema.version) {
                 return Err(Fault::Corrupt("its contents are gone".into()));
             }
-            let settled = examined.settle(self.schema);
+            let mut settled = examined.settle(self.schema);
             self.sync_failed |= examined.disk.sync_failed();
-            settled?;
-            if self.sync_failed {
-                examined.disk.rewrite().map_err(Fault::Io)?;
+            if settled.is_ok() && self.sync_failed {
+                settled = examined.disk.rewrite().map_err(Fault::Io);
             }
-            Ok(examined)
+            match settled {
+                Ok(()) => Ok(examined),
+                Err(fault) => {
+                    drop_quietly(examined.database);
+                    Err(fault)
+                }
+            }
         });
         match opened {
             Ok(examined) => {
@@ -311,17 +318,5 @@ fn compact(database: &mut Database, disk: &Disk) {
     });
     if let Err(fault) = result {
         log::debug!("not compacted: {fault}");
-    }
-}
-
-/// Closes a database that may be in any state.
-fn drop_quietly(database: Database) {
-    if guarded(|| {
-        drop(database);
-        Ok(())
-    })
-    .is_err()
-    {
-        log::debug!("the database engine gave up while closing");
     }
 }

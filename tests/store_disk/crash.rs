@@ -109,9 +109,9 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
                 assert_eq!(value(table, &name), expected, "round {round}: {name} in {table:?}, last {last}");
             }
         }
-        let bans: Vec<_> = found.keys().filter(|(table, _)| *table == Table::Addresses).collect();
-        assert_eq!(bans.len(), usize::from(last > 0), "round {round}");
-        assert!(last == 0 || bans[0].1 == last.to_string(), "round {round}");
+        let addresses: Vec<_> = found.keys().filter(|(table, _)| *table == Table::Addresses).collect();
+        assert_eq!(addresses.len(), usize::from(last > 0), "round {round}");
+        assert!(last == 0 || addresses[0].1 == last.to_string(), "round {round}");
         // Every other time the file is closed in between.
         if round % 2 == 0 {
             store.close().unwrap();

@@ -54,12 +54,9 @@ fn a_backup_is_the_same_again() {
     assert!(matches!(restore(text.as_bytes(), &path), Err(RestoreError::InUse(_))));
     store.close().unwrap();
     let (rows, mut copied) = (by_key(open(&path).1), by_key(open(&copy).1));
-    // Line breaks between tokens became spaces.
-    for value in copied.values_mut().chain([]) {
-        assert!(!value.contains(&b'\n'));
-    }
+    // A dump has no space between tokens, and so no line breaks.
     let key = (Table::Parties, awkward_rows()[2].key.clone());
-    assert_eq!(copied[&key], b"{   \"a\": \"}\\n\\\"\",   \"b\": null }");
+    assert_eq!(copied[&key], b"{\"a\":\"}\\n\\\"\",\"b\":null}");
     copied.insert(key.clone(), rows[&key].clone());
     assert!(rows == copied);
 }
@@ -93,7 +90,7 @@ fn a_dump_while_rows_change_shows_one_moment() {
         let filler = "z".repeat(200);
         (0..400u64)
             .map(|id| {
-                let table = Table::ALL[1 + id as usize % 7];
+                let table = Table::ALL[1 + id as usize % 5];
                 put(table, &format!("{id}"), format!("{{\"round\":{round},\"filler\":\"{filler}\"}}"))
             })
             .collect()
@@ -157,7 +154,7 @@ fn what_is_no_dump_makes_no_file() {
     let directory = Directory::new();
     let copy = directory.0.join("copy");
     let version = r#"{"table":"meta","key":"schema_version","value":1}"#;
-    let row = r#"{"table":"peers","key":"a","value":{}}"#;
+    let row = r#"{"table":"relays","key":"a","value":{}}"#;
     let whole = format!("{version}\n{row}\n{{\"rows\":2}}\n");
     for end in 0..whole.len() {
         assert!(matches!(restore(&whole.as_bytes()[..end], &copy), Err(RestoreError::Incomplete)), "{end}");
@@ -168,9 +165,9 @@ fn what_is_no_dump_makes_no_file() {
         format!("{row}\n{{\"rows\":1}}\n"),
         format!("{version}\n{row}\n{row}\n{{\"rows\":3}}\n"),
         format!("{version}\n{{\"table\":\"nonsense\",\"key\":\"a\",\"value\":1}}\n{{\"rows\":2}}\n"),
-        format!("{version}\n{{\"table\":\"peers\",\"key\":\"a\\x\",\"value\":1}}\n{{\"rows\":2}}\n"),
-        format!("{version}\n{{\"table\":\"peers\",\"key\":\"\\ud800\",\"value\":1}}\n{{\"rows\":2}}\n"),
-        format!("{version}\n{{\"table\":\"peers\",\"key\":\"a\",\"value\":1}}}}\n{{\"rows\":2}}\n"),
+        format!("{version}\n{{\"table\":\"relays\",\"key\":\"a\\x\",\"value\":1}}\n{{\"rows\":2}}\n"),
+        format!("{version}\n{{\"table\":\"relays\",\"key\":\"\\ud800\",\"value\":1}}\n{{\"rows\":2}}\n"),
+        format!("{version}\n{{\"table\":\"relays\",\"key\":\"a\",\"value\":1}}}}\n{{\"rows\":2}}\n"),
         format!("{version}\n\n{{\"rows\":2}}\n"),
         "<html>404</html>\n".to_owned(),
     ] {

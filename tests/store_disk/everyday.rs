@@ -125,8 +125,8 @@ fn the_last_row_of_a_key_counts() {
     let disk = SimDisk::default();
     let (store, _) = open_sim(&disk);
     for round in 0..1000 {
-        store.submit(vec![number(Table::Relays, "a", round), number(Table::Relays, "a", round)]);
-        store.lazily(vec![number(Table::Relays, "a", round + 1)]);
+        store.submit(vec![number(Table::Addresses, "a", round), number(Table::Relays, "a", round)]);
+        store.lazily(vec![number(Table::Addresses, "a", round + 1)]);
     }
     store.lazily(vec![number(Table::Tokens, "t", 1), number(Table::Tokens, "u", 1)]);
     store.submit(vec![delete(Table::Tokens, "t")]);
@@ -139,7 +139,7 @@ fn the_last_row_of_a_key_counts() {
     let rows = open_sim(&disk).1;
     assert_eq!(
         rows,
-        [number(Table::Tokens, "u", 1), number(Table::Relays, "a", 999), number(Table::Relays, "a", 1000)]
+        [number(Table::Tokens, "u", 1), number(Table::Relays, "a", 999), number(Table::Addresses, "a", 1000)]
     );
 }
 

@@ -100,8 +100,13 @@ fn open_sim(disk: &SimDisk) -> (Store, Vec<Row>) {
     Store::open_backend(Path::new("sim"), disk.factory(), clock).unwrap()
 }
 
+/// Waits for a ticket; half a minute is taken for "never".
 fn wait(store: &Store, ticket: Ticket) -> Result<(), StoreError> {
-    smol::block_on(store.durable(ticket))
+    let never = async {
+        smol::Timer::after(Duration::from_secs(30)).await;
+        panic!("a ticket was neither honoured nor refused");
+    };
+    smol::block_on(smol::future::or(store.durable(ticket), never))
 }
 
 /// Waits until `done`, for at most `limit`.
