@@ -168,7 +168,7 @@ fn answers_that_nobody_reads_and_resets_leave_nothing_behind() {
             sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
             stream.set_nonblocking(true).unwrap();
             for _ in 0..200 {
-                let requests = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
+                let requests = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
                 if stream.write(&requests).is_err() {
                     break;
                 }

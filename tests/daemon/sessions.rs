@@ -4,7 +4,6 @@ use crate::client::{Client, join_body};
 use crate::eventually;
 use crate::house::{House, Plan};
 use crate::socket::{Socket, text};
-use rustix::net::sockopt;
 use std::time::{Duration, Instant};
 
 /// How soon a change is everywhere, on a machine that is busy with other things.
@@ -82,7 +81,6 @@ fn a_slow_reader_is_cut_and_delays_nobody() {
     let mut host = house.client();
     let party = host.register("host").create("LAN", "host");
     let (_slow, mut deaf) = member(&house, &party, "slow");
-    sockopt::set_socket_recv_buffer_size(deaf.stream(), 4096).unwrap();
     let (_bob, mut bob) = member(&house, &party, "bob");
     assert_eq!(house.metric("lanrage_websocket_sessions"), 2);
 
@@ -105,7 +103,6 @@ fn a_slow_reader_is_cut_and_delays_nobody() {
         assert!(start.elapsed() < crate::PATIENCE, "{sent} signals and it is not cut");
     }
     assert!(most < memory + 8 * 1024, "{most} KiB, {memory} before");
-    sockopt::set_socket_recv_buffer_size(deaf.stream(), 1 << 20).unwrap();
     deaf.wait_for_end();
     // Cut, and still a member.
     host.get(&format!("/parties/{party}/peers/slow")).is(200);

@@ -86,10 +86,6 @@ impl Socket {
         text(&self.hear("error"), &["message"])
     }
 
-    pub fn stream(&self) -> &TcpStream {
-        self.socket.get_ref()
-    }
-
     /// Waits until the daemon ends the session.
     pub fn wait_for_end(&mut self) {
         let until = Instant::now() + crate::PATIENCE;
