@@ -1,8 +1,9 @@
 //! What the owner of the daemon is told.
 
+use super::fields::{Fields, Problems};
 use super::metrics::{self, Surroundings};
-use super::{Api, Call, Failure};
-use crate::wire::http::Answer;
+use super::{Api, Call, Failure, Outcome, errors};
+use crate::wire::http::{Answer, Source};
 use crate::wire::json::object;
 
 impl Api {
@@ -32,6 +33,8 @@ impl Api {
         let body = object(|json| {
             json.key("version").string(env!("CARGO_PKG_VERSION"));
             json.key("uptime_seconds").int(around.uptime.as_secs());
+            json.key("http").string(&self.settings.whereabouts.http);
+            json.key("state_dir").string(&self.settings.whereabouts.state_dir);
             json.key("parties").int(sizes.parties as u64);
             json.key("peers").int(sizes.peers as u64);
             json.key("relays").int(sizes.relays as u64);
@@ -40,6 +43,7 @@ impl Api {
             json.key("subnet").string(&self.control.settings().subnet.to_string());
             json.key("relay").object(|json| {
                 json.key("relay_id").string(relay.relay_id.as_str());
+                json.key("address").string(&self.settings.whereabouts.relay);
                 json.key("port").int(relay.port);
                 json.key("region").string(&relay.region);
                 json.key("public_key").string(&self.control.hub().encode());
@@ -52,5 +56,25 @@ impl Api {
             });
         });
         Ok(Answer::json(200, body))
+    }
+
+    /// A copy of everything; with `secrets=redacted` one that can be looked at.
+    pub(super) fn backup(&mut self, call: &Call<'_>) -> Result<Outcome, Failure> {
+        self.require_admin(call)?;
+        let mut problems = Problems::default();
+        let read = |text: &str| match text {
+            "redacted" => Some(true),
+            "included" => Some(false),
+            _ => None,
+        };
+        let query = Fields::of_query(&call.query);
+        let redacted = query.optional_word("secrets", read, "'redacted' or 'included'", &mut problems);
+        problems.check()?;
+        let redacted = redacted.unwrap_or(false);
+        if !redacted && call.source != Source::Unix {
+            let why = "Secrets leave only through the Unix socket; ask for ?secrets=redacted";
+            return Err(Failure::Answered(errors::detail(403, why)));
+        }
+        Ok(Outcome::Backup { redacted })
     }
 }

@@ -63,6 +63,19 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpAddr>,
     /// A Bearer token that makes an admin.
     pub admin_token: Option<String>,
+    /// What an owner is told about where to find things.
+    pub whereabouts: Whereabouts,
+}
+
+/// Where the daemon is at home.
+#[derive(Clone, Default, Debug)]
+pub struct Whereabouts {
+    /// The address of the control API.
+    pub http: String,
+    /// The address of the relay's UDP port.
+    pub relay: String,
+    /// The state directory.
+    pub state_dir: String,
 }
 
 /// What comes of a request.
@@ -71,7 +84,10 @@ pub enum Outcome {
     /// An answer, to be sent when the changes it speaks of are durable.
     Answer(Answer),
     /// A copy of the store, to be streamed by who has it.
-    Backup,
+    Backup {
+        /// Without the hub's key: for people to look at, not to restore.
+        redacted: bool,
+    },
 }
 
 /// What has to be done elsewhere after a request or message.
@@ -247,10 +263,7 @@ impl Api {
             (Place::Metrics, _) => self.metrics(call, around),
             (Place::OpenApi, _) => Ok(Answer::json(200, include_str!("openapi.json"))),
             (Place::Status, _) => self.status(call, around),
-            (Place::Backup, _) => {
-                self.require_admin(call)?;
-                return Ok(Outcome::Backup);
-            }
+            (Place::Backup, _) => return self.backup(call),
         };
         answer.map(Outcome::Answer)
     }
@@ -394,8 +407,8 @@ fn log_change(change: &Change) {
         Change::PartyCreated(party) => log::info!("party {} created", hint(party)),
         Change::PartyDeleted { party, .. } => log::info!("party {} ended", hint(party)),
         Change::MemberJoined(party, peer) => log::info!("peer {peer} joined party {}", hint(party)),
-        Change::MemberLeft { party, peer, why, .. } => {
-            log::info!("peer {peer} left party {}: {why:?}", hint(party))
+        Change::MemberLeft { party, who, why, .. } => {
+            log::info!("peer {} left party {}: {why:?}", who.peer, hint(party))
         }
         Change::RelayChanged(relay) => log::info!("relay {relay} registered"),
         Change::RelayExpired(relay) => log::info!("relay {relay} expired"),

@@ -85,13 +85,20 @@ impl Sessions {
         bound.iter().copied().filter(|id| self.identity(*id).is_some_and(|who| control.stands(who))).collect()
     }
 
-    /// Says who is behind a session. Returns a session that has to go because the peer has too many.
+    /// The sessions that made exactly this claim. Whoever else claims the id, now that it may be free, has
+    /// no business with what its former holder was in.
+    fn bound_as(&self, who: &Identity) -> Vec<SessionId> {
+        let bound = self.by_peer.get(&who.peer).map_or(&[][..], Vec::as_slice);
+        bound.iter().copied().filter(|id| self.identity(*id) == Some(who)).collect()
+    }
+
+    /// Says who is behind a session. Returns a session that has to go because that one has too many.
     pub fn bind(&mut self, id: SessionId, identity: Identity) -> Option<SessionId> {
         let session = self.by_id.get_mut(&id)?;
         let old = session.identity.replace(identity.clone());
         self.unbind(id, old);
-        let bound = self.by_peer.entry(identity.peer).or_default();
-        bound.push(id);
+        self.by_peer.entry(identity.peer.clone()).or_default().push(id);
+        let bound = self.bound_as(&identity);
         (bound.len() > SESSIONS_PER_PEER).then(|| bound[0])
     }
 
@@ -135,14 +142,14 @@ impl Sessions {
                     render::party_update(party, view)
                 });
             }
-            Change::MemberLeft { party, peer, why, .. } if *why != Departure::PartyDeleted => {
-                let text = render::peer_left(party.as_str(), peer);
+            Change::MemberLeft { party, who, why, .. } if *why != Departure::PartyDeleted => {
+                let text = render::peer_left(party.as_str(), &who.peer);
                 let mut to: Vec<SessionId> = control
                     .party(party.as_str())
                     .into_iter()
                     .flat_map(|party| party.members.keys().flat_map(|peer| self.of(control, peer)))
                     .collect();
-                let own = self.of(control, peer);
+                let own = self.bound_as(who);
                 to.extend(&own);
                 push(out, to, text);
                 let reason = match why {
@@ -153,7 +160,7 @@ impl Sessions {
                 push(out, own, render::error(reason));
             }
             Change::PartyDeleted { party, host, members, .. } => {
-                let to: Vec<SessionId> = members.iter().flat_map(|peer| self.of(control, peer)).collect();
+                let to: Vec<SessionId> = members.iter().flat_map(|who| self.bound_as(who)).collect();
                 push(out, to.clone(), render::peer_left(party.as_str(), host));
                 push(out, to, render::party_ended(change).unwrap_or_default());
             }

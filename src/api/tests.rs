@@ -40,6 +40,7 @@ impl World {
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
             admin_token: Some("a-token-of-the-admin".into()),
+            whereabouts: Whereabouts::default(),
         };
         World {
             api: Api::new(control, settings, now),
@@ -80,7 +81,7 @@ impl World {
         self.settle(None);
         match outcome {
             Outcome::Answer(answer) => answer,
-            Outcome::Backup => panic!("not an answer"),
+            Outcome::Backup { .. } => panic!("not an answer"),
         }
     }
 
@@ -444,6 +445,50 @@ fn figures_are_for_this_machine_and_for_admins() {
     let parties = world.ask_from(ip("127.0.0.1"), Method::Get, "/parties", None, "");
     assert_eq!(parties.status, 401);
     assert_eq!(world.ask_from(Source::Unix, Method::Get, "/parties", None, "").status, 200);
+}
+
+#[test]
+fn who_claims_an_id_that_became_free_hears_nothing_of_its_former_holder() {
+    let mut world = World::new();
+    let (alice, bob) = (world.token("alice"), world.token("bob"));
+    let party = world.create("alice", &alice);
+    world.open(1, "203.0.113.9");
+    world.say(1, "{\"type\":\"auth\",\"peer_id\":\"bob\"}");
+    world.join("bob", &party, &bob);
+    world.ask(Method::Delete, &format!("/parties/{party}/peers/bob"), Some(&bob), "");
+    world.join("bob", &party, &bob);
+    world.ask(Method::Delete, &format!("/parties/{party}"), Some(&alice), "");
+    assert!(world.heard(1).is_empty());
+}
+
+#[test]
+fn claims_from_elsewhere_do_not_push_out_the_sessions_of_a_peer() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    world.open(1, "198.51.100.1");
+    world.say(1, &format!("{{\"type\":\"auth\",\"token\":\"{alice}\"}}"));
+    for session in 2..=6 {
+        world.open(session, "203.0.113.9");
+        world.say(session, "{\"type\":\"auth\",\"peer_id\":\"alice\"}");
+    }
+    assert_eq!(world.closed, [2]);
+}
+
+#[test]
+fn the_hub_s_key_leaves_through_the_unix_socket_only() {
+    let mut world = World::new();
+    let mut outcome = |source, target: &str| {
+        let request = World::request(Method::Get, target, Some("a-token-of-the-admin"), "", source);
+        match world.api.handle(&request, &world.around, world.now).1 {
+            Outcome::Answer(answer) => Err(answer.status),
+            Outcome::Backup { redacted } => Ok(redacted),
+        }
+    };
+    assert_eq!(outcome(Source::Unix, "/backup"), Ok(false));
+    assert_eq!(outcome(Source::Unix, "/backup?secrets=redacted"), Ok(true));
+    assert_eq!(outcome(ip("127.0.0.1"), "/backup"), Err(403));
+    assert_eq!(outcome(ip("127.0.0.1"), "/backup?secrets=redacted"), Ok(true));
+    assert_eq!(outcome(Source::Unix, "/backup?secrets=x"), Err(422));
 }
 
 #[test]

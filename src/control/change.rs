@@ -1,6 +1,7 @@
 //! What a mutation did. The loop drains these to the store, the relay's roster and the open sessions.
 
 use super::signals::Signal;
+use super::standing::Identity;
 use super::tokens::TokenHash;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
@@ -37,7 +38,7 @@ pub enum Change {
         /// Who hosted it at the end.
         host: PeerId,
         /// Who was in it when its end began.
-        members: Vec<PeerId>,
+        members: Vec<Identity>,
     },
     /// A peer is in a party that it was not in before.
     MemberJoined(PartyId, PeerId),
@@ -47,8 +48,8 @@ pub enum Change {
     MemberLeft {
         /// The party.
         party: PartyId,
-        /// The peer.
-        peer: PeerId,
+        /// The peer, and on what its claim to be it rested.
+        who: Identity,
         /// Its key, if it had one that WireGuard can use.
         key: Option<PublicKey>,
         /// Why.

@@ -347,15 +347,18 @@ impl Control {
                 self.memberships.remove(peer);
             }
         }
-        self.changes.push(Change::MemberLeft { party: id.clone(), peer: peer.clone(), key: member.key, why });
+        let who = Identity { peer: peer.clone(), standing: member.standing };
+        self.changes.push(Change::MemberLeft { party: id.clone(), who, key: member.key, why });
     }
 
     fn remove_party(&mut self, id: &PartyId) {
         let Some(party) = self.parties.get(id) else { return };
         let (name, created_at, host) = (party.name.clone(), party.created_at, party.host.clone());
-        let members: Vec<PeerId> = party.members.keys().cloned().collect();
-        for peer in &members {
-            self.remove_member(id, peer, Departure::PartyDeleted);
+        let identity =
+            |(peer, member): (&PeerId, &Member)| Identity { peer: peer.clone(), standing: member.standing };
+        let members: Vec<Identity> = party.members.iter().map(identity).collect();
+        for member in &members {
+            self.remove_member(id, &member.peer, Departure::PartyDeleted);
         }
         self.parties.remove(id);
         self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });

@@ -333,7 +333,7 @@ fn a_host_that_leaves_ends_its_party_and_so_does_the_last() {
         name: "LAN".into(),
         created_at: world.now.unix,
         host: peer("alice"),
-        members: vec![peer("alice"), peer("bob")],
+        members: vec![alice, bob],
     };
     assert_eq!(changes.last(), Some(&last));
     assert_eq!(changes.len(), 3);
@@ -359,7 +359,7 @@ fn only_the_host_removes_others_and_a_stranger_learns_nothing() {
     world.control.drain_changes();
     assert_eq!(remove(&mut world, "bob"), Ok(Removed::Kicked));
     let left =
-        Change::MemberLeft { party: party.clone(), peer: peer("bob"), key: None, why: Departure::Kicked };
+        Change::MemberLeft { party: party.clone(), who: bob.clone(), key: None, why: Departure::Kicked };
     assert_eq!(world.control.drain_changes(), [left]);
     world.join(&bob, &party).unwrap();
     assert_eq!(world.control.remove_peer(&admin(), party.as_str(), "bob"), Ok(Removed::Kicked));
@@ -436,8 +436,7 @@ fn a_stale_host_hands_over_to_who_was_there_longest() {
     let found = world.control.party(party.as_str()).unwrap();
     assert_eq!(found.host, peer("zoe"));
     assert_eq!(found.members.len(), 2);
-    let left =
-        Change::MemberLeft { party: party.clone(), peer: peer("alice"), key: None, why: Departure::Stale };
+    let left = Change::MemberLeft { party: party.clone(), who: alice, key: None, why: Departure::Stale };
     assert_eq!(world.control.drain_changes(), [left, Change::PartyChanged(party.clone())]);
     world.wait(Duration::from_secs(300));
     world.control.sweep(world.now);

@@ -130,7 +130,7 @@ macro_rules! rate {
     ($key:literal, $field:ident, $per:literal, $help:literal) => {
         Setting {
             key: $key,
-            expected: concat!("COUNT/BURST: how many per ", $per, " and how many at once, such as 50/200"),
+            expected: concat!("COUNT/BURST: how many per ", $per, " s and how many at once, such as 50/200"),
             help: $help,
             set: |config, text| {
                 config.rates.$field = parse_rate(text, Duration::from_secs($per))?;

@@ -111,10 +111,20 @@ impl Daemon {
 
     /// Over a store that is open already, and the rows that it held.
     pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
+        match Self::bind(&config) {
+            Ok((http, unix, relay)) => Ok(Daemon { config, store, rows, http, unix, relay }),
+            Err(error) => {
+                // What happened is in `error`; the store has nothing to write.
+                let _ = store.close();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn bind(config: &Config) -> Result<(Listener, Listener, RelaySocket), ListenError> {
         let http = Listener::tcp(config.http)?;
         let unix = Listener::unix(&socket_in(&config.state_dir))?;
-        let relay = RelaySocket::bind(config.relay)?;
-        Ok(Daemon { config, store, rows, http, unix, relay })
+        Ok((http, unix, RelaySocket::bind(config.relay)?))
     }
 
     /// Where it listens.
@@ -196,7 +206,16 @@ fn api_settings(config: &Config, hub: &PrivateKey, addresses: Addresses) -> api:
         rates: config.rates.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
         admin_token: config.admin_token.clone(),
+        whereabouts: api::Whereabouts {
+            http: addresses.http.to_string(),
+            relay: addresses.relay.to_string(),
+            state_dir: absolute(&config.state_dir).display().to_string(),
+        },
     }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Waits for SIGTERM or SIGINT. SIGHUP is taken and changes nothing: sockets are bound to every address, so

@@ -203,9 +203,9 @@ impl Service {
         moved.abs() > CLOCK_SET
     }
 
-    fn backup(&self) -> Result<smol::channel::Receiver<Vec<u8>>, Answer> {
+    fn backup(&self, secrets: Secrets) -> Result<smol::channel::Receiver<Vec<u8>>, Answer> {
         let pieces = match &*self.store.borrow() {
-            Some(store) => store.dump(Secrets::Include),
+            Some(store) => store.dump(secrets),
             None => return Err(unavailable("the server is stopping")),
         };
         pieces.map_err(|busy| unavailable(&busy.to_string()))
@@ -220,10 +220,12 @@ impl Answers for Service {
         let changes = place.is_some_and(|place| place.changes_state(&request.method));
         self.settle_after(None, now);
         let reply = match outcome {
-            Outcome::Backup => match self.backup() {
-                Ok(stream) => Reply { answer: Answer::json(200, Vec::new()), stream: Some(stream) },
-                Err(answer) => answer.into(),
-            },
+            Outcome::Backup { redacted } => {
+                match self.backup(if redacted { Secrets::Redact } else { Secrets::Include }) {
+                    Ok(stream) => Reply { answer: Answer::json(200, Vec::new()), stream: Some(stream) },
+                    Err(answer) => answer.into(),
+                }
+            }
             // Even a repeated request that changed nothing waits for what the first one did.
             Outcome::Answer(answer) if changes && answer.status == 200 => {
                 match self.durable(self.ticket()).await {

@@ -32,7 +32,7 @@ impl fmt::Display for ClientError {
         match self {
             ClientError::NotRunning(socket) => write!(
                 f,
-                "lanrage is not running (nobody listens at {socket}): start it with `lanrage serve` or \
+                "the daemon is not running (nobody listens at {socket}): start it with `lanrage serve` or \
                  `service lanrage start`, or say where it keeps its state with --state-dir"
             ),
             ClientError::NotAllowed(socket) => {

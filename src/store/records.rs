@@ -85,7 +85,7 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
             out.push(party(id));
         }
         Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) => out.push(member(id, peer)),
-        Change::MemberLeft { party, peer, .. } => out.push(member(party, peer)),
+        Change::MemberLeft { party, who, .. } => out.push(member(party, &who.peer)),
         Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
             out.push(row(Table::Tokens, to_hex(hash), control.token_record(hash, now)));
         }

@@ -1,0 +1,244 @@
+//! From arguments to a command.
+
+use super::commands::{self, COMMANDS, Command};
+use super::spelling::nearest;
+use super::{Failure, help};
+use lanrage::daemon::config::SETTINGS;
+use lexopt::{Arg, Parser};
+use std::ffi::OsString;
+
+/// A command with its arguments, which fit it in number and kind.
+pub struct Invocation {
+    /// The command.
+    pub command: &'static Command,
+    /// Names without dashes, and values; a switch has none.
+    options: Vec<(String, Option<String>)>,
+    arguments: Vec<String>,
+}
+
+impl Invocation {
+    /// The value of an option; the last one counts.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.iter().rev().find(|(given, _)| given == name)?.1.as_deref()
+    }
+
+    /// Whether a switch was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.options.iter().any(|(given, _)| given == name)
+    }
+
+    /// The argument at `index`, if it was given.
+    pub fn argument(&self, index: usize) -> Option<&str> {
+        self.arguments.get(index).map(String::as_str)
+    }
+
+    /// A usage error of this command.
+    pub fn wrong(&self, message: &str) -> Failure {
+        usage(message, self.command.name)
+    }
+}
+
+/// What the arguments ask for.
+pub enum Wish {
+    /// To run a command.
+    Run(Invocation),
+    /// To be shown a text.
+    Show(String),
+}
+
+/// A usage error, with where to read more. `about` is a command, a group or nothing.
+fn usage(message: &str, about: &str) -> Failure {
+    let space = if about.is_empty() { "" } else { " " };
+    Failure::usage(format_args!("{message}; see `lanrage{space}{about} --help`"))
+}
+
+fn text(value: OsString) -> Result<String, Failure> {
+    value
+        .into_string()
+        .map_err(|value| Failure::usage(format_args!("the argument {value:?} is not UTF-8: use plain text")))
+}
+
+/// Reads all arguments.
+pub fn read(mut parser: Parser) -> Result<Wish, Failure> {
+    let mut name = String::new();
+    let command = loop {
+        match parser.next().map_err(|error| usage(&error.to_string(), &name))? {
+            None if name.is_empty() => return Err(Failure::usage(help::overview())),
+            None => return Err(usage(&format!("`lanrage {name}` needs another word"), &name)),
+            Some(Arg::Short('h') | Arg::Long("help")) => {
+                return Ok(Wish::Show(help::about(&name).unwrap_or_else(help::overview)));
+            }
+            Some(Arg::Short('V') | Arg::Long("version")) if name.is_empty() => {
+                return Ok(Wish::Show(help::version()));
+            }
+            Some(Arg::Short(letter)) => return Err(usage(&format!("there is no option -{letter}"), &name)),
+            Some(Arg::Long(option)) => return Err(misplaced(option, &name)),
+            Some(Arg::Value(word)) => {
+                let word = text(word)?;
+                if name.is_empty() && word == "help" {
+                    return help_on(parser);
+                }
+                name = if name.is_empty() { word } else { format!("{name} {word}") };
+            }
+        }
+        match commands::find(&name) {
+            Some(command) => break command,
+            None if commands::is_group(&name) => continue,
+            None => return Err(unknown_command(&name)),
+        }
+    };
+    options(parser, command)
+}
+
+/// `lanrage help COMMAND`.
+fn help_on(mut parser: Parser) -> Result<Wish, Failure> {
+    let mut words = Vec::new();
+    while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string(), ""))? {
+        if let Arg::Value(word) = argument {
+            words.push(text(word)?);
+        }
+    }
+    let name = words.join(" ");
+    match help::about(&name) {
+        Some(text) => Ok(Wish::Show(text)),
+        None if name.is_empty() => Ok(Wish::Show(help::overview())),
+        None => Err(unknown_command(&name)),
+    }
+}
+
+fn unknown_command(name: &str) -> Failure {
+    let last = |command: &&Command| command.name.rsplit(' ').next() == Some(name);
+    let names = COMMANDS.iter().map(|command| command.name);
+    let groups = names.clone().filter_map(|name| Some(name.split_once(' ')?.0));
+    let found = COMMANDS.iter().find(last).map(|command| command.name);
+    let found = found.or_else(|| nearest(name, names.chain(groups)));
+    let message = format!("there is no command `lanrage {name}`");
+    let group = name.split(' ').next().filter(|word| commands::is_group(word) && *word != name);
+    match found {
+        Some(found) => usage(&format!("{message}; did you mean `lanrage {found}`?"), found),
+        None => usage(&message, group.unwrap_or_default()),
+    }
+}
+
+/// An option before the command, or one of a group.
+fn misplaced(option: &str, name: &str) -> Failure {
+    let known = COMMANDS.iter().any(|command| takes_value(command, option).is_some());
+    if known {
+        return usage(
+            &format!("--{option} goes behind the command, as in `lanrage status --{option}`"),
+            name,
+        );
+    }
+    usage(&format!("there is no option --{option}{}", meant(option, ["help", "version"])), name)
+}
+
+fn meant<'a>(option: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(option, names).map_or_else(String::new, |name| format!("; did you mean --{name}?"))
+}
+
+/// Whether an option of this command has a value; `None` if there is no such option.
+fn takes_value(command: &Command, option: &str) -> Option<bool> {
+    let own = command.options.iter().find(|known| known.name == option).map(|known| known.value.is_some());
+    let is_setting = || SETTINGS.iter().any(|setting| setting.flag().strip_prefix("--") == Some(option));
+    own.or_else(|| (command.takes_settings && is_setting()).then_some(true))
+}
+
+fn options(mut parser: Parser, command: &'static Command) -> Result<Wish, Failure> {
+    let mut invocation = Invocation { command, options: Vec::new(), arguments: Vec::new() };
+    let wrong = |message: &str| usage(message, command.name);
+    loop {
+        let option = match parser.next().map_err(|error| wrong(&error.to_string()))? {
+            None => break,
+            Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Wish::Show(help::of(command))),
+            Some(Arg::Short(letter)) => return Err(wrong(&format!("there is no option -{letter}"))),
+            Some(Arg::Value(value)) => {
+                let value = text(value)?;
+                if invocation.arguments.len() == command.arguments.len() {
+                    return Err(wrong(&format!("\"{value}\" is one argument too many")));
+                }
+                if value.is_empty() {
+                    let name = command.arguments[invocation.arguments.len()];
+                    return Err(wrong(&format!("{} is empty", name.trim_matches(['[', ']']))));
+                }
+                invocation.arguments.push(value);
+                continue;
+            }
+            Some(Arg::Long(option)) => option.to_owned(),
+        };
+        let value = match takes_value(command, &option) {
+            None => {
+                let settings = SETTINGS.iter().filter(|_| command.takes_settings);
+                let flags: Vec<String> =
+                    settings.map(|setting| setting.flag().replacen("--", "", 1)).collect();
+                let own = command.options.iter().map(|option| option.name).chain(["help"]);
+                let meant = meant(&option, own.chain(flags.iter().map(String::as_str)));
+                return Err(wrong(&format!("there is no option --{option}{meant}")));
+            }
+            Some(false) => None,
+            Some(true) => {
+                let value = parser.value().map_err(|_| wrong(&format!("--{option} needs a value")))?;
+                Some(text(value)?)
+            }
+        };
+        invocation.options.push((option, value));
+    }
+    match command.arguments.get(invocation.arguments.len()) {
+        Some(missing) if !missing.starts_with('[') => {
+            Err(wrong(&format!("{missing} is missing: `{}`", help::usage_line(command))))
+        }
+        _ => Ok(Wish::Run(invocation)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(arguments: &[&str]) -> String {
+        match read(Parser::from_args(arguments)) {
+            Err(failure) => failure.message,
+            Ok(_) => panic!("{arguments:?} was understood"),
+        }
+    }
+
+    #[test]
+    fn options_and_arguments_may_be_mixed_and_the_last_value_counts() {
+        let Ok(Wish::Run(invocation)) =
+            read(Parser::from_args(["peer", "ban", "--key=a", "P", "--json", "--key", "b", "--", "-Q"]))
+        else {
+            panic!()
+        };
+        assert_eq!(invocation.command.name, "peer ban");
+        assert_eq!((invocation.option("key"), invocation.has("json")), (Some("b"), true));
+        assert_eq!((invocation.argument(0), invocation.argument(1)), (Some("P"), Some("-Q")));
+    }
+
+    #[test]
+    fn every_slip_is_named() {
+        for (arguments, expected) in [
+            (
+                &["stauts"][..],
+                "`lanrage stauts`; did you mean `lanrage status`?; see `lanrage status --help`",
+            ),
+            (&["party", "lst"], "did you mean `lanrage party list`?"),
+            (&["kick"], "did you mean `lanrage peer kick`?"),
+            (&["party", "frobnicate"], "see `lanrage party --help`"),
+            (&["frobnicate"], "there is no command `lanrage frobnicate`; see `lanrage --help`"),
+            (&["party"], "`lanrage party` needs another word; see `lanrage party --help`"),
+            (&["status", "now"], "\"now\" is one argument too many; see `lanrage status --help`"),
+            (&["status", "--jsn"], "there is no option --jsn; did you mean --json?"),
+            (&["status", "-x"], "there is no option -x"),
+            (&["status", "--json=1"], "unexpected argument for option '--json'"),
+            (&["status", "--state-dir"], "--state-dir needs a value"),
+            (&["--json", "status"], "--json goes behind the command"),
+            (&["--hlp"], "did you mean --help?"),
+            (&["serve", "--limit-parties", "1"], "did you mean --limits-parties?"),
+            (&["party", "show"], "PARTY is missing: `lanrage party show PARTY [OPTIONS]`"),
+            (&["party", "show", ""], "PARTY is empty"),
+            (&["help", "stats"], "did you mean `lanrage status`?"),
+        ] {
+            let message = message(arguments);
+            assert!(message.contains(expected), "{arguments:?}: {message}");
+        }
+    }
+}

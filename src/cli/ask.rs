@@ -1,0 +1,143 @@
+//! Asking the running daemon over its socket.
+
+use super::arguments::Invocation;
+use super::{Failure, output, settings};
+use lanrage::daemon::socket_in;
+use lanrage::net::http_client;
+use lanrage::wire::json::{self, Value};
+use lanrage::wire::percent;
+use std::fmt;
+use std::path::PathBuf;
+
+/// A daemon to talk to.
+pub struct Daemon {
+    /// Its state directory.
+    pub state_dir: PathBuf,
+    /// Its socket.
+    pub socket: PathBuf,
+}
+
+/// What it said, with status 200.
+pub struct Reply {
+    text: String,
+    /// Its meaning.
+    pub value: Value,
+}
+
+impl Daemon {
+    /// The daemon that an invocation means.
+    pub fn of(invocation: &Invocation) -> Result<Self, Failure> {
+        let state_dir = settings::state_dir(invocation)?;
+        Ok(Daemon { socket: socket_in(&state_dir), state_dir })
+    }
+
+    /// Asks for something; an answer other than 200 is a failure.
+    pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Reply, Failure> {
+        let answer = http_client::request(&self.socket, method, path, body).map_err(Failure::failed)?;
+        let (200, body) = answer else { return Err(refusal(answer.0, &answer.1)) };
+        let value = json::parse(&body);
+        match (String::from_utf8(body), value) {
+            (Ok(text), Ok(value)) => Ok(Reply { text, value }),
+            _ => {
+                Err(Failure::failed("the daemon's answer is not JSON: is this lanrage as old as the daemon?"))
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// Prints what `human` makes of it, or with `--json` the answer as it came.
+    pub fn show(&self, invocation: &Invocation, human: impl FnOnce(&Value) -> String) -> Result<(), Failure> {
+        match invocation.has("json") {
+            true => output::write(&format!("{}\n", self.text.trim_end())),
+            false => output::write(&human(&self.value)),
+        }
+    }
+}
+
+/// What a status other than 200 says: the `detail`, which is a text or, with 422, a list of problems.
+pub fn refusal(status: u16, body: &[u8]) -> Failure {
+    let value = json::parse(body).ok();
+    let message = match value.as_ref().and_then(|value| value.get("detail")) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => items.iter().map(problem).collect::<Vec<_>>().join("; "),
+        _ => format!("the daemon answered with status {status}"),
+    };
+    let next = match status {
+        404 if message.starts_with("Party") => ": `lanrage party list` shows all parties",
+        404 if message.starts_with("Peer") => ": `lanrage party show PARTY` shows its peers",
+        404 if message.starts_with("Ban") => ": `lanrage peer bans PARTY` shows all bans",
+        _ => "",
+    };
+    Failure::failed(format_args!("{message}{next}"))
+}
+
+fn problem(item: &Value) -> String {
+    let place: Vec<String> = list(item, "loc")
+        .iter()
+        .filter_map(|part| match part {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        })
+        .collect();
+    format!("{}: {}", place.join("."), text(item, "msg"))
+}
+
+/// A path of `parts`; what users typed is encoded.
+pub fn path(parts: &[&str]) -> String {
+    parts.iter().map(|part| format!("/{}", percent::encode(part))).collect()
+}
+
+/// The text `name` of an object, or nothing.
+pub fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The number `name` of an object, or 0.
+pub fn number(object: &Value, name: &str) -> u64 {
+    match object.get(name) {
+        Some(Value::Number(text)) => text.parse().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// The items of the array `name` of an object.
+pub fn list<'a>(object: &'a Value, name: &str) -> &'a [Value] {
+    match object.get(name) {
+        Some(Value::Array(items)) => items,
+        _ => &[],
+    }
+}
+
+/// An address with its port, as it is written.
+pub fn endpoint(host: &str, port: impl fmt::Display) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_the_daemon_said() {
+        let message = |status, body: &str| refusal(status, body.as_bytes()).message;
+        assert_eq!(message(409, r#"{"detail":"Too many"}"#), "Too many");
+        assert_eq!(
+            message(
+                422,
+                r#"{"detail":[{"loc":["body","a",0],"msg":"bad"},{"loc":["query","b"],"msg":"worse"}]}"#
+            ),
+            "body.a.0: bad; query.b: worse"
+        );
+        assert!(message(404, r#"{"detail":"Party x not found"}"#).contains("lanrage party list"));
+        for odd in ["", "{", "[]", r#"{"detail":7}"#] {
+            assert_eq!(message(500, odd), "the daemon answered with status 500");
+        }
+    }
+
+    #[test]
+    fn what_users_type_stays_in_its_part_of_the_path() {
+        assert_eq!(path(&["parties", "a/b?c d\r\n", "é"]), "/parties/a%2Fb%3Fc%20d%0D%0A/%C3%A9");
+    }
+}

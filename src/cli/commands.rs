@@ -1,0 +1,119 @@
+//! The table of commands.
+
+use super::arguments::Invocation;
+use super::{Failure, backup, db, keys, party, peer, relay, serve, status};
+
+/// What can be asked of `lanrage`.
+pub struct Command {
+    /// Its words, with a space between them.
+    pub name: &'static str,
+    /// What has to follow; what may follow is in brackets.
+    pub arguments: &'static [&'static str],
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// What else there is to know, in lines of its own; may be empty.
+    pub details: &'static str,
+    /// Its options, but for `--help`.
+    pub options: &'static [Opt],
+    /// Whether every setting of the daemon is an option too.
+    pub takes_settings: bool,
+    /// Does it.
+    pub run: fn(&Invocation) -> Result<(), Failure>,
+}
+
+/// An option.
+pub struct Opt {
+    /// Its name, without dashes.
+    pub name: &'static str,
+    /// What its value is; `None` for a switch.
+    pub value: Option<&'static str>,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+const JSON: Opt = Opt { name: "json", value: None, help: "print JSON, for scripts" };
+const STATE_DIR: Opt =
+    Opt { name: "state-dir", value: Some("DIR"), help: "where the daemon keeps its state" };
+const CONFIG: Opt =
+    Opt { name: "config", value: Some("FILE"), help: "the settings file [/etc/lanrage/lanrage.toml]" };
+const KEY: Opt = Opt { name: "key", value: Some("KEY"), help: "the WireGuard public key that is meant" };
+const FORCE: Opt = Opt { name: "force", value: None, help: "replace FILE if it exists" };
+const PRINT_CONFIG: Opt =
+    Opt { name: "print-config", value: None, help: "print all settings as a settings file, and end" };
+
+const TO_DAEMON: &[Opt] = &[JSON, STATE_DIR, CONFIG];
+
+/// A command that talks to the daemon.
+const fn command(
+    name: &'static str,
+    arguments: &'static [&'static str],
+    about: &'static str,
+    run: fn(&Invocation) -> Result<(), Failure>,
+) -> Command {
+    Command { name, arguments, about, details: "", options: TO_DAEMON, takes_settings: false, run }
+}
+
+/// Every command, in the order of the help.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        details: "It prints one line, `listening http=ADDRESS relay=ADDRESS`, when it is ready, and logs to\n\
+                  standard error. SIGTERM or SIGINT stop it.",
+        options: &[CONFIG, PRINT_CONFIG],
+        takes_settings: true,
+        ..command("serve", &[], "run the daemon", serve::run)
+    },
+    command("status", &[], "show how the daemon is doing", status::run),
+    command("party list", &[], "list all parties", party::list),
+    command("party show", &["PARTY"], "show a party and who is in it", party::show),
+    command("party delete", &["PARTY"], "end a party", party::delete),
+    Command {
+        details: "The peer can join again: `lanrage peer ban` keeps it out. A party whose host, or whose\n\
+                  last peer, is removed ends.",
+        ..command("peer kick", &["PARTY", "PEER"], "remove a peer from a party", peer::kick)
+    },
+    Command {
+        details: "Ban a peer by its id (and by the key it has now), or by a key, however that is spelled.",
+        options: &[KEY, JSON, STATE_DIR, CONFIG],
+        ..command("peer ban", &["PARTY", "[PEER]"], "remove a peer and keep it out", peer::ban)
+    },
+    Command {
+        details: "Say the same id or key as `lanrage peer bans` shows.",
+        options: &[KEY, JSON, STATE_DIR, CONFIG],
+        ..command("peer unban", &["PARTY", "[PEER]"], "let a banned peer in again", peer::unban)
+    },
+    command("peer bans", &["PARTY"], "list who is banned from a party", peer::bans),
+    command("relay list", &[], "list the relays that clients are told of", relay::list),
+    Command {
+        details: "The copy is consistent, whether the daemon is running or not, and appears only when it is\n\
+                  complete. It holds the hub's private key and is readable by you alone. To go back to it,\n\
+                  stop the daemon and put it in place of lanrage.redb in the state directory.",
+        options: &[FORCE, JSON, STATE_DIR, CONFIG],
+        ..command("backup", &["FILE"], "copy the daemon's state to a file", backup::run)
+    },
+    Command {
+        details: "Without FILE it is the one in the state directory. Nothing is changed. Exit code 1 says that\n\
+                  something is wrong with it.",
+        ..command("db check", &["[FILE]"], "verify a state file or a backup", db::check)
+    },
+    Command {
+        details: "Without FILE it is the state of the daemon, running or not. One JSON object a line, in any\n\
+                  case; secrets are left out, so that this is no backup.",
+        ..command("db dump", &["[FILE]"], "print everything in a state file or a backup", db::dump)
+    },
+    Command { options: &[JSON], ..command("genkey", &[], "make a WireGuard private key", keys::genkey) },
+    Command {
+        details: "The private key is read from standard input: `lanrage genkey | lanrage pubkey`.",
+        options: &[JSON],
+        ..command("pubkey", &[], "print the public key of a private key", keys::pubkey)
+    },
+];
+
+/// The command called `name`.
+pub fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
+}
+
+/// Whether `name` is the first word of several commands.
+pub fn is_group(name: &str) -> bool {
+    COMMANDS.iter().any(|command| command.name.split_once(' ').is_some_and(|(group, _)| group == name))
+}

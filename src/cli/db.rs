@@ -1,0 +1,136 @@
+//! `lanrage db`: what is in a state file.
+
+use super::arguments::Invocation;
+use super::ask::{self, Daemon};
+use super::measures::{count, size};
+use super::output::Style;
+use super::table::{Facts, escape};
+use super::{Failure, output, settings};
+use lanrage::net::http_client::{self, ClientError};
+use lanrage::store::dump::{self, Secrets};
+use lanrage::store::{self, OpenError, Report};
+use lanrage::wire::json::{self, Writer};
+use std::io::{self, BufWriter, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// `lanrage db check`.
+pub fn check(invocation: &Invocation) -> Result<(), Failure> {
+    let file = match invocation.argument(0) {
+        Some(file) => PathBuf::from(file),
+        None => store::path_in(&settings::state_dir(invocation)?),
+    };
+    let report = store::check(&file);
+    let trouble = match &report {
+        Ok(report) if report.is_good() => None,
+        Ok(report) if report.needs_repair => Some(Failure::failed(format_args!(
+            "{} is not whole: the next `lanrage serve` repairs it, or restore a backup",
+            file.display()
+        ))),
+        Ok(report) => Some(Failure::failed(format_args!(
+            "{} holds {} no JSON: restore a backup",
+            file.display(),
+            count(report.bad_rows.len() as u64, "row that is", "rows that are")
+        ))),
+        Err(error) => Some(unusable(error, &file)),
+    };
+    match (&report, invocation.has("json")) {
+        (_, true) => output::write(&as_json(&file, report.as_ref().ok(), trouble.as_ref()))?,
+        (Ok(report), false) => output::write(&human(&file, report, Style::of_stdout()))?,
+        (Err(_), false) => {}
+    }
+    trouble.map_or(Ok(()), Err)
+}
+
+fn unusable(error: &OpenError, file: &Path) -> Failure {
+    let shown = file.display();
+    match error {
+        OpenError::InUse { .. } => Failure::failed(format_args!(
+            "{shown} is in use by a running lanrage: make a copy with `lanrage backup COPY` and check that, or \
+             stop it first"
+        )),
+        OpenError::Io { error, .. } if error.kind() == ErrorKind::NotFound => Failure::failed(format_args!(
+            "there is no file {shown}: name one, or say where lanrage keeps its state with --state-dir"
+        )),
+        error => Failure::failed(error),
+    }
+}
+
+fn human(file: &Path, report: &Report, style: Style) -> String {
+    let mut facts = Facts::default();
+    facts.add("file", &file.display().to_string());
+    facts.add("size", &size(report.file_length));
+    let version = report.schema_version.map_or_else(|| "none yet".to_owned(), |version| version.to_string());
+    facts.add("schema version", &version);
+    let rows: Vec<String> =
+        report.rows.iter().map(|(table, rows)| format!("{} {rows}", table.name())).collect();
+    facts.add("rows", &rows.join(", "));
+    let closed = if report.unclean { "no, which does no harm" } else { "yes" };
+    facts.add("closed in good order", closed);
+    for (table, key) in &report.bad_rows {
+        facts.styled("bad row", style.bad(&format!("{} {}", table.name(), escape(key))));
+    }
+    facts.styled("result", if report.is_good() { style.good("good") } else { style.bad("bad") });
+    facts.text(style)
+}
+
+fn as_json(file: &Path, report: Option<&Report>, trouble: Option<&Failure>) -> String {
+    let details = |json: &mut Writer, report: &Report| {
+        match report.schema_version {
+            Some(version) => json.key("schema_version").int(version),
+            None => json.key("schema_version").null(),
+        }
+        json.key("bytes").int(report.file_length);
+        json.key("rows")
+            .object(|json| report.rows.iter().for_each(|(table, rows)| json.key(table.name()).int(*rows)));
+        json.key("unclean").bool(report.unclean);
+        json.key("needs_repair").bool(report.needs_repair);
+        json.key("bad_rows").array(|json| {
+            for (table, key) in &report.bad_rows {
+                json.object(|json| {
+                    json.key("table").string(table.name());
+                    json.key("key").string(key);
+                });
+            }
+        });
+    };
+    let text = json::object(|json| {
+        json.key("file").string(&file.display().to_string());
+        json.key("good").bool(trouble.is_none());
+        if let Some(trouble) = trouble {
+            json.key("error").string(&trouble.message);
+        }
+        if let Some(report) = report {
+            details(json, report);
+        }
+    });
+    text + "\n"
+}
+
+/// `lanrage db dump`.
+pub fn dump(invocation: &Invocation) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    if let Some(file) = invocation.argument(0) {
+        return from_file(Path::new(file), &mut out);
+    }
+    let daemon = Daemon::of(invocation)?;
+    match http_client::download(&daemon.socket, "GET", "/backup?secrets=redacted", &mut out) {
+        Ok((200, _)) => Ok(()),
+        Ok((status, body)) => Err(ask::refusal(status, &body)),
+        Err(ClientError::Output(error)) => Err(Failure::output(&error)),
+        Err(error @ ClientError::NotRunning(_)) => {
+            let file = store::path_in(&daemon.state_dir);
+            if !file.exists() {
+                return Err(Failure::failed(error));
+            }
+            from_file(&file, &mut out)
+        }
+        Err(error) => Err(Failure::failed(error)),
+    }
+}
+
+fn from_file(file: &Path, out: &mut dyn io::Write) -> Result<(), Failure> {
+    dump::file(file, Secrets::Redact, out).map(|_| ()).map_err(|error| match &error {
+        OpenError::Io { error, .. } if error.kind() == ErrorKind::BrokenPipe => Failure::output(error),
+        error => unusable(error, file),
+    })
+}

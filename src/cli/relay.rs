@@ -1,0 +1,27 @@
+//! `lanrage relay`.
+
+use super::Failure;
+use super::arguments::Invocation;
+use super::ask::{self, Daemon, number, text};
+use super::measures::date;
+use super::output::Style;
+use super::table::Table;
+
+/// `lanrage relay list`.
+pub fn list(invocation: &Invocation) -> Result<(), Failure> {
+    let reply = Daemon::of(invocation)?.ask("GET", "/relays", &[])?;
+    reply.show(invocation, |value| {
+        let mut table = Table::new(&["RELAY", "REGION", "ADDRESS", "LOAD", "REGISTERED", "PUBLIC KEY"]);
+        for relay in ask::list(value, "relays") {
+            table.row(vec![
+                text(relay, "relay_id").to_owned(),
+                text(relay, "region").to_owned(),
+                ask::endpoint(text(relay, "public_ip"), number(relay, "port")),
+                format!("{}/{}", number(relay, "load"), number(relay, "capacity")),
+                date(text(relay, "registered_at")),
+                text(relay, "public_key").to_owned(),
+            ]);
+        }
+        table.text(Style::of_stdout())
+    })
+}

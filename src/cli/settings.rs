@@ -1,0 +1,184 @@
+//! Where settings come from: flags, the environment, a file, defaults; the first that has one counts.
+
+use super::Failure;
+use super::arguments::Invocation;
+use lanrage::daemon::config::{CONFIG_VARIABLE, Config, SETTINGS};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// The settings file, if none is named.
+const DEFAULT_FILE: &str = "/etc/lanrage/lanrage.toml";
+/// A longer file is not one of ours, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+const STATE_DIR: &str = "state_dir";
+
+/// All settings that a daemon started in this way has.
+pub fn effective(invocation: &Invocation) -> Result<Config, Failure> {
+    let mut config = Config::default();
+    read_file(&mut config, invocation)?;
+    config.read_environment(environment()?.into_iter()).map_err(Failure::usage)?;
+    for setting in SETTINGS {
+        let flag = setting.flag();
+        if let Some(value) = invocation.option(flag.trim_start_matches('-')) {
+            config.set(setting.key, value, &flag).map_err(Failure::usage)?;
+        }
+    }
+    Ok(config)
+}
+
+/// Where the daemon that is meant keeps its state. Sources that can't change the answer are not read: a
+/// user may not be allowed to read the daemon's file.
+pub fn state_dir(invocation: &Invocation) -> Result<PathBuf, Failure> {
+    let mut config = Config::default();
+    if let Some(value) = invocation.option("state-dir") {
+        config.set(STATE_DIR, value, "--state-dir").map_err(Failure::usage)?;
+        return Ok(config.state_dir);
+    }
+    let variable = SETTINGS.iter().find(|setting| setting.key == STATE_DIR).map(|setting| setting.variable());
+    let found: Vec<_> =
+        environment()?.into_iter().filter(|(name, _)| Some(name) == variable.as_ref()).collect();
+    match found.is_empty() {
+        true => read_file(&mut config, invocation)?,
+        false => config.read_environment(found.into_iter()).map_err(Failure::usage)?,
+    }
+    Ok(config.state_dir)
+}
+
+/// Our variables.
+fn environment() -> Result<Vec<(String, String)>, Failure> {
+    let ours = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LANRAGE_"));
+    let text = |name: std::ffi::OsString, value: std::ffi::OsString| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    ours.map(|(name, value)| {
+        let shown = format!("environment variable {name:?} is not UTF-8: set it to plain text");
+        text(name, value).ok_or_else(|| Failure::usage(shown))
+    })
+    .collect()
+}
+
+fn read_file(config: &mut Config, invocation: &Invocation) -> Result<(), Failure> {
+    let variable = std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let (path, source) = match (invocation.option("config"), variable) {
+        (Some(path), _) => (PathBuf::from(path), "--config"),
+        (None, Some(path)) => (path, CONFIG_VARIABLE),
+        (None, None) => (PathBuf::from(DEFAULT_FILE), ""),
+    };
+    let text = match contents(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound && source.is_empty() => return Ok(()),
+        Err(error) => {
+            let next = match (error.kind(), source) {
+                (ErrorKind::NotFound, source) => format!("correct {source}"),
+                (ErrorKind::PermissionDenied, _) => {
+                    "run this as a user who may, or use --state-dir".to_owned()
+                }
+                _ => "correct it, or name another with --config".to_owned(),
+            };
+            let path = path.display();
+            return Err(Failure::usage(format_args!("can't read the settings file {path}: {error}; {next}")));
+        }
+    };
+    config.read_file(&text, &path.display().to_string()).map_err(Failure::usage)
+}
+
+fn contents(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let file = File::open(path)?;
+    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::new(ErrorKind::InvalidData, "it is longer than 1 MiB"));
+    }
+    Ok(text)
+}
+
+/// The settings file that means `config`, but for the admin token, which is not shown.
+pub fn as_file(config: &Config) -> String {
+    let mut out = concat!(
+        "# Settings of lanrage ",
+        env!("CARGO_PKG_VERSION"),
+        ". A flag (--limits-parties) or a variable of the environment\n",
+        "# (LANRAGE_LIMITS_PARTIES) counts more than this file.\n"
+    )
+    .to_owned();
+    let mut section = "";
+    for setting in SETTINGS {
+        let (section_here, name) = setting.key.split_once('.').unwrap_or(("", setting.key));
+        if section_here != section {
+            section = section_here;
+            let _ = write!(out, "\n[{section}]\n");
+        }
+        let _ = write!(out, "\n# {}\n# expected: {}\n", setting.help, setting.expected);
+        let shown = setting.show(config);
+        let _ = match setting.key == "admin_token" && config.admin_token.is_some() {
+            true => writeln!(out, "# it is set, and not shown here\n# {name} = \"\""),
+            false => writeln!(out, "{name} = {}", value(&shown)),
+        };
+    }
+    out
+}
+
+/// A number as it is, anything else as a string of TOML.
+fn value(text: &str) -> String {
+    let is_whole = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
+    let is_decimal = text.contains('.')
+        && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && text.parse::<f64>().is_ok_and(|number| number.to_string() == text);
+    if is_whole || is_decimal {
+        return text.to_owned();
+    }
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            control if control.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            plain => out.push(plain),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(config: &Config) -> Vec<String> {
+        SETTINGS.iter().map(|setting| setting.show(config)).collect()
+    }
+
+    #[test]
+    fn the_printed_file_reads_back_to_the_same() {
+        let mut config = Config::default();
+        for (key, value) in [
+            ("state_dir", "/tmp/\"a\\b\"\u{7f}é"),
+            ("region", "007"),
+            ("public_endpoint", "[2001:db8::1]:1"),
+            ("trusted_proxies", "127.0.0.1,::1"),
+            ("limits.parties", "7"),
+            ("rates.creations", "7/9"),
+            ("timeouts.peer", "2.5"),
+        ] {
+            config.set(key, value, "test").unwrap_or_else(|error| panic!("{error}"));
+        }
+        for config in [config, Config::default()] {
+            let mut again = Config::default();
+            let text = as_file(&config);
+            again.read_file(&text, "test").unwrap_or_else(|error| panic!("{error}\n{text}"));
+            assert_eq!(shown(&again), shown(&config));
+        }
+    }
+
+    #[test]
+    fn the_admin_token_is_not_printed() {
+        let mut config = Config::default();
+        config.set("admin_token", "correct-horse-battery", "test").unwrap_or_else(|error| panic!("{error}"));
+        let text = as_file(&config);
+        assert!(!text.contains("horse") && text.contains("not shown"), "{text}");
+        assert!(Config::default().read_file(&text, "test").is_ok());
+    }
+}

@@ -1,0 +1,48 @@
+//! `lanrage status`.
+
+use super::Failure;
+use super::arguments::Invocation;
+use super::ask::{Daemon, number, text};
+use super::measures::{count, size, span};
+use super::output::Style;
+use super::table::{Facts, escape};
+use lanrage::wire::json::Value;
+
+/// `lanrage status`.
+pub fn run(invocation: &Invocation) -> Result<(), Failure> {
+    let reply = Daemon::of(invocation)?.ask("GET", "/status", &[])?;
+    reply.show(invocation, |status| human(status, Style::of_stdout()))
+}
+
+fn human(status: &Value, style: Style) -> String {
+    let (relay, store) =
+        (status.get("relay").unwrap_or(&Value::Null), status.get("store").unwrap_or(&Value::Null));
+    let mut facts = Facts::default();
+    facts.add("lanrage", text(status, "version"));
+    facts.add("up for", &span(number(status, "uptime_seconds")));
+    facts.add("HTTP", text(status, "http"));
+    facts.add("relay", &format!("{} (UDP)", text(relay, "address")));
+    facts.add("relay id", &format!("{} in {}", text(relay, "relay_id"), text(relay, "region")));
+    facts.add("hub key", text(relay, "public_key"));
+    facts.add("subnet", text(status, "subnet"));
+    for (name, key) in [
+        ("parties", "parties"),
+        ("peers", "peers"),
+        ("sessions", "websocket_sessions"),
+        ("tokens", "tokens"),
+        ("other relays", "relays"),
+    ] {
+        facts.add(name, &number(status, key).to_string());
+    }
+    facts.add("state", text(status, "state_dir"));
+    let health = match text(store, "status") {
+        "ok" => style.good("ok"),
+        trouble => style.bad(&escape(trouble)),
+    };
+    let (errors, commits) = (number(store, "errors"), number(store, "commits"));
+    let failed = if errors == 0 { String::new() } else { format!(", {errors} failed") };
+    let figures =
+        format!("{}, {}{failed}", size(number(store, "bytes")), count(commits, "commit", "commits"));
+    facts.styled("store", format!("{health}, {figures}"));
+    facts.text(style)
+}
