@@ -3,7 +3,7 @@
 use crate::client::{create_body, join_body};
 use lanrage::api::admission::Rates;
 use lanrage::api::metrics::Surroundings;
-use lanrage::api::{Api, Outcome, OwnRelay, Settings};
+use lanrage::api::{Api, Outcome, OwnRelay, Settings, Whereabouts};
 use lanrage::control::change::Change;
 use lanrage::control::{self, Control};
 use lanrage::crypto::x25519::PrivateKey;
@@ -50,6 +50,7 @@ fn api(records: records::Loaded, now: Now) -> Api {
         rates: Rates::default(),
         trusted_proxies: Vec::new(),
         admin_token: None,
+        whereabouts: Whereabouts::default(),
     };
     let hub = PrivateKey::from_bytes([7; 32]);
     let control = Control::new(control::Settings::default(), hub, records.records, now);

@@ -151,7 +151,7 @@ fn nobody_else_can_read_the_state_and_no_token_is_in_it() {
     client.get("/parties").is(200);
     // A token in a wrong place, and one that nobody has.
     client.get(&format!("/parties/{party}?token={}", tokens[1])).is(200);
-    let backup = client.get("/backup").is(200).body;
+    let backup = house.owner().get("/backup").is(200).body;
     drop(client);
 
     let directory = house.plan.directory();

@@ -5,7 +5,7 @@ use crate::house::{House, Plan};
 use lanrage::api::admission::Rates;
 use lanrage::api::metrics::Surroundings;
 use lanrage::api::routes::Place;
-use lanrage::api::{Api, Outcome, OwnRelay, Settings};
+use lanrage::api::{Api, Outcome, OwnRelay, Settings, Whereabouts};
 use lanrage::control::record::Records;
 use lanrage::control::{self, Control};
 use lanrage::crypto::x25519::PrivateKey;
@@ -65,9 +65,11 @@ enum About {
     Oneself,
     /// The member, whoever asks.
     AMember,
+    /// No peer, and nothing that is secret.
+    Redacted,
 }
 
-use About::{AMember, All, Oneself};
+use About::{AMember, All, Oneself, Redacted};
 
 /// Place, method, whom it speaks of, and the status for each of `ACTORS`.
 type Line = (Place, Method, About, [u16; 9]);
@@ -105,7 +107,8 @@ const MATRIX: &[Line] = &[
     (Place::Metrics,     Method::Get,    All,        [401,  401,  403,   403,   403,  403,  200,  200,  200]),
     (Place::OpenApi,     Method::Get,    All,        [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     (Place::Status,      Method::Get,    All,        [401,  401,  403,   403,   403,  403,  200,  200,  200]),
-    (Place::Backup,      Method::Get,    All,        [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    (Place::Backup,      Method::Get,    All,        [401,  401,  403,   403,   403,  403,  200,  403,  401]),
+    (Place::Backup,      Method::Get,    Redacted,   [401,  401,  403,   403,   403,  403,  200,  200,  401]),
 ];
 
 /// What comes of a request: the status, and `Allow` if it was there.
@@ -144,6 +147,7 @@ impl Alone {
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
             admin_token: Some(ADMIN_TOKEN.to_owned()),
+            whereabouts: Whereabouts::default(),
         };
         let hub = PrivateKey::from_bytes([7; 32]);
         let control = Control::new(control::Settings::default(), hub, Records::default(), now);
@@ -180,7 +184,7 @@ impl World for Alone {
         let (_, outcome) = self.api.handle(&request, &Surroundings::default(), self.now);
         self.api.drain(None, self.now);
         match outcome {
-            Outcome::Backup => ((200, None), String::new()),
+            Outcome::Backup { .. } => ((200, None), String::new()),
             Outcome::Answer(answer) => {
                 let allow = answer.headers.iter().find(|(name, _)| *name == "Allow");
                 let allow = allow.map(|(_, value)| value.clone());
@@ -277,6 +281,7 @@ impl Scene {
         let query = match (place, method) {
             (Place::Register | Place::Nonce, _) => format!("?peer_id={peer}"),
             (Place::Bans, Method::Delete) => format!("?peer_id={}", self.id(Banned)),
+            (Place::Backup, _) if about == Redacted => "?secrets=redacted".to_owned(),
             _ => String::new(),
         };
         let body = match (place, method) {
