@@ -64,6 +64,8 @@ const YEAR_1: i64 = -62_135_596_800_000_000;
 const YEAR_9999_END: i64 = 253_402_300_799_999_999;
 /// 2025-01-01: this program did not exist before, so an earlier clock was never set.
 const FIRST_PLAUSIBLE: i64 = 1_735_689_600_000_000;
+/// 2200-01-01: a later clock has a dead battery, and near the end of time dates no longer tell apart.
+const LAST_PLAUSIBLE: i64 = 7_258_118_400_000_000;
 
 impl UnixTime {
     /// From microseconds since 1970, held to the years 1 to 9999.
@@ -83,7 +85,7 @@ impl UnixTime {
 
     /// Whether the clock can have been set when it showed this time.
     pub const fn is_plausible(self) -> bool {
-        self.0 >= FIRST_PLAUSIBLE
+        FIRST_PLAUSIBLE <= self.0 && self.0 < LAST_PLAUSIBLE
     }
 
     /// Moved by `micros`, held to the years 1 to 9999.
@@ -136,6 +138,7 @@ mod tests {
         assert_eq!(UnixTime::from_micros(i64::MIN).as_micros(), YEAR_1);
         assert!(!UnixTime::from_micros(0).is_plausible());
         assert!(UnixTime::from_micros(FIRST_PLAUSIBLE).is_plausible());
+        assert!(!UnixTime::from_micros(i64::MAX).is_plausible());
         assert_eq!(UnixTime::from_micros(-1).as_secs(), -1);
     }
 }

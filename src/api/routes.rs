@@ -88,7 +88,7 @@ impl Place {
 
     /// Whether asking for it in this way changes what is kept on disk.
     pub fn changes_state(self, method: &Method) -> bool {
-        *method != Method::Get && !matches!(self, Place::Heartbeat | Place::Signals)
+        !matches!(method, Method::Get | Method::Head) && !matches!(self, Place::Heartbeat | Place::Signals)
     }
 
     /// Whether a body is read when it is asked for in this way; any other is ignored.

@@ -106,7 +106,10 @@ impl Control {
                 self.restore_member(party, member);
             }
         }
-        for (hash, record) in records.tokens {
+        // One more than a peer may have replaces its oldest, and all lives are the same length.
+        let mut tokens = records.tokens;
+        tokens.sort_by_key(|(_, record)| record.expires_at);
+        for (hash, record) in tokens {
             if let Some(token) = record.restore(records.stopped_at, self.settings.lifetimes.token, now) {
                 self.tokens.insert(hash, token);
             }

@@ -552,6 +552,27 @@ fn a_party_whose_host_is_missing_from_the_store_is_mended() {
 }
 
 #[test]
+fn after_a_restart_it_is_still_the_oldest_token_that_is_replaced() {
+    let mut world = World::new();
+    let tokens: Vec<String> = (0..8)
+        .map(|_| {
+            world.wait(Duration::from_secs(1));
+            world.token("alice")
+        })
+        .collect();
+    for stopped_at in [None, Some(world.now.unix)] {
+        let unix = world.now.unix.as_secs();
+        let mut again = World::start(Settings::default(), world.records(stopped_at), unix);
+        for (number, token) in tokens.iter().enumerate() {
+            assert!(again.control.authenticate(token, again.now).is_ok());
+            again.token("alice");
+            let refused = again.control.authenticate(token, again.now);
+            assert_eq!(refused, Err(Refusal::TokenUnknown), "token {number} of 8");
+        }
+    }
+}
+
+#[test]
 fn tokens_outlive_a_crash_and_expire_across_a_stop_in_good_order() {
     let day = 24 * 3600;
     let stop = 1_795_176_000 + 10 * day;

@@ -1,0 +1,39 @@
+//! kill -9 under load: an answer with 200 was a promise.
+
+use crate::Random;
+use crate::house::House;
+use crate::load::{World, run, verify};
+use std::time::Duration;
+
+fn rounds(count: usize) {
+    let mut house = House::start();
+    let mut worlds: Vec<World> = (0..4).map(World::new).collect();
+    let mut random = Random(9);
+    for round in 0..count {
+        let pause = Duration::from_millis(30 + random.below(300) as u64);
+        let before: usize = worlds.iter().map(|world| world.acknowledged).sum();
+        worlds = run(worlds, &mut house, |house| {
+            std::thread::sleep(pause);
+            house.kill();
+        });
+        let acknowledged = worlds.iter().map(|world| world.acknowledged).sum::<usize>() - before;
+        house.restart();
+        verify(&mut worlds, &house);
+        assert_eq!(house.metric("lanrage_store_recoveries_total"), 0, "round {round}");
+        // With a slow disk a short round may come to nothing, but not the first ten together.
+        assert!(acknowledged > 0 || round < 10, "round {round} changed nothing");
+    }
+    let acknowledged: usize = worlds.iter().map(|world| world.acknowledged).sum();
+    assert!(acknowledged > 20 * count, "{acknowledged} changes in {count} rounds say little");
+}
+
+#[test]
+fn what_was_acknowledged_survives_being_killed() {
+    rounds(5);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn what_was_acknowledged_survives_being_killed_200_times() {
+    rounds(200);
+}

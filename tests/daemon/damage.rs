@@ -1,0 +1,82 @@
+//! State files that are damaged, or somebody else's.
+
+use crate::house::{House, Plan};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+/// A daemon that was stopped in good order with one party.
+fn furnished() -> (House, String) {
+    let mut house = House::start();
+    let party = house.client().register("host").create("LAN", "host");
+    assert!(house.terminate().0.success());
+    (house, party)
+}
+
+fn set_aside(house: &House) -> usize {
+    let entries = std::fs::read_dir(house.plan.directory().state()).unwrap();
+    entries
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains(".corrupt-"))
+        .count()
+}
+
+#[test]
+fn an_intact_file_is_used() {
+    let (mut house, party) = furnished();
+    house.restart();
+    house.owner().get(&format!("/parties/{party}")).is(200);
+    assert_eq!((house.metric("lanrage_store_recoveries_total"), set_aside(&house)), (0, 0));
+}
+
+#[test]
+fn a_damaged_file_is_set_aside_and_said_so() {
+    for damage in ["noise at the start", "noise everywhere", "cut to a part", "cut to a few bytes"] {
+        let (mut house, party) = furnished();
+        let file = house.plan.directory().file();
+        let length = std::fs::metadata(&file).unwrap().len();
+        let open = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+        let noise: Vec<u8> = (0..length).map(|at| (at * 31 % 251) as u8).collect();
+        match damage {
+            "noise at the start" => open.write_all_at(&noise[..4096], 0).unwrap(),
+            "noise everywhere" => open.write_all_at(&noise, 0).unwrap(),
+            "cut to a part" => open.set_len(length / 3).unwrap(),
+            _ => open.set_len(10).unwrap(),
+        }
+        drop(open);
+        house.restart();
+        assert_eq!(house.metric("lanrage_store_recoveries_total"), 1, "{damage}");
+        assert_eq!(set_aside(&house), 1, "{damage}");
+        let log = house.plan.log();
+        assert!(log.contains("ERROR") && log.contains(".corrupt-"), "{damage}: {log}");
+        house.owner().get(&format!("/parties/{party}")).is(404);
+        // From here on all is well.
+        let party = house.client().register("host").create("LAN", "host");
+        assert!(house.terminate().0.success());
+        house.restart();
+        house.owner().get(&format!("/parties/{party}")).is(200);
+        assert_eq!(house.metric("lanrage_store_recoveries_total"), 0);
+    }
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_gives_up() {
+    let mut house = House::start();
+    let party = house.client().register("host").create("LAN", "host");
+    let start = Instant::now();
+    let (status, said) = house.plan.clone().fail();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("another lanrage is running") && said.contains("--state-dir"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(house.is_running());
+    house.owner().get(&format!("/parties/{party}")).is(200);
+    house.client().register("bob").join(&party, "bob").is(200);
+}
+
+#[test]
+fn a_taken_port_is_told() {
+    let house = House::start();
+    let address = house.http.to_string();
+    let (status, said) = Plan::new(&[("http", &address)]).fail();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("already in use") && said.contains("--http"), "{said}");
+}

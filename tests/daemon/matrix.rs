@@ -1,0 +1,413 @@
+//! Who may do what: every actor at every route.
+
+use crate::client::{Client, create_body, join_body};
+use crate::house::{House, Plan};
+use lanrage::api::admission::Rates;
+use lanrage::api::metrics::Surroundings;
+use lanrage::api::routes::Place;
+use lanrage::api::{Api, Outcome, OwnRelay, Settings, Whereabouts};
+use lanrage::control::record::Records;
+use lanrage::control::{self, Control};
+use lanrage::crypto::x25519::PrivateKey;
+use lanrage::ids::RelayId;
+use lanrage::time::{Instant, Now, UnixTime};
+use lanrage::wire::http::{Request, Source};
+use std::collections::BTreeSet;
+use std::str::FromStr;
+use std::time::Duration;
+use tiny_http::Method;
+
+const ADMIN_TOKEN: &str = "an-admin-token-of-some-length";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Actor {
+    /// No token, from elsewhere.
+    Nobody,
+    /// A token that nobody was given.
+    WrongToken,
+    /// Registered, and in no party.
+    Stranger,
+    Member,
+    Host,
+    /// Banned by the host, with a token that is still good.
+    Banned,
+    /// The owner over the Unix socket.
+    Owner,
+    /// Whoever has the admin token, from elsewhere.
+    Admin,
+    /// No token, on the same machine.
+    Local,
+}
+
+use Actor::{Admin, Banned, Host, Local, Member, Nobody, Owner, Stranger, WrongToken};
+
+const ACTORS: [Actor; 9] = [Nobody, WrongToken, Stranger, Member, Host, Banned, Owner, Admin, Local];
+
+impl Actor {
+    /// The peer that this is; for those who are none, an id that is free.
+    fn peer(self) -> &'static str {
+        match self {
+            Stranger => "stranger",
+            Member => "member",
+            Host => "host",
+            Banned => "banned",
+            _ => "free",
+        }
+    }
+}
+
+/// Whom a request speaks of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum About {
+    /// No peer, or always the same one.
+    All,
+    /// The one who asks.
+    Oneself,
+    /// The member, whoever asks.
+    AMember,
+    /// No peer, and nothing that is secret.
+    Redacted,
+}
+
+use About::{AMember, All, Oneself, Redacted};
+
+/// Place, method, whom it speaks of, and the status for each of `ACTORS`.
+type Line = (Place, Method, About, [u16; 9]);
+
+#[rustfmt::skip]
+const MATRIX: &[Line] = &[
+    //                                               nobody wrong strang member host banned owner admin local
+    (Place::Root,        Method::Get,    All,        [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    (Place::Register,    Method::Post,   Oneself,    [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    (Place::Register,    Method::Post,   AMember,    [409,  409,  409,   200,   409,  409,  409,  409,  409]),
+    (Place::Nonce,       Method::Get,    AMember,    [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    (Place::Parties,     Method::Get,    All,        [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    (Place::Parties,     Method::Post,   Oneself,    [401,  401,  200,   200,   200,  200,  403,  403,  401]),
+    (Place::Parties,     Method::Post,   AMember,    [401,  401,  403,   200,   403,  403,  403,  403,  401]),
+    (Place::Party,       Method::Get,    All,        [401,  401,  200,   200,   200,  403,  200,  200,  401]),
+    (Place::Party,       Method::Delete, All,        [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    (Place::Join,        Method::Post,   Oneself,    [401,  401,  200,   200,   200,  403,  403,  403,  401]),
+    (Place::Join,        Method::Post,   AMember,    [401,  401,  403,   200,   403,  403,  403,  403,  401]),
+    (Place::Peers,       Method::Get,    All,        [401,  401,  200,   200,   200,  403,  200,  200,  401]),
+    (Place::Peer,        Method::Get,    Oneself,    [401,  401,  404,   200,   200,  403,  404,  404,  401]),
+    (Place::Peer,        Method::Get,    AMember,    [401,  401,  200,   200,   200,  403,  200,  200,  401]),
+    (Place::Peer,        Method::Delete, Oneself,    [401,  401,  404,   200,   200,  404,  404,  404,  401]),
+    (Place::Peer,        Method::Delete, AMember,    [401,  401,  403,   200,   200,  403,  200,  200,  401]),
+    (Place::Heartbeat,   Method::Post,   Oneself,    [401,  401,  404,   200,   200,  404,  403,  403,  401]),
+    (Place::Heartbeat,   Method::Post,   AMember,    [401,  401,  403,   200,   403,  403,  403,  403,  401]),
+    (Place::Signals,     Method::Post,   AMember,    [401,  401,  403,   200,   200,  403,  403,  403,  401]),
+    (Place::PeerSignals, Method::Get,    Oneself,    [401,  401,  404,   200,   200,  404,  403,  403,  401]),
+    (Place::PeerSignals, Method::Get,    AMember,    [401,  401,  403,   200,   403,  403,  403,  403,  401]),
+    (Place::Bans,        Method::Get,    All,        [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    (Place::Bans,        Method::Post,   AMember,    [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    (Place::Bans,        Method::Delete, All,        [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    (Place::Relays,      Method::Get,    All,        [401,  401,  200,   200,   200,  200,  200,  200,  401]),
+    (Place::Relays,      Method::Post,   All,        [401,  401,  200,   200,   200,  200,  401,  401,  401]),
+    (Place::RelaysIn,    Method::Get,    All,        [401,  401,  200,   200,   200,  200,  200,  200,  401]),
+    (Place::Metrics,     Method::Get,    All,        [401,  401,  403,   403,   403,  403,  200,  200,  200]),
+    (Place::OpenApi,     Method::Get,    All,        [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    (Place::Status,      Method::Get,    All,        [401,  401,  403,   403,   403,  403,  200,  200,  200]),
+    (Place::Backup,      Method::Get,    All,        [401,  401,  403,   403,   403,  403,  200,  403,  401]),
+    (Place::Backup,      Method::Get,    Redacted,   [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+];
+
+/// What comes of a request: the status, and `Allow` if it was there.
+type Verdict = (u16, Option<String>);
+
+/// A way to ask, as somebody with this token.
+trait World {
+    fn ask(
+        &mut self,
+        by: Actor,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (Verdict, String);
+}
+
+/// The API alone.
+struct Alone {
+    api: Api,
+    now: Now,
+}
+
+impl Alone {
+    fn new() -> Self {
+        let unix = UnixTime::from_micros(1_795_000_000_000_000);
+        let now = Now { instant: Instant::ZERO + Duration::from_secs(100), unix };
+        let settings = Settings {
+            relay: OwnRelay {
+                relay_id: RelayId::new("own").unwrap(),
+                endpoint: None,
+                port: 51820,
+                region: "unknown".to_owned(),
+                capacity: 100,
+            },
+            rates: Rates::default(),
+            trusted_proxies: Vec::new(),
+            admin_token: Some(ADMIN_TOKEN.to_owned()),
+            whereabouts: Whereabouts::default(),
+        };
+        let hub = PrivateKey::from_bytes([7; 32]);
+        let control = Control::new(control::Settings::default(), hub, Records::default(), now);
+        Alone { api: Api::new(control, settings, now), now }
+    }
+}
+
+impl World for Alone {
+    fn ask(
+        &mut self,
+        by: Actor,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (Verdict, String) {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let source = match by {
+            Owner => Source::Unix,
+            Local => Source::Ip([127, 0, 0, 1].into()),
+            _ => Source::Ip([203, 0, 113, 7].into()),
+        };
+        let request = Request {
+            method: Method::from_str(method).unwrap(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            authorization: token.map(|token| format!("Bearer {token}")),
+            host: None,
+            forwarded_for: None,
+            body: body.as_bytes().to_vec(),
+            source,
+            local: None,
+        };
+        let (_, outcome) = self.api.handle(&request, &Surroundings::default(), self.now);
+        self.api.drain(None, self.now);
+        match outcome {
+            Outcome::Backup { .. } => ((200, None), String::new()),
+            Outcome::Answer(answer) => {
+                let allow = answer.headers.iter().find(|(name, _)| *name == "Allow");
+                let allow = allow.map(|(_, value)| value.clone());
+                ((answer.status, allow), String::from_utf8(answer.body).unwrap())
+            }
+        }
+    }
+}
+
+/// The whole daemon, which believes 127.0.0.1 when that says for whom it asks.
+struct Whole(House);
+
+impl Whole {
+    fn new() -> Self {
+        let settings = [
+            ("trusted_proxies", "127.0.0.1"),
+            ("admin_token", ADMIN_TOKEN),
+            ("rates.requests", "100000/100000"),
+            ("rates.creations", "100000/100000"),
+        ];
+        Whole(Plan::new(&settings).start())
+    }
+}
+
+impl World for Whole {
+    fn ask(
+        &mut self,
+        by: Actor,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (Verdict, String) {
+        let mut client = match by {
+            Owner => self.0.owner(),
+            Local => Client::over(crate::client::connect_from([127, 0, 0, 2].into(), self.0.http)),
+            _ => self.0.client(),
+        };
+        client.forwarded_for = (!matches!(by, Owner | Local)).then_some("203.0.113.7");
+        client.token = token.map(str::to_owned);
+        let answer = client.ask(method, path, body);
+        ((answer.status, answer.header("Allow").map(str::to_owned)), answer.body)
+    }
+}
+
+/// A party with everybody in it who belongs there. Ids end in `suffix`, so that many fit in one world.
+struct Scene {
+    party: String,
+    suffix: usize,
+    tokens: Vec<(Actor, String)>,
+}
+
+impl Scene {
+    fn set(world: &mut dyn World, suffix: usize) -> Self {
+        let mut scene = Scene { party: String::new(), suffix, tokens: Vec::new() };
+        let wrong = "x".repeat(43);
+        scene.tokens.extend([(WrongToken, wrong), (Admin, ADMIN_TOKEN.to_owned())]);
+        for actor in [Stranger, Member, Host, Banned] {
+            let path = format!("/auth/register?peer_id={}", scene.id(actor));
+            let (verdict, body) = world.ask(actor, None, "POST", &path, "");
+            assert_eq!(verdict.0, 200, "{body}");
+            scene.tokens.push((actor, found(&body, "token")));
+        }
+        scene.party =
+            found(&scene.must(world, Host, "/parties", &create_body("LAN", &scene.id(Host))), "party_id");
+        for actor in [Member, Banned] {
+            let body = join_body(&scene.party, &scene.id(actor));
+            scene.must(world, actor, &format!("/parties/{}/join", scene.party), &body);
+        }
+        let ban = format!("{{\"peer_id\":\"{}\"}}", scene.id(Banned));
+        scene.must(world, Host, &format!("/parties/{}/bans", scene.party), &ban);
+        scene
+    }
+
+    fn id(&self, actor: Actor) -> String {
+        format!("{}-{}", actor.peer(), self.suffix)
+    }
+
+    fn token(&self, actor: Actor) -> Option<&str> {
+        self.tokens.iter().find(|(other, _)| *other == actor).map(|(_, token)| token.as_str())
+    }
+
+    fn must(&self, world: &mut dyn World, by: Actor, path: &str, body: &str) -> String {
+        let (verdict, answer) = world.ask(by, self.token(by), "POST", path, body);
+        assert_eq!(verdict.0, 200, "{path} {answer}");
+        answer
+    }
+
+    /// Path with query, and body, of a request that is all right but for who sends it.
+    fn request(&self, by: Actor, place: Place, method: &Method, about: About) -> (String, String) {
+        let peer = self.id(if about == Oneself { by } else { Member });
+        let path = place.path().replace("{party_id}", &self.party).replace("{peer_id}", &peer);
+        let path = path.replace("{region}", "unknown");
+        let query = match (place, method) {
+            (Place::Register | Place::Nonce, _) => format!("?peer_id={peer}"),
+            (Place::Bans, Method::Delete) => format!("?peer_id={}", self.id(Banned)),
+            (Place::Backup, _) if about == Redacted => "?secrets=redacted".to_owned(),
+            _ => String::new(),
+        };
+        let body = match (place, method) {
+            (Place::Parties, Method::Post) => create_body("another", &peer),
+            (Place::Join, _) => join_body(&self.party, &peer),
+            (Place::Signals, _) => format!("{{\"to_peer_id\":\"{}\",\"signal_data\":{{}}}}", self.id(Member)),
+            (Place::Bans, Method::Post) => format!("{{\"peer_id\":\"{peer}\"}}"),
+            (Place::Relays, Method::Post) => {
+                format!("{{\"relay_id\":\"r-{}\",\"public_ip\":\"203.0.113.9\",\"port\":51820}}", self.suffix)
+            }
+            _ => String::new(),
+        };
+        (path + &query, body)
+    }
+
+    fn ask(&self, world: &mut dyn World, by: Actor, line: &Line, method: &Method) -> (Verdict, String) {
+        let (path, body) = self.request(by, line.0, &line.1, line.2);
+        let body = if *method == line.1 { body } else { String::new() };
+        world.ask(by, self.token(by), method.as_str(), &path, &body)
+    }
+}
+
+/// The text of a member of an object.
+fn found(body: &str, name: &str) -> String {
+    let body = lanrage::wire::json::parse(body.as_bytes()).unwrap();
+    body.get(name).and_then(|value| value.as_str()).unwrap().to_owned()
+}
+
+fn by_name() -> impl Fn(Method) -> String {
+    |method| method.as_str().to_owned()
+}
+
+#[test]
+fn the_matrix_is_complete() {
+    let name = by_name();
+    let wanted: BTreeSet<_> = Place::all()
+        .flat_map(|(place, _, methods)| methods.iter().map(move |method| (place, method.clone())))
+        .map(|(place, method)| (place, name(method)))
+        .collect();
+    let there: BTreeSet<_> = MATRIX.iter().map(|line| (line.0, name(line.1.clone()))).collect();
+    assert_eq!(there, wanted);
+    for (place, method, ..) in MATRIX.iter().filter(|line| line.0.path().contains("{peer_id}")) {
+        let lines: BTreeSet<About> =
+            MATRIX.iter().filter(|line| line.0 == *place && line.1 == *method).map(|line| line.2).collect();
+        assert_eq!(lines, [Oneself, AMember].into(), "{place:?} {method}");
+    }
+}
+
+#[test]
+fn every_actor_gets_what_the_matrix_says() {
+    for line in MATRIX {
+        for (actor, status) in ACTORS.into_iter().zip(line.3) {
+            let mut world = Alone::new();
+            let scene = Scene::set(&mut world, 0);
+            let (verdict, body) = scene.ask(&mut world, actor, line, &line.1);
+            let what = format!("{actor:?} {} {:?} {:?}: {body}", line.1, line.0, line.2);
+            assert_eq!(verdict, (status, None), "{what}");
+            if status != 200 {
+                assert!(status == 404 || !body.contains("404"), "{what}");
+                found(&body, "detail");
+            }
+        }
+    }
+}
+
+/// HEAD is for whoever may GET.
+#[test]
+fn head_is_get_without_a_body() {
+    for line in MATRIX.iter().filter(|line| line.1 == Method::Get) {
+        for (actor, status) in ACTORS.into_iter().zip(line.3) {
+            let mut world = Alone::new();
+            let scene = Scene::set(&mut world, 0);
+            let (verdict, _) = scene.ask(&mut world, actor, line, &Method::Head);
+            assert_eq!(verdict.0, status, "{actor:?} {:?}", line.0);
+        }
+    }
+}
+
+/// Whoever asks: the method is looked at before the token.
+#[test]
+fn a_wrong_method_is_told_the_right_ones() {
+    let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE", "BREW"];
+    let (mut world, mut tried) = (Alone::new(), 0);
+    let scene = Scene::set(&mut world, 0);
+    for (place, _, allowed) in Place::all() {
+        let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        for method in methods {
+            if allow.contains(&method) || (method == "HEAD" && allow.contains(&"GET")) {
+                continue;
+            }
+            for actor in [Owner, Local] {
+                let (path, _) = scene.request(actor, place, &Method::Get, All);
+                let (verdict, _) = world.ask(actor, scene.token(actor), method, &path, "");
+                assert_eq!(verdict, (405, Some(allow.join(", "))), "{method} {path}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 200);
+    for path in ["/nothing", "/parties/", "/parties/x/y", "//", "/metrics/x"] {
+        for actor in ACTORS {
+            assert_eq!(world.ask(actor, scene.token(actor), "GET", path, "").0, (404, None), "{path}");
+        }
+    }
+}
+
+/// The same over real sockets, for those that the daemon tells apart by where they come from.
+#[test]
+fn the_running_daemon_keeps_to_the_matrix() {
+    let mut world = Whole::new();
+    for (number, line) in MATRIX.iter().enumerate() {
+        for (column, actor) in ACTORS.into_iter().enumerate() {
+            if !matches!(actor, Nobody | Member | Banned | Owner | Admin | Local) {
+                continue;
+            }
+            let scene = Scene::set(&mut world, number * 10 + column);
+            let (verdict, body) = scene.ask(&mut world, actor, line, &line.1);
+            let what = format!("{actor:?} {} {:?} {:?}: {body}", line.1, line.0, line.2);
+            assert_eq!(verdict, (line.3[column], None), "{what}");
+        }
+    }
+    let scene = Scene::set(&mut world, 999);
+    for (place, _, allowed) in Place::all() {
+        let (path, _) = scene.request(Nobody, place, &Method::Get, All);
+        let (verdict, _) = world.ask(Nobody, None, "PATCH", &path, "");
+        let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        assert_eq!(verdict, (405, Some(allow.join(", "))), "{path}");
+    }
+}

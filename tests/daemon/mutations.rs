@@ -1,0 +1,171 @@
+//! Bodies that are almost right, at every route that reads one.
+
+use crate::Random;
+use crate::client::{Client, create_body, join_body};
+use crate::house::{House, Plan};
+use lanrage::api::routes::Place;
+use std::collections::BTreeSet;
+use tiny_http::Method;
+
+const PER_BODY: usize = 250;
+
+/// Place, path and a good body, one for every route that reads a body.
+fn bodies(party: &str) -> Vec<(Place, String, String)> {
+    let party_path = format!("/parties/{party}");
+    let nonce = "{\"nonce\":\"bm9uY2U\",\"proof\":\"cHJvb2Y\"}".to_owned();
+    let relay = "{\"relay_id\":\"r\",\"public_ip\":\"203.0.113.9\",\"port\":51820,\"region\":\"eu\",\"capacity\":100,\"public_key\":\"k\",\"load\":3}";
+    vec![
+        (Place::Register, "/auth/register?peer_id=new".to_owned(), nonce),
+        (Place::Parties, "/parties".to_owned(), create_body("LAN", "host")),
+        (Place::Join, format!("{party_path}/join"), join_body(party, "host")),
+        (
+            Place::Signals,
+            format!("{party_path}/signals"),
+            "{\"to_peer_id\":\"host\",\"signal_data\":{\"sdp\":[1,2.5e3,true,null,\"x\"]}}".to_owned(),
+        ),
+        (Place::Bans, format!("{party_path}/bans"), "{\"peer_id\":\"bob\",\"public_key\":null}".to_owned()),
+        (Place::Relays, "/relays".to_owned(), relay.to_owned()),
+    ]
+}
+
+/// Pieces that parsers and validators trip over.
+const PIECES: &[&[u8]] = &[
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b"\\",
+    b":",
+    b",",
+    b"null",
+    b"true",
+    b"-",
+    b"1e999",
+    b"-0",
+    b"00",
+    b"\\u0000",
+    b"\\ud800",
+    b"\xff",
+    b"\xc0\xaf",
+    b"\xed\xa0\x80",
+    b"\xef\xbb\xbf",
+    b"18446744073709551616",
+    b"-1",
+    b"\"\"",
+    b"{}",
+    b"[]",
+    b"1.5",
+    b" ",
+    b"\n",
+    b"/*",
+    b"NaN",
+    b"\x00",
+    b"\x7f",
+    b"'",
+    b"\"peer_id\":",
+    b"0.1e-7",
+];
+
+fn mutate(body: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut body = body.to_vec();
+    for _ in 0..=random.below(3) {
+        let at = random.below(body.len().max(1)).min(body.len());
+        match random.below(5) {
+            0 if at < body.len() => body[at] ^= 1 << random.below(8),
+            1 if at < body.len() => {
+                body.remove(at);
+            }
+            2 => {
+                let piece = PIECES[random.below(PIECES.len())];
+                body.splice(at..at, piece.iter().copied());
+            }
+            3 => {
+                let end = (at + random.below(12)).min(body.len());
+                let piece = PIECES[random.below(PIECES.len())];
+                body.splice(at..end, piece.iter().copied());
+            }
+            _ => {
+                let end = (at + random.below(40)).min(body.len());
+                let again = body[at..end].to_vec();
+                body.splice(at..at, again);
+            }
+        }
+    }
+    body
+}
+
+/// An answer to bytes that need not be text.
+fn post(client: &mut Client, path: &str, body: &[u8]) -> u16 {
+    let token = client.token.clone().unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    client.send([head.as_bytes(), body].concat()).unwrap();
+    let answer = client.receive("POST").unwrap();
+    if answer.status != 200 {
+        assert!(answer.json().get("detail").is_some(), "{}", answer.body);
+    }
+    answer.status
+}
+
+fn house() -> (House, Client, String) {
+    let settings = [("limits.parties_hosted", "30"), ("limits.parties_joined", "30")];
+    let house = Plan::new(&settings).start();
+    let mut client = house.client();
+    let party = client.register("host").create("LAN", "host");
+    (house, client, party)
+}
+
+#[test]
+fn there_is_a_body_for_every_route_that_reads_one() {
+    let reading: BTreeSet<Place> = Place::all()
+        .filter(|(place, _, methods)| methods.iter().any(|method| place.takes_body(method)))
+        .map(|(place, ..)| place)
+        .collect();
+    assert_eq!(bodies("x").into_iter().map(|(place, ..)| place).collect::<BTreeSet<_>>(), reading);
+    assert!(Place::all().all(|(place, ..)| !place.takes_body(&Method::Delete)));
+}
+
+#[test]
+fn a_body_that_ends_early_is_refused() {
+    let (_house, mut client, party) = house();
+    for (place, path, body) in bodies(&party) {
+        for length in 0..body.len() {
+            let expected = if place == Place::Register && length == 0 { 200 } else { 422 };
+            let status = post(&mut client, &path, &body.as_bytes()[..length]);
+            assert_eq!(status, expected, "{place:?} {}", &body[..length]);
+        }
+        // There is no key that the made-up proof could be of.
+        let expected = if place == Place::Register { 403 } else { 200 };
+        assert_eq!(post(&mut client, &path, body.as_bytes()), expected, "{place:?}");
+    }
+}
+
+#[test]
+fn bodies_that_are_almost_right_never_hurt() {
+    let (mut house, mut client, party) = house();
+    let (threads, memory) = (house.threads(), house.memory());
+    let mut random = Random(20_261_105);
+    let mut statuses = BTreeSet::new();
+    for (place, path, body) in bodies(&party) {
+        for _ in 0..PER_BODY {
+            let mutant = mutate(body.as_bytes(), &mut random);
+            let status = post(&mut client, &path, &mutant);
+            let shown = String::from_utf8_lossy(&mutant);
+            assert!(matches!(status, 200 | 403 | 404 | 409 | 422), "{status} for {place:?} {shown}");
+            statuses.insert(status);
+        }
+    }
+    assert!(statuses.contains(&200) && statuses.contains(&422), "{statuses:?}");
+    assert!(house.is_running());
+    assert_eq!(house.threads(), threads);
+    assert!(house.memory() < memory + 8 * 1024, "{} KiB, {memory} before", house.memory());
+    client.heartbeat(&party, "host").is(200);
+    // What was taken in among them can be read again.
+    assert!(house.terminate().0.success());
+    house.restart();
+    assert!(!house.plan.log().contains("can't be read"));
+    house.owner().get(&format!("/parties/{party}")).is(200);
+}

@@ -1,0 +1,147 @@
+//! WebSocket sessions over real sockets.
+
+use crate::client::{Client, join_body};
+use crate::eventually;
+use crate::house::{House, Plan};
+use crate::socket::{Socket, text};
+use std::time::{Duration, Instant};
+
+/// How soon a change is everywhere, on a machine that is busy with other things.
+const SOON: Duration = Duration::from_secs(1);
+
+fn member(house: &House, party: &str, peer: &str) -> (Client, Socket) {
+    let mut client = house.client();
+    client.register(peer).join(party, peer).is(200);
+    let mut socket = Socket::of(&client, house.http);
+    socket.hear("party_update");
+    (client, socket)
+}
+
+#[test]
+fn a_change_reaches_all_64_members_soon() {
+    let settings = [("limits.sessions_per_source", "100"), ("limits.connections_per_source", "100")];
+    let house = Plan::new(&settings).start();
+    let mut host = house.client();
+    let party = host.register("p0").create("LAN", "p0");
+    let mut everybody = Vec::new();
+    for number in 1..64 {
+        everybody.push(member(&house, &party, &format!("p{number}")));
+    }
+    let mut host_socket = Socket::of(&host, house.http);
+    host_socket.hear("party_update");
+    house.client().register("late").join(&party, "late").is(409);
+    everybody.push((host, host_socket));
+
+    for round in 0..3 {
+        let name = format!("round {round}");
+        let body = join_body(&party, "p1").replace("\"Me\"", &format!("\"{name}\""));
+        let start = Instant::now();
+        everybody[0].0.ask("POST", &format!("/parties/{party}/join"), &body).is(200);
+        for (number, (_, socket)) in everybody.iter_mut().enumerate() {
+            // The one who changed is told by a whole update.
+            if number == 0 {
+                while text(&socket.hear("party_update"), &["party", "peers", "p1", "name"]) != name {}
+            } else {
+                while text(&socket.hear("peer_joined"), &["peer", "name"]) != name {}
+            }
+        }
+        assert!(start.elapsed() < SOON, "it took {:?}", start.elapsed());
+    }
+    assert_eq!(house.metric("lanrage_websocket_sessions"), 64);
+}
+
+#[test]
+fn membership_outlives_the_socket() {
+    let mut house = House::start();
+    let mut host = house.client();
+    let party = host.register("host").create("LAN", "host");
+    let mut bob = Socket::open(house.http);
+    bob.join(&party, "bob");
+    bob.hear("party_update");
+    drop(bob);
+    eventually("the session ends", || house.metric("lanrage_websocket_sessions") == 0);
+    host.get(&format!("/parties/{party}/peers/bob")).is(200);
+
+    // A stock client that comes back says no more than this, also to a daemon that was started anew.
+    let auth = r#"{"type":"auth","version":"1.0","client":"lanrage","peer_id":"bob"}"#;
+    for _ in 0..2 {
+        let mut bob = Socket::open(house.http);
+        bob.say(auth);
+        assert_eq!(text(&bob.hear("party_update"), &["party", "party_id"]), party);
+        bob.say(&format!("{{\"type\":\"heartbeat\",\"party_id\":\"{party}\",\"peer_id\":\"bob\"}}"));
+        drop(bob);
+        assert!(house.terminate().0.success());
+        house.restart();
+    }
+}
+
+#[test]
+fn a_slow_reader_is_cut_and_delays_nobody() {
+    let house = House::start();
+    let mut host = house.client();
+    let party = host.register("host").create("LAN", "host");
+    let (_slow, mut deaf) = member(&house, &party, "slow");
+    let (_bob, mut bob) = member(&house, &party, "bob");
+    assert_eq!(house.metric("lanrage_websocket_sessions"), 2);
+
+    let large = format!("{{\"to_peer_id\":\"slow\",\"signal_data\":\"{}\"}}", "x".repeat(15_000));
+    let path = format!("/parties/{party}/signals");
+    let (start, mut sent) = (Instant::now(), 0);
+    let (memory, mut most) = (house.memory(), 0);
+    while house.metric("lanrage_websocket_sessions") == 2 {
+        for _ in 0..20 {
+            sent += 1;
+            // Once it is cut the signals wait for it, up to a limit.
+            let status = host.ask("POST", &path, &large).status;
+            assert!(matches!(status, 200 | 409), "{status}");
+        }
+        let asked = Instant::now();
+        host.ask("POST", &path, r#"{"to_peer_id":"bob","signal_data":{}}"#).is(200);
+        bob.hear("signal");
+        assert!(asked.elapsed() < SOON, "bob waited for {:?}", asked.elapsed());
+        most = most.max(house.memory());
+        assert!(start.elapsed() < crate::PATIENCE, "{sent} signals and it is not cut");
+    }
+    assert!(most < memory + 8 * 1024, "{most} KiB, {memory} before");
+    deaf.wait_for_end();
+    // Cut, and still a member.
+    host.get(&format!("/parties/{party}/peers/slow")).is(200);
+}
+
+#[test]
+fn a_kick_reaches_the_kicked() {
+    let house = House::start();
+    let mut host = house.client();
+    let party = host.register("host").create("LAN", "host");
+    let (_carol, mut carol) = member(&house, &party, "carol");
+    let kicks = [("DELETE", "peers/bob", ""), ("POST", "bans", r#"{"peer_id":"bob"}"#)];
+    for (method, path, body) in kicks {
+        let (mut client, mut bob) = member(&house, &party, "bob");
+        let start = Instant::now();
+        host.ask(method, &format!("/parties/{party}/{path}"), body).is(200);
+        assert_eq!(text(&bob.hear("peer_left"), &["peer_id"]), "bob");
+        assert!(bob.hear_error().contains("removed"));
+        assert_eq!(text(&carol.hear("peer_left"), &["peer_id"]), "bob");
+        assert!(start.elapsed() < SOON, "it took {:?}", start.elapsed());
+        client.heartbeat(&party, "bob").is(404);
+        // It hears nothing of the party any more.
+        host.join(&party, "host").is(200);
+        let signal = r#"{"to_peer_id":"carol","signal_data":{}}"#;
+        host.ask("POST", &format!("/parties/{party}/signals"), signal).is(200);
+        carol.hear("signal");
+        assert_eq!(bob.try_hear(Duration::from_millis(100)).unwrap(), None);
+    }
+    // The second was a ban.
+    let mut bob = house.client();
+    bob.register("bob").join(&party, "bob").is(403);
+    let mut socket = Socket::of(&bob, house.http);
+    socket.join(&party, "bob");
+    assert!(socket.hear_error().contains("banned"));
+
+    // The end of the party reaches all.
+    host.ask("DELETE", &format!("/parties/{party}"), "").is(200);
+    assert_eq!(text(&carol.hear("peer_left"), &["peer_id"]), "host");
+    let update = carol.hear("party_update");
+    let peers = update.get("party").and_then(|party| party.get("peers")).unwrap();
+    assert!(crate::client::members(peers).is_empty());
+}
