@@ -1,5 +1,6 @@
 //! What the control plane costs: CPU per request, latency, memory, disk. `cargo bench --bench control`, with
-//! `-- --quick` for a glance. Prints a table with the budgets beside the figures; missing one is no error.
+//! `-- --quick` for a glance, or with the names of the parts that are wanted: `-- idle requests joins house
+//! sessions`. Prints a table with the budgets beside the figures; missing one is no error.
 //!
 //! The daemon is the real one, as a process on a core of its own. CPU time is the kernel's own count in
 //! nanoseconds, so it holds on a busy machine too; wall-clock figures want a quiet one.
@@ -73,6 +74,9 @@ const QUICK: Scale = Scale {
 fn main() {
     // cargo adds --bench.
     let quick = std::env::args().any(|argument| argument == "--quick");
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
     let scale = if quick { QUICK } else { FULL };
     let cores = Cores::find();
     Cores::pin(cores.load);
@@ -82,16 +86,26 @@ fn main() {
 
     let size = fs::metadata(BINARY).expect("the binary").len() as f64 / 1e6;
     table.budget("binary, as built here", format!("{size:.2} MB"), size, 1.5, " MB");
-    idle(&scale, cores, &mut table);
-    requests(&scale, cores, &mut table);
-    joins(&scale, cores, &mut table);
-    full_house(&scale, cores, &mut table);
-    for members in scale.audiences {
-        fan_out(members, scale.changes, cores, &mut table);
+    if wants("idle") {
+        idle(&scale, cores, &mut table);
+    }
+    if wants("requests") {
+        requests(&scale, cores, &mut table);
+    }
+    if wants("joins") {
+        joins(&scale, cores, &mut table);
+    }
+    if wants("house") {
+        full_house(&scale, cores, &mut table);
+    }
+    if wants("sessions") {
+        for members in scale.audiences {
+            fan_out(members, scale.changes, cores, &mut table);
+        }
     }
     println!();
     table.print();
-    println!("\n{} s, {} of a round\n", begun.elapsed().as_secs(), scale.requests);
+    println!("\nTook {} s.", begun.elapsed().as_secs());
 }
 
 /// A thousand WebSockets need descriptors at both ends.
