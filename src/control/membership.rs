@@ -170,7 +170,7 @@ impl Control {
                 self.changes.push(Change::MemberJoined(id.clone(), by.peer.clone()));
             }
         }
-        party.members.insert(by.peer.clone(), member);
+        party.members.insert(by.peer.clone(), Box::new(member));
         if old.is_none() {
             self.remember_membership(by.peer.clone(), id);
         }

@@ -132,7 +132,7 @@ impl Control {
         member.virtual_ip = acquired.address;
         member.address_name = acquired.name.clone();
         found.joins = found.joins.max(member.joined + 1);
-        found.members.insert(peer.clone(), member);
+        found.members.insert(peer.clone(), Box::new(member));
         self.remember_membership(peer.clone(), party.clone());
         if acquired.assigned {
             self.changes.push(Change::AddressAssigned(acquired.name.to_string()));

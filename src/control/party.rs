@@ -140,8 +140,8 @@ pub struct Party {
     pub created_at: UnixTime,
     /// When it was made, if that was since the last start.
     pub created: Option<Instant>,
-    /// Its members.
-    pub members: BTreeMap<PeerId, Member>,
+    /// Its members. In boxes, because the map makes room for eleven at a time.
+    pub members: BTreeMap<PeerId, Box<Member>>,
     /// How many members it has ever had.
     pub joins: u64,
     /// Who must not come back.
