@@ -3,7 +3,7 @@
 use super::render::{self, View};
 use crate::control::Control;
 use crate::control::change::{Change, Departure};
-use crate::control::party::Member;
+use crate::control::party::{Member, Party};
 use crate::control::signals::Signal;
 use crate::control::standing::Identity;
 use crate::control::viewer::LocalClock;
@@ -129,16 +129,17 @@ impl Sessions {
             Change::MemberJoined(party, peer) | Change::MemberChanged(party, peer) => {
                 let Ok(party) = control.party(party.as_str()) else { return };
                 let Some(member) = party.members.get(peer) else { return };
-                let others = party.members.iter().filter(|(other, _)| *other != peer);
+                let others = members(party).filter(|(other, _)| *other != peer);
                 self.deliver(control, others, None, now, out, |view| {
                     render::peer_joined(party, member, view)
                 });
-                let own = party.members.get_key_value(peer).into_iter();
-                self.deliver(control, own, origin, now, out, |view| render::party_update(party, view));
+                self.deliver(control, [(peer, &**member)], origin, now, out, |view| {
+                    render::party_update(party, view)
+                });
             }
             Change::PartyChanged(party) => {
                 let Ok(party) = control.party(party.as_str()) else { return };
-                self.deliver(control, &party.members, None, now, out, |view| {
+                self.deliver(control, members(party), None, now, out, |view| {
                     render::party_update(party, view)
                 });
             }
@@ -247,6 +248,10 @@ impl Sessions {
             push(out, to, write(View { clock, now }));
         }
     }
+}
+
+fn members(party: &Party) -> impl Iterator<Item = (&PeerId, &Member)> {
+    party.members.iter().map(|(peer, member)| (peer, &**member))
 }
 
 fn push(out: &mut Vec<Delivery>, to: Vec<SessionId>, text: String) {

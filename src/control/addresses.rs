@@ -3,8 +3,9 @@
 use super::refusal::Refusal;
 use super::subnet::Subnet;
 use crate::ids::PeerId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 
 /// What a key was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +22,8 @@ struct Entry {
 #[derive(Debug)]
 pub struct Addresses {
     subnet: Subnet,
-    by_name: HashMap<String, Entry>,
-    by_address: HashMap<Ipv4Addr, String>,
+    by_name: HashMap<Rc<str>, Entry>,
+    taken: HashSet<Ipv4Addr>,
     next: Ipv4Addr,
     orders: u64,
     /// How many names are kept that nobody holds.
@@ -34,13 +35,13 @@ pub struct Addresses {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Acquired {
     /// The name under which to release it.
-    pub name: String,
+    pub name: Rc<str>,
     /// The address.
     pub address: Ipv4Addr,
     /// Whether the name is new.
     pub assigned: bool,
     /// A name that had to give up its address.
-    pub forgotten: Option<String>,
+    pub forgotten: Option<Rc<str>>,
 }
 
 impl Addresses {
@@ -49,7 +50,7 @@ impl Addresses {
         Addresses {
             subnet,
             by_name: HashMap::new(),
-            by_address: HashMap::new(),
+            taken: HashSet::new(),
             next: subnet.hub(),
             orders: 0,
             remembered,
@@ -74,20 +75,21 @@ impl Addresses {
     }
 
     /// Gives `name` its address for one more party of `peer`.
-    pub fn acquire(&mut self, name: String, peer: &PeerId) -> Result<Acquired, Refusal> {
+    pub fn acquire(&mut self, name: &str, peer: &PeerId) -> Result<Acquired, Refusal> {
         let mut forgotten = None;
-        let assigned = !self.by_name.contains_key(&name);
+        let assigned = !self.by_name.contains_key(name);
         if assigned {
             // A full pool, or too many names that nobody holds: the one unused for longest gives way.
             if self.by_name.len() >= self.subnet.capacity() || self.idle >= self.remembered.max(1) {
                 forgotten = self.forget_oldest();
             }
-            let taken = &self.by_address;
-            let free = self.subnet.peer_addresses(self.next).find(|address| !taken.contains_key(address));
+            let free = self.subnet.peer_addresses(self.next).find(|address| !self.taken.contains(address));
             let address = free.ok_or(Refusal::NoAddress)?;
-            self.restore(name.clone(), address, self.orders);
+            self.restore(name, address, self.orders);
         }
-        let entry = self.by_name.get_mut(&name).expect("found or made above");
+        let (name, _) = self.by_name.get_key_value(name).expect("found or made above");
+        let name = name.clone();
+        let entry = self.by_name.get_mut(&name).expect("found above");
         match &mut entry.held {
             Some((_, parties)) => *parties += 1,
             none => {
@@ -113,17 +115,17 @@ impl Addresses {
     }
 
     /// Takes in an assignment made before; one that does not fit the subnet or another name is dropped.
-    pub fn restore(&mut self, name: String, address: Ipv4Addr, order: u64) {
+    pub fn restore(&mut self, name: &str, address: Ipv4Addr, order: u64) {
         if !self.subnet.is_peer_address(address)
-            || self.by_address.contains_key(&address)
-            || self.by_name.contains_key(&name)
+            || self.taken.contains(&address)
+            || self.by_name.contains_key(name)
         {
             return;
         }
         self.orders = self.orders.max(order.saturating_add(1));
         self.next = Ipv4Addr::from_bits(address.to_bits() + 1);
-        self.by_address.insert(address, name.clone());
-        self.by_name.insert(name, Entry { address, order, held: None });
+        self.taken.insert(address);
+        self.by_name.insert(name.into(), Entry { address, order, held: None });
         self.idle += 1;
     }
 
@@ -133,11 +135,11 @@ impl Addresses {
     }
 
     /// Linear, but only when the pool or the memory for idle names is exhausted.
-    fn forget_oldest(&mut self) -> Option<String> {
+    fn forget_oldest(&mut self) -> Option<Rc<str>> {
         let idle = self.by_name.iter().filter(|(_, entry)| entry.held.is_none());
         let name = idle.min_by_key(|(_, entry)| entry.order)?.0.clone();
         let entry = self.by_name.remove(&name)?;
-        self.by_address.remove(&entry.address);
+        self.taken.remove(&entry.address);
         self.idle -= 1;
         Some(name)
     }
@@ -158,15 +160,15 @@ mod tests {
     #[test]
     fn an_address_sticks_to_its_key() {
         let mut pool = pool("10.66.0.0/16");
-        let alice = pool.acquire("A".into(), &peer("alice")).unwrap();
-        let bob = pool.acquire("B".into(), &peer("bob")).unwrap();
+        let alice = pool.acquire("A", &peer("alice")).unwrap();
+        let bob = pool.acquire("B", &peer("bob")).unwrap();
         assert_eq!(alice.address, Ipv4Addr::new(10, 66, 0, 2));
         assert_eq!(bob.address, Ipv4Addr::new(10, 66, 0, 3));
         assert!(alice.assigned);
         pool.release("A");
-        let carol = pool.acquire("C".into(), &peer("carol")).unwrap();
+        let carol = pool.acquire("C", &peer("carol")).unwrap();
         assert_eq!(carol.address, Ipv4Addr::new(10, 66, 0, 4));
-        let again = pool.acquire("A".into(), &peer("alice-again")).unwrap();
+        let again = pool.acquire("A", &peer("alice-again")).unwrap();
         assert_eq!((again.address, again.assigned), (alice.address, false));
     }
 
@@ -175,7 +177,7 @@ mod tests {
         let mut pool = pool("10.66.0.0/16");
         let name = pool.name("K", true, &peer("alice"));
         assert_eq!(name, "K");
-        pool.acquire(name, &peer("alice")).unwrap();
+        pool.acquire(&name, &peer("alice")).unwrap();
         assert_eq!(pool.name("K", true, &peer("alice")), "K");
         assert_eq!(pool.name("K", true, &peer("mallory")), "K#mallory");
         assert_eq!(pool.name("opaque", false, &peer("alice")), "opaque#alice");
@@ -185,15 +187,15 @@ mod tests {
     fn a_full_pool_takes_from_who_left_first_and_then_refuses() {
         let mut pool = pool("10.0.0.0/29");
         for name in ["A", "B", "C", "D", "E"] {
-            pool.acquire(name.into(), &peer(name)).unwrap();
+            pool.acquire(name, &peer(name)).unwrap();
         }
-        assert_eq!(pool.acquire("F".into(), &peer("f")), Err(Refusal::NoAddress));
+        assert_eq!(pool.acquire("F", &peer("f")), Err(Refusal::NoAddress));
         pool.release("C");
         pool.release("B");
-        let taken = pool.acquire("F".into(), &peer("f")).unwrap();
+        let taken = pool.acquire("F", &peer("f")).unwrap();
         assert_eq!(taken.forgotten.as_deref(), Some("C"));
         assert_eq!(taken.address, Ipv4Addr::new(10, 0, 0, 4));
-        assert_eq!(pool.acquire("B".into(), &peer("b")).unwrap().address, Ipv4Addr::new(10, 0, 0, 3));
+        assert_eq!(pool.acquire("B", &peer("b")).unwrap().address, Ipv4Addr::new(10, 0, 0, 3));
     }
 
     #[test]
@@ -201,20 +203,20 @@ mod tests {
         let mut pool = Addresses::new(Subnet::DEFAULT, 10);
         for count in 0..1000 {
             let name = format!("key{count}");
-            pool.acquire(name.clone(), &peer("p")).unwrap();
+            pool.acquire(&name, &peer("p")).unwrap();
             pool.release(&name);
         }
         assert!(pool.by_name.len() <= 11, "{}", pool.by_name.len());
-        assert_eq!(pool.by_name.len(), pool.by_address.len());
+        assert_eq!(pool.by_name.len(), pool.taken.len());
     }
 
     #[test]
     fn restores_only_what_fits() {
         let mut pool = pool("10.66.0.0/24");
-        pool.restore("A".into(), Ipv4Addr::new(10, 66, 0, 9), 5);
-        pool.restore("B".into(), Ipv4Addr::new(10, 66, 0, 9), 6);
-        pool.restore("C".into(), Ipv4Addr::new(10, 67, 0, 9), 7);
-        pool.restore("D".into(), Ipv4Addr::new(10, 66, 0, 1), 8);
+        pool.restore("A", Ipv4Addr::new(10, 66, 0, 9), 5);
+        pool.restore("B", Ipv4Addr::new(10, 66, 0, 9), 6);
+        pool.restore("C", Ipv4Addr::new(10, 67, 0, 9), 7);
+        pool.restore("D", Ipv4Addr::new(10, 66, 0, 1), 8);
         assert_eq!(pool.get("A"), Some((Ipv4Addr::new(10, 66, 0, 9), 5)));
         assert_eq!(pool.by_name.len(), 1);
     }

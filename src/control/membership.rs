@@ -132,12 +132,14 @@ impl Control {
             }
         }
         let id = party.id.clone();
+        // The same text, which the peer's token holds already.
+        let info = PeerInfo { peer_id: by.peer.clone(), ..info };
         let mut clock = old.map_or(LocalClock::UTC, |member| member.clock);
         if let Some(said) = info.last_seen {
             clock.learn(said, now);
         }
         let name = self.addresses.name(&address_key(&info, key), key.is_some(), &by.peer);
-        let acquired = self.addresses.acquire(name, &by.peer)?;
+        let acquired = self.addresses.acquire(&name, &by.peer)?;
 
         let party = self.parties.get_mut(&id).expect("looked up above");
         let old = party.members.remove(&by.peer);
@@ -153,8 +155,8 @@ impl Control {
             info,
         };
         if acquired.assigned {
-            self.changes.extend(acquired.forgotten.map(Change::AddressForgotten));
-            self.changes.push(Change::AddressAssigned(acquired.name));
+            self.changes.extend(acquired.forgotten.map(|name| Change::AddressForgotten(name.to_string())));
+            self.changes.push(Change::AddressAssigned(acquired.name.to_string()));
         }
         match &old {
             Some(old) => {
@@ -166,10 +168,12 @@ impl Control {
             None => {
                 party.joins += 1;
                 self.changes.push(Change::MemberJoined(id.clone(), by.peer.clone()));
-                self.memberships.entry(by.peer.clone()).or_default().push(id.clone());
             }
         }
-        party.members.insert(by.peer.clone(), member);
+        party.members.insert(by.peer.clone(), Box::new(member));
+        if old.is_none() {
+            self.remember_membership(by.peer.clone(), id);
+        }
         self.end_other_lineages(by);
         Ok(())
     }

@@ -93,7 +93,7 @@ impl Control {
         addresses.sort_by_key(|(_, record)| record.order);
         for (name, record) in addresses {
             if let Ok(address) = record.address.parse() {
-                self.addresses.restore(name, address, record.order);
+                self.addresses.restore(&name, address, record.order);
             }
         }
         for (id, record) in records.parties {
@@ -110,7 +110,11 @@ impl Control {
         let mut tokens = records.tokens;
         tokens.sort_by_key(|(_, record)| record.expires_at);
         for (hash, record) in tokens {
-            if let Some(token) = record.restore(records.stopped_at, self.settings.lifetimes.token, now) {
+            if let Some(mut token) = record.restore(records.stopped_at, self.settings.lifetimes.token, now) {
+                // A text that is there already is shared.
+                if let Some((peer, _)) = self.memberships.get_key_value(&token.peer) {
+                    token.peer = peer.clone();
+                }
                 self.tokens.insert(hash, token);
             }
         }
@@ -127,15 +131,22 @@ impl Control {
         let peer = member.info.peer_id.clone();
         let Some(found) = self.parties.get_mut(&party) else { return };
         // After a change of the subnet, or when the row of the address is missing, a new one is given.
-        let Ok(acquired) = self.addresses.acquire(member.address_name.clone(), &peer) else { return };
+        let Ok(acquired) = self.addresses.acquire(&member.address_name, &peer) else { return };
         member.virtual_ip = acquired.address;
+        member.address_name = acquired.name.clone();
         found.joins = found.joins.max(member.joined + 1);
-        found.members.insert(peer.clone(), member);
-        self.memberships.entry(peer.clone()).or_default().push(party.clone());
+        found.members.insert(peer.clone(), Box::new(member));
+        self.remember_membership(peer.clone(), party.clone());
         if acquired.assigned {
-            self.changes.push(Change::AddressAssigned(acquired.name));
+            self.changes.push(Change::AddressAssigned(acquired.name.to_string()));
             self.changes.push(Change::MemberChanged(party, peer));
         }
+    }
+
+    /// Notes that `peer` is in `party`. Nearly every peer is in one, so there is no room for more before they
+    /// come.
+    fn remember_membership(&mut self, peer: PeerId, party: PartyId) {
+        self.memberships.entry(peer).or_insert_with(|| Vec::with_capacity(1)).push(party);
     }
 
     /// The settings.

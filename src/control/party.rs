@@ -9,6 +9,7 @@ use crate::time::{Instant, UnixTime};
 use crate::wire::datetime;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 
 /// What kind of NAT a peer is behind, in the words of the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -97,7 +98,7 @@ pub struct Member {
     /// Its address in the virtual LAN.
     pub virtual_ip: Ipv4Addr,
     /// The name under which the pool knows that address.
-    pub address_name: String,
+    pub address_name: Rc<str>,
     /// Grows with every member of the party: the smallest has been there longest.
     pub joined: u64,
     /// When it last gave a sign of life.
@@ -139,8 +140,8 @@ pub struct Party {
     pub created_at: UnixTime,
     /// When it was made, if that was since the last start.
     pub created: Option<Instant>,
-    /// Its members.
-    pub members: BTreeMap<PeerId, Member>,
+    /// Its members. In boxes, because the map makes room for eleven at a time.
+    pub members: BTreeMap<PeerId, Box<Member>>,
     /// How many members it has ever had.
     pub joins: u64,
     /// Who must not come back.

@@ -105,8 +105,8 @@ impl World {
                 let record = control.member_record(&party.id, id, self.now).unwrap();
                 records.members.push((party.id.to_string(), id.to_string(), record));
                 let name = &member.address_name;
-                if !records.addresses.iter().any(|(known, _)| known == name) {
-                    records.addresses.push((name.clone(), control.address_record(name).unwrap()));
+                if !records.addresses.iter().any(|(known, _)| **known == **name) {
+                    records.addresses.push((name.to_string(), control.address_record(name).unwrap()));
                 }
             }
         }

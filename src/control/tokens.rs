@@ -85,7 +85,8 @@ impl Tokens {
 
     /// Takes in a token that was issued before.
     pub fn insert(&mut self, hash: TokenHash, token: Token) {
-        self.by_peer.entry(token.peer.clone()).or_default().push(hash);
+        // Nearly every peer has one token, so there is no room for more before they come.
+        self.by_peer.entry(token.peer.clone()).or_insert_with(|| Vec::with_capacity(1)).push(hash);
         self.by_id.insert(id(&hash), (hash, token));
     }
 
