@@ -358,9 +358,10 @@ impl Control {
     fn remove_party(&mut self, id: &PartyId) {
         let Some(party) = self.parties.get(id) else { return };
         let (name, created_at, host) = (party.name.clone(), party.created_at, party.host.clone());
-        let identity =
-            |(peer, member): (&PeerId, &Member)| Identity { peer: peer.clone(), standing: member.standing };
-        let members: Vec<Identity> = party.members.iter().map(identity).collect();
+        let members = party.members.iter();
+        let members: Vec<Identity> = members
+            .map(|(peer, member)| Identity { peer: peer.clone(), standing: member.standing })
+            .collect();
         for member in &members {
             self.remove_member(id, &member.peer, Departure::PartyDeleted);
         }
