@@ -229,13 +229,8 @@ impl Control {
         if ban.covers(&party.host, host.and_then(|host| host.key)) {
             return Err(Refusal::HostNotBannable);
         }
-        let Ban { peer_id, key } = ban.clone();
-        let split = [
-            peer_id.map(|id| Ban { peer_id: Some(id), key: None }),
-            key.map(|key| Ban { peer_id: None, key: Some(key) }),
-        ];
-        let new: Vec<Ban> = split.into_iter().flatten().filter(|ban| !party.bans.contains(ban)).collect();
-        if party.bans.len() + new.len() > limit {
+        let known = party.bans.contains(&ban);
+        if !known && party.bans.len() >= limit {
             return Err(Refusal::Limit { what: "bans in this party", limit });
         }
         let id = party.id.clone();
@@ -245,8 +240,8 @@ impl Control {
             .filter(|(peer, member)| ban.covers(peer, member.key))
             .map(|(peer, _)| peer.clone())
             .collect();
-        if !new.is_empty() {
-            self.parties.get_mut(&id).expect("looked up above").bans.extend(new);
+        if !known {
+            self.parties.get_mut(&id).expect("looked up above").bans.push(ban);
             self.changes.push(Change::PartyChanged(id.clone()));
         }
         for peer in meant {
@@ -255,14 +250,15 @@ impl Control {
         Ok(())
     }
 
-    /// Lifts the bans of this peer id, or of this key.
-    pub fn unban(&mut self, by: &Actor, party: &str, ban: &Ban, spelled: &str) -> Result<(), Refusal> {
+    /// Lifts the bans that have this peer id or this key. A ban by peer id goes with the key that was banned
+    /// along with it.
+    pub fn unban(&mut self, by: &Actor, party: &str, lifted: &Ban, spelled: &str) -> Result<(), Refusal> {
         let id = self.owned_party(by, party)?.id.clone();
         let bans = &mut self.parties.get_mut(&id).expect("looked up above").bans;
         let before = bans.len();
-        bans.retain(|other| {
-            let same_peer = other.peer_id.is_some() && other.peer_id == ban.peer_id;
-            let same_key = other.key.is_some() && other.key == ban.key;
+        bans.retain(|ban| {
+            let same_peer = ban.peer_id.is_some() && ban.peer_id == lifted.peer_id;
+            let same_key = ban.key.is_some() && ban.key == lifted.key;
             !same_peer && !same_key
         });
         if bans.len() == before {

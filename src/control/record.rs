@@ -26,10 +26,17 @@ pub struct PartyRecord {
     pub created_at: i64,
     /// How many members it has ever had.
     pub joins: u64,
-    /// Banned peer ids.
-    pub banned_peers: Vec<String>,
-    /// Banned keys, in Base64. The two lists are independent: either bans.
-    pub banned_keys: Vec<String>,
+    /// Who must not come back.
+    pub bans: Vec<BanRecord>,
+}
+
+/// A ban.
+#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+pub struct BanRecord {
+    /// The banned peer id.
+    pub peer_id: Option<String>,
+    /// The banned key, in Base64.
+    pub key: Option<String>,
 }
 
 /// A member of a party.
@@ -126,37 +133,37 @@ impl PartyRecord {
             host: party.host.to_string(),
             created_at: party.created_at.as_micros(),
             joins: party.joins,
-            banned_peers: party
-                .bans
-                .iter()
-                .filter_map(|ban| ban.peer_id.as_ref())
-                .map(PeerId::to_string)
-                .collect(),
-            banned_keys: party.bans.iter().filter_map(|ban| ban.key).map(|key| key.encode()).collect(),
+            bans: party.bans.iter().map(BanRecord::of).collect(),
         }
     }
 
     pub(super) fn restore(self, id: &str) -> Option<Party> {
-        let peers = self
-            .banned_peers
-            .iter()
-            .filter_map(|id| PeerId::new(id))
-            .map(|id| Ban { peer_id: Some(id), key: None });
-        let keys = self
-            .banned_keys
-            .iter()
-            .filter_map(|key| PublicKey::decode(key))
-            .map(|key| Ban { peer_id: None, key: Some(key) });
         Some(Party {
             id: PartyId::new(id)?,
             host: PeerId::new(&self.host)?,
-            bans: peers.chain(keys).collect(),
+            bans: self.bans.into_iter().map(BanRecord::restore).collect(),
             name: self.name,
             created_at: UnixTime::from_micros(self.created_at),
             created: None,
             members: BTreeMap::new(),
             joins: self.joins,
         })
+    }
+}
+
+impl BanRecord {
+    fn of(ban: &Ban) -> Self {
+        BanRecord {
+            peer_id: ban.peer_id.as_ref().map(PeerId::to_string),
+            key: ban.key.map(|key| key.encode()),
+        }
+    }
+
+    fn restore(self) -> Ban {
+        Ban {
+            peer_id: self.peer_id.and_then(|id| PeerId::new(&id)),
+            key: self.key.and_then(|key| PublicKey::decode(&key)),
+        }
     }
 }
 
