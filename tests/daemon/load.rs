@@ -234,7 +234,8 @@ fn party(owner: &mut Client, id: &str) -> Option<(Party, BTreeMap<String, String
     let peers = body.get("party").and_then(|party| party.get("peers")).unwrap();
     let bans = owner.get(&format!("/parties/{id}/bans")).is(200).json();
     let Some(Value::Array(bans)) = bans.get("bans") else { panic!("no list of bans") };
-    let bans = bans.iter().map(|ban| members(ban)[0].1.as_str().unwrap().to_owned()).collect();
+    let parts = bans.iter().flat_map(|ban| members(ban).iter());
+    let bans = parts.map(|(_, part)| part.as_str().unwrap().to_owned()).collect();
     Some((
         Party {
             name: answer.text(&["party", "name"]),

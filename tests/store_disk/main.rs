@@ -10,7 +10,7 @@ mod sim_disk;
 mod trouble;
 
 use lanrage::store::schema::Table;
-use lanrage::store::{Row, Store, StoreError, Ticket};
+use lanrage::store::{OpenError, Row, Store, StoreError, Ticket};
 use lanrage::time::{Instant, Now, UnixTime};
 use sim_disk::SimDisk;
 use std::collections::BTreeMap;
