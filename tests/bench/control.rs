@@ -276,15 +276,25 @@ fn full_house(scale: &Scale, cores: Cores, table: &mut Table) {
     table.budget(&format!("memory, {house} after a restart"), line, value, 16.0, " MiB");
     let written = daemon.written();
     let natural = peers.len() as f64 / HEARTBEAT_INTERVAL;
+    let baseline = Baseline::start(cores);
+    let mut bare = [Client::connect(baseline.address)];
     for rate in [natural, 10.0 * natural] {
+        // Requests that come one by one cost more than those in a row, bare ones too.
+        let (before, span) = (baseline.cpu(), scale.span / 4);
+        let bare_latencies = at_rate(&mut bare, &heartbeats, rate, span);
+        let bare_cost = micros(baseline.cpu() - before, bare_latencies.len());
         let before = daemon.cpu();
         let latencies = at_rate(&mut clients, &heartbeats, rate, scale.span);
         let (p50, p99) = (latencies.quantile(0.5), latencies.quantile(0.99));
         let used = daemon.cpu().since(before);
-        let share = (used.main + used.store) as f64 / scale.span.as_nanos() as f64;
+        let cost = micros(used.main, latencies.len());
+        table.note(
+            &format!("heartbeats, {rate:.0} a second: CPU"),
+            format!("{cost:.1} us ({:.1} x bare)", cost / bare_cost),
+        );
         table.budget(
             &format!("heartbeats, {rate:.0} a second: p99"),
-            format!("{p99:.2} ms (p50 {p50:.2} ms, {:.1}% of a core)", 100.0 * share),
+            format!("{p99:.2} ms (p50 {p50:.2}; bare {:.2} ms)", bare_latencies.quantile(0.99)),
             p99,
             10.0,
             " ms",
@@ -313,7 +323,8 @@ fn at_rate(clients: &mut [Client], requests: &[Vec<u8>], rate: f64, span: Durati
         while begun.elapsed() < due {
             std::hint::spin_loop();
         }
-        clients[index % CONNECTIONS].ask(request);
+        let count = clients.len();
+        clients[index % count].ask(request);
         latencies.push((begun.elapsed() - due).as_secs_f64() * 1000.0);
     }
     latencies

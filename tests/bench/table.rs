@@ -9,6 +9,10 @@ impl Samples {
         self.0.push(value);
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The value that `part` of all are not above; 0.5 is the median.
     pub fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
