@@ -37,6 +37,7 @@ class Daemon:
             **settings,
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LANRAGE_")}
+        self.socket_path = pathlib.Path(state_dir) / "control.sock"
         self.log_path = pathlib.Path(state_dir).with_suffix(".log")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -93,6 +94,11 @@ class Daemon:
         return httpx.Client(
             base_url=self.url, headers=authorization | (headers or {}), timeout=10, trust_env=False
         )
+
+    def socket(self):
+        """A client of the owner's, over the Unix socket."""
+        transport = httpx.HTTPTransport(uds=str(self.socket_path))
+        return httpx.Client(base_url="http://lanrage", transport=transport, timeout=10, trust_env=False)
 
     def token(self, peer_id):
         with self.http() as http:

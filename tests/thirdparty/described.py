@@ -48,6 +48,8 @@ def before_call(context, case, kwargs):
     if number % 4 == 0:
         return
     operation = case.operation.definition.raw["operationId"]
+    if operation == "getBackup":
+        case.query = {"secrets": "redacted"}
     if PARTY_ID in (case.path_parameters or {}):
         case.path_parameters[PARTY_ID] = _party_with_guest()
     if "peer_id" in (case.path_parameters or {}):

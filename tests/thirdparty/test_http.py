@@ -331,9 +331,16 @@ def test_the_owner_sees_everything_and_nobody_else_does(start):
     with daemon.http("an-admin-token-for-tests") as http:
         parties = http.get("/parties").json()["parties"]
         assert [(party["name"], party["host_id"], party["peers"]) for party in parties] == [("x", "ann", 1)]
-        lines = http.get("/backup").text.splitlines()
-        rows = [json.loads(line) for line in lines]
+        assert http.get("/backup").status_code == 403
+        redacted = http.get("/backup", params={"secrets": "redacted"})
+    with daemon.socket() as socket:
+        whole = socket.get("/backup")
+        assert socket.get("/parties").json()["parties"] == parties
+    for answer in (redacted, whole):
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        rows = [json.loads(line) for line in answer.text.splitlines()]
         assert rows[-1] == {"rows": len(rows) - 1} and any(row.get("table") == "parties" for row in rows)
+    assert redacted.text != whole.text
 
 
 def test_state_survives_a_restart(tmp_path):
