@@ -64,6 +64,10 @@ id! {
     RelayId
 }
 
+/// Names one WebSocket session while it lasts; never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u64);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,10 +7,16 @@ pub mod ids;
 pub mod time;
 
 pub mod crypto;
+pub mod metrics;
 pub mod token_bucket;
 pub mod wire;
 
+pub mod control;
 pub mod wireguard;
+
+pub mod api;
 
 pub mod net;
 pub mod store;
+
+pub mod daemon;

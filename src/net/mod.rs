@@ -1,1 +1,14 @@
 //! Floor 5: the only sockets.
+
+mod connections;
+mod exchange;
+pub mod http;
+pub mod http_client;
+mod limits;
+pub mod listen;
+mod outbox;
+mod response;
+mod service;
+mod stream;
+pub mod udp;
+mod websocket;

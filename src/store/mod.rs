@@ -1,1 +1,250 @@
 //! Floor 5: the only disk, redb behind a writer thread.
+//!
+//! A generic, durable key-value engine. The control state lives in memory on the loop's thread; what changes
+//! there is submitted here as rows, which one thread commits in groups, because a sync takes up to half a
+//! second on router flash. Whoever must not answer before a change is durable awaits its [`Ticket`].
+
+mod check;
+mod disk;
+pub mod dump;
+mod open;
+mod queue;
+pub mod records;
+pub mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{Report, check};
+pub use disk::BackendFactory;
+pub use open::{OpenError, Recovery};
+pub use queue::{Durable, Ticket};
+
+use crate::time::Clock;
+use dump::Secrets;
+use open::{Examined, Fault};
+use queue::Shared;
+use schema::{Schema, Table};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// How long [`Store::close`] waits for the disk: SIGTERM promises an end within two seconds.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// A change to one row, or a row as it was loaded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// The table it is in.
+    pub table: Table,
+    /// Its key.
+    pub key: String,
+    /// Its value, JSON; `None` deletes it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// How the disk is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Health {
+    /// The last commit was made.
+    Ok,
+    /// The last commit failed for want of space.
+    Full,
+    /// The last commit failed for another reason.
+    Failing,
+}
+
+/// Why rows are not on the disk (yet).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreError {
+    /// There is no room. The rows wait, and are tried again.
+    Full,
+    /// The disk fails. The rows wait, and are tried again.
+    Failing,
+    /// The disk was too slow for the time there was at the end.
+    TooSlow,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StoreError::Full => "storage full",
+            StoreError::Failing => "storage failing",
+            StoreError::TooSlow => "storage too slow",
+        })
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Counters since the store was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Commits made.
+    pub commits: u64,
+    /// Commits (and reopens) that failed.
+    pub errors: u64,
+    /// Rows written or deleted.
+    pub rows_written: u64,
+    /// How long the last commit took, in microseconds.
+    pub last_commit_micros: u64,
+    /// The length of the file in bytes; holes count.
+    pub file_length: u64,
+}
+
+/// The open store, held by the loop's thread.
+pub struct Store {
+    shared: Arc<Shared>,
+    recovery: Option<Recovery>,
+}
+
+impl Store {
+    /// Opens or creates the file at `path` (0600, in a directory that is created with 0700), loads every row
+    /// and starts the writer thread. A damaged file is set aside and a fresh one begun: see
+    /// [`Store::recovery`]. A full disk does not hinder: then [`Store::health`] says so from the start.
+    pub fn open(path: &Path, clock: Clock) -> Result<(Store, Vec<Row>), OpenError> {
+        Self::open_as(path, clock, &schema::CURRENT)
+    }
+
+    fn open_as(path: &Path, clock: Clock, schema: &'static Schema) -> Result<(Store, Vec<Row>), OpenError> {
+        let file = open::open_file(path)?;
+        let mut factory = open::file_factory(file.clone());
+        let reason = match Self::begin(&mut factory, schema) {
+            Ok(begun) => return Self::start(path, begun, factory, clock, schema, None),
+            Err(Fault::Corrupt(reason)) => reason,
+            Err(fault) => return Err(fault.at(path, schema)),
+        };
+        let io = |error| OpenError::Io { path: path.to_owned(), error };
+        // The old file stays locked until the new one is.
+        let moved_to = open::set_aside(path, clock().unix).map_err(io)?;
+        log::error!(
+            "{} is damaged ({reason}): it was set aside as {}, and the state starts empty",
+            path.display(),
+            moved_to.display()
+        );
+        let mut factory = open::file_factory(open::open_file(path)?);
+        drop(file);
+        let begun = Self::begin(&mut factory, schema).map_err(|fault| fault.at(path, schema))?;
+        let recovery = Recovery { moved_to: Some(moved_to), reason };
+        Self::start(path, begun, factory, clock, schema, Some(recovery))
+    }
+
+    /// Like [`Store::open`] over backends that `factory` makes. Damage is an error here, as there is no file
+    /// to set aside. `name` stands for the path in messages.
+    pub fn open_backend(
+        name: &Path,
+        mut factory: BackendFactory,
+        clock: Clock,
+    ) -> Result<(Store, Vec<Row>), OpenError> {
+        let schema = &schema::CURRENT;
+        let begun = Self::begin(&mut factory, schema).map_err(|fault| fault.at(name, schema))?;
+        Self::start(name, begun, factory, clock, schema, None)
+    }
+
+    /// Opens a backend as far as the disk allows: on a full one it is readable, but not settled.
+    fn begin(factory: &mut BackendFactory, schema: &Schema) -> Result<(Examined, Option<Fault>), Fault> {
+        let mut examined = open::examine(factory().map_err(Fault::Io)?, schema)?;
+        match examined.settle(schema) {
+            Ok(()) => Ok((examined, None)),
+            // Rows of an older version are not to be had before they are migrated.
+            Err(fault) if fault.is_full() && examined.version.is_none_or(|found| found == schema.version) => {
+                Ok((examined, Some(fault)))
+            }
+            Err(fault) => {
+                open::drop_quietly(examined.database);
+                Err(fault)
+            }
+        }
+    }
+
+    fn start(
+        path: &Path,
+        (mut examined, fault): (Examined, Option<Fault>),
+        factory: BackendFactory,
+        clock: Clock,
+        schema: &'static Schema,
+        mut recovery: Option<Recovery>,
+    ) -> Result<(Store, Vec<Row>), OpenError> {
+        if examined.repaired {
+            let reason = "it was damaged and went back to the last commit that is whole".to_owned();
+            log::error!("{}: {reason}", path.display());
+            recovery = Some(Recovery { moved_to: None, reason });
+        } else if examined.rolled_back {
+            log::warn!("{} ends in half a commit, as after a power cut: it was undone", path.display());
+        } else if examined.unclean {
+            log::info!("{} was not closed by the process that wrote it; all is well", path.display());
+        }
+        let rows = examined.take_rows();
+        let (shared, recovery) = (writer::start(path, examined, fault, factory, clock, schema), recovery);
+        let shared = shared.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
+        Ok((Store { shared, recovery }, rows))
+    }
+
+    /// What was done about a damaged file when this store was opened.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
+    }
+
+    /// Hands over rows to be committed at once, without waiting for the disk. Of rows with the same key the
+    /// last one counts. With no rows, the ticket stands for what was submitted before.
+    pub fn submit(&self, rows: Vec<Row>) -> Ticket {
+        self.shared.submit(rows)
+    }
+
+    /// Hands over rows that are not worth a commit of their own: they ride along with others, a few at a
+    /// time, and all of them with [`Store::close`]. Of rows with the same key the last one counts.
+    pub fn lazily(&self, rows: Vec<Row>) {
+        self.shared.lazily(rows);
+    }
+
+    /// Resolves when the rows of `ticket` are on the disk, or with an error when their commit fails or the
+    /// store is not healthy; they are then tried again all the same. May be dropped at any time.
+    pub fn durable(&self, ticket: Ticket) -> Durable {
+        Durable::new(self.shared.clone(), ticket)
+    }
+
+    /// How the disk is doing; never blocks.
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        self.shared.queue().stats
+    }
+
+    /// Streams a consistent snapshot of all that is durable, as described in [`dump`], in pieces of some
+    /// 16 KiB. A receiver that is dropped, or not read for a minute, ends it. The stream is complete only
+    /// if its last line says so. One at a time: see [`dump::Busy`].
+    pub fn dump(&self, secrets: Secrets) -> Result<smol::channel::Receiver<Vec<u8>>, dump::Busy> {
+        dump::request(&self.shared, secrets)
+    }
+
+    /// Commits everything, lazy rows too, and closes the file. Takes at most 1.5 s; an error says that the
+    /// last commit did not make it to the disk in that time.
+    pub fn close(self) -> Result<(), StoreError> {
+        let shared = self.shared.clone();
+        drop(self);
+        let queue = shared.queue();
+        let (queue, _) = shared
+            .progress
+            .wait_timeout_while(queue, CLOSE_TIMEOUT, |queue| !queue.finished)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.last_commit.unwrap_or(Err(StoreError::TooSlow))
+    }
+}
+
+impl Drop for Store {
+    /// Has the writer commit what it has and end, without waiting for it.
+    fn drop(&mut self) {
+        self.shared.queue().closing = true;
+        self.shared.work.notify_one();
+    }
+}
+
+/// Where the store keeps its file in a state directory.
+pub fn path_in(state_directory: &Path) -> PathBuf {
+    state_directory.join("lanrage.redb")
+}

@@ -1,7 +1,12 @@
 //! Requests and answers as the HTTP door hands them on: parsed, bounded, and free of sockets.
 
+use crate::wire::http_head::Head;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use tiny_http::Method;
+
+/// Longest body of a request, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
 
 /// Who a connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -10,6 +15,15 @@ pub enum Source {
     Unix,
     /// A TCP peer; an IPv4-mapped IPv6 address is given as the IPv4 address it means.
     Ip(IpAddr),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Unix => f.write_str("the Unix socket"),
+            Source::Ip(address) => address.fmt(f),
+        }
+    }
 }
 
 /// A request whose framing has been checked (RFC 9112).
@@ -35,6 +49,23 @@ pub struct Request {
     pub local: Option<SocketAddr>,
 }
 
+impl Request {
+    /// The request that `head` began and `body` completed.
+    pub fn new(head: Head, body: Vec<u8>, source: Source, local: Option<SocketAddr>) -> Self {
+        Request {
+            method: head.method,
+            path: head.path,
+            query: head.query,
+            authorization: head.authorization,
+            host: head.host,
+            forwarded_for: head.forwarded_for,
+            body,
+            source,
+            local,
+        }
+    }
+}
+
 /// What goes back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
@@ -52,5 +83,32 @@ impl Answer {
     /// An answer with a JSON body.
     pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Answer { status, content_type: "application/json", headers: Vec::new(), body: body.into() }
+    }
+}
+
+/// Why a request was turned away before anybody looked at what it asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The status code, 400 to 505.
+    pub status: u16,
+    /// The reason, in plain ASCII without quotes or backslashes, so that it is valid inside JSON as it is.
+    pub detail: &'static str,
+}
+
+impl Refusal {
+    /// A refusal with its reason.
+    pub const fn new(status: u16, detail: &'static str) -> Self {
+        Refusal { status, detail }
+    }
+
+    /// The answer that tells the client.
+    pub fn answer(self) -> Answer {
+        let mut answer = Answer::json(self.status, format!("{{\"detail\":\"{}\"}}", self.detail));
+        match self.status {
+            426 => answer.headers.push(("Sec-WebSocket-Version", "13".into())),
+            503 => answer.headers.push(("Retry-After", "1".into())),
+            _ => (),
+        }
+        answer
     }
 }

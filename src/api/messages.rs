@@ -1,0 +1,225 @@
+//! What stock clients say over the WebSocket (REFERENCE 3).
+
+use super::admission::Cost;
+use super::fields::{Fields, Problems, Text};
+use super::{Api, bodies, render};
+use crate::api::metrics::Surroundings;
+use crate::api::sessions::Delivery;
+use crate::control::refusal::Refusal;
+use crate::control::standing::{Actor, Identity};
+use crate::ids::{PartyId, PeerId, SessionId};
+use crate::time::Now;
+use crate::wire::http::{Request, Source};
+use crate::wire::json::{self, Value, Writer};
+
+/// What a session is told in answer to its own message, once what the message changed is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// Its parties as they are by then.
+    Parties,
+    /// What went wrong.
+    Error(String),
+    /// Nothing.
+    None,
+}
+
+/// Why a message came to nothing.
+struct Trouble(String);
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        Trouble(refusal.to_string())
+    }
+}
+
+impl From<Problems> for Trouble {
+    fn from(problems: Problems) -> Self {
+        Trouble(problems.summary())
+    }
+}
+
+impl Api {
+    /// A WebSocket was opened.
+    pub fn open_session(&mut self, session: SessionId, request: &Request, now: Now) {
+        let source = self.admission.source(request.source, request.forwarded_for.as_deref());
+        self.sessions.open(session, source, now);
+    }
+
+    /// A WebSocket is gone.
+    pub fn close_session(&mut self, session: SessionId) {
+        self.sessions.close(session);
+    }
+
+    /// Takes a message of a session.
+    pub fn message(&mut self, session: SessionId, text: &str, around: &Surroundings, now: Now) -> Reply {
+        self.counters.messages += 1;
+        let Some(source) = self.sessions.source(session) else { return Reply::None };
+        if self.admission.admit(source, Cost::Request, now.instant).is_err() {
+            self.closures.push((session, "too many messages"));
+            return Reply::None;
+        }
+        let done = json::parse(text.as_bytes())
+            .map_err(|error| {
+                Trouble(format!("The message is no JSON: {} at byte {}", error.reason, error.offset))
+            })
+            .and_then(|message| self.act(session, source, &message, around, now));
+        done.unwrap_or_else(|Trouble(text)| Reply::Error(text))
+    }
+
+    /// The texts of a reply.
+    pub fn reply(&mut self, session: SessionId, reply: Reply, now: Now) -> Vec<Delivery> {
+        let mut out = Vec::new();
+        match reply {
+            Reply::Parties => self.sessions.catch_up(&self.control, session, now, &mut out),
+            Reply::Error(text) => out.push(Delivery { to: vec![session], text: render::error(&text) }),
+            Reply::None => {}
+        }
+        self.counters.deliveries += out.len() as u64;
+        out
+    }
+
+    fn act(
+        &mut self,
+        session: SessionId,
+        source: Source,
+        message: &Value,
+        around: &Surroundings,
+        now: Now,
+    ) -> Result<Reply, Trouble> {
+        let mut problems = Problems::default();
+        let fields = Fields::of_body(Some(message), &mut problems);
+        let kind = fields.text("type", Text::WORD, &mut problems).unwrap_or_default();
+        problems.check()?;
+        if matches!(kind, "register_party" | "join_party" | "leave_party")
+            && let Some(failure) = around.store_failure
+        {
+            return Err(Trouble(failure.detail().to_owned()));
+        }
+        match kind {
+            "auth" | "hello" => self.introduce(session, source, &fields, now),
+            "register_party" => self.register_by_message(session, source, &fields, now),
+            "join_party" => {
+                let mut problems = Problems::default();
+                let party = fields.text("party_id", Text::ID, &mut problems);
+                let peer = fields.object("peer", &mut problems);
+                let info = bodies::peer_info(&peer, &mut problems);
+                let (Some(party), Some(info)) = (party, info) else { return Err(problems.into()) };
+                problems.check()?;
+                let by = self.speaker(session, source, info.peer_id.clone())?;
+                self.control.join_party(&by, party, info, now)?;
+                Ok(Reply::Parties)
+            }
+            "leave_party" => {
+                let (party, peer) = party_and_peer(&fields)?;
+                let by = self.speaker_named(session, source, peer)?;
+                self.control.remove_peer(&Actor::Peer(by), party, peer)?;
+                Ok(Reply::None)
+            }
+            "heartbeat" => {
+                let (party, peer) = party_and_peer(&fields)?;
+                self.speaker_named(session, source, peer)?;
+                self.control.heartbeat(party, peer, now)?;
+                Ok(Reply::None)
+            }
+            "signal" => {
+                let mut problems = Problems::default();
+                let party = fields.text("party_id", Text::ID, &mut problems);
+                let to = fields.text("to_peer_id", Text::ID, &mut problems);
+                let data = fields.required("signal_data", &mut problems);
+                let (Some(party), Some(to), Some(data)) = (party, to, data) else {
+                    return Err(problems.into());
+                };
+                let by = self.sessions.identity(session).cloned().ok_or(Refusal::NotMember)?;
+                let mut json = Writer::default();
+                json.value(data);
+                self.control.signal(&by, party, to, json.finish(), now)?;
+                Ok(Reply::None)
+            }
+            _ => Err(Trouble("Unknown type of message".to_owned())),
+        }
+    }
+
+    /// `auth`, or `hello` of older clients: says who is behind the session, if it says a peer id at all.
+    fn introduce(
+        &mut self,
+        session: SessionId,
+        source: Source,
+        fields: &Fields<'_>,
+        now: Now,
+    ) -> Result<Reply, Trouble> {
+        let mut problems = Problems::default();
+        let peer = fields.optional_text("peer_id", Text::ID, &mut problems);
+        let token = fields.optional_text("token", Text::KEY, &mut problems);
+        problems.check()?;
+        match (token, peer.and_then(PeerId::new)) {
+            (Some(token), peer) => {
+                let identity = self.control.authenticate(token, now)?;
+                if peer.is_some_and(|peer| peer != identity.peer) {
+                    return Err(Refusal::TokenMismatch("peer_id").into());
+                }
+                self.bind(session, identity);
+            }
+            (None, Some(peer)) => drop(self.speaker(session, source, peer)?),
+            (None, None) => return Ok(Reply::None),
+        }
+        Ok(Reply::Parties)
+    }
+
+    fn register_by_message(
+        &mut self,
+        session: SessionId,
+        source: Source,
+        fields: &Fields<'_>,
+        now: Now,
+    ) -> Result<Reply, Trouble> {
+        let mut problems = Problems::default();
+        let party = fields.text("party_id", Text::ID, &mut problems).and_then(PartyId::new);
+        let name = fields.text("name", Text::NAME, &mut problems);
+        let host = fields.object("host_peer", &mut problems);
+        let info = bodies::peer_info(&host, &mut problems);
+        let (Some(party), Some(name), Some(info)) = (party, name, info) else { return Err(problems.into()) };
+        problems.check()?;
+        if self.admission.admit(source, Cost::Creation, now.instant).is_err() {
+            return Err(Trouble("Too many requests; wait a little and try again".to_owned()));
+        }
+        let by = self.speaker(session, source, info.peer_id.clone())?;
+        self.control.create_party(&by, Some(party), name, info, now)?;
+        Ok(Reply::Parties)
+    }
+
+    /// Who speaks as `peer` over a session: whom it is bound to already, or, for a client that has no token,
+    /// whom its address lets it be.
+    fn speaker(&mut self, session: SessionId, source: Source, peer: PeerId) -> Result<Identity, Refusal> {
+        if let Some(identity) = self.sessions.identity(session)
+            && identity.peer == peer
+            && self.control.stands(identity)
+        {
+            return Ok(identity.clone());
+        }
+        let Source::Ip(address) = source else { return Err(Refusal::PeerTaken) };
+        let identity = self.control.claim(&peer, address)?;
+        self.bind(session, identity.clone());
+        Ok(identity)
+    }
+
+    fn speaker_named(&mut self, session: SessionId, source: Source, peer: &str) -> Result<Identity, Refusal> {
+        let peer = PeerId::new(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
+        self.speaker(session, source, peer)
+    }
+
+    fn bind(&mut self, session: SessionId, identity: Identity) {
+        if let Some(oldest) = self.sessions.bind(session, identity) {
+            self.closures.push((oldest, "this peer has too many sessions"));
+        }
+    }
+}
+
+fn party_and_peer<'a>(fields: &Fields<'a>) -> Result<(&'a str, &'a str), Problems> {
+    let mut problems = Problems::default();
+    let party = fields.text("party_id", Text::ID, &mut problems);
+    let peer = fields.text("peer_id", Text::ID, &mut problems);
+    match (party, peer) {
+        (Some(party), Some(peer)) => Ok((party, peer)),
+        _ => Err(problems),
+    }
+}

@@ -1,0 +1,154 @@
+//! What has been counted, as text for Prometheus.
+
+use super::routes::Place;
+use crate::metrics::{Exposition, Histogram};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What the loop knows and the API tells: figures of the store, the door and the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Surroundings {
+    /// Why nothing can be kept on disk just now, if so.
+    pub store_failure: Option<StoreFailure>,
+    /// Commits that reached the disk.
+    pub commits: u64,
+    /// Commits that did not.
+    pub store_errors: u64,
+    /// How long the last commit took, in microseconds.
+    pub last_commit_micros: u64,
+    /// Bytes of the store's file.
+    pub store_bytes: u64,
+    /// How often a damaged store was set aside at start: 0 or 1.
+    pub store_recoveries: u64,
+    /// Datagrams that came to the relay port.
+    pub datagrams: u64,
+    /// Since the start.
+    pub uptime: Duration,
+}
+
+/// What keeps the store from writing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreFailure {
+    /// There is no room.
+    Full,
+    /// Anything else.
+    Failing,
+}
+
+impl StoreFailure {
+    /// The detail of the 503.
+    pub fn detail(self) -> &'static str {
+        match self {
+            StoreFailure::Full => {
+                "storage full: nothing can be changed until there is room on the server's disk"
+            }
+            StoreFailure::Failing => {
+                "storage failing: nothing can be changed until the server's disk works again"
+            }
+        }
+    }
+}
+
+/// What the API counts by itself.
+#[derive(Default)]
+pub struct Counters {
+    requests: BTreeMap<(&'static str, u16), u64>,
+    latency: Histogram,
+    /// WebSocket messages that came in.
+    pub messages: u64,
+    /// Deliveries to sessions.
+    pub deliveries: u64,
+}
+
+/// The label of requests that never became one, or that asked for nothing there is.
+const NO_ROUTE: &str = "none";
+
+impl Counters {
+    /// Counts an answered request.
+    pub fn request(&mut self, place: Option<Place>, status: u16, took: Duration) {
+        *self.requests.entry((place.map_or(NO_ROUTE, Place::path), status)).or_default() += 1;
+        self.latency.observe(took);
+    }
+
+    /// Counts what the door refused.
+    pub fn refused(&mut self, status: u16) {
+        *self.requests.entry((NO_ROUTE, status)).or_default() += 1;
+    }
+}
+
+/// What there is of each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    /// Parties.
+    pub parties: usize,
+    /// Different peers in parties.
+    pub peers: usize,
+    /// Registered relays, without our own.
+    pub relays: usize,
+    /// Tokens.
+    pub tokens: usize,
+    /// Open WebSockets.
+    pub sessions: usize,
+}
+
+/// The text for `/metrics`.
+pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings) -> String {
+    let mut text = Exposition::default();
+    text.metric("lanrage_build_info", "gauge", "The version of this program.");
+    text.sample("lanrage_build_info", format_args!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
+    text.single("lanrage_uptime_seconds", "gauge", "Time since the start.", around.uptime.as_secs());
+    text.single("lanrage_parties", "gauge", "Parties.", sizes.parties);
+    text.single("lanrage_peers", "gauge", "Different peers in parties.", sizes.peers);
+    text.single("lanrage_relays", "gauge", "Registered relays, without this one.", sizes.relays);
+    text.single("lanrage_tokens", "gauge", "Tokens.", sizes.tokens);
+    text.single("lanrage_websocket_sessions", "gauge", "Open WebSockets.", sizes.sessions);
+    text.single(
+        "lanrage_websocket_messages_total",
+        "counter",
+        "WebSocket messages received.",
+        counters.messages,
+    );
+    text.single(
+        "lanrage_websocket_deliveries_total",
+        "counter",
+        "WebSocket messages sent.",
+        counters.deliveries,
+    );
+    text.metric("lanrage_http_requests_total", "counter", "Answered requests by route and status.");
+    for ((route, status), count) in &counters.requests {
+        text.sample(
+            "lanrage_http_requests_total",
+            format_args!("route=\"{route}\",status=\"{status}\""),
+            count,
+        );
+    }
+    text.histogram(
+        "lanrage_http_request_seconds",
+        "Time from a whole request to its answer.",
+        &counters.latency,
+    );
+    text.single("lanrage_store_commits_total", "counter", "Commits that reached the disk.", around.commits);
+    text.single("lanrage_store_errors_total", "counter", "Commits that failed.", around.store_errors);
+    text.single(
+        "lanrage_store_last_commit_seconds",
+        "gauge",
+        "How long the last commit took.",
+        around.last_commit_micros as f64 / 1e6,
+    );
+    text.single("lanrage_store_size_bytes", "gauge", "Size of the store's file.", around.store_bytes);
+    let failing = u8::from(around.store_failure.is_some());
+    text.single("lanrage_store_failing", "gauge", "Whether the store cannot write now.", failing);
+    text.single(
+        "lanrage_store_recoveries_total",
+        "counter",
+        "Damaged stores that were set aside at the start.",
+        around.store_recoveries,
+    );
+    text.single(
+        "lanrage_relay_datagrams_total",
+        "counter",
+        "Datagrams that came to the relay port.",
+        around.datagrams,
+    );
+    text.finish()
+}

@@ -1,0 +1,413 @@
+//! Floor 3: the control API of LANrage. Requests and WebSocket messages go in; answers, deliveries and
+//! changes to keep come out. No socket, no disk, no clock.
+
+pub mod admission;
+pub mod errors;
+pub mod fields;
+pub mod messages;
+pub mod metrics;
+pub mod render;
+pub mod routes;
+pub mod sessions;
+
+mod admin;
+mod bans;
+mod bodies;
+mod parties;
+mod peers;
+mod relays;
+
+use crate::control::Control;
+use crate::control::change::Change;
+use crate::control::refusal::Refusal;
+use crate::control::standing::{Actor, Identity};
+use crate::crypto::constant_time;
+use crate::ids::{PartyId, RelayId, SessionId};
+use crate::time::{Instant, Now, UnixTime};
+use crate::wire::http::{Answer, Request, Source};
+use crate::wire::json::{self, Value};
+use crate::wire::percent;
+use admission::{Admission, Cost, Rates};
+use fields::Problems;
+use metrics::{Counters, Sizes, Surroundings};
+use routes::{Parameters, Place};
+use sessions::{Delivery, Sessions};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tiny_http::Method;
+
+/// How this daemon presents its own relay.
+#[derive(Clone, Debug)]
+pub struct OwnRelay {
+    /// Its id in the list of relays.
+    pub relay_id: RelayId,
+    /// Where clients reach it, as `HOST:PORT`, if the owner said so. Otherwise it is the address that a
+    /// request came in on.
+    pub endpoint: Option<(String, u16)>,
+    /// The UDP port.
+    pub port: u16,
+    /// Where it is.
+    pub region: String,
+    /// How many clients it takes.
+    pub capacity: u32,
+}
+
+/// What the owner of a daemon can choose about the API.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our own relay.
+    pub relay: OwnRelay,
+    /// What one source may do.
+    pub rates: Rates,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// A Bearer token that makes an admin.
+    pub admin_token: Option<String>,
+}
+
+/// What comes of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// An answer, to be sent when the changes it speaks of are durable.
+    Answer(Answer),
+    /// A copy of the store, to be streamed by who has it.
+    Backup,
+}
+
+/// What has to be done elsewhere after a request or message.
+#[derive(Default, Debug)]
+pub struct Effects {
+    /// For the store and the relay.
+    pub changes: Vec<Change>,
+    /// For open sessions.
+    pub deliveries: Vec<Delivery>,
+    /// Sessions to be closed, and why.
+    pub closures: Vec<(SessionId, &'static str)>,
+}
+
+/// Why a request gets no 200.
+enum Failure {
+    Refused(Refusal),
+    Invalid(Problems),
+    Answered(Answer),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Failure::Refused(refusal)
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Failure::Invalid(problems)
+    }
+}
+
+/// One request on its way through the handlers.
+struct Call<'a> {
+    request: &'a Request,
+    source: Source,
+    parameters: Parameters<'a>,
+    body: Option<Value>,
+    query: Value,
+    now: Now,
+}
+
+/// The control API and all its state.
+pub struct Api {
+    control: Control,
+    sessions: Sessions,
+    admission: Admission,
+    settings: Settings,
+    counters: Counters,
+    closures: Vec<(SessionId, &'static str)>,
+    started: Instant,
+}
+
+impl Api {
+    /// Over `control`, with nobody connected yet.
+    pub fn new(control: Control, settings: Settings, now: Now) -> Self {
+        Api {
+            control,
+            sessions: Sessions::default(),
+            admission: Admission::new(settings.rates.clone(), settings.trusted_proxies.clone()),
+            settings,
+            counters: Counters::default(),
+            closures: Vec::new(),
+            started: now.instant,
+        }
+    }
+
+    /// The control state.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// What is counted.
+    pub fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// How many there are of everything.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            parties: self.control.party_count(),
+            peers: self.control.peer_count(),
+            relays: self.control.relays().iter().count(),
+            tokens: self.control.tokens().len(),
+            sessions: self.sessions.len(),
+        }
+    }
+
+    /// Answers a request. The place is for counting it once the answer is sent.
+    pub fn handle(&mut self, request: &Request, around: &Surroundings, now: Now) -> (Option<Place>, Outcome) {
+        let source = self.admission.source(request.source, request.forwarded_for.as_deref());
+        let found = routes::find(&request.path);
+        let place = found.as_ref().map(|(place, _)| *place);
+        let outcome = self.admit(place, &request.method, source, now.instant).and_then(|()| {
+            let Some((place, parameters)) = found else {
+                return Err(Failure::Answered(errors::detail(404, "Not Found")));
+            };
+            let method = effective_method(place, &request.method).ok_or_else(|| not_allowed(place))?;
+            if place.changes_state(&method)
+                && let Some(failure) = around.store_failure
+            {
+                return Err(Failure::Answered(unavailable(failure.detail())));
+            }
+            let body = match &request.body[..] {
+                [] => None,
+                _ if !place.takes_body(&method) => None,
+                bytes => Some(json::parse(bytes).map_err(Problems::of_json)?),
+            };
+            let query = percent::query(&request.query);
+            let call = Call { request, source, parameters, body, query, now };
+            self.dispatch(place, &method, &call, around)
+        });
+        let outcome = outcome.unwrap_or_else(|failure| {
+            Outcome::Answer(match failure {
+                Failure::Refused(refusal) => {
+                    log_refusal(source, place, &refusal);
+                    errors::refused(&refusal)
+                }
+                Failure::Invalid(problems) => problems.answer(),
+                Failure::Answered(answer) => answer,
+            })
+        });
+        (place, outcome)
+    }
+
+    fn admit(
+        &mut self,
+        place: Option<Place>,
+        method: &Method,
+        source: Source,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        let creates = place.is_some_and(|place| place.creates(method));
+        let costs = if creates { &[Cost::Request, Cost::Creation][..] } else { &[Cost::Request] };
+        for cost in costs {
+            if let Err(seconds) = self.admission.admit(source, *cost, now) {
+                let mut answer = errors::detail(429, "Too many requests; wait a little and try again");
+                answer.headers.push(("Retry-After", seconds.to_string()));
+                return Err(Failure::Answered(answer));
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch(
+        &mut self,
+        place: Place,
+        method: &Method,
+        call: &Call<'_>,
+        around: &Surroundings,
+    ) -> Result<Outcome, Failure> {
+        let answer = match (place, method) {
+            (Place::Root, _) => self.root(),
+            (Place::Register, _) => self.register(call),
+            (Place::Nonce, _) => self.nonce(call),
+            (Place::Parties, Method::Post) => self.create_party(call),
+            (Place::Parties, _) => self.list_parties(call),
+            (Place::Party, Method::Delete) => self.delete_party(call),
+            (Place::Party, _) => self.read_party(call),
+            (Place::Join, _) => self.join_party(call),
+            (Place::Peers, _) => self.read_peers(call),
+            (Place::Peer, Method::Delete) => self.remove_peer(call),
+            (Place::Peer, _) => self.read_peer(call),
+            (Place::Heartbeat, _) => self.heartbeat(call),
+            (Place::Signals, _) => self.send_signal(call),
+            (Place::PeerSignals, _) => self.take_signals(call),
+            (Place::Bans, Method::Post) => self.ban(call),
+            (Place::Bans, Method::Delete) => self.unban(call),
+            (Place::Bans, _) => self.list_bans(call),
+            (Place::Relays, Method::Post) => self.register_relay(call),
+            (Place::Relays, _) => self.list_relays(call, None),
+            (Place::RelaysIn, _) => self.list_relays(call, Some(&call.parameters[0])),
+            (Place::Metrics, _) => self.metrics(call, around),
+            (Place::OpenApi, _) => Ok(Answer::json(200, include_str!("openapi.json"))),
+            (Place::Status, _) => self.status(call, around),
+            (Place::Backup, _) => {
+                self.require_admin(call)?;
+                return Ok(Outcome::Backup);
+            }
+        };
+        answer.map(Outcome::Answer)
+    }
+
+    /// Who asks. A token that is presented counts, also over the Unix socket.
+    fn actor(&mut self, call: &Call<'_>) -> Result<Actor, Refusal> {
+        let Some(header) = call.request.authorization.as_deref().filter(|header| !header.is_empty()) else {
+            return match call.source {
+                Source::Unix => Ok(Actor::Admin),
+                Source::Ip(_) => Err(Refusal::TokenMissing),
+            };
+        };
+        let token = bearer(header).ok_or(Refusal::AuthorizationMalformed)?;
+        if let Some(admin) = &self.settings.admin_token
+            && constant_time::eq(admin.as_bytes(), token.as_bytes())
+        {
+            return Ok(Actor::Admin);
+        }
+        self.control.authenticate(token, call.now).map(Actor::Peer)
+    }
+
+    /// The peer that asks, which has to be the one that `field` names.
+    fn identity(&self, actor: Actor, id: &str, field: &'static str) -> Result<Identity, Refusal> {
+        match actor {
+            Actor::Peer(identity) if identity.peer.as_str() == id => Ok(identity),
+            _ => Err(Refusal::TokenMismatch(field)),
+        }
+    }
+
+    fn require_admin(&mut self, call: &Call<'_>) -> Result<(), Refusal> {
+        match self.actor(call)? {
+            Actor::Admin => Ok(()),
+            Actor::Peer(_) => Err(Refusal::NotAdmin),
+        }
+    }
+
+    /// Takes what has to be done elsewhere after the calls so far. `origin` is the session that caused it.
+    pub fn drain(&mut self, origin: Option<SessionId>, now: Now) -> Effects {
+        let changes = self.control.drain_changes();
+        let mut effects = Effects { closures: std::mem::take(&mut self.closures), ..Effects::default() };
+        for change in changes {
+            if let Change::Signalled(party, signal) = change {
+                if !self.sessions.deliver_signal(&self.control, &party, &signal, &mut effects.deliveries) {
+                    self.control.queue_signal(&party, signal);
+                }
+                continue;
+            }
+            log_change(&change);
+            self.sessions.announce(&self.control, &change, origin, now, &mut effects.deliveries);
+            effects.changes.push(change);
+        }
+        self.counters.deliveries +=
+            effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum::<u64>();
+        effects
+    }
+
+    /// When [`Api::poll`] has something to do next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.control.poll_timeout(), self.sessions.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Does what time asks for: expiry, and repeating parties to open sessions.
+    pub fn poll(&mut self, now: Now) -> Effects {
+        let mut deliveries = Vec::new();
+        if self.sessions.poll_timeout().is_some_and(|due| due <= now.instant) {
+            self.sessions.poll(&mut self.control, now, &mut deliveries);
+        }
+        if self.control.poll_timeout().is_some_and(|due| due <= now.instant) {
+            self.control.sweep(now);
+        }
+        self.counters.deliveries += deliveries.len() as u64;
+        let mut effects = self.drain(None, now);
+        deliveries.append(&mut effects.deliveries);
+        effects.deliveries = deliveries;
+        effects
+    }
+
+    /// Since when our own relay is registered, as far as anybody is told.
+    fn registered_at(&self, now: Now) -> UnixTime {
+        let up = i64::try_from(now.instant.since(self.started).as_micros()).unwrap_or(i64::MAX);
+        now.unix.shifted(-up)
+    }
+
+    /// Where the asking client reaches our relay: host and port.
+    fn relay_endpoint(&self, local: Option<SocketAddr>) -> (String, u16) {
+        let relay = &self.settings.relay;
+        relay.endpoint.clone().unwrap_or_else(|| {
+            let host =
+                local.map_or_else(|| "127.0.0.1".to_owned(), |local| local.ip().to_canonical().to_string());
+            (host, relay.port)
+        })
+    }
+
+    /// Counts a request when its answer is sent.
+    pub fn finished(&mut self, place: Option<Place>, status: u16, took: Duration) {
+        self.counters.request(place, status, took);
+    }
+}
+
+/// The token of an `Authorization` header. The scheme is case-sensitive, as in the stock API.
+fn bearer(header: &str) -> Option<&str> {
+    header.strip_prefix("Bearer ")
+}
+
+/// The method to be served: HEAD is a GET whose body the door leaves out.
+fn effective_method(place: Place, method: &Method) -> Option<Method> {
+    let method = if *method == Method::Head { Method::Get } else { method.clone() };
+    place.methods().contains(&method).then_some(method)
+}
+
+fn not_allowed(place: Place) -> Failure {
+    let mut answer = errors::detail(405, "Method Not Allowed");
+    let methods: Vec<&str> = place.methods().iter().map(Method::as_str).collect();
+    answer.headers.push(("Allow", methods.join(", ")));
+    Failure::Answered(answer)
+}
+
+/// A 503 with this detail.
+pub fn unavailable(detail: &str) -> Answer {
+    let mut answer = errors::detail(503, detail);
+    answer.headers.push(("Retry-After", "10".into()));
+    answer
+}
+
+/// Once for what an owner wants to know; the rest is for diagnosis.
+fn log_refusal(source: Source, place: Option<Place>, refusal: &Refusal) {
+    let level = match refusal {
+        Refusal::Full { .. }
+        | Refusal::NoAddress
+        | Refusal::PeerTaken
+        | Refusal::Banned
+        | Refusal::ProofWrong => log::Level::Info,
+        _ => log::Level::Debug,
+    };
+    // The refusal's own text can repeat a party's id.
+    log::log!(level, "refused {} to {source}: {}", place.map_or("?", Place::path), errors::status(refusal));
+}
+
+fn log_change(change: &Change) {
+    match change {
+        Change::PartyCreated(party) => log::info!("party {} created", hint(party)),
+        Change::PartyDeleted { party, .. } => log::info!("party {} ended", hint(party)),
+        Change::MemberJoined(party, peer) => log::info!("peer {peer} joined party {}", hint(party)),
+        Change::MemberLeft { party, peer, why, .. } => {
+            log::info!("peer {peer} left party {}: {why:?}", hint(party))
+        }
+        Change::RelayChanged(relay) => log::info!("relay {relay} registered"),
+        Change::RelayExpired(relay) => log::info!("relay {relay} expired"),
+        _ => {}
+    }
+}
+
+/// Enough of a party's id to tell parties apart in a log. The whole id lets anybody join.
+fn hint(party: &PartyId) -> String {
+    let id = party.as_str();
+    format!("{}..", &id[..4.min(id.len() / 2)])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Registering, and parties as a whole.
+
+use super::fields::{Fields, Problems, Text};
+use super::render::{self, View};
+use super::{Api, Call, Failure, bearer, bodies};
+use crate::control::party::Party;
+use crate::control::registration::Credentials;
+use crate::control::standing::Actor;
+use crate::ids::PeerId;
+use crate::wire::datetime::Naive;
+use crate::wire::http::Answer;
+use crate::wire::json::{Value, Writer, object};
+
+impl Api {
+    pub(super) fn root(&self) -> Result<Answer, Failure> {
+        let sizes = self.sizes();
+        Ok(Answer::json(
+            200,
+            object(|json| {
+                json.key("service").string("LANrage Control Plane");
+                json.key("version").string(env!("CARGO_PKG_VERSION"));
+                json.key("status").string("ok");
+                json.key("parties").int(sizes.parties as u64);
+                // Our own relay is in the list too.
+                json.key("relays").int(sizes.relays as u64 + 1);
+            }),
+        ))
+    }
+
+    pub(super) fn register(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let peer = queried_peer(call)?;
+        let mut problems = Problems::default();
+        let empty = Value::Object(Vec::new());
+        let body = Fields::of_body(Some(call.body.as_ref().unwrap_or(&empty)), &mut problems);
+        let proof = if body.optional("nonce").is_some() || body.optional("proof").is_some() {
+            let nonce = body.text("nonce", Text::WORD, &mut problems);
+            nonce.zip(body.text("proof", Text::WORD, &mut problems))
+        } else {
+            None
+        };
+        problems.check()?;
+        let token = call.request.authorization.as_deref().and_then(bearer);
+        let issued = self.control.register(&peer, Credentials { token, proof }, call.now)?;
+        Ok(Answer::json(
+            200,
+            object(|json| {
+                json.key("token").string(&issued.token);
+                json.key("peer_id").string(peer.as_str());
+                json.key("expires_at").string(&Naive(issued.expires_at).to_string());
+            }),
+        ))
+    }
+
+    pub(super) fn nonce(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let peer = queried_peer(call)?;
+        Ok(Answer::json(
+            200,
+            object(|json| {
+                json.key("peer_id").string(peer.as_str());
+                json.key("nonce").string(&self.control.nonce(&peer, call.now));
+                json.key("public_key").string(&self.control.hub().encode());
+            }),
+        ))
+    }
+
+    pub(super) fn create_party(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let actor = self.actor(call)?;
+        let mut problems = Problems::default();
+        let body = Fields::of_body(call.body.as_ref(), &mut problems);
+        let name = body.text("name", Text::NAME, &mut problems);
+        let peer = body.object("host_peer_info", &mut problems);
+        let info = bodies::peer_info(&peer, &mut problems);
+        let (Some(name), Some(info)) = (name, info) else { return Err(problems.into()) };
+        problems.check()?;
+        let by = self.identity(actor, info.peer_id.as_str(), "host_peer_info.peer_id")?;
+        let id = self.control.create_party(&by, None, name, info, call.now)?;
+        self.party_answer(id.as_str(), &Actor::Peer(by), Some(id.as_str()), call)
+    }
+
+    pub(super) fn join_party(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let actor = self.actor(call)?;
+        let mut problems = Problems::default();
+        let body = Fields::of_body(call.body.as_ref(), &mut problems);
+        // The path's id counts; the body's only has to be there.
+        body.text("party_id", Text::ANY, &mut problems);
+        let peer = body.object("peer_info", &mut problems);
+        let info = bodies::peer_info(&peer, &mut problems);
+        let Some(info) = info else { return Err(problems.into()) };
+        problems.check()?;
+        let by = self.identity(actor, info.peer_id.as_str(), "peer_info.peer_id")?;
+        let party = &call.parameters[0];
+        self.control.join_party(&by, party, info, call.now)?;
+        self.party_answer(party, &Actor::Peer(by), None, call)
+    }
+
+    pub(super) fn read_party(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let actor = self.actor(call)?;
+        self.party_answer(&call.parameters[0], &actor, None, call)
+    }
+
+    pub(super) fn delete_party(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let actor = self.actor(call)?;
+        self.control.delete_party(&actor, &call.parameters[0])?;
+        Ok(Answer::json(200, r#"{"status":"party_deleted"}"#))
+    }
+
+    /// Every party in brief, for the owner of the daemon: their ids are secrets.
+    pub(super) fn list_parties(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+        self.require_admin(call)?;
+        let mut parties: Vec<&Party> = self.control.parties().collect();
+        parties.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(Answer::json(
+            200,
+            object(|json| {
+                json.key("parties").array(|json| {
+                    for party in parties {
+                        json.object(|json| {
+                            json.key("party_id").string(party.id.as_str());
+                            json.key("name").string(&party.name);
+                            json.key("host_id").string(party.host.as_str());
+                            json.key("created_at").string(&Naive(party.created_at).to_string());
+                            json.key("peers").int(party.members.len() as u64);
+                        });
+                    }
+                });
+            }),
+        ))
+    }
+
+    /// A party, and beside it what is ours: `network` and `warnings`.
+    fn party_answer(
+        &self,
+        party: &str,
+        actor: &Actor,
+        created: Option<&str>,
+        call: &Call<'_>,
+    ) -> Result<Answer, Failure> {
+        let party = self.control.readable_party(actor, party)?;
+        let view = View::of(&self.control, actor.peer(), call.now);
+        let body = object(|json| {
+            if let Some(id) = created {
+                json.key("party_id").string(id);
+            }
+            render::party(json.key("party"), party, view);
+            self.network(json, party, actor, call);
+        });
+        Ok(Answer::json(200, body))
+    }
+
+    fn network(&self, json: &mut Writer, party: &Party, actor: &Actor, call: &Call<'_>) {
+        let member = actor.peer().and_then(|peer| party.members.get(peer));
+        if member.is_none() && *actor != Actor::Admin {
+            return;
+        }
+        let (host, port) = self.relay_endpoint(call.request.local);
+        json.key("network").object(|json| {
+            json.key("subnet").string(&self.control.settings().subnet.to_string());
+            if let Some(member) = member {
+                json.key("virtual_ip").string(&member.virtual_ip.to_string());
+            }
+            json.key("peers").object(|json| {
+                for (id, other) in &party.members {
+                    if member.is_none_or(|member| member.info.peer_id != *id) {
+                        json.key(id.as_str()).string(&other.virtual_ip.to_string());
+                    }
+                }
+            });
+            json.key("relay").object(|json| {
+                let bracketed =
+                    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+                json.key("endpoint").string(&bracketed);
+                json.key("public_key").string(&self.control.hub().encode());
+            });
+        });
+        let Some(member) = member else { return };
+        let warning = if member.key.is_none() {
+            "public_key is not a WireGuard key (Base64 of 32 bytes): this peer gets no relay service"
+        } else if member.address_name.contains('#') {
+            "public_key is another peer's too: this peer gets no relay service until that one has left"
+        } else {
+            return;
+        };
+        json.key("warnings").array(|json| json.string(warning));
+    }
+}
+
+/// The `peer_id` of the query.
+fn queried_peer(call: &Call<'_>) -> Result<PeerId, Failure> {
+    let mut problems = Problems::default();
+    let peer = Fields::of_query(&call.query).text("peer_id", Text::ID, &mut problems).and_then(PeerId::new);
+    peer.ok_or(Failure::Invalid(problems))
+}

@@ -1,0 +1,94 @@
+//! The list of relays, our own among them.
+
+use super::{Api, Call, Failure, bodies};
+use crate::control::refusal::Refusal;
+use crate::control::standing::Actor;
+use crate::wire::datetime::Naive;
+use crate::wire::http::{Answer, Source};
+use crate::wire::json::{Writer, object};
+
+/// A relay as the wire has it: the stock keys, and `public_key` and `load`.
+struct Entry<'a> {
+    relay_id: &'a str,
+    public_ip: String,
+    port: u16,
+    region: &'a str,
+    capacity: u32,
+    registered_at: String,
+    public_key: Option<String>,
+    load: u32,
+}
+
+impl Entry<'_> {
+    fn write(&self, json: &mut Writer) {
+        json.object(|json| {
+            json.key("relay_id").string(self.relay_id);
+            json.key("public_ip").string(&self.public_ip);
+            json.key("port").int(self.port);
+            json.key("region").string(self.region);
+            json.key("capacity").int(self.capacity);
+            json.key("registered_at").string(&self.registered_at);
+            match &self.public_key {
+                Some(key) => json.key("public_key").string(key),
+                None => json.key("public_key").null(),
+            }
+            json.key("load").int(self.load);
+        });
+    }
+}
+
+impl Api {
+    pub(super) fn register_relay(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let actor = self.actor(call)?;
+        let from_loopback = match call.source {
+            Source::Unix => true,
+            Source::Ip(address) => address.is_loopback(),
+        };
+        let info = bodies::relay_info(call.body.as_ref(), from_loopback)?;
+        let Actor::Peer(by) = actor else { return Err(Refusal::TokenMissing.into()) };
+        if info.relay_id == self.settings.relay.relay_id {
+            return Err(Refusal::RelayTaken.into());
+        }
+        let id = info.relay_id.clone();
+        self.control.register_relay(&by, info, call.now)?;
+        Ok(Answer::json(
+            200,
+            object(|json| {
+                json.key("status").string("registered");
+                json.key("relay_id").string(id.as_str());
+            }),
+        ))
+    }
+
+    pub(super) fn list_relays(&mut self, call: &Call<'_>, region: Option<&str>) -> Result<Answer, Failure> {
+        self.actor(call)?;
+        let own = &self.settings.relay;
+        let (public_ip, port) = self.relay_endpoint(call.request.local);
+        let mut entries = vec![Entry {
+            relay_id: own.relay_id.as_str(),
+            public_ip,
+            port,
+            region: &own.region,
+            capacity: own.capacity,
+            registered_at: Naive(self.registered_at(call.now)).to_string(),
+            public_key: Some(self.control.hub().encode()),
+            load: 0,
+        }];
+        entries.extend(self.control.relays().iter().map(|relay| Entry {
+            relay_id: relay.info.relay_id.as_str(),
+            public_ip: relay.info.public_ip.to_string(),
+            port: relay.info.port,
+            region: &relay.info.region,
+            capacity: relay.info.capacity,
+            registered_at: Naive(relay.registered_at).to_string(),
+            public_key: relay.info.public_key.clone(),
+            load: relay.info.load,
+        }));
+        entries.retain(|entry| region.is_none_or(|region| region == entry.region));
+        entries.sort_by(|a, b| (a.region, a.relay_id).cmp(&(b.region, b.relay_id)));
+        let body = object(|json| {
+            json.key("relays").array(|json| entries.iter().for_each(|entry| entry.write(json)));
+        });
+        Ok(Answer::json(200, body))
+    }
+}

@@ -1,0 +1,138 @@
+//! Parties, peers and relays as the wire has them. The key sets are exact: a stock client dies of one key
+//! too many or too few (REFERENCE 1).
+
+use crate::control::Control;
+use crate::control::change::Change;
+use crate::control::party::{Member, Party, PeerInfo};
+use crate::control::signals::Signal;
+use crate::control::viewer::LocalClock;
+use crate::ids::PeerId;
+use crate::time::Now;
+use crate::wire::datetime::Naive;
+use crate::wire::json::{Writer, object};
+
+/// For whom something is written, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct View {
+    /// The reader's clock.
+    pub clock: LocalClock,
+    /// Now.
+    pub now: Now,
+}
+
+impl View {
+    /// As `peer` sees it; its clock is known if it is in a party.
+    pub fn of(control: &Control, peer: Option<&PeerId>, now: Now) -> Self {
+        let clock = peer.and_then(|peer| {
+            let party = control.parties_of(peer).first()?;
+            Some(control.party(party.as_str()).ok()?.members.get(peer)?.clock)
+        });
+        View { clock: clock.unwrap_or(LocalClock::UTC), now }
+    }
+}
+
+/// A peer: 9 keys.
+pub fn peer(json: &mut Writer, member: &Member, view: View) {
+    let PeerInfo {
+        peer_id,
+        name,
+        public_key,
+        nat_type,
+        public_ip,
+        public_port,
+        local_ip,
+        local_port,
+        last_seen: _,
+    } = &member.info;
+    json.object(|json| {
+        json.key("peer_id").string(peer_id.as_str());
+        json.key("name").string(name);
+        json.key("public_key").string(public_key);
+        json.key("nat_type").string(nat_type.as_str());
+        json.key("public_ip").string(public_ip);
+        json.key("public_port").int(*public_port);
+        json.key("local_ip").string(local_ip);
+        json.key("local_port").int(*local_port);
+        json.key("last_seen").string(&Naive(view.clock.show(member.seen, view.now)).to_string());
+    });
+}
+
+/// Peers by id.
+pub fn peers(json: &mut Writer, party: &Party, view: View) {
+    json.object(|json| {
+        for (id, member) in &party.members {
+            peer(json.key(id.as_str()), member, view);
+        }
+    });
+}
+
+/// A party: 5 keys.
+pub fn party(json: &mut Writer, party: &Party, view: View) {
+    json.object(|json| {
+        json.key("party_id").string(party.id.as_str());
+        json.key("name").string(&party.name);
+        json.key("host_id").string(party.host.as_str());
+        json.key("created_at").string(&Naive(party.created_at).to_string());
+        peers(json.key("peers"), party, view);
+    });
+}
+
+/// A message for open sessions: `{"type": ..}` and what `members` writes.
+fn message(kind: &str, members: impl FnOnce(&mut Writer)) -> String {
+    object(|json| {
+        json.key("type").string(kind);
+        members(json);
+    })
+}
+
+/// `party_update`: replaces what the client knows of the party.
+pub fn party_update(found: &Party, view: View) -> String {
+    message("party_update", |json| party(json.key("party"), found, view))
+}
+
+/// `party_update` for a party that ended: nobody is in it. `None` for any other change.
+pub fn party_ended(change: &Change) -> Option<String> {
+    let Change::PartyDeleted { party, name, created_at, host, .. } = change else { return None };
+    Some(message("party_update", |json| {
+        json.key("party").object(|json| {
+            json.key("party_id").string(party.as_str());
+            json.key("name").string(name);
+            json.key("host_id").string(host.as_str());
+            json.key("created_at").string(&Naive(*created_at).to_string());
+            json.key("peers").object(|_| {});
+        });
+    }))
+}
+
+/// `peer_joined`: somebody is new, or somebody's data are.
+pub fn peer_joined(party: &Party, member: &Member, view: View) -> String {
+    message("peer_joined", |json| {
+        json.key("party_id").string(party.id.as_str());
+        peer(json.key("peer"), member, view);
+    })
+}
+
+/// `peer_left`.
+pub fn peer_left(party: &str, peer: &PeerId) -> String {
+    message("peer_left", |json| {
+        json.key("party_id").string(party);
+        json.key("peer_id").string(peer.as_str());
+    })
+}
+
+/// `error`.
+pub fn error(text: &str) -> String {
+    message("error", |json| json.key("message").string(text))
+}
+
+/// What a signal says, over either transport.
+pub fn signal(json: &mut Writer, party: &str, signal: &Signal) {
+    json.object(|json| {
+        json.key("type").string("signal");
+        json.key("party_id").string(party);
+        json.key("from_peer_id").string(signal.from.as_str());
+        json.key("to_peer_id").string(signal.to.as_str());
+        json.key("signal_data").raw(&signal.data);
+        json.key("sent_at").string(&Naive(signal.sent_at).to_string());
+    });
+}

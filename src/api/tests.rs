@@ -1,0 +1,458 @@
+//! The API in virtual time, without sockets: what each request and message makes everybody hear.
+
+use super::messages::Reply;
+use super::metrics::{StoreFailure, Surroundings};
+use super::*;
+use crate::control;
+use crate::control::record::Records;
+use crate::crypto::x25519::PrivateKey;
+use crate::wire::json::parse;
+use std::collections::BTreeMap;
+
+/// An API, its clocks, and what every session has heard.
+struct World {
+    api: Api,
+    now: Now,
+    around: Surroundings,
+    heard: BTreeMap<u64, Vec<Value>>,
+    closed: Vec<u64>,
+    /// Changes that would have been written, and those that would have waited.
+    durable: usize,
+    lazy: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Now {
+            instant: Instant::ZERO + Duration::from_secs(9),
+            unix: UnixTime::from_micros(1_795_176_000_000_000),
+        };
+        let hub = PrivateKey::from_bytes([1; 32]);
+        let control = Control::new(control::Settings::default(), hub, Records::default(), now);
+        let settings = Settings {
+            relay: OwnRelay {
+                relay_id: RelayId::new("own").unwrap(),
+                endpoint: None,
+                port: 51820,
+                region: "home".into(),
+                capacity: 100,
+            },
+            rates: Rates::default(),
+            trusted_proxies: Vec::new(),
+            admin_token: Some("a-token-of-the-admin".into()),
+        };
+        World {
+            api: Api::new(control, settings, now),
+            now,
+            around: Surroundings::default(),
+            heard: BTreeMap::new(),
+            closed: Vec::new(),
+            durable: 0,
+            lazy: 0,
+        }
+    }
+
+    fn request(method: Method, target: &str, token: Option<&str>, body: &str, source: Source) -> Request {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Request {
+            method,
+            path: path.into(),
+            query: query.into(),
+            authorization: token.map(|token| format!("Bearer {token}")),
+            host: None,
+            forwarded_for: None,
+            body: body.into(),
+            source,
+            local: Some("192.0.2.1:8667".parse().unwrap()),
+        }
+    }
+
+    fn ask_from(
+        &mut self,
+        source: Source,
+        method: Method,
+        target: &str,
+        token: Option<&str>,
+        body: &str,
+    ) -> Answer {
+        let request = Self::request(method, target, token, body, source);
+        let (_, outcome) = self.api.handle(&request, &self.around, self.now);
+        self.settle(None);
+        match outcome {
+            Outcome::Answer(answer) => answer,
+            Outcome::Backup => panic!("not an answer"),
+        }
+    }
+
+    fn ask(&mut self, method: Method, target: &str, token: Option<&str>, body: &str) -> (u16, Value) {
+        let answer = self.ask_from(ip("198.51.100.1"), method, target, token, body);
+        (answer.status, parse(&answer.body).unwrap())
+    }
+
+    fn settle(&mut self, origin: Option<SessionId>) {
+        let effects = self.api.drain(origin, self.now);
+        self.absorb(effects);
+    }
+
+    fn absorb(&mut self, effects: Effects) {
+        self.durable += effects.changes.iter().filter(|change| change.is_durable()).count();
+        self.lazy += effects.changes.iter().filter(|change| !change.is_durable()).count();
+        self.hear(effects.deliveries);
+        self.closed.extend(effects.closures.iter().map(|(session, _)| session.0));
+    }
+
+    fn hear(&mut self, deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            let message = parse(delivery.text.as_bytes()).unwrap();
+            for session in delivery.to {
+                self.heard.entry(session.0).or_default().push(message.clone());
+            }
+        }
+    }
+
+    fn open(&mut self, session: u64, from: &str) {
+        let request = Self::request(Method::Get, "/ws", None, "", ip(from));
+        self.api.open_session(SessionId(session), &request, self.now);
+    }
+
+    fn say(&mut self, session: u64, text: &str) {
+        let reply = self.api.message(SessionId(session), text, &self.around, self.now);
+        self.settle(Some(SessionId(session)));
+        let deliveries = self.api.reply(SessionId(session), reply, self.now);
+        self.hear(deliveries);
+    }
+
+    /// What a session heard since the last call, as `type` and `peer_id` (or the ids in a party).
+    fn heard(&mut self, session: u64) -> Vec<String> {
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("?").to_owned();
+        let messages = self.heard.remove(&session).unwrap_or_default();
+        let told = |message: &Value| {
+            let kind = text(message.get("type"));
+            match kind.as_str() {
+                "party_update" => format!("{kind} {}", peers_of(message.get("party").unwrap())),
+                "peer_joined" => format!("{kind} {}", text(message.get("peer").unwrap().get("peer_id"))),
+                "error" => kind,
+                "signal" => format!("{kind} {}", text(message.get("from_peer_id"))),
+                _ => format!("{kind} {}", text(message.get("peer_id"))),
+            }
+        };
+        messages.iter().map(told).collect()
+    }
+
+    fn wait(&mut self, span: Duration) {
+        let end = self.now.instant + span;
+        while self.now.instant < end {
+            let step = Duration::from_secs(5).min(end.since(self.now.instant));
+            self.now = Now { instant: self.now.instant + step, unix: self.now.unix + step };
+            while self.api.poll_timeout().is_some_and(|due| due <= self.now.instant) {
+                let effects = self.api.poll(self.now);
+                self.absorb(effects);
+            }
+        }
+    }
+
+    fn token(&mut self, peer: &str) -> String {
+        let (status, body) = self.ask(Method::Post, &format!("/auth/register?peer_id={peer}"), None, "");
+        assert_eq!(status, 200);
+        body.get("token").unwrap().as_str().unwrap().to_owned()
+    }
+
+    fn create(&mut self, peer: &str, token: &str) -> String {
+        let body = format!("{{\"name\":\"LAN\",\"host_peer_info\":{}}}", info(peer));
+        let (status, body) = self.ask(Method::Post, "/parties", Some(token), &body);
+        assert_eq!(status, 200);
+        body.get("party_id").unwrap().as_str().unwrap().to_owned()
+    }
+
+    fn join(&mut self, peer: &str, party: &str, token: &str) -> (u16, Value) {
+        let body = format!("{{\"party_id\":\"x\",\"peer_info\":{}}}", info(peer));
+        self.ask(Method::Post, &format!("/parties/{party}/join"), Some(token), &body)
+    }
+}
+
+fn ip(text: &str) -> Source {
+    Source::Ip(text.parse().unwrap())
+}
+
+fn info(peer: &str) -> String {
+    format!("{{\"peer_id\":\"{peer}\",\"name\":\"Me\",\"public_key\":\"key of {peer}\"}}")
+}
+
+fn peers_of(party: &Value) -> String {
+    let Some(Value::Object(peers)) = party.get("peers") else { return "?".into() };
+    peers.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join("+")
+}
+
+fn message(kind: &str, party: &str, rest: &str) -> String {
+    format!("{{\"type\":\"{kind}\",\"party_id\":\"{party}\",{rest}}}")
+}
+
+fn register_party(party: &str, host: &str) -> String {
+    message("register_party", party, &format!("\"name\":\"LAN\",\"host_peer\":{}", info(host)))
+}
+
+fn join_party(party: &str, peer: &str) -> String {
+    message("join_party", party, &format!("\"peer\":{}", info(peer)))
+}
+
+#[test]
+fn everybody_in_a_party_hears_of_everybody_and_nobody_else_does() {
+    let mut world = World::new();
+    for (session, from) in
+        [(1, "198.51.100.1"), (2, "198.51.100.2"), (3, "198.51.100.3"), (4, "198.51.100.4")]
+    {
+        world.open(session, from);
+        world.say(session, "{\"type\":\"auth\",\"version\":\"1.0\",\"client\":\"lanrage\",\"peer_id\":null}");
+    }
+    world.say(1, &register_party("p", "alice"));
+    world.say(4, &register_party("q", "eve"));
+    assert_eq!(world.heard(1), ["party_update alice"]);
+    world.say(2, &join_party("p", "bob"));
+    assert_eq!(world.heard(1), ["peer_joined bob"]);
+    assert_eq!(world.heard(2), ["party_update alice+bob"]);
+    let carol = world.token("carol");
+    assert_eq!(world.join("carol", "p", &carol).0, 200);
+    assert_eq!(world.heard(1), ["peer_joined carol"]);
+    assert_eq!(world.heard(2), ["peer_joined carol"]);
+    world.say(2, &message("leave_party", "p", "\"peer_id\":\"bob\""));
+    assert_eq!(world.heard(1), ["peer_left bob"]);
+    assert_eq!(world.heard(2), ["peer_left bob"]);
+    world.say(2, &join_party("p", "bob"));
+    assert_eq!(world.heard(2), ["party_update alice+bob+carol"]);
+    world.heard(1);
+    world.say(1, &message("leave_party", "p", "\"peer_id\":\"alice\""));
+    assert_eq!(world.heard(2), ["peer_left alice", "party_update "]);
+    assert_eq!(world.heard(1), ["peer_left alice", "party_update "]);
+    assert_eq!(world.heard(4), ["party_update eve"]);
+    assert!(world.heard(3).is_empty());
+}
+
+#[test]
+fn a_kicked_peer_is_told_and_so_are_the_others() {
+    let mut world = World::new();
+    let (alice, bob) = (world.token("alice"), world.token("bob"));
+    let party = world.create("alice", &alice);
+    world.join("bob", &party, &bob);
+    world.open(1, "198.51.100.1");
+    world.say(1, &format!("{{\"type\":\"auth\",\"peer_id\":\"alice\",\"token\":\"{alice}\"}}"));
+    world.open(2, "198.51.100.2");
+    world.say(2, &format!("{{\"type\":\"auth\",\"token\":\"{bob}\"}}"));
+    assert_eq!(world.heard(1), ["party_update alice+bob"]);
+    assert_eq!(world.heard(2), ["party_update alice+bob"]);
+    let (status, body) = world.ask(Method::Delete, &format!("/parties/{party}/peers/bob"), Some(&alice), "");
+    assert_eq!((status, body.get("status").unwrap().as_str()), (200, Some("kicked")));
+    assert_eq!(world.heard(1), ["peer_left bob"]);
+    assert_eq!(world.heard(2), ["peer_left bob", "error"]);
+}
+
+#[test]
+fn a_session_cannot_be_somebody_else() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    let party = world.create("alice", &alice);
+    world.open(1, "203.0.113.9");
+    for text in [
+        "{\"type\":\"auth\",\"peer_id\":\"alice\"}".to_owned(),
+        format!("{{\"type\":\"auth\",\"peer_id\":\"alice\",\"token\":\"{}\"}}", "A".repeat(43)),
+        format!("{{\"type\":\"auth\",\"peer_id\":\"bob\",\"token\":\"{alice}\"}}"),
+        message("leave_party", &party, "\"peer_id\":\"alice\""),
+        message("heartbeat", &party, "\"peer_id\":\"alice\""),
+        message("signal", &party, "\"to_peer_id\":\"alice\",\"signal_data\":1"),
+        join_party(&party, "alice"),
+        register_party(&party, "bob"),
+    ] {
+        world.say(1, &text);
+        assert_eq!(world.heard(1), ["error"], "{text}");
+    }
+    assert_eq!(world.api.sizes().peers, 1);
+}
+
+#[test]
+fn a_client_without_token_keeps_its_membership_over_its_socket() {
+    let mut world = World::new();
+    world.open(1, "198.51.100.1");
+    world.say(1, &register_party("p", "alice"));
+    world.api.close_session(SessionId(1));
+    world.wait(Duration::from_secs(120));
+    world.open(2, "198.51.100.1");
+    world.say(2, "{\"type\":\"auth\",\"peer_id\":\"alice\"}");
+    assert_eq!(world.heard(2), ["party_update alice"]);
+    world.open(3, "198.51.100.77");
+    world.say(3, "{\"type\":\"hello\",\"peer_id\":\"alice\"}");
+    assert_eq!(world.heard(3), ["error"]);
+}
+
+#[test]
+fn an_open_session_is_a_sign_of_life_and_hears_its_parties_within_two_minutes() {
+    let mut world = World::new();
+    world.open(1, "198.51.100.1");
+    world.say(1, &register_party("p", "alice"));
+    world.heard(1);
+    for _ in 0..30 {
+        world.wait(Duration::from_secs(115));
+        assert!(world.heard(1).contains(&"party_update alice".to_owned()));
+    }
+    world.api.close_session(SessionId(1));
+    world.wait(Duration::from_secs(420));
+    assert_eq!(world.api.sizes().parties, 0);
+}
+
+#[test]
+fn signals_go_to_the_named_peer_only_by_whichever_way_it_listens() {
+    let mut world = World::new();
+    let (alice, bob) = (world.token("alice"), world.token("bob"));
+    let party = world.create("alice", &alice);
+    world.join("bob", &party, &bob);
+    world.open(3, "198.51.100.3");
+    world.say(3, &join_party(&party, "carol"));
+    world.heard(3);
+    let path = format!("/parties/{party}/signals");
+    let body = "{\"to_peer_id\":\"bob\",\"signal_data\":{\"offer\":[1,2.50]}}";
+    assert_eq!(world.ask(Method::Post, &path, Some(&alice), body).0, 200);
+    assert!(world.heard(3).is_empty());
+    let queue = format!("/parties/{party}/peers/bob/signals");
+    let (_, waiting) = world.ask(Method::Get, &queue, Some(&bob), "");
+    let Some(Value::Array(signals)) = waiting.get("signals") else { panic!("{waiting:?}") };
+    assert_eq!(signals[0].get("from_peer_id").unwrap().as_str(), Some("alice"));
+    assert_eq!(signals[0].get("signal_data").unwrap(), &parse(b"{\"offer\":[1,2.50]}").unwrap());
+    let (_, empty) = world.ask(Method::Get, &queue, Some(&bob), "");
+    assert_eq!(empty.get("signals"), Some(&Value::Array(Vec::new())));
+    assert_eq!(world.ask(Method::Get, &queue, Some(&alice), "").0, 403);
+    let body = "{\"to_peer_id\":\"carol\",\"signal_data\":1}";
+    assert_eq!(world.ask(Method::Post, &path, Some(&bob), body).0, 200);
+    assert_eq!(world.heard(3), ["signal bob"]);
+    world.say(3, &message("signal", &party, "\"to_peer_id\":\"alice\",\"signal_data\":null"));
+    let (_, waiting) =
+        world.ask(Method::Get, &format!("/parties/{party}/peers/alice/signals"), Some(&alice), "");
+    assert!(
+        matches!(waiting.get("signals"), Some(Value::Array(signals)) if signals.len() == 1),
+        "{waiting:?}"
+    );
+}
+
+#[test]
+fn last_seen_is_in_the_reader_s_own_time() {
+    let mut world = World::new();
+    let (alice, tokyo) = (world.token("alice"), world.token("tokyo"));
+    let party = world.create("alice", &alice);
+    let local = crate::wire::datetime::Naive(world.now.unix + Duration::from_secs(9 * 3600));
+    let body = format!(
+        "{{\"party_id\":\"{party}\",\"peer_info\":{{\"peer_id\":\"tokyo\",\"name\":\"T\",\"public_key\":\"k\",\
+         \"last_seen\":\"{local}\"}}}}"
+    );
+    world.ask(Method::Post, &format!("/parties/{party}/join"), Some(&tokyo), &body);
+    let seen_by = |world: &mut World, token: &str| {
+        let (_, body) = world.ask(Method::Get, &format!("/parties/{party}/peers/alice"), Some(token), "");
+        body.get("peer").unwrap().get("last_seen").unwrap().as_str().unwrap().to_owned()
+    };
+    assert_eq!(seen_by(&mut world, &alice), "2026-11-20T12:00:00");
+    assert_eq!(seen_by(&mut world, &tokyo), "2026-11-20T21:00:00");
+}
+
+#[test]
+fn a_day_of_heartbeats_is_no_reason_to_write() {
+    let mut world = World::new();
+    let token = world.token("alice");
+    let party = world.create("alice", &token);
+    world.durable = 0;
+    for _ in 0..(48 * 3600 / 30) {
+        world.wait(Duration::from_secs(30));
+        let path = format!("/parties/{party}/peers/alice/heartbeat");
+        assert_eq!(world.ask(Method::Post, &path, Some(&token), "").0, 200);
+    }
+    assert_eq!(world.durable, 0);
+    assert!((3..=4).contains(&world.lazy), "the token was extended {} times", world.lazy);
+}
+
+#[test]
+fn while_the_store_fails_changes_are_refused_before_they_are_made() {
+    let mut world = World::new();
+    let token = world.token("alice");
+    let party = world.create("alice", &token);
+    world.around.store_failure = Some(StoreFailure::Full);
+    world.durable = 0;
+    let body = format!("{{\"name\":\"Other\",\"host_peer_info\":{}}}", info("alice"));
+    for (method, target, body) in [
+        (Method::Post, "/auth/register?peer_id=x".to_owned(), ""),
+        (Method::Post, "/parties".to_owned(), body.as_str()),
+        (Method::Delete, format!("/parties/{party}"), ""),
+        (Method::Delete, format!("/parties/{party}/peers/alice"), ""),
+    ] {
+        let (status, answer) = world.ask(method, &target, Some(&token), body);
+        assert_eq!(status, 503);
+        assert!(answer.get("detail").unwrap().as_str().unwrap().starts_with("storage full"));
+    }
+    for target in ["/".to_owned(), format!("/parties/{party}"), "/relays".to_owned()] {
+        assert_eq!(world.ask(Method::Get, &target, Some(&token), "").0, 200);
+    }
+    let heartbeat = format!("/parties/{party}/peers/alice/heartbeat");
+    assert_eq!(world.ask(Method::Post, &heartbeat, Some(&token), "").0, 200);
+    world.open(1, "198.51.100.1");
+    world.say(1, &register_party("p", "bob"));
+    assert_eq!(world.heard(1), ["error"]);
+    assert_eq!(world.durable, 0);
+    assert_eq!(world.api.sizes().parties, 1);
+}
+
+#[test]
+fn too_much_from_one_source_is_refused_and_nobody_else_notices() {
+    let mut world = World::new();
+    let status = |world: &mut World, from: &str| world.ask_from(ip(from), Method::Get, "/", None, "").status;
+    let served = (0..300).filter(|_| status(&mut world, "203.0.113.1") == 200).count();
+    assert_eq!(served, 200);
+    let refused = world.ask_from(ip("203.0.113.1"), Method::Get, "/", None, "");
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.headers[0], ("Retry-After", "1".into()));
+    assert_eq!(status(&mut world, "203.0.113.2"), 200);
+    world.open(1, "203.0.113.3");
+    for _ in 0..300 {
+        let reply = world.api.message(SessionId(1), "{}", &world.around, world.now);
+        assert!(matches!(reply, Reply::Error(_) | Reply::None));
+    }
+    world.settle(None);
+    assert!(!world.closed.is_empty() && world.closed.iter().all(|session| *session == 1));
+}
+
+#[test]
+fn a_member_gets_its_network_and_a_stranger_does_not() {
+    let mut world = World::new();
+    let (alice, bob, eve) = (world.token("alice"), world.token("bob"), world.token("eve"));
+    let party = world.create("alice", &alice);
+    let (_, joined) = world.join("bob", &party, &bob);
+    let expected = "{\"subnet\":\"10.66.0.0/16\",\"virtual_ip\":\"10.66.0.3\",\"peers\":{\"alice\":\"10.66.0.2\"},\
+                    \"relay\":{\"endpoint\":\"192.0.2.1:51820\",\"public_key\":\"";
+    let mut json = json::Writer::default();
+    json.value(joined.get("network").unwrap());
+    assert!(json.finish().starts_with(expected));
+    assert!(joined.get("warnings").is_some());
+    let (status, read) = world.ask(Method::Get, &format!("/parties/{party}"), Some(&eve), "");
+    assert_eq!((status, read.get("network")), (200, None));
+}
+
+#[test]
+fn figures_are_for_this_machine_and_for_admins() {
+    let mut world = World::new();
+    let status =
+        |world: &mut World, source, token| world.ask_from(source, Method::Get, "/metrics", token, "").status;
+    assert_eq!(status(&mut world, ip("127.0.0.1"), None), 200);
+    assert_eq!(status(&mut world, Source::Unix, None), 200);
+    assert_eq!(status(&mut world, ip("203.0.113.1"), None), 401);
+    let alice = world.token("alice");
+    assert_eq!(status(&mut world, ip("203.0.113.1"), Some(&alice)), 403);
+    assert_eq!(status(&mut world, ip("203.0.113.1"), Some("a-token-of-the-admin")), 200);
+    // Party ids are secrets: being on this machine is not enough.
+    let parties = world.ask_from(ip("127.0.0.1"), Method::Get, "/parties", None, "");
+    assert_eq!(parties.status, 401);
+    assert_eq!(world.ask_from(Source::Unix, Method::Get, "/parties", None, "").status, 200);
+}
+
+#[test]
+fn more_than_four_sessions_of_one_peer_end_the_oldest() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    for session in 1..=5 {
+        world.open(session, "198.51.100.1");
+        world.say(session, &format!("{{\"type\":\"auth\",\"token\":\"{alice}\"}}"));
+    }
+    assert_eq!(world.closed, [1]);
+}

@@ -1,0 +1,221 @@
+//! Which virtual address belongs to which key, for as long as the pool lasts.
+
+use super::refusal::Refusal;
+use super::subnet::Subnet;
+use crate::ids::PeerId;
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+/// What a key was given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Entry {
+    address: Ipv4Addr,
+    /// Grows with every assignment: the smallest is the one unused for longest.
+    order: u64,
+    /// The peer that is using it, and in how many parties.
+    held: Option<(PeerId, usize)>,
+}
+
+/// The pool. A name is a public key in canonical form, or `key#peer` where the key alone does not tell
+/// (an opaque key, or one that another live peer uses too).
+#[derive(Debug)]
+pub struct Addresses {
+    subnet: Subnet,
+    by_name: HashMap<String, Entry>,
+    by_address: HashMap<Ipv4Addr, String>,
+    next: Ipv4Addr,
+    orders: u64,
+    /// How many names are kept that nobody holds.
+    remembered: usize,
+    idle: usize,
+}
+
+/// What [`Addresses::acquire`] did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Acquired {
+    /// The name under which to release it.
+    pub name: String,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Whether the name is new.
+    pub assigned: bool,
+    /// A name that had to give up its address.
+    pub forgotten: Option<String>,
+}
+
+impl Addresses {
+    /// An empty pool that remembers at most `remembered` names which nobody holds.
+    pub fn new(subnet: Subnet, remembered: usize) -> Self {
+        Addresses {
+            subnet,
+            by_name: HashMap::new(),
+            by_address: HashMap::new(),
+            next: subnet.hub(),
+            orders: 0,
+            remembered,
+            idle: 0,
+        }
+    }
+
+    /// The subnet that the addresses are from.
+    pub fn subnet(&self) -> Subnet {
+        self.subnet
+    }
+
+    /// The name under which `peer` with `key` gets its address. `usable` says whether WireGuard can use the
+    /// key, which makes it tell its owner.
+    pub fn name(&self, key: &str, usable: bool, peer: &PeerId) -> String {
+        let mine = |entry: &Entry| entry.held.as_ref().is_none_or(|(holder, _)| holder == peer);
+        if usable && self.by_name.get(key).is_none_or(mine) {
+            key.to_owned()
+        } else {
+            format!("{key}#{peer}")
+        }
+    }
+
+    /// Gives `name` its address for one more party of `peer`.
+    pub fn acquire(&mut self, name: String, peer: &PeerId) -> Result<Acquired, Refusal> {
+        let mut forgotten = None;
+        let assigned = !self.by_name.contains_key(&name);
+        if assigned {
+            // A full pool, or too many names that nobody holds: the one unused for longest gives way.
+            if self.by_name.len() >= self.subnet.capacity() || self.idle >= self.remembered.max(1) {
+                forgotten = self.forget_oldest();
+            }
+            let taken = &self.by_address;
+            let free = self.subnet.peer_addresses(self.next).find(|address| !taken.contains_key(address));
+            let address = free.ok_or(Refusal::NoAddress)?;
+            self.restore(name.clone(), address, self.orders);
+        }
+        let entry = self.by_name.get_mut(&name).expect("found or made above");
+        match &mut entry.held {
+            Some((_, parties)) => *parties += 1,
+            none => {
+                *none = Some((peer.clone(), 1));
+                self.idle -= 1;
+            }
+        }
+        Ok(Acquired { address: entry.address, name, assigned, forgotten })
+    }
+
+    /// Takes back what [`Addresses::acquire`] gave for one party. The name keeps its address.
+    pub fn release(&mut self, name: &str) {
+        let Some(entry) = self.by_name.get_mut(name) else { return };
+        if let Some((_, parties)) = &mut entry.held {
+            *parties -= 1;
+            if *parties == 0 {
+                entry.held = None;
+                entry.order = self.orders;
+                self.orders += 1;
+                self.idle += 1;
+            }
+        }
+    }
+
+    /// Takes in an assignment made before; one that does not fit the subnet or another name is dropped.
+    pub fn restore(&mut self, name: String, address: Ipv4Addr, order: u64) {
+        if !self.subnet.is_peer_address(address)
+            || self.by_address.contains_key(&address)
+            || self.by_name.contains_key(&name)
+        {
+            return;
+        }
+        self.orders = self.orders.max(order.saturating_add(1));
+        self.next = Ipv4Addr::from_bits(address.to_bits() + 1);
+        self.by_address.insert(address, name.clone());
+        self.by_name.insert(name, Entry { address, order, held: None });
+        self.idle += 1;
+    }
+
+    /// The address and order of a name.
+    pub fn get(&self, name: &str) -> Option<(Ipv4Addr, u64)> {
+        self.by_name.get(name).map(|entry| (entry.address, entry.order))
+    }
+
+    /// Linear, but only when the pool or the memory for idle names is exhausted.
+    fn forget_oldest(&mut self) -> Option<String> {
+        let idle = self.by_name.iter().filter(|(_, entry)| entry.held.is_none());
+        let name = idle.min_by_key(|(_, entry)| entry.order)?.0.clone();
+        let entry = self.by_name.remove(&name)?;
+        self.by_address.remove(&entry.address);
+        self.idle -= 1;
+        Some(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(name: &str) -> PeerId {
+        PeerId::new(name).unwrap()
+    }
+
+    fn pool(subnet: &str) -> Addresses {
+        Addresses::new(Subnet::parse(subnet).unwrap(), 100)
+    }
+
+    #[test]
+    fn an_address_sticks_to_its_key() {
+        let mut pool = pool("10.66.0.0/16");
+        let alice = pool.acquire("A".into(), &peer("alice")).unwrap();
+        let bob = pool.acquire("B".into(), &peer("bob")).unwrap();
+        assert_eq!(alice.address, Ipv4Addr::new(10, 66, 0, 2));
+        assert_eq!(bob.address, Ipv4Addr::new(10, 66, 0, 3));
+        assert!(alice.assigned);
+        pool.release("A");
+        let carol = pool.acquire("C".into(), &peer("carol")).unwrap();
+        assert_eq!(carol.address, Ipv4Addr::new(10, 66, 0, 4));
+        let again = pool.acquire("A".into(), &peer("alice-again")).unwrap();
+        assert_eq!((again.address, again.assigned), (alice.address, false));
+    }
+
+    #[test]
+    fn two_peers_with_one_key_get_two_addresses() {
+        let mut pool = pool("10.66.0.0/16");
+        let name = pool.name("K", true, &peer("alice"));
+        assert_eq!(name, "K");
+        pool.acquire(name, &peer("alice")).unwrap();
+        assert_eq!(pool.name("K", true, &peer("alice")), "K");
+        assert_eq!(pool.name("K", true, &peer("mallory")), "K#mallory");
+        assert_eq!(pool.name("opaque", false, &peer("alice")), "opaque#alice");
+    }
+
+    #[test]
+    fn a_full_pool_takes_from_who_left_first_and_then_refuses() {
+        let mut pool = pool("10.0.0.0/29");
+        for name in ["A", "B", "C", "D", "E"] {
+            pool.acquire(name.into(), &peer(name)).unwrap();
+        }
+        assert_eq!(pool.acquire("F".into(), &peer("f")), Err(Refusal::NoAddress));
+        pool.release("C");
+        pool.release("B");
+        let taken = pool.acquire("F".into(), &peer("f")).unwrap();
+        assert_eq!(taken.forgotten.as_deref(), Some("C"));
+        assert_eq!(taken.address, Ipv4Addr::new(10, 0, 0, 4));
+        assert_eq!(pool.acquire("B".into(), &peer("b")).unwrap().address, Ipv4Addr::new(10, 0, 0, 3));
+    }
+
+    #[test]
+    fn names_that_nobody_holds_are_bounded() {
+        let mut pool = Addresses::new(Subnet::DEFAULT, 10);
+        for count in 0..1000 {
+            let name = format!("key{count}");
+            pool.acquire(name.clone(), &peer("p")).unwrap();
+            pool.release(&name);
+        }
+        assert!(pool.by_name.len() <= 11, "{}", pool.by_name.len());
+        assert_eq!(pool.by_name.len(), pool.by_address.len());
+    }
+
+    #[test]
+    fn restores_only_what_fits() {
+        let mut pool = pool("10.66.0.0/24");
+        pool.restore("A".into(), Ipv4Addr::new(10, 66, 0, 9), 5);
+        pool.restore("B".into(), Ipv4Addr::new(10, 66, 0, 9), 6);
+        pool.restore("C".into(), Ipv4Addr::new(10, 67, 0, 9), 7);
+        pool.restore("D".into(), Ipv4Addr::new(10, 66, 0, 1), 8);
+        assert_eq!(pool.get("A"), Some((Ipv4Addr::new(10, 66, 0, 9), 5)));
+        assert_eq!(pool.by_name.len(), 1);
+    }
+}

@@ -1,0 +1,80 @@
+//! What a mutation did. The loop drains these to the store, the relay's roster and the open sessions.
+
+use super::signals::Signal;
+use super::tokens::TokenHash;
+use crate::crypto::x25519::PublicKey;
+use crate::ids::{PartyId, PeerId, RelayId};
+use crate::time::UnixTime;
+
+/// Why a member is no longer in its party.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Departure {
+    /// It said so.
+    Left,
+    /// The host or an admin removed it.
+    Kicked,
+    /// It gave no sign of life for too long.
+    Stale,
+    /// The party is gone.
+    PartyDeleted,
+}
+
+/// One thing that happened, in the order in which it happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A party was made; its host's `MemberJoined` follows.
+    PartyCreated(PartyId),
+    /// A party has another host, name or list of bans.
+    PartyChanged(PartyId),
+    /// A party is gone; its members' `MemberLeft` came before.
+    PartyDeleted {
+        /// The party.
+        party: PartyId,
+        /// What people called it.
+        name: String,
+        /// When it was made.
+        created_at: UnixTime,
+        /// Who hosted it at the end.
+        host: PeerId,
+        /// Who was in it when its end began.
+        members: Vec<PeerId>,
+    },
+    /// A peer is in a party that it was not in before.
+    MemberJoined(PartyId, PeerId),
+    /// A member joined again, perhaps from elsewhere or with another key.
+    MemberChanged(PartyId, PeerId),
+    /// A member is gone.
+    MemberLeft {
+        /// The party.
+        party: PartyId,
+        /// The peer.
+        peer: PeerId,
+        /// Its key, if it had one that WireGuard can use.
+        key: Option<PublicKey>,
+        /// Why.
+        why: Departure,
+    },
+    /// A signal for a member; it waits in the queue unless somebody delivers it.
+    Signalled(PartyId, Signal),
+    /// A token was issued.
+    TokenIssued(TokenHash),
+    /// A token's life was extended. Not worth a write of its own.
+    TokenExtended(TokenHash),
+    /// A token is worth nothing any more.
+    TokenRevoked(TokenHash),
+    /// A relay was registered, or its entry changed.
+    RelayChanged(RelayId),
+    /// A relay is gone.
+    RelayExpired(RelayId),
+    /// A key was given an address.
+    AddressAssigned(String),
+    /// An address was taken back from a key.
+    AddressForgotten(String),
+}
+
+impl Change {
+    /// Whether an answer has to wait until this is on disk.
+    pub fn is_durable(&self) -> bool {
+        !matches!(self, Change::TokenExtended(_) | Change::Signalled(..))
+    }
+}

@@ -1,0 +1,411 @@
+//! Parties coming and going, and who is in them.
+
+use super::change::{Change, Departure};
+use super::party::{Ban, Member, Party, PeerInfo};
+use super::refusal::Refusal;
+use super::signals::Signal;
+use super::standing::{Actor, Identity};
+use super::viewer::LocalClock;
+use super::{Control, PartyId, PeerId};
+use crate::crypto::random;
+use crate::time::Now;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What came of removing a peer from a party.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removed {
+    /// It left.
+    Left,
+    /// It was made to leave.
+    Kicked,
+    /// It was the host or the last, and the party went with it.
+    PartyDeleted,
+}
+
+impl Control {
+    /// Makes a party with the caller as its host and first member. `id` is the caller's choice, or else ours.
+    ///
+    /// The same host asking again for the same name within 30 s, or for an id that it already hosts, gets
+    /// the party there is: stock clients repeat a create whose answer was lost.
+    pub fn create_party(
+        &mut self,
+        by: &Identity,
+        id: Option<PartyId>,
+        name: &str,
+        info: PeerInfo,
+        now: Now,
+    ) -> Result<PartyId, Refusal> {
+        if let Some(party) = self.repeated_create(by, id.as_ref(), name, now)? {
+            self.join_party(by, party.as_str(), info, now)?;
+            return Ok(party);
+        }
+        let limits = &self.settings.limits;
+        let hosted = self.parties_of(&by.peer).iter().filter(|id| self.parties[*id].host == by.peer).count();
+        if hosted >= limits.parties_hosted {
+            return Err(Refusal::Limit { what: "parties of one host", limit: limits.parties_hosted });
+        }
+        if self.parties.len() >= limits.parties {
+            return Err(Refusal::Full { what: "parties", limit: limits.parties });
+        }
+        let id = id.unwrap_or_else(|| self.free_party_id());
+        self.parties.insert(
+            id.clone(),
+            Party {
+                id: id.clone(),
+                name: name.to_owned(),
+                host: by.peer.clone(),
+                created_at: now.unix,
+                created: Some(now.instant),
+                members: BTreeMap::new(),
+                joins: 0,
+                bans: Vec::new(),
+            },
+        );
+        self.changes.push(Change::PartyCreated(id.clone()));
+        if let Err(refusal) = self.join_party(by, id.as_str(), info, now) {
+            self.parties.remove(&id);
+            self.changes.pop();
+            return Err(refusal);
+        }
+        Ok(id)
+    }
+
+    fn repeated_create(
+        &mut self,
+        by: &Identity,
+        id: Option<&PartyId>,
+        name: &str,
+        now: Now,
+    ) -> Result<Option<PartyId>, Refusal> {
+        let Some(id) = id else {
+            let window = self.settings.lifetimes.create_repeat;
+            let repeated = self.parties_of(&by.peer).iter().map(|id| &self.parties[id]).find(|party| {
+                let recent = party.created.is_some_and(|at| now.instant.since(at) < window);
+                recent && party.host == by.peer && party.name == name
+            });
+            return Ok(repeated.map(|party| party.id.clone()));
+        };
+        match self.parties.get_mut(id) {
+            None => Ok(None),
+            Some(party) if party.host != by.peer => Err(Refusal::PartyTaken),
+            Some(party) => {
+                if party.name != name {
+                    party.name = name.to_owned();
+                    self.changes.push(Change::PartyChanged(id.clone()));
+                }
+                Ok(Some(id.clone()))
+            }
+        }
+    }
+
+    /// 12 hexadecimal digits that nobody has, without the "404" that stock clients take for an error.
+    pub(super) fn free_party_id(&self) -> PartyId {
+        loop {
+            let text: String = random::bytes::<6>().iter().map(|byte| format!("{byte:02x}")).collect();
+            if let Some(id) = PartyId::new(&text)
+                && !text.contains("404")
+                && !self.parties.contains_key(&id)
+            {
+                return id;
+            }
+        }
+    }
+
+    /// Puts the caller into a party, or takes in what it says anew if it is there already.
+    pub fn join_party(&mut self, by: &Identity, id: &str, info: PeerInfo, now: Now) -> Result<(), Refusal> {
+        if !self.stands(by) {
+            return Err(Refusal::PeerTaken);
+        }
+        let key = info.wireguard_key();
+        let party = self.party(id)?;
+        if party.bans(&by.peer, key) {
+            return Err(Refusal::Banned);
+        }
+        let limits = &self.settings.limits;
+        let old = party.members.get(&by.peer);
+        if old.is_none() {
+            if party.members.len() >= limits.peers_per_party {
+                return Err(Refusal::Limit { what: "peers in this party", limit: limits.peers_per_party });
+            }
+            if self.parties_of(&by.peer).len() >= limits.parties_joined {
+                return Err(Refusal::Limit { what: "parties of one peer", limit: limits.parties_joined });
+            }
+        }
+        let id = party.id.clone();
+        let mut clock = old.map_or(LocalClock::UTC, |member| member.clock);
+        if let Some(said) = info.last_seen {
+            clock.learn(said, now);
+        }
+        let name = self.addresses.name(&address_key(&info, key), key.is_some(), &by.peer);
+        let acquired = self.addresses.acquire(name, &by.peer)?;
+
+        let party = self.parties.get_mut(&id).expect("looked up above");
+        let old = party.members.remove(&by.peer);
+        let member = Member {
+            key,
+            virtual_ip: acquired.address,
+            address_name: acquired.name.clone(),
+            joined: old.as_ref().map_or(party.joins, |member| member.joined),
+            seen: now.instant,
+            clock,
+            standing: by.standing,
+            signals: old.as_ref().map(|member| member.signals.clone()).unwrap_or_default(),
+            info,
+        };
+        if acquired.assigned {
+            self.changes.extend(acquired.forgotten.map(Change::AddressForgotten));
+            self.changes.push(Change::AddressAssigned(acquired.name));
+        }
+        match &old {
+            Some(old) => {
+                self.addresses.release(&old.address_name);
+                if !same_to_others(old, &member) {
+                    self.changes.push(Change::MemberChanged(id.clone(), by.peer.clone()));
+                }
+            }
+            None => {
+                party.joins += 1;
+                self.changes.push(Change::MemberJoined(id.clone(), by.peer.clone()));
+                self.memberships.entry(by.peer.clone()).or_default().push(id.clone());
+            }
+        }
+        party.members.insert(by.peer.clone(), member);
+        self.end_other_lineages(by);
+        Ok(())
+    }
+
+    /// Counts a sign of life of a member.
+    pub fn heartbeat(&mut self, party: &str, peer: &str, now: Now) -> Result<(), Refusal> {
+        let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
+        let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
+        member.seen = now.instant;
+        Ok(())
+    }
+
+    /// Takes a peer out of a party: itself, or whom the host or an admin wants out.
+    ///
+    /// A host that leaves takes the party with it, and so does the last member. The stock refusal of a
+    /// stranger comes before any word on whether the party or the peer exists.
+    pub fn remove_peer(&mut self, by: &Actor, party: &str, peer: &str) -> Result<Removed, Refusal> {
+        let found = self.parties.get(party);
+        let hosts = found.is_some_and(|party| by.is(party.host.as_str()));
+        if !by.is(peer) && !hosts && *by != Actor::Admin {
+            return Err(Refusal::TokenMismatch("requested peer_id"));
+        }
+        let found = found.ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
+        let (member, _) =
+            found.members.get_key_value(peer).ok_or_else(|| Refusal::PeerNotInParty(peer.to_owned()))?;
+        let (id, member) = (found.id.clone(), member.clone());
+        if found.host == member || found.members.len() == 1 {
+            self.remove_party(&id);
+            return Ok(Removed::PartyDeleted);
+        }
+        let (why, removed) =
+            if by.is(peer) { (Departure::Left, Removed::Left) } else { (Departure::Kicked, Removed::Kicked) };
+        self.remove_member(&id, &member, why);
+        Ok(removed)
+    }
+
+    /// Ends a party, for its host or an admin.
+    pub fn delete_party(&mut self, by: &Actor, party: &str) -> Result<(), Refusal> {
+        let id = self.owned_party(by, party)?.id.clone();
+        self.remove_party(&id);
+        Ok(())
+    }
+
+    /// Bans a peer by its id (and by the key it has in the party now), by a key, or by both, and removes
+    /// every member that this means.
+    pub fn ban(&mut self, by: &Actor, party: &str, mut ban: Ban) -> Result<(), Refusal> {
+        let limit = self.settings.limits.bans_per_party;
+        let party = self.owned_party(by, party)?;
+        if let Some(member) = ban.peer_id.as_ref().and_then(|peer| party.members.get(peer)) {
+            ban.key = ban.key.or(member.key);
+        }
+        let host = party.members.get(&party.host);
+        if ban.covers(&party.host, host.and_then(|host| host.key)) {
+            return Err(Refusal::HostNotBannable);
+        }
+        let Ban { peer_id, key } = ban.clone();
+        let split = [
+            peer_id.map(|id| Ban { peer_id: Some(id), key: None }),
+            key.map(|key| Ban { peer_id: None, key: Some(key) }),
+        ];
+        let new: Vec<Ban> = split.into_iter().flatten().filter(|ban| !party.bans.contains(ban)).collect();
+        if party.bans.len() + new.len() > limit {
+            return Err(Refusal::Limit { what: "bans in this party", limit });
+        }
+        let id = party.id.clone();
+        let meant: Vec<PeerId> = party
+            .members
+            .iter()
+            .filter(|(peer, member)| ban.covers(peer, member.key))
+            .map(|(peer, _)| peer.clone())
+            .collect();
+        if !new.is_empty() {
+            self.parties.get_mut(&id).expect("looked up above").bans.extend(new);
+            self.changes.push(Change::PartyChanged(id.clone()));
+        }
+        for peer in meant {
+            self.remove_member(&id, &peer, Departure::Kicked);
+        }
+        Ok(())
+    }
+
+    /// Lifts the bans of this peer id, or of this key.
+    pub fn unban(&mut self, by: &Actor, party: &str, ban: &Ban, spelled: &str) -> Result<(), Refusal> {
+        let id = self.owned_party(by, party)?.id.clone();
+        let bans = &mut self.parties.get_mut(&id).expect("looked up above").bans;
+        let before = bans.len();
+        bans.retain(|other| {
+            let same_peer = other.peer_id.is_some() && other.peer_id == ban.peer_id;
+            let same_key = other.key.is_some() && other.key == ban.key;
+            !same_peer && !same_key
+        });
+        if bans.len() == before {
+            return Err(Refusal::BanNotFound(spelled.to_owned()));
+        }
+        self.changes.push(Change::PartyChanged(id));
+        Ok(())
+    }
+
+    /// The party, if the caller is its host or an admin.
+    pub fn owned_party(&self, by: &Actor, party: &str) -> Result<&Party, Refusal> {
+        let found = self.party(party)?;
+        if *by == Actor::Admin || by.is(found.host.as_str()) { Ok(found) } else { Err(Refusal::NotHost) }
+    }
+
+    /// The party, if the caller may read it: whoever knows its id, but for the banned.
+    pub fn readable_party(&self, by: &Actor, party: &str) -> Result<&Party, Refusal> {
+        let found = self.party(party)?;
+        match by.peer() {
+            Some(peer) if found.bans(peer, None) => Err(Refusal::Banned),
+            _ => Ok(found),
+        }
+    }
+
+    /// Passes data from one member to another. It is either delivered by who drains the changes or queued
+    /// with [`Control::queue_signal`].
+    pub fn signal(
+        &mut self,
+        by: &Identity,
+        party: &str,
+        to: &str,
+        data: String,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let limits = &self.settings.limits;
+        let party = self.party(party)?;
+        if !party.members.contains_key(&by.peer) {
+            return Err(Refusal::NotMember);
+        }
+        let (to, member) =
+            party.members.get_key_value(to).ok_or_else(|| Refusal::PeerNotFound(to.to_owned()))?;
+        if data.len() > limits.signal_size {
+            return Err(Refusal::Limit { what: "bytes in one signal", limit: limits.signal_size });
+        }
+        if member.signals.len() >= limits.signals_per_peer {
+            return Err(Refusal::Limit {
+                what: "signals waiting for this peer",
+                limit: limits.signals_per_peer,
+            });
+        }
+        if self.signals_size + data.len() > limits.signals_size {
+            return Err(Refusal::Full { what: "bytes of waiting signals", limit: limits.signals_size });
+        }
+        let signal = Signal { from: by.peer.clone(), to: to.clone(), data, sent_at: now.unix };
+        self.changes.push(Change::Signalled(party.id.clone(), signal));
+        Ok(())
+    }
+
+    /// Keeps a signal until its recipient asks for it.
+    pub fn queue_signal(&mut self, party: &PartyId, signal: Signal) {
+        let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
+        if let Some(member) = member {
+            self.signals_size += signal.data.len();
+            member.signals.push_back(signal);
+        }
+    }
+
+    /// Takes the signals that wait for a member.
+    pub fn take_signals(&mut self, party: &str, peer: &str) -> Result<VecDeque<Signal>, Refusal> {
+        let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
+        let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
+        let signals = std::mem::take(&mut member.signals);
+        self.signals_size -= signals.iter().map(|signal| signal.data.len()).sum::<usize>();
+        Ok(signals)
+    }
+
+    fn remove_member(&mut self, id: &PartyId, peer: &PeerId, why: Departure) {
+        let Some(member) = self.parties.get_mut(id).and_then(|party| party.members.remove(peer)) else {
+            return;
+        };
+        self.signals_size -= member.signals.iter().map(|signal| signal.data.len()).sum::<usize>();
+        self.addresses.release(&member.address_name);
+        if let Some(parties) = self.memberships.get_mut(peer) {
+            parties.retain(|party| party != id);
+            if parties.is_empty() {
+                self.memberships.remove(peer);
+            }
+        }
+        self.changes.push(Change::MemberLeft { party: id.clone(), peer: peer.clone(), key: member.key, why });
+    }
+
+    fn remove_party(&mut self, id: &PartyId) {
+        let Some(party) = self.parties.get(id) else { return };
+        let (name, created_at, host) = (party.name.clone(), party.created_at, party.host.clone());
+        let members: Vec<PeerId> = party.members.keys().cloned().collect();
+        for peer in &members {
+            self.remove_member(id, peer, Departure::PartyDeleted);
+        }
+        self.parties.remove(id);
+        self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
+    }
+
+    /// Removes members that went stale, hands over parties whose host is gone, and ends empty ones.
+    pub(super) fn remove_stale_members(&mut self, now: Now) {
+        let life = self.settings.lifetimes.peer;
+        let stale: Vec<(PartyId, PeerId)> = self
+            .parties
+            .values()
+            .flat_map(|party| {
+                let stale = party.members.iter().filter(|(_, member)| member.seen + life <= now.instant);
+                stale.map(|(peer, _)| (party.id.clone(), peer.clone()))
+            })
+            .collect();
+        for (party, peer) in stale {
+            self.remove_member(&party, &peer, Departure::Stale);
+        }
+        self.mend();
+    }
+
+    /// Gives every party a host that is a member of it, and ends those without members.
+    pub(super) fn mend(&mut self) {
+        let orphaned: Vec<PartyId> = self
+            .parties
+            .values()
+            .filter(|party| !party.members.contains_key(&party.host))
+            .map(|party| party.id.clone())
+            .collect();
+        for id in orphaned {
+            let party = self.parties.get_mut(&id).expect("listed above");
+            match party.longest_present().cloned() {
+                Some(heir) => {
+                    party.host = heir;
+                    self.changes.push(Change::PartyChanged(id));
+                }
+                None => self.remove_party(&id),
+            }
+        }
+    }
+}
+
+/// What tells a key from others: its canonical form, or the text if WireGuard cannot use it.
+fn address_key(info: &PeerInfo, key: Option<crate::crypto::x25519::PublicKey>) -> String {
+    key.map_or_else(|| info.public_key.clone(), |key| key.encode())
+}
+
+/// Whether nothing changed that others are told or that has to be kept.
+fn same_to_others(old: &Member, new: &Member) -> bool {
+    let said = PeerInfo { last_seen: new.info.last_seen, ..old.info.clone() };
+    said == new.info && old.virtual_ip == new.virtual_ip && old.standing == new.standing
+}

@@ -1,0 +1,243 @@
+//! Floor 2: the rules of parties. Requests and `now` go in, refusals and [`Change`]s come out; who keeps,
+//! tells or forwards anything is not known here.
+
+pub mod addresses;
+pub mod change;
+pub mod limits;
+pub mod membership;
+pub mod party;
+pub mod proof;
+pub mod record;
+pub mod refusal;
+pub mod registration;
+pub mod relays;
+pub mod signals;
+pub mod standing;
+pub mod subnet;
+pub mod tokens;
+pub mod viewer;
+
+#[cfg(test)]
+mod tests;
+
+use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::ids::{PartyId, PeerId, RelayId};
+use crate::time::{Instant, Now};
+use addresses::Addresses;
+use change::Change;
+use limits::{Lifetimes, Limits};
+use party::{Member, Party};
+use proof::Prover;
+use record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, TokenRecord};
+use refusal::Refusal;
+use relays::{RelayInfo, Relays};
+use standing::{Identity, Standing};
+use std::collections::HashMap;
+use subnet::Subnet;
+use tokens::{TokenHash, Tokens};
+
+/// What the owner of a daemon can choose.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// The virtual LAN.
+    pub subnet: Subnet,
+    /// The caps.
+    pub limits: Limits,
+    /// The time-outs.
+    pub lifetimes: Lifetimes,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { subnet: Subnet::DEFAULT, limits: Limits::default(), lifetimes: Lifetimes::default() }
+    }
+}
+
+/// All control state.
+pub struct Control {
+    settings: Settings,
+    parties: HashMap<PartyId, Party>,
+    /// Which parties a peer is in, and so which ids are live.
+    memberships: HashMap<PeerId, Vec<PartyId>>,
+    /// How many bytes of signals wait in all parties.
+    signals_size: usize,
+    tokens: Tokens,
+    relays: Relays,
+    addresses: Addresses,
+    prover: Prover,
+    changes: Vec<Change>,
+    swept: Instant,
+}
+
+impl Control {
+    /// Starts with what a store held. What in it contradicts itself is left out.
+    pub fn new(settings: Settings, hub: PrivateKey, records: Records, now: Now) -> Self {
+        let mut control = Control {
+            addresses: Addresses::new(settings.subnet, settings.limits.addresses_remembered),
+            settings,
+            parties: HashMap::new(),
+            memberships: HashMap::new(),
+            signals_size: 0,
+            tokens: Tokens::default(),
+            relays: Relays::default(),
+            prover: Prover::new(hub),
+            changes: Vec::new(),
+            swept: now.instant,
+        };
+        control.restore(records, now);
+        control
+    }
+
+    fn restore(&mut self, records: Records, now: Now) {
+        let mut addresses = records.addresses;
+        addresses.sort_by_key(|(_, record)| record.order);
+        for (name, record) in addresses {
+            if let Ok(address) = record.address.parse() {
+                self.addresses.restore(name, address, record.order);
+            }
+        }
+        for (id, record) in records.parties {
+            if let Some(party) = record.restore(&id) {
+                self.parties.insert(party.id.clone(), party);
+            }
+        }
+        for (party, peer, record) in records.members {
+            if let (Some(party), Some(member)) = (PartyId::new(&party), record.restore(&peer, now)) {
+                self.restore_member(party, member);
+            }
+        }
+        for (hash, record) in records.tokens {
+            if let Some(token) = record.restore(records.stopped_at, self.settings.lifetimes.token, now) {
+                self.tokens.insert(hash, token);
+            }
+        }
+        for (id, record) in records.relays {
+            if let Some(relay) = record.restore(&id, now) {
+                self.relays.insert(relay);
+            }
+        }
+        // A host whose row is missing, or a party without any member, is what a sweep would mend.
+        self.mend();
+    }
+
+    fn restore_member(&mut self, party: PartyId, mut member: Member) {
+        let peer = member.info.peer_id.clone();
+        let Some(found) = self.parties.get_mut(&party) else { return };
+        // After a change of the subnet, or when the row of the address is missing, a new one is given.
+        let Ok(acquired) = self.addresses.acquire(member.address_name.clone(), &peer) else { return };
+        member.virtual_ip = acquired.address;
+        found.joins = found.joins.max(member.joined + 1);
+        found.members.insert(peer.clone(), member);
+        self.memberships.entry(peer.clone()).or_default().push(party.clone());
+        if acquired.assigned {
+            self.changes.push(Change::AddressAssigned(acquired.name));
+            self.changes.push(Change::MemberChanged(party, peer));
+        }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The hub's public key.
+    pub fn hub(&self) -> PublicKey {
+        self.prover.hub()
+    }
+
+    /// Takes what has changed since the last call.
+    pub fn drain_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Every party, in no order.
+    pub fn parties(&self) -> impl Iterator<Item = &Party> {
+        self.parties.values()
+    }
+
+    /// How many parties there are.
+    pub fn party_count(&self) -> usize {
+        self.parties.len()
+    }
+
+    /// How many different peers are in parties.
+    pub fn peer_count(&self) -> usize {
+        self.memberships.len()
+    }
+
+    /// The party with this id.
+    pub fn party(&self, id: &str) -> Result<&Party, Refusal> {
+        self.parties.get(id).ok_or_else(|| Refusal::PartyNotFound(id.to_owned()))
+    }
+
+    /// The parties that a peer is in.
+    pub fn parties_of(&self, peer: &PeerId) -> &[PartyId] {
+        self.memberships.get(peer).map_or(&[], Vec::as_slice)
+    }
+
+    /// The tokens.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// The registered relays.
+    pub fn relays(&self) -> &Relays {
+        &self.relays
+    }
+
+    /// Registers a relay for whoever holds a token.
+    pub fn register_relay(&mut self, by: &Identity, info: RelayInfo, now: Now) -> Result<(), Refusal> {
+        let Standing::Token(owner) = by.standing else { return Err(Refusal::TokenMissing) };
+        let change = self.relays.register(owner, info, &self.settings.limits, now)?;
+        self.changes.extend(change);
+        Ok(())
+    }
+
+    /// When [`Control::sweep`] has something to do next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let idle = self.parties.is_empty() && self.tokens.is_empty() && self.relays.iter().next().is_none();
+        (!idle).then_some(self.swept + self.settings.lifetimes.sweep)
+    }
+
+    /// Removes what gave no sign of life for too long.
+    pub fn sweep(&mut self, now: Now) {
+        self.swept = now.instant;
+        self.remove_stale_members(now);
+        for id in self.relays.expire(self.settings.lifetimes.relay, now.instant) {
+            self.changes.push(Change::RelayExpired(id));
+        }
+        for hash in self.tokens.forgettable(now.instant) {
+            self.revoke(hash);
+        }
+    }
+
+    fn revoke(&mut self, hash: TokenHash) {
+        self.tokens.revoke(&hash);
+        self.changes.push(Change::TokenRevoked(hash));
+    }
+
+    /// A party as a record, if there is one of this id.
+    pub fn party_record(&self, id: &PartyId) -> Option<PartyRecord> {
+        self.parties.get(id).map(PartyRecord::of)
+    }
+
+    /// A member as a record.
+    pub fn member_record(&self, party: &PartyId, peer: &PeerId, now: Now) -> Option<MemberRecord> {
+        Some(MemberRecord::of(self.parties.get(party)?.members.get(peer)?, now))
+    }
+
+    /// A token as a record.
+    pub fn token_record(&self, hash: &TokenHash, now: Now) -> Option<TokenRecord> {
+        self.tokens.get(hash).map(|token| TokenRecord::of(token, now))
+    }
+
+    /// A relay as a record.
+    pub fn relay_record(&self, id: &RelayId) -> Option<RelayRecord> {
+        self.relays.get(id).map(RelayRecord::of)
+    }
+
+    /// An address as a record.
+    pub fn address_record(&self, name: &str) -> Option<AddressRecord> {
+        self.addresses.get(name).map(|(address, order)| AddressRecord { address: address.to_string(), order })
+    }
+}

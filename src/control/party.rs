@@ -1,0 +1,160 @@
+//! Parties and their members.
+
+use super::signals::Signal;
+use super::standing::Standing;
+use super::viewer::LocalClock;
+use crate::crypto::x25519::PublicKey;
+use crate::ids::{PartyId, PeerId};
+use crate::time::{Instant, UnixTime};
+use crate::wire::datetime;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+
+/// What kind of NAT a peer is behind, in the words of the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NatType {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// None.
+    Open,
+    /// Endpoint-independent mapping and filtering.
+    FullCone,
+    /// Endpoint-independent mapping, address-dependent filtering.
+    RestrictedCone,
+    /// Endpoint-independent mapping, address- and port-dependent filtering.
+    PortRestrictedCone,
+    /// Address- and port-dependent mapping.
+    Symmetric,
+}
+
+impl NatType {
+    /// All of them.
+    pub const ALL: [NatType; 6] = [
+        NatType::Unknown,
+        NatType::Open,
+        NatType::FullCone,
+        NatType::RestrictedCone,
+        NatType::PortRestrictedCone,
+        NatType::Symmetric,
+    ];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            NatType::Unknown => "unknown",
+            NatType::Open => "open",
+            NatType::FullCone => "full_cone",
+            NatType::RestrictedCone => "restricted_cone",
+            NatType::PortRestrictedCone => "port_restricted_cone",
+            NatType::Symmetric => "symmetric",
+        }
+    }
+
+    /// The type that a word on the wire means.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|nat| nat.as_str() == text)
+    }
+}
+
+/// What a peer says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerInfo {
+    /// Its id.
+    pub peer_id: PeerId,
+    /// What people call it, 1 to 100 characters.
+    pub name: String,
+    /// Its public key as it was sent, at most 128 characters; opaque to the API.
+    pub public_key: String,
+    /// Its NAT.
+    pub nat_type: NatType,
+    /// Its address as seen from outside, or `unknown`.
+    pub public_ip: String,
+    /// The port there, or 0.
+    pub public_port: u16,
+    /// Its address in its own network, or `unknown`.
+    pub local_ip: String,
+    /// The port there, or 0.
+    pub local_port: u16,
+    /// Its own clock.
+    pub last_seen: Option<datetime::Read>,
+}
+
+impl PeerInfo {
+    /// The key in canonical form, if it is one that WireGuard can use.
+    pub fn wireguard_key(&self) -> Option<PublicKey> {
+        PublicKey::decode(&self.public_key).filter(|key| !key.is_low_order())
+    }
+}
+
+/// A peer in a party.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What it said of itself.
+    pub info: PeerInfo,
+    /// Its key, if it is one that WireGuard can use.
+    pub key: Option<PublicKey>,
+    /// Its address in the virtual LAN.
+    pub virtual_ip: Ipv4Addr,
+    /// The name under which the pool knows that address.
+    pub address_name: String,
+    /// Grows with every member of the party: the smallest has been there longest.
+    pub joined: u64,
+    /// When it last gave a sign of life.
+    pub seen: Instant,
+    /// Its clock.
+    pub clock: LocalClock,
+    /// Who may speak for it.
+    pub standing: Standing,
+    /// What waits for it, oldest first.
+    pub signals: VecDeque<Signal>,
+}
+
+/// Somebody who must not come back. Either field is enough to recognise them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ban {
+    /// The id that is banned.
+    pub peer_id: Option<PeerId>,
+    /// The key that is banned, in canonical form.
+    pub key: Option<PublicKey>,
+}
+
+impl Ban {
+    /// Whether this ban means a peer of this id with this key.
+    pub fn covers(&self, peer: &PeerId, key: Option<PublicKey>) -> bool {
+        self.peer_id.as_ref() == Some(peer) || (self.key.is_some() && self.key == key)
+    }
+}
+
+/// A virtual LAN.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// Its id, the secret that friends share.
+    pub id: PartyId,
+    /// What people call it, 1 to 100 characters.
+    pub name: String,
+    /// The peer that owns it.
+    pub host: PeerId,
+    /// When it was made, by the wall clock of then.
+    pub created_at: UnixTime,
+    /// When it was made, if that was since the last start.
+    pub created: Option<Instant>,
+    /// Its members.
+    pub members: BTreeMap<PeerId, Member>,
+    /// How many members it has ever had.
+    pub joins: u64,
+    /// Who must not come back.
+    pub bans: Vec<Ban>,
+}
+
+impl Party {
+    /// Whether somebody of this id with this key is banned.
+    pub fn bans(&self, peer: &PeerId, key: Option<PublicKey>) -> bool {
+        self.bans.iter().any(|ban| ban.covers(peer, key))
+    }
+
+    /// The member that has been there longest.
+    pub fn longest_present(&self) -> Option<&PeerId> {
+        self.members.iter().min_by_key(|(_, member)| member.joined).map(|(peer, _)| peer)
+    }
+}

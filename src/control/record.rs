@@ -1,0 +1,278 @@
+//! The control state as plain data, for a store to keep. Times are microseconds since 1970.
+
+#![allow(clippy::question_mark, reason = "the code that nanoserde derives")]
+
+use super::party::{Ban, Member, NatType, Party, PeerInfo};
+use super::relays::{Relay, RelayInfo};
+use super::standing::{Lineage, Standing};
+use super::tokens::Token;
+use super::viewer::LocalClock;
+use crate::crypto::x25519::PublicKey;
+use crate::ids::{PartyId, PeerId, RelayId};
+use crate::time::{Now, UnixTime};
+use nanoserde::{DeJson, SerJson};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// A party, without its members.
+#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+pub struct PartyRecord {
+    /// Its name.
+    pub name: String,
+    /// Its host's peer id.
+    pub host: String,
+    /// When it was made.
+    pub created_at: i64,
+    /// How many members it has ever had.
+    pub joins: u64,
+    /// Banned peer ids.
+    pub banned_peers: Vec<String>,
+    /// Banned keys, in Base64. The two lists are independent: either bans.
+    pub banned_keys: Vec<String>,
+}
+
+/// A member of a party.
+#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+pub struct MemberRecord {
+    /// Its name.
+    pub name: String,
+    /// Its public key as it was sent.
+    pub public_key: String,
+    /// Its NAT, as on the wire.
+    pub nat_type: String,
+    /// Its outer address.
+    pub public_ip: String,
+    /// The port there.
+    pub public_port: u16,
+    /// Its own network's address.
+    pub local_ip: String,
+    /// The port there.
+    pub local_port: u16,
+    /// Its virtual address.
+    pub virtual_ip: String,
+    /// The name under which the pool knows that address.
+    pub address_name: String,
+    /// Its place in the order of joining.
+    pub joined: u64,
+    /// The lineage of its tokens, or
+    pub lineage: Option<u64>,
+    /// the address that it came from without any.
+    pub claimed_from: Option<String>,
+    /// What to add to our wall clock to get its local time.
+    pub clock_offset: i64,
+}
+
+/// A token, by its hash.
+#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+pub struct TokenRecord {
+    /// Whom it speaks for.
+    pub peer_id: String,
+    /// The registration that it descends from.
+    pub lineage: u64,
+    /// When it ends, if the wall clock of then can be believed.
+    pub expires_at: i64,
+}
+
+/// A relay.
+#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+pub struct RelayRecord {
+    /// Its address.
+    pub public_ip: String,
+    /// Its port.
+    pub port: u16,
+    /// Where it is.
+    pub region: String,
+    /// How many clients it takes.
+    pub capacity: u32,
+    /// Its WireGuard key.
+    pub public_key: Option<String>,
+    /// Who owns the id.
+    pub owner: u64,
+    /// When it was first registered.
+    pub registered_at: i64,
+}
+
+/// The address of a key, by the name under which the pool knows it.
+#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+pub struct AddressRecord {
+    /// The address.
+    pub address: String,
+    /// Its place in the order of assignment.
+    pub order: u64,
+}
+
+/// What a store held, by key. Members are keyed `party/peer`, tokens by the hexadecimal hash.
+#[derive(Default, Debug)]
+pub struct Records {
+    /// Parties by id.
+    pub parties: Vec<(String, PartyRecord)>,
+    /// Members by party and peer id.
+    pub members: Vec<(String, String, MemberRecord)>,
+    /// Tokens by hash.
+    pub tokens: Vec<([u8; 32], TokenRecord)>,
+    /// Relays by id.
+    pub relays: Vec<(String, RelayRecord)>,
+    /// Addresses by name.
+    pub addresses: Vec<(String, AddressRecord)>,
+    /// When the daemon last stopped in good order, if the last stop was one.
+    pub stopped_at: Option<UnixTime>,
+}
+
+impl PartyRecord {
+    pub(super) fn of(party: &Party) -> Self {
+        PartyRecord {
+            name: party.name.clone(),
+            host: party.host.to_string(),
+            created_at: party.created_at.as_micros(),
+            joins: party.joins,
+            banned_peers: party
+                .bans
+                .iter()
+                .filter_map(|ban| ban.peer_id.as_ref())
+                .map(PeerId::to_string)
+                .collect(),
+            banned_keys: party.bans.iter().filter_map(|ban| ban.key).map(|key| key.encode()).collect(),
+        }
+    }
+
+    pub(super) fn restore(self, id: &str) -> Option<Party> {
+        let peers = self
+            .banned_peers
+            .iter()
+            .filter_map(|id| PeerId::new(id))
+            .map(|id| Ban { peer_id: Some(id), key: None });
+        let keys = self
+            .banned_keys
+            .iter()
+            .filter_map(|key| PublicKey::decode(key))
+            .map(|key| Ban { peer_id: None, key: Some(key) });
+        Some(Party {
+            id: PartyId::new(id)?,
+            host: PeerId::new(&self.host)?,
+            bans: peers.chain(keys).collect(),
+            name: self.name,
+            created_at: UnixTime::from_micros(self.created_at),
+            created: None,
+            members: BTreeMap::new(),
+            joins: self.joins,
+        })
+    }
+}
+
+impl MemberRecord {
+    pub(super) fn of(member: &Member, now: Now) -> Self {
+        let (lineage, claimed_from) = match member.standing {
+            Standing::Token(Lineage(lineage)) => (Some(lineage), None),
+            Standing::Address(address) => (None, Some(address.to_string())),
+        };
+        let info = &member.info;
+        MemberRecord {
+            name: info.name.clone(),
+            public_key: info.public_key.clone(),
+            nat_type: info.nat_type.as_str().to_owned(),
+            public_ip: info.public_ip.clone(),
+            public_port: info.public_port,
+            local_ip: info.local_ip.clone(),
+            local_port: info.local_port,
+            virtual_ip: member.virtual_ip.to_string(),
+            address_name: member.address_name.clone(),
+            joined: member.joined,
+            lineage,
+            claimed_from,
+            clock_offset: member.clock.offset(now),
+        }
+    }
+
+    pub(super) fn restore(self, peer: &str, now: Now) -> Option<Member> {
+        let info = PeerInfo {
+            peer_id: PeerId::new(peer)?,
+            name: self.name,
+            public_key: self.public_key,
+            nat_type: NatType::parse(&self.nat_type).unwrap_or_default(),
+            public_ip: self.public_ip,
+            public_port: self.public_port,
+            local_ip: self.local_ip,
+            local_port: self.local_port,
+            last_seen: None,
+        };
+        let standing = match (self.lineage, self.claimed_from) {
+            (Some(lineage), _) => Standing::Token(Lineage(lineage)),
+            (None, Some(address)) => Standing::Address(address.parse().ok()?),
+            (None, None) => return None,
+        };
+        Some(Member {
+            key: info.wireguard_key(),
+            info,
+            virtual_ip: self.virtual_ip.parse::<Ipv4Addr>().ok()?,
+            address_name: self.address_name,
+            joined: self.joined,
+            seen: now.instant,
+            clock: LocalClock::Offset(self.clock_offset),
+            standing,
+            signals: VecDeque::new(),
+        })
+    }
+}
+
+impl TokenRecord {
+    pub(super) fn of(token: &Token, now: Now) -> Self {
+        let left = i64::try_from(token.expires.since(now.instant).as_micros()).unwrap_or(i64::MAX);
+        TokenRecord {
+            peer_id: token.peer.to_string(),
+            lineage: token.lineage.0,
+            expires_at: now.unix.shifted(left).as_micros(),
+        }
+    }
+
+    /// How much of `life` is left.
+    ///
+    /// Use extends a token without writing, so after a crash the stored date can be long past for a token in
+    /// daily use: every stored token starts anew then. Only a stop in good order stores true dates, and they
+    /// only tell something if the clock was right at both ends.
+    pub(super) fn restore(self, stopped_at: Option<UnixTime>, life: Duration, now: Now) -> Option<Token> {
+        let left = match stopped_at {
+            Some(stopped) if stopped.is_plausible() && now.unix >= stopped => {
+                let micros = UnixTime::from_micros(self.expires_at).micros_since(now.unix);
+                Duration::from_micros(u64::try_from(micros).unwrap_or(0)).min(life)
+            }
+            _ => life,
+        };
+        Some(Token {
+            peer: PeerId::new(&self.peer_id)?,
+            lineage: Lineage(self.lineage),
+            expires: now.instant + left,
+        })
+    }
+}
+
+impl RelayRecord {
+    pub(super) fn of(relay: &Relay) -> Self {
+        RelayRecord {
+            public_ip: relay.info.public_ip.to_string(),
+            port: relay.info.port,
+            region: relay.info.region.clone(),
+            capacity: relay.info.capacity,
+            public_key: relay.info.public_key.clone(),
+            owner: relay.owner.0,
+            registered_at: relay.registered_at.as_micros(),
+        }
+    }
+
+    pub(super) fn restore(self, id: &str, now: Now) -> Option<Relay> {
+        Some(Relay {
+            info: RelayInfo {
+                relay_id: RelayId::new(id)?,
+                public_ip: self.public_ip.parse().ok()?,
+                port: self.port,
+                region: self.region,
+                capacity: self.capacity,
+                public_key: self.public_key,
+                load: 0,
+            },
+            owner: Lineage(self.owner),
+            registered_at: UnixTime::from_micros(self.registered_at),
+            seen: now.instant,
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! Who is who: registration, tokens, and the claims of those who have none.
+
+use super::Control;
+use super::change::Change;
+use super::refusal::Refusal;
+use super::standing::{Identity, Lineage, Standing};
+use crate::ids::PeerId;
+use crate::time::{Instant, Now, UnixTime};
+use std::net::IpAddr;
+
+/// What somebody shows to register an id that is a live member's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credentials<'a> {
+    /// A token, if the request carried one. Stock clients send their old one even for another id.
+    pub token: Option<&'a str>,
+    /// A nonce of ours and the proof of the member's WireGuard key over it.
+    pub proof: Option<(&'a str, &'a str)>,
+}
+
+/// A new token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// Its text, 43 characters.
+    pub token: String,
+    /// When it ends unless it is used, by the wall clock.
+    pub expires_at: UnixTime,
+}
+
+impl Control {
+    /// A nonce over which `peer` can prove its WireGuard key.
+    pub fn nonce(&self, peer: &PeerId, now: Now) -> String {
+        self.prover.nonce(peer, now.instant)
+    }
+
+    /// Gives out a token for `peer`.
+    ///
+    /// A free id is anybody's. A live member's goes only to who shows one of its tokens or proves its key.
+    pub fn register(&mut self, peer: &PeerId, shown: Credentials<'_>, now: Now) -> Result<Issued, Refusal> {
+        let by_token = shown.token.and_then(|text| {
+            let (_, token) = self.tokens.check(text, now.instant).ok()?;
+            (token.peer == *peer).then_some(Standing::Token(token.lineage))
+        });
+        let standing = match by_token {
+            Some(standing) => Some(standing),
+            None => match shown.proof {
+                Some((nonce, proof)) => Some(self.proven_standing(peer, nonce, proof, now.instant)?),
+                None => None,
+            },
+        };
+        let lineage = match standing {
+            Some(Standing::Token(lineage)) => lineage,
+            Some(Standing::Address(_)) => return Err(Refusal::PeerTaken),
+            None if self.parties_of(peer).is_empty() => Lineage::random(),
+            None => return Err(Refusal::PeerTaken),
+        };
+        let limits = &self.settings.limits;
+        let own = self.tokens.of(peer);
+        let oldest = (own.len() >= limits.tokens_per_peer).then(|| own[0]);
+        if oldest.is_none() && self.tokens.len() >= limits.tokens {
+            return Err(Refusal::Full { what: "tokens", limit: limits.tokens });
+        }
+        if let Some(oldest) = oldest {
+            self.revoke(oldest);
+        }
+        let life = self.settings.lifetimes.token;
+        let (token, hash) = self.tokens.issue(peer.clone(), lineage, now.instant + life);
+        self.changes.push(Change::TokenIssued(hash));
+        Ok(Issued { token, expires_at: now.unix + life })
+    }
+
+    /// The standing of the live member `peer`, for who proved its key. A member that joined without a token
+    /// gets a lineage of its own by this, in all its parties.
+    fn proven_standing(
+        &mut self,
+        peer: &PeerId,
+        nonce: &str,
+        proof: &str,
+        now: Instant,
+    ) -> Result<Standing, Refusal> {
+        let parties = self.parties_of(peer).to_vec();
+        let member = parties.first().and_then(|party| self.parties.get(party)?.members.get(peer));
+        let key = member.and_then(|member| member.key).ok_or(Refusal::ProofWrong)?;
+        if !self.prover.verify(&key, peer, nonce, proof, now) {
+            return Err(Refusal::ProofWrong);
+        }
+        let lineage = match member.map(|member| member.standing) {
+            Some(standing @ Standing::Token(_)) => return Ok(standing),
+            _ => Standing::Token(Lineage::random()),
+        };
+        for party in parties {
+            if let Some(member) = self.parties.get_mut(&party).and_then(|party| party.members.get_mut(peer)) {
+                member.standing = lineage;
+            }
+            self.changes.push(Change::MemberChanged(party, peer.clone()));
+        }
+        Ok(lineage)
+    }
+
+    /// Whom a token speaks for. Using it in the second half of its life extends it.
+    pub fn authenticate(&mut self, token: &str, now: Now) -> Result<Identity, Refusal> {
+        let (hash, token) = self.tokens.check(token, now.instant)?;
+        let identity = Identity { peer: token.peer.clone(), standing: Standing::Token(token.lineage) };
+        if self.tokens.extend(&hash, self.settings.lifetimes.token, now.instant) {
+            self.changes.push(Change::TokenExtended(hash));
+        }
+        Ok(identity)
+    }
+
+    /// Lets somebody without a token be `peer`: a free id, or one that was claimed from the same address.
+    pub fn claim(&self, peer: &PeerId, from: IpAddr) -> Result<Identity, Refusal> {
+        let identity = Identity { peer: peer.clone(), standing: Standing::Address(from) };
+        if self.stands(&identity) { Ok(identity) } else { Err(Refusal::PeerTaken) }
+    }
+
+    /// Whether a claim still holds: all memberships of the peer rest on the same.
+    pub fn stands(&self, identity: &Identity) -> bool {
+        self.parties_of(&identity.peer).iter().all(|party| {
+            let member = self.parties.get(party).and_then(|party| party.members.get(&identity.peer));
+            member.is_none_or(|member| member.standing == identity.standing)
+        })
+    }
+
+    /// Counts an open session as a sign of life: in every party, and for its tokens.
+    pub fn touch(&mut self, identity: &Identity, now: Now) {
+        for party in self.memberships.get(&identity.peer).into_iter().flatten() {
+            if let Some(member) =
+                self.parties.get_mut(party).and_then(|party| party.members.get_mut(&identity.peer))
+            {
+                member.seen = now.instant;
+            }
+        }
+        if let Standing::Token(lineage) = identity.standing {
+            for hash in self.tokens.of(&identity.peer).to_vec() {
+                let live =
+                    |token: &super::tokens::Token| token.lineage == lineage && token.expires > now.instant;
+                if self.tokens.get(&hash).is_some_and(live)
+                    && self.tokens.extend(&hash, self.settings.lifetimes.token, now.instant)
+                {
+                    self.changes.push(Change::TokenExtended(hash));
+                }
+            }
+        }
+    }
+
+    /// Ends every token of `peer` that does not descend from what it became a member by.
+    pub(super) fn end_other_lineages(&mut self, identity: &Identity) {
+        let others: Vec<_> = self
+            .tokens
+            .of(&identity.peer)
+            .iter()
+            .filter(|hash| {
+                let lineage = self.tokens.get(hash).map(|token| Standing::Token(token.lineage));
+                lineage != Some(identity.standing)
+            })
+            .copied()
+            .collect();
+        for hash in others {
+            self.revoke(hash);
+        }
+    }
+}

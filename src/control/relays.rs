@@ -1,0 +1,176 @@
+//! The registry of relays.
+
+use super::change::Change;
+use super::limits::Limits;
+use super::refusal::Refusal;
+use super::standing::Lineage;
+use crate::ids::RelayId;
+use crate::time::{Instant, Now, UnixTime};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// What a relay says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RelayInfo {
+    /// Its id.
+    pub relay_id: RelayId,
+    /// Its address, canonical.
+    pub public_ip: IpAddr,
+    /// Its UDP port, not 0.
+    pub port: u16,
+    /// Where it is, 1 to 64 characters.
+    pub region: String,
+    /// How many clients it takes.
+    pub capacity: u32,
+    /// Its WireGuard key, if it has one.
+    pub public_key: Option<String>,
+    /// How many clients it has now.
+    pub load: u32,
+}
+
+/// A registered relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relay {
+    /// What it said of itself.
+    pub info: RelayInfo,
+    /// The registration that owns the id.
+    pub owner: Lineage,
+    /// When it was first registered.
+    pub registered_at: UnixTime,
+    /// When it was last registered.
+    pub seen: Instant,
+}
+
+/// All registered relays.
+#[derive(Default, Debug)]
+pub struct Relays {
+    by_id: BTreeMap<RelayId, Relay>,
+}
+
+impl Relays {
+    /// Every relay, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Relay> {
+        self.by_id.values()
+    }
+
+    /// The relay with this id.
+    pub fn get(&self, id: &RelayId) -> Option<&Relay> {
+        self.by_id.get(id)
+    }
+
+    /// Takes in a relay that was registered before.
+    pub fn insert(&mut self, relay: Relay) {
+        self.by_id.insert(relay.info.relay_id.clone(), relay);
+    }
+
+    /// Registers a relay, or refreshes it. The first to take an id owns it until it goes stale.
+    pub fn register(
+        &mut self,
+        owner: Lineage,
+        info: RelayInfo,
+        limits: &Limits,
+        now: Now,
+    ) -> Result<Option<Change>, Refusal> {
+        if let Some(relay) = self.by_id.get_mut(&info.relay_id) {
+            if relay.owner != owner {
+                return Err(Refusal::RelayTaken);
+            }
+            relay.seen = now.instant;
+            // The load changes all the time and is not worth a write.
+            let same = RelayInfo { load: info.load, ..relay.info.clone() } == info;
+            let change = (!same).then(|| Change::RelayChanged(info.relay_id.clone()));
+            relay.info = info;
+            return Ok(change);
+        }
+        if self.by_id.values().filter(|relay| relay.owner == owner).count() >= limits.relays_per_owner {
+            return Err(Refusal::Limit { what: "relays of one owner", limit: limits.relays_per_owner });
+        }
+        if self.by_id.len() >= limits.relays {
+            return Err(Refusal::Full { what: "relays", limit: limits.relays });
+        }
+        let change = Change::RelayChanged(info.relay_id.clone());
+        self.insert(Relay { info, owner, registered_at: now.unix, seen: now.instant });
+        Ok(Some(change))
+    }
+
+    /// Forgets the relays that were not registered again for `life`.
+    pub fn expire(&mut self, life: Duration, now: Instant) -> Vec<RelayId> {
+        let stale: Vec<RelayId> =
+            self.by_id.values().filter(|r| r.seen + life <= now).map(|r| r.info.relay_id.clone()).collect();
+        for id in &stale {
+            self.by_id.remove(id);
+        }
+        stale
+    }
+}
+
+/// An address in its plainest form: IPv4 where an IPv6 spelling means IPv4 (mapped `::ffff:0:0/96`,
+/// compatible `::/96` but for `::` and `::1`, NAT64 `64:ff9b::/96`, 6to4 `2002::/16`).
+pub fn canonical(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    let embedded =
+        |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
+        [0x2002, high, low, ..] => embedded(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] if v6 != Ipv6Addr::LOCALHOST && v6 != Ipv6Addr::UNSPECIFIED => {
+            embedded(high, low)
+        }
+        _ => address,
+    }
+}
+
+/// Whether traffic may be sent to a (canonical) address that somebody named as a relay's. Loopback is for
+/// who is on the loopback itself.
+pub fn is_relay_address(address: IpAddr, from_loopback: bool) -> bool {
+    let refused = match address {
+        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unspecified(),
+    };
+    !refused && !address.is_multicast() && (from_loopback || !address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(text: &str, from_loopback: bool) -> bool {
+        is_relay_address(canonical(text.parse().unwrap()), from_loopback)
+    }
+
+    #[test]
+    fn no_spelling_of_a_forbidden_address_gets_through() {
+        for text in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+        ] {
+            assert!(!allowed(text, false), "{text}");
+            assert!(allowed(text, true), "{text}");
+        }
+        for text in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "::",
+            "::ffff:0.0.0.0",
+            "255.255.255.255",
+            "::ffff:255.255.255.255",
+            "224.0.0.1",
+            "239.1.1.1",
+            "ff02::1",
+            "::ffff:224.0.0.1",
+            "2002:e000:1::",
+            "64:ff9b::",
+        ] {
+            assert!(!allowed(text, true), "{text}");
+        }
+        for text in ["203.0.113.7", "2001:db8::1", "192.168.1.2", "10.0.0.1"] {
+            assert!(allowed(text, false), "{text}");
+        }
+    }
+}

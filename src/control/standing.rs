@@ -1,0 +1,60 @@
+//! On what somebody's claim to be a peer rests.
+
+use crate::crypto::random;
+use crate::ids::PeerId;
+use std::net::IpAddr;
+
+/// One registration and all tokens that descend from it. Anybody may register a free id, so a squatter can
+/// hold a token for an id before its user comes; lineages tell the two apart, and when one of them becomes
+/// a member the tokens of all others end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Lineage(pub u64);
+
+impl Lineage {
+    /// A new registration's.
+    pub fn random() -> Self {
+        Lineage(u64::from_le_bytes(random::bytes()))
+    }
+}
+
+/// On what a claim rests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// A token of this lineage.
+    Token(Lineage),
+    /// Nothing but the address that it came from: a stock WebSocket client has no token.
+    Address(IpAddr),
+}
+
+/// Somebody who has shown to be a peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The peer.
+    pub peer: PeerId,
+    /// How it was shown.
+    pub standing: Standing,
+}
+
+/// Who asks for something.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Actor {
+    /// The owner of the daemon.
+    Admin,
+    /// A peer.
+    Peer(Identity),
+}
+
+impl Actor {
+    /// Whether this is the peer `id`.
+    pub fn is(&self, id: &str) -> bool {
+        self.peer().is_some_and(|peer| peer.as_str() == id)
+    }
+
+    /// The peer, if it is one.
+    pub fn peer(&self) -> Option<&PeerId> {
+        match self {
+            Actor::Admin => None,
+            Actor::Peer(identity) => Some(&identity.peer),
+        }
+    }
+}

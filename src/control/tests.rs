@@ -1,0 +1,708 @@
+//! The rules of parties, in virtual time.
+
+use super::change::{Change, Departure};
+use super::limits::{Lifetimes, Limits};
+use super::membership::Removed;
+use super::party::{Ban, NatType, PeerInfo};
+use super::record::Records;
+use super::refusal::Refusal;
+use super::registration::Credentials;
+use super::relays::RelayInfo;
+use super::standing::{Actor, Identity, Lineage, Standing};
+use super::{Control, Settings, proof};
+use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::ids::{PartyId, PeerId, RelayId};
+use crate::time::{Instant, Now, UnixTime};
+use crate::wire::datetime::Read;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+
+fn peer(id: &str) -> PeerId {
+    PeerId::new(id).unwrap()
+}
+
+fn info(id: &str, key: &str) -> PeerInfo {
+    PeerInfo {
+        peer_id: peer(id),
+        name: "Me".into(),
+        public_key: key.into(),
+        nat_type: NatType::Unknown,
+        public_ip: "unknown".into(),
+        public_port: 0,
+        local_ip: "unknown".into(),
+        local_port: 0,
+        last_seen: None,
+    }
+}
+
+/// A control plane and its two clocks.
+struct World {
+    control: Control,
+    now: Now,
+    hub: PrivateKey,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        Self::start(Settings { limits, ..Settings::default() }, Records::default(), 1_795_176_000)
+    }
+
+    fn start(settings: Settings, records: Records, unix: i64) -> Self {
+        let now = Now {
+            instant: Instant::ZERO + Duration::from_secs(50),
+            unix: UnixTime::from_micros(unix * 1_000_000),
+        };
+        let hub = PrivateKey::from_bytes([7; 32]);
+        World { control: Control::new(settings, hub.clone(), records, now), now, hub }
+    }
+
+    fn wait(&mut self, span: Duration) {
+        self.now = Now { instant: self.now.instant + span, unix: self.now.unix + span };
+    }
+
+    /// Registers a free id and gives the token.
+    fn token(&mut self, id: &str) -> String {
+        self.control.register(&peer(id), Credentials::default(), self.now).unwrap().token
+    }
+
+    fn identity(&mut self, id: &str) -> Identity {
+        let token = self.token(id);
+        self.control.authenticate(&token, self.now).unwrap()
+    }
+
+    fn create(&mut self, by: &Identity) -> PartyId {
+        let info = info(by.peer.as_str(), &format!("key of {}", by.peer));
+        self.control.create_party(by, None, "LAN", info, self.now).unwrap()
+    }
+
+    fn join(&mut self, by: &Identity, party: &PartyId) -> Result<(), Refusal> {
+        let info = info(by.peer.as_str(), &format!("key of {}", by.peer));
+        self.control.join_party(by, party.as_str(), info, self.now)
+    }
+
+    fn join_with(&mut self, by: &Identity, party: &PartyId, key: &str) -> Result<(), Refusal> {
+        self.control.join_party(by, party.as_str(), info(by.peer.as_str(), key), self.now)
+    }
+
+    fn ip(&self, party: &PartyId, id: &str) -> Ipv4Addr {
+        self.control.party(party.as_str()).unwrap().members[id].virtual_ip
+    }
+
+    /// Everything that a store would hold.
+    fn records(&self, stopped_at: Option<UnixTime>) -> Records {
+        let control = &self.control;
+        let mut records = Records { stopped_at, ..Records::default() };
+        for party in control.parties() {
+            records.parties.push((party.id.to_string(), control.party_record(&party.id).unwrap()));
+            for (id, member) in &party.members {
+                let record = control.member_record(&party.id, id, self.now).unwrap();
+                records.members.push((party.id.to_string(), id.to_string(), record));
+                let name = &member.address_name;
+                if !records.addresses.iter().any(|(known, _)| known == name) {
+                    records.addresses.push((name.clone(), control.address_record(name).unwrap()));
+                }
+            }
+        }
+        for (hash, _) in control.tokens().iter() {
+            records.tokens.push((*hash, control.token_record(hash, self.now).unwrap()));
+        }
+        for relay in control.relays().iter() {
+            let id = &relay.info.relay_id;
+            records.relays.push((id.to_string(), control.relay_record(id).unwrap()));
+        }
+        records
+    }
+}
+
+fn admin() -> Actor {
+    Actor::Admin
+}
+
+fn actor(identity: &Identity) -> Actor {
+    Actor::Peer(identity.clone())
+}
+
+#[test]
+fn a_token_slides_while_it_is_used_and_ends_when_it_is_not() {
+    let mut world = World::new();
+    let token = world.token("alice");
+    assert_eq!(token.len(), 43);
+    let hour = Duration::from_secs(3600);
+    for _ in 0..10 {
+        world.wait(20 * hour);
+        assert!(world.control.authenticate(&token, world.now).is_ok());
+    }
+    world.wait(11 * hour);
+    assert!(world.control.authenticate(&token, world.now).is_ok());
+    world.wait(24 * hour);
+    assert_eq!(world.control.authenticate(&token, world.now), Err(Refusal::TokenExpired));
+    world.wait(2 * hour);
+    world.control.sweep(world.now);
+    assert_eq!(world.control.authenticate(&token, world.now), Err(Refusal::TokenUnknown));
+    assert!(world.control.tokens().is_empty());
+}
+
+#[test]
+fn use_in_the_first_half_of_a_token_s_life_changes_nothing() {
+    let mut world = World::new();
+    let token = world.token("alice");
+    world.control.drain_changes();
+    world.wait(Duration::from_secs(11 * 3600));
+    world.control.authenticate(&token, world.now).unwrap();
+    assert_eq!(world.control.drain_changes(), []);
+    world.wait(Duration::from_secs(2 * 3600));
+    world.control.authenticate(&token, world.now).unwrap();
+    let changes = world.control.drain_changes();
+    assert!(matches!(changes[..], [Change::TokenExtended(_)]) && !changes[0].is_durable());
+}
+
+#[test]
+fn unknown_tokens_are_refused_alike() {
+    let mut world = World::new();
+    world.token("alice");
+    for text in ["", "x", &"A".repeat(43), &"A".repeat(10_000)] {
+        assert_eq!(world.control.authenticate(text, world.now), Err(Refusal::TokenUnknown));
+    }
+}
+
+#[test]
+fn a_live_member_s_id_goes_to_nobody_else() {
+    let mut world = World::new();
+    let token = world.token("alice");
+    let alice = world.control.authenticate(&token, world.now).unwrap();
+    let party = world.create(&alice);
+    let register =
+        |world: &mut World, shown| world.control.register(&peer("alice"), shown, world.now).map(drop);
+    let taken = Err(Refusal::PeerTaken);
+    assert_eq!(register(&mut world, Credentials::default()), taken);
+    let bob = world.token("bob");
+    assert_eq!(register(&mut world, Credentials { token: Some(&bob), proof: None }), taken);
+    assert_eq!(register(&mut world, Credentials { token: Some(&token), proof: None }), Ok(()));
+    world.control.remove_peer(&actor(&alice), party.as_str(), "alice").unwrap();
+    assert_eq!(register(&mut world, Credentials::default()), Ok(()));
+}
+
+#[test]
+fn a_squatter_s_token_ends_when_the_user_becomes_a_member() {
+    let mut world = World::new();
+    let squatter = world.token("alice");
+    let token = world.token("alice");
+    let alice = world.control.authenticate(&token, world.now).unwrap();
+    assert!(world.control.authenticate(&squatter, world.now).is_ok());
+    let party = world.create(&alice);
+    assert_eq!(world.control.authenticate(&squatter, world.now), Err(Refusal::TokenUnknown));
+    assert!(world.control.authenticate(&token, world.now).is_ok());
+    assert!(world.control.party(party.as_str()).is_ok());
+}
+
+#[test]
+fn the_holder_of_the_key_gets_its_peer_back() {
+    let mut world = World::new();
+    let private = PrivateKey::generate();
+    let alice = world.identity("alice");
+    let host = world.identity("host");
+    let party = world.create(&host);
+    world.join_with(&alice, &party, &private.public_key().encode()).unwrap();
+    let nonce = world.control.nonce(&peer("alice"), world.now);
+    let proof = proof::prove(&private, &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
+    let shown = Credentials { token: None, proof: Some((&nonce, &proof)) };
+    let issued = world.control.register(&peer("alice"), shown, world.now).unwrap();
+    let again = world.control.authenticate(&issued.token, world.now).unwrap();
+    assert_eq!(again, alice);
+    let wrong =
+        proof::prove(&PrivateKey::generate(), &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
+    let shown = Credentials { token: None, proof: Some((&nonce, &wrong)) };
+    assert_eq!(world.control.register(&peer("alice"), shown, world.now).map(drop), Err(Refusal::ProofWrong));
+}
+
+#[test]
+fn a_member_without_token_can_prove_its_key_and_go_on_with_one() {
+    let mut world = World::new();
+    let private = PrivateKey::generate();
+    let claimed = world.control.claim(&peer("alice"), HOME).unwrap();
+    let key = private.public_key().encode();
+    let party = world.control.create_party(&claimed, None, "LAN", info("alice", &key), world.now).unwrap();
+    let nonce = world.control.nonce(&peer("alice"), world.now);
+    let proof = proof::prove(&private, &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
+    let shown = Credentials { token: None, proof: Some((&nonce, &proof)) };
+    let token = world.control.register(&peer("alice"), shown, world.now).unwrap().token;
+    let alice = world.control.authenticate(&token, world.now).unwrap();
+    assert!(world.control.stands(&alice) && !world.control.stands(&claimed));
+    assert!(world.join_with(&alice, &party, &key).is_ok());
+}
+
+#[test]
+fn tokens_are_capped_for_one_peer_and_for_all() {
+    let mut world = World::with(Limits { tokens: 10, ..Limits::default() });
+    let first = world.token("alice");
+    for _ in 0..8 {
+        world.token("alice");
+    }
+    assert_eq!(world.control.tokens().of(&peer("alice")).len(), 8);
+    assert_eq!(world.control.authenticate(&first, world.now), Err(Refusal::TokenUnknown));
+    world.token("bob");
+    world.token("carol");
+    let refused = world.control.register(&peer("dave"), Credentials::default(), world.now);
+    assert_eq!(refused.map(drop), Err(Refusal::Full { what: "tokens", limit: 10 }));
+}
+
+#[test]
+fn a_claim_without_token_holds_from_its_own_address_only() {
+    let mut world = World::new();
+    let alice = world.control.claim(&peer("alice"), HOME).unwrap();
+    let party = world.create(&alice);
+    assert!(world.control.claim(&peer("alice"), HOME).is_ok());
+    assert_eq!(world.control.claim(&peer("alice"), ELSEWHERE), Err(Refusal::PeerTaken));
+    let intruder = Identity { peer: peer("alice"), standing: Standing::Address(ELSEWHERE) };
+    assert_eq!(world.join(&intruder, &party), Err(Refusal::PeerTaken));
+    let registered = world.identity("bob");
+    world.join(&registered, &party).unwrap();
+    assert_eq!(world.control.claim(&peer("bob"), HOME), Err(Refusal::PeerTaken));
+}
+
+#[test]
+fn a_claim_that_another_overtook_no_longer_stands() {
+    let mut world = World::new();
+    let claimed = world.control.claim(&peer("alice"), HOME).unwrap();
+    let alice = world.identity("alice");
+    let party = world.create(&alice);
+    assert!(!world.control.stands(&claimed));
+    assert_eq!(world.join(&claimed, &party), Err(Refusal::PeerTaken));
+}
+
+#[test]
+fn a_create_repeated_within_30_seconds_gives_the_same_party() {
+    let mut world = World::new();
+    let alice = world.identity("alice");
+    let first = world.create(&alice);
+    assert_eq!(world.create(&alice), first);
+    let other = world.control.create_party(&alice, None, "Other", info("alice", "k"), world.now).unwrap();
+    assert_ne!(other, first);
+    let bob = world.identity("bob");
+    assert_ne!(world.create(&bob), first);
+    world.wait(Duration::from_secs(31));
+    assert_ne!(world.create(&alice), first);
+}
+
+#[test]
+fn party_ids_are_12_hex_digits_without_404() {
+    let world = World::new();
+    for _ in 0..3000 {
+        let id = world.control.free_party_id();
+        assert_eq!(id.as_str().len(), 12);
+        assert!(id.as_str().bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        assert!(!id.as_str().contains("404"));
+    }
+}
+
+#[test]
+fn a_chosen_party_id_belongs_to_its_host() {
+    let mut world = World::new();
+    let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+    let id = PartyId::new("chosen").unwrap();
+    let create = |world: &mut World, by: &Identity, name: &str| {
+        world.control.create_party(by, Some(id.clone()), name, info(by.peer.as_str(), "k"), world.now)
+    };
+    assert_eq!(create(&mut world, &alice, "One"), Ok(id.clone()));
+    assert_eq!(create(&mut world, &bob, "One"), Err(Refusal::PartyTaken));
+    assert_eq!(create(&mut world, &alice, "Two"), Ok(id.clone()));
+    assert_eq!(world.control.party("chosen").unwrap().name, "Two");
+}
+
+#[test]
+fn a_host_that_leaves_ends_its_party_and_so_does_the_last() {
+    let mut world = World::new();
+    let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+    let party = world.create(&alice);
+    world.join(&bob, &party).unwrap();
+    world.control.drain_changes();
+    assert_eq!(world.control.remove_peer(&actor(&bob), party.as_str(), "bob"), Ok(Removed::Left));
+    world.join(&bob, &party).unwrap();
+    world.control.drain_changes();
+    assert_eq!(world.control.remove_peer(&actor(&alice), party.as_str(), "alice"), Ok(Removed::PartyDeleted));
+    let changes = world.control.drain_changes();
+    let last = Change::PartyDeleted {
+        party: party.clone(),
+        name: "LAN".into(),
+        created_at: world.now.unix,
+        host: peer("alice"),
+        members: vec![peer("alice"), peer("bob")],
+    };
+    assert_eq!(changes.last(), Some(&last));
+    assert_eq!(changes.len(), 3);
+    assert_eq!(world.control.peer_count(), 0);
+    assert_eq!(world.control.party(party.as_str()).map(drop), Err(Refusal::PartyNotFound(party.to_string())));
+}
+
+#[test]
+fn only_the_host_removes_others_and_a_stranger_learns_nothing() {
+    let mut world = World::new();
+    let (alice, bob, eve) = (world.identity("alice"), world.identity("bob"), world.identity("eve"));
+    let party = world.create(&alice);
+    world.join(&bob, &party).unwrap();
+    let mismatch = Err(Refusal::TokenMismatch("requested peer_id"));
+    for (by, target, id) in
+        [(&eve, "bob", party.as_str()), (&bob, "alice", party.as_str()), (&eve, "bob", "nowhere")]
+    {
+        assert_eq!(world.control.remove_peer(&actor(by), id, target), mismatch);
+    }
+    let remove =
+        |world: &mut World, target: &str| world.control.remove_peer(&actor(&alice), party.as_str(), target);
+    assert_eq!(remove(&mut world, "nobody"), Err(Refusal::PeerNotInParty("nobody".into())));
+    world.control.drain_changes();
+    assert_eq!(remove(&mut world, "bob"), Ok(Removed::Kicked));
+    let left =
+        Change::MemberLeft { party: party.clone(), peer: peer("bob"), key: None, why: Departure::Kicked };
+    assert_eq!(world.control.drain_changes(), [left]);
+    world.join(&bob, &party).unwrap();
+    assert_eq!(world.control.remove_peer(&admin(), party.as_str(), "bob"), Ok(Removed::Kicked));
+}
+
+#[test]
+fn no_spelling_of_a_banned_key_gets_back_in() {
+    let mut world = World::new();
+    let alice = world.identity("alice");
+    let party = world.create(&alice);
+    let key = PrivateKey::generate().public_key();
+    let bob = world.identity("bob");
+    world.join_with(&bob, &party, &key.encode()).unwrap();
+    let ban = Ban { peer_id: Some(peer("bob")), key: None };
+    world.control.ban(&actor(&alice), party.as_str(), ban).unwrap();
+    assert!(!world.control.party(party.as_str()).unwrap().members.contains_key("bob"));
+    assert_eq!(world.join_with(&bob, &party, "another key"), Err(Refusal::Banned));
+    assert_eq!(world.control.readable_party(&actor(&bob), party.as_str()).map(drop), Err(Refusal::Banned));
+
+    let mut high = *key.as_bytes();
+    high[31] |= 0x80;
+    let standard = key.encode();
+    let url_safe = standard.replace('+', "-").replace('/', "_");
+    let unpadded = standard.trim_end_matches('=').to_owned();
+    for spelled in [standard, url_safe, unpadded, PublicKey::from_bytes(high).encode()] {
+        let other = world.identity("robert");
+        assert_eq!(world.join_with(&other, &party, &spelled), Err(Refusal::Banned), "{spelled}");
+    }
+    let lift = Ban { peer_id: None, key: Some(key) };
+    world.control.unban(&actor(&alice), party.as_str(), &lift, "key").unwrap();
+    let robert = world.identity("robert");
+    assert_eq!(world.join_with(&robert, &party, &key.encode()), Ok(()));
+    assert_eq!(world.join_with(&bob, &party, "another key"), Err(Refusal::Banned));
+    let lift = Ban { peer_id: Some(peer("bob")), key: None };
+    world.control.unban(&actor(&alice), party.as_str(), &lift, "bob").unwrap();
+    assert_eq!(world.join_with(&bob, &party, "another key"), Ok(()));
+    let again = world.control.unban(&actor(&alice), party.as_str(), &lift, "bob");
+    assert_eq!(again, Err(Refusal::BanNotFound("bob".into())));
+}
+
+#[test]
+fn bans_are_the_host_s_and_spare_the_host() {
+    let mut world = World::with(Limits { bans_per_party: 2, ..Limits::default() });
+    let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+    let party = world.create(&alice);
+    let ban = |id: &str| Ban { peer_id: Some(peer(id)), key: None };
+    assert_eq!(world.control.ban(&actor(&bob), party.as_str(), ban("alice")), Err(Refusal::NotHost));
+    assert_eq!(
+        world.control.ban(&actor(&alice), party.as_str(), ban("alice")),
+        Err(Refusal::HostNotBannable)
+    );
+    for id in ["x", "y", "x"] {
+        assert_eq!(world.control.ban(&admin(), party.as_str(), ban(id)), Ok(()));
+    }
+    let full = Err(Refusal::Limit { what: "bans in this party", limit: 2 });
+    assert_eq!(world.control.ban(&admin(), party.as_str(), ban("z")), full);
+}
+
+#[test]
+fn a_stale_host_hands_over_to_who_was_there_longest() {
+    let mut world = World::new();
+    let (alice, zoe, bob) = (world.identity("alice"), world.identity("zoe"), world.identity("bob"));
+    let party = world.create(&alice);
+    world.join(&zoe, &party).unwrap();
+    world.join(&bob, &party).unwrap();
+    world.control.drain_changes();
+    for _ in 0..10 {
+        world.wait(Duration::from_secs(30));
+        for id in ["zoe", "bob"] {
+            world.control.heartbeat(party.as_str(), id, world.now).unwrap();
+        }
+    }
+    world.control.sweep(world.now);
+    let found = world.control.party(party.as_str()).unwrap();
+    assert_eq!(found.host, peer("zoe"));
+    assert_eq!(found.members.len(), 2);
+    let left =
+        Change::MemberLeft { party: party.clone(), peer: peer("alice"), key: None, why: Departure::Stale };
+    assert_eq!(world.control.drain_changes(), [left, Change::PartyChanged(party.clone())]);
+    world.wait(Duration::from_secs(300));
+    world.control.sweep(world.now);
+    assert_eq!((world.control.party_count(), world.control.peer_count()), (0, 0));
+}
+
+#[test]
+fn staleness_does_not_care_for_the_wall_clock() {
+    let mut world = World::start(Settings::default(), Records::default(), 0);
+    let alice = world.identity("alice");
+    let party = world.create(&alice);
+    let token = world.token("bob");
+    for unix in [1_795_176_000, 3_400_000_000, 5] {
+        world.now.unix = UnixTime::from_micros(unix * 1_000_000);
+        world.now.instant += Duration::from_secs(240);
+        world.control.heartbeat(party.as_str(), "alice", world.now).unwrap();
+        world.control.sweep(world.now);
+        assert!(world.control.party(party.as_str()).is_ok());
+        assert!(world.control.authenticate(&token, world.now).is_ok());
+    }
+}
+
+#[test]
+fn an_open_session_keeps_its_peer_and_its_tokens_alive() {
+    let mut world = World::new();
+    let token = world.token("alice");
+    let alice = world.control.authenticate(&token, world.now).unwrap();
+    let party = world.create(&alice);
+    for _ in 0..(30 * 60) {
+        world.wait(Duration::from_secs(60));
+        world.control.touch(&alice, world.now);
+        world.control.sweep(world.now);
+    }
+    assert!(world.control.party(party.as_str()).is_ok());
+    assert!(world.control.authenticate(&token, world.now).is_ok());
+}
+
+#[test]
+fn a_virtual_address_sticks_to_its_key() {
+    let mut world = World::new();
+    let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+    let party = world.create(&alice);
+    let key = PrivateKey::generate().public_key().encode();
+    world.join_with(&bob, &party, &key).unwrap();
+    let first = world.ip(&party, "bob");
+    assert_eq!(
+        (world.ip(&party, "alice"), first),
+        (Ipv4Addr::new(10, 66, 0, 2), Ipv4Addr::new(10, 66, 0, 3))
+    );
+    world.control.remove_peer(&actor(&bob), party.as_str(), "bob").unwrap();
+    let carol = world.identity("carol");
+    world.join(&carol, &party).unwrap();
+    assert_ne!(world.ip(&party, "carol"), first);
+    let bobby = world.identity("bobby");
+    world.join_with(&bobby, &party, &key).unwrap();
+    assert_eq!(world.ip(&party, "bobby"), first);
+    let other = world.create(&carol);
+    world.join_with(&bobby, &other, &key).unwrap();
+    assert_eq!(world.ip(&other, "bobby"), first);
+    let thief = world.identity("thief");
+    world.join_with(&thief, &party, &key).unwrap();
+    assert_ne!(world.ip(&party, "thief"), first);
+}
+
+#[test]
+fn everything_is_there_again_after_a_restart() {
+    let mut world = World::new();
+    let token = world.token("alice");
+    let alice = world.control.authenticate(&token, world.now).unwrap();
+    let party = world.create(&alice);
+    let bob = world.control.claim(&peer("bob"), HOME).unwrap();
+    world.join(&bob, &party).unwrap();
+    let ban = Ban { peer_id: Some(peer("eve")), key: Some(PrivateKey::from_bytes([9; 32]).public_key()) };
+    world.control.ban(&admin(), party.as_str(), ban).unwrap();
+    let relay = RelayInfo {
+        relay_id: RelayId::new("r1").unwrap(),
+        public_ip: ELSEWHERE,
+        port: 51820,
+        region: "eu".into(),
+        capacity: 100,
+        public_key: None,
+        load: 3,
+    };
+    world.control.register_relay(&alice, relay.clone(), world.now).unwrap();
+
+    let mut again = World::start(Settings::default(), world.records(None), 1_795_176_000);
+    assert_eq!(again.records(None).members, world.records(None).members);
+    assert_eq!(again.records(None).parties, world.records(None).parties);
+    assert_eq!(again.control.drain_changes(), []);
+    assert_eq!(again.control.authenticate(&token, again.now), Ok(alice.clone()));
+    assert!(again.control.claim(&peer("bob"), HOME).is_ok());
+    assert!(again.control.claim(&peer("bob"), ELSEWHERE).is_err());
+    assert_eq!(again.ip(&party, "bob"), world.ip(&party, "bob"));
+    assert!(again.control.party(party.as_str()).unwrap().bans(&peer("eve"), None));
+    let stranger = Identity { peer: peer("x"), standing: Standing::Token(Lineage(1)) };
+    assert!(again.control.register_relay(&stranger, relay, again.now).is_err());
+    again.wait(Duration::from_secs(299));
+    again.control.sweep(again.now);
+    assert_eq!(again.control.peer_count(), 2);
+}
+
+#[test]
+fn a_party_whose_host_is_missing_from_the_store_is_mended() {
+    let mut world = World::new();
+    let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+    let party = world.create(&alice);
+    world.join(&bob, &party).unwrap();
+    let mut records = world.records(None);
+    records.members.retain(|(_, peer, _)| peer != "alice");
+    let mut again = World::start(Settings::default(), records, 0);
+    assert_eq!(again.control.party(party.as_str()).unwrap().host, peer("bob"));
+    assert_eq!(again.control.drain_changes(), [Change::PartyChanged(party)]);
+}
+
+#[test]
+fn tokens_outlive_a_crash_and_expire_across_a_stop_in_good_order() {
+    let day = 24 * 3600;
+    let stop = 1_795_176_000 + 10 * day;
+    let restart = |stopped_at: Option<i64>, unix: i64| {
+        let mut world = World::new();
+        let token = world.token("alice");
+        let stopped = stopped_at.map(|secs| UnixTime::from_micros(secs * 1_000_000));
+        let mut records = world.records(stopped);
+        records.tokens[0].1.expires_at = (stop + 3600) * 1_000_000;
+        let mut again = World::start(Settings::default(), records, unix);
+        again.control.authenticate(&token, again.now).map(drop)
+    };
+    assert_eq!(restart(None, stop + 5 * day), Ok(()), "after a crash the stored date says nothing");
+    assert_eq!(restart(Some(stop), stop + 60), Ok(()));
+    assert_eq!(restart(Some(stop), stop + 3601), Err(Refusal::TokenExpired));
+    assert_eq!(restart(Some(stop), 30), Ok(()), "the clock is not set yet");
+    assert_eq!(restart(Some(1000), stop + 5 * day), Ok(()), "the clock was not set then");
+}
+
+#[test]
+fn a_relay_id_is_its_first_owner_s_until_it_goes_stale() {
+    let mut world = World::with(Limits { relays: 3, relays_per_owner: 2, ..Limits::default() });
+    let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+    let relay = |id: &str, port| RelayInfo {
+        relay_id: RelayId::new(id).unwrap(),
+        public_ip: ELSEWHERE,
+        port,
+        region: "eu".into(),
+        capacity: 100,
+        public_key: None,
+        load: 0,
+    };
+    let register = |world: &mut World, by: &Identity, id, port| {
+        world.control.register_relay(by, relay(id, port), world.now)
+    };
+    register(&mut world, &alice, "r1", 1).unwrap();
+    let taken = Err(Refusal::RelayTaken);
+    assert_eq!(register(&mut world, &bob, "r1", 666), taken);
+    // Even who gets a token for the free id "alice" does not get her relay.
+    let impostor = world.identity("alice");
+    assert_eq!(register(&mut world, &impostor, "r1", 666), taken);
+    world.control.drain_changes();
+    register(&mut world, &alice, "r1", 1).unwrap();
+    assert_eq!(world.control.drain_changes(), [], "a refresh is no change");
+    register(&mut world, &alice, "r1", 2).unwrap();
+    assert_eq!(world.control.drain_changes().len(), 1);
+    register(&mut world, &alice, "r2", 1).unwrap();
+    let limit = Err(Refusal::Limit { what: "relays of one owner", limit: 2 });
+    assert_eq!(register(&mut world, &alice, "r3", 1), limit);
+    register(&mut world, &bob, "r3", 1).unwrap();
+    assert_eq!(register(&mut world, &bob, "r4", 1), Err(Refusal::Full { what: "relays", limit: 3 }));
+    let claimed = world.control.claim(&peer("carol"), HOME).unwrap();
+    assert_eq!(register(&mut world, &claimed, "r5", 1), Err(Refusal::TokenMissing));
+    world.wait(Duration::from_secs(600));
+    world.control.sweep(world.now);
+    assert_eq!(world.control.relays().iter().count(), 0);
+    assert_eq!(register(&mut world, &bob, "r1", 5), Ok(()));
+}
+
+#[test]
+fn signals_go_between_members_and_are_bounded() {
+    let limits = Limits { signals_per_peer: 3, signal_size: 10, signals_size: 25, ..Limits::default() };
+    let mut world = World::with(limits);
+    let (alice, bob, eve) = (world.identity("alice"), world.identity("bob"), world.identity("eve"));
+    let party = world.create(&alice);
+    world.join(&bob, &party).unwrap();
+    let send = |world: &mut World, by: &Identity, to: &str, data: &str| {
+        let sent = world.control.signal(by, party.as_str(), to, data.into(), world.now);
+        for change in world.control.drain_changes() {
+            if let Change::Signalled(party, signal) = change {
+                world.control.queue_signal(&party, signal);
+            }
+        }
+        sent
+    };
+    assert_eq!(send(&mut world, &eve, "bob", "1"), Err(Refusal::NotMember));
+    assert_eq!(send(&mut world, &alice, "eve", "1"), Err(Refusal::PeerNotFound("eve".into())));
+    assert!(matches!(send(&mut world, &alice, "bob", "12345678901"), Err(Refusal::Limit { .. })));
+    for _ in 0..2 {
+        assert_eq!(send(&mut world, &alice, "bob", "1234567890"), Ok(()));
+    }
+    assert!(matches!(send(&mut world, &alice, "bob", "1234567890"), Err(Refusal::Full { .. })));
+    assert_eq!(send(&mut world, &alice, "bob", "12"), Ok(()));
+    assert!(matches!(send(&mut world, &alice, "bob", "1"), Err(Refusal::Limit { .. })));
+    assert_eq!(send(&mut world, &bob, "alice", "1"), Ok(()));
+    let taken = world.control.take_signals(party.as_str(), "bob").unwrap();
+    assert_eq!(taken.iter().map(|signal| signal.data.len()).collect::<Vec<_>>(), [10, 10, 2]);
+    assert!(world.control.take_signals(party.as_str(), "bob").unwrap().is_empty());
+    world.control.remove_peer(&actor(&alice), party.as_str(), "alice").unwrap();
+    assert_eq!(world.control.signals_size, 0);
+}
+
+#[test]
+fn every_cap_refuses_and_loses_nothing() {
+    let limits =
+        Limits { parties: 3, parties_hosted: 2, parties_joined: 3, peers_per_party: 2, ..Limits::default() };
+    let mut world = World::with(limits);
+    let (alice, bob, carol) = (world.identity("alice"), world.identity("bob"), world.identity("carol"));
+    let create = |world: &mut World, by: &Identity, id: &str| {
+        let id = PartyId::new(id);
+        world.control.create_party(by, id, "LAN", info(by.peer.as_str(), by.peer.as_str()), world.now)
+    };
+    let first = create(&mut world, &alice, "a1").unwrap();
+    create(&mut world, &alice, "a2").unwrap();
+    let hosted = Err(Refusal::Limit { what: "parties of one host", limit: 2 });
+    assert_eq!(create(&mut world, &alice, "a3"), hosted);
+    create(&mut world, &bob, "b1").unwrap();
+    assert_eq!(create(&mut world, &bob, "b2"), Err(Refusal::Full { what: "parties", limit: 3 }));
+    world.join(&bob, &first).unwrap();
+    assert_eq!(world.join(&carol, &first), Err(Refusal::Limit { what: "peers in this party", limit: 2 }));
+    world.join(&bob, &first).unwrap();
+    world.control.settings.limits.parties = 9;
+    world.control.settings.limits.parties_joined = 2;
+    let joined = Err(Refusal::Limit { what: "parties of one peer", limit: 2 });
+    assert_eq!(create(&mut world, &bob, "b2"), joined);
+    assert_eq!(world.control.party_count(), 3, "a refused create leaves no party behind");
+    assert_eq!(world.control.peer_count(), 2);
+}
+
+#[test]
+fn a_full_subnet_refuses_the_next_and_takes_it_when_somebody_leaves() {
+    let subnet = super::subnet::Subnet::parse("10.9.9.0/29").unwrap();
+    let settings = Settings { subnet, limits: Limits::default(), lifetimes: Lifetimes::default() };
+    let mut world = World::start(settings, Records::default(), 0);
+    let host = world.identity("host");
+    let party = world.create(&host);
+    for id in ["a", "b", "c", "d"] {
+        let by = world.identity(id);
+        world.join(&by, &party).unwrap();
+    }
+    let last = world.identity("last");
+    assert_eq!(world.join(&last, &party), Err(Refusal::NoAddress));
+    world.control.remove_peer(&admin(), party.as_str(), "b").unwrap();
+    world.control.drain_changes();
+    world.join(&last, &party).unwrap();
+    let changes = world.control.drain_changes();
+    assert!(changes.contains(&Change::AddressForgotten("key of b#b".into())), "{changes:?}");
+}
+
+#[test]
+fn joining_again_tells_others_only_what_is_new() {
+    let mut world = World::new();
+    let alice = world.identity("alice");
+    let party = world.create(&alice);
+    world.control.drain_changes();
+    let mut again = info("alice", "key of alice");
+    again.last_seen = Some(Read::Naive(world.now.unix));
+    world.control.join_party(&alice, party.as_str(), again.clone(), world.now).unwrap();
+    assert_eq!(world.control.drain_changes(), []);
+    again.name = "Alice".into();
+    world.control.join_party(&alice, party.as_str(), again, world.now).unwrap();
+    assert_eq!(world.control.drain_changes(), [Change::MemberChanged(party, peer("alice"))]);
+}

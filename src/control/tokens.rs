@@ -1,0 +1,133 @@
+//! Who may speak for a peer: tokens, and the registrations that they descend from.
+
+use super::refusal::Refusal;
+use super::standing::Lineage;
+use crate::crypto::{blake2s, constant_time, random};
+use crate::ids::PeerId;
+use crate::time::Instant;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What is kept of a token: the BLAKE2s hash of its text.
+pub type TokenHash = [u8; 32];
+
+/// Characters of a token: 32 random bytes in URL-safe Base64.
+pub const TOKEN_LENGTH: usize = 43;
+
+/// An expired token is remembered for this long, to be told from an unknown one.
+const EXPIRED_REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// One token, without its text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Token {
+    /// Whom it speaks for.
+    pub peer: PeerId,
+    /// The registration that it descends from.
+    pub lineage: Lineage,
+    /// When it ends unless it is used before.
+    pub expires: Instant,
+}
+
+/// The tokens of all peers.
+#[derive(Default, Debug)]
+pub struct Tokens {
+    /// By the first half of the hash; the second half is compared in constant time.
+    by_id: HashMap<[u8; 16], (TokenHash, Token)>,
+    /// Oldest first.
+    by_peer: HashMap<PeerId, Vec<TokenHash>>,
+}
+
+fn id(hash: &TokenHash) -> [u8; 16] {
+    *hash.first_chunk().expect("a hash is 32 bytes")
+}
+
+/// The hash under which the token spelled `text` is kept.
+pub fn hash(text: &str) -> TokenHash {
+    blake2s::hash(&[text.as_bytes()])
+}
+
+impl Tokens {
+    /// How many there are, expired ones that are still remembered included.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The tokens of a peer, oldest first.
+    pub fn of(&self, peer: &PeerId) -> &[TokenHash] {
+        self.by_peer.get(peer).map_or(&[], Vec::as_slice)
+    }
+
+    /// The token with this hash.
+    pub fn get(&self, hash: &TokenHash) -> Option<&Token> {
+        let (whole, token) = self.by_id.get(&id(hash))?;
+        constant_time::eq(whole, hash).then_some(token)
+    }
+
+    /// Every token.
+    pub fn iter(&self) -> impl Iterator<Item = (&TokenHash, &Token)> {
+        self.by_id.values().map(|(hash, token)| (hash, token))
+    }
+
+    /// Makes a token and gives its text, which is nowhere kept.
+    pub fn issue(&mut self, peer: PeerId, lineage: Lineage, expires: Instant) -> (String, TokenHash) {
+        let text = URL_SAFE_NO_PAD.encode(random::bytes::<32>());
+        let hash = hash(&text);
+        self.insert(hash, Token { peer, lineage, expires });
+        (text, hash)
+    }
+
+    /// Takes in a token that was issued before.
+    pub fn insert(&mut self, hash: TokenHash, token: Token) {
+        self.by_peer.entry(token.peer.clone()).or_default().push(hash);
+        self.by_id.insert(id(&hash), (hash, token));
+    }
+
+    /// Whom a token speaks for.
+    pub fn check(&self, text: &str, now: Instant) -> Result<(TokenHash, &Token), Refusal> {
+        if text.len() != TOKEN_LENGTH {
+            return Err(Refusal::TokenUnknown);
+        }
+        let hash = hash(text);
+        match self.get(&hash) {
+            None => Err(Refusal::TokenUnknown),
+            Some(token) if token.expires <= now => Err(Refusal::TokenExpired),
+            Some(token) => Ok((hash, token)),
+        }
+    }
+
+    /// Extends a token that is in the second half of its life. Returns whether it did.
+    pub fn extend(&mut self, hash: &TokenHash, life: Duration, now: Instant) -> bool {
+        match self.by_id.get_mut(&id(hash)) {
+            Some((_, token)) if token.expires.since(now) < life / 2 => {
+                token.expires = now + life;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends a token.
+    pub fn revoke(&mut self, hash: &TokenHash) {
+        if let Some((_, token)) = self.by_id.remove(&id(hash))
+            && let Some(hashes) = self.by_peer.get_mut(&token.peer)
+        {
+            hashes.retain(|other| other != hash);
+            if hashes.is_empty() {
+                self.by_peer.remove(&token.peer);
+            }
+        }
+    }
+
+    /// The tokens that ended so long ago that they can be forgotten.
+    pub fn forgettable(&self, now: Instant) -> Vec<TokenHash> {
+        let ended = |token: &Token| token.expires + EXPIRED_REMEMBERED <= now;
+        self.iter().filter(|(_, token)| ended(token)).map(|(hash, _)| *hash).collect()
+    }
+}

@@ -1,0 +1,215 @@
+//! Floor 6: the one loop, and the one place that reads the clocks. It waits, calls and moves results; what
+//! to do about parties or packets is decided below.
+
+mod clock;
+pub mod config;
+mod service;
+
+use crate::api::{self, Api, OwnRelay};
+use crate::control::Control;
+use crate::crypto::x25519::PrivateKey;
+use crate::ids::RelayId;
+use crate::net::http::Door;
+use crate::net::listen::{ListenError, Listener};
+use crate::net::udp::RelaySocket;
+use crate::store::records::{self, Loaded};
+use crate::store::{self, OpenError, Row, Store, StoreError};
+use async_signal::{Signal, Signals};
+use config::Config;
+use service::Service;
+use smol::future::FutureExt;
+use smol::stream::StreamExt;
+use smol::{LocalExecutor, Timer};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use clock::now;
+
+/// How long requests under way get to be answered when the daemon stops.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// Why a daemon does not start, or did not stop in good order.
+#[derive(Debug)]
+pub enum DaemonError {
+    /// The store.
+    Store(OpenError),
+    /// The store, at the first write or the last.
+    Write(StoreError),
+    /// A socket.
+    Listen(ListenError),
+    /// A setting that only shows to be wrong now.
+    Setting(String),
+    /// Signals.
+    Signals(std::io::Error),
+}
+
+impl fmt::Display for DaemonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DaemonError::Store(error) => error.fmt(f),
+            DaemonError::Write(error) => write!(f, "the state could not be written: {error}"),
+            DaemonError::Listen(error) => error.fmt(f),
+            DaemonError::Setting(text) => f.write_str(text),
+            DaemonError::Signals(error) => write!(f, "signals can't be received: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for DaemonError {}
+
+impl From<OpenError> for DaemonError {
+    fn from(error: OpenError) -> Self {
+        DaemonError::Store(error)
+    }
+}
+
+impl From<ListenError> for DaemonError {
+    fn from(error: ListenError) -> Self {
+        DaemonError::Listen(error)
+    }
+}
+
+/// Where the daemon of a state directory can be talked to by its owner.
+pub fn socket_in(state_dir: &Path) -> PathBuf {
+    state_dir.join("control.sock")
+}
+
+/// Where a daemon listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    /// The control API.
+    pub http: SocketAddr,
+    /// The relay.
+    pub relay: SocketAddr,
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "listening http={} relay={}", self.http, self.relay)
+    }
+}
+
+/// A daemon that has its store and its sockets, and has not served anybody yet.
+pub struct Daemon {
+    config: Config,
+    store: Store,
+    rows: Vec<Row>,
+    http: Listener,
+    unix: Listener,
+    relay: RelaySocket,
+}
+
+impl Daemon {
+    /// Opens the store of the state directory and every socket.
+    pub fn open(config: Config) -> Result<Self, DaemonError> {
+        let (store, rows) = Store::open(&store::path_in(&config.state_dir), now)?;
+        Self::with_store(config, store, rows)
+    }
+
+    /// Over a store that is open already, and the rows that it held.
+    pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
+        let http = Listener::tcp(config.http)?;
+        let unix = Listener::unix(&socket_in(&config.state_dir))?;
+        let relay = RelaySocket::bind(config.relay)?;
+        Ok(Daemon { config, store, rows, http, unix, relay })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        let http = self.http.address().unwrap_or(self.config.http);
+        Addresses { http, relay: self.relay.address() }
+    }
+
+    /// Serves until `stop` is ready, then stops in good order.
+    pub fn run(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+        let executor = Rc::new(LocalExecutor::new());
+        smol::block_on(executor.run(self.serve(executor.clone(), stop)))
+    }
+
+    async fn serve(
+        self,
+        executor: Rc<LocalExecutor<'static>>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), DaemonError> {
+        let addresses = self.addresses();
+        let Loaded { records, hub, unreadable } = records::load(self.rows);
+        for row in unreadable {
+            log::error!("the stored row {row} can't be read and is ignored");
+        }
+        let hub = match hub {
+            Some(hub) => hub,
+            None => {
+                let hub = PrivateKey::generate();
+                let ticket = self.store.submit(vec![records::hub_key(&hub)]);
+                self.store.durable(ticket).await.map_err(DaemonError::Write)?;
+                hub
+            }
+        };
+        // From here on the dates of tokens are not what the store says they are: see `TokenRecord`.
+        if records.stopped_at.is_some() {
+            let ticket = self.store.submit(vec![records::stopped(None)]);
+            self.store.durable(ticket).await.map_err(DaemonError::Write)?;
+        }
+        let start = now();
+        let settings = api_settings(&self.config, &hub, addresses);
+        let control = Control::new(self.config.control.clone(), hub, records, start);
+        let service = Rc::new(Service::new(Api::new(control, settings, start), self.store, now));
+        service.settle();
+        let door = Door::new(executor.clone(), service.clone(), self.config.door, now);
+        let mut tasks = vec![executor.spawn(door.serve(self.http)), executor.spawn(door.serve(self.unix))];
+        tasks.push(executor.spawn(service.clone().keep_time()));
+        tasks.push(executor.spawn(service.clone().answer_messages()));
+        let (relay, counting) = (self.relay, service.clone());
+        tasks.push(executor.spawn(async move { relay.drop_all(&counting.datagrams).await }));
+
+        stop.await;
+        log::info!("stopping");
+        door.stop();
+        door.drained()
+            .or(async {
+                Timer::after(DRAIN).await;
+            })
+            .await;
+        for task in tasks {
+            task.cancel().await;
+        }
+        drop(door);
+        service.close().map_err(DaemonError::Write)
+    }
+}
+
+fn api_settings(config: &Config, hub: &PrivateKey, addresses: Addresses) -> api::Settings {
+    let key = hub.public_key();
+    let short: String = key.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    api::Settings {
+        relay: OwnRelay {
+            relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),
+            endpoint: config.public_endpoint.clone(),
+            port: addresses.relay.port(),
+            region: config.region.clone(),
+            capacity: config.max_clients,
+        },
+        rates: config.rates.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        admin_token: config.admin_token.clone(),
+    }
+}
+
+/// Waits for SIGTERM or SIGINT. SIGHUP is taken and changes nothing: sockets are bound to every address, so
+/// a network that comes or goes needs no attention.
+pub fn stop_signal() -> Result<impl Future<Output = ()>, DaemonError> {
+    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(DaemonError::Signals)?;
+    Ok(async move {
+        let mut signals = signals;
+        while let Some(signal) = signals.next().await {
+            match signal {
+                Ok(Signal::Term | Signal::Int) => return,
+                Ok(_) => log::info!("SIGHUP: sockets are bound to every address, nothing to do"),
+                Err(error) => log::warn!("a signal was lost: {error}"),
+            }
+        }
+    })
+}

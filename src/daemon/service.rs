@@ -1,0 +1,266 @@
+//! Moves requests, messages and time into the API, and what comes of them to the store and the sessions.
+
+use crate::api::messages::Reply as MessageReply;
+use crate::api::metrics::{StoreFailure, Surroundings};
+use crate::api::sessions::Delivery;
+use crate::api::{Api, Effects, Outcome, unavailable};
+use crate::ids::SessionId;
+use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
+use crate::store::dump::Secrets;
+use crate::store::{Health, Store, StoreError, Ticket, records};
+use crate::time::{Clock, Instant, Now};
+use crate::wire::http::{Answer, Request};
+use smol::Timer;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The wall clock has been set if it moved by more than this against the monotonic one.
+const CLOCK_SET: i64 = 60 * 1_000_000;
+/// Policy violation (RFC 6455, section 7.4.1).
+const CLOSE_POLICY: u16 = 1008;
+
+/// Replies that may wait for the disk, in all sessions together.
+const MAX_PENDING_REPLIES: usize = 4096;
+
+type PendingReply = (SessionId, MessageReply, Option<Ticket>);
+
+/// The daemon as its doors see it.
+pub struct Service {
+    api: RefCell<Api>,
+    store: RefCell<Option<Store>>,
+    outboxes: RefCell<HashMap<SessionId, Rc<Outbox>>>,
+    next_session: Cell<u64>,
+    clock: Clock,
+    started: Now,
+    /// Wakes [`Service::keep_time`] when there is something to keep time for.
+    wake: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
+    is_idle: Cell<bool>,
+    /// Replies to messages, in turn, each after what it speaks of is durable.
+    replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
+    /// Datagrams that came to the relay's port.
+    pub datagrams: Cell<u64>,
+}
+
+impl Service {
+    pub fn new(api: Api, store: Store, clock: Clock) -> Self {
+        Service {
+            api: RefCell::new(api),
+            store: RefCell::new(Some(store)),
+            outboxes: RefCell::default(),
+            next_session: Cell::new(1),
+            clock,
+            started: clock(),
+            wake: smol::channel::bounded(1),
+            is_idle: Cell::new(false),
+            replies: smol::channel::bounded(MAX_PENDING_REPLIES),
+            datagrams: Cell::new(0),
+        }
+    }
+
+    fn surroundings(&self, now: Now) -> Surroundings {
+        let store = self.store.borrow();
+        let Some(store) = &*store else { return Surroundings::default() };
+        let stats = store.stats();
+        Surroundings {
+            store_failure: match store.health() {
+                Health::Ok => None,
+                Health::Full => Some(StoreFailure::Full),
+                Health::Failing => Some(StoreFailure::Failing),
+            },
+            commits: stats.commits,
+            store_errors: stats.errors,
+            last_commit_micros: stats.last_commit_micros,
+            store_bytes: stats.file_length,
+            store_recoveries: u64::from(store.recovery().is_some()),
+            datagrams: self.datagrams.get(),
+            uptime: now.instant.since(self.started.instant),
+        }
+    }
+
+    /// Does what is to be done after something happened in the API. The ticket stands for all that is not
+    /// yet on disk.
+    fn settle_after(&self, origin: Option<SessionId>, now: Now) -> Option<Ticket> {
+        let effects = self.api.borrow_mut().drain(origin, now);
+        let ticket = self.carry_out(effects, now);
+        if self.is_idle.get() && self.api.borrow().poll_timeout().is_some() {
+            // A full channel is a wake-up under way.
+            let _ = self.wake.0.try_send(());
+        }
+        ticket
+    }
+
+    fn carry_out(&self, effects: Effects, now: Now) -> Option<Ticket> {
+        self.deliver(effects.deliveries);
+        for (session, reason) in effects.closures {
+            self.close_session(session, reason);
+        }
+        let (mut rows, mut lazy) = (Vec::new(), Vec::new());
+        let api = self.api.borrow();
+        for change in &effects.changes {
+            let out = if change.is_durable() { &mut rows } else { &mut lazy };
+            records::rows(api.control(), change, now, out);
+        }
+        let store = self.store.borrow();
+        let store = store.as_ref()?;
+        if !lazy.is_empty() {
+            store.lazily(lazy);
+        }
+        Some(store.submit(rows))
+    }
+
+    fn deliver(&self, deliveries: Vec<Delivery>) {
+        let outboxes = self.outboxes.borrow();
+        for Delivery { to, text } in deliveries {
+            let text = SharedText::from(text);
+            for session in to {
+                if let Some(outbox) = outboxes.get(&session) {
+                    outbox.push(text.clone());
+                }
+            }
+        }
+    }
+
+    fn close_session(&self, session: SessionId, reason: &str) {
+        if let Some(outbox) = self.outboxes.borrow().get(&session) {
+            outbox.close(CLOSE_POLICY, reason);
+        }
+    }
+
+    /// Answers messages whose changes have become durable.
+    pub async fn answer_messages(self: Rc<Self>) {
+        while let Ok((session, reply, ticket)) = self.replies.1.recv().await {
+            let reply = match self.durable(ticket).await {
+                Ok(()) => reply,
+                Err(error) if reply == MessageReply::Parties => {
+                    MessageReply::Error(failure(error).detail().to_owned())
+                }
+                Err(_) => reply,
+            };
+            let deliveries = self.api.borrow_mut().reply(session, reply, (self.clock)());
+            self.deliver(deliveries);
+        }
+    }
+
+    async fn durable(&self, ticket: Option<Ticket>) -> Result<(), StoreError> {
+        let waiting = match (&*self.store.borrow(), ticket) {
+            (Some(store), Some(ticket)) => store.durable(ticket),
+            _ => return Err(StoreError::Failing),
+        };
+        waiting.await
+    }
+
+    /// Does what is to be done after the state was loaded.
+    pub fn settle(&self) {
+        self.settle_after(None, (self.clock)());
+    }
+
+    /// Lets time pass in the API: sleeps while nothing is due.
+    pub async fn keep_time(self: Rc<Self>) {
+        loop {
+            let now = (self.clock)();
+            let due = self.api.borrow().poll_timeout();
+            match due {
+                None => {
+                    self.is_idle.set(true);
+                    let _ = self.wake.1.recv().await;
+                    self.is_idle.set(false);
+                }
+                Some(due) if due > now.instant => {
+                    Timer::after(due.since(now.instant)).await;
+                }
+                Some(_) => {
+                    let effects = self.api.borrow_mut().poll(now);
+                    self.carry_out(effects, now);
+                    // Something due at once again would be a mistake; it must not become a busy loop.
+                    Timer::after(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Writes what is not written yet, and that this stop was in good order.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let now = (self.clock)();
+        let Some(store) = self.store.borrow_mut().take() else { return Ok(()) };
+        if self.clock_was_set(now) {
+            store.lazily(records::all_tokens(self.api.borrow().control(), now));
+        }
+        store.lazily(vec![records::stopped(Some(now.unix))]);
+        store.close()
+    }
+
+    fn clock_was_set(&self, now: Now) -> bool {
+        let micros = |instant: Instant| i64::try_from(instant.as_nanos() / 1000).unwrap_or(i64::MAX);
+        let (then, now) = (self.started, now);
+        let moved = now.unix.micros_since(then.unix) - (micros(now.instant) - micros(then.instant));
+        moved.abs() > CLOCK_SET
+    }
+
+    fn backup(&self) -> Result<smol::channel::Receiver<Vec<u8>>, Answer> {
+        let pieces = match &*self.store.borrow() {
+            Some(store) => store.dump(Secrets::Include),
+            None => return Err(unavailable("the server is stopping")),
+        };
+        pieces.map_err(|busy| unavailable(&busy.to_string()))
+    }
+}
+
+impl Answers for Service {
+    async fn call(self: Rc<Self>, request: Request) -> Reply {
+        let now = (self.clock)();
+        let around = self.surroundings(now);
+        let (place, outcome) = self.api.borrow_mut().handle(&request, &around, now);
+        let changes = place.is_some_and(|place| place.changes_state(&request.method));
+        let ticket = self.settle_after(None, now);
+        let reply = match outcome {
+            Outcome::Backup => match self.backup() {
+                Ok(stream) => Reply { answer: Answer::json(200, Vec::new()), stream: Some(stream) },
+                Err(answer) => answer.into(),
+            },
+            // Even a repeated request that changed nothing waits for what the first one did.
+            Outcome::Answer(answer) if changes && answer.status == 200 => match self.durable(ticket).await {
+                Ok(()) => answer.into(),
+                Err(error) => unavailable(failure(error).detail()).into(),
+            },
+            Outcome::Answer(answer) => answer.into(),
+        };
+        let took = (self.clock)().instant.since(now.instant);
+        self.api.borrow_mut().finished(place, reply.answer.status, took);
+        reply
+    }
+
+    fn refused(&self, status: u16) {
+        self.api.borrow_mut().counters().refused(status);
+    }
+
+    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Option<SessionId> {
+        let session = SessionId(self.next_session.replace(self.next_session.get() + 1));
+        self.api.borrow_mut().open_session(session, request, (self.clock)());
+        self.outboxes.borrow_mut().insert(session, outbox);
+        Some(session)
+    }
+
+    fn message(&self, session: SessionId, text: &str) {
+        let now = (self.clock)();
+        let around = self.surroundings(now);
+        let reply = self.api.borrow_mut().message(session, text, &around, now);
+        let ticket = self.settle_after(Some(session), now);
+        if reply != MessageReply::None && self.replies.0.try_send((session, reply, ticket)).is_err() {
+            self.close_session(session, "the server is overloaded");
+        }
+    }
+
+    fn closed(&self, session: SessionId) {
+        self.outboxes.borrow_mut().remove(&session);
+        self.api.borrow_mut().close_session(session);
+    }
+}
+
+fn failure(error: StoreError) -> StoreFailure {
+    match error {
+        StoreError::Full => StoreFailure::Full,
+        StoreError::Failing | StoreError::TooSlow => StoreFailure::Failing,
+    }
+}

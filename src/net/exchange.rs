@@ -1,0 +1,341 @@
+//! One connection's requests: each is read, answered, and then the next, until somebody has had enough.
+
+use super::connections::{Ended, Phase, Seat};
+use super::http::Shared;
+use super::outbox::Outbox;
+use super::response::{self, Length};
+use super::service::{Reply, Service};
+use super::websocket;
+use crate::wire::http::{Answer, Refusal, Request};
+use crate::wire::http_head::{Head, HeadScan, MAX_HEAD};
+use smol::channel::Receiver;
+use smol::future::{FutureExt, yield_now};
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use tiny_http::Method;
+
+/// The one path that is a WebSocket.
+const WEBSOCKET_PATH: &str = "/ws";
+
+/// Most bytes thrown away while a refused client goes on sending.
+const MAX_LINGER: usize = 1024 * 1024;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What follows a request.
+enum Next {
+    /// Another request.
+    Request,
+    /// Nothing: what we said last is sent, and the client is given a moment to read it.
+    Linger,
+    /// Nothing, and there is nothing to wait for.
+    Close,
+    /// The connection belongs to a WebSocket session now.
+    Session(websocket::Opened),
+}
+
+/// Why there is no request to answer.
+enum Fault {
+    Refused(Refusal),
+    Ended(Ended),
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Fault::Refused(refusal)
+    }
+}
+
+impl From<Ended> for Fault {
+    fn from(ended: Ended) -> Self {
+        Fault::Ended(ended)
+    }
+}
+
+/// What of a head decides how its answer is sent.
+struct Framing {
+    without_body: bool,
+    keep_alive: bool,
+    takes_chunks: bool,
+}
+
+impl Framing {
+    fn of(head: &Head) -> Self {
+        Framing {
+            without_body: head.method == Method::Head,
+            keep_alive: head.keep_alive,
+            takes_chunks: head.minor == 1,
+        }
+    }
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
+    let local = seat.stream.local_address();
+    let mut exchange =
+        Exchange { door, seat, local, buffer: Vec::new(), start: 0, is_first: true, wait_first: false };
+    let outcome = loop {
+        match exchange.next().await {
+            Ok(Next::Request) => continue,
+            Ok(Next::Linger) => break exchange.linger().await,
+            Ok(Next::Close) => break Ok(()),
+            Ok(Next::Session(opened)) => {
+                let Exchange { door, seat, mut buffer, start, .. } = exchange;
+                buffer.drain(..start);
+                // A task of its own, because it is smaller than this one and lasts longer.
+                let session = websocket::serve(door.clone(), seat, opened, buffer);
+                door.spawn(session);
+                return;
+            }
+            Err(ended) => break Err(ended),
+        }
+    };
+    if let Err(ended) = outcome {
+        log::debug!("a connection from {:?} ended: {ended}", exchange.seat.source);
+    }
+}
+
+struct Exchange<S: Service> {
+    door: Rc<Shared<S>>,
+    seat: Seat,
+    local: Option<SocketAddr>,
+    /// What was read and not used up; without memory of its own while the connection is idle.
+    buffer: Vec<u8>,
+    /// How much of `buffer` is used up.
+    start: usize,
+    /// Whether no request was answered yet.
+    is_first: bool,
+    /// Whether the kernel is not likely to have anything for us, so that waiting costs less than trying.
+    wait_first: bool,
+}
+
+impl<S: Service> Exchange<S> {
+    /// One request and its answer.
+    async fn next(&mut self) -> Result<Next, Ended> {
+        let (head, body) = match self.request().await {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(Next::Close),
+            Err(Fault::Refused(refusal)) => return self.refuse(refusal).await,
+            Err(Fault::Ended(ended)) => return Err(ended),
+        };
+        self.seat.enter_answering();
+        self.is_first = false;
+        let framing = Framing::of(&head);
+        if head.method == Method::Options {
+            return self.answer(&preflight(), &framing).await;
+        }
+        if head.path == WEBSOCKET_PATH && head.method == Method::Get {
+            return match self.open_session(head, body) {
+                Ok(opened) => Ok(Next::Session(opened)),
+                Err(refusal) => self.refuse(refusal).await,
+            };
+        }
+        let request = Request::new(head, body, self.seat.source, self.local);
+        let answering = AssertUnwindSafe(self.door.service.clone().call(request)).catch_unwind();
+        match answering.await {
+            Ok(Reply { answer, stream: None }) => self.answer(&answer, &framing).await,
+            Ok(Reply { answer, stream: Some(stream) }) => {
+                self.answer_piecewise(&answer, stream, &framing).await
+            }
+            // The panic has reported itself. One request that we get wrong must not end the relay.
+            Err(_) => self.refuse(Refusal::new(500, "internal error")).await,
+        }
+    }
+
+    /// Reads a request; `None` if the client has no more of them.
+    async fn request(&mut self) -> Result<Option<(Head, Vec<u8>)>, Fault> {
+        let Some(head) = self.head().await? else { return Ok(None) };
+        let body = self.body(&head).await?;
+        Ok(Some((head, body)))
+    }
+
+    async fn head(&mut self) -> Result<Option<Head>, Fault> {
+        let mut scan = HeadScan::default();
+        loop {
+            let unread = &self.buffer[self.start..];
+            if let Some(length) = scan.end(unread)? {
+                let head = Head::parse(&unread[..length])?;
+                self.start += length;
+                return Ok(Some(head));
+            }
+            let (has_begun, most) = (!unread.is_empty(), MAX_HEAD - unread.len());
+            let limits = self.door.table.limits();
+            let (phase, span) = match has_begun || self.is_first {
+                true => (Phase::Head, limits.head_timeout),
+                false => (Phase::Idle, limits.idle_timeout),
+            };
+            if self.seat.phase() != phase {
+                self.seat.enter(phase, (self.door.clock)().instant, span);
+            }
+            match self.fill(most).await {
+                Ok(0) if has_begun => return Err(Refusal::new(400, "the head is not complete").into()),
+                Ok(0) => return Ok(None),
+                Ok(_) => (),
+                Err(Ended::TimedOut) if has_begun => {
+                    return Err(Refusal::new(408, "the head took too long").into());
+                }
+                Err(ended) => return Err(ended.into()),
+            }
+        }
+    }
+
+    async fn body(&mut self, head: &Head) -> Result<Vec<u8>, Fault> {
+        let length = head.content_length;
+        let missing = |exchange: &Self| length.saturating_sub(exchange.buffer.len() - exchange.start);
+        if missing(self) > 0 {
+            let limits = self.door.table.limits();
+            self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
+            if head.expects_continue {
+                self.write(CONTINUE, &[]).await?;
+                self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
+            }
+        }
+        while missing(self) > 0 {
+            match self.fill(missing(self)).await {
+                Ok(0) => return Err(Refusal::new(400, "the body is not complete").into()),
+                Ok(_) => (),
+                Err(Ended::TimedOut) => return Err(Refusal::new(408, "the body took too long").into()),
+                Err(ended) => return Err(ended.into()),
+            }
+        }
+        let body = self.buffer[self.start..self.start + length].to_vec();
+        self.start += length;
+        Ok(body)
+    }
+
+    /// Reads up to `most` more bytes behind what is unread; 0 at the end of the stream.
+    async fn fill(&mut self, most: usize) -> Result<usize, Ended> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
+        loop {
+            if self.wait_first {
+                self.seat.readable().await?;
+            }
+            let mut scratch = self.door.scratch.borrow_mut();
+            let most = most.min(scratch.len());
+            match self.seat.stream.try_read(&mut scratch[..most]) {
+                Ok(length) => {
+                    self.buffer.extend_from_slice(&scratch[..length]);
+                    self.wait_first = length < most;
+                    return Ok(length);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_first = true,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn open_session(&self, head: Head, body: Vec<u8>) -> Result<websocket::Opened, Refusal> {
+        let accept = head.upgrade.accept()?;
+        if !body.is_empty() {
+            return Err(Refusal::new(400, "an upgrade has no body"));
+        }
+        let table = &self.door.table;
+        let full = Refusal::new(503, "too many WebSocket sessions");
+        if self.door.stopping.get() || !table.has_room_for_session(&self.seat) {
+            return Err(full);
+        }
+        let limits = table.limits();
+        let outbox = Rc::new(Outbox::new(limits.outbox_messages, limits.outbox_bytes));
+        let request = Request::new(head, body, self.seat.source, self.local);
+        let id = self.door.service.open_session(&request, outbox.clone()).ok_or(full)?;
+        table.promote(&self.seat);
+        Ok(websocket::Opened { id, outbox, accept })
+    }
+
+    async fn write(&self, first: &[u8], second: &[u8]) -> Result<(), Ended> {
+        self.seat.write(first, second, self.door.clock, self.door.table.limits().write_timeout).await
+    }
+
+    async fn answer(&mut self, answer: &Answer, framing: &Framing) -> Result<Next, Ended> {
+        let close = !framing.keep_alive || self.door.stopping.get();
+        let head = response::head(answer, Length::Bytes(answer.body.len()), close);
+        let without_body = framing.without_body || response::is_bodiless(answer.status);
+        self.write(&head, if without_body { &[] } else { &answer.body }).await?;
+        Ok(self.after_answer(close).await)
+    }
+
+    /// Sends the pieces as chunks (RFC 9112 section 7.1).
+    async fn answer_piecewise(
+        &mut self,
+        answer: &Answer,
+        pieces: Receiver<Vec<u8>>,
+        framing: &Framing,
+    ) -> Result<Next, Ended> {
+        if !framing.takes_chunks {
+            return self.refuse(Refusal::new(505, "this answer needs HTTP/1.1")).await;
+        }
+        let close = !framing.keep_alive || self.door.stopping.get();
+        self.write(&response::head(answer, Length::Chunked, close), &[]).await?;
+        if framing.without_body {
+            return Ok(self.after_answer(close).await);
+        }
+        let mut end_of_last = "";
+        loop {
+            let Ok(piece) = pieces.recv().await else {
+                return Err(Ended::Gone(io::Error::other("the answer was broken off")));
+            };
+            if piece.is_empty() {
+                self.write(end_of_last.as_bytes(), b"0\r\n\r\n").await?;
+                return Ok(self.after_answer(close).await);
+            }
+            self.write(format!("{end_of_last}{:x}\r\n", piece.len()).as_bytes(), &piece).await?;
+            end_of_last = "\r\n";
+        }
+    }
+
+    async fn after_answer(&mut self, close: bool) -> Next {
+        if close {
+            return Next::Linger;
+        }
+        if self.start < self.buffer.len() {
+            // Whoever sends many requests at once does not get them all answered in one turn.
+            yield_now().await;
+        } else {
+            self.wait_first = true;
+        }
+        Next::Request
+    }
+
+    /// Says why, and that this was the last answer: what the client sends on is not understood any more.
+    async fn refuse(&mut self, refusal: Refusal) -> Result<Next, Ended> {
+        self.door.service.refused(refusal.status);
+        self.seat.enter_answering();
+        let answer = refusal.answer();
+        let head = response::head(&answer, Length::Bytes(answer.body.len()), true);
+        self.write(&head, &answer.body).await?;
+        Ok(Next::Linger)
+    }
+
+    /// Ends the connection in a way that lets the client read what was sent: a socket that is closed while
+    /// bytes are unread sends a reset, which destroys our last answer.
+    async fn linger(&mut self) -> Result<(), Ended> {
+        self.seat.stream.finish_writing();
+        self.buffer = Vec::new();
+        self.seat.enter(
+            Phase::Lingering,
+            (self.door.clock)().instant,
+            self.door.table.limits().linger_timeout,
+        );
+        match self.door.throw_away(&self.seat, MAX_LINGER).await {
+            Err(Ended::TimedOut) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// What a browser asks before it lets a page of another origin talk to us.
+fn preflight() -> Answer {
+    let mut answer = Answer::json(200, r#"{"status":"ok"}"#);
+    answer.headers = vec![
+        ("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS".into()),
+        ("Access-Control-Allow-Headers", "Authorization, Content-Type".into()),
+        ("Access-Control-Max-Age", "86400".into()),
+    ];
+    answer
+}

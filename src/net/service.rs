@@ -1,0 +1,41 @@
+//! What stands behind the door.
+
+use super::outbox::Outbox;
+use crate::ids::SessionId;
+use crate::wire::http::{Answer, Request};
+use std::rc::Rc;
+
+/// What is sent back for a request.
+#[derive(Debug)]
+pub struct Reply {
+    /// The answer.
+    pub answer: Answer,
+    /// The body piece by piece (chunked), in place of `answer.body`. An **empty** piece ends the body; if
+    /// the channel closes before one came, the body is broken off so that nobody takes it for complete.
+    pub stream: Option<smol::channel::Receiver<Vec<u8>>>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Reply { answer, stream: None }
+    }
+}
+
+/// Answers requests and listens to WebSocket sessions. Everything is called on the one thread.
+pub trait Service: 'static {
+    /// Answers one request; may wait for the disk. A client that goes away meanwhile does not stop it.
+    fn call(self: Rc<Self>, request: Request) -> impl Future<Output = Reply>;
+
+    /// The door refused a request by itself (malformed, too large, too slow, too many) with this status.
+    fn refused(&self, status: u16);
+
+    /// Somebody asks for a WebSocket; `request` has no body. `None` refuses (503). What is pushed into the
+    /// outbox is sent right after the handshake.
+    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Option<SessionId>;
+
+    /// A text message came.
+    fn message(&self, session: SessionId, text: &str);
+
+    /// The session is over. Called once for every one that was opened.
+    fn closed(&self, session: SessionId);
+}

@@ -1,0 +1,385 @@
+//! Opening a database: lock, examine, load, set aside what is damaged, migrate.
+
+use super::Row;
+use super::disk::{BackendFactory, Disk, FileBackend, Lock, lock};
+use super::schema::{self, Schema, Table, VERSION_KEY};
+use crate::time::UnixTime;
+use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend};
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// redb's cache in bytes, for reading and writing together. All rows are in memory anyway; this only has
+/// to hold the pages that one small commit touches.
+pub(super) const CACHE_SIZE: usize = 256 << 10;
+
+/// Why a state file can't be used.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process has the file open.
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a later version of this program.
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The latest version that this program knows.
+        supported: u32,
+    },
+    /// The file can't be read or written.
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file is damaged. `Store::open` never says so: it sets the file aside.
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::InUse { path } => write!(
+                f,
+                "{} is in use: another lanrage is running with this state directory; stop it, or give this one \
+                 another --state-dir",
+                path.display()
+            ),
+            OpenError::NewerSchema { path, found, supported } => write!(
+                f,
+                "{} has schema version {found}, and this lanrage knows versions up to {supported}: it was written \
+                 by a newer lanrage; install that one again, or give this one another --state-dir (the file was \
+                 not changed)",
+                path.display()
+            ),
+            OpenError::Io { path, error } => {
+                write!(f, "cannot use {}: {error}", path.display())?;
+                match error.kind() {
+                    ErrorKind::PermissionDenied => {
+                        f.write_str("; run as the user who owns it, or choose another --state-dir")
+                    }
+                    ErrorKind::ReadOnlyFilesystem => {
+                        f.write_str("; choose a --state-dir on a file system that can be written")
+                    }
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => f.write_str("; free some space"),
+                    _ => Ok(()),
+                }
+            }
+            OpenError::Corrupt { path, reason } => write!(
+                f,
+                "{} is damaged ({reason}); restore a backup, or let `lanrage serve` set it aside and start afresh",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OpenError::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// What was done about a damaged file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovery {
+    /// Where the damaged file is now; `None` if it was good enough to keep, with the last commit that was
+    /// still whole.
+    pub moved_to: Option<PathBuf>,
+    /// What was wrong with it.
+    pub reason: String,
+}
+
+/// Why a backend could not be opened; the path is not known here.
+#[derive(Debug)]
+pub(super) enum Fault {
+    InUse,
+    NewerSchema(u32),
+    Io(io::Error),
+    Corrupt(String),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::DatabaseAlreadyOpen => Fault::InUse,
+            // What the system said has a number; what redb made of the bytes has none.
+            Error::Io(error) if error.raw_os_error().is_some() => Fault::Io(error),
+            other => Fault::Corrupt(other.to_string()),
+        }
+    }
+}
+
+impl Fault {
+    /// The error with the file it is about.
+    pub fn at(self, path: &Path, schema: &Schema) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Fault::InUse => OpenError::InUse { path },
+            Fault::NewerSchema(found) => OpenError::NewerSchema { path, found, supported: schema.version },
+            Fault::Io(error) => OpenError::Io { path, error },
+            Fault::Corrupt(reason) => OpenError::Corrupt { path, reason },
+        }
+    }
+
+    /// Whether there is no room for something that has to be written.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Fault::Io(error) if is_full(error))
+    }
+}
+
+/// Whether `error` says that there is no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::InUse => f.write_str("another process has it open"),
+            Fault::NewerSchema(found) => write!(f, "it has schema version {found}"),
+            Fault::Io(error) => error.fmt(f),
+            Fault::Corrupt(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// Runs `work`, taking a panic of redb for what it is: a sign of damage.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Err(Fault::Corrupt(format!("the database engine gave up: {text}")))
+    })
+}
+
+/// Closes a database that may be in any state.
+pub(super) fn drop_quietly(database: Database) {
+    if guarded(|| {
+        drop(database);
+        Ok(())
+    })
+    .is_err()
+    {
+        log::debug!("the database engine gave up while closing");
+    }
+}
+
+/// A database that was found good. Nothing has been written to it yet.
+pub(super) struct Examined {
+    pub database: Database,
+    pub disk: Disk,
+    /// The version in it; `None` if it is new.
+    pub version: Option<u32>,
+    /// The process that wrote it last did not close it.
+    pub unclean: bool,
+    /// The last commit was not whole, and the one before it counts. Nothing unusual in an unclean file: so a
+    /// power cut during a commit looks.
+    pub rolled_back: bool,
+    /// It was closed, and yet not whole.
+    pub repaired: bool,
+    rows: Vec<Row>,
+}
+
+/// Opens what `backend` holds, verifies every checksum in it and loads it, without changing it.
+pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Result<Examined, Fault> {
+    guarded(|| {
+        let disk = Disk::new(backend).map_err(Fault::Io)?;
+        let unclean = Arc::new(AtomicBool::new(false));
+        let rolled_back = Arc::new(AtomicBool::new(false));
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_SIZE).set_repair_callback({
+            let (unclean, rolled_back) = (unclean.clone(), rolled_back.clone());
+            move |session| {
+                unclean.store(true, Ordering::Relaxed);
+                // redb reports 0.3 only when the last commit was not whole, and leaves it out otherwise.
+                if (0.2..0.5).contains(&session.progress()) {
+                    rolled_back.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        let mut database = builder.create_with_backend(disk.clone()).map_err(Error::from)?;
+        let unclean = unclean.load(Ordering::Relaxed);
+        let rolled_back = rolled_back.load(Ordering::Relaxed);
+        // An unclean file has been verified on the way.
+        let repaired = !unclean && !database.check_integrity().map_err(Error::from)?;
+        let transaction = database.begin_read().map_err(Error::from)?;
+        let version = schema::stored_version(&transaction)?;
+        if let Some(found) = version.filter(|found| *found > schema.version) {
+            return Err(Fault::NewerSchema(found));
+        }
+        let rows = if version.is_some() { load(&transaction)? } else { Vec::new() };
+        drop(transaction);
+        Ok(Examined { database, disk, version, unclean, rolled_back, repaired, rows })
+    })
+}
+
+impl Examined {
+    /// Lets the database write, and makes or migrates the tables.
+    pub fn settle(&mut self, schema: &Schema) -> Result<(), Fault> {
+        guarded(|| {
+            self.disk.release().map_err(Fault::Io)?;
+            if self.version == Some(schema.version) {
+                return Ok(());
+            }
+            let transaction = self.database.begin_write().map_err(Error::from)?;
+            schema::migrate(&transaction, self.version, schema)?;
+            transaction.commit().map_err(Error::from)?;
+            self.version = Some(schema.version);
+            self.rows = load(&self.database.begin_read().map_err(Error::from)?)?;
+            Ok(())
+        })
+    }
+
+    /// The rows, once.
+    pub fn take_rows(&mut self) -> Vec<Row> {
+        std::mem::take(&mut self.rows)
+    }
+}
+
+/// Every row but the store's own.
+fn load(transaction: &ReadTransaction) -> Result<Vec<Row>, Error> {
+    let mut rows = Vec::new();
+    each_row(transaction, |table, key, value| {
+        if table != Table::Meta || key != VERSION_KEY {
+            rows.push(Row { table, key: key.to_owned(), value: Some(value.to_vec()) });
+        }
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Calls `visit` with every row, table by table and in key order. A table that an older version did not
+/// have counts as empty.
+pub(super) fn each_row(
+    transaction: &ReadTransaction,
+    mut visit: impl FnMut(Table, &str, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for table in Table::ALL {
+        let opened = match transaction.open_table(table.definition()) {
+            Ok(opened) => opened,
+            Err(redb::TableError::TableDoesNotExist(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for row in opened.iter()? {
+            let (key, value) = row?;
+            visit(table, key.value(), value.value())?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens and locks the file for a daemon, creating it (0600) and its directory (0700).
+pub(super) fn open_file(path: &Path) -> Result<Arc<File>, OpenError> {
+    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let directory = directory_of(path);
+    if !directory.is_dir() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .and_then(|()| sync_directory(directory_of(directory)))
+            .map_err(|error| OpenError::Io { path: directory.to_owned(), error })?;
+    }
+    loop {
+        let is_new = !path.exists();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
+        match lock(&file, true).map_err(io)? {
+            Lock::Held => {}
+            Lock::Taken => return Err(OpenError::InUse { path: path.to_owned() }),
+            Lock::Unavailable => log::warn!(
+                "the file system of {} has no locks: make sure that only one lanrage uses it",
+                path.display()
+            ),
+        }
+        let metadata = file.metadata().map_err(io)?;
+        // Between opening and locking, another daemon may have set the file aside.
+        match path.metadata() {
+            Ok(there) if (there.ino(), there.dev()) == (metadata.ino(), metadata.dev()) => {}
+            Ok(_) => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(io(error)),
+        }
+        if !metadata.is_file() {
+            return Err(io(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")));
+        }
+        if metadata.mode() & 0o077 != 0
+            && let Err(error) = file.set_permissions(Permissions::from_mode(0o600))
+        {
+            log::warn!("{} can be read by others, and that can't be changed: {error}", path.display());
+        }
+        if is_new {
+            sync_directory(directory).map_err(io)?;
+        }
+        return Ok(Arc::new(file));
+    }
+}
+
+/// A factory of backends over one locked file. A reopen uses the same file, so the lock is never let go,
+/// and a disk that went away does not come back as another, empty one.
+pub(super) fn file_factory(file: Arc<File>) -> BackendFactory {
+    Box::new(move || Ok(Box::new(FileBackend::new(file.clone()))))
+}
+
+/// Renames a damaged file to `<name>.corrupt-<unix seconds>`, or, where that exists, to one with `-2` and
+/// so on behind it.
+pub(super) fn set_aside(path: &Path, now: UnixTime) -> io::Result<PathBuf> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".corrupt-{}", now.as_secs()));
+    let mut target = path.with_file_name(&name);
+    let mut count = 1u32;
+    while target.symlink_metadata().is_ok() {
+        count += 1;
+        let mut numbered = name.clone();
+        numbered.push(format!("-{count}"));
+        target = path.with_file_name(numbered);
+    }
+    std::fs::rename(path, &target)?;
+    sync_directory(directory_of(path))?;
+    Ok(target)
+}
+
+/// The directory that `path` is in.
+pub(super) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a new name in `directory` durable.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        // Some file systems can't, and then need not.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}

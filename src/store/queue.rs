@@ -1,0 +1,261 @@
+//! Rows on their way to the disk, and who waits for them.
+
+use super::schema::{Table, VERSION_KEY};
+use super::{Health, Row, Stats, StoreError};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Bound;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// What identifies a row.
+pub(super) type Key = (Table, String);
+/// Rows by key; `None` deletes.
+pub(super) type Rows = BTreeMap<Key, Option<Vec<u8>>>;
+
+/// How many lazy rows a commit takes along. Neighbours in key order share pages, so this costs a commit
+/// some 16 KiB more at most in practice, while all heartbeats of a full house would cost megabytes.
+const LAZY_PER_COMMIT: usize = 32;
+
+/// What a submission waits for: the commit of the batch that its rows went into.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ticket(pub(super) u64);
+
+/// State shared by the loop's thread and the writer.
+pub(super) struct Shared {
+    queue: Mutex<Queue>,
+    /// Tells the writer that there is something to do.
+    pub work: Condvar,
+    /// Tells `close` that the writer has got further.
+    pub progress: Condvar,
+    health: AtomicU8,
+    /// A dump is being made or about to be.
+    pub dumping: Arc<AtomicBool>,
+}
+
+pub(super) struct Queue {
+    /// Rows that want a commit. All of them are older than a row of the same key in `lazy`.
+    pub pending: Rows,
+    /// Rows that can wait for another's commit.
+    pub lazy: Rows,
+    /// Where the last ride of lazy rows ended.
+    cursor: Option<Key>,
+    /// The number of the batch that `pending` will be.
+    filling: u64,
+    /// Every batch up to this one is on the disk.
+    committed: u64,
+    waiters: BTreeMap<u64, Waker>,
+    next_waiter: u64,
+    /// No more commits after this one.
+    pub closing: bool,
+    /// The last commit was made (or given up), with its outcome.
+    pub last_commit: Option<Result<(), StoreError>>,
+    /// The writer has ended.
+    pub finished: bool,
+    pub dump: Option<super::dump::Request>,
+    pub stats: Stats,
+}
+
+/// What the writer takes from the queue.
+pub(super) struct Batch {
+    pub number: u64,
+    pub rows: Rows,
+}
+
+impl Shared {
+    pub fn new(health: Health, stats: Stats) -> Self {
+        Shared {
+            queue: Mutex::new(Queue {
+                pending: Rows::new(),
+                lazy: Rows::new(),
+                cursor: None,
+                filling: 1,
+                committed: 0,
+                waiters: BTreeMap::new(),
+                next_waiter: 0,
+                closing: false,
+                last_commit: None,
+                finished: false,
+                dump: None,
+                stats,
+            }),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            health: AtomicU8::new(health as u8),
+            dumping: Arc::default(),
+        }
+    }
+
+    /// The queue. Nobody holds it during input or output, so this never waits for a disk.
+    pub fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn health(&self) -> Health {
+        match self.health.load(Ordering::Acquire) {
+            0 => Health::Ok,
+            1 => Health::Full,
+            _ => Health::Failing,
+        }
+    }
+
+    pub fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Release);
+    }
+
+    pub fn submit(&self, rows: Vec<Row>) -> Ticket {
+        let mut queue = self.queue();
+        let was_empty = queue.pending.is_empty();
+        for row in rows {
+            if let Some((key, value)) = keyed(row) {
+                queue.lazy.remove(&key);
+                queue.pending.insert(key, value);
+            }
+        }
+        // Nothing new still waits for what was submitted before.
+        let ticket = if queue.pending.is_empty() { queue.filling - 1 } else { queue.filling };
+        if was_empty && !queue.pending.is_empty() {
+            self.work.notify_one();
+        }
+        Ticket(ticket)
+    }
+
+    pub fn lazily(&self, rows: Vec<Row>) {
+        let mut queue = self.queue();
+        for row in rows {
+            if let Some((key, value)) = keyed(row) {
+                match queue.pending.get_mut(&key) {
+                    Some(pending) => *pending = value,
+                    None => {
+                        queue.lazy.insert(key, value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the batch that is due, with all lazy rows or a few.
+    pub fn take(&self, all: bool) -> Batch {
+        let mut queue = self.queue();
+        let mut rows = std::mem::take(&mut queue.pending);
+        if all {
+            rows.append(&mut queue.lazy);
+        } else {
+            for key in queue.next_lazy() {
+                if let Some(value) = queue.lazy.remove(&key) {
+                    rows.insert(key, value);
+                }
+            }
+        }
+        let number = queue.filling;
+        queue.filling += 1;
+        Batch { number, rows }
+    }
+
+    /// The batch is on the disk.
+    pub fn committed(&self, number: u64) {
+        self.queue().committed = number;
+        self.set_health(Health::Ok);
+        self.wake();
+    }
+
+    /// The batch is not on the disk: its rows wait on, unless there are newer ones.
+    pub fn failed(&self, batch: Batch, health: Health) {
+        let mut rows = batch.rows;
+        let mut queue = self.queue();
+        // The batch is the larger part as a rule, so the newer rows go into it.
+        rows.append(&mut queue.pending);
+        queue.pending = rows;
+        drop(queue);
+        self.set_health(health);
+        self.wake();
+    }
+
+    /// Has every waiter look again.
+    pub fn wake(&self) {
+        let waiters = std::mem::take(&mut self.queue().waiters);
+        for waker in waiters.into_values() {
+            waker.wake();
+        }
+    }
+}
+
+impl Queue {
+    /// The next lazy rows in key order, starting over at the end.
+    fn next_lazy(&mut self) -> Vec<Key> {
+        let after = self.cursor.take();
+        let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut keys: Vec<Key> = self
+            .lazy
+            .range((start, Bound::Unbounded))
+            .take(LAZY_PER_COMMIT)
+            .map(|(key, _)| key.clone())
+            .collect();
+        if keys.len() == LAZY_PER_COMMIT {
+            self.cursor = keys.last().cloned();
+        } else if let Some(after) = after {
+            let more = LAZY_PER_COMMIT - keys.len();
+            let around = self.lazy.range(..=after).take(more).map(|(key, _)| key.clone());
+            keys.extend(around);
+            self.cursor = keys.last().cloned();
+        }
+        keys
+    }
+}
+
+/// The row by its key, unless it is the store's own.
+fn keyed(row: Row) -> Option<(Key, Option<Vec<u8>>)> {
+    let own = row.table == Table::Meta && row.key == VERSION_KEY;
+    debug_assert!(!own, "the schema version is the store's own row");
+    (!own).then_some(((row.table, row.key), row.value))
+}
+
+/// Waits for a [`Ticket`]: see [`super::Store::durable`].
+pub struct Durable {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    waiter: Option<u64>,
+}
+
+impl Durable {
+    pub(super) fn new(shared: Arc<Shared>, ticket: Ticket) -> Self {
+        Durable { shared, ticket, waiter: None }
+    }
+}
+
+impl Future for Durable {
+    type Output = Result<(), StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let shared = self.shared.clone();
+        let mut queue = shared.queue();
+        if queue.committed >= self.ticket.0 {
+            return Poll::Ready(Ok(()));
+        }
+        match shared.health() {
+            Health::Ok if queue.finished => return Poll::Ready(Err(StoreError::Failing)),
+            Health::Ok => {}
+            Health::Full => return Poll::Ready(Err(StoreError::Full)),
+            Health::Failing => return Poll::Ready(Err(StoreError::Failing)),
+        }
+        let waiter = match self.waiter {
+            Some(waiter) => waiter,
+            None => {
+                queue.next_waiter += 1;
+                *self.waiter.insert(queue.next_waiter)
+            }
+        };
+        queue.waiters.insert(waiter, context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter {
+            self.shared.queue().waiters.remove(&waiter);
+        }
+    }
+}

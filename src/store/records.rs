@@ -1,0 +1,201 @@
+//! Control state as rows, and back.
+
+use super::Row;
+use super::schema::Table;
+use crate::control::Control;
+use crate::control::change::Change;
+use crate::control::record::Records;
+use crate::control::tokens::TokenHash;
+use crate::crypto::x25519::PrivateKey;
+use crate::ids::{PartyId, PeerId};
+use crate::time::{Now, UnixTime};
+use crate::wire::json::{self, Value};
+use nanoserde::{DeJson, SerJson};
+
+const HUB_KEY: &str = "hub_private_key";
+const STOPPED_AT: &str = "stopped_at";
+/// Between the party's and the peer's id in a member's key; ids do not contain it.
+const SEPARATOR: char = '/';
+
+/// What was read from the store at the start.
+#[derive(Default)]
+pub struct Loaded {
+    /// The control state.
+    pub records: Records,
+    /// The hub's key, if there is one yet.
+    pub hub: Option<PrivateKey>,
+    /// Rows that could not be read, by table and key. They are left as they are.
+    pub unreadable: Vec<String>,
+}
+
+/// Reads what the store held.
+pub fn load(rows: Vec<Row>) -> Loaded {
+    let mut loaded = Loaded::default();
+    for row in rows {
+        if read(&row, &mut loaded).is_none() {
+            loaded.unreadable.push(format!("{}/{}", row.table.name(), row.key));
+        }
+    }
+    loaded
+}
+
+fn read(row: &Row, loaded: &mut Loaded) -> Option<()> {
+    let value = row.value.as_deref()?;
+    let records = &mut loaded.records;
+    let key = row.key.clone();
+    match row.table {
+        Table::Parties => records.parties.push((key, parse(value)?)),
+        Table::Members => {
+            let (party, peer) = key.split_once(SEPARATOR)?;
+            records.members.push((party.to_owned(), peer.to_owned(), parse(value)?));
+        }
+        Table::Tokens => records.tokens.push((from_hex(&key)?, parse(value)?)),
+        Table::Relays => records.relays.push((key, parse(value)?)),
+        Table::Addresses => records.addresses.push((key, parse(value)?)),
+        Table::Meta => match (key.as_str(), json::parse(value).ok()?) {
+            (HUB_KEY, Value::String(text)) => loaded.hub = Some(PrivateKey::decode(&text)?),
+            (STOPPED_AT, Value::Number(micros)) => {
+                records.stopped_at = Some(UnixTime::from_micros(micros.parse().ok()?));
+            }
+            // The schema's own row.
+            _ => {}
+        },
+    }
+    Some(())
+}
+
+/// A record from a row's value. nanoserde must not see what is no JSON.
+fn parse<T: DeJson>(value: &[u8]) -> Option<T> {
+    json::check(value).ok()?;
+    T::deserialize_json(std::str::from_utf8(value).ok()?).ok()
+}
+
+fn row<T: SerJson>(table: Table, key: String, record: Option<T>) -> Row {
+    Row { table, key, value: record.map(|record| record.serialize_json().into_bytes()) }
+}
+
+/// The rows that a change touches, as the state is now: what is gone is deleted.
+pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
+    let member = |party: &PartyId, peer: &PeerId| {
+        row(Table::Members, format!("{party}{SEPARATOR}{peer}"), control.member_record(party, peer, now))
+    };
+    let party = |id: &PartyId| row(Table::Parties, id.to_string(), control.party_record(id));
+    match change {
+        Change::PartyCreated(id) | Change::PartyChanged(id) | Change::PartyDeleted { party: id, .. } => {
+            out.push(party(id));
+        }
+        Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) => out.push(member(id, peer)),
+        Change::MemberLeft { party, peer, .. } => out.push(member(party, peer)),
+        Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
+            out.push(row(Table::Tokens, to_hex(hash), control.token_record(hash, now)));
+        }
+        Change::RelayChanged(id) | Change::RelayExpired(id) => {
+            out.push(row(Table::Relays, id.to_string(), control.relay_record(id)));
+        }
+        Change::AddressAssigned(name) | Change::AddressForgotten(name) => {
+            out.push(row(Table::Addresses, name.clone(), control.address_record(name)));
+        }
+        Change::Signalled(..) => {}
+    }
+}
+
+/// The row that keeps the hub's key.
+pub fn hub_key(key: &PrivateKey) -> Row {
+    let value = format!("\"{}\"", &*key.encode());
+    Row { table: Table::Meta, key: HUB_KEY.to_owned(), value: Some(value.into_bytes()) }
+}
+
+/// The row that says that the daemon stopped in good order at `at`, or, with `None`, that it is running.
+pub fn stopped(at: Option<UnixTime>) -> Row {
+    let value = at.map(|at| at.as_micros().to_string().into_bytes());
+    Row { table: Table::Meta, key: STOPPED_AT.to_owned(), value }
+}
+
+/// Every token's row. The dates in the store are those of when a token was issued or extended; if the wall
+/// clock has jumped since, they would not be what they seem after a stop.
+pub fn all_tokens(control: &Control, now: Now) -> Vec<Row> {
+    let token = |hash: &TokenHash| row(Table::Tokens, to_hex(hash), control.token_record(hash, now));
+    control.tokens().iter().map(|(hash, _)| token(hash)).collect()
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Settings;
+    use crate::control::party::{NatType, PeerInfo};
+    use crate::control::registration::Credentials;
+
+    fn info(id: &PeerId) -> PeerInfo {
+        PeerInfo {
+            peer_id: id.clone(),
+            name: "Al \"ice\" \u{1F600}".into(),
+            public_key: "key".into(),
+            nat_type: NatType::Symmetric,
+            public_ip: "unknown".into(),
+            public_port: 65_535,
+            local_ip: "::1".into(),
+            local_port: 0,
+            last_seen: None,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_gone_is_deleted() {
+        let now = Now::default();
+        let hub = PrivateKey::generate();
+        let mut control = Control::new(Settings::default(), hub.clone(), Records::default(), now);
+        let alice = PeerId::new("alice").unwrap();
+        let token = control.register(&alice, Credentials::default(), now).unwrap().token;
+        let by = control.authenticate(&token, now).unwrap();
+        let party = control.create_party(&by, None, "LAN", info(&alice), now).unwrap();
+        let mut rows_out = vec![hub_key(&hub), stopped(Some(UnixTime::from_micros(7)))];
+        for change in control.drain_changes() {
+            rows(&control, &change, now, &mut rows_out);
+        }
+        let loaded = load(rows_out);
+        assert_eq!(loaded.unreadable, Vec::<String>::new());
+        assert_eq!(loaded.hub.unwrap().public_key(), hub.public_key());
+        assert_eq!(loaded.records.stopped_at, Some(UnixTime::from_micros(7)));
+        let mut again = Control::new(Settings::default(), hub, loaded.records, now);
+        assert_eq!(again.authenticate(&token, now).unwrap(), by);
+        assert_eq!(again.member_record(&party, &alice, now), control.member_record(&party, &alice, now));
+
+        control.delete_party(&crate::control::standing::Actor::Admin, party.as_str()).unwrap();
+        let mut rows_out = Vec::new();
+        for change in control.drain_changes() {
+            rows(&control, &change, now, &mut rows_out);
+        }
+        assert!(rows_out.iter().all(|row| row.value.is_none()), "{rows_out:?}");
+        assert_eq!(rows_out.len(), 2);
+    }
+
+    #[test]
+    fn rows_that_make_no_sense_are_named_and_left_alone() {
+        let bad = |table, key: &str, value: &str| Row { table, key: key.into(), value: Some(value.into()) };
+        let loaded = load(vec![
+            bad(Table::Parties, "p", "{\"unknown\":["),
+            bad(Table::Parties, "p", "{\"unknown\":}"),
+            bad(Table::Parties, "q", "{}"),
+            bad(Table::Members, "no-separator", "{}"),
+            bad(Table::Tokens, "zz", "{\"peer_id\":\"a\",\"lineage\":1,\"expires_at\":1}"),
+            bad(Table::Meta, HUB_KEY, "\"short\""),
+        ]);
+        assert_eq!(loaded.unreadable.len(), 6);
+        assert!(loaded.records.parties.is_empty());
+    }
+}

@@ -1,0 +1,135 @@
+//! What needs the insides: migrations, and the layer that holds back writes.
+
+use super::disk::Disk;
+use super::schema::{Migration, Schema, Table};
+use super::*;
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+use std::io;
+use std::path::PathBuf;
+
+fn clock() -> crate::time::Now {
+    crate::time::Now::default()
+}
+
+/// A directory of its own that goes with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("lanrage-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn row(table: Table, key: &str, value: &str) -> Row {
+    Row { table, key: key.into(), value: Some(value.into()) }
+}
+
+const ADD_A_FIELD: Migration = |transaction| {
+    let mut peers = transaction.open_table(Table::Relays.definition())?;
+    let keys = ["alice", "bob"];
+    for key in keys {
+        peers.insert(key, b"{\"migrated\":2}".as_slice())?;
+    }
+    Ok(())
+};
+const DROP_ONE: Migration = |transaction| {
+    transaction.open_table(Table::Relays.definition())?.remove("bob")?;
+    Ok(())
+};
+const FAIL: Migration = |transaction| {
+    transaction.open_table(Table::Relays.definition())?.remove("alice")?;
+    Err(redb::Error::Corrupted("can't".into()))
+};
+const THIRD: Schema = Schema { version: 3, migrations: &[ADD_A_FIELD, DROP_ONE] };
+const BROKEN: Schema = Schema { version: 2, migrations: &[FAIL] };
+
+#[test]
+fn migrations_run_in_order_once_and_in_one_transaction() {
+    let directory = Directory::new("migrate");
+    let path = path_in(&directory.0);
+    let (store, rows) = Store::open(&path, clock).unwrap();
+    assert_eq!(rows, []);
+    store.submit(vec![row(Table::Relays, "alice", "{}"), row(Table::Relays, "bob", "{}")]);
+    store.close().unwrap();
+
+    let (store, rows) = Store::open_as(&path, clock, &THIRD).unwrap();
+    assert_eq!(rows, [row(Table::Relays, "alice", "{\"migrated\":2}")]);
+    store.submit(vec![row(Table::Relays, "alice", "{\"later\":1}")]);
+    store.close().unwrap();
+
+    let (store, rows) = Store::open_as(&path, clock, &THIRD).unwrap();
+    assert_eq!(rows, [row(Table::Relays, "alice", "{\"later\":1}")], "a second open migrates nothing");
+    store.close().unwrap();
+
+    let before = std::fs::read(&path).unwrap();
+    let Err(error) = Store::open(&path, clock) else { panic!("a newer schema was opened") };
+    assert!(matches!(error, OpenError::NewerSchema { found: 3, supported: 1, .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("version 3") && text.contains("up to 1") && text.contains("newer lanrage"),
+        "{text}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), before, "the file of a newer version was touched");
+}
+
+#[test]
+fn a_migration_that_fails_changes_nothing() {
+    let directory = Directory::new("migrate-fails");
+    let path = path_in(&directory.0);
+    let (store, _) = Store::open(&path, clock).unwrap();
+    store.submit(vec![row(Table::Relays, "alice", "{}")]);
+    store.close().unwrap();
+    let file = open::open_file(&path).unwrap();
+    let fault = Store::begin(&mut open::file_factory(file), &BROKEN).err().unwrap();
+    assert!(matches!(fault, Fault::Corrupt(_)));
+    let (_store, rows) = Store::open(&path, clock).unwrap();
+    assert_eq!(rows, [row(Table::Relays, "alice", "{}")]);
+}
+
+#[test]
+fn a_held_back_disk_reads_like_the_real_one_and_ends_up_like_it() {
+    fn content(backend: &dyn StorageBackend) -> io::Result<Vec<u8>> {
+        let mut content = vec![0; backend.len()? as usize];
+        backend.read(0, &mut content)?;
+        Ok(content)
+    }
+    let mut seed = 7u64;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for _ in 0..50 {
+        let (plain, under) = (InMemoryBackend::new(), InMemoryBackend::new());
+        for backend in [&plain, &under] {
+            backend.set_len(20_000).unwrap();
+            backend.write(0, &[0xaa; 20_000]).unwrap();
+        }
+        let held = Disk::new(Box::new(under)).unwrap();
+        for _ in 0..40 {
+            let len = plain.len().unwrap();
+            if random(5) == 0 {
+                let len = random(40_000);
+                plain.set_len(len).unwrap();
+                held.set_len(len).unwrap();
+            } else if len > 0 {
+                let offset = random(len);
+                let data = vec![random(256) as u8; random(len - offset + 1) as usize];
+                plain.write(offset, &data).unwrap();
+                held.write(offset, &data).unwrap();
+            }
+            assert_eq!(content(&held).unwrap(), content(&plain).unwrap());
+        }
+        assert!(held.read(plain.len().unwrap(), &mut [0]).is_err());
+        held.release().unwrap();
+        assert_eq!(content(&held).unwrap(), content(&plain).unwrap());
+    }
+}

@@ -1,0 +1,322 @@
+//! The thread that waits for the disk.
+
+use super::disk::{BackendFactory, Disk};
+use super::open::{self, Examined, Fault, drop_quietly, guarded};
+use super::queue::{Batch, Rows, Shared};
+use super::schema::{Schema, Table};
+use super::{Health, Stats, StoreError, dump};
+use crate::time::Clock;
+use redb::{Database, Error, ReadableDatabase, StorageBackend};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// How long a commit waits for company.
+const GATHER: Duration = Duration::from_millis(5);
+/// The pause after a failed commit, doubling up to the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// The stack of the thread, in bytes.
+const STACK: usize = 512 << 10;
+
+/// A file is compacted at the end if at least this much would be won, in bytes, and it is mostly air.
+const WORTHWHILE: u64 = 256 << 10;
+/// A disk whose last commit took longer is too slow to compact on the way out, in microseconds.
+const QUICK: u64 = 20_000;
+
+struct Writer {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    /// `None` while it failed to open.
+    open: Option<(Database, Disk)>,
+    /// A sync has failed since everything was last written.
+    sync_failed: bool,
+    /// The file has held rows: it must never be taken for a new one again.
+    established: bool,
+    factory: BackendFactory,
+    clock: Clock,
+    schema: &'static Schema,
+    retry: Duration,
+}
+
+/// Starts the thread over a database that was just opened; `fault` says why it can't be written yet.
+pub(super) fn start(
+    path: &Path,
+    examined: Examined,
+    fault: Option<Fault>,
+    factory: BackendFactory,
+    clock: Clock,
+    schema: &'static Schema,
+) -> io::Result<Arc<Shared>> {
+    let stats = Stats { file_length: examined.disk.len().unwrap_or(0), ..Stats::default() };
+    let health = if fault.is_some() { Health::Full } else { Health::Ok };
+    let shared = Arc::new(Shared::new(health, stats));
+    let established = examined.version.is_some();
+    let mut writer = Writer {
+        shared: shared.clone(),
+        path: path.to_owned(),
+        sync_failed: examined.disk.sync_failed(),
+        open: Some((examined.database, examined.disk)),
+        established,
+        factory,
+        clock,
+        schema,
+        retry: FIRST_RETRY,
+    };
+    if let Some(fault) = fault {
+        if let Some((database, _)) = writer.open.take() {
+            drop_quietly(database);
+        }
+        writer.complain(&fault);
+    }
+    let body = move || writer.run();
+    std::thread::Builder::new().name("store".into()).stack_size(STACK).spawn(body)?;
+    Ok(shared)
+}
+
+/// What the thread woke up for.
+enum Work {
+    Commit,
+    Dump(dump::Request),
+    Close,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            if self.open.is_none() {
+                self.pause();
+                if self.is_closing() || !self.reopen() {
+                    if self.is_closing() {
+                        break;
+                    }
+                    continue;
+                }
+            }
+            match self.next() {
+                Work::Commit => {
+                    self.gather();
+                    self.commit(false);
+                }
+                Work::Dump(request) => {
+                    if let Some((database, _)) = &self.open {
+                        match database.begin_read() {
+                            Ok(snapshot) => request.serve(snapshot),
+                            Err(error) => log::warn!("no snapshot for a dump: {error}"),
+                        }
+                    }
+                }
+                Work::Close => break,
+            }
+        }
+        self.finish();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.shared.queue().closing
+    }
+
+    fn next(&self) -> Work {
+        let idle = |queue: &mut super::queue::Queue| {
+            !queue.closing && queue.dump.is_none() && queue.pending.is_empty()
+        };
+        let queue = self.shared.queue();
+        let mut queue = self.shared.work.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+        if queue.closing {
+            Work::Close
+        } else if let Some(request) = queue.dump.take() {
+            Work::Dump(request)
+        } else {
+            Work::Commit
+        }
+    }
+
+    /// Waits for more rows to share the commit.
+    fn gather(&self) {
+        let queue = self.shared.queue();
+        drop(self.shared.work.wait_timeout_while(queue, GATHER, |queue| !queue.closing));
+    }
+
+    /// Waits until the next attempt. Nobody gets a dump meanwhile.
+    fn pause(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.dump = None;
+        drop(self.shared.work.wait_timeout_while(queue, self.retry, |queue| !queue.closing));
+        self.retry = (self.retry * 2).min(LONGEST_RETRY);
+    }
+
+    /// Commits what is pending, and everything lazy or a little of it.
+    fn commit(&mut self, all: bool) {
+        let batch = self.shared.take(all);
+        let Some((database, disk)) = &self.open else { return self.shared.failed(batch, Health::Failing) };
+        if batch.rows.is_empty() {
+            return self.shared.committed(batch.number);
+        }
+        let begun = (self.clock)().instant;
+        match guarded(|| write(database, &batch.rows)) {
+            Ok(()) => {
+                let took = (self.clock)().instant.since(begun);
+                let file_length = disk.len().unwrap_or(0);
+                let mut queue = self.shared.queue();
+                queue.stats.commits += 1;
+                queue.stats.rows_written += batch.rows.len() as u64;
+                queue.stats.last_commit_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                queue.stats.file_length = file_length;
+                drop(queue);
+                self.established = true;
+                self.recovered();
+                self.shared.committed(batch.number);
+            }
+            Err(fault) => self.fail(batch, fault),
+        }
+    }
+
+    /// A commit failed: redb refuses all further ones, so the database is dropped, to be opened again.
+    fn fail(&mut self, batch: Batch, fault: Fault) {
+        if let Some((database, disk)) = self.open.take() {
+            self.sync_failed |= disk.sync_failed();
+            drop_quietly(database);
+        }
+        self.complain(&fault);
+        let health = if fault.is_full() { Health::Full } else { Health::Failing };
+        self.shared.failed(batch, health);
+    }
+
+    /// Logs a failure, unless the last attempt failed too.
+    fn complain(&self, fault: &Fault) {
+        let mut queue = self.shared.queue();
+        let first = queue.stats.errors == 0 || self.shared.health() == Health::Ok;
+        queue.stats.errors += 1;
+        drop(queue);
+        if first {
+            log::error!(
+                "cannot write to {}: {fault}; changes are refused until that works again, all else goes on",
+                self.path.display()
+            );
+        }
+    }
+
+    /// Logs the end of a failure.
+    fn recovered(&mut self) {
+        self.retry = FIRST_RETRY;
+        if self.shared.health() != Health::Ok {
+            log::info!("{} can be written again", self.path.display());
+        }
+    }
+
+    /// Opens the database again and tries what is pending. Returns whether it is open.
+    fn reopen(&mut self) -> bool {
+        let opened = (self.factory)().map_err(Fault::Io).and_then(|backend| {
+            let mut examined = open::examine(backend, self.schema)?;
+            if self.established && examined.version != Some(self.schema.version) {
+                return Err(Fault::Corrupt("its contents are gone".into()));
+            }
+            let mut settled = examined.settle(self.schema);
+            self.sync_failed |= examined.disk.sync_failed();
+            if settled.is_ok() && self.sync_failed {
+                settled = examined.disk.rewrite().map_err(Fault::Io);
+            }
+            match settled {
+                Ok(()) => Ok(examined),
+                Err(fault) => {
+                    drop_quietly(examined.database);
+                    Err(fault)
+                }
+            }
+        });
+        match opened {
+            Ok(examined) => {
+                self.sync_failed = false;
+                self.established = true;
+                let idle = self.shared.queue().pending.is_empty();
+                self.open = Some((examined.database, examined.disk));
+                if idle {
+                    self.recovered();
+                    self.shared.set_health(Health::Ok);
+                } else {
+                    self.commit(false);
+                }
+                self.open.is_some()
+            }
+            Err(fault) => {
+                self.complain(&fault);
+                self.shared.set_health(if fault.is_full() { Health::Full } else { Health::Failing });
+                self.shared.wake();
+                false
+            }
+        }
+    }
+
+    /// The last commit, and the end of the file.
+    fn finish(mut self) {
+        if self.open.is_none() {
+            self.reopen();
+        }
+        if self.open.is_some() {
+            self.commit(true);
+        }
+        let outcome = match self.shared.health() {
+            Health::Ok => Ok(()),
+            Health::Full => Err(StoreError::Full),
+            Health::Failing => Err(StoreError::Failing),
+        };
+        let mut queue = self.shared.queue();
+        queue.last_commit = Some(outcome);
+        queue.dump = None;
+        let quick = queue.stats.last_commit_micros < QUICK;
+        drop(queue);
+        if let Some((mut database, disk)) = self.open.take() {
+            if quick {
+                compact(&mut database, &disk);
+            }
+            drop_quietly(database);
+        }
+        // The lock on the file goes with this.
+        self.factory = Box::new(|| Err(io::ErrorKind::NotConnected.into()));
+        self.shared.queue().finished = true;
+        self.shared.progress.notify_all();
+        self.shared.wake();
+    }
+}
+
+/// One durable transaction.
+fn write(database: &Database, rows: &Rows) -> Result<(), Fault> {
+    let transaction = database.begin_write().map_err(Error::from)?;
+    let mut rows = rows.iter().peekable();
+    for table in Table::ALL {
+        if rows.peek().is_none_or(|((next, _), _)| *next != table) {
+            continue;
+        }
+        let mut opened = transaction.open_table(table.definition()).map_err(Error::from)?;
+        while let Some(((_, key), value)) = rows.next_if(|((next, _), _)| *next == table) {
+            match value {
+                Some(value) => opened.insert(key.as_str(), value.as_slice()).map_err(Error::from)?,
+                None => opened.remove(key.as_str()).map_err(Error::from)?,
+            };
+        }
+    }
+    transaction.commit().map_err(Error::from)?;
+    Ok(())
+}
+
+/// Gives back what deleted rows left behind, if that is much.
+fn compact(database: &mut Database, disk: &Disk) {
+    let result = guarded(|| {
+        let length = disk.len().map_err(Fault::Io)?;
+        if length < 2 * WORTHWHILE {
+            return Ok(());
+        }
+        let transaction = database.begin_write().map_err(Error::from)?;
+        let stats = transaction.stats().map_err(Error::from)?;
+        transaction.abort().map_err(Error::from)?;
+        let used = stats.stored_bytes() + stats.metadata_bytes();
+        if length.saturating_sub(2 * used) >= WORTHWHILE {
+            database.compact().map_err(Error::from)?;
+        }
+        Ok(())
+    });
+    if let Err(fault) = result {
+        log::debug!("not compacted: {fault}");
+    }
+}

@@ -1,0 +1,510 @@
+//! JSON (RFC 8259): the one door for JSON from outside, and a writer for what goes out.
+//!
+//! nanoserde loops or panics on malformed text, so nothing reaches it before [`parse`] or [`check`]
+//! has accepted the same bytes.
+
+use std::fmt::Write as _;
+
+/// How deep arrays and objects may nest.
+pub const MAX_DEPTH: u32 = 32;
+
+/// A JSON value as it was sent.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, in the sender's own spelling: nothing is rounded or wrapped by reading it.
+    Number(Box<str>),
+    /// A string, unescaped.
+    String(String),
+    /// An array.
+    Array(Vec<Value>),
+    /// An object, in the sender's order. If a name is repeated the last one counts.
+    Object(Vec<(String, Value)>),
+}
+
+impl Value {
+    /// The member `name` of an object.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        match self {
+            Value::Object(members) => {
+                members.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
+            }
+            _ => None,
+        }
+    }
+
+    /// The text of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Why text is no JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JsonError {
+    /// Where reading failed, in bytes from the start.
+    pub offset: usize,
+    /// What was expected there.
+    pub reason: &'static str,
+}
+
+/// Reads one JSON text, which must fill `bytes` but for white space.
+pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| JsonError { offset: error.valid_up_to(), reason: "Invalid UTF-8" })?;
+    let mut reader = Reader { bytes: text.as_bytes(), text, at: 0, depth: 0 };
+    reader.skip_space();
+    let value = reader.value()?;
+    reader.skip_space();
+    if reader.at < bytes.len() {
+        return Err(reader.error("Extra data"));
+    }
+    Ok(value)
+}
+
+/// Whether `bytes` are one JSON text, so that a derived nanoserde reader can take them.
+pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
+    parse(bytes).map(|_| ())
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    text: &'a str,
+    at: usize,
+    depth: u32,
+}
+
+impl Reader<'_> {
+    fn error(&self, reason: &'static str) -> JsonError {
+        JsonError { offset: self.at, reason }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn word(&mut self, word: &str, value: Value) -> Result<Value, JsonError> {
+        if self.bytes[self.at..].starts_with(word.as_bytes()) {
+            self.at += word.len();
+            Ok(value)
+        } else {
+            Err(self.error("Expecting value"))
+        }
+    }
+
+    fn value(&mut self) -> Result<Value, JsonError> {
+        match self.peek() {
+            Some(b'{') => self.nested(Self::object),
+            Some(b'[') => self.nested(Self::array),
+            Some(b'"') => Ok(Value::String(self.string()?)),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Null),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => Err(self.error("Expecting value")),
+        }
+    }
+
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value, JsonError>) -> Result<Value, JsonError> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.error("Nested too deeply"));
+        }
+        self.depth += 1;
+        self.at += 1;
+        self.skip_space();
+        let value = read(self);
+        self.depth -= 1;
+        value
+    }
+
+    fn object(&mut self) -> Result<Value, JsonError> {
+        let mut members = Vec::new();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(Value::Object(members));
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(self.error("Expecting property name enclosed in double quotes"));
+            }
+            let name = self.string()?;
+            self.skip_space();
+            if self.peek() != Some(b':') {
+                return Err(self.error("Expecting ':' delimiter"));
+            }
+            self.at += 1;
+            self.skip_space();
+            members.push((name, self.value()?));
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(Value::Object(members));
+                }
+                _ => return Err(self.error("Expecting ',' delimiter")),
+            }
+            self.skip_space();
+        }
+    }
+
+    fn array(&mut self) -> Result<Value, JsonError> {
+        let mut items = Vec::new();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(Value::Array(items));
+        }
+        loop {
+            items.push(self.value()?);
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(Value::Array(items));
+                }
+                _ => return Err(self.error("Expecting ',' delimiter")),
+            }
+            self.skip_space();
+        }
+    }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.error("Expecting digit")) } else { Ok(()) }
+    }
+
+    fn number(&mut self) -> Result<Value, JsonError> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(Value::Number(self.text[start..self.at].into()))
+    }
+
+    fn string(&mut self) -> Result<String, JsonError> {
+        let opening = self.at;
+        self.at += 1;
+        let mut out = String::new();
+        loop {
+            let start = self.at;
+            while !matches!(self.peek(), None | Some(b'"' | b'\\' | 0..=0x1f)) {
+                self.at += 1;
+            }
+            out.push_str(&self.text[start..self.at]);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(out);
+                }
+                Some(b'\\') => out.push(self.escape()?),
+                Some(_) => return Err(self.error("Invalid control character")),
+                None => return Err(JsonError { offset: opening, reason: "Unterminated string" }),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, JsonError> {
+        let start = self.at;
+        let bad = |reason| JsonError { offset: start, reason };
+        self.at += 1;
+        let letter = self.peek().ok_or(bad("Unterminated string"))?;
+        self.at += 1;
+        Ok(match letter {
+            b'"' => '"',
+            b'\\' => '\\',
+            b'/' => '/',
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let high = self.hex4().ok_or(bad("Invalid \\uXXXX escape"))?;
+                let code = if (0xd800..0xdc00).contains(&high) && self.bytes[self.at..].starts_with(b"\\u") {
+                    self.at += 2;
+                    let low = self.hex4().ok_or(bad("Invalid \\uXXXX escape"))?;
+                    if !(0xdc00..0xe000).contains(&low) {
+                        return Err(bad("Unpaired surrogate"));
+                    }
+                    0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)
+                } else {
+                    high
+                };
+                char::from_u32(code).ok_or(bad("Unpaired surrogate"))?
+            }
+            _ => return Err(bad("Invalid \\escape")),
+        })
+    }
+
+    fn hex4(&mut self) -> Option<u32> {
+        let digits = self.bytes.get(self.at..self.at + 4)?;
+        let code =
+            digits.iter().try_fold(0, |code, &digit| Some(code * 16 + (digit as char).to_digit(16)?))?;
+        self.at += 4;
+        Some(code)
+    }
+}
+
+/// Writes JSON text, compactly, in one pass. Commas take care of themselves.
+///
+/// ```
+/// let mut json = lanrage::wire::json::Writer::default();
+/// json.object(|json| {
+///     json.key("name").string("LAN \"party\"");
+///     json.key("ports").array(|json| { json.int(1); json.int(2); });
+/// });
+/// assert_eq!(json.finish(), r#"{"name":"LAN \"party\"","ports":[1,2]}"#);
+/// ```
+#[derive(Default)]
+pub struct Writer {
+    out: String,
+}
+
+impl Writer {
+    /// The text written so far, which is one JSON value once it is complete.
+    pub fn finish(self) -> String {
+        self.out
+    }
+
+    /// Writes an object; `members` writes each member with [`Writer::key`] and a value.
+    pub fn object(&mut self, members: impl FnOnce(&mut Self)) {
+        self.separate();
+        self.out.push('{');
+        members(self);
+        self.out.push('}');
+    }
+
+    /// Writes an array; `items` writes its values.
+    pub fn array(&mut self, items: impl FnOnce(&mut Self)) {
+        self.separate();
+        self.out.push('[');
+        items(self);
+        self.out.push(']');
+    }
+
+    /// Writes a member's name; its value must follow.
+    pub fn key(&mut self, name: &str) -> &mut Self {
+        self.string(name);
+        self.out.push(':');
+        self
+    }
+
+    /// Writes a string.
+    pub fn string(&mut self, text: &str) {
+        self.separate();
+        self.out.push('"');
+        let mut plain = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+                continue;
+            }
+            self.out.push_str(&text[plain..at]);
+            plain = at + 1;
+            match byte {
+                b'"' => self.out.push_str("\\\""),
+                b'\\' => self.out.push_str("\\\\"),
+                b'\n' => self.out.push_str("\\n"),
+                b'\r' => self.out.push_str("\\r"),
+                b'\t' => self.out.push_str("\\t"),
+                _ => self.display(format_args!("\\u{byte:04x}")),
+            }
+        }
+        self.out.push_str(&text[plain..]);
+        self.out.push('"');
+    }
+
+    /// Writes a whole number.
+    pub fn int(&mut self, number: impl Into<i128>) {
+        self.separate();
+        self.display(format_args!("{}", number.into()));
+    }
+
+    /// Writes `true` or `false`.
+    pub fn bool(&mut self, value: bool) {
+        self.raw(if value { "true" } else { "false" });
+    }
+
+    /// Writes `null`.
+    pub fn null(&mut self) {
+        self.raw("null");
+    }
+
+    /// Writes text that is a JSON value already.
+    pub fn raw(&mut self, json: &str) {
+        self.separate();
+        self.out.push_str(json);
+    }
+
+    /// Writes a value that was read.
+    pub fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.null(),
+            Value::Bool(value) => self.bool(*value),
+            Value::Number(text) => self.raw(text),
+            Value::String(text) => self.string(text),
+            Value::Array(items) => self.array(|json| items.iter().for_each(|item| json.value(item))),
+            Value::Object(members) => self.object(|json| {
+                for (name, value) in members {
+                    json.key(name).value(value);
+                }
+            }),
+        }
+    }
+
+    /// The comma between this value and the one before it, if there is one.
+    fn separate(&mut self) {
+        if !matches!(self.out.as_bytes().last(), None | Some(b'{' | b'[' | b':')) {
+            self.out.push(',');
+        }
+    }
+
+    fn display(&mut self, text: std::fmt::Arguments<'_>) {
+        self.out.write_fmt(text).expect("writing to a String cannot fail");
+    }
+}
+
+/// The JSON text of one object.
+pub fn object(members: impl FnOnce(&mut Writer)) -> String {
+    let mut json = Writer::default();
+    json.object(members);
+    json.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(text: &str) -> String {
+        let mut json = Writer::default();
+        json.value(&parse(text.as_bytes()).unwrap());
+        json.finish()
+    }
+
+    #[test]
+    fn reads_and_writes_every_kind_of_value() {
+        let text = r#"{"a":[1,-2.5e+3,true,false,null,{}],"b":"x\"\\\n\u0001é","c":[]}"#;
+        assert_eq!(round(text), text);
+        assert_eq!(round(" [ 0 , \"\\ud83d\\ude00\\u00e9\\/\" ] "), "[0,\"😀é/\"]");
+        assert_eq!(round("18446744073709551616"), "18446744073709551616");
+        assert_eq!(round("\"\""), "\"\"");
+    }
+
+    #[test]
+    fn the_last_of_two_equal_names_counts() {
+        assert_eq!(parse(b"{\"a\":1,\"a\":2}").unwrap().get("a"), Some(&Value::Number("2".into())));
+    }
+
+    #[test]
+    fn refuses_what_the_grammar_refuses_and_says_where() {
+        for (text, offset) in [
+            ("", 0),
+            ("{", 1),
+            ("[1,]", 3),
+            ("{\"a\":}", 5),
+            ("{\"unknown\":[", 12),
+            ("{a:1}", 1),
+            ("01", 1),
+            ("1.", 2),
+            ("-", 1),
+            ("1e", 2),
+            ("+1", 0),
+            ("NaN", 0),
+            ("tru", 0),
+            ("\"\t\"", 1),
+            ("\"a", 0),
+            ("\"\\x\"", 1),
+            ("\"\\ud800\"", 1),
+            ("\"\\udc00\"", 1),
+            ("\"\\ud800\\u0041\"", 1),
+            ("\"\\u12g4\"", 1),
+            ("[] []", 3),
+            ("{\"a\" 1}", 5),
+            ("[1 2]", 3),
+            ("\u{feff}1", 0),
+            ("{\"a\":1,}", 7),
+            ("'a'", 0),
+            ("\"\\", 1),
+        ] {
+            assert_eq!(parse(text.as_bytes()).map_err(|error| error.offset), Err(offset), "{text:?}");
+        }
+        assert_eq!(parse(b"\"\xff\"").unwrap_err().offset, 1);
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(parse(nested(32).as_bytes()).is_ok());
+        assert_eq!(parse(nested(33).as_bytes()).unwrap_err().reason, "Nested too deeply");
+        assert!(parse("[".repeat(65_536).as_bytes()).is_err());
+        assert!(parse("{\"a\":".repeat(65_536).as_bytes()).is_err());
+    }
+
+    /// xorshift64*: small, seeded, good enough to mutate bytes with.
+    fn random(state: &mut u64) -> usize {
+        *state ^= *state >> 12;
+        *state ^= *state << 25;
+        *state ^= *state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize
+    }
+
+    #[test]
+    fn every_truncation_and_many_mutations_end_in_a_verdict() {
+        let seed = br#"{"name":"x","host_peer_info":{"peer_id":"a","port":-1.5e3,"tags":["\u00e9\ud83d\ude00",null,true]}}"#;
+        for end in 0..seed.len() {
+            assert!(parse(&seed[..end]).is_err(), "{end}");
+        }
+        let mut state = 0x1234_5678_9abc_def1;
+        let alphabet = b"{}[]\",:\\u0-9eE.+tfn \x00\xff";
+        let mut accepted = 0;
+        for _ in 0..200_000 {
+            let mut bytes = seed.to_vec();
+            for _ in 0..1 + random(&mut state) % 4 {
+                let at = random(&mut state) % bytes.len();
+                match random(&mut state) % 3 {
+                    0 => bytes[at] = alphabet[random(&mut state) % alphabet.len()],
+                    1 => bytes.insert(at, alphabet[random(&mut state) % alphabet.len()]),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            if let Ok(value) = parse(&bytes) {
+                accepted += 1;
+                let mut json = Writer::default();
+                json.value(&value);
+                assert_eq!(parse(json.finish().as_bytes()).unwrap(), value);
+            }
+        }
+        assert!(accepted > 1000, "the mutations hardly ever make valid JSON: {accepted}");
+    }
+}

@@ -1,0 +1,324 @@
+//! A door with a toy service behind it, in a child process.
+
+use lanrage::ids::SessionId;
+use lanrage::net::http::{Door, Limits, Outbox, Reply, Service};
+use lanrage::net::listen::Listener;
+use lanrage::time::{Instant, Now, UnixTime};
+use lanrage::wire::http::{Answer, Request};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// What a test wants of its door. Passed to the child through its environment.
+#[derive(Clone, Default)]
+pub struct Plan {
+    /// Milliseconds for each of head, body, idle, write and linger; the default limits if `None`.
+    pub timeout: Option<u64>,
+    /// Milliseconds until a silent session is pinged, and then cut.
+    pub silence: Option<(u64, u64)>,
+    /// Connections in all.
+    pub connections: Option<usize>,
+    /// Sessions in all.
+    pub sessions: Option<usize>,
+    /// Lowers the limit of open files.
+    pub descriptors: Option<u64>,
+    /// Where to listen besides.
+    pub socket: Option<PathBuf>,
+}
+
+/// A running door.
+pub struct House {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl House {
+    pub fn start() -> Self {
+        Self::planned(Plan::default())
+    }
+
+    pub fn planned(plan: Plan) -> Self {
+        let numbers = [
+            plan.timeout,
+            plan.silence.map(|silence| silence.0),
+            plan.silence.map(|silence| silence.1),
+            plan.connections.map(|count| count as u64),
+            plan.sessions.map(|count| count as u64),
+            plan.descriptors,
+        ];
+        let numbers = numbers.map(|number| number.map_or("-".into(), |number| number.to_string())).join(" ");
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "house::in_the_child", "--nocapture"])
+            .env("DOOR_PLAN", numbers)
+            .env("DOOR_SOCKET", plan.socket.as_deref().unwrap_or(Path::new("")))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines
+            .find_map(|line| {
+                line.unwrap().split_once("listening ").map(|(_, address)| address.parse().unwrap())
+            })
+            .expect("the child listens");
+        House { child, address }
+    }
+
+    /// Threads the child has now.
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
+    }
+
+    /// Descriptors the child has open now.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// A field of `/proc/PID/status`, such as `VmRSS` in KiB.
+    pub fn status(&self, field: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// CPU time of the child so far, user and system, in clock ticks of 10 ms.
+    pub fn cpu_ticks(&self) -> (u64, u64) {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let mut fields = text.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
+        let mut next = || fields.next().unwrap().parse().unwrap();
+        (next(), next())
+    }
+
+    /// Times the child's threads have gone to sleep so far.
+    pub fn sleeps(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks
+            .map(|task| {
+                let text = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+                let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+                line.unwrap().trim().parse::<u64>().unwrap()
+            })
+            .sum()
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn clock() -> Now {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    let since = START.get_or_init(std::time::Instant::now).elapsed();
+    Now { instant: Instant::ZERO + since, unix: UnixTime::from_micros(1_800_000_000_000_000) + since }
+}
+
+/// The child's side: does nothing unless it was started by [`House::planned`].
+#[test]
+fn in_the_child() {
+    let Ok(plan) = std::env::var("DOOR_PLAN") else { return };
+    let mut numbers = plan.split(' ').map(|number| number.parse::<u64>().ok());
+    let mut next = || numbers.next().unwrap();
+    let mut limits = Limits::default();
+    if let Some(timeout) = next().map(Duration::from_millis) {
+        limits.head_timeout = timeout;
+        limits.body_timeout = timeout;
+        limits.idle_timeout = timeout;
+        limits.write_timeout = timeout;
+        limits.linger_timeout = timeout;
+        limits.sweep_interval = timeout / 4;
+    }
+    let silence = (next(), next());
+    if let (Some(ping), Some(cut)) = silence {
+        limits.ping_after = Duration::from_millis(ping);
+        limits.silence_timeout = Duration::from_millis(cut);
+        limits.sweep_interval = Duration::from_millis(50);
+    }
+    limits.connections = next().map_or(limits.connections, |count| count as usize);
+    limits.sessions = next().map_or(limits.sessions, |count| count as usize);
+    if let Some(count) = next() {
+        let limit = rustix::process::Rlimit { current: Some(count), maximum: Some(count) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    }
+    let socket = std::env::var("DOOR_SOCKET").unwrap();
+
+    let executor = Rc::new(smol::LocalExecutor::new());
+    let toy = Rc::new(Toy::default());
+    let door = Door::new(executor.clone(), toy.clone(), limits, clock);
+    *toy.door.borrow_mut() = Some(door.clone());
+    let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    println!("listening {}", listener.address().unwrap());
+    executor.spawn(door.serve(listener)).detach();
+    if !socket.is_empty() {
+        executor.spawn(door.serve(Listener::unix(Path::new(&socket)).unwrap())).detach();
+    }
+    smol::block_on(executor.run(async {
+        while !toy.is_stopped.get() {
+            smol::Timer::after(Duration::from_secs(3600)).or_stop(&toy).await;
+        }
+        door.drained().await;
+    }));
+    println!("drained");
+}
+
+trait OrStop: Future + Sized {
+    /// Waits for the toy to be stopped instead.
+    async fn or_stop(self, toy: &Toy) {
+        smol::future::or(
+            async {
+                self.await;
+            },
+            async {
+                let _ = toy.stop.1.recv().await;
+            },
+        )
+        .await;
+    }
+}
+
+impl<F: Future> OrStop for F {}
+
+struct Toy {
+    door: RefCell<Option<Door<Toy>>>,
+    stop: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
+    is_stopped: Cell<bool>,
+    requests: Cell<u64>,
+    refused: Cell<u64>,
+    opened: Cell<u64>,
+    closed: Cell<u64>,
+    sessions: RefCell<HashMap<SessionId, Rc<Outbox>>>,
+}
+
+impl Default for Toy {
+    fn default() -> Self {
+        Toy {
+            door: RefCell::default(),
+            stop: smol::channel::bounded(1),
+            is_stopped: Cell::default(),
+            requests: Cell::default(),
+            refused: Cell::default(),
+            opened: Cell::default(),
+            closed: Cell::default(),
+            sessions: RefCell::default(),
+        }
+    }
+}
+
+impl Service for Toy {
+    async fn call(self: Rc<Self>, request: Request) -> Reply {
+        self.requests.set(self.requests.get() + 1);
+        let number = request.query.parse::<usize>().unwrap_or(0);
+        match request.path.as_str() {
+            "/large" => Answer::json(200, vec![b'x'; number]).into(),
+            "/slow" => {
+                smol::Timer::after(Duration::from_millis(number as u64)).await;
+                Answer::json(200, "{}").into()
+            }
+            "/panic" => panic!("a request that goes wrong on purpose"),
+            "/pieces" | "/broken" => {
+                let (sender, receiver) = smol::channel::bounded(2);
+                let is_broken = request.path == "/broken";
+                std::thread::spawn(move || {
+                    for piece in 0..number {
+                        let piece = format!("piece {piece};").repeat(1000).into_bytes();
+                        if sender.send_blocking(piece).is_err() {
+                            return;
+                        }
+                    }
+                    if !is_broken {
+                        let _ = sender.send_blocking(Vec::new());
+                    }
+                });
+                Reply { answer: Answer::json(200, ""), stream: Some(receiver) }
+            }
+            "/stop" => {
+                self.is_stopped.set(true);
+                self.door.borrow().as_ref().unwrap().stop();
+                let _ = self.stop.0.try_send(());
+                Answer::json(200, "{}").into()
+            }
+            "/stats" => {
+                let door = self.door.borrow();
+                let door = door.as_ref().unwrap();
+                let text = format!(
+                    "requests={} refused={} opened={} closed={} connections={} sessions={}",
+                    self.requests.get(),
+                    self.refused.get(),
+                    self.opened.get(),
+                    self.closed.get(),
+                    door.connections(),
+                    door.sessions()
+                );
+                Answer::json(200, text).into()
+            }
+            _ => {
+                let text = format!(
+                    "{} {} {} {} {:?} {:?}",
+                    request.method,
+                    request.path,
+                    request.query,
+                    request.body.len(),
+                    request.source,
+                    request.local.is_some()
+                );
+                Answer::json(200, text).into()
+            }
+        }
+    }
+
+    fn refused(&self, _status: u16) {
+        self.refused.set(self.refused.get() + 1);
+    }
+
+    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Option<SessionId> {
+        if request.query == "refuse" {
+            return None;
+        }
+        self.opened.set(self.opened.get() + 1);
+        let id = SessionId(self.opened.get());
+        if request.query == "greet" {
+            outbox.push("welcome".into());
+        }
+        self.sessions.borrow_mut().insert(id, outbox);
+        Some(id)
+    }
+
+    fn message(&self, session: SessionId, text: &str) {
+        let sessions = self.sessions.borrow();
+        let outbox = &sessions[&session];
+        match text.split_once(' ') {
+            Some(("flood", count)) => {
+                let line = lanrage::net::http::SharedText::from("y".repeat(1000));
+                for _ in 0..count.parse().unwrap() {
+                    outbox.push(line.clone());
+                }
+            }
+            Some(("close", code)) => {
+                outbox.push("bye".into());
+                outbox.close(code.parse().unwrap(), "as you wish");
+                assert!(!outbox.push("too late".into()));
+            }
+            Some(("everybody", text)) => {
+                let text = lanrage::net::http::SharedText::from(text);
+                for outbox in sessions.values() {
+                    outbox.push(text.clone());
+                }
+            }
+            _ => {
+                outbox.push(text.into());
+            }
+        }
+    }
+
+    fn closed(&self, session: SessionId) {
+        self.closed.set(self.closed.get() + 1);
+        self.sessions.borrow_mut().remove(&session).expect("closed once");
+    }
+}

@@ -1,0 +1,9 @@
+//! The HTTP door against clients that behave badly, each in front of a toy service in a process of its
+//! own, so that its descriptors and threads can be counted.
+
+mod attacks;
+mod client;
+mod house;
+mod http;
+mod unix;
+mod websocket;
