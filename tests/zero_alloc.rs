@@ -6,8 +6,9 @@
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
-use lanrage::wireguard::device::{Accepted, Config, Content, Device, Sent, Verdict};
+use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;

@@ -9,7 +9,7 @@ use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
 use crate::crypto::x25519::PrivateKey;
 use crate::ids::RelayId;
-use crate::net::http::Door;
+use crate::net::http::{Door, Limits as DoorLimits};
 use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
 use crate::store::records::{self, Loaded};
@@ -158,7 +158,8 @@ impl Daemon {
         let control = Control::new(self.config.control.clone(), hub, records, start);
         let service = Rc::new(Service::new(Api::new(control, settings, start), self.store, now));
         service.settle();
-        let door = Door::new(executor.clone(), service.clone(), self.config.door, now);
+        let door_limits = DoorLimits { proxies: self.config.trusted_proxies.clone(), ..self.config.door };
+        let door = Door::new(executor.clone(), service.clone(), door_limits, now);
         let mut tasks = vec![executor.spawn(door.serve(self.http)), executor.spawn(door.serve(self.unix))];
         tasks.push(executor.spawn(service.clone().keep_time()));
         tasks.push(executor.spawn(service.clone().answer_messages()));

@@ -79,19 +79,17 @@ impl Service {
         }
     }
 
-    /// Does what is to be done after something happened in the API. The ticket stands for all that is not
-    /// yet on disk.
-    fn settle_after(&self, origin: Option<SessionId>, now: Now) -> Option<Ticket> {
+    /// Does what is to be done after something happened in the API.
+    fn settle_after(&self, origin: Option<SessionId>, now: Now) {
         let effects = self.api.borrow_mut().drain(origin, now);
-        let ticket = self.carry_out(effects, now);
+        self.carry_out(effects, now);
         if self.is_idle.get() && self.api.borrow().poll_timeout().is_some() {
             // A full channel is a wake-up under way.
             let _ = self.wake.0.try_send(());
         }
-        ticket
     }
 
-    fn carry_out(&self, effects: Effects, now: Now) -> Option<Ticket> {
+    fn carry_out(&self, effects: Effects, now: Now) {
         self.deliver(effects.deliveries);
         for (session, reason) in effects.closures {
             self.close_session(session, reason);
@@ -103,11 +101,18 @@ impl Service {
             records::rows(api.control(), change, now, out);
         }
         let store = self.store.borrow();
-        let store = store.as_ref()?;
+        let Some(store) = &*store else { return };
         if !lazy.is_empty() {
             store.lazily(lazy);
         }
-        Some(store.submit(rows))
+        if !rows.is_empty() {
+            store.submit(rows);
+        }
+    }
+
+    /// Stands for everything that is submitted by now.
+    fn ticket(&self) -> Option<Ticket> {
+        self.store.borrow().as_ref().map(|store| store.submit(Vec::new()))
     }
 
     fn deliver(&self, deliveries: Vec<Delivery>) {
@@ -213,17 +218,19 @@ impl Answers for Service {
         let around = self.surroundings(now);
         let (place, outcome) = self.api.borrow_mut().handle(&request, &around, now);
         let changes = place.is_some_and(|place| place.changes_state(&request.method));
-        let ticket = self.settle_after(None, now);
+        self.settle_after(None, now);
         let reply = match outcome {
             Outcome::Backup => match self.backup() {
                 Ok(stream) => Reply { answer: Answer::json(200, Vec::new()), stream: Some(stream) },
                 Err(answer) => answer.into(),
             },
             // Even a repeated request that changed nothing waits for what the first one did.
-            Outcome::Answer(answer) if changes && answer.status == 200 => match self.durable(ticket).await {
-                Ok(()) => answer.into(),
-                Err(error) => unavailable(failure(error).detail()).into(),
-            },
+            Outcome::Answer(answer) if changes && answer.status == 200 => {
+                match self.durable(self.ticket()).await {
+                    Ok(()) => answer.into(),
+                    Err(error) => unavailable(failure(error).detail()).into(),
+                }
+            }
             Outcome::Answer(answer) => answer.into(),
         };
         let took = (self.clock)().instant.since(now.instant);
@@ -246,8 +253,8 @@ impl Answers for Service {
         let now = (self.clock)();
         let around = self.surroundings(now);
         let reply = self.api.borrow_mut().message(session, text, &around, now);
-        let ticket = self.settle_after(Some(session), now);
-        if reply != MessageReply::None && self.replies.0.try_send((session, reply, ticket)).is_err() {
+        self.settle_after(Some(session), now);
+        if reply != MessageReply::None && self.replies.0.try_send((session, reply, self.ticket())).is_err() {
             self.close_session(session, "the server is overloaded");
         }
     }

@@ -153,20 +153,31 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to read.
+    /// Waits until there may be something to read.
     pub(super) async fn readable(&self) -> Result<(), Ended> {
-        poll_fn(|cx| match self.poll_cut(cx) {
-            Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => self.stream.poll_readable(cx).map_err(Ended::Gone),
-        })
-        .await
+        self.woken(|cx| self.stream.poll_readable(cx)).await
     }
 
-    /// Waits until something can be written.
+    /// Waits until something can perhaps be written.
     async fn writable(&self) -> Result<(), Ended> {
+        self.woken(|cx| self.stream.poll_writable(cx)).await
+    }
+
+    /// Registers with the reactor and then takes the first wake-up for what it most likely is. The reactor
+    /// itself discards events that could be older than the registration, as those are that come while its
+    /// helper thread waits; finding out by a read costs less than another round.
+    async fn woken(
+        &self,
+        mut register: impl FnMut(&mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Result<(), Ended> {
+        let mut is_registered = false;
         poll_fn(|cx| match self.poll_cut(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
-            Poll::Pending => self.stream.poll_writable(cx).map_err(Ended::Gone),
+            Poll::Pending if is_registered => Poll::Ready(Ok(())),
+            Poll::Pending => {
+                is_registered = true;
+                register(cx).map_err(Ended::Gone)
+            }
         })
         .await
     }
@@ -345,7 +356,7 @@ impl Table {
         if quota == Quota::Unix {
             return own < self.limits.unix_connections || self.evict(Some(quota));
         }
-        if own >= self.limits.connections_per_source {
+        if own >= self.limits.connections_per_source && !self.limits.speaks_for_many(source) {
             return self.evict(Some(quota));
         }
         all < self.limits.connections || self.evict(None)
@@ -389,8 +400,9 @@ impl Table {
     /// Whether there is room for one more session beside what `connection`'s source has.
     pub(super) fn has_room_for_session(&self, connection: &Connection) -> bool {
         let entries = self.entries.borrow();
+        let own = entries.used(connection.quota).sessions;
         entries.sessions < self.limits.sessions
-            && entries.used(connection.quota).sessions < self.limits.sessions_per_source
+            && (own < self.limits.sessions_per_source || self.limits.speaks_for_many(connection.source))
     }
 
     /// Counts a connection as a session from now on.
@@ -428,5 +440,43 @@ impl Table {
                 connection.wake();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_an_ipv6_network() {
+        let quota = |ip: &str| Quota::of(Source::Ip(ip.parse().unwrap()));
+        assert_eq!(quota("2001:db8:1:2:3:4:5:6"), quota("2001:db8:1:2:ffff::1"));
+        assert_ne!(quota("2001:db8:1:2::1"), quota("2001:db8:1:3::1"));
+        assert_ne!(quota("192.0.2.1"), quota("192.0.2.2"));
+        assert_ne!(quota("192.0.2.1"), Quota::of(Source::Unix));
+    }
+
+    /// How many of `count` connections from one address are let in while each of them is being answered.
+    fn let_in(limits: Limits, count: usize) -> usize {
+        let table = Rc::new(Table::new(limits));
+        let source = Source::Ip("192.0.2.1".parse().unwrap());
+        let mut seats = Vec::new();
+        for _ in 0..count {
+            if table.make_room(source) {
+                let (socket, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
+                let seat = table.insert(Stream::new(socket.into()).unwrap(), source, Instant::ZERO);
+                seat.enter(Phase::Answering, Instant::ZERO, Duration::from_secs(1));
+                seats.push(seat);
+            }
+        }
+        seats.len()
+    }
+
+    #[test]
+    fn a_proxy_speaks_for_many_and_has_no_quota() {
+        let limits = Limits { connections: 20, connections_per_source: 5, ..Limits::default() };
+        assert_eq!(let_in(limits.clone(), 30), 5);
+        let proxies = vec!["192.0.2.1".parse().unwrap()];
+        assert_eq!(let_in(Limits { proxies, ..limits }, 30), 20);
     }
 }

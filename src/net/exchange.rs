@@ -1,10 +1,10 @@
 //! One connection's requests: each is read, answered, and then the next, until somebody has had enough.
 
 use super::connections::{Ended, Phase, Seat};
-use super::http::Shared;
 use super::outbox::Outbox;
 use super::response::{self, Length};
 use super::service::{Reply, Service};
+use super::shared::Shared;
 use super::websocket;
 use crate::wire::http::{Answer, Refusal, Request};
 use crate::wire::http_head::{Head, HeadScan, MAX_HEAD};

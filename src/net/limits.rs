@@ -1,6 +1,8 @@
 //! How much the door takes in, and what that costs.
 
+use crate::wire::http::Source;
 use rustix::process::{Resource, Rlimit};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Descriptors left to the rest of the daemon: store, relay, TUN, listeners, epoll, the standard streams.
@@ -9,14 +11,16 @@ const RESERVED_DESCRIPTORS: usize = 24;
 /// Every bound of the door, with what it costs when it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// HTTP connections over TCP. An idle one costs a descriptor and about 3 KB; one that is sending a
-    /// request up to 8 KiB of head and 64 KiB of body more.
+    /// HTTP connections over TCP. An idle one costs a descriptor and about 2 KB, besides the kernel's
+    /// share; one that is sending a request up to 8 KiB of head and 64 KiB of body more.
     pub connections: usize,
     /// HTTP connections from one source: an IPv4 address or an IPv6 /64.
     pub connections_per_source: usize,
     /// HTTP connections over the Unix socket, beside `connections`.
     pub unix_connections: usize,
-    /// WebSocket sessions, beside `connections`. An idle one costs a descriptor and about 5 KB; one that is
+    /// Sources that the two limits per source are not for: proxies, which speak for many.
+    pub proxies: Vec<IpAddr>,
+    /// WebSocket sessions, beside `connections`. An idle one costs a descriptor and about 3 KB; one that is
     /// sending a message up to `message_length` more, one that reads slowly up to `outbox_bytes` more,
     /// less what it shares with others.
     pub sessions: usize,
@@ -54,6 +58,7 @@ impl Default for Limits {
         Limits {
             connections: 256,
             connections_per_source: 32,
+            proxies: Vec::new(),
             unix_connections: 16,
             sessions: 1024,
             sessions_per_source: 64,
@@ -73,6 +78,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether the limits per source are not for `source`.
+    pub(super) fn speaks_for_many(&self, source: Source) -> bool {
+        matches!(source, Source::Ip(address) if self.proxies.contains(&address))
+    }
+
     /// Held to what the process may open, after raising its soft limit to the hard one.
     pub(super) fn within_descriptors(self) -> Self {
         let limit = rustix::process::getrlimit(Resource::Nofile);

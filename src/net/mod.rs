@@ -9,6 +9,7 @@ pub mod listen;
 mod outbox;
 mod response;
 mod service;
+mod shared;
 mod stream;
 pub mod udp;
 mod websocket;

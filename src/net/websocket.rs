@@ -2,10 +2,10 @@
 //! that a message to a thousand sessions exists once.
 
 use super::connections::{Connection, Ended, Phase, Seat};
-use super::http::Shared;
 use super::outbox::Outbox;
 use super::response;
 use super::service::Service;
+use super::shared::Shared;
 use crate::ids::SessionId;
 use crate::time::Instant;
 use std::future::poll_fn;
@@ -89,6 +89,8 @@ struct Session<S: Service> {
     reader: WebSocket<Incoming>,
     /// Whether the kernel has nothing for us, as far as we know.
     wait_first: bool,
+    /// Whether the reactor was asked to wake us when there is something to read.
+    is_registered: bool,
     /// Whether nothing more is read: the peer has closed, or can't be understood any more.
     is_deaf: bool,
     heard_at: Instant,
@@ -120,6 +122,7 @@ impl<S: Service> Session<S> {
         Session {
             reader: WebSocket::from_partially_read(incoming, unread, Role::Server, Some(config)),
             wait_first: false,
+            is_registered: false,
             is_deaf: false,
             heard_at: now,
             ping_at: now + limits.ping_after,
@@ -189,9 +192,11 @@ impl<S: Service> Session<S> {
                 return Ok(false);
             }
             if self.wait_first {
-                match self.seat.stream.poll_readable(cx) {
-                    Poll::Pending => return Ok(false),
-                    Poll::Ready(ready) => ready?,
+                // Woken for no other reason that we know of: try, as in `Connection::readable`.
+                let is_likely = std::mem::take(&mut self.is_registered) && self.outbox.is_empty();
+                if !is_likely && let Poll::Pending = self.seat.stream.poll_readable(cx)? {
+                    self.is_registered = true;
+                    return Ok(false);
                 }
                 self.wait_first = false;
             }

@@ -144,10 +144,11 @@ fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends with `HTTP/` and a version.
+/// Whether the request line has three words, of which the last is `HTTP/` and a version.
 fn names_http_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|&byte| byte == b'\r').find(|line| line.len() > 1).unwrap_or_default();
-    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    let (Some(word), None) = (words.next(), words.next()) else { return false };
     match word.strip_prefix(b"HTTP/") {
         Some([major]) => major.is_ascii_digit(),
         Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
@@ -288,4 +289,307 @@ fn scheme(target: &str) -> Option<&str> {
         let (start, rest) = target.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the door does with bytes that have come so far.
+    fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+        match HeadScan::default().end(bytes)? {
+            Some(length) => Head::parse(&bytes[..length]).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn head(text: &str) -> Head {
+        read(text.as_bytes()).unwrap().unwrap()
+    }
+
+    fn status(text: &str) -> u16 {
+        match read(text.as_bytes()) {
+            Err(refusal) => refusal.status,
+            Ok(Some(_)) => 200,
+            Ok(None) => 0,
+        }
+    }
+
+    const VALID: [&str; 7] = [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\r\nGET /parties/x?y=%20z HTTP/1.1\r\nHost: router.lan:8667\r\nAuthorization: Bearer abc\r\n\r\n",
+        "POST /p HTTP/1.1\r\nhost:[::1]\r\ncontent-length:12\r\nExpect: 100-Continue\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n",
+        "DELETE http://other:1/x?q HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: ::1\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    ];
+
+    #[test]
+    fn reads_what_clients_send() {
+        let plain = head(VALID[0]);
+        assert_eq!((plain.method, plain.path.as_str(), plain.query.as_str()), (Method::Get, "/", ""));
+        assert!(plain.keep_alive && plain.minor == 1 && plain.content_length == 0 && !plain.upgrade.asked);
+        let full = head(VALID[1]);
+        assert_eq!((full.path.as_str(), full.query.as_str()), ("/parties/x", "y=%20z"));
+        assert_eq!(full.host.as_deref(), Some("router.lan:8667"));
+        assert_eq!(full.authorization.as_deref(), Some("Bearer abc"));
+        let post = head(VALID[2]);
+        assert_eq!((post.content_length, post.expects_continue), (12, true));
+        assert_eq!(post.host.as_deref(), Some("[::1]"));
+        let old = head(VALID[3]);
+        assert!(!old.keep_alive && old.minor == 0 && old.host.is_none());
+        let options = head(VALID[4]);
+        assert_eq!((options.path.as_str(), options.keep_alive), ("*", false));
+        let absolute = head(VALID[5]);
+        assert_eq!((absolute.path.as_str(), absolute.query.as_str()), ("/x", "q"));
+        assert_eq!(absolute.host.as_deref(), Some("other:1"));
+        assert_eq!(absolute.forwarded_for.as_deref(), Some("1.2.3.4, ::1"));
+        let upgrade = head(VALID[6]).upgrade;
+        assert!(upgrade.asked && upgrade.version_13 && upgrade.accept().is_ok());
+    }
+
+    #[test]
+    fn every_beginning_of_a_head_waits_for_the_rest() {
+        for text in VALID {
+            for length in 0..text.len() {
+                assert_eq!(status(&text[..length]), 0, "{:?}", &text[..length]);
+            }
+            assert_eq!(status(text), 200, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_scanned_as_the_whole_is() {
+        for text in VALID {
+            let with_body = format!("{text}trailing\r\n\r\n");
+            for step in 1..20 {
+                let mut scan = HeadScan::default();
+                let mut length = 0;
+                let end = loop {
+                    length = (length + step).min(with_body.len());
+                    if let Some(end) = scan.end(&with_body.as_bytes()[..length]).unwrap() {
+                        break end;
+                    }
+                };
+                assert_eq!(end, text.len());
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_that_smuggle_are_refused() {
+        for (expected, text) in [
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"),
+            (411, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            (411, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n"),
+            (411, "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding:\tidentity, chunked\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\n Transfer-Encoding: chunked\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding\r\n: chunked\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5,5\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5 5\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n"),
+            (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: five\r\n\r\n"),
+            (413, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n"),
+            (413, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n"),
+            (413, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551621\r\n\r\n"),
+            (200, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n"),
+            (200, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 000005\r\n\r\n"),
+            (400, "GET / HTTP/1.1\nHost: a\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\n\n"),
+            (400, "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\r\nHost: a\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n"),
+            (400, "GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nX\0: b\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\n: empty\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nX: a\x7fb\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+            (400, "GET http://b/ HTTP/1.1\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n"),
+            (400, "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n"),
+            (400, "GET  / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET /  HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, " GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET / a HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET /\r\n\r\n"),
+            (400, "GET / http/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET / HTTPS/1.1\r\nHost: a\r\n\r\n"),
+            (400, "G(T / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET x HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET http:/// HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET http://u@h/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET ftp://h/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "CONNECT h:80 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "GET /é HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (400, "\x16\x03\x01\x02"),
+            (400, "é"),
+            (505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
+            (505, "GET / HTTP/2\r\nHost: a\r\n\r\n"),
+            (505, "GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
+            (505, "GET / HTTP/0.9\r\nHost: a\r\n\r\n"),
+            (505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+            (417, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n"),
+        ] {
+            assert_eq!(status(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn heads_are_bounded() {
+        let line = |length: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(length));
+        let overhead = line(0).len();
+        assert_eq!(status(&line(MAX_HEAD - overhead - 1)), 200);
+        assert_eq!(status(&"x".repeat(MAX_HEAD - 1)), 0);
+        assert_eq!(status(&"x".repeat(MAX_HEAD)), 431);
+        assert_eq!(status(&"\r\n".repeat(MAX_HEAD / 2)), 431);
+        assert_eq!(Head::parse(line(MAX_HEAD).as_bytes()).unwrap_err().status, 431);
+        let headers = |count: usize| format!("GET / HTTP/1.0\r\n{}\r\n", "X: y\r\n".repeat(count));
+        assert_eq!(status(&headers(MAX_HEADERS)), 200);
+        assert_eq!(status(&headers(MAX_HEADERS + 1)), 431);
+    }
+
+    /// Whatever is accepted is free of what a handler or a log could trip over.
+    fn check(bytes: &[u8]) -> u16 {
+        match read(bytes) {
+            Ok(None) => 0,
+            Ok(Some(head)) => {
+                assert!(head.content_length <= MAX_BODY);
+                assert!(head.path == "*" || head.path.starts_with('/'), "{head:?}");
+                for text in [&head.path, &head.query] {
+                    assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{head:?}");
+                }
+                for text in [&head.authorization, &head.host, &head.forwarded_for].into_iter().flatten() {
+                    assert!(!text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t'), "{head:?}");
+                }
+                200
+            }
+            Err(refusal) => {
+                assert!([400, 411, 413, 417, 431, 505].contains(&refusal.status));
+                assert!(!refusal.detail.contains(['"', '\\']) && refusal.detail.is_ascii());
+                // Clients take this number anywhere in an error for "not found".
+                assert!(!refusal.detail.contains("404"));
+                refusal.status
+            }
+        }
+    }
+
+    #[test]
+    fn every_mutation_of_one_byte_is_survived() {
+        for text in VALID {
+            let mut bytes = text.as_bytes().to_vec();
+            for place in 0..bytes.len() {
+                let original = bytes[place];
+                for value in 0..=255 {
+                    bytes[place] = value;
+                    check(&bytes);
+                }
+                bytes[place] = original;
+            }
+        }
+    }
+
+    /// A xorshift generator: the same bytes on every run.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+    }
+
+    #[test]
+    fn random_heads_are_survived() {
+        let pieces: Vec<&[u8]> = [
+            "GET",
+            "POST",
+            " ",
+            " ",
+            "/",
+            "*",
+            "?",
+            "HTTP/1.1",
+            "HTTP/1.0",
+            "HTTP/2.0",
+            "\r\n",
+            "\r\n",
+            "\r\n",
+            "\n",
+            "\r",
+            ":",
+            ": ",
+            "Host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "chunked",
+            "5",
+            "99999999999999999999",
+            ",",
+            "\0",
+            "\t",
+            "é",
+            "http://",
+            "Expect",
+            "100-continue",
+            "Connection",
+            "close",
+            "\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n",
+            "Upgrade: websocket\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Content-Length: 99999\r\n",
+            "Expect: x\r\n",
+            "Sec-WebSocket-Key: ",
+        ]
+        .iter()
+        .map(|piece| piece.as_bytes())
+        .collect();
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut seen = [0; 600];
+        for _ in 0..60_000 {
+            let mut bytes = Vec::new();
+            if random.below(2) == 0 {
+                bytes.extend_from_slice(VALID[random.below(VALID.len())].as_bytes());
+                for _ in 0..random.below(4) {
+                    let at = random.below(bytes.len());
+                    match random.below(3) {
+                        0 => drop(bytes.remove(at)),
+                        1 => bytes[at] = random.below(256) as u8,
+                        _ => drop(bytes.splice(at..at, pieces[random.below(pieces.len())].iter().copied())),
+                    }
+                }
+            } else {
+                for _ in 0..random.below(24) {
+                    bytes.extend_from_slice(pieces[random.below(pieces.len())]);
+                }
+                bytes.extend_from_slice(b"\r\n\r\n");
+            }
+            seen[usize::from(check(&bytes))] += 1;
+        }
+        // The generator must reach what it is there to test.
+        for status in [0, 200, 400, 411, 413, 417, 505] {
+            assert!(seen[status] > 10, "{status} was seen {} times", seen[status]);
+        }
+    }
 }

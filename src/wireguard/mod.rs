@@ -15,6 +15,7 @@ pub mod noise;
 pub mod peer;
 pub mod replay;
 pub mod timestamp;
+pub mod verdict;
 
 mod gate;
 mod index_table;

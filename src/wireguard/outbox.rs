@@ -3,6 +3,7 @@
 use crate::wireguard::constants::MAX_OUTBOX;
 use crate::wireguard::message::INITIATION_LENGTH;
 use crate::wireguard::peer::PeerIndex;
+use crate::wireguard::verdict::Outgoing;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -12,17 +13,6 @@ struct Waiting {
     to: SocketAddr,
     length: usize,
     bytes: [u8; INITIATION_LENGTH],
-}
-
-/// A datagram that is to be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Outgoing {
-    /// Whom it is for; `None` for an answer to somebody who has not said who they are.
-    pub peer: Option<PeerIndex>,
-    /// Where it goes.
-    pub to: SocketAddr,
-    /// How many bytes at the start of the buffer it has.
-    pub length: usize,
 }
 
 /// A bounded queue.

@@ -7,10 +7,10 @@ use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wire::http::{Answer, Request};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub struct Plan {
     pub connections: Option<usize>,
     /// Sessions in all.
     pub sessions: Option<usize>,
+    /// Messages of 1000 bytes that may wait for a session.
+    pub outbox: Option<usize>,
     /// Lowers the limit of open files.
     pub descriptors: Option<u64>,
     /// Where to listen besides.
@@ -35,6 +37,7 @@ pub struct Plan {
 /// A running door.
 pub struct House {
     child: Child,
+    output: Lines<BufReader<ChildStdout>>,
     pub address: SocketAddr,
 }
 
@@ -50,6 +53,7 @@ impl House {
             plan.silence.map(|silence| silence.1),
             plan.connections.map(|count| count as u64),
             plan.sessions.map(|count| count as u64),
+            plan.outbox.map(|count| count as u64),
             plan.descriptors,
         ];
         let numbers = numbers.map(|number| number.map_or("-".into(), |number| number.to_string())).join(" ");
@@ -60,13 +64,19 @@ impl House {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = lines
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = output
+            .by_ref()
             .find_map(|line| {
                 line.unwrap().split_once("listening ").map(|(_, address)| address.parse().unwrap())
             })
             .expect("the child listens");
-        House { child, address }
+        House { child, output, address }
+    }
+
+    /// Waits until the child has said goodbye to everybody after `/stop`.
+    pub fn drained(&mut self) -> bool {
+        self.output.any(|line| line.unwrap().contains("drained"))
     }
 
     /// Threads the child has now.
@@ -144,6 +154,10 @@ fn in_the_child() {
     limits.connections = next().map_or(limits.connections, |count| count as usize);
     limits.sessions = next().map_or(limits.sessions, |count| count as usize);
     if let Some(count) = next() {
+        limits.outbox_messages = count as usize;
+        limits.outbox_bytes = count as usize * 1100;
+    }
+    if let Some(count) = next() {
         let limit = rustix::process::Rlimit { current: Some(count), maximum: Some(count) };
         rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     }
@@ -194,6 +208,7 @@ struct Toy {
     opened: Cell<u64>,
     closed: Cell<u64>,
     sessions: RefCell<HashMap<SessionId, Rc<Outbox>>>,
+    hoard: RefCell<Vec<std::fs::File>>,
 }
 
 impl Default for Toy {
@@ -207,6 +222,7 @@ impl Default for Toy {
             opened: Cell::default(),
             closed: Cell::default(),
             sessions: RefCell::default(),
+            hoard: RefCell::default(),
         }
     }
 }
@@ -237,6 +253,15 @@ impl Service for Toy {
                     }
                 });
                 Reply { answer: Answer::json(200, ""), stream: Some(receiver) }
+            }
+            "/hoard" => {
+                let files = (0..number).map_while(|_| std::fs::File::open("/dev/null").ok());
+                self.hoard.borrow_mut().extend(files);
+                Answer::json(200, format!("{}", self.hoard.borrow().len())).into()
+            }
+            "/release" => {
+                self.hoard.borrow_mut().clear();
+                Answer::json(200, "{}").into()
             }
             "/stop" => {
                 self.is_stopped.set(true);

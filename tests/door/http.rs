@@ -1,7 +1,10 @@
 //! Requests that are as they should be.
 
-use crate::client::{Client, ask};
-use crate::house::House;
+use crate::client::{Client, ask, eventually, stat};
+use crate::house::{House, Plan};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 #[test]
 fn requests_are_answered_on_one_connection() {
@@ -15,6 +18,213 @@ fn requests_are_answered_on_one_connection() {
         assert_eq!(answer.header("Server"), Some("lanrage"));
         assert_eq!(answer.header("Connection"), None);
     }
-    let answer = ask(&house, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
-    assert!(answer.text().starts_with("POST /a  5 "), "{}", answer.text());
+}
+
+#[test]
+fn bodies_come_whole_in_any_number_of_pieces() {
+    let house = House::start();
+    let mut client = Client::connect(house.address);
+    for length in [0, 1, 5, 8192, 20_000, 65_536] {
+        for pieces in [1, 3, 50] {
+            let mut bytes =
+                format!("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+            bytes.resize(bytes.len() + length, b'b');
+            for piece in bytes.chunks(bytes.len().div_ceil(pieces)) {
+                client.send(piece);
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            let answer = client.answer();
+            assert!(answer.text().starts_with(&format!("POST /a  {length} ")), "{}", answer.text());
+        }
+    }
+    let answer = ask(&house, "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
+    assert!(answer.text().starts_with("GET /a  5 "), "{}", answer.text());
+}
+
+#[test]
+fn a_head_may_come_byte_by_byte() {
+    let house = House::start();
+    let mut client = Client::connect(house.address);
+    for byte in b"GET /slowly HTTP/1.1\r\nHost: x\r\n\r\n" {
+        client.send([*byte]);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(client.answer().text().starts_with("GET /slowly"));
+}
+
+#[test]
+fn whoever_expects_to_continue_is_told_to() {
+    let house = House::start();
+    let mut client = Client::connect(house.address);
+    client.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    let go_on = client.answer();
+    assert_eq!((go_on.status, go_on.head.as_str()), (100, "HTTP/1.1 100 Continue\r\n\r\n"));
+    client.send("hello");
+    assert!(client.answer().text().starts_with("POST /a  5 "));
+    // Whoever does not wait for it is not told, and whoever must not send it is told why.
+    client.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi");
+    assert_eq!(client.answer().status, 200);
+    client.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.answer().status, 413);
+    assert!(client.is_ended());
+}
+
+#[test]
+fn old_and_closing_clients_are_served_and_closed() {
+    let house = House::start();
+    for head in [
+        "GET /a HTTP/1.0\r\n\r\n",
+        "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n",
+    ] {
+        let mut client = Client::connect(house.address);
+        client.send(head);
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")), "{head:?}");
+        assert!(answer.head.starts_with("HTTP/1.1 "));
+        assert!(client.is_ended());
+    }
+}
+
+#[test]
+fn a_client_that_has_finished_sending_is_still_answered() {
+    let house = House::start();
+    let mut client = Client::connect(house.address);
+    client.send("GET /slow?100 HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.answer().status, 200);
+    assert!(client.answer().text().starts_with("GET /b"));
+    assert!(client.is_ended());
+}
+
+#[test]
+fn head_is_answered_without_a_body() {
+    let house = House::start();
+    let mut client = Client::connect(house.address);
+    client.send("HEAD /large?1000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = client.answer_to("HEAD").unwrap();
+    assert_eq!((answer.status, answer.header("Content-Length")), (200, Some("1000")));
+    assert!(client.get("/next").text().starts_with("GET /next"));
+}
+
+#[test]
+fn browsers_may_ask_first() {
+    let house = House::start();
+    for target in ["/parties", "*"] {
+        let answer =
+            ask(&house, format!("OPTIONS {target} HTTP/1.1\r\nHost: x\r\nOrigin: http://evil\r\n\r\n"));
+        assert_eq!((answer.status, answer.text()), (200, r#"{"status":"ok"}"#));
+        assert_eq!(answer.header("Access-Control-Allow-Origin"), Some("*"));
+        assert_eq!(answer.header("Access-Control-Allow-Headers"), Some("Authorization, Content-Type"));
+        assert_eq!(answer.header("Access-Control-Allow-Methods"), Some("GET, POST, DELETE, OPTIONS"));
+        assert_eq!(answer.header("Access-Control-Allow-Credentials"), None);
+    }
+}
+
+#[test]
+fn ten_thousand_requests_at_once_are_answered_in_order() {
+    let house = House::start();
+    let mut client = Client::connect(house.address);
+    let mut writer = client.stream().try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        for number in 0..10_000 {
+            write!(writer, "GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        }
+    });
+    for number in 0..10_000 {
+        let answer = client.answer();
+        assert!(answer.text().starts_with(&format!("GET /{number} ")), "{}", answer.text());
+    }
+    sender.join().unwrap();
+    assert!(house.status("VmHWM") < 64 * 1024, "{} KiB", house.status("VmHWM"));
+}
+
+#[test]
+fn parallel_connections_do_not_wait_for_each_other() {
+    let house = House::start();
+    let (address, threads) = (house.address, house.threads());
+    let slow = std::thread::spawn(move || Client::connect(address).get("/slow?2000").status);
+    let start = Instant::now();
+    let workers: Vec<_> = (0..20)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address);
+                (0..50).all(|number| client.get(&format!("/{number}")).status == 200)
+            })
+        })
+        .collect();
+    assert!(workers.into_iter().all(|worker| worker.join().unwrap()));
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert_eq!(slow.join().unwrap(), 200);
+    assert_eq!(house.threads(), threads);
+}
+
+#[test]
+fn pieces_come_as_chunks_and_a_broken_body_can_be_told() {
+    let house = House::start();
+    let fetch = |path: &str| {
+        let client = Client::connect(house.address);
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        let mut bytes = Vec::new();
+        client.reader.into_inner().read_to_end(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    let whole = fetch("/pieces?2");
+    let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\nTransfer-Encoding: chunked") && !head.contains("Content-Length"));
+    let piece = |number| format!("piece {number};").repeat(1000);
+    assert_eq!(body, format!("1f40\r\n{}\r\n1f40\r\n{}\r\n0\r\n\r\n", piece(0), piece(1)));
+    assert!(fetch("/pieces?0").ends_with("\r\n\r\n0\r\n\r\n"));
+    assert!(!fetch("/broken?2").contains("\r\n0\r\n"));
+
+    let mut client = Client::connect(house.address);
+    client.send("GET /pieces?2 HTTP/1.0\r\n\r\n");
+    assert_eq!(client.answer().status, 505);
+    let mut client = Client::connect(house.address);
+    client.send("HEAD /pieces?2 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.answer_to("HEAD").unwrap().status, 200);
+    assert_eq!(client.get("/next").status, 200);
+}
+
+#[test]
+fn a_panic_costs_one_request() {
+    let house = House::start();
+    let mut client = Client::connect(house.address);
+    client.send("GET /panic HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.text()), (500, r#"{"detail":"internal error"}"#));
+    assert!(client.is_ended());
+    assert_eq!(Client::connect(house.address).get("/a").status, 200);
+}
+
+#[test]
+fn a_stopping_door_finishes_what_it_began() {
+    let mut house = House::start();
+    let mut idle = Client::connect(house.address);
+    assert_eq!(idle.get("/a").status, 200);
+    let mut half = Client::connect(house.address);
+    half.send("GET /a HT");
+    let mut busy = Client::connect(house.address);
+    busy.send("GET /slow?500 HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("the busy one is served", || stat(&house, "requests") >= 3);
+    let answer = Client::connect(house.address).get("/stop");
+    assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")));
+    assert!(idle.is_ended());
+    assert!(half.is_ended());
+    let answer = busy.answer();
+    assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")));
+    assert!(busy.is_ended());
+    assert!(house.drained());
+}
+
+#[test]
+fn nobody_there_costs_nothing() {
+    let house = House::planned(Plan { timeout: Some(400), ..Plan::default() });
+    assert_eq!(Client::connect(house.address).get("/a").status, 200);
+    // The sweeper runs once more after the last connection.
+    std::thread::sleep(Duration::from_millis(1000));
+    let before = house.sleeps();
+    std::thread::sleep(Duration::from_millis(3000));
+    // A sweeper that runs on would wake up thirty times.
+    assert!(house.sleeps() - before <= 5, "{} wake-ups", house.sleeps() - before);
 }

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod client;
+mod cost;
 mod house;
 mod http;
 mod unix;
