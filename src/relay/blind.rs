@@ -57,7 +57,8 @@ impl Blind {
     ) -> Result<MemberId, Drop> {
         let roster = &books.roster;
         let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| member.mac1.matches(message));
-        let known: Option<MemberId> = books.sources.acquaintances(source).find(|&id| roster.get(id).is_some());
+        let known: Option<MemberId> =
+            books.sources.acquaintances(source).find(|&id| roster.get(id).is_some());
         if let Some(found) = known.and_then(|known| roster.mates(known).find(fits)) {
             return Ok(found);
         }
@@ -68,30 +69,23 @@ impl Blind {
         found.map(|(id, _)| id).ok_or(Drop::NoMember)
     }
 
-    /// Where `target` may be, best first, but not `source`.
-    fn candidates(
-        books: &Books,
-        target: MemberId,
-        source: SocketAddr,
-    ) -> ([SocketAddr; MAX_CANDIDATES], usize) {
-        let mut found = [source; MAX_CANDIDATES];
-        let mut count = 0;
-        let mut add = |address: SocketAddr| {
-            // `source` fills the unused places, so it is never added.
-            if count < MAX_CANDIDATES && !found.contains(&address) {
-                found[count] = address;
-                count += 1;
-            }
-        };
-        books.bindings.addresses(target).filter(|&at| books.sources.contains(at)).for_each(&mut add);
-        let mut last = None;
-        for &party in books.roster.get(target).map_or(&[][..], |member| member.parties()) {
-            if last.replace(party) != Some(party) {
-                let others = books.roster.members(party);
-                books.sources.eliminated(party, target, others).for_each(&mut add);
+    /// Where `target` may be, best first, but not at `source`.
+    fn candidates(books: &Books, target: MemberId, source: SocketAddr) -> Candidates {
+        let mut candidates = Candidates { found: [source; MAX_CANDIDATES], count: 0, not: source };
+        let bound = books.bindings.addresses(target).filter(|&address| books.sources.contains(address));
+        bound.for_each(|address| candidates.add(address));
+        let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
+        for &party in parties {
+            let others = books.roster.members(party);
+            books.sources.eliminated(party, target, others).for_each(|address| candidates.add(address));
+        }
+        if candidates.count == 0 {
+            // Nobody certain: perhaps not all of the party know each other. Those who may be it take turns.
+            for &party in parties {
+                books.sources.not_eliminated(party, target).for_each(|address| candidates.add(address));
             }
         }
-        (found, count)
+        candidates
     }
 
     /// Type 1 (rules 1, 4, 5, 8). Its source's share of handshakes was taken before.
@@ -113,13 +107,11 @@ impl Blind {
             let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
             parties.iter().for_each(|&party| books.sources.note_newcomer(source, party, &books.limits));
         }
-        let (candidates, count) = Self::candidates(books, target, source);
-        let candidates = &candidates[..count];
-        let turn = usize::from(books.sources.attempts(source, target));
-        let to = (0..count)
-            .map(|step| candidates[(turn + step) % count])
+        let candidates = Self::candidates(books, target, source);
+        let to = candidates
+            .from_turn(books.sources.attempts(source, target))
             .find(|&to| books.sources.can_charge(to, INITIATION_LENGTH))
-            .ok_or(if count == 0 { Drop::NoAddress } else { Drop::Unproven })?;
+            .ok_or(if candidates.count == 0 { Drop::NoAddress } else { Drop::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
         if !self.pending.has_room(target, &books.limits) {
             return Err(Drop::TableFull);
@@ -217,10 +209,7 @@ impl Blind {
         self.pending.remove(&to_initiator);
         let to_responder = FlowKey::new(at, message.sender());
         let clash = [to_initiator, to_responder].iter().any(|key| self.flows.contains(key));
-        if clash
-            || to_initiator == to_responder
-            || is_taken(message.sender())
-            || is_taken(message.receiver())
+        if clash || to_initiator == to_responder || is_taken(message.sender()) || is_taken(message.receiver())
         {
             return Err(Drop::IndexClash);
         }
@@ -359,6 +348,28 @@ impl Blind {
 
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty() && self.pending.is_empty()
+    }
+}
+
+/// Addresses without repetition.
+struct Candidates {
+    found: [SocketAddr; MAX_CANDIDATES],
+    count: usize,
+    not: SocketAddr,
+}
+
+impl Candidates {
+    fn add(&mut self, address: SocketAddr) {
+        if address != self.not && self.count < MAX_CANDIDATES && !self.found[..self.count].contains(&address)
+        {
+            self.found[self.count] = address;
+            self.count += 1;
+        }
+    }
+
+    /// All of them, beginning with the one whose turn it is.
+    fn from_turn(&self, turn: u8) -> impl Iterator<Item = SocketAddr> {
+        (0..self.count).map(move |step| self.found[(usize::from(turn) + step) % self.count])
     }
 }
 

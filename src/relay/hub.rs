@@ -51,7 +51,13 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub fn new(config: Config, ip: Ipv4Addr, broadcast_ip: Ipv4Addr, hasher: KeyedState, now: Instant) -> Self {
+    pub fn new(
+        config: Config,
+        ip: Ipv4Addr,
+        broadcast_ip: Ipv4Addr,
+        hasher: KeyedState,
+        now: Instant,
+    ) -> Self {
         Hub {
             identity: LocalIdentity::new(PrivateKey::from_bytes(*config.private_key.to_bytes())),
             device: Device::new(config, now),
@@ -82,8 +88,7 @@ impl Hub {
         let allowed_ips = vec![Prefix::host(member.ip.into())];
         let config = PeerConfig { allowed_ips, ..PeerConfig::new(member.key) };
         let peer = self.device.add_peer(config, now).ok()?;
-        let spoke =
-            Spoke { member: id, proven_at: None, initiated_to: None, answered_to: None, round: 0 };
+        let spoke = Spoke { member: id, proven_at: None, initiated_to: None, answered_to: None, round: 0 };
         self.spokes.insert(peer, spoke);
         self.by_member[id.slot()] = Some(peer);
         Some(peer)
@@ -127,9 +132,7 @@ impl Hub {
             verdict = self.device.receive(datagram, source, now);
         }
         let result = match verdict {
-            Verdict::Accepted(accepted) => {
-                self.accept(books, blind, accepted, datagram, source, now, out)
-            }
+            Verdict::Accepted(accepted) => self.accept(books, blind, accepted, datagram, source, now, out),
             Verdict::Challenged | Verdict::CookieTaken(_) => Ok(()),
             Verdict::Dropped(reason) => Err(match reason {
                 Reason::Malformed | Reason::WrongMac1 => Drop::HubMalformed,
@@ -223,7 +226,10 @@ impl Hub {
             }
             peer
         } else {
-            self.device.route(destination.into()).filter(|&next| next != peer).ok_or(Drop::InnerDestination)?
+            self.device
+                .route(destination.into())
+                .filter(|&next| next != peer)
+                .ok_or(Drop::InnerDestination)?
         };
         let receiver = self.spokes.get(&next).ok_or(Drop::InnerDestination)?.member;
         let party = books.roster.shared_party(member, receiver).ok_or(Drop::OtherParty)?;

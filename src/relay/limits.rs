@@ -75,7 +75,7 @@ impl Default for Limits {
             flows: 32_768,
             flows_per_member: 1024,
             sources: 8192,
-            newcomers_per_party: 256,
+            newcomers_per_party: 128,
             pending: 8192,
             pending_per_member: 128,
             paced: 512,

@@ -31,9 +31,8 @@ impl Pacer {
     /// Adds one, unless there are `cap`. An older one from the same source to the same address is replaced in
     /// its place: it has been given up.
     pub fn push(&mut self, paced: Paced, cap: usize) -> bool {
-        let same = |other: &&mut Paced| {
-            (other.from, other.to, other.target) == (paced.from, paced.to, paced.target)
-        };
+        let same =
+            |other: &&mut Paced| (other.from, other.to, other.target) == (paced.from, paced.to, paced.target);
         if let Some(older) = self.waiting.iter_mut().find(same) {
             let due = older.due;
             *older = Paced { due, ..paced };

@@ -32,6 +32,7 @@ pub struct Source {
     proven: bool,
     /// Who is there, as far as anybody has shown.
     member: Option<MemberId>,
+    /// In order of their ids.
     wanted: Vec<Wanted>,
 }
 
@@ -100,8 +101,10 @@ impl Sources {
     /// Notes an initiation from `address` to `member`; `cap` bounds how many members are remembered.
     pub fn note_wanted(&mut self, address: SocketAddr, member: MemberId, cap: usize) {
         let Some(source) = self.map.get_mut(&address) else { return };
-        if source.wanted.iter().all(|wanted| wanted.member != member) && source.wanted.len() < cap {
-            source.wanted.push(Wanted { member, attempts: 0 });
+        if let Err(place) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member)
+            && source.wanted.len() < cap
+        {
+            source.wanted.insert(place, Wanted { member, attempts: 0 });
         }
     }
 
@@ -114,7 +117,8 @@ impl Sources {
     /// Counts an initiation that was forwarded, or begins to count anew because one was answered.
     pub fn count_attempt(&mut self, address: SocketAddr, member: MemberId, answered: bool) {
         let Some(source) = self.map.get_mut(&address) else { return };
-        if let Some(wanted) = source.wanted.iter_mut().find(|wanted| wanted.member == member) {
+        if let Ok(place) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member) {
+            let wanted = &mut source.wanted[place];
             wanted.attempts = if answered { 0 } else { wanted.attempts.wrapping_add(1) };
         }
     }
@@ -122,7 +126,7 @@ impl Sources {
     /// Members that `address` has to do with: who is there, then whom it asked for.
     pub fn acquaintances(&self, address: SocketAddr) -> impl Iterator<Item = MemberId> {
         self.map.get(&address).into_iter().flat_map(|source| {
-            source.member.into_iter().chain(source.wanted.iter().rev().map(|wanted| wanted.member))
+            source.member.into_iter().chain(source.wanted.iter().map(|wanted| wanted.member))
         })
     }
 
@@ -146,13 +150,24 @@ impl Sources {
         target: MemberId,
         others: impl Iterator<Item = MemberId> + Clone,
     ) -> impl Iterator<Item = SocketAddr> {
-        self.newcomers.get(party as usize).into_iter().flatten().copied().filter(move |address| {
-            self.map.get(address).is_some_and(|source| {
-                source.member.is_none()
-                    && source.find(target).is_none()
-                    && others.clone().all(|other| other == target || source.find(other).is_some())
+        self.possible(party, target)
+            .filter(move |(_, source)| {
+                others.clone().all(|other| other == target || source.find(other).is_some())
             })
-        })
+            .map(|(address, _)| address)
+    }
+
+    /// Addresses that may be `target`'s: nobody is known to be there, and initiations came from there to
+    /// others in `party`, but not to `target`. The newest first.
+    pub fn not_eliminated(&self, party: PartySlot, target: MemberId) -> impl Iterator<Item = SocketAddr> {
+        self.possible(party, target).map(|(address, _)| address)
+    }
+
+    fn possible(&self, party: PartySlot, target: MemberId) -> impl Iterator<Item = (SocketAddr, &Source)> {
+        let newcomers = self.newcomers.get(party as usize).into_iter().flat_map(|all| all.iter().rev());
+        newcomers
+            .filter_map(|&address| Some((address, self.map.get(&address)?)))
+            .filter(move |(_, source)| source.member.is_none() && source.find(target).is_none())
     }
 
     /// Counts bytes that came from `address`.
@@ -243,7 +258,8 @@ impl Sources {
 
 impl Source {
     fn find(&self, member: MemberId) -> Option<&Wanted> {
-        self.wanted.iter().find(|wanted| wanted.member == member)
+        let place = self.wanted.binary_search_by_key(&member, |wanted| wanted.member).ok()?;
+        self.wanted.get(place)
     }
 }
 
