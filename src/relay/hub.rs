@@ -12,9 +12,10 @@ use crate::time::{Instant, Now};
 use crate::wire::ip::Ipv4;
 use crate::wireguard::allowed_ips::Prefix;
 use crate::wireguard::device::{Config, Device};
-use crate::wireguard::message::{INITIATION_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
+use crate::wireguard::message::{INITIATION_LENGTH, Message, TRANSPORT_HEADER_LENGTH, Type};
 use crate::wireguard::noise::{Claim, LocalIdentity};
 use crate::wireguard::peer::{PeerConfig, PeerIndex};
+use crate::wireguard::timestamp::Timestamp;
 use crate::wireguard::verdict::{Accepted, Content, Outgoing, Reason, Rejection, Sent, Verdict};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,6 +23,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// Room for what the hub sends of its own accord and for copies of broadcasts, in bytes. A packet of the
 /// virtual LAN is at most 1420 long.
 const SCRATCH_LENGTH: usize = 2048;
+
+/// Members that may be asked for a proof of their address at the same time; others are asked later.
+const MAX_UNPROVEN: usize = 64;
 
 /// A member that has come to the hub.
 pub(super) struct Spoke {
@@ -48,6 +52,8 @@ pub(super) struct Hub {
     pub broadcast_ip: Ipv4Addr,
     pub scratch: Box<[u8]>,
     pub rounds: u64,
+    /// Members that have shown up somewhere and must prove it.
+    unproven: Vec<PeerIndex>,
 }
 
 impl Hub {
@@ -67,6 +73,7 @@ impl Hub {
             broadcast_ip,
             scratch: vec![0; SCRATCH_LENGTH].into(),
             rounds: 0,
+            unproven: Vec::new(),
         }
     }
 
@@ -109,6 +116,7 @@ impl Hub {
         if let Some(peer) = self.peer_of(member) {
             self.device.remove_peer(peer);
             self.spokes.remove(&peer);
+            self.unproven.retain(|&other| other != peer);
             self.by_member[member.slot()] = None;
         }
     }
@@ -172,10 +180,11 @@ impl Hub {
                 books.sources.prove(source, now.instant);
             }
             if !books.sources.is_proven(source) {
-                // A handshake will prove it. Until then it gets what it gives.
-                if books.sources.can_charge(source, INITIATION_LENGTH) {
-                    self.device.connect(peer, now);
+                // A handshake will prove it, once it has given enough to be sent one.
+                if self.unproven.len() < MAX_UNPROVEN && !self.unproven.contains(&peer) {
+                    self.unproven.push(peer);
                 }
+                self.ask(books, source, now);
             } else if books.admission.relocation(member, &books.limits, now.instant) {
                 spoke.proven_at = Some(source);
                 books.sources.set_member(source, member);
@@ -201,6 +210,18 @@ impl Hub {
                 }
                 self.forward(books, peer, member, destination, datagram, length, source, now, out)
             }
+        }
+    }
+
+    /// Begins a handshake with a member that has shown up at `source`, if that has given as much as it takes.
+    pub fn ask(&mut self, books: &Books, source: SocketAddr, now: Now) {
+        let Hub { unproven, device, .. } = self;
+        if unproven.is_empty() || !books.sources.can_charge(source, INITIATION_LENGTH) {
+            return;
+        }
+        let at = |peer: PeerIndex, device: &Device| device.stats(peer).and_then(|stats| stats.endpoint);
+        if let Some(place) = unproven.iter().position(|&peer| at(peer, device) == Some(source)) {
+            device.connect(unproven.swap_remove(place), now);
         }
     }
 
@@ -239,7 +260,7 @@ impl Hub {
         }
         match self.device.send(next, datagram, length, now) {
             Sent::Sealed { to, length } => {
-                if !self.may_send(books, next, to, length) {
+                if !self.may_send(books, next, to) {
                     return Err(Drop::Unproven);
                 }
                 books.count_data(member, receiver, length);
@@ -252,24 +273,28 @@ impl Hub {
         }
     }
 
-    /// Whether `length` bytes may go to the peer at `to` (rule 8).
-    pub fn may_send(&self, books: &mut Books, peer: PeerIndex, to: SocketAddr, length: usize) -> bool {
-        self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at == Some(to))
-            || books.sources.charge(to, length)
+    /// Whether data may go to the peer at `to`: only if it is known to arrive (rule 8).
+    pub fn may_send(&self, books: &Books, peer: PeerIndex, to: SocketAddr) -> bool {
+        self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at == Some(to)) || books.sources.is_proven(to)
     }
 
     /// Sends what the device wants to send of its own accord.
     pub fn drain(&mut self, books: &mut Books, now: Now, out: &mut impl Transmit) {
         while let Some(Outgoing { peer, to, length }) = self.device.poll(now, &mut self.scratch) {
             if let Some(peer) = peer {
-                if !self.may_send(books, peer, to, length) {
+                let kind = Message::parse(&self.scratch[..length]).map(|message| message.kind());
+                let may_send = match kind {
+                    Some(Type::Transport) => self.may_send(books, peer, to),
+                    _ => books.sources.charge(to, length),
+                };
+                if !may_send {
                     books.stats.drop(Drop::Unproven);
                     continue;
                 }
                 if let Some(spoke) = self.spokes.get_mut(&peer) {
-                    match self.scratch[0] {
-                        1 => spoke.initiated_to = Some(to),
-                        2 => spoke.answered_to = Some(to),
+                    match kind {
+                        Some(Type::Initiation) => spoke.initiated_to = Some(to),
+                        Some(Type::Response) => spoke.answered_to = Some(to),
                         _ => (),
                     }
                 }
@@ -279,9 +304,34 @@ impl Hub {
         }
     }
 
+    /// The greatest timestamp that each member has sent the hub.
+    pub fn greatest_timestamps(&self) -> impl Iterator<Item = (MemberId, Timestamp)> {
+        let device = &self.device;
+        self.spokes.iter().filter_map(|(&peer, spoke)| {
+            device.greatest_timestamp(peer).map(|timestamp| (spoke.member, timestamp))
+        })
+    }
+
+    /// Sets the timestamp that a member's next one must exceed.
+    pub fn set_greatest_timestamp(
+        &mut self,
+        books: &Books,
+        member: MemberId,
+        timestamp: Timestamp,
+        now: Instant,
+    ) {
+        let key = books.roster.get(member).map(|member| member.key);
+        let peer = self.peer_of(member).or_else(|| self.adopt(books, &key?, now));
+        if let Some(peer) = peer {
+            self.device.set_greatest_timestamp(peer, Some(timestamp));
+        }
+    }
+
     /// Keeps the addresses of members that the hub heard of since `since`, and lets go of those whose session
     /// is over.
     pub fn sweep(&mut self, books: &mut Books, since: Instant, now: Instant) {
+        // Who still must prove its address says so again.
+        self.unproven.clear();
         for (&peer, spoke) in &mut self.spokes {
             let heard = self.device.stats(peer).and_then(|stats| stats.last_received);
             if let (Some(heard), Some(address)) = (heard, spoke.proven_at)

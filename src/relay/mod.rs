@@ -8,6 +8,7 @@
 pub mod flow_key;
 pub mod limits;
 pub mod roster;
+pub mod snapshot;
 pub mod stats;
 
 mod admission;
@@ -32,6 +33,7 @@ use crate::relay::flow_key::{KeyedState, canonical};
 use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
+use crate::relay::snapshot::SnapshotKey;
 use crate::relay::stats::{Drop, MemberStats, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
@@ -95,6 +97,7 @@ pub struct Relay {
     blind: Blind,
     hub: Hub,
     alternate_endpoint: Option<SocketAddr>,
+    snapshot_key: SnapshotKey,
     swept: Instant,
 }
 
@@ -104,12 +107,14 @@ impl Relay {
         let Config { hub_key, subnet, mtu, stamp_mark, alternate_endpoint, seed, limits } = config;
         let mut random = Seeded::new(seed);
         let hasher = KeyedState::new(random.next_u64(), random.next_u64());
+        let snapshot_key = SnapshotKey::new(&hub_key);
         let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed: random.next_u64() };
         Relay {
             books: Books::new(limits, hasher),
             blind: Blind::new(hasher),
             hub: Hub::new(device, subnet.hub(), subnet.broadcast(), hasher, now),
             alternate_endpoint,
+            snapshot_key,
             swept: now,
         }
     }
@@ -219,18 +224,22 @@ impl Relay {
         if for_hub {
             return hub.receive(books, blind, datagram, source, now, out);
         }
-        let now = now.instant;
+        let at = now.instant;
         match message {
-            Message::Initiation(message) => blind.on_initiation(books, message, source, now, out),
+            Message::Initiation(message) => blind.on_initiation(books, message, source, at, out),
             Message::Response(message) => {
                 let is_taken = |index| hub.device.owns_index(index);
-                blind.on_response(books, message, source, now, is_taken, out)
+                blind.on_response(books, message, source, at, is_taken, out)
             }
-            Message::CookieReply(message) => {
-                blind.on_cookie_reply(books, datagram, message, source, now, out)
-            }
+            Message::CookieReply(message) => blind.on_cookie_reply(books, datagram, message, source, at, out),
             Message::Transport(message) => {
-                blind.on_data(books, datagram, message.receiver(), source, now, out)
+                let result = blind.on_data(books, datagram, message.receiver(), source, at, out);
+                if result == Err(Drop::NoFlow) {
+                    // It may have roamed; then this is what it takes to be asked.
+                    hub.ask(books, source, now);
+                    hub.drain(books, now, out);
+                }
+                result
             }
         }
     }
