@@ -213,16 +213,17 @@ impl Hub {
         }
     }
 
-    /// Begins a handshake with a member that has shown up at `source`, if that has given as much as it takes.
-    pub fn ask(&mut self, books: &Books, source: SocketAddr, now: Now) {
+    /// Begins a handshake with a member that has shown up at `source`, if that has given as much as it takes;
+    /// whether something is to be [sent](Hub::drain) now.
+    pub fn ask(&mut self, books: &Books, source: SocketAddr, now: Now) -> bool {
         let Hub { unproven, device, .. } = self;
         if unproven.is_empty() || !books.sources.can_charge(source, INITIATION_LENGTH) {
-            return;
+            return false;
         }
-        let at = |peer: PeerIndex, device: &Device| device.stats(peer).and_then(|stats| stats.endpoint);
-        if let Some(place) = unproven.iter().position(|&peer| at(peer, device) == Some(source)) {
-            device.connect(unproven.swap_remove(place), now);
-        }
+        let at = |peer: PeerIndex| device.stats(peer).and_then(|stats| stats.endpoint);
+        let Some(place) = unproven.iter().position(|&peer| at(peer) == Some(source)) else { return false };
+        device.connect(unproven.swap_remove(place), now);
+        true
     }
 
     /// Sends the packet of `length` bytes in `datagram` on, over the same bytes.

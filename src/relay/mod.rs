@@ -234,9 +234,8 @@ impl Relay {
             Message::CookieReply(message) => blind.on_cookie_reply(books, datagram, message, source, at, out),
             Message::Transport(message) => {
                 let result = blind.on_data(books, datagram, message.receiver(), source, at, out);
-                if result == Err(Drop::NoFlow) {
-                    // It may have roamed; then this is what it takes to be asked.
-                    hub.ask(books, source, now);
+                // Who has roamed may have given enough by this to be asked who it is.
+                if result == Err(Drop::NoFlow) && hub.ask(books, source, now) {
                     hub.drain(books, now, out);
                 }
                 result

@@ -2,9 +2,12 @@
 //! happens there. `ledger` watches over every scenario.
 
 mod attacks;
+mod fuzz;
+mod hub;
 mod ledger;
 mod nat;
 mod packets;
 mod pairs;
 mod roaming;
+mod stun;
 mod world;
