@@ -15,6 +15,7 @@ pub mod control;
 pub mod wireguard;
 
 pub mod api;
+pub mod relay;
 
 pub mod net;
 pub mod store;

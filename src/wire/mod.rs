@@ -3,6 +3,8 @@
 pub mod datetime;
 pub mod http;
 pub mod http_head;
+pub mod ip;
 pub mod json;
 pub mod percent;
+pub mod stun;
 pub mod websocket_upgrade;

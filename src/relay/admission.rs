@@ -1,0 +1,154 @@
+//! Who may have how much: token buckets for addresses, members and parties.
+
+use crate::relay::flow_key::KeyedState;
+use crate::relay::limits::Limits;
+use crate::relay::roster::{MemberId, PartySlot};
+use crate::time::Instant;
+use crate::token_bucket::{Rate, TokenBucket};
+use std::hash::BuildHasher;
+use std::net::{IpAddr, SocketAddr};
+
+/// Buckets for addresses. An address has the one that a secret hash gives it: some share one, but nobody can
+/// aim at another's, and no flood from made-up addresses makes a table grow or pushes somebody out.
+const ADDRESS_BUCKETS: usize = 2048;
+
+/// Buckets of one kind for all addresses there are.
+struct AddressBuckets(Box<[TokenBucket]>);
+
+impl AddressBuckets {
+    fn new() -> Self {
+        AddressBuckets(vec![TokenBucket::default(); ADDRESS_BUCKETS].into())
+    }
+
+    fn take(&mut self, bucket: u16, rate: Rate, count: u32, now: Instant) -> bool {
+        self.0[usize::from(bucket) % ADDRESS_BUCKETS].take(rate, count, now).is_ok()
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct MemberBuckets {
+    bytes: TokenBucket,
+    broadcasts: TokenBucket,
+    moves: TokenBucket,
+}
+
+#[derive(Clone, Copy, Default)]
+struct PartyBuckets {
+    bytes: TokenBucket,
+    copies: TokenBucket,
+}
+
+/// All buckets: some 48 KB, and 24 bytes per member and 16 per party.
+pub struct Admission {
+    hasher: KeyedState,
+    handshakes: AddressBuckets,
+    bytes: AddressBuckets,
+    stun: AddressBuckets,
+    trials: TokenBucket,
+    stun_surplus: TokenBucket,
+    members: Vec<MemberBuckets>,
+    parties: Vec<PartyBuckets>,
+}
+
+impl Admission {
+    /// Full buckets for everybody.
+    pub fn new(hasher: KeyedState) -> Self {
+        Admission {
+            hasher,
+            handshakes: AddressBuckets::new(),
+            bytes: AddressBuckets::new(),
+            stun: AddressBuckets::new(),
+            trials: TokenBucket::default(),
+            stun_surplus: TokenBucket::default(),
+            members: Vec::new(),
+            parties: Vec::new(),
+        }
+    }
+
+    /// Makes room for members and parties with slots below these counts.
+    pub fn reserve(&mut self, members: usize, parties: usize) {
+        if self.members.len() < members {
+            self.members.resize(members, MemberBuckets::default());
+        }
+        if self.parties.len() < parties {
+            self.parties.resize(parties, PartyBuckets::default());
+        }
+    }
+
+    /// A new member begins with full buckets, whoever had its slot before.
+    pub fn reset_member(&mut self, member: MemberId) {
+        if let Some(buckets) = self.members.get_mut(member.slot()) {
+            *buckets = MemberBuckets::default();
+        }
+    }
+
+    /// The number of the address's buckets: of an IPv4 address or an IPv6 /64.
+    pub fn address_bucket(&self, source: SocketAddr) -> u16 {
+        let network = match source.ip() {
+            // An IPv6 network of that number would lie in ::/32, which nobody has.
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+        };
+        (self.hasher.hash_one(network) % ADDRESS_BUCKETS as u64) as u16
+    }
+
+    /// Whether an unknown source may have one more handshake.
+    pub fn handshake(&mut self, source: SocketAddr, limits: &Limits, now: Instant) -> bool {
+        let bucket = self.address_bucket(source);
+        self.handshakes.take(bucket, limits.handshakes_per_address, 1, now)
+    }
+
+    /// Whether all unknown sources together may cost `count` more trials of mac1.
+    pub fn trials(&mut self, count: usize, limits: &Limits, now: Instant) -> bool {
+        let count = u32::try_from(count).unwrap_or(u32::MAX).min(limits.mac1_trials.burst);
+        self.trials.take(limits.mac1_trials, count, now).is_ok()
+    }
+
+    /// Whether `member`, at the address with this bucket, may send `length` bytes within `party`.
+    pub fn data(
+        &mut self,
+        member: MemberId,
+        party: PartySlot,
+        bucket: u16,
+        length: usize,
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
+        let length = length as u32;
+        let (Some(member), Some(party)) =
+            (self.members.get_mut(member.slot()), self.parties.get_mut(party as usize))
+        else {
+            return false;
+        };
+        self.bytes.take(bucket, limits.address_bytes, length, now)
+            && member.bytes.take(limits.member_bytes, length, now).is_ok()
+            && party.bytes.take(limits.party_bytes, length, now).is_ok()
+    }
+
+    /// Whether `member` may send one more broadcast.
+    pub fn broadcast(&mut self, member: MemberId, limits: &Limits, now: Instant) -> bool {
+        let buckets = self.members.get_mut(member.slot());
+        buckets.is_some_and(|buckets| buckets.broadcasts.take(limits.broadcasts_per_member, 1, now).is_ok())
+    }
+
+    /// Whether `party` may get one more copy of a broadcast, of `length` bytes.
+    pub fn copy(&mut self, party: PartySlot, length: usize, limits: &Limits, now: Instant) -> bool {
+        self.parties.get_mut(party as usize).is_some_and(|party| {
+            party.copies.take(limits.broadcast_copies_per_party, 1, now).is_ok()
+                && party.bytes.take(limits.party_bytes, length as u32, now).is_ok()
+        })
+    }
+
+    /// Whether `member` may move its flows to another address now.
+    pub fn relocation(&mut self, member: MemberId, limits: &Limits, now: Instant) -> bool {
+        let buckets = self.members.get_mut(member.slot());
+        buckets.is_some_and(|buckets| buckets.moves.take(limits.moves_per_member, 1, now).is_ok())
+    }
+
+    /// Whether `source` gets a STUN answer that is `surplus` bytes longer than its request.
+    pub fn stun(&mut self, source: SocketAddr, surplus: usize, limits: &Limits, now: Instant) -> bool {
+        let bucket = self.address_bucket(source);
+        self.stun.take(bucket, limits.stun_per_address, 1, now)
+            && (surplus == 0 || self.stun_surplus.take(limits.stun_surplus, 1, now).is_ok())
+    }
+}

@@ -1,0 +1,394 @@
+//! Blind forwarding: WireGuard between members, by nine rules, without a key to read it.
+//!
+//! 1. An initiation names its recipient by mac1. Only members' keys open the relay.
+//! 2. A response names the initiator by mac1 and by the index that it echoes.
+//! 3. An endpoint is learned only from a response that echoes an initiation, from where that was sent.
+//! 4. A member is at its hub session's address, at a confirmed flow's, or found by elimination. One
+//!    initiation in, at most one copy out; candidates take turns, one per retry.
+//! 5. Data goes by source address and receiver index alone. Indices that clash end the handshake.
+//! 6. A cookie reply goes to whom it answers only, from where the answered message was sent.
+//! 7. Nothing is rewritten.
+//! 8. An unproven address gets at most as many bytes as came from it; initiations are paced.
+//! 9. What is silent is forgotten.
+
+use crate::relay::Transmit;
+use crate::relay::books::Books;
+use crate::relay::flow_key::{FlowKey, KeyedState};
+use crate::relay::flows::{Flow, Flows};
+use crate::relay::limits::LONGEST_PACE;
+use crate::relay::pacing::{Paced, Pacer};
+use crate::relay::pending::PendingTable;
+use crate::relay::roster::MemberId;
+use crate::relay::stats::{Count, Drop, Path};
+use crate::time::Instant;
+use crate::wireguard::message::{
+    COOKIE_REPLY_LENGTH, CookieReply, INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response,
+};
+use std::net::SocketAddr;
+
+/// Candidates for one member's address that are looked at.
+const MAX_CANDIDATES: usize = 8;
+/// Answers to one initiation whose mac1 may fit nobody: each costs a trial per member of the party.
+const MAX_MISFITS: u8 = 4;
+
+/// Blind sessions and their handshakes.
+pub(super) struct Blind {
+    pub flows: Flows,
+    pub pending: PendingTable,
+    pub pacer: Pacer,
+}
+
+impl Blind {
+    pub fn new(hasher: KeyedState) -> Self {
+        Blind { flows: Flows::new(hasher), pending: PendingTable::new(hasher), pacer: Pacer::default() }
+    }
+
+    pub fn reserve(&mut self, members: usize) {
+        self.flows.reserve(members);
+        self.pending.reserve(members);
+    }
+
+    /// Whose mac1 `message` bears: first the parties of those that its source has to do with, then all.
+    fn recipient(
+        books: &mut Books,
+        message: &[u8; INITIATION_LENGTH],
+        source: SocketAddr,
+        now: Instant,
+    ) -> Result<MemberId, Drop> {
+        let roster = &books.roster;
+        let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| member.mac1.matches(message));
+        let known: Option<MemberId> =
+            books.sources.acquaintances(source).find(|&id| roster.get(id).is_some());
+        if let Some(found) = known.and_then(|known| roster.mates(known).find(fits)) {
+            return Ok(found);
+        }
+        if !books.admission.trials(roster.len(), &books.limits, now) {
+            return Err(Drop::HandshakeLimit);
+        }
+        let found = roster.iter().find(|(_, member)| member.mac1.matches(message));
+        found.map(|(id, _)| id).ok_or(Drop::NoMember)
+    }
+
+    /// Where `target` may be, best first, but not at `source`.
+    fn candidates(books: &Books, target: MemberId, source: SocketAddr) -> Candidates {
+        let mut candidates = Candidates { found: [source; MAX_CANDIDATES], count: 0, not: source };
+        let bound = books.bindings.addresses(target).filter(|&address| books.sources.contains(address));
+        bound.for_each(|address| candidates.add(address));
+        let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
+        for &party in parties {
+            let others = books.roster.members(party);
+            books.sources.eliminated(party, target, others).for_each(|address| candidates.add(address));
+        }
+        if candidates.count == 0 {
+            // Nobody certain: perhaps not all of the party know each other. Those who may be it take turns.
+            for &party in parties {
+                books.sources.not_eliminated(party, target).for_each(|address| candidates.add(address));
+            }
+        }
+        candidates
+    }
+
+    /// Type 1 (rules 1, 4, 5, 8). Its source's share of handshakes was taken before.
+    pub fn on_initiation(
+        &mut self,
+        books: &mut Books,
+        message: Initiation<'_>,
+        source: SocketAddr,
+        now: Instant,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let target = Self::recipient(books, message.bytes(), source, now)?;
+        if !books.sources.note(source, &books.limits, now) {
+            return Err(Drop::TableFull);
+        }
+        books.sources.credit(source, INITIATION_LENGTH);
+        books.sources.note_wanted(source, target, books.limits.members_per_party);
+        if books.sources.member(source).is_none() {
+            let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
+            parties.iter().for_each(|&party| books.sources.note_newcomer(source, party, &books.limits));
+        }
+        let candidates = Self::candidates(books, target, source);
+        let to = candidates
+            .from_turn(books.sources.attempts(source, target))
+            .find(|&to| books.sources.can_charge(to, INITIATION_LENGTH))
+            .ok_or(if candidates.count == 0 { Drop::NoAddress } else { Drop::Unproven })?;
+        self.check_index(message.sender(), source, to, now)?;
+        if !self.pending.has_room(target, &books.limits) {
+            return Err(Drop::TableFull);
+        }
+        let rate = books.limits.initiations_per_destination;
+        let wait = books.sources.pace(to, rate, LONGEST_PACE, now).ok_or(Drop::Paced)?;
+        books.sources.count_attempt(source, target, false);
+        if wait.is_zero() {
+            self.forward_initiation(books, message.bytes(), source, to, target, now, out)
+        } else {
+            let paced = Paced { due: now + wait, from: source, to, target, bytes: *message.bytes() };
+            if self.pacer.push(paced, books.limits.paced) { Ok(()) } else { Err(Drop::Paced) }
+        }
+    }
+
+    /// Whether an answer from `to` with this index could only be for `source`'s new handshake.
+    fn check_index(
+        &mut self,
+        index: u32,
+        source: SocketAddr,
+        to: SocketAddr,
+        now: Instant,
+    ) -> Result<(), Drop> {
+        let key = FlowKey::new(to, index);
+        if let Some(pending) = self.pending.get_mut(&key, now) {
+            return Err(if pending.initiator == source { Drop::Duplicate } else { Drop::IndexClash });
+        }
+        if self.flows.contains(&key) { Err(Drop::IndexClash) } else { Ok(()) }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn forward_initiation(
+        &mut self,
+        books: &mut Books,
+        message: &[u8; INITIATION_LENGTH],
+        source: SocketAddr,
+        to: SocketAddr,
+        target: MemberId,
+        now: Instant,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        if !books.sources.charge(to, INITIATION_LENGTH) {
+            return Err(Drop::Unproven);
+        }
+        let index = u32::from_le_bytes([message[4], message[5], message[6], message[7]]);
+        self.pending.insert(FlowKey::new(to, index), source, target, now);
+        books.send(to, message, out);
+        Ok(())
+    }
+
+    /// Sends initiations whose turn has come.
+    pub fn poll(&mut self, books: &mut Books, now: Instant, out: &mut impl Transmit) {
+        while let Some(Paced { from, to, target, bytes, .. }) = self.pacer.pop(now) {
+            let index = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+            let sent = match books.roster.get(target) {
+                None => Err(Drop::NoMember),
+                Some(_) => self
+                    .check_index(index, from, to, now)
+                    .and_then(|()| self.forward_initiation(books, &bytes, from, to, target, now, out)),
+            };
+            if let Err(reason) = sent {
+                books.stats.drop(reason);
+            }
+        }
+    }
+
+    /// Type 2 (rules 2, 3, 5, 8). `is_taken` tells indices that are the hub's.
+    #[allow(clippy::too_many_arguments)]
+    pub fn on_response(
+        &mut self,
+        books: &mut Books,
+        message: Response<'_>,
+        source: SocketAddr,
+        now: Instant,
+        is_taken: impl Fn(u32) -> bool,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let to_initiator = FlowKey::new(source, message.receiver());
+        let pending = self.pending.get_mut(&to_initiator, now).ok_or(Drop::NoPending)?;
+        let (at, responder) = (pending.initiator, pending.target);
+        let roster = &books.roster;
+        let fits = |&id: &MemberId| {
+            id != responder && roster.get(id).is_some_and(|member| member.mac1.matches(message.bytes()))
+        };
+        // Who was last seen there is most likely the one.
+        let guess = books.sources.member(at).filter(|&id| roster.shared_party(id, responder).is_some());
+        let Some(initiator) = guess.filter(fits).or_else(|| roster.mates(responder).find(fits)) else {
+            pending.misfits += 1;
+            if pending.misfits >= MAX_MISFITS {
+                self.pending.remove(&to_initiator);
+            }
+            return Err(Drop::NoMember);
+        };
+        let party = roster.shared_party(initiator, responder).ok_or(Drop::NoMember)?;
+        self.pending.remove(&to_initiator);
+        let to_responder = FlowKey::new(at, message.sender());
+        let clash = [to_initiator, to_responder].iter().any(|key| self.flows.contains(key));
+        if clash || to_initiator == to_responder || is_taken(message.sender()) || is_taken(message.receiver())
+        {
+            return Err(Drop::IndexClash);
+        }
+        if self.flows.len() + 2 > books.limits.flows
+            || self.flows.count_of(responder) + 2 > books.limits.flows_per_member
+        {
+            return Err(Drop::TableFull);
+        }
+        books.sources.prove(source, now);
+        if !books.sources.charge(at, RESPONSE_LENGTH) {
+            return Err(Drop::Unproven);
+        }
+        books.sources.count_attempt(at, responder, true);
+        self.learn(books, responder, source, initiator, now);
+        self.learn(books, initiator, at, responder, now);
+        let flow = |from, receiver, to, twin, here: SocketAddr, echo| Flow {
+            to,
+            twin,
+            from,
+            receiver,
+            party,
+            bucket: books.admission.address_bucket(here),
+            settled: false,
+            echo,
+            challenged: false,
+            last: now,
+            count: Count::default(),
+        };
+        let there = flow(initiator, responder, source, message.receiver(), at, true);
+        let back = flow(responder, initiator, at, message.sender(), source, false);
+        self.flows.insert(to_responder, there);
+        self.flows.insert(to_initiator, back);
+        books.stats.blind_handshakes += 1;
+        books.send(at, message.bytes(), out);
+        Ok(())
+    }
+
+    /// The only place where a blind handshake tells where somebody is (rule 3).
+    fn learn(
+        &self,
+        books: &mut Books,
+        member: MemberId,
+        address: SocketAddr,
+        witness: MemberId,
+        now: Instant,
+    ) {
+        books.bindings.learn(member, address, witness, now);
+        books.sources.touch(address, now);
+        books.sources.set_member(address, member);
+        if let Some(stats) = books.members.get_mut(member.slot()) {
+            stats.last_handshake = Some(now);
+            if stats.path == Path::None {
+                stats.path = Path::Blind;
+            }
+        }
+    }
+
+    /// Type 3 (rule 6): the answer to an initiation, or to the response that was the answer to one.
+    pub fn on_cookie_reply(
+        &mut self,
+        books: &mut Books,
+        datagram: &[u8],
+        message: CookieReply<'_>,
+        source: SocketAddr,
+        now: Instant,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let key = FlowKey::new(source, message.receiver());
+        let to = if let Some(pending) = self.pending.get_mut(&key, now) {
+            if std::mem::replace(&mut pending.challenged, true) {
+                return Err(Drop::Duplicate);
+            }
+            pending.initiator
+        } else {
+            let flow = self.flows.get_mut(&key).filter(|flow| flow.echo).ok_or(Drop::NoPending)?;
+            if std::mem::replace(&mut flow.challenged, true) {
+                return Err(Drop::Duplicate);
+            }
+            flow.to
+        };
+        if !books.sources.charge(to, COOKIE_REPLY_LENGTH) {
+            return Err(Drop::Unproven);
+        }
+        books.send(to, datagram, out);
+        Ok(())
+    }
+
+    /// Type 4 (rules 5 and 8): one look-up, the buckets, the counters.
+    pub fn on_data(
+        &mut self,
+        books: &mut Books,
+        datagram: &[u8],
+        receiver: u32,
+        source: SocketAddr,
+        now: Instant,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let length = datagram.len();
+        let key = FlowKey::new(source, receiver);
+        let Some(flow) = self.flows.get_mut(&key) else {
+            books.sources.credit(source, length);
+            return Err(Drop::NoFlow);
+        };
+        if !books.admission.data(flow.from, flow.party, flow.bucket, length, &books.limits, now) {
+            return Err(Drop::DataLimit);
+        }
+        if !flow.settled {
+            settle(books, flow, source, length, now)?;
+        }
+        flow.last = now;
+        flow.count.add(length);
+        let (to, from, receiver) = (flow.to, flow.from, flow.receiver);
+        books.count_data(from, receiver, length);
+        books.stats.blind.add(length);
+        books.send(to, datagram, out);
+        Ok(())
+    }
+
+    /// Moves a member's flows to where its hub session is.
+    pub fn relocate(&mut self, books: &Books, member: MemberId, address: SocketAddr) {
+        self.flows.relocate(member, address, books.admission.address_bucket(address));
+    }
+
+    /// Cuts what `member` may not have any more: everything with those it shares no party with.
+    pub fn cut(&mut self, books: &Books, member: MemberId, now: Instant) {
+        self.flows.cut(member, |other| books.roster.shared_party(member, other).is_some());
+        self.pending.sweep(now, |pending| books.roster.get(pending.target).is_some());
+    }
+
+    /// Forgets what has expired (rule 9).
+    pub fn sweep(&mut self, books: &mut Books, since: Instant, now: Instant) {
+        let sources = &mut books.sources;
+        self.flows.sweep(since, now, |address, at| sources.touch(address, at));
+        self.pending.sweep(now, |_| true);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty() && self.pending.is_empty()
+    }
+}
+
+/// Addresses without repetition.
+struct Candidates {
+    found: [SocketAddr; MAX_CANDIDATES],
+    count: usize,
+    not: SocketAddr,
+}
+
+impl Candidates {
+    fn add(&mut self, address: SocketAddr) {
+        if address != self.not && self.count < MAX_CANDIDATES && !self.found[..self.count].contains(&address)
+        {
+            self.found[self.count] = address;
+            self.count += 1;
+        }
+    }
+
+    /// All of them, beginning with the one whose turn it is.
+    fn from_turn(&self, turn: u8) -> impl Iterator<Item = SocketAddr> {
+        (0..self.count).map(move |step| self.found[(usize::from(turn) + step) % self.count])
+    }
+}
+
+/// Judges data of a flow whose addresses are not both known to be proven.
+#[cold]
+fn settle(
+    books: &mut Books,
+    flow: &mut Flow,
+    source: SocketAddr,
+    length: usize,
+    now: Instant,
+) -> Result<(), Drop> {
+    if std::mem::take(&mut flow.echo) {
+        books.sources.prove(source, now);
+    }
+    books.sources.credit(source, length);
+    if !books.sources.charge(flow.to, length) {
+        return Err(Drop::Unproven);
+    }
+    flow.settled = books.sources.is_proven(source) && books.sources.is_proven(flow.to);
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! The books that blind forwarding and the hub both keep.
+
+use crate::relay::Transmit;
+use crate::relay::admission::Admission;
+use crate::relay::bindings::Bindings;
+use crate::relay::flow_key::KeyedState;
+use crate::relay::limits::Limits;
+use crate::relay::roster::{MemberId, Roster};
+use crate::relay::sources::Sources;
+use crate::relay::stats::{MemberStats, Stats};
+use std::net::SocketAddr;
+
+/// Who there is, where they are, what they may have and what they had.
+pub(super) struct Books {
+    pub limits: Limits,
+    pub roster: Roster,
+    pub sources: Sources,
+    pub bindings: Bindings,
+    pub admission: Admission,
+    pub stats: Stats,
+    pub members: Vec<MemberStats>,
+}
+
+impl Books {
+    pub fn new(limits: Limits, hasher: KeyedState) -> Self {
+        Books {
+            limits,
+            roster: Roster::default(),
+            sources: Sources::new(hasher),
+            bindings: Bindings::default(),
+            admission: Admission::new(hasher),
+            stats: Stats::default(),
+            members: Vec::new(),
+        }
+    }
+
+    /// Makes room for every member and party of the roster.
+    pub fn reserve(&mut self) {
+        let members = self.roster.slot_count();
+        self.bindings.reserve(members);
+        self.admission.reserve(members, self.roster.party_count());
+        if self.members.len() < members {
+            self.members.resize(members, MemberStats::default());
+        }
+    }
+
+    /// Sends from the main port.
+    pub fn send(&mut self, to: SocketAddr, datagram: &[u8], out: &mut impl Transmit) {
+        self.stats.sent.add(datagram.len());
+        out.transmit(to, super::Port::Main, datagram);
+    }
+
+    /// Counts data that went from one member to another.
+    pub fn count_data(&mut self, from: MemberId, to: MemberId, bytes: usize) {
+        if let Some(stats) = self.members.get_mut(from.slot()) {
+            stats.from.add(bytes);
+        }
+        if let Some(stats) = self.members.get_mut(to.slot()) {
+            stats.to.add(bytes);
+        }
+    }
+}

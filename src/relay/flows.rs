@@ -1,0 +1,173 @@
+//! The forward table (rule 5): blind sessions, one entry per direction.
+
+use crate::relay::flow_key::{FlowKey, KeyedState};
+use crate::relay::limits::IDLE_LIFETIME;
+use crate::relay::roster::{MemberId, PartySlot};
+use crate::relay::stats::Count;
+use crate::time::Instant;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// One direction of a blind session.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Where its data goes.
+    pub to: SocketAddr,
+    /// The index of the other direction, whose data comes from `to`.
+    pub twin: u32,
+    /// Who sends it.
+    pub from: MemberId,
+    /// Who gets it.
+    pub receiver: MemberId,
+    /// A party of both.
+    pub party: PartySlot,
+    /// The number of the sender's address bucket.
+    pub bucket: u16,
+    /// Whether nothing is left to be checked but the buckets: both addresses are proven.
+    pub settled: bool,
+    /// Whether the first data from the source will prove it: the index was told nowhere else.
+    pub echo: bool,
+    /// Whether a cookie reply to the handshake's answer was forwarded.
+    pub challenged: bool,
+    /// When data last came, or it was set up.
+    pub last: Instant,
+    /// The data so far.
+    pub count: Count,
+}
+
+impl Flow {
+    /// The key of the other direction.
+    pub fn twin_key(&self) -> FlowKey {
+        FlowKey::new(self.to, self.twin)
+    }
+}
+
+/// All directions of all blind sessions.
+pub struct Flows {
+    map: HashMap<FlowKey, Flow, KeyedState>,
+    /// The keys of each member's flows, by slot: of those it sends and of those it gets.
+    by_member: Vec<Vec<FlowKey>>,
+}
+
+impl Flows {
+    /// None yet.
+    pub fn new(hasher: KeyedState) -> Self {
+        Flows { map: HashMap::with_hasher(hasher), by_member: Vec::new() }
+    }
+
+    /// Makes room for members with slots below `count`.
+    pub fn reserve(&mut self, count: usize) {
+        if self.by_member.len() < count {
+            self.by_member.resize_with(count, Vec::new);
+        }
+    }
+
+    /// How many directions there are.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// How many directions a member sends or gets.
+    pub fn count_of(&self, member: MemberId) -> usize {
+        self.by_member.get(member.slot()).map_or(0, Vec::len)
+    }
+
+    /// The flow with this key: the one look-up that a data packet costs.
+    pub fn get_mut(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.map.get_mut(key)
+    }
+
+    /// Whether there is a flow with this key.
+    pub fn contains(&self, key: &FlowKey) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
+        self.map.iter()
+    }
+
+    /// Adds a flow whose key is free.
+    pub fn insert(&mut self, key: FlowKey, flow: Flow) {
+        for member in [flow.from, flow.receiver] {
+            if let Some(keys) = self.by_member.get_mut(member.slot()) {
+                keys.push(key);
+            }
+        }
+        self.map.insert(key, flow);
+    }
+
+    fn remove(&mut self, key: &FlowKey) -> Option<Flow> {
+        let flow = self.map.remove(key)?;
+        for member in [flow.from, flow.receiver] {
+            forget_key(&mut self.by_member, member, key);
+        }
+        Some(flow)
+    }
+
+    /// Removes those flows of `member` that `keep`, told the other end, denies.
+    pub fn cut(&mut self, member: MemberId, keep: impl Fn(MemberId) -> bool) {
+        let keys = self.by_member.get(member.slot()).cloned().unwrap_or_default();
+        for key in keys {
+            let other = self.map.get(&key).map(|f| if f.from == member { f.receiver } else { f.from });
+            if other.is_some_and(|other| !keep(other)) {
+                self.remove(&key);
+            }
+        }
+    }
+
+    /// Moves all flows of `member` to `address`. Whether that is proven is checked anew.
+    pub fn relocate(&mut self, member: MemberId, address: SocketAddr, bucket: u16) {
+        let keys = self.by_member.get(member.slot()).cloned().unwrap_or_default();
+        for key in keys.into_iter().filter(|key| key.address() != address) {
+            if !self.map.get(&key).is_some_and(|flow| flow.from == member) {
+                continue;
+            }
+            let Some(mut flow) = self.remove(&key) else { continue };
+            let twin = flow.twin_key();
+            let moved = key.at(address);
+            if self.contains(&moved) {
+                self.remove(&twin);
+                continue;
+            }
+            (flow.settled, flow.echo, flow.bucket) = (false, false, bucket);
+            self.insert(moved, flow);
+            if let Some(twin) = self.map.get_mut(&twin) {
+                (twin.to, twin.settled) = (address, false);
+            }
+        }
+    }
+
+    /// Forgets sessions of which one direction is without traffic, and tells `active` of each source that sent
+    /// since `since`. What lives sends at least a keepalive now and then.
+    pub fn sweep(&mut self, since: Instant, now: Instant, mut active: impl FnMut(SocketAddr, Instant)) {
+        let mut silent = Vec::new();
+        for (key, flow) in &self.map {
+            if now.since(flow.last) >= IDLE_LIFETIME {
+                silent.push((*key, flow.twin_key()));
+            } else if flow.last >= since {
+                active(key.address(), flow.last);
+            }
+        }
+        for (key, twin) in silent {
+            self.remove(&key);
+            self.remove(&twin);
+        }
+    }
+}
+
+fn forget_key(by_member: &mut [Vec<FlowKey>], member: MemberId, key: &FlowKey) {
+    if let Some(keys) = by_member.get_mut(member.slot())
+        && let Some(place) = keys.iter().position(|other| other == key)
+    {
+        keys.swap_remove(place);
+        if keys.is_empty() {
+            *keys = Vec::new();
+        }
+    }
+}

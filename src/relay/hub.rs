@@ -1,0 +1,356 @@
+//! The relay's own WireGuard identity: what stock apps have as their only peer, and others besides their
+//! peers, so that they roam with authentication.
+
+use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::relay::Transmit;
+use crate::relay::blind::Blind;
+use crate::relay::books::Books;
+use crate::relay::flow_key::KeyedState;
+use crate::relay::roster::MemberId;
+use crate::relay::stats::{Drop, Path};
+use crate::time::{Instant, Now};
+use crate::wire::ip::Ipv4;
+use crate::wireguard::allowed_ips::Prefix;
+use crate::wireguard::device::{Config, Device};
+use crate::wireguard::message::{INITIATION_LENGTH, Message, TRANSPORT_HEADER_LENGTH, Type};
+use crate::wireguard::noise::{Claim, LocalIdentity};
+use crate::wireguard::peer::{PeerConfig, PeerIndex};
+use crate::wireguard::timestamp::Timestamp;
+use crate::wireguard::verdict::{Accepted, Content, Outgoing, Reason, Rejection, Sent, Verdict};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Room for what the hub sends of its own accord and for copies of broadcasts, in bytes. A packet of the
+/// virtual LAN is at most 1420 long.
+const SCRATCH_LENGTH: usize = 2048;
+
+/// Members that may be asked for a proof of their address at the same time; others are asked later.
+const MAX_UNPROVEN: usize = 64;
+
+/// A member that has come to the hub.
+pub(super) struct Spoke {
+    pub member: MemberId,
+    /// The address at which it is known to receive what we send.
+    proven_at: Option<SocketAddr>,
+    /// Where our last initiation to it went.
+    initiated_to: Option<SocketAddr>,
+    /// Where our last answer to its initiation went.
+    answered_to: Option<SocketAddr>,
+    /// The last broadcast that it has had.
+    pub round: u64,
+}
+
+/// The hub.
+pub(super) struct Hub {
+    pub device: Device,
+    /// The same identity once more: to read who an initiation says it is from.
+    identity: LocalIdentity,
+    pub spokes: HashMap<PeerIndex, Spoke, KeyedState>,
+    /// Which peer of the device each member is, by slot.
+    by_member: Vec<Option<PeerIndex>>,
+    pub ip: Ipv4Addr,
+    pub broadcast_ip: Ipv4Addr,
+    pub scratch: Box<[u8]>,
+    pub rounds: u64,
+    /// Members that have shown up somewhere and must prove it.
+    unproven: Vec<PeerIndex>,
+}
+
+impl Hub {
+    pub fn new(
+        config: Config,
+        ip: Ipv4Addr,
+        broadcast_ip: Ipv4Addr,
+        hasher: KeyedState,
+        now: Instant,
+    ) -> Self {
+        Hub {
+            identity: LocalIdentity::new(PrivateKey::from_bytes(*config.private_key.to_bytes())),
+            device: Device::new(config, now),
+            spokes: HashMap::with_hasher(hasher),
+            by_member: Vec::new(),
+            ip,
+            broadcast_ip,
+            scratch: vec![0; SCRATCH_LENGTH].into(),
+            rounds: 0,
+            unproven: Vec::new(),
+        }
+    }
+
+    pub fn reserve(&mut self, members: usize) {
+        if self.by_member.len() < members {
+            self.by_member.resize(members, None);
+        }
+    }
+
+    pub fn peer_of(&self, member: MemberId) -> Option<PeerIndex> {
+        let peer = (*self.by_member.get(member.slot())?)?;
+        self.spokes.get(&peer).is_some_and(|spoke| spoke.member == member).then_some(peer)
+    }
+
+    /// Takes a member in, when it first comes: most never do, and a peer of the device is not small.
+    fn adopt(&mut self, books: &Books, key: &PublicKey, now: Instant) -> Option<PeerIndex> {
+        let id = books.roster.with_key(key)?;
+        let member = books.roster.get(id)?;
+        let allowed_ips = vec![Prefix::host(member.ip.into())];
+        let config = PeerConfig { allowed_ips, ..PeerConfig::new(member.key) };
+        let peer = self.device.add_peer(config, now).ok()?;
+        let spoke = Spoke { member: id, proven_at: None, initiated_to: None, answered_to: None, round: 0 };
+        self.spokes.insert(peer, spoke);
+        self.by_member[id.slot()] = Some(peer);
+        Some(peer)
+    }
+
+    /// A member has another address in the virtual LAN.
+    pub fn readdress(&mut self, member: MemberId, old: Ipv4Addr, new: Ipv4Addr) {
+        if let Some(peer) = self.peer_of(member) {
+            if self.device.route(old.into()) == Some(peer) {
+                self.device.disallow(Prefix::host(old.into()));
+            }
+            self.device.allow(peer, Prefix::host(new.into()));
+        }
+    }
+
+    /// Removes a member that is gone, with its session.
+    pub fn remove(&mut self, member: MemberId) {
+        if let Some(peer) = self.peer_of(member) {
+            self.device.remove_peer(peer);
+            self.spokes.remove(&peer);
+            self.unproven.retain(|&other| other != peer);
+            self.by_member[member.slot()] = None;
+        }
+    }
+
+    /// Takes a datagram that is for the hub.
+    pub fn receive(
+        &mut self,
+        books: &mut Books,
+        blind: &mut Blind,
+        datagram: &mut [u8],
+        source: SocketAddr,
+        now: Now,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let mut verdict = self.device.receive(datagram, source, now);
+        if verdict == Verdict::Dropped(Reason::UnknownPeer)
+            && let Some(Message::Initiation(message)) = Message::parse(datagram)
+            && let Some(claim) = Claim::read(&self.identity, message)
+            && self.adopt(books, claim.public_key(), now.instant).is_some()
+        {
+            verdict = self.device.receive(datagram, source, now);
+        }
+        let result = match verdict {
+            Verdict::Accepted(accepted) => self.accept(books, blind, accepted, datagram, source, now, out),
+            Verdict::Challenged | Verdict::CookieTaken(_) => Ok(()),
+            Verdict::Dropped(reason) => Err(match reason {
+                Reason::Malformed | Reason::WrongMac1 => Drop::HubMalformed,
+                Reason::UnknownPeer => Drop::HubUnknownPeer,
+                Reason::UnknownIndex | Reason::Expired => Drop::HubExpired,
+                Reason::Forged => Drop::HubForged,
+                Reason::Replayed => Drop::HubReplayed,
+                Reason::Limited => Drop::HubLimit,
+            }),
+        };
+        self.drain(books, now, out);
+        result
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn accept(
+        &mut self,
+        books: &mut Books,
+        blind: &mut Blind,
+        accepted: Accepted,
+        datagram: &mut [u8],
+        source: SocketAddr,
+        now: Now,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let Accepted { peer, content, established, .. } = accepted;
+        let spoke = self.spokes.get_mut(&peer).ok_or(Drop::HubUnknownPeer)?;
+        let member = spoke.member;
+        if established && let Some(stats) = books.members.get_mut(member.slot()) {
+            stats.last_handshake = Some(now.instant);
+        }
+        if spoke.proven_at != Some(source) || books.bindings.hub(member) != Some(source) {
+            books.sources.note(source, &books.limits, now.instant);
+            books.sources.credit(source, datagram.len());
+            let told = if content == Content::Handshake { spoke.initiated_to } else { spoke.answered_to };
+            if established && told == Some(source) {
+                books.sources.prove(source, now.instant);
+            }
+            if !books.sources.is_proven(source) {
+                // A handshake will prove it, once it has given enough to be sent one.
+                if self.unproven.len() < MAX_UNPROVEN && !self.unproven.contains(&peer) {
+                    self.unproven.push(peer);
+                }
+                self.ask(books, source, now);
+            } else if books.admission.relocation(member, &books.limits, now.instant) {
+                spoke.proven_at = Some(source);
+                books.sources.set_member(source, member);
+                books.bindings.set_hub(member, Some(source));
+                blind.relocate(books, member, source);
+                if let Some(stats) = books.members.get_mut(member.slot()) {
+                    stats.path = Path::Hub;
+                }
+            }
+        }
+        match content {
+            Content::Handshake | Content::Keepalive => Ok(()),
+            Content::Rejected(Rejection::Malformed) => Err(Drop::HubMalformed),
+            Content::Rejected(Rejection::Source) => Err(Drop::InnerSource),
+            Content::Packet { inner, .. } => {
+                let IpAddr::V4(destination) = inner.destination else { return Err(Drop::InnerDestination) };
+                let length = inner.length;
+                if destination.is_multicast()
+                    || destination == Ipv4Addr::BROADCAST
+                    || destination == self.broadcast_ip
+                {
+                    return self.broadcast(books, member, datagram, length, now, out);
+                }
+                self.forward(books, peer, member, destination, datagram, length, source, now, out)
+            }
+        }
+    }
+
+    /// Begins a handshake with a member that has shown up at `source`, if that has given as much as it takes;
+    /// whether something is to be [sent](Hub::drain) now.
+    pub fn ask(&mut self, books: &Books, source: SocketAddr, now: Now) -> bool {
+        let Hub { unproven, device, .. } = self;
+        if unproven.is_empty() || !books.sources.can_charge(source, INITIATION_LENGTH) {
+            return false;
+        }
+        let at = |peer: PeerIndex| device.stats(peer).and_then(|stats| stats.endpoint);
+        let Some(place) = unproven.iter().position(|&peer| at(peer) == Some(source)) else { return false };
+        device.connect(unproven.swap_remove(place), now);
+        true
+    }
+
+    /// Sends the packet of `length` bytes in `datagram` on, over the same bytes.
+    #[allow(clippy::too_many_arguments)]
+    fn forward(
+        &mut self,
+        books: &mut Books,
+        peer: PeerIndex,
+        member: MemberId,
+        destination: Ipv4Addr,
+        datagram: &mut [u8],
+        length: usize,
+        source: SocketAddr,
+        now: Now,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let next = if destination == self.ip {
+            let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
+            let answered = Ipv4::parse(packet).is_some_and(|mut packet| packet.answer_echo());
+            if !answered {
+                return Err(Drop::InnerDestination);
+            }
+            peer
+        } else {
+            self.device
+                .route(destination.into())
+                .filter(|&next| next != peer)
+                .ok_or(Drop::InnerDestination)?
+        };
+        let receiver = self.spokes.get(&next).ok_or(Drop::InnerDestination)?.member;
+        let party = books.roster.shared_party(member, receiver).ok_or(Drop::OtherParty)?;
+        let bucket = books.admission.address_bucket(source);
+        if !books.admission.data(member, party, bucket, datagram.len(), &books.limits, now.instant) {
+            return Err(Drop::DataLimit);
+        }
+        match self.device.send(next, datagram, length, now) {
+            Sent::Sealed { to, length } => {
+                if !self.may_send(books, next, to) {
+                    return Err(Drop::Unproven);
+                }
+                books.count_data(member, receiver, length);
+                books.stats.hub.add(length);
+                books.send(to, &datagram[..length], out);
+                Ok(())
+            }
+            Sent::Staged => Ok(()),
+            Sent::Dropped => Err(Drop::NoSession),
+        }
+    }
+
+    /// Whether data may go to the peer at `to`: only if it is known to arrive (rule 8).
+    pub fn may_send(&self, books: &Books, peer: PeerIndex, to: SocketAddr) -> bool {
+        self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at == Some(to)) || books.sources.is_proven(to)
+    }
+
+    /// Sends what the device wants to send of its own accord.
+    pub fn drain(&mut self, books: &mut Books, now: Now, out: &mut impl Transmit) {
+        while let Some(Outgoing { peer, to, length }) = self.device.poll(now, &mut self.scratch) {
+            if let Some(peer) = peer {
+                let kind = Message::parse(&self.scratch[..length]).map(|message| message.kind());
+                let may_send = match kind {
+                    Some(Type::Transport) => self.may_send(books, peer, to),
+                    _ => books.sources.charge(to, length),
+                };
+                if !may_send {
+                    books.stats.drop(Drop::Unproven);
+                    continue;
+                }
+                if let Some(spoke) = self.spokes.get_mut(&peer) {
+                    match kind {
+                        Some(Type::Initiation) => spoke.initiated_to = Some(to),
+                        Some(Type::Response) => spoke.answered_to = Some(to),
+                        _ => (),
+                    }
+                }
+            }
+            // What has no peer is a cookie reply: shorter than what it answers, which has just come.
+            books.send(to, &self.scratch[..length], out);
+        }
+    }
+
+    /// The greatest timestamp that each member has sent the hub.
+    pub fn greatest_timestamps(&self) -> impl Iterator<Item = (MemberId, Timestamp)> {
+        let device = &self.device;
+        self.spokes.iter().filter_map(|(&peer, spoke)| {
+            device.greatest_timestamp(peer).map(|timestamp| (spoke.member, timestamp))
+        })
+    }
+
+    /// Sets the timestamp that a member's next one must exceed.
+    pub fn set_greatest_timestamp(
+        &mut self,
+        books: &Books,
+        member: MemberId,
+        timestamp: Timestamp,
+        now: Instant,
+    ) {
+        let key = books.roster.get(member).map(|member| member.key);
+        let peer = self.peer_of(member).or_else(|| self.adopt(books, &key?, now));
+        if let Some(peer) = peer {
+            self.device.set_greatest_timestamp(peer, Some(timestamp));
+        }
+    }
+
+    /// Keeps the addresses of members that the hub heard of since `since`, and lets go of those whose session
+    /// is over.
+    pub fn sweep(&mut self, books: &mut Books, since: Instant, now: Instant) {
+        // Who still must prove its address says so again.
+        self.unproven.clear();
+        for (&peer, spoke) in &mut self.spokes {
+            let heard = self.device.stats(peer).and_then(|stats| stats.last_received);
+            if let (Some(heard), Some(address)) = (heard, spoke.proven_at)
+                && heard >= since
+            {
+                books.sources.touch(address, heard);
+            }
+            if spoke.proven_at.is_some_and(|address| !books.sources.contains(address))
+                || !self.device.can_send(peer, now)
+            {
+                spoke.proven_at = None;
+                books.bindings.set_hub(spoke.member, None);
+                if let Some(stats) = books.members.get_mut(spoke.member.slot())
+                    && stats.path == Path::Hub
+                {
+                    stats.path = Path::None;
+                }
+            }
+        }
+    }
+}

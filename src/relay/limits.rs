@@ -1,0 +1,96 @@
+//! Every cap of the relay, with what it costs.
+
+use crate::token_bucket::Rate;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An initiation that was not answered is forgotten after this.
+pub const PENDING_LIFETIME: Duration = Duration::from_secs(10);
+/// A flow or a source without traffic is forgotten after this.
+pub const IDLE_LIFETIME: Duration = Duration::from_secs(240);
+/// A source that has proven nothing is forgotten after this much silence: some retries of a handshake, which
+/// are 5 s apart, and a persistent keepalive, which are 25 s apart.
+pub const UNPROVEN_LIFETIME: Duration = Duration::from_secs(60);
+/// An initiation is not held back longer than this: its initiator sends the next one after 5 s.
+pub const LONGEST_PACE: Duration = Duration::from_secs(4);
+/// How often what has expired is looked for.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Addresses remembered of one member.
+pub const ADDRESSES_PER_MEMBER: usize = 4;
+
+/// What the relay may hold and do. Nothing it keeps grows past these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Members, at 600 bytes each, and 3 KB more for one that has a hub session.
+    pub members: usize,
+    /// Members of one party: 64 trials of mac1 are 20 us.
+    pub members_per_party: usize,
+    /// Directions of blind sessions, at 250 bytes each. A pair of members that talk use two to six: this is
+    /// one party of 100 that all talk to all.
+    pub flows: usize,
+    /// Directions of blind sessions that may begin or end at one responder.
+    pub flows_per_member: usize,
+    /// Addresses that made a valid mac1, at 150 bytes each and 12 for each member that they asked for.
+    pub sources: usize,
+    /// Addresses of one party that have proven nothing; the oldest makes room.
+    pub newcomers_per_party: usize,
+    /// Initiations without an answer, at 120 bytes each.
+    pub pending: usize,
+    /// Initiations without an answer to one member.
+    pub pending_per_member: usize,
+    /// Initiations that wait for their turn, at 250 bytes each.
+    pub paced: usize,
+    /// Handshake messages from one IPv4 address or IPv6 /64 of unknown sources.
+    pub handshakes_per_address: Rate,
+    /// Initiations from one known source. The burst lets it greet a whole party.
+    pub handshakes_per_source: Rate,
+    /// Initiations to one destination, below the 20 a second (burst 5) that its kernel allows our address.
+    pub initiations_per_destination: Rate,
+    /// mac1 trials for sources of which nothing is known, at 0.3 us each.
+    pub mac1_trials: Rate,
+    /// Bytes from one IPv4 address or IPv6 /64.
+    pub address_bytes: Rate,
+    /// Bytes from one member.
+    pub member_bytes: Rate,
+    /// Bytes within one party.
+    pub party_bytes: Rate,
+    /// Broadcast packets from one member.
+    pub broadcasts_per_member: Rate,
+    /// Copies of broadcast packets within one party.
+    pub broadcast_copies_per_party: Rate,
+    /// STUN requests from one IPv4 address or IPv6 /64.
+    pub stun_per_address: Rate,
+    /// STUN answers, to anybody, that are longer than their requests (by 44 bytes at most).
+    pub stun_surplus: Rate,
+    /// How often one member may move its flows to another address.
+    pub moves_per_member: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            members: 32_768,
+            members_per_party: 100,
+            flows: 32_768,
+            flows_per_member: 1024,
+            sources: 8192,
+            newcomers_per_party: 128,
+            pending: 8192,
+            pending_per_member: 128,
+            paced: 512,
+            handshakes_per_address: Rate::new(100, SECOND, 512),
+            handshakes_per_source: Rate::new(20, SECOND, 128),
+            initiations_per_destination: Rate::new(18, SECOND, 5),
+            mac1_trials: Rate::new(100_000, SECOND, 100_000),
+            address_bytes: Rate::new(50_000_000, SECOND, 1 << 20),
+            member_bytes: Rate::new(25_000_000, SECOND, 1 << 20),
+            party_bytes: Rate::new(50_000_000, SECOND, 2 << 20),
+            broadcasts_per_member: Rate::new(30, SECOND, 60),
+            broadcast_copies_per_party: Rate::new(1000, SECOND, 2000),
+            stun_per_address: Rate::new(5, SECOND, 20),
+            stun_surplus: Rate::new(200, SECOND, 400),
+            moves_per_member: Rate::new(1, SECOND, 5),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Floor 3: the relay, sans-IO. One UDP port forwards WireGuard between members, ends it for those who have
+//! the relay itself as a peer, and answers STUN.
+//!
+//! Per datagram, in this order: STUN, the hub, blind flows, drop. The caller owns the sockets. It hands each
+//! datagram to [`Relay::receive`], as it lies in its buffer (no headroom is needed), and calls
+//! [`Relay::poll`] when [`Relay::poll_timeout`] says so; what is to be sent comes out through [`Transmit`].
+
+pub mod flow_key;
+pub mod limits;
+pub mod roster;
+pub mod snapshot;
+pub mod stats;
+
+mod admission;
+mod bindings;
+mod blind;
+mod books;
+mod broadcast;
+mod flows;
+mod hub;
+mod pacing;
+mod pending;
+mod sources;
+mod stun;
+
+use crate::control::subnet::Subnet;
+use crate::crypto::random::Seeded;
+use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::ids::{PartyId, PeerId};
+use crate::relay::blind::Blind;
+use crate::relay::books::Books;
+use crate::relay::flow_key::{KeyedState, canonical};
+use crate::relay::hub::Hub;
+use crate::relay::limits::{Limits, SWEEP_INTERVAL};
+use crate::relay::roster::{JoinError, MemberId};
+use crate::relay::snapshot::SnapshotKey;
+use crate::relay::stats::{Drop, MemberStats, Stats};
+use crate::time::{Instant, Now};
+use crate::wire::stun::is_stun;
+use crate::wireguard::device::Config as DeviceConfig;
+use crate::wireguard::message::Message;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// One of our two UDP ports.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Port {
+    /// The one for everything.
+    Main,
+    /// The one that only answers STUN, so that agents can tell NAT types.
+    Alternate,
+}
+
+impl Port {
+    /// The other one.
+    pub fn other(self) -> Port {
+        match self {
+            Port::Main => Port::Alternate,
+            Port::Alternate => Port::Main,
+        }
+    }
+}
+
+/// Takes datagrams that are to be sent. They lie in the buffer that the relay was given, or in its own, so
+/// they must be sent or copied at once.
+pub trait Transmit {
+    /// Sends `datagram` to `to` from one of our ports.
+    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]);
+}
+
+impl<F: FnMut(SocketAddr, Port, &[u8])> Transmit for F {
+    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]) {
+        self(to, from, datagram);
+    }
+}
+
+/// What a relay has to be told.
+pub struct Config {
+    /// The hub's private key.
+    pub hub_key: PrivateKey,
+    /// The virtual LAN.
+    pub subnet: Subnet,
+    /// The longest inner packet, in bytes, that padding may not make longer.
+    pub mtu: usize,
+    /// The last [`Relay::take_stamp_mark`] that was stored, 0 if none was.
+    pub stamp_mark: u64,
+    /// Where the alternate port is reached from outside, if that is known: told to those who ask by STUN.
+    pub alternate_endpoint: Option<SocketAddr>,
+    /// Decides how tables hash, so it should be secret, and the jitter of the hub's retries.
+    pub seed: u64,
+    /// What it may hold and do.
+    pub limits: Limits,
+}
+
+/// The relay.
+pub struct Relay {
+    books: Books,
+    blind: Blind,
+    hub: Hub,
+    alternate_endpoint: Option<SocketAddr>,
+    snapshot_key: SnapshotKey,
+    swept: Instant,
+}
+
+impl Relay {
+    /// A relay that serves nobody yet.
+    pub fn new(config: Config, now: Instant) -> Self {
+        let Config { hub_key, subnet, mtu, stamp_mark, alternate_endpoint, seed, limits } = config;
+        let mut random = Seeded::new(seed);
+        let hasher = KeyedState::new(random.next_u64(), random.next_u64());
+        let snapshot_key = SnapshotKey::new(&hub_key);
+        let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed: random.next_u64() };
+        Relay {
+            books: Books::new(limits, hasher),
+            blind: Blind::new(hasher),
+            hub: Hub::new(device, subnet.hub(), subnet.broadcast(), hasher, now),
+            alternate_endpoint,
+            snapshot_key,
+            swept: now,
+        }
+    }
+
+    /// The hub's public key.
+    pub fn hub_key(&self) -> &PublicKey {
+        self.hub.device.public_key()
+    }
+
+    /// Where the alternate port is reached from outside.
+    pub fn set_alternate_endpoint(&mut self, endpoint: Option<SocketAddr>) {
+        self.alternate_endpoint = endpoint;
+    }
+
+    /// `peer` is in `party`, with this key and this address in the virtual LAN; again, if either has changed.
+    pub fn join(
+        &mut self,
+        party: &PartyId,
+        peer: &PeerId,
+        key: PublicKey,
+        ip: Ipv4Addr,
+        now: Instant,
+    ) -> Result<(), JoinError> {
+        if key == *self.hub_key() {
+            return Err(JoinError::BadKey);
+        }
+        let before = self.books.roster.with_key(&key);
+        if self.books.roster.find(party, peer).is_some_and(|known| Some(known) != before) {
+            self.leave(party, peer, now);
+        }
+        let old_ip = before.and_then(|id| self.books.roster.get(id)).map(|member| member.ip);
+        let id = self.books.roster.join(party, peer, key, ip, &self.books.limits)?;
+        self.books.reserve();
+        let members = self.books.roster.slot_count();
+        self.blind.reserve(members);
+        self.hub.reserve(members);
+        match old_ip {
+            None => {
+                self.books.members[id.slot()] = MemberStats::default();
+                self.books.admission.reset_member(id);
+            }
+            Some(old) if old != ip => self.hub.readdress(id, old, ip),
+            Some(_) => (),
+        }
+        Ok(())
+    }
+
+    /// `peer` is no more in `party`: what it had there is cut at once, flows and hub session.
+    pub fn leave(&mut self, party: &PartyId, peer: &PeerId, now: Instant) {
+        let Some(id) = self.books.roster.leave(party, peer) else { return };
+        self.blind.cut(&self.books, id, now);
+        if self.books.roster.get(id).is_none() {
+            self.hub.remove(id);
+            self.books.bindings.forget(id);
+            self.books.sources.forget_member(id);
+        }
+    }
+
+    /// Takes a datagram that came from `source` to one of our ports. A hub packet is opened, and sealed again,
+    /// in place, so the bytes are of no use afterwards. What went wrong is counted, too.
+    pub fn receive(
+        &mut self,
+        datagram: &mut [u8],
+        source: SocketAddr,
+        port: Port,
+        now: Now,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        self.books.stats.received.add(datagram.len());
+        let result = self.dispatch(datagram, canonical(source), port, now, out);
+        if let Err(reason) = result {
+            self.books.stats.drop(reason);
+        }
+        result
+    }
+
+    fn dispatch(
+        &mut self,
+        datagram: &mut [u8],
+        source: SocketAddr,
+        port: Port,
+        now: Now,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let Relay { books, blind, hub, .. } = self;
+        if is_stun(datagram) {
+            let other = self.alternate_endpoint;
+            return stun::answer(books, datagram, source, port, other, now.instant, out);
+        }
+        let message = Message::parse(datagram).ok_or(Drop::Unknown)?;
+        if port == Port::Alternate {
+            return Err(Drop::WrongPort);
+        }
+        let for_hub = match message {
+            Message::Initiation(message) => {
+                let rate = books.limits.handshakes_per_source;
+                let known = books.sources.take_handshake(source, rate, now.instant);
+                if !known.unwrap_or_else(|| books.admission.handshake(source, &books.limits, now.instant)) {
+                    return Err(Drop::HandshakeLimit);
+                }
+                hub.device.mac1_key().matches(message.bytes())
+            }
+            Message::Response(message) => hub.device.owns_index(message.receiver()),
+            Message::CookieReply(message) => hub.device.owns_index(message.receiver()),
+            Message::Transport(message) => hub.device.owns_index(message.receiver()),
+        };
+        if for_hub {
+            return hub.receive(books, blind, datagram, source, now, out);
+        }
+        let at = now.instant;
+        match message {
+            Message::Initiation(message) => blind.on_initiation(books, message, source, at, out),
+            Message::Response(message) => {
+                let is_taken = |index| hub.device.owns_index(index);
+                blind.on_response(books, message, source, at, is_taken, out)
+            }
+            Message::CookieReply(message) => blind.on_cookie_reply(books, datagram, message, source, at, out),
+            Message::Transport(message) => {
+                let result = blind.on_data(books, datagram, message.receiver(), source, at, out);
+                // Who has roamed may have given enough by this to be asked who it is.
+                if result == Err(Drop::NoFlow) && hub.ask(books, source, now) {
+                    hub.drain(books, now, out);
+                }
+                result
+            }
+        }
+    }
+
+    /// When [`Relay::poll`] is to be called next; `None` for never.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        let sweep = (!self.blind.is_empty() || !self.books.sources.is_empty() || !self.hub.spokes.is_empty())
+            .then(|| self.swept + SWEEP_INTERVAL);
+        let hub = self.hub.device.poll_timeout();
+        [sweep, hub, self.blind.pacer.next()].into_iter().flatten().min()
+    }
+
+    /// Does what is due: sends what has waited, forgets what has expired.
+    pub fn poll(&mut self, now: Now, out: &mut impl Transmit) {
+        let Relay { books, blind, hub, .. } = self;
+        hub.drain(books, now, out);
+        blind.poll(books, now.instant, out);
+        if now.instant.since(self.swept) >= SWEEP_INTERVAL {
+            hub.sweep(books, self.swept, now.instant);
+            blind.sweep(books, self.swept, now.instant);
+            books.sources.sweep(now.instant);
+            let Books { bindings, sources, .. } = books;
+            bindings.sweep(|address| sources.contains(address));
+            self.swept = now.instant;
+        }
+    }
+
+    /// The mark that must be stored for the next [`Config::stamp_mark`], if it has moved since last asked.
+    pub fn take_stamp_mark(&mut self) -> Option<u64> {
+        self.hub.device.take_stamp_mark()
+    }
+
+    /// What the whole relay has counted.
+    pub fn stats(&self) -> &Stats {
+        &self.books.stats
+    }
+
+    /// How many members there are.
+    pub fn member_count(&self) -> usize {
+        self.books.roster.len()
+    }
+
+    /// How many blind sessions there are: half the number of directions.
+    pub fn flow_count(&self) -> usize {
+        self.blind.flows.len() / 2
+    }
+
+    /// What is counted of the member with this key.
+    pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
+        let id: MemberId = self.books.roster.with_key(key)?;
+        self.books.members.get(id.slot())
+    }
+}

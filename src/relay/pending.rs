@@ -1,0 +1,93 @@
+//! Initiations that were forwarded and wait for their answer (rules 2, 3 and 6).
+
+use crate::relay::flow_key::{FlowKey, KeyedState};
+use crate::relay::limits::{Limits, PENDING_LIFETIME};
+use crate::relay::roster::MemberId;
+use crate::time::Instant;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// A forwarded initiation.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    /// Where it came from.
+    pub initiator: SocketAddr,
+    /// Whose mac1 it bears.
+    pub target: MemberId,
+    /// Whether a cookie reply to it was forwarded.
+    pub challenged: bool,
+    /// Answers whose mac1 fitted nobody.
+    pub misfits: u8,
+    at: Instant,
+}
+
+/// All of them, by where they were sent and their sender's index: that is what an answer comes with.
+pub struct PendingTable {
+    map: HashMap<FlowKey, Pending, KeyedState>,
+    /// How many there are to each member, by slot.
+    counts: Vec<u32>,
+}
+
+impl PendingTable {
+    /// None yet.
+    pub fn new(hasher: KeyedState) -> Self {
+        PendingTable { map: HashMap::with_hasher(hasher), counts: Vec::new() }
+    }
+
+    /// Makes room for members with slots below `count`.
+    pub fn reserve(&mut self, count: usize) {
+        if self.counts.len() < count {
+            self.counts.resize(count, 0);
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Whether there is room for one more to `target`.
+    pub fn has_room(&self, target: MemberId, limits: &Limits) -> bool {
+        self.map.len() < limits.pending
+            && self.counts.get(target.slot()).is_some_and(|&count| count < limits.pending_per_member as u32)
+    }
+
+    /// The one that was sent to where the key says, if it may still be answered.
+    pub fn get_mut(&mut self, key: &FlowKey, now: Instant) -> Option<&mut Pending> {
+        self.map.get_mut(key).filter(|pending| now.since(pending.at) < PENDING_LIFETIME)
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, key: FlowKey, initiator: SocketAddr, target: MemberId, now: Instant) {
+        self.remove(&key);
+        if let Some(count) = self.counts.get_mut(target.slot()) {
+            *count += 1;
+        }
+        self.map.insert(key, Pending { initiator, target, challenged: false, misfits: 0, at: now });
+    }
+
+    /// Removes one.
+    pub fn remove(&mut self, key: &FlowKey) {
+        if let Some(pending) = self.map.remove(key) {
+            uncount(&mut self.counts, pending.target);
+        }
+    }
+
+    /// Forgets all that `keep` denies or that are too old.
+    pub fn sweep(&mut self, now: Instant, keep: impl Fn(&Pending) -> bool) {
+        let counts = &mut self.counts;
+        self.map.retain(|_, pending| {
+            let keep = now.since(pending.at) < PENDING_LIFETIME && keep(pending);
+            if !keep {
+                uncount(counts, pending.target);
+            }
+            keep
+        });
+    }
+}
+
+fn uncount(counts: &mut [u32], target: MemberId) {
+    if let Some(count) = counts.get_mut(target.slot()) {
+        *count = count.saturating_sub(1);
+    }
+}

@@ -1,0 +1,380 @@
+//! The addresses that handshakes come from: what each has proven, and whom it has asked for.
+//!
+//! An address is *proven* once somebody there has received what we sent to it. Until then it gets at most as
+//! many bytes as came from it, so nobody gains anything by writing a victim's address on a datagram.
+
+use crate::relay::flow_key::KeyedState;
+use crate::relay::limits::{IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
+use crate::relay::roster::{MemberId, PartySlot};
+use crate::time::Instant;
+use crate::token_bucket::{Rate, TokenBucket};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A member that a source has sent initiations to.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    member: MemberId,
+    /// How many were forwarded since one was last answered.
+    attempts: u8,
+}
+
+/// What is known of an address.
+#[derive(Debug, Default)]
+pub struct Source {
+    seen: Instant,
+    handshakes: TokenBucket,
+    /// When the destination's share of initiations will be whole again.
+    paced_until: Instant,
+    /// Bytes from there minus bytes to there, while unproven.
+    credit: u32,
+    proven: bool,
+    /// Who is there, as far as anybody has shown.
+    member: Option<MemberId>,
+    /// In order of their ids.
+    wanted: Vec<Wanted>,
+}
+
+/// All of them, bounded.
+pub struct Sources {
+    map: HashMap<SocketAddr, Source, KeyedState>,
+    /// Unproven addresses by the party they asked for, oldest first.
+    newcomers: Vec<VecDeque<SocketAddr>>,
+}
+
+impl Sources {
+    /// None yet.
+    pub fn new(hasher: KeyedState) -> Self {
+        Sources { map: HashMap::with_hasher(hasher), newcomers: Vec::new() }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Whether the address is known.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        self.map.contains_key(&address)
+    }
+
+    /// Takes one handshake from what a known source may send; `None` for an unknown one.
+    pub fn take_handshake(&mut self, address: SocketAddr, rate: Rate, now: Instant) -> Option<bool> {
+        let source = self.map.get_mut(&address)?;
+        Some(source.handshakes.take(rate, 1, now).is_ok())
+    }
+
+    /// Notes `address`, if there is room.
+    pub fn note(&mut self, address: SocketAddr, limits: &Limits, now: Instant) -> bool {
+        if let Some(source) = self.map.get_mut(&address) {
+            source.seen = now;
+            return true;
+        }
+        if self.map.len() >= limits.sources {
+            return false;
+        }
+        self.map.insert(address, Source { seen: now, ..Source::default() });
+        true
+    }
+
+    /// Notes that an unproven `address` asked for somebody of `party`, so that it can be found by elimination.
+    /// If too many wait there, the oldest is forgotten.
+    pub fn note_newcomer(&mut self, address: SocketAddr, party: PartySlot, limits: &Limits) {
+        let at = party as usize;
+        if self.newcomers.len() <= at {
+            self.newcomers.resize_with(at + 1, VecDeque::new);
+        }
+        let waiting = &mut self.newcomers[at];
+        if waiting.contains(&address) {
+            return;
+        }
+        if waiting.len() >= limits.newcomers_per_party
+            && let Some(oldest) = waiting.pop_front()
+            && self.map.get(&oldest).is_some_and(|source| !source.proven)
+        {
+            self.map.remove(&oldest);
+        }
+        waiting.push_back(address);
+    }
+
+    /// Notes an initiation from `address` to `member`; `cap` bounds how many members are remembered.
+    pub fn note_wanted(&mut self, address: SocketAddr, member: MemberId, cap: usize) {
+        let Some(source) = self.map.get_mut(&address) else { return };
+        if let Err(place) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member)
+            && source.wanted.len() < cap
+        {
+            source.wanted.insert(place, Wanted { member, attempts: 0 });
+        }
+    }
+
+    /// How many initiations from `address` to `member` were forwarded since one was answered.
+    pub fn attempts(&self, address: SocketAddr, member: MemberId) -> u8 {
+        let wanted = self.map.get(&address).and_then(|source| source.find(member));
+        wanted.map_or(0, |wanted| wanted.attempts)
+    }
+
+    /// Counts an initiation that was forwarded, or begins to count anew because one was answered.
+    pub fn count_attempt(&mut self, address: SocketAddr, member: MemberId, answered: bool) {
+        let Some(source) = self.map.get_mut(&address) else { return };
+        if let Ok(place) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member) {
+            let wanted = &mut source.wanted[place];
+            wanted.attempts = if answered { 0 } else { wanted.attempts.wrapping_add(1) };
+        }
+    }
+
+    /// Members that `address` has to do with: who is there, then whom it asked for.
+    pub fn acquaintances(&self, address: SocketAddr) -> impl Iterator<Item = MemberId> {
+        self.map.get(&address).into_iter().flat_map(|source| {
+            source.member.into_iter().chain(source.wanted.iter().map(|wanted| wanted.member))
+        })
+    }
+
+    /// Who is at `address`, as far as anybody has shown.
+    pub fn member(&self, address: SocketAddr) -> Option<MemberId> {
+        self.map.get(&address)?.member
+    }
+
+    /// Notes who is at `address`.
+    pub fn set_member(&mut self, address: SocketAddr, member: MemberId) {
+        if let Some(source) = self.map.get_mut(&address) {
+            source.member = Some(member);
+        }
+    }
+
+    /// Addresses that can only be `target`'s: nobody is known to be there, and initiations came from there to
+    /// every other one of `others`, members of `party`, but not to `target`.
+    pub fn eliminated(
+        &self,
+        party: PartySlot,
+        target: MemberId,
+        others: impl Iterator<Item = MemberId> + Clone,
+    ) -> impl Iterator<Item = SocketAddr> {
+        self.possible(party, target)
+            .filter(move |(_, source)| {
+                others.clone().all(|other| other == target || source.find(other).is_some())
+            })
+            .map(|(address, _)| address)
+    }
+
+    /// Addresses that may be `target`'s: nobody is known to be there, and initiations came from there to
+    /// others in `party`, but not to `target`. The newest first.
+    pub fn not_eliminated(&self, party: PartySlot, target: MemberId) -> impl Iterator<Item = SocketAddr> {
+        self.possible(party, target).map(|(address, _)| address)
+    }
+
+    fn possible(&self, party: PartySlot, target: MemberId) -> impl Iterator<Item = (SocketAddr, &Source)> {
+        let newcomers = self.newcomers.get(party as usize).into_iter().flat_map(|all| all.iter().rev());
+        newcomers
+            .filter_map(|&address| Some((address, self.map.get(&address)?)))
+            .filter(move |(_, source)| source.member.is_none() && source.find(target).is_none())
+    }
+
+    /// Counts bytes that came from `address`.
+    pub fn credit(&mut self, address: SocketAddr, bytes: usize) {
+        if let Some(source) = self.map.get_mut(&address)
+            && !source.proven
+        {
+            source.credit = source.credit.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Whether `bytes` may go to `address`; counts them if it is unproven.
+    pub fn charge(&mut self, address: SocketAddr, bytes: usize) -> bool {
+        let Some(source) = self.map.get_mut(&address) else { return false };
+        if source.proven {
+            return true;
+        }
+        let left = u32::try_from(bytes).ok().and_then(|bytes| source.credit.checked_sub(bytes));
+        left.inspect(|&left| source.credit = left).is_some()
+    }
+
+    /// Whether `bytes` could be [charged](Sources::charge).
+    pub fn can_charge(&self, address: SocketAddr, bytes: usize) -> bool {
+        self.map.get(&address).is_some_and(|source| source.proven || source.credit as usize >= bytes)
+    }
+
+    /// Somebody at `address` has received what we sent there.
+    pub fn prove(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(source) = self.map.get_mut(&address) {
+            source.proven = true;
+            source.seen = now;
+        }
+    }
+
+    /// Whether somebody there receives what we send.
+    pub fn is_proven(&self, address: SocketAddr) -> bool {
+        self.map.get(&address).is_some_and(|source| source.proven)
+    }
+
+    /// Traffic came from there at `at`.
+    pub fn touch(&mut self, address: SocketAddr, at: Instant) {
+        if let Some(source) = self.map.get_mut(&address) {
+            source.seen = source.seen.max(at);
+        }
+    }
+
+    /// How long an initiation to `address` must wait so that it gets no more of them than `rate`. Unless that
+    /// is longer than `longest`, its turn is taken.
+    pub fn pace(
+        &mut self,
+        address: SocketAddr,
+        rate: Rate,
+        longest: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        let source = self.map.get_mut(&address)?;
+        let paced_until = source.paced_until.max(now) + rate.interval;
+        let wait = paced_until.since(now).saturating_sub(rate.interval.saturating_mul(rate.burst));
+        if wait > longest {
+            return None;
+        }
+        source.paced_until = paced_until;
+        Some(wait)
+    }
+
+    /// Forgets what has been silent for too long, and newcomers who are none any more.
+    pub fn sweep(&mut self, now: Instant) {
+        self.map.retain(|_, source| {
+            let lifetime = if source.proven { IDLE_LIFETIME } else { UNPROVEN_LIFETIME };
+            now.since(source.seen) < lifetime
+        });
+        for waiting in &mut self.newcomers {
+            waiting.retain(|address| self.map.get(address).is_some_and(|source| source.member.is_none()));
+            if waiting.is_empty() {
+                *waiting = VecDeque::new();
+            }
+        }
+    }
+
+    /// Forgets a member that is gone.
+    pub fn forget_member(&mut self, member: MemberId) {
+        for source in self.map.values_mut() {
+            source.member.take_if(|there| *there == member);
+            source.wanted.retain(|wanted| wanted.member != member);
+        }
+    }
+}
+
+impl Source {
+    fn find(&self, member: MemberId) -> Option<&Wanted> {
+        let place = self.wanted.binary_search_by_key(&member, |wanted| wanted.member).ok()?;
+        self.wanted.get(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::x25519::PublicKey;
+    use crate::ids::{PartyId, PeerId};
+    use crate::relay::roster::Roster;
+    use std::net::Ipv4Addr;
+
+    const START: Instant = Instant::from_nanos(5_000_000_000);
+
+    fn address(number: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], number))
+    }
+
+    fn members(count: u8) -> Vec<MemberId> {
+        let mut roster = Roster::default();
+        let party = PartyId::new("p").unwrap();
+        let mut join = |number: u8| {
+            let mut key = [7; 32];
+            key[0] = number;
+            let peer = PeerId::new(&number.to_string()).unwrap();
+            let ip = Ipv4Addr::new(10, 66, 1, number);
+            roster.join(&party, &peer, PublicKey::from_bytes(key), ip, &Limits::default()).unwrap()
+        };
+        (0..count).map(&mut join).collect()
+    }
+
+    fn sources() -> Sources {
+        Sources::new(KeyedState::new(1, 2))
+    }
+
+    #[test]
+    fn unproven_addresses_get_what_they_gave() {
+        let (mut sources, limits) = (sources(), Limits::default());
+        assert!(!sources.charge(address(1), 0), "of an unknown address nothing is known");
+        assert!(sources.note(address(1), &limits, START));
+        sources.credit(address(1), 148);
+        assert!(sources.can_charge(address(1), 148) && !sources.can_charge(address(1), 149));
+        assert!(!sources.charge(address(1), 149));
+        assert!(sources.charge(address(1), 92));
+        assert!(!sources.charge(address(1), 57));
+        assert!(sources.charge(address(1), 56) && !sources.charge(address(1), 1));
+        sources.prove(address(1), START);
+        assert!(sources.charge(address(1), 1_000_000));
+    }
+
+    #[test]
+    fn only_who_asked_for_all_others_is_found_by_elimination() {
+        let (mut sources, limits) = (sources(), Limits::default());
+        let all = members(4);
+        let found = |sources: &Sources, target: usize| {
+            sources.eliminated(0, all[target], all.iter().copied()).collect::<Vec<_>>()
+        };
+        for (number, wants) in [(1, &[1, 2, 3][..]), (2, &[0, 2]), (3, &[0, 1, 2, 3])] {
+            sources.note(address(number), &limits, START);
+            sources.note_newcomer(address(number), 0, &limits);
+            wants.iter().for_each(|&wanted| sources.note_wanted(address(number), all[wanted], 64));
+        }
+        assert_eq!(found(&sources, 0), [address(1)]);
+        assert!((1..4).all(|target| found(&sources, target).is_empty()));
+        sources.note_wanted(address(2), all[3], 64);
+        assert_eq!(found(&sources, 1), [address(2)]);
+        sources.set_member(address(1), all[0]);
+        assert!(found(&sources, 0).is_empty(), "somebody is known to be there");
+    }
+
+    #[test]
+    fn newcomers_push_out_their_own_party_s_oldest() {
+        let limits = Limits { newcomers_per_party: 3, ..Limits::default() };
+        let mut sources = sources();
+        sources.note(address(99), &limits, START);
+        sources.note_newcomer(address(99), 1, &limits);
+        for number in 0..10 {
+            sources.note(address(number), &limits, START);
+            sources.note_newcomer(address(number), 0, &limits);
+            if number == 0 {
+                sources.prove(address(0), START);
+            }
+        }
+        let known: Vec<_> = (0..10).filter(|&number| sources.contains(address(number))).collect();
+        assert_eq!(known, [0, 7, 8, 9], "what is proven stays");
+        assert!(sources.contains(address(99)));
+    }
+
+    #[test]
+    fn is_bounded_and_forgets() {
+        let limits = Limits { sources: 2, ..Limits::default() };
+        let mut sources = sources();
+        assert!(sources.note(address(1), &limits, START) && sources.note(address(2), &limits, START));
+        assert!(!sources.note(address(3), &limits, START));
+        assert!(sources.note(address(1), &limits, START));
+        sources.prove(address(2), START);
+        sources.sweep(START + UNPROVEN_LIFETIME);
+        assert!(!sources.contains(address(1)) && sources.contains(address(2)));
+        sources.touch(address(2), START + UNPROVEN_LIFETIME);
+        sources.sweep(START + IDLE_LIFETIME);
+        assert!(sources.contains(address(2)));
+        sources.sweep(START + IDLE_LIFETIME + UNPROVEN_LIFETIME);
+        assert!(sources.is_empty());
+    }
+
+    #[test]
+    fn initiations_wait_for_their_turn() {
+        let mut sources = sources();
+        sources.note(address(1), &Limits::default(), START);
+        let rate = Rate::new(10, Duration::from_secs(1), 2);
+        let longest = Duration::from_millis(250);
+        let waits: Vec<_> = (0..6).map(|_| sources.pace(address(1), rate, longest, START)).collect();
+        let millis = |count| Some(Duration::from_millis(count));
+        assert_eq!(waits, [millis(0), millis(0), millis(100), millis(200), None, None]);
+        let later = START + Duration::from_millis(100);
+        assert_eq!(sources.pace(address(1), rate, longest, later), millis(200));
+        assert_eq!(sources.pace(address(9), rate, longest, later), None);
+    }
+}

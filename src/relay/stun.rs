@@ -1,0 +1,38 @@
+//! The STUN responder.
+//!
+//! A request can be as short as 20 bytes and its answer is at least 32. So that nobody uses us to amplify: an
+//! address has a small bucket; whatever can be left out of an answer is, unless the request is as long; and
+//! answers that still are longer than their requests share one bucket for the whole world, which bounds what
+//! all victims together get in excess to some kilobytes a second. Our own agents pad their requests.
+
+use crate::relay::books::Books;
+use crate::relay::stats::Drop;
+use crate::relay::{Port, Transmit};
+use crate::time::Instant;
+use crate::wire::stun::{MAX_ANSWER_LENGTH, Request};
+use std::net::SocketAddr;
+
+/// Answers `datagram`, which came to `port` from `source`. `other` is where our alternate port is reached from
+/// outside, if that is known.
+pub(super) fn answer(
+    books: &mut Books,
+    datagram: &[u8],
+    source: SocketAddr,
+    port: Port,
+    other: Option<SocketAddr>,
+    now: Instant,
+    out: &mut impl Transmit,
+) -> Result<(), Drop> {
+    let request = Request::parse(datagram).ok_or(Drop::StunMalformed)?;
+    let mut buffer = [0; MAX_ANSWER_LENGTH];
+    let length = request.answer(source, other, &mut buffer);
+    let surplus = length.saturating_sub(datagram.len());
+    if !books.admission.stun(source, surplus, &books.limits, now) {
+        return Err(Drop::StunLimit);
+    }
+    books.stats.stun.add(length);
+    books.stats.sent.add(length);
+    let from = if request.change_port { port.other() } else { port };
+    out.transmit(source, from, &buffer[..length]);
+    Ok(())
+}

@@ -1,0 +1,476 @@
+//! What must not work.
+
+use crate::world::{HubUse, MILLISECOND, SECOND, World, relay_address};
+use lanrage::crypto::x25519::PrivateKey;
+use lanrage::relay::Port;
+use lanrage::relay::limits::Limits;
+use lanrage::relay::stats::Drop;
+use lanrage::wireguard::cookie::Signer;
+use lanrage::wireguard::device::{Config, Device};
+use lanrage::wireguard::message::{
+    COOKIE_REPLY_LENGTH, INITIATION_LENGTH, KEEPALIVE_LENGTH, RESPONSE_LENGTH, transport_header,
+};
+use lanrage::wireguard::peer::PeerConfig;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+/// An initiation with the member's mac1, as somebody sends it who knows its public key and nothing else.
+pub fn initiation_for(world: &mut World, member: usize) -> [u8; INITIATION_LENGTH] {
+    let mut message = [0; INITIATION_LENGTH];
+    world.random.fill(&mut message);
+    message[..4].copy_from_slice(&[1, 0, 0, 0]);
+    let key = world.public_key(member);
+    Signer::default().sign(&key, &mut message, world.now);
+    message
+}
+
+/// A response for the member with this public key that echoes `index`.
+fn response_for(world: &mut World, member: usize, index: u32) -> [u8; RESPONSE_LENGTH] {
+    let mut message = [0; RESPONSE_LENGTH];
+    world.random.fill(&mut message);
+    message[..4].copy_from_slice(&[2, 0, 0, 0]);
+    message[8..12].copy_from_slice(&index.to_le_bytes());
+    let key = world.public_key(member);
+    Signer::default().sign(&key, &mut message, world.now);
+    message
+}
+
+fn cookie_reply(index: u32) -> [u8; COOKIE_REPLY_LENGTH] {
+    let mut message = [7; COOKIE_REPLY_LENGTH];
+    message[..4].copy_from_slice(&[3, 0, 0, 0]);
+    message[4..8].copy_from_slice(&index.to_le_bytes());
+    message
+}
+
+fn data(index: u32) -> [u8; 100] {
+    let mut message = [9; 100];
+    message[..16].copy_from_slice(&transport_header(index, 0));
+    message
+}
+
+fn sender_index(message: &[u8]) -> u32 {
+    u32::from_le_bytes(message[4..8].try_into().unwrap())
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// What the relay sent since records were begun.
+fn sent(world: &World) -> usize {
+    world.records().iter().filter(|record| !record.to_relay).count()
+}
+
+/// Rule 1: only members' keys open the relay.
+#[test]
+fn strangers_get_nothing() {
+    let mut world = World::new(40);
+    let members = world.blind_party("p", 2);
+    let stranger = world.stranger(None);
+    world.add_peer(stranger, members[0]);
+    world.add_peer(members[0], stranger);
+    world.run(60 * SECOND);
+    assert!(world.talk(members[0], members[1]));
+    assert!(!world.talk(stranger, members[0]));
+    assert_eq!(world.relay.flow_count(), 1);
+    // The member's initiations to the stranger bear a key that is in no party; so do these.
+    world.records = Some(Vec::new());
+    let before = world.dropped(Drop::NoMember);
+    let forged = initiation_for(&mut world, stranger);
+    assert_eq!(world.inject(address("192.0.2.200:1"), &forged), Err(Drop::NoMember));
+    assert_eq!((world.dropped(Drop::NoMember), sent(&world)), (before + 1, 0));
+    // One bit off is nobody's.
+    let mut damaged = initiation_for(&mut world, members[0]);
+    damaged[60] ^= 1;
+    assert_eq!(world.inject(address("192.0.2.200:1"), &damaged), Err(Drop::NoMember));
+}
+
+/// Rules 2 and 3: neither a forged initiation nor a forged response, cookie reply or data moves anybody.
+#[test]
+fn forgeries_from_outside_teach_nothing() {
+    let mut world = World::new(41);
+    let members = world.blind_party("p", 2);
+    world.run(10 * SECOND);
+    let homes: BTreeSet<_> = members.iter().filter_map(|&member| world.clients[member].seen_as).collect();
+    let elsewhere = address("192.0.2.200:9");
+    world.records = Some(Vec::new());
+    for round in 0..50 {
+        let (one, other) = (members[round % 2], members[1 - round % 2]);
+        let forged = initiation_for(&mut world, one);
+        let _ = world.inject(elsewhere, &forged);
+        // It guesses that the initiation went on, and answers itself from there.
+        let response = response_for(&mut world, other, sender_index(&forged));
+        assert_eq!(world.inject(elsewhere, &response), Err(Drop::NoPending));
+        assert_eq!(world.inject(elsewhere, &cookie_reply(sender_index(&forged))), Err(Drop::NoPending));
+        assert_eq!(world.inject(elsewhere, &data(sender_index(&forged))), Err(Drop::NoFlow));
+        world.run(100 * MILLISECOND);
+    }
+    let wrong = world.records().iter().find(|record| !record.to_relay && !homes.contains(&record.remote));
+    assert!(wrong.is_none(), "{wrong:?}");
+    assert_eq!(world.relay.flow_count(), 1);
+    assert!(world.talk(members[0], members[1]));
+}
+
+/// Rule 3: an answer counts only from where the initiation was sent.
+#[test]
+fn an_answer_counts_only_from_where_it_was_asked() {
+    let mut world = World::new(42);
+    let members = world.blind_party("p", 2);
+    world.run(10 * SECOND);
+    world.clients[members[1]].offline = true;
+    world.run(10 * SECOND);
+    world.records = Some(Vec::new());
+    let from = world.clients[members[0]].seen_as.unwrap();
+    let forged = initiation_for(&mut world, members[1]);
+    assert_eq!(world.inject(from, &forged), Ok(()));
+    let asked = world.records().iter().find(|record| !record.to_relay).unwrap().remote;
+    let response = response_for(&mut world, members[0], sender_index(&forged));
+    let flows = world.relay.flow_count();
+    assert_eq!(world.inject(address("192.0.2.200:9"), &response), Err(Drop::NoPending));
+    assert_eq!(world.inject(SocketAddr::new(asked.ip(), 1), &response), Err(Drop::NoPending));
+    assert_eq!(
+        world.inject(address("192.0.2.200:9"), &cookie_reply(sender_index(&forged))),
+        Err(Drop::NoPending)
+    );
+    // From there, but for a member that shares no party with it, or for nobody.
+    let outsider = world.member("q", None);
+    let response = response_for(&mut world, outsider, sender_index(&forged));
+    assert_eq!(world.inject(asked, &response), Err(Drop::NoMember));
+    assert_eq!(world.relay.flow_count(), flows);
+    // The real thing: it takes mac1 and the echoed index.
+    let response = response_for(&mut world, members[0], sender_index(&forged));
+    assert_eq!(world.inject(asked, &cookie_reply(sender_index(&forged))), Ok(()));
+    assert_eq!(world.inject(asked, &cookie_reply(sender_index(&forged))), Err(Drop::Duplicate));
+    assert_eq!(world.inject(asked, &response), Ok(()));
+    assert_eq!(world.relay.flow_count(), flows + 1);
+    assert_eq!(world.inject(asked, &response), Err(Drop::NoPending), "once");
+}
+
+/// Rule 9: an initiation can be answered for ten seconds.
+#[test]
+fn pending_initiations_expire() {
+    let mut world = World::new(43);
+    let members = world.blind_party("p", 2);
+    world.run(10 * SECOND);
+    let homes: Vec<_> = members.iter().map(|&member| world.clients[member].seen_as.unwrap()).collect();
+    world.clients.iter_mut().for_each(|client| client.offline = true);
+    for (wait, expected) in [(9, Ok(())), (10, Err(Drop::NoPending))] {
+        let forged = initiation_for(&mut world, members[1]);
+        assert_eq!(world.inject(homes[0], &forged), Ok(()));
+        world.run(wait * SECOND);
+        let response = response_for(&mut world, members[0], sender_index(&forged));
+        assert_eq!(world.inject(homes[1], &response), expected);
+    }
+}
+
+/// Rule 5: data goes by source address and index, and by nothing less.
+#[test]
+fn data_from_elsewhere_goes_nowhere() {
+    let mut world = World::new(44);
+    let members = world.blind_party("p", 2);
+    world.run(10 * SECOND);
+    world.records = Some(Vec::new());
+    assert!(world.talk(members[0], members[1]));
+    let from = world.clients[members[0]].seen_as.unwrap();
+    let real = world.records().iter().find(|r| r.to_relay && r.remote == from && r.bytes[0] == 4).unwrap();
+    let real = real.bytes.clone();
+    let before = sent(&world);
+    for spoofed in [address("192.0.2.200:9"), SocketAddr::new(from.ip(), 9)] {
+        assert_eq!(world.inject(spoofed, &real), Err(Drop::NoFlow));
+    }
+    let mut other_index = real.clone();
+    other_index[4] ^= 1;
+    assert_eq!(world.inject(from, &other_index), Err(Drop::NoFlow));
+    assert_eq!(sent(&world), before);
+    assert_eq!(world.inject(from, &real), Ok(()), "a replay is the receiver's to see");
+}
+
+/// Rule 5: an index that is in use ends the handshake, and hurts nobody's session.
+#[test]
+fn clashing_indices_end_the_handshake() {
+    let mut world = World::new(45);
+    let members = world.blind_party("p", 3);
+    world.run(12 * SECOND);
+    let homes: Vec<_> = members.iter().map(|&member| world.clients[member].seen_as.unwrap()).collect();
+    // Two initiators with the same index, to the same responder.
+    let first = initiation_for(&mut world, members[0]);
+    assert_eq!(world.inject(homes[1], &first), Ok(()));
+    assert_eq!(world.inject(homes[2], &first), Err(Drop::IndexClash));
+    assert_eq!(world.inject(homes[1], &first), Err(Drop::Duplicate), "one in, one out");
+    // The responder chooses an index that it has told the same initiator before.
+    let response = response_for(&mut world, members[1], sender_index(&first));
+    assert_eq!(world.inject(homes[0], &response), Ok(()));
+    let second = initiation_for(&mut world, members[0]);
+    assert_eq!(world.inject(homes[1], &second), Ok(()));
+    let mut clash = response_for(&mut world, members[1], sender_index(&second));
+    clash[4..8].copy_from_slice(&response[4..8]);
+    Signer::default().sign(&world.public_key(members[1]), &mut clash, world.now);
+    assert_eq!(world.inject(homes[0], &clash), Err(Drop::IndexClash));
+    // An initiator chooses the index of a session that it has with the same responder.
+    let mut third = initiation_for(&mut world, members[0]);
+    third[4..8].copy_from_slice(&first[4..8]);
+    Signer::default().sign(&world.public_key(members[0]), &mut third, world.now);
+    assert_eq!(world.inject(homes[1], &third), Err(Drop::IndexClash));
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        assert!(world.talk(members[one], members[other]));
+    }
+}
+
+/// Rule 7: what goes out is what came in.
+#[test]
+fn nothing_is_rewritten() {
+    let mut world = World::new(46);
+    world.records = Some(Vec::new());
+    let members = world.blind_party("p", 4);
+    world.run(10 * SECOND);
+    for (one, other) in [(0, 1), (2, 3)] {
+        assert!(world.talk(members[one], members[other]));
+    }
+    let came: BTreeSet<_> =
+        world.records().iter().filter(|record| record.to_relay).map(|record| &record.bytes).collect();
+    let went: Vec<_> = world.records().iter().filter(|record| !record.to_relay).collect();
+    assert!(went.len() >= 20, "{}", went.len());
+    assert!(went.iter().all(|record| came.contains(&record.bytes)));
+    for kind in [1, 2, 4] {
+        assert!(went.iter().any(|record| record.bytes[0] == kind));
+    }
+    // Rule 4: and at most once.
+    let distinct: BTreeSet<_> = went.iter().map(|record| &record.bytes).collect();
+    assert_eq!(distinct.len(), went.len());
+}
+
+/// Rule 8: a member who writes a victim's address on its initiations, and answers them itself with another
+/// key, gets the victim no more than it gave. The ledger watches.
+#[test]
+fn a_member_can_t_amplify_towards_a_victim() {
+    let mut world = World::new(47);
+    let members = world.blind_party("p", 4);
+    world.run(12 * SECOND);
+    let victim = address("192.0.2.222:7");
+    let accomplice = world.clients[members[0]].seen_as.unwrap();
+    for round in 0..200 {
+        // An initiation to the accomplice, from the victim it says.
+        let forged = initiation_for(&mut world, members[0]);
+        let _ = world.inject(victim, &forged);
+        let index = sender_index(&forged);
+        // The accomplice answers with everything there is.
+        let _ = world.inject(accomplice, &cookie_reply(index));
+        let response = response_for(&mut world, members[1 + round % 3], index);
+        let _ = world.inject(accomplice, &response);
+        let _ = world.inject(accomplice, &cookie_reply(index));
+        for _ in 0..5 {
+            let _ = world.inject(accomplice, &data(index));
+        }
+        // And others' initiations may now go there.
+        world.run(50 * MILLISECOND);
+    }
+    let account = world.ledger.account(victim);
+    assert!(account.from > 1000 && account.to > 0, "{account:?}");
+    assert!(account.to <= account.from);
+    assert!(world.dropped(Drop::Unproven) > 0);
+}
+
+/// The same with a source that can only be the one by elimination.
+#[test]
+fn elimination_can_t_amplify() {
+    let mut world = World::new(48);
+    let members: Vec<_> = (0..4).map(|_| world.member("p", None)).collect();
+    let victim = address("192.0.2.222:7");
+    for target in [1, 2, 3] {
+        let forged = initiation_for(&mut world, members[target]);
+        let _ = world.inject(victim, &forged);
+    }
+    // The victim can only be the first. Everybody asks for the first, for a long time.
+    for asking in [1, 2, 3] {
+        world.add_peer(members[asking], members[0]);
+    }
+    world.run(200 * SECOND);
+    let account = world.ledger.account(victim);
+    assert_eq!(account.from, 3 * 148);
+    assert!(account.to > 0 && account.to <= account.from, "{account:?}");
+}
+
+/// A liar among the members, who says that another one is at its own address, delays but does not cut.
+#[test]
+fn a_lying_member_can_t_cut_others_off() {
+    let mut world = World::new(49);
+    let members = world.blind_party("p", 3);
+    world.run(12 * SECOND);
+    let liar = world.clients[members[2]].seen_as.unwrap();
+    let lie = |world: &mut World| {
+        for _ in 0..5 {
+            let forged = initiation_for(world, members[2]);
+            let _ = world.inject(address("192.0.2.201:5"), &forged);
+            let response = response_for(world, members[0], sender_index(&forged));
+            let _ = world.inject(liar, &response);
+        }
+    };
+    lie(&mut world);
+    // The sessions end and the one that was lied about does nothing for a new one.
+    world.clients[members[1]].offline = true;
+    world.run(30 * SECOND);
+    lie(&mut world);
+    world.clients[members[1]].offline = false;
+    let found = world.time_to_talk(members[1], members[0], 60 * SECOND);
+    assert!(found.is_some_and(|span| span < 40 * SECOND), "{found:?}");
+}
+
+/// A kick cuts within one packet, flows and hub.
+#[test]
+fn a_kick_cuts_at_once() {
+    let mut world = World::new(50);
+    let members = world.blind_party("p", 3);
+    members.iter().for_each(|&member| world.use_hub(member, HubUse::Extra));
+    world.run(12 * SECOND);
+    assert!(world.talk(members[0], members[2]) && world.talk(members[1], members[2]));
+    world.leave("p", members[2]);
+    let kicked = world.clients[members[2]].seen_as.unwrap();
+    world.records = Some(Vec::new());
+    for round in 0..400u32 {
+        for other in [0, 1] {
+            world.say(members[2], members[other], &round.to_le_bytes());
+            world.say(members[other], members[2], &round.to_le_bytes());
+        }
+        world.run(500 * MILLISECOND);
+    }
+    // Its initiations still name members, so they may pass; no answer comes back, and no data at all.
+    let to_kicked = world.records().iter().filter(|r| !r.to_relay && r.remote == kicked).count();
+    assert_eq!(to_kicked, 0);
+    let data = world.records().iter().filter(|r| !r.to_relay && r.bytes[0] == 4);
+    assert!(data.clone().count() > 0 && world.talk(members[0], members[1]));
+    world.join("p", members[2]).unwrap();
+    world.run(120 * SECOND);
+    assert!(world.talk(members[0], members[2]), "welcome back");
+}
+
+/// Who leaves one of two shared parties keeps the other.
+#[test]
+fn leaving_one_party_keeps_the_other() {
+    let mut world = World::new(51);
+    let members = world.blind_party("p", 2);
+    members.iter().for_each(|&member| world.join("q", member).unwrap());
+    world.run(10 * SECOND);
+    world.leave("p", members[0]);
+    assert!(world.talk(members[0], members[1]));
+    world.leave("q", members[0]);
+    assert!(!world.talk(members[0], members[1]));
+}
+
+/// A member's destination gets no more initiations than its kernel allows our address, however many ask.
+#[test]
+fn initiations_are_paced_per_destination() {
+    let mut world = World::new(52);
+    world.records = Some(Vec::new());
+    let members: Vec<_> = (0..40).map(|_| world.member("p", None)).collect();
+    let popular = members[0];
+    for &other in &members[1..] {
+        world.introduce(popular, other);
+    }
+    world.run(15 * SECOND);
+    world.clients.iter_mut().for_each(|client| client.offline = true);
+    world.run(100 * SECOND);
+    world.clients.iter_mut().for_each(|client| client.offline = false);
+    let home = world.clients[popular].seen_as.unwrap();
+    world.run(60 * SECOND);
+    let times: Vec<_> = world
+        .records()
+        .iter()
+        .filter(|record| !record.to_relay && record.remote == home && record.bytes[0] == 1)
+        .map(|record| record.at)
+        .collect();
+    assert!(times.len() > 60, "{}", times.len());
+    for (place, &at) in times.iter().enumerate() {
+        let within = times[place..].iter().filter(|&&other| other.since(at) < SECOND).count();
+        assert!(within <= 25, "{within} in a second: the kernel allows 20 and a burst of 5");
+    }
+    for &other in &members[1..] {
+        assert!(world.talk(popular, other));
+    }
+}
+
+/// Strangers' noise costs honest members nothing.
+#[test]
+fn a_flood_of_random_bytes_costs_members_nothing() {
+    let mut world = World::new(53);
+    let mut members = world.blind_party("p", 3);
+    members.extend(world.hub_party("q", 2));
+    world.run(12 * SECOND);
+    world.clients.iter_mut().for_each(|client| client.inbox.clear());
+    for round in 0..400u32 {
+        for (from, to) in [(0, 1), (1, 2), (2, 0), (3, 4), (4, 3)] {
+            world.say(members[from], members[to], &round.to_le_bytes());
+        }
+        for _ in 0..100 {
+            let mut noise = vec![0; world.random.below(1500) as usize];
+            world.random.fill(&mut noise);
+            let kind = world.random.below(6) as u8;
+            if noise.len() >= 4 && kind > 0 {
+                let length =
+                    [0, INITIATION_LENGTH, RESPONSE_LENGTH, COOKIE_REPLY_LENGTH, KEEPALIVE_LENGTH, 200];
+                noise.resize(length[usize::from(kind)], 7);
+                noise[..4].copy_from_slice(&[kind.min(4), 0, 0, 0]);
+            }
+            let source = (world.random.next_u64() as u32).to_be_bytes();
+            let source = SocketAddr::from((source, world.random.next_u64() as u16));
+            assert!(world.inject(source, &noise).is_err());
+        }
+        world.run(20 * MILLISECOND);
+    }
+    world.run(SECOND);
+    for &member in &members {
+        assert_eq!(world.clients[member].inbox.len(), 400);
+    }
+}
+
+/// An outsider who knows a member's public key floods it with initiations from made-up addresses: the tables
+/// stay within their bounds, and sessions go on.
+#[test]
+fn a_flood_of_initiations_fills_nothing() {
+    let limits = Limits { sources: 300, pending: 200, paced: 50, ..Limits::default() };
+    let mut world = World::with_limits(54, limits);
+    let members = world.blind_party("p", 3);
+    world.run(12 * SECOND);
+    world.clients.iter_mut().for_each(|client| client.inbox.clear());
+    for round in 0..200u32 {
+        world.say(members[0], members[1], &round.to_le_bytes());
+        for _ in 0..20 {
+            let forged = initiation_for(&mut world, members[0]);
+            let source = (world.random.next_u64() as u32).to_be_bytes();
+            let _ = world.inject(SocketAddr::from((source, 5)), &forged);
+        }
+        world.run(20 * MILLISECOND);
+    }
+    world.run(SECOND);
+    assert_eq!(world.clients[members[1]].inbox.len(), 200);
+    assert!(world.dropped(Drop::Paced) > 0);
+    world.run(300 * SECOND);
+    assert!(world.talk(members[0], members[1]) && world.talk(members[0], members[2]));
+}
+
+/// A key that two use, in one party and with the hub: nobody else suffers.
+#[test]
+fn a_cloned_key_hurts_its_owner_only() {
+    let mut world = World::new(55);
+    let members = world.blind_party("p", 3);
+    world.run(12 * SECOND);
+    let private_key = PrivateKey::from_bytes(*world.clients[members[0]].key.to_bytes());
+    let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
+    let mut clone = Device::new(config, world.now);
+    for other in [1, 2] {
+        let peer = PeerConfig {
+            endpoint: Some(relay_address(Port::Main)),
+            persistent_keepalive: Some(25 * SECOND),
+            ..PeerConfig::new(world.public_key(members[other]))
+        };
+        clone.add_peer(peer, world.now).unwrap();
+    }
+    for _ in 0..60 {
+        let mut buffer = [0; 2048];
+        let now = world.clock();
+        while let Some(outgoing) = clone.poll(now, &mut buffer) {
+            let _ = world.inject(address("192.0.2.230:1"), &buffer[..outgoing.length]);
+        }
+        world.run(SECOND);
+        assert!(world.talk(members[1], members[2]));
+    }
+}

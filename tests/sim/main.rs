@@ -1,0 +1,13 @@
+//! The relay with whole clients, in virtual time: see `world` for what there is, and the other files for what
+//! happens there. `ledger` watches over every scenario.
+
+mod attacks;
+mod fuzz;
+mod hub;
+mod ledger;
+mod nat;
+mod packets;
+mod pairs;
+mod roaming;
+mod stun;
+mod world;

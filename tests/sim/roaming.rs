@@ -1,0 +1,177 @@
+//! NATs that rebind, relays that restart, responders under load.
+
+use crate::world::{HubUse, MILLISECOND, Record, SECOND, World};
+use lanrage::relay::snapshot::SnapshotError;
+use std::time::Duration;
+
+/// Two that talk, the first behind a symmetric NAT.
+fn pair(seed: u64, hub: HubUse) -> World {
+    let mut world = World::new(seed);
+    let nat = world.symmetric();
+    let members = [world.member("p", Some(nat)), world.member("p", None)];
+    world.introduce_all(&members);
+    members.iter().for_each(|&member| world.use_hub(member, hub));
+    world.run(10 * SECOND);
+    assert!(world.talk(0, 1));
+    world
+}
+
+/// Both say something 20 times a second; for how long they can't hear each other.
+fn outage(world: &mut World) -> Duration {
+    world.time_to_talk(0, 1, 120 * SECOND).expect("they find each other again")
+}
+
+/// Without a hub session WireGuard itself must notice: 15 s without an answer.
+#[test]
+fn a_rebinding_costs_what_wireguard_needs_to_notice() {
+    for address in [[203, 0, 113, 1], [203, 0, 113, 99]] {
+        let mut world = pair(20, HubUse::None);
+        world.nats[0].rebind(address.into());
+        let outage = outage(&mut world);
+        assert!(outage > 10 * SECOND && outage < 21 * SECOND, "{outage:?}");
+    }
+}
+
+/// With the hub as a peer, one packet to the hub and a round trip are enough.
+#[test]
+fn a_hub_session_moves_the_flows() {
+    let mut world = pair(21, HubUse::Extra);
+    world.nats[0].rebind([203, 0, 113, 99].into());
+    // Its next keepalive to the hub is some time off; anything else that it sends there does as well.
+    let began = world.now;
+    let ping = crate::packets::ping(world.clients[0].ip, crate::world::HUB_IP, b"here I am");
+    world.send(0, &ping);
+    let outage = outage(&mut world);
+    assert!(outage < SECOND, "{outage:?}");
+    // And what comes later still takes that way.
+    world.run(300 * SECOND);
+    assert!(world.talk(0, 1));
+    assert!(world.now.since(began) > 300 * SECOND);
+}
+
+/// Nobody moves another one's flows: the hub session's address must answer first.
+#[test]
+fn flows_move_only_to_an_address_that_answers() {
+    let mut world = pair(22, HubUse::Extra);
+    // The member itself writes a victim's address on what it sends to the hub.
+    let victim = "192.0.2.200:9".parse().unwrap();
+    let home = world.clients[0].seen_as.unwrap();
+    world.records = Some(Vec::new());
+    for _ in 0..20 {
+        let ping = crate::packets::ping(world.clients[0].ip, crate::world::HUB_IP, b"");
+        world.send(0, &ping);
+        world.run(SECOND);
+        let sent = world.records().iter().rev().find(|record| record.to_relay && record.remote == home);
+        let bytes = sent.unwrap().bytes.clone();
+        // A replay is no use; so the copy comes first, and the original is lost.
+        let _ = world.inject(victim, &bytes);
+    }
+    assert!(world.talk(0, 1), "the flows are where they were");
+    assert!(world.ledger.account(victim).to <= world.ledger.account(victim).from);
+}
+
+#[test]
+fn a_graceful_restart_loses_nothing() {
+    let mut world = pair(23, HubUse::Extra);
+    for round in 0..20u8 {
+        if round == 10 {
+            let snapshot = world.relay.snapshot(world.clock());
+            world.restart_relay();
+            (0..2).for_each(|client| world.join("p", client).unwrap());
+            let now = world.clock();
+            assert_eq!(world.relay.restore(&snapshot, now), Ok(2));
+        }
+        world.say(0, 1, &[round]);
+        world.say(1, 0, &[round]);
+        world.run(100 * MILLISECOND);
+    }
+    for client in 0..2 {
+        let heard = world.clients[client].inbox.iter().filter(|(_, word)| word.len() == 1).count();
+        assert_eq!(heard, 20);
+    }
+}
+
+#[test]
+fn a_cold_restart_costs_what_wireguard_needs_to_notice() {
+    let mut world = pair(24, HubUse::None);
+    world.restart_relay();
+    (0..2).for_each(|client| world.join("p", client).unwrap());
+    let outage = outage(&mut world);
+    assert!(outage < 22 * SECOND, "{outage:?}");
+}
+
+#[test]
+fn snapshots_are_checked() {
+    let mut world = pair(25, HubUse::None);
+    let good = world.relay.snapshot(world.clock());
+    let later = |world: &World, span: Duration| {
+        let mut now = world.clock();
+        now.unix = now.unix + span;
+        now
+    };
+    let fresh = |world: &mut World| {
+        world.restart_relay();
+        (0..2).for_each(|client| world.join("p", client).unwrap());
+    };
+    fresh(&mut world);
+    let now = world.clock();
+    for length in 0..good.len() {
+        assert_eq!(world.relay.restore(&good[..length], now), Err(SnapshotError::Damaged));
+    }
+    for byte in 0..good.len() {
+        let mut bad = good.clone();
+        bad[byte] ^= 1 << (byte % 8);
+        assert_eq!(world.relay.restore(&bad, now), Err(SnapshotError::Damaged), "{byte}");
+    }
+    let old = later(&world, 240 * SECOND);
+    assert_eq!(world.relay.restore(&good, old), Err(SnapshotError::Old));
+    let mut before = now;
+    before.unix = now.unix.shifted(-1);
+    assert_eq!(world.relay.restore(&good, before), Err(SnapshotError::Old));
+    assert_eq!(world.relay.restore(&good, later(&world, 200 * SECOND)), Ok(2));
+    assert_eq!(world.relay.restore(&good, now), Ok(0), "they are there already");
+    // Another relay's snapshot is worth nothing.
+    let mut other = World::new(26);
+    let now = other.clock();
+    assert_eq!(other.relay.restore(&good, now), Err(SnapshotError::Damaged));
+    // Who is no member any more gets nothing back.
+    fresh(&mut world);
+    world.leave("p", 1);
+    let now = world.clock();
+    assert_eq!(world.relay.restore(&good, now), Ok(0));
+}
+
+/// A responder that gets too many handshakes asks for cookies (rule 6), which reach the right one.
+#[test]
+fn a_responder_under_load_sends_cookies() {
+    let mut world = World::new(27);
+    let members = world.blind_party("p", 3);
+    world.run(10 * SECOND);
+    let busy = members[0];
+    world.clients.iter_mut().for_each(|client| client.offline = true);
+    world.run(200 * SECOND);
+    // Somebody keeps it busy, not by way of the relay.
+    let noise = crate::attacks::initiation_for(&mut world, busy);
+    let elsewhere = "192.0.2.250:1".parse().unwrap();
+    let keep_busy = |world: &mut World, count: usize| {
+        let now = world.clock();
+        for _ in 0..count {
+            world.clients[busy].device.receive(&mut noise.clone(), elsewhere, now);
+        }
+    };
+    keep_busy(&mut world, 300);
+    world.records = Some(Vec::new());
+    world.clients.iter_mut().for_each(|client| client.offline = false);
+    for _ in 0..80 {
+        keep_busy(&mut world, 60);
+        world.run(250 * MILLISECOND);
+    }
+    let home = world.clients[busy].seen_as.unwrap();
+    let is_cookie = |record: &&Record| record.bytes[0] == 3 && record.bytes.len() == 64;
+    let cookies = world.records().iter().filter(|r| r.to_relay && r.remote == home).filter(is_cookie);
+    let passed = world.records().iter().filter(|r| !r.to_relay && r.remote != home).filter(is_cookie);
+    assert!(cookies.count() > 0 && passed.count() > 0);
+    for &other in &members[1..] {
+        assert!(world.talk(busy, other));
+    }
+}
