@@ -16,6 +16,8 @@ pub mod wireguard;
 
 pub mod api;
 
+pub mod sys;
+
 pub mod net;
 pub mod store;
 
