@@ -17,6 +17,8 @@ pub mod wireguard;
 pub mod api;
 pub mod relay;
 
+pub mod sys;
+
 pub mod net;
 pub mod store;
 

@@ -1,22 +1,75 @@
-//! The relay's UDP socket.
+//! The relay's UDP sockets: what arrives is handled in the buffer it lies in and sent from there, in as few
+//! system calls as the kernel allows.
+//!
+//! Both ends do batches. A burst arrives as one message (GRO) and leaves as one (GSO); datagrams that do not
+//! belong together go through `recvmmsg` and `sendmmsg`. Every answer leaves from the address that its
+//! receiver knows, and what is forwarded keeps its DSCP and ECN.
+
+mod ancillary;
+mod homes;
+mod outbox;
+
+#[cfg(test)]
+mod tests;
+
+pub use outbox::{Origin, Outbox, Sent};
 
 use super::listen::ListenError;
+use crate::sys::{self, Head, MAX_MESSAGES, Message};
+use ancillary::{Received, read_name};
 use async_io::Async;
+use outbox::Wire;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::cell::Cell;
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 
-/// Longest datagram that can arrive, in bytes.
-const MAX_DATAGRAM: usize = 65_535;
-/// Datagrams taken before anybody else gets a turn.
-const BUDGET: usize = 64;
+/// Room for a message, in bytes. A payload is at most 65,527.
+const SLOT: usize = 65_536;
+/// Messages and datagrams taken before anybody else gets a turn: up to about half a millisecond of work.
+const TURN_MESSAGES: usize = 64;
+const TURN_DATAGRAMS: usize = 512;
+/// Datagrams that one system call should bring in. More would be sent on later than need be.
+const BATCH_DATAGRAMS: usize = 64;
+/// Messages asked for when few arrive. One more than arrives tells that there are no others.
+const FEW_MESSAGES: usize = 2;
+
+/// The buffers that datagrams are received into: 1 MiB of address space, of which as much is used as arrives
+/// at once. One will do for all sockets of a thread.
+pub struct Inbox {
+    buffer: Box<[u8]>,
+    heads: Box<[Head]>,
+    /// Messages to ask for next time, by how many there were and how long.
+    window: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Inbox {
+            buffer: vec![0; MAX_MESSAGES * SLOT].into(),
+            heads: vec![Head::EMPTY; MAX_MESSAGES].into(),
+            window: FEW_MESSAGES,
+        }
+    }
+}
+
+/// What one look at the socket brought.
+struct Taken {
+    messages: usize,
+    datagrams: usize,
+    /// Whether there may be more.
+    more: bool,
+}
 
 /// A bound UDP socket: dual-stack if it was bound to an unspecified address and there is IPv6.
 pub struct RelaySocket {
-    socket: Async<UdpSocket>,
+    io: Async<OwnedFd>,
     bound: SocketAddr,
+    gso: bool,
+    errors: Cell<u64>,
+    cut: Cell<u64>,
 }
 
 impl RelaySocket {
@@ -37,9 +90,11 @@ impl RelaySocket {
             Ok((socket, bound))
         });
         let (socket, bound) = socket.map_err(|error| ListenError::udp(address, error))?;
-        let socket = Async::new(UdpSocket::from(socket));
-        let socket = socket.map_err(|_| ListenError::udp(address, Errno::IO))?;
-        Ok(RelaySocket { socket, bound })
+        // Kernels before 4.18 know no GSO, and would send a whole run as one datagram.
+        let gso = sys::option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
+        let io = Async::new_nonblocking(socket);
+        let io = io.map_err(|_| ListenError::udp(address, Errno::IO))?;
+        Ok(RelaySocket { io, bound, gso, errors: Cell::new(0), cut: Cell::new(0) })
     }
 
     /// Where it is bound.
@@ -47,42 +102,179 @@ impl RelaySocket {
         self.bound
     }
 
+    /// A place for the datagrams that this socket is to send. One per socket: it remembers which of our
+    /// addresses each correspondent knows.
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(self.bound.is_ipv6(), self.gso)
+    }
+
+    /// Errors that were told at this socket about datagrams sent earlier, by ICMP.
+    pub fn errors(&self) -> u64 {
+        self.errors.get()
+    }
+
+    /// Messages that were dropped because the kernel had no room for all of them.
+    pub fn cut(&self) -> u64 {
+        self.cut.get()
+    }
+
+    /// Waits until there may be something to receive. Others get their turn meanwhile, even if there is.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.io.readable().await
+    }
+
+    /// Has `handle` handle what has arrived, up to a budget, and sends what it pushes into the outbox. The
+    /// datagram, of 0 to 65,527 bytes, may be changed in place, and parts of it be sent. Returns how many
+    /// datagrams there were. An error is of the socket itself; it survives those about single datagrams.
+    pub fn turn(
+        &self,
+        inbox: &mut Inbox,
+        outbox: &mut Outbox,
+        mut handle: impl FnMut(&mut [u8], &Origin, &mut Outbox),
+    ) -> io::Result<usize> {
+        let (mut messages, mut datagrams) = (0, 0);
+        while messages < TURN_MESSAGES && datagrams < TURN_DATAGRAMS {
+            match self.receive(inbox, outbox, &mut handle) {
+                Ok(taken) => {
+                    messages += taken.messages;
+                    datagrams += taken.datagrams;
+                    if !taken.more {
+                        break;
+                    }
+                }
+                Err(Errno::AGAIN) => break,
+                Err(errno) if is_about_a_datagram(errno) => {
+                    self.errors.set(self.errors.get() + 1);
+                    messages += 1;
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(datagrams)
+    }
+
+    /// Sends what was pushed into the outbox other than during [`RelaySocket::turn`].
+    pub fn flush(&self, outbox: &mut Outbox) {
+        outbox.flush(self, &[]);
+    }
+
     /// Takes in datagrams and drops them, counted: there is nobody to forward them to.
     pub async fn drop_all(&self, count: &Cell<u64>) {
-        let mut buffer = vec![0; MAX_DATAGRAM];
+        let (mut inbox, mut outbox) = (Inbox::default(), self.outbox());
         loop {
-            for _ in 0..BUDGET {
-                match self.socket.recv_from(&mut buffer).await {
-                    Ok(_) => count.set(count.get() + 1),
-                    // An ICMP error for something sent earlier: nothing that the socket does not survive.
-                    Err(error) => log::debug!("relay socket: {error}"),
-                }
+            let waited = self.readable().await;
+            let taken = waited
+                .and_then(|()| self.turn(&mut inbox, &mut outbox, |_, _, _| count.set(count.get() + 1)));
+            if let Err(error) = taken {
+                log::error!("relay socket: {error}");
+                return;
             }
-            smol::future::yield_now().await;
         }
     }
+
+    fn receive(
+        &self,
+        inbox: &mut Inbox,
+        outbox: &mut Outbox,
+        handle: &mut impl FnMut(&mut [u8], &Origin, &mut Outbox),
+    ) -> Result<Taken, Errno> {
+        let asked = inbox.window;
+        let messages =
+            sys::receive_many(self.io.as_fd(), &mut inbox.buffer, SLOT, &mut inbox.heads[..asked])?;
+        let mut datagrams = 0;
+        for (index, head) in inbox.heads[..messages].iter().enumerate() {
+            let source = if head.is_cut() { None } else { read_name(head.name()) };
+            let Some(source) = source else {
+                self.cut.set(self.cut.get() + 1);
+                continue;
+            };
+            let Received { local, class, segment } = Received::parse(head.control());
+            let origin = Origin { source, local, class };
+            let mut start = index * SLOT;
+            let end = start + head.length();
+            loop {
+                let next = segment.filter(|size| *size > 0).map_or(end, |size| end.min(start + size));
+                let datagram = &mut inbox.buffer[start..next];
+                outbox.begin(origin, start, datagram);
+                handle(datagram, &origin, outbox);
+                outbox.end();
+                if outbox.is_nearly_full() {
+                    outbox.flush(self, &inbox.buffer);
+                }
+                datagrams += 1;
+                start = next;
+                if start == end {
+                    break;
+                }
+            }
+        }
+        outbox.flush(self, &inbox.buffer);
+        let more = messages == asked;
+        let wanted = if more { 2 * asked } else { messages + 1 };
+        let bounded = wanted.min(BATCH_DATAGRAMS * messages / datagrams.max(1));
+        inbox.window = bounded.clamp(FEW_MESSAGES, MAX_MESSAGES);
+        Ok(Taken { messages, datagrams, more })
+    }
+}
+
+impl Wire for RelaySocket {
+    fn send(&self, messages: &[Message<'_>]) -> Result<usize, Errno> {
+        sys::send_many(self.io.as_fd(), messages)
+    }
+}
+
+/// Whether an error at the socket leaves it as good as before.
+fn is_about_a_datagram(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::INTR
+            | Errno::CONNREFUSED
+            | Errno::CONNRESET
+            | Errno::HOSTUNREACH
+            | Errno::HOSTDOWN
+            | Errno::NETUNREACH
+            | Errno::NETDOWN
+            | Errno::NONET
+            | Errno::MSGSIZE
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::NOBUFS
+            | Errno::NOMEM
+    )
 }
 
 fn bind(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    let any = address.ip().is_unspecified();
     if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+        sockopt::set_ipv6_v6only(&socket, !any)?;
+    }
+    let mut wanted = vec![
+        (libc::SOL_UDP, libc::UDP_GRO, 1),
+        (libc::SOL_IP, libc::IP_RECVTOS, 1),
+        // As WireGuard's own: no DF, so that routers may fragment what is too long for them.
+        (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+    ];
+    if address.is_ipv6() {
+        wanted.push((libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1));
+    }
+    if any {
+        wanted.push((libc::SOL_IP, libc::IP_PKTINFO, 1));
+        if address.is_ipv6() {
+            wanted.push((libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1));
+        }
+    }
+    for (level, name, value) in wanted {
+        // Kernels differ in what they have, and each of these can be done without.
+        if let Err(errno) = sys::set_option(socket.as_fd(), level, name, value) {
+            log::debug!("socket option {level}/{name}: {errno}");
+        }
     }
     rustix::net::bind(&socket, &address)?;
     Ok(socket)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_in_use_is_explained() {
-        let first = RelaySocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = RelaySocket::bind(first.address()).map(drop).unwrap_err().to_string();
-        assert!(error.contains("already in use") && error.contains("--relay"), "{error}");
-        let any = RelaySocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
-        assert_ne!(any.address().port(), 0);
-    }
 }

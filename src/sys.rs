@@ -1,0 +1,222 @@
+//! Floor 4: all unsafe code. What the kernel can do and no safe crate offers: many datagrams in one system
+//! call with ancillary data of every kind, and socket options by number.
+//!
+//! The calls go to the kernel itself and not through the C library: musl's `sendmmsg` is a loop over
+//! `sendmsg`, and its headers differ from the kernel's.
+
+#![allow(unsafe_code)]
+
+use rustix::io::Errno;
+use std::ffi::{c_int, c_long, c_uint, c_void};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// Most messages that one call takes.
+pub const MAX_MESSAGES: usize = 16;
+/// Length of the longest Internet socket address (`sockaddr_in6`), in bytes.
+pub const NAME_LENGTH: usize = 28;
+/// Room for the ancillary data of a message that is received, in bytes: all that we ask for, twice.
+const CONTROL_LENGTH: usize = 256;
+
+/// `struct user_msghdr` of Linux.
+#[repr(C)]
+struct Header {
+    name: *mut c_void,
+    name_length: c_int,
+    slices: *mut libc::iovec,
+    slice_count: usize,
+    control: *mut c_void,
+    control_length: usize,
+    flags: c_uint,
+}
+
+/// `struct mmsghdr` of Linux.
+#[repr(C)]
+struct MultiHeader {
+    header: Header,
+    length: c_uint,
+}
+
+const NO_MESSAGE: MultiHeader = MultiHeader {
+    header: Header {
+        name: ptr::null_mut(),
+        name_length: 0,
+        slices: ptr::null_mut(),
+        slice_count: 0,
+        control: ptr::null_mut(),
+        control_length: 0,
+        flags: 0,
+    },
+    length: 0,
+};
+
+/// What came with a received message. The control data is aligned as its headers have to be.
+#[repr(C, align(8))]
+#[derive(Clone)]
+pub struct Head {
+    control: [u8; CONTROL_LENGTH],
+    name: [u8; NAME_LENGTH],
+    name_length: usize,
+    control_length: usize,
+    length: usize,
+    flags: c_int,
+}
+
+impl Head {
+    /// Of no message.
+    pub const EMPTY: Head = Head {
+        control: [0; CONTROL_LENGTH],
+        name: [0; NAME_LENGTH],
+        name_length: 0,
+        control_length: 0,
+        length: 0,
+        flags: 0,
+    };
+
+    /// The sender's socket address, as the kernel writes it.
+    pub fn name(&self) -> &[u8] {
+        &self.name[..self.name_length.min(NAME_LENGTH)]
+    }
+
+    /// The ancillary data.
+    pub fn control(&self) -> &[u8] {
+        &self.control[..self.control_length.min(CONTROL_LENGTH)]
+    }
+
+    /// How many bytes of the buffer the message takes.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Whether something did not fit, of the message or of its ancillary data.
+    pub fn is_cut(&self) -> bool {
+        self.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0
+    }
+}
+
+/// A message to send.
+#[derive(Clone, Copy)]
+pub struct Message<'a> {
+    /// The destination's socket address, as the kernel reads it.
+    pub name: &'a [u8],
+    /// The ancillary data.
+    pub control: &'a [u8],
+    /// The payload, in pieces.
+    pub data: &'a [IoSlice<'a>],
+}
+
+/// Receives what is there, without waiting: at most as many messages as there are heads, slots of
+/// `slot` bytes in `buffer`, and [`MAX_MESSAGES`]. Returns how many there were, at least one; the first
+/// lies in the first slot.
+pub fn receive_many(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    slot: usize,
+    heads: &mut [Head],
+) -> Result<usize, Errno> {
+    let mut slices = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MAX_MESSAGES];
+    let mut messages = [NO_MESSAGE; MAX_MESSAGES];
+    let mut count = 0;
+    for (((message, slice), head), room) in
+        messages.iter_mut().zip(&mut slices).zip(heads.iter_mut()).zip(buffer.chunks_exact_mut(slot))
+    {
+        *slice = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+        message.header = Header {
+            name: head.name.as_mut_ptr().cast(),
+            name_length: NAME_LENGTH as c_int,
+            slices: ptr::from_mut(slice),
+            slice_count: 1,
+            control: head.control.as_mut_ptr().cast(),
+            control_length: CONTROL_LENGTH,
+            flags: 0,
+        };
+        count += 1;
+    }
+    // SAFETY: the first `count` messages hold pointers that were made above from exclusive borrows, with the
+    // lengths of what they point to: a name, control data and a slot for each, all of plain bytes, and one
+    // `iovec`. The borrows last until the end of this function, and nothing else touches what they cover
+    // while the kernel writes there. No time-out is given. The kernel keeps no pointer.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_recvmmsg,
+            socket.as_raw_fd() as c_long,
+            messages.as_mut_ptr(),
+            count as c_long,
+            libc::MSG_DONTWAIT as c_long,
+            ptr::null_mut::<c_void>(),
+        )
+    };
+    let received = usize::try_from(result).map_err(|_| last_error())?;
+    for (message, head) in messages[..count].iter().zip(heads).take(received) {
+        head.name_length = message.header.name_length.max(0) as usize;
+        head.control_length = message.header.control_length;
+        head.length = (message.length as usize).min(slot);
+        head.flags = message.header.flags as c_int;
+    }
+    Ok(received)
+}
+
+/// Sends messages without waiting, at most [`MAX_MESSAGES`] of them. Returns how many were sent: at least
+/// one, for an error is only told of the first.
+pub fn send_many(socket: BorrowedFd<'_>, messages: &[Message<'_>]) -> Result<usize, Errno> {
+    let mut headers = [NO_MESSAGE; MAX_MESSAGES];
+    let mut count = 0;
+    for (header, message) in headers.iter_mut().zip(messages) {
+        header.header = Header {
+            name: message.name.as_ptr().cast_mut().cast(),
+            name_length: message.name.len() as c_int,
+            slices: message.data.as_ptr().cast_mut().cast(),
+            slice_count: message.data.len(),
+            control: message.control.as_ptr().cast_mut().cast(),
+            control_length: message.control.len(),
+            flags: 0,
+        };
+        count += 1;
+    }
+    // SAFETY: the first `count` headers hold pointers and lengths of slices that are borrowed until the end
+    // of this function; an `IoSlice` has the layout of an `iovec`, as its documentation promises. The kernel
+    // only reads through them, though they are `*mut`, writes nothing but the `length` of a header, which is
+    // ours, and keeps no pointer.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_sendmmsg,
+            socket.as_raw_fd() as c_long,
+            headers.as_mut_ptr(),
+            count as c_long,
+            (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as c_long,
+        )
+    };
+    usize::try_from(result).map_err(|_| last_error())
+}
+
+/// Sets a socket option whose value is an `int`.
+pub fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> Result<(), Errno> {
+    let length = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the pointer is to a `c_int` that lives until the call returns, and the length is its length.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(&value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Reads a socket option whose value is an `int`.
+pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> Result<c_int, Errno> {
+    let mut value: c_int = 0;
+    let mut length = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: both pointers are to locals that live until the call returns, and `length` says how many bytes
+    // the kernel may write at `value`. Every bit pattern is a `c_int`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            ptr::from_mut(&mut value).cast(),
+            ptr::from_mut(&mut length),
+        )
+    };
+    if result == 0 { Ok(value) } else { Err(last_error()) }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
