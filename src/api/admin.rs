@@ -1,8 +1,9 @@
 //! What the owner of the daemon is told.
 
 use super::fields::{Fields, Problems};
-use super::metrics::{self, Surroundings};
+use super::metrics::{self, Seen, Surroundings};
 use super::{Api, Call, Failure, Outcome, errors};
+use crate::time::Now;
 use crate::wire::http::{Answer, Source};
 use crate::wire::json::object;
 
@@ -15,9 +16,25 @@ impl Api {
         Ok(())
     }
 
-    pub(super) fn metrics(&mut self, call: &Call<'_>, around: &Surroundings) -> Result<Answer, Failure> {
+    /// The members that have been at the relay, by id. One in several parties counts once.
+    fn seen_by_relay(&self, around: &Surroundings<'_>, now: Now) -> Vec<Seen<'_>> {
+        let Some(relay) = around.relay else { return Vec::new() };
+        let members = self.control.parties().flat_map(|party| &party.members);
+        let seen = members.filter_map(|(peer, member)| {
+            let figures = relay.member(&member.relay_key()?)?;
+            let handshake_age = figures.last_handshake.map(|at| now.instant.since(at));
+            Some(Seen { peer, figures, handshake_age: Some(handshake_age?) })
+        });
+        let mut seen: Vec<Seen<'_>> = seen.collect();
+        seen.sort_by_key(|seen| seen.peer);
+        seen.dedup_by_key(|seen| seen.peer);
+        seen
+    }
+
+    pub(super) fn metrics(&mut self, call: &Call<'_>, around: &Surroundings<'_>) -> Result<Answer, Failure> {
         self.require_local(call)?;
-        let text = metrics::text(&self.counters, self.sizes(), around);
+        let members = self.seen_by_relay(around, call.now);
+        let text = metrics::text(&self.counters, self.sizes(), around, &members);
         Ok(Answer {
             status: 200,
             content_type: "text/plain; version=0.0.4; charset=utf-8",
@@ -26,7 +43,7 @@ impl Api {
         })
     }
 
-    pub(super) fn status(&mut self, call: &Call<'_>, around: &Surroundings) -> Result<Answer, Failure> {
+    pub(super) fn status(&mut self, call: &Call<'_>, around: &Surroundings<'_>) -> Result<Answer, Failure> {
         self.require_local(call)?;
         let sizes = self.sizes();
         let relay = &self.settings.relay;
@@ -48,6 +65,46 @@ impl Api {
                 json.key("region").string(&relay.region);
                 json.key("public_key").string(&self.control.hub().encode());
             });
+            if let Some(relay) = around.relay {
+                let figures = relay.figures();
+                json.key("traffic").object(|json| {
+                    let kinds = [
+                        ("received", figures.received),
+                        ("sent", figures.sent),
+                        ("blind", figures.blind),
+                        ("hub", figures.hub),
+                        ("broadcast", figures.broadcast),
+                        ("stun", figures.stun),
+                    ];
+                    for (kind, traffic) in kinds {
+                        json.key(kind).object(|json| {
+                            json.key("packets").int(traffic.packets);
+                            json.key("bytes").int(traffic.bytes);
+                        });
+                    }
+                    json.key("flows").int(figures.flows);
+                    json.key("drops").object(|json| {
+                        for (reason, count) in &figures.drops {
+                            json.key(reason).int(*count);
+                        }
+                    });
+                });
+                json.key("members").array(|json| {
+                    for Seen { peer, figures, handshake_age } in self.seen_by_relay(around, call.now) {
+                        json.object(|json| {
+                            json.key("peer_id").string(peer.as_str());
+                            json.key("path").string(figures.path);
+                            json.key("handshake_seconds").int(handshake_age.map_or(0, |age| age.as_secs()));
+                            for (direction, traffic) in [("from", figures.from), ("to", figures.to)] {
+                                json.key(direction).object(|json| {
+                                    json.key("packets").int(traffic.packets);
+                                    json.key("bytes").int(traffic.bytes);
+                                });
+                            }
+                        });
+                    }
+                });
+            }
             json.key("store").object(|json| {
                 json.key("status").string(around.store_failure.map_or("ok", |failure| failure.detail()));
                 json.key("commits").int(around.commits);

@@ -51,7 +51,7 @@ impl Api {
     }
 
     /// Takes a message of a session.
-    pub fn message(&mut self, session: SessionId, text: &str, around: &Surroundings, now: Now) -> Reply {
+    pub fn message(&mut self, session: SessionId, text: &str, around: &Surroundings<'_>, now: Now) -> Reply {
         self.counters.messages += 1;
         let Some(source) = self.sessions.source(session) else { return Reply::None };
         if self.admission.admit(source, Cost::Request, now.instant).is_err() {
@@ -83,7 +83,7 @@ impl Api {
         session: SessionId,
         source: Source,
         message: &Value,
-        around: &Surroundings,
+        around: &Surroundings<'_>,
         now: Now,
     ) -> Result<Reply, Trouble> {
         let mut problems = Problems::default();

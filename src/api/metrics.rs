@@ -1,13 +1,71 @@
 //! What has been counted, as text for Prometheus.
 
 use super::routes::Place;
+use crate::crypto::x25519::PublicKey;
+use crate::ids::PeerId;
 use crate::metrics::{Exposition, Histogram};
+use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What the loop knows and the API tells: figures of the store, the door and the process.
+/// Datagrams, or packets within them, and their bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Surroundings {
+pub struct Traffic {
+    /// How many.
+    pub packets: u64,
+    /// How long together.
+    pub bytes: u64,
+}
+
+/// What the relay has counted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RelayFigures {
+    /// All that came.
+    pub received: Traffic,
+    /// All that went.
+    pub sent: Traffic,
+    /// Of what went: data of sessions between members, which the relay cannot read.
+    pub blind: Traffic,
+    /// Of what went: data of sessions with the hub.
+    pub hub: Traffic,
+    /// Of what went: copies of broadcasts.
+    pub broadcast: Traffic,
+    /// Of what went: STUN answers.
+    pub stun: Traffic,
+    /// Sessions between members now.
+    pub flows: u64,
+    /// What went nowhere, by reason.
+    pub drops: Vec<(&'static str, u64)>,
+}
+
+/// What the relay knows of one member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemberFigures {
+    /// How it is reached: `none`, `blind` or `hub`.
+    pub path: &'static str,
+    /// When a session of its last came up.
+    pub last_handshake: Option<Instant>,
+    /// Data from it.
+    pub from: Traffic,
+    /// Data to it.
+    pub to: Traffic,
+}
+
+/// The relay, as far as the API tells of it.
+pub trait RelayView {
+    /// What it has counted.
+    fn figures(&self) -> RelayFigures;
+    /// What it knows of the member with this key.
+    fn member(&self, key: &PublicKey) -> Option<MemberFigures>;
+    /// How many members it reaches.
+    fn load(&self) -> u32;
+}
+
+/// What the loop knows and the API tells: figures of the store, the relay and the process.
+#[derive(Clone, Copy, Default)]
+pub struct Surroundings<'a> {
+    /// The relay, if there is one.
+    pub relay: Option<&'a dyn RelayView>,
     /// Why nothing can be kept on disk just now, if so.
     pub store_failure: Option<StoreFailure>,
     /// Commits that reached the disk.
@@ -20,8 +78,6 @@ pub struct Surroundings {
     pub store_bytes: u64,
     /// How often a damaged store was set aside at start: 0 or 1.
     pub store_recoveries: u64,
-    /// Datagrams that came to the relay port.
-    pub datagrams: u64,
     /// Since the start.
     pub uptime: Duration,
 }
@@ -92,7 +148,7 @@ pub struct Sizes {
 }
 
 /// The text for `/metrics`.
-pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings) -> String {
+pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings<'_>, members: &[Seen<'_>]) -> String {
     let mut text = Exposition::default();
     text.metric("lanrage_build_info", "gauge", "The version of this program.");
     text.sample("lanrage_build_info", format_args!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
@@ -144,11 +200,76 @@ pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings) -> String 
         "Damaged stores that were set aside at the start.",
         around.store_recoveries,
     );
-    text.single(
-        "lanrage_relay_datagrams_total",
-        "counter",
-        "Datagrams that came to the relay port.",
-        around.datagrams,
-    );
+    if let Some(relay) = around.relay {
+        relay_text(&mut text, &relay.figures(), members);
+    }
     text.finish()
+}
+
+/// A member that the relay has seen.
+pub struct Seen<'a> {
+    /// Its id.
+    pub peer: &'a PeerId,
+    /// What the relay knows of it.
+    pub figures: MemberFigures,
+    /// How long ago its last session came up.
+    pub handshake_age: Option<Duration>,
+}
+
+fn relay_text(text: &mut Exposition, relay: &RelayFigures, members: &[Seen<'_>]) {
+    let kinds = [
+        ("received", relay.received),
+        ("sent", relay.sent),
+        ("blind", relay.blind),
+        ("hub", relay.hub),
+        ("broadcast", relay.broadcast),
+        ("stun", relay.stun),
+    ];
+    text.metric("lanrage_relay_packets_total", "counter", "Datagrams at the relay, by what became of them.");
+    for (kind, traffic) in kinds {
+        text.sample("lanrage_relay_packets_total", format_args!("kind=\"{kind}\""), traffic.packets);
+    }
+    text.metric("lanrage_relay_bytes_total", "counter", "Bytes at the relay, by what became of them.");
+    for (kind, traffic) in kinds {
+        text.sample("lanrage_relay_bytes_total", format_args!("kind=\"{kind}\""), traffic.bytes);
+    }
+    text.single(
+        "lanrage_relay_flows",
+        "gauge",
+        "Sessions between members that are forwarded unread.",
+        relay.flows,
+    );
+    text.metric("lanrage_relay_drops_total", "counter", "What went nowhere, by reason.");
+    for (reason, count) in &relay.drops {
+        text.sample("lanrage_relay_drops_total", format_args!("reason=\"{reason}\""), count);
+    }
+    text.metric("lanrage_relay_member_path", "gauge", "How a member is reached.");
+    for Seen { peer, figures, .. } in members {
+        text.sample(
+            "lanrage_relay_member_path",
+            format_args!("peer=\"{peer}\",path=\"{}\"", figures.path),
+            1,
+        );
+    }
+    text.metric("lanrage_relay_member_bytes_total", "counter", "Data of a member, by direction.");
+    for Seen { peer, figures, .. } in members {
+        for (direction, traffic) in [("from", figures.from), ("to", figures.to)] {
+            let labels = format_args!("peer=\"{peer}\",direction=\"{direction}\"");
+            text.sample("lanrage_relay_member_bytes_total", labels, traffic.bytes);
+        }
+    }
+    text.metric("lanrage_relay_member_packets_total", "counter", "Packets of a member, by direction.");
+    for Seen { peer, figures, .. } in members {
+        for (direction, traffic) in [("from", figures.from), ("to", figures.to)] {
+            let labels = format_args!("peer=\"{peer}\",direction=\"{direction}\"");
+            text.sample("lanrage_relay_member_packets_total", labels, traffic.packets);
+        }
+    }
+    text.metric("lanrage_relay_member_handshake_age_seconds", "gauge", "Since a member's last handshake.");
+    for Seen { peer, handshake_age, .. } in members {
+        if let Some(age) = handshake_age {
+            let labels = format_args!("peer=\"{peer}\"");
+            text.sample("lanrage_relay_member_handshake_age_seconds", labels, age.as_secs());
+        }
+    }
 }

@@ -177,7 +177,12 @@ impl Api {
     }
 
     /// Answers a request. The place is for counting it once the answer is sent.
-    pub fn handle(&mut self, request: &Request, around: &Surroundings, now: Now) -> (Option<Place>, Outcome) {
+    pub fn handle(
+        &mut self,
+        request: &Request,
+        around: &Surroundings<'_>,
+        now: Now,
+    ) -> (Option<Place>, Outcome) {
         let source = self.admission.source(request.source, request.forwarded_for.as_deref());
         let found = routes::find(&request.path);
         let place = found.as_ref().map(|(place, _)| *place);
@@ -237,7 +242,7 @@ impl Api {
         place: Place,
         method: &Method,
         call: &Call<'_>,
-        around: &Surroundings,
+        around: &Surroundings<'_>,
     ) -> Result<Outcome, Failure> {
         let answer = match (place, method) {
             (Place::Root, _) => self.root(),
@@ -258,8 +263,8 @@ impl Api {
             (Place::Bans, Method::Delete) => self.unban(call),
             (Place::Bans, _) => self.list_bans(call),
             (Place::Relays, Method::Post) => self.register_relay(call),
-            (Place::Relays, _) => self.list_relays(call, None),
-            (Place::RelaysIn, _) => self.list_relays(call, Some(&call.parameters[0])),
+            (Place::Relays, _) => self.list_relays(call, None, around),
+            (Place::RelaysIn, _) => self.list_relays(call, Some(&call.parameters[0]), around),
             (Place::Metrics, _) => self.metrics(call, around),
             (Place::OpenApi, _) => Ok(Answer::json(200, include_str!("openapi.json"))),
             (Place::Status, _) => self.status(call, around),

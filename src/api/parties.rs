@@ -175,7 +175,7 @@ impl Api {
         let Some(member) = member else { return };
         let warning = if member.key.is_none() {
             "public_key is not a WireGuard key (Base64 of 32 bytes): this peer gets no relay service"
-        } else if member.address_name.contains('#') {
+        } else if member.relay_key().is_none() {
             "public_key is another peer's too: this peer gets no relay service until that one has left"
         } else {
             return;

@@ -1,5 +1,6 @@
 //! The list of relays, our own among them.
 
+use super::metrics::Surroundings;
 use super::{Api, Call, Failure, bodies};
 use crate::control::refusal::Refusal;
 use crate::control::standing::Actor;
@@ -60,7 +61,12 @@ impl Api {
         ))
     }
 
-    pub(super) fn list_relays(&mut self, call: &Call<'_>, region: Option<&str>) -> Result<Answer, Failure> {
+    pub(super) fn list_relays(
+        &mut self,
+        call: &Call<'_>,
+        region: Option<&str>,
+        around: &Surroundings<'_>,
+    ) -> Result<Answer, Failure> {
         self.actor(call)?;
         let own = &self.settings.relay;
         let (public_ip, port) = self.relay_endpoint(call.request.local);
@@ -72,7 +78,7 @@ impl Api {
             capacity: own.capacity,
             registered_at: Naive(self.registered_at(call.now)).to_string(),
             public_key: Some(self.control.hub().encode()),
-            load: 0,
+            load: around.relay.map_or(0, |relay| relay.load()),
         }];
         entries.extend(self.control.relays().iter().map(|relay| Entry {
             relay_id: relay.info.relay_id.as_str(),

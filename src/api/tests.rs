@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 struct World {
     api: Api,
     now: Now,
-    around: Surroundings,
+    around: Surroundings<'static>,
     heard: BTreeMap<u64, Vec<Value>>,
     closed: Vec<u64>,
     /// Changes that would have been written, and those that would have waited.

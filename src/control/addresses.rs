@@ -7,6 +7,14 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
+/// Between the key and the peer in names of keys that do not tell alone. Base64 does not contain it.
+const SHARED: char = '#';
+
+/// Whether a name is one of a key that does not tell alone.
+pub fn is_shared(name: &str) -> bool {
+    name.contains(SHARED)
+}
+
 /// What a key was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Entry {
@@ -70,7 +78,7 @@ impl Addresses {
         if usable && self.by_name.get(key).is_none_or(mine) {
             key.to_owned()
         } else {
-            format!("{key}#{peer}")
+            format!("{key}{SHARED}{peer}")
         }
     }
 

@@ -1,5 +1,6 @@
 //! Parties and their members.
 
+use super::addresses;
 use super::signals::Signal;
 use super::standing::Standing;
 use super::viewer::LocalClock;
@@ -109,6 +110,14 @@ pub struct Member {
     pub standing: Standing,
     /// What waits for it, oldest first.
     pub signals: VecDeque<Signal>,
+}
+
+impl Member {
+    /// The key under which a relay serves this member, if it does: a key that another live peer uses too
+    /// is served to that one.
+    pub fn relay_key(&self) -> Option<PublicKey> {
+        self.key.filter(|_| !addresses::is_shared(&self.address_name))
+    }
 }
 
 /// Somebody who must not come back. Either field is enough to recognise them.

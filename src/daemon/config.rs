@@ -15,6 +15,10 @@ use std::time::Duration;
 pub struct Config {
     /// Where state is kept.
     pub state_dir: PathBuf,
+    /// Where flows wait for the next daemon: in memory, not on flash.
+    pub runtime_dir: PathBuf,
+    /// Whether the relay hands the kernel runs of datagrams as one (GSO).
+    pub gso: bool,
     /// Where the control API listens.
     pub http: SocketAddr,
     /// Where the relay listens.
@@ -43,6 +47,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             state_dir: default_state_dir(),
+            runtime_dir: default_runtime_dir(),
+            gso: true,
             http: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8667)),
             relay: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 51820)),
             public_endpoint: None,
@@ -64,6 +70,15 @@ fn default_state_dir() -> PathBuf {
         Some(home) if !rustix::process::geteuid().is_root() => Path::new(&home).join(".lanrage"),
         _ => PathBuf::from("/var/lib/lanrage"),
     }
+}
+
+/// What systemd gives a service, `/var/run/lanrage` for root, else the user's own.
+fn default_runtime_dir() -> PathBuf {
+    let given = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    given.unwrap_or_else(|| match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(own) if !rustix::process::geteuid().is_root() => Path::new(&own).join("lanrage"),
+        _ => PathBuf::from("/var/run/lanrage"),
+    })
 }
 
 /// One setting. Its key is its name in the file; `a.b_c` is `--a-b-c` as a flag and `LANRAGE_A_B_C` in the
@@ -216,6 +231,26 @@ pub const SETTINGS: &[Setting] = &[
             Some(())
         },
         show: |config| config.log.to_string().to_lowercase(),
+    },
+    Setting {
+        key: "runtime_dir",
+        expected: "a directory in memory",
+        help: "where connections wait for a restarted daemon",
+        set: |config, text| {
+            config.runtime_dir = Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)?;
+            Some(())
+        },
+        show: |config| config.runtime_dir.display().to_string(),
+    },
+    Setting {
+        key: "gso",
+        expected: "true or false",
+        help: "whether datagrams are sent in runs; try false if games stutter over PPPoE",
+        set: |config, text| {
+            config.gso = text.parse().ok()?;
+            Some(())
+        },
+        show: |config| config.gso.to_string(),
     },
     count!("max_clients", max_clients, 1, "how many clients the relay says it takes"),
     Setting {
@@ -459,7 +494,7 @@ mod tests {
             let same =
                 |other: &&Setting| other.flag() == setting.flag() || other.variable() == setting.variable();
             assert_eq!(SETTINGS.iter().filter(same).count(), 1, "{}", setting.key);
-            assert!(config.set(setting.key, "\u{1}!", "test").is_err() || setting.key == "state_dir");
+            assert!(config.set(setting.key, "\u{1}!", "test").is_err() || setting.key.ends_with("_dir"));
         }
     }
 

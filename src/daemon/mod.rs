@@ -3,19 +3,24 @@
 
 mod clock;
 pub mod config;
+mod forwarder;
 mod service;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
+use crate::crypto::random;
 use crate::crypto::x25519::PrivateKey;
 use crate::ids::RelayId;
 use crate::net::http::{Door, Limits as DoorLimits};
 use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
+use crate::relay::limits::Limits as RelayLimits;
+use crate::relay::{self, Port, Relay};
 use crate::store::records::{self, Loaded};
 use crate::store::{self, OpenError, Row, Store, StoreError};
 use async_signal::{Signal, Signals};
 use config::Config;
+use forwarder::Forwarder;
 use service::Service;
 use smol::future::FutureExt;
 use smol::stream::StreamExt;
@@ -28,6 +33,8 @@ use std::time::Duration;
 
 pub use clock::now;
 
+/// The longest inner packet on the hub's path, in bytes: what WireGuard's own tools choose.
+const HUB_MTU: usize = 1420;
 /// How long requests under way get to be answered when the daemon stops.
 const DRAIN: Duration = Duration::from_millis(300);
 
@@ -44,6 +51,8 @@ pub enum DaemonError {
     Setting(String),
     /// Signals.
     Signals(std::io::Error),
+    /// The relay's socket.
+    Relay(std::io::Error),
 }
 
 impl fmt::Display for DaemonError {
@@ -53,6 +62,7 @@ impl fmt::Display for DaemonError {
             DaemonError::Write(error) => write!(f, "the state could not be written: {error}"),
             DaemonError::Listen(error) => error.fmt(f),
             DaemonError::Setting(text) => f.write_str(text),
+            DaemonError::Relay(error) => write!(f, "the relay's socket failed: {error}"),
             DaemonError::Signals(error) => write!(f, "signals can't be received: {error}"),
         }
     }
@@ -100,7 +110,12 @@ pub struct Daemon {
     http: Listener,
     unix: Listener,
     relay: RelaySocket,
+    /// The relay's second port, for STUN.
+    alternate: Option<RelaySocket>,
 }
+
+/// The sockets of a daemon.
+type Sockets = (Listener, Listener, RelaySocket, Option<RelaySocket>);
 
 impl Daemon {
     /// Opens the store of the state directory and every socket.
@@ -112,7 +127,9 @@ impl Daemon {
     /// Over a store that is open already, and the rows that it held.
     pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
         match Self::bind(&config) {
-            Ok((http, unix, relay)) => Ok(Daemon { config, store, rows, http, unix, relay }),
+            Ok((http, unix, relay, alternate)) => {
+                Ok(Daemon { config, store, rows, http, unix, relay, alternate })
+            }
             Err(error) => {
                 // What happened is in `error`; the store has nothing to write.
                 let _ = store.close();
@@ -121,10 +138,19 @@ impl Daemon {
         }
     }
 
-    fn bind(config: &Config) -> Result<(Listener, Listener, RelaySocket), ListenError> {
+    fn bind(config: &Config) -> Result<Sockets, ListenError> {
         let http = Listener::tcp(config.http)?;
         let unix = Listener::unix(&socket_in(&config.state_dir))?;
-        Ok((http, unix, RelaySocket::bind(config.relay)?))
+        let relay = RelaySocket::bind(config.relay)?;
+        let port = match config.relay.port() {
+            0 => Some(0),
+            port => port.checked_add(1),
+        };
+        let alternate = port.map(|port| RelaySocket::bind(SocketAddr::new(config.relay.ip(), port)));
+        let alternate = alternate.and_then(|bound| {
+            bound.inspect_err(|error| log::warn!("NAT types can't be told apart: {error}")).ok()
+        });
+        Ok((http, unix, relay, alternate))
     }
 
     /// Where it listens.
@@ -145,7 +171,7 @@ impl Daemon {
         stop: impl Future<Output = ()>,
     ) -> Result<(), DaemonError> {
         let addresses = self.addresses();
-        let Loaded { records, hub, unreadable } = records::load(self.rows);
+        let Loaded { records, hub, stamp_mark, unreadable } = records::load(self.rows);
         for row in unreadable {
             log::error!("the stored row {row} can't be read and is ignored");
         }
@@ -161,20 +187,28 @@ impl Daemon {
         // From here on the dates of tokens are not what the store says they are: see `TokenRecord`.
         if records.stopped_at.is_some() {
             let ticket = self.store.submit(vec![records::stopped(None)]);
-            self.store.durable(ticket).await.map_err(DaemonError::Write)?;
+            if let Err(error) = self.store.durable(ticket).await {
+                log::warn!("{error}: the state can be read, and changed as soon as it can be written");
+            }
         }
         let start = now();
         let settings = api_settings(&self.config, &hub, addresses);
+        let relay = Relay::new(relay_settings(&self.config, &hub, stamp_mark), start.instant);
+        let forwarder = Rc::new(Forwarder::new(relay, self.relay, self.alternate, self.config.gso, now));
         let control = Control::new(self.config.control.clone(), hub, records, start);
-        let service = Rc::new(Service::new(Api::new(control, settings, start), self.store, now));
+        let api = Api::new(control, settings, start);
+        let service = Rc::new(Service::new(api, self.store, forwarder.clone(), now));
         service.settle();
+        forwarder.take_over(&self.config.runtime_dir);
         let door_limits = DoorLimits { proxies: self.config.trusted_proxies.clone(), ..self.config.door };
         let door = Door::new(executor.clone(), service.clone(), door_limits, now);
         let mut tasks = vec![executor.spawn(door.serve(self.http)), executor.spawn(door.serve(self.unix))];
         tasks.push(executor.spawn(service.clone().keep_time()));
         tasks.push(executor.spawn(service.clone().answer_messages()));
-        let (relay, counting) = (self.relay, service.clone());
-        tasks.push(executor.spawn(async move { relay.drop_all(&counting.datagrams).await }));
+        tasks.push(executor.spawn(service.clone().keep_marks()));
+        tasks.push(executor.spawn(forwarder.clone().keep_time()));
+        let ports = [Port::Main, Port::Alternate].map(|port| forwarder.clone().forward(port));
+        let forwarding = ports.map(|port| executor.spawn(port));
 
         stop.await;
         log::info!("stopping");
@@ -187,6 +221,10 @@ impl Daemon {
         for task in tasks {
             task.cancel().await;
         }
+        for task in forwarding {
+            task.cancel().await;
+        }
+        forwarder.hand_over(&self.config.runtime_dir);
         drop(door);
         service.close().map_err(DaemonError::Write)
     }
@@ -210,6 +248,23 @@ fn api_settings(config: &Config, hub: &PrivateKey, addresses: Addresses) -> api:
             http: addresses.http.to_string(),
             relay: addresses.relay.to_string(),
             state_dir: absolute(&config.state_dir).display().to_string(),
+        },
+    }
+}
+
+fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::Config {
+    let defaults = RelayLimits::default();
+    let limits = &config.control.limits;
+    relay::Config {
+        hub_key: hub.clone(),
+        subnet: config.control.subnet,
+        mtu: HUB_MTU,
+        stamp_mark,
+        alternate_endpoint: None,
+        seed: u64::from_le_bytes(random::bytes()),
+        limits: RelayLimits {
+            members_per_party: limits.peers_per_party.max(defaults.members_per_party),
+            ..defaults
         },
     }
 }

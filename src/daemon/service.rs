@@ -1,5 +1,6 @@
 //! Moves requests, messages and time into the API, and what comes of them to the store and the sessions.
 
+use super::forwarder::Forwarder;
 use crate::api::messages::Reply as MessageReply;
 use crate::api::metrics::{StoreFailure, Surroundings};
 use crate::api::sessions::Delivery;
@@ -39,12 +40,11 @@ pub struct Service {
     is_idle: Cell<bool>,
     /// Replies to messages, in turn, each after what it speaks of is durable.
     replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
-    /// Datagrams that came to the relay's port.
-    pub datagrams: Cell<u64>,
+    relay: Rc<Forwarder>,
 }
 
 impl Service {
-    pub fn new(api: Api, store: Store, clock: Clock) -> Self {
+    pub fn new(api: Api, store: Store, relay: Rc<Forwarder>, clock: Clock) -> Self {
         Service {
             api: RefCell::new(api),
             store: RefCell::new(Some(store)),
@@ -55,15 +55,16 @@ impl Service {
             wake: smol::channel::bounded(1),
             is_idle: Cell::new(false),
             replies: smol::channel::bounded(MAX_PENDING_REPLIES),
-            datagrams: Cell::new(0),
+            relay,
         }
     }
 
-    fn surroundings(&self, now: Now) -> Surroundings {
+    fn surroundings(&self, now: Now) -> Surroundings<'_> {
         let store = self.store.borrow();
         let Some(store) = &*store else { return Surroundings::default() };
         let stats = store.stats();
         Surroundings {
+            relay: Some(&*self.relay),
             store_failure: match store.health() {
                 Health::Ok => None,
                 Health::Full => Some(StoreFailure::Full),
@@ -74,7 +75,6 @@ impl Service {
             last_commit_micros: stats.last_commit_micros,
             store_bytes: stats.file_length,
             store_recoveries: u64::from(store.recovery().is_some()),
-            datagrams: self.datagrams.get(),
             uptime: now.instant.since(self.started.instant),
         }
     }
@@ -99,7 +99,9 @@ impl Service {
         for change in &effects.changes {
             let out = if change.is_durable() { &mut rows } else { &mut lazy };
             records::rows(api.control(), change, now, out);
+            self.relay.follow(api.control(), change, now.instant);
         }
+        self.relay.arm();
         let store = self.store.borrow();
         let Some(store) = &*store else { return };
         if !lazy.is_empty() {
@@ -133,6 +135,15 @@ impl Service {
         }
     }
 
+    /// Stores the hub's marks for TAI64N.
+    pub async fn keep_marks(self: Rc<Self>) {
+        while let Some(mark) = self.relay.stamp_mark().await {
+            if let Some(store) = &*self.store.borrow() {
+                store.submit(vec![records::stamp_mark(mark)]);
+            }
+        }
+    }
+
     /// Answers messages whose changes have become durable.
     pub async fn answer_messages(self: Rc<Self>) {
         while let Ok((session, reply, ticket)) = self.replies.1.recv().await {
@@ -158,7 +169,9 @@ impl Service {
 
     /// Does what is to be done after the state was loaded.
     pub fn settle(&self) {
-        self.settle_after(None, (self.clock)());
+        let now = (self.clock)();
+        self.relay.admit_all(self.api.borrow().control(), now.instant);
+        self.settle_after(None, now);
     }
 
     /// Lets time pass in the API: sleeps while nothing is due.

@@ -158,20 +158,6 @@ impl RelaySocket {
         outbox.flush(self, &[]);
     }
 
-    /// Takes in datagrams and drops them, counted: there is nobody to forward them to.
-    pub async fn drop_all(&self, count: &Cell<u64>) {
-        let (mut inbox, mut outbox) = (Inbox::default(), self.outbox());
-        loop {
-            let waited = self.readable().await;
-            let taken = waited
-                .and_then(|()| self.turn(&mut inbox, &mut outbox, |_, _, _| count.set(count.get() + 1)));
-            if let Err(error) = taken {
-                log::error!("relay socket: {error}");
-                return;
-            }
-        }
-    }
-
     fn receive(
         &self,
         inbox: &mut Inbox,

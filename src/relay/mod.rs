@@ -281,6 +281,11 @@ impl Relay {
         self.books.roster.len()
     }
 
+    /// How many members are reached, blind or through the hub. Looks at each.
+    pub fn reachable_count(&self) -> usize {
+        self.books.members.iter().filter(|member| member.path != stats::Path::None).count()
+    }
+
     /// How many blind sessions there are: half the number of directions.
     pub fn flow_count(&self) -> usize {
         self.blind.flows.len() / 2

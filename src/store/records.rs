@@ -13,6 +13,7 @@ use crate::wire::json::{self, Value};
 use nanoserde::{DeJson, SerJson};
 
 const HUB_KEY: &str = "hub_private_key";
+const STAMP_MARK: &str = "tai64n_mark";
 const STOPPED_AT: &str = "stopped_at";
 /// Between the party's and the peer's id in a member's key; ids do not contain it.
 const SEPARATOR: char = '/';
@@ -24,6 +25,8 @@ pub struct Loaded {
     pub records: Records,
     /// The hub's key, if there is one yet.
     pub hub: Option<PrivateKey>,
+    /// The hub's high-water mark for TAI64N, 0 if none was stored.
+    pub stamp_mark: u64,
     /// Rows that could not be read, by table and key. They are left as they are.
     pub unreadable: Vec<String>,
 }
@@ -57,6 +60,7 @@ fn read(row: &Row, loaded: &mut Loaded) -> Option<()> {
             (STOPPED_AT, Value::Number(micros)) => {
                 records.stopped_at = Some(UnixTime::from_micros(micros.parse().ok()?));
             }
+            (STAMP_MARK, Value::Number(mark)) => loaded.stamp_mark = mark.parse().ok()?,
             // The schema's own row.
             _ => {}
         },
@@ -103,6 +107,11 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
 pub fn hub_key(key: &PrivateKey) -> Row {
     let value = format!("\"{}\"", &*key.encode());
     Row { table: Table::Meta, key: HUB_KEY.to_owned(), value: Some(value.into_bytes()) }
+}
+
+/// The row that keeps the hub's high-water mark for TAI64N.
+pub fn stamp_mark(mark: u64) -> Row {
+    Row { table: Table::Meta, key: STAMP_MARK.to_owned(), value: Some(mark.to_string().into_bytes()) }
 }
 
 /// The row that says that the daemon stopped in good order at `at`, or, with `None`, that it is running.

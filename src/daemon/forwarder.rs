@@ -1,0 +1,305 @@
+//! Moves datagrams into the relay and out of it, and members into its roster.
+
+use super::DaemonError;
+use crate::api::metrics::{MemberFigures, RelayFigures, RelayView, Traffic};
+use crate::control::Control;
+use crate::control::change::Change;
+use crate::crypto::x25519::PublicKey;
+use crate::ids::{PartyId, PeerId};
+use crate::net::udp::{Inbox, Outbox, RelaySocket};
+use crate::relay::stats::{Count, Path as Reach};
+use crate::relay::{Port, Relay};
+use crate::time::{Clock, Instant, Now};
+use smol::Timer;
+use smol::future::FutureExt;
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long the count of reachable members may be out of date: it looks at every member.
+const LOAD_LIFETIME: Duration = Duration::from_secs(1);
+/// Where flows wait for the next daemon, in the runtime directory.
+const FLOWS_FILE: &str = "flows";
+/// The longest file of flows that is read back, in bytes.
+const MAX_FLOWS: u64 = 16 * 1024 * 1024;
+
+/// The relay with its sockets.
+pub struct Forwarder {
+    relay: RefCell<Relay>,
+    inbox: RefCell<Inbox>,
+    main: Socket,
+    /// For STUN alone. A relay without it still does everything else.
+    alternate: Option<Socket>,
+    clock: Clock,
+    /// When [`Forwarder::keep_time`] will wake up.
+    armed: Cell<Option<Instant>>,
+    wake: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
+    /// Marks for TAI64N that must be stored: one or two a day.
+    marks: (smol::channel::Sender<u64>, smol::channel::Receiver<u64>),
+    load: Cell<(Instant, u32)>,
+}
+
+struct Socket {
+    socket: RelaySocket,
+    outbox: RefCell<Outbox>,
+}
+
+impl Socket {
+    fn new(socket: RelaySocket, gso: bool) -> Self {
+        let mut outbox = socket.outbox();
+        if !gso {
+            outbox.disable_gso();
+        }
+        Socket { outbox: RefCell::new(outbox), socket }
+    }
+
+    fn flush(&self) {
+        self.socket.flush(&mut self.outbox.borrow_mut());
+    }
+}
+
+impl Forwarder {
+    /// Over bound sockets. `gso` allows them to hand the kernel runs of datagrams as one.
+    pub fn new(
+        relay: Relay,
+        main: RelaySocket,
+        alternate: Option<RelaySocket>,
+        gso: bool,
+        clock: Clock,
+    ) -> Self {
+        Forwarder {
+            relay: RefCell::new(relay),
+            inbox: RefCell::default(),
+            main: Socket::new(main, gso),
+            alternate: alternate.map(|socket| Socket::new(socket, gso)),
+            clock,
+            armed: Cell::new(None),
+            wake: smol::channel::bounded(1),
+            marks: smol::channel::unbounded(),
+            load: Cell::new((Instant::ZERO, 0)),
+        }
+    }
+
+    fn socket(&self, port: Port) -> Option<&Socket> {
+        match port {
+            Port::Main => Some(&self.main),
+            Port::Alternate => self.alternate.as_ref(),
+        }
+    }
+
+    /// Forwards what comes to one of the ports, for ever.
+    pub async fn forward(self: Rc<Self>, port: Port) -> Result<(), DaemonError> {
+        let Some(own) = self.socket(port) else { return Ok(()) };
+        loop {
+            own.socket.readable().await.map_err(DaemonError::Relay)?;
+            self.turn(own, port).map_err(DaemonError::Relay)?;
+            self.arm();
+        }
+    }
+
+    fn turn(&self, own: &Socket, port: Port) -> std::io::Result<()> {
+        let now = (self.clock)();
+        let mut relay = self.relay.borrow_mut();
+        let other = self.socket(port.other());
+        let (mut inbox, mut outbox) = (self.inbox.borrow_mut(), own.outbox.borrow_mut());
+        let mut crossed = false;
+        own.socket.turn(&mut inbox, &mut outbox, |datagram, origin, outbox| {
+            let mut out = |to: SocketAddr, from: Port, bytes: &[u8]| {
+                if from == port {
+                    outbox.push(to, bytes);
+                } else if let Some(other) = other {
+                    crossed = true;
+                    other.outbox.borrow_mut().push_from(origin.local, to, bytes);
+                }
+            };
+            // What went wrong is in the relay's counters.
+            let _ = relay.receive(datagram, origin.source, port, now, &mut out);
+        })?;
+        if crossed && let Some(other) = other {
+            other.flush();
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the timers are looked at in time, and that marks are stored.
+    pub fn arm(&self) {
+        let mut relay = self.relay.borrow_mut();
+        if let Some(mark) = relay.take_stamp_mark() {
+            // Fails only when the daemon is stopping.
+            let _ = self.marks.0.try_send(mark);
+        }
+        let due = relay.poll_timeout();
+        let earlier = match (due, self.armed.get()) {
+            (Some(due), Some(armed)) => due < armed,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if earlier {
+            // A full channel is a wake-up under way.
+            let _ = self.wake.0.try_send(());
+        }
+    }
+
+    /// Does what is due in the relay, for ever.
+    pub async fn keep_time(self: Rc<Self>) {
+        loop {
+            let now = (self.clock)();
+            let due = self.relay.borrow_mut().poll_timeout();
+            self.armed.set(due);
+            let woken = async {
+                let _ = self.wake.1.recv().await;
+            };
+            match due {
+                None => woken.await,
+                Some(due) if due > now.instant => {
+                    let slept = async {
+                        Timer::after(due.since(now.instant)).await;
+                    };
+                    slept.or(woken).await;
+                }
+                Some(_) => {
+                    self.poll(now);
+                    // Something due at once again would be a mistake; it must not become a busy loop.
+                    smol::future::yield_now().await;
+                }
+            }
+        }
+    }
+
+    fn poll(&self, now: Now) {
+        let mut out = |to: SocketAddr, from: Port, bytes: &[u8]| {
+            if let Some(socket) = self.socket(from) {
+                socket.outbox.borrow_mut().push(to, bytes);
+            }
+        };
+        self.relay.borrow_mut().poll(now, &mut out);
+        self.main.flush();
+        if let Some(alternate) = &self.alternate {
+            alternate.flush();
+        }
+    }
+
+    /// Waits for a mark for TAI64N that must be stored.
+    pub async fn stamp_mark(&self) -> Option<u64> {
+        self.marks.1.recv().await.ok()
+    }
+
+    /// Brings the roster up to date with a change of the control plane.
+    pub fn follow(&self, control: &Control, change: &Change, now: Instant) {
+        match change {
+            Change::MemberJoined(party, peer) | Change::MemberChanged(party, peer) => {
+                self.admit(control, party, peer, now);
+            }
+            Change::MemberLeft { party, who, .. } => self.relay.borrow_mut().leave(party, &who.peer, now),
+            _ => {}
+        }
+    }
+
+    /// Takes every member of every party into the roster.
+    pub fn admit_all(&self, control: &Control, now: Instant) {
+        for party in control.parties() {
+            for peer in party.members.keys() {
+                self.admit(control, &party.id, peer, now);
+            }
+        }
+    }
+
+    fn admit(&self, control: &Control, party: &PartyId, peer: &PeerId, now: Instant) {
+        let Ok(found) = control.party(party.as_str()) else { return };
+        let Some(member) = found.members.get(peer) else { return };
+        let mut relay = self.relay.borrow_mut();
+        let joined = match member.relay_key() {
+            Some(key) => relay.join(party, peer, key, member.virtual_ip, now),
+            None => {
+                relay.leave(party, peer, now);
+                return;
+            }
+        };
+        if let Err(error) = joined {
+            log::warn!("peer {peer} gets no relay service: {error}");
+        }
+    }
+
+    /// Leaves the flows to the next daemon, in memory that a reboot clears.
+    pub fn hand_over(&self, directory: &Path) {
+        let snapshot = self.relay.borrow().snapshot((self.clock)());
+        let write = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            let mut options = fs::OpenOptions::new();
+            let path = directory.join(FLOWS_FILE);
+            let _ = fs::remove_file(&path);
+            options.write(true).create_new(true).mode(0o600).open(path)?.write_all(&snapshot)
+        };
+        if let Err(error) = write() {
+            log::info!(
+                "flows are not handed over, players reconnect by themselves: {}: {error}",
+                directory.display()
+            );
+        }
+    }
+
+    /// Takes over the flows of the daemon before, if it left any. They are used once.
+    pub fn take_over(&self, directory: &Path) {
+        let path = directory.join(FLOWS_FILE);
+        let read = fs::metadata(&path).ok().filter(|found| found.is_file() && found.len() <= MAX_FLOWS);
+        let Some(snapshot) = read.and_then(|_| fs::read(&path).ok()) else { return };
+        let _ = fs::remove_file(&path);
+        match self.relay.borrow_mut().restore(&snapshot, (self.clock)()) {
+            Ok(0) => {}
+            Ok(count) => log::info!("took over {count} flows"),
+            Err(error) => log::info!("the flows of the daemon before can't be used: {error}"),
+        }
+    }
+}
+
+fn traffic(count: Count) -> Traffic {
+    Traffic { packets: count.packets, bytes: count.bytes }
+}
+
+impl RelayView for Forwarder {
+    fn figures(&self) -> RelayFigures {
+        let relay = self.relay.borrow();
+        let stats = relay.stats();
+        RelayFigures {
+            received: traffic(stats.received),
+            sent: traffic(stats.sent),
+            blind: traffic(stats.blind),
+            hub: traffic(stats.hub),
+            broadcast: traffic(stats.broadcast),
+            stun: traffic(stats.stun),
+            flows: relay.flow_count() as u64,
+            drops: stats.drops().collect(),
+        }
+    }
+
+    fn member(&self, key: &PublicKey) -> Option<MemberFigures> {
+        let relay = self.relay.borrow();
+        let stats = relay.member_stats(key)?;
+        Some(MemberFigures {
+            path: match stats.path {
+                Reach::None => "none",
+                Reach::Blind => "blind",
+                Reach::Hub => "hub",
+            },
+            last_handshake: stats.last_handshake,
+            from: traffic(stats.from),
+            to: traffic(stats.to),
+        })
+    }
+
+    fn load(&self) -> u32 {
+        let now = (self.clock)().instant;
+        let (counted, load) = self.load.get();
+        if now.since(counted) < LOAD_LIFETIME && counted != Instant::ZERO {
+            return load;
+        }
+        let load = u32::try_from(self.relay.borrow().reachable_count()).unwrap_or(u32::MAX);
+        self.load.set((now, load));
+        load
+    }
+}
