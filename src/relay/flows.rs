@@ -125,7 +125,7 @@ impl Flows {
     pub fn relocate(&mut self, member: MemberId, address: SocketAddr, bucket: u16) {
         let keys = self.by_member.get(member.slot()).cloned().unwrap_or_default();
         for key in keys.into_iter().filter(|key| key.address() != address) {
-            if !self.map.get(&key).is_some_and(|flow| flow.from == member) {
+            if self.map.get(&key).is_none_or(|flow| flow.from != member) {
                 continue;
             }
             let Some(mut flow) = self.remove(&key) else { continue };

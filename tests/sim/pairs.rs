@@ -2,7 +2,7 @@
 
 use crate::nat::Behaviour;
 use crate::world::{Link, MILLISECOND, SECOND, World};
-use lanrage::relay::stats::Drop;
+use lanrage::relay::stats::DropReason;
 use std::time::Duration;
 
 fn all_pairs_talk(world: &mut World, members: &[usize]) {
@@ -19,7 +19,7 @@ fn two_members() {
     let members = world.blind_party("p", 2);
     assert!(world.time_to_talk(members[0], members[1], 10 * SECOND).unwrap() < 6 * SECOND);
     all_pairs_talk(&mut world, &members);
-    assert_eq!(world.relay.stats().dropped(Drop::NoFlow), 0);
+    assert_eq!(world.relay.stats().dropped(DropReason::NoFlow), 0);
 }
 
 #[test]
