@@ -266,28 +266,12 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::x25519::PublicKey;
-    use crate::ids::{PartyId, PeerId};
-    use crate::relay::roster::Roster;
-    use std::net::Ipv4Addr;
+    use crate::relay::roster::some_members;
 
     const START: Instant = Instant::from_nanos(5_000_000_000);
 
     fn address(number: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], number))
-    }
-
-    fn members(count: u8) -> Vec<MemberId> {
-        let mut roster = Roster::default();
-        let party = PartyId::new("p").unwrap();
-        let mut join = |number: u8| {
-            let mut key = [7; 32];
-            key[0] = number;
-            let peer = PeerId::new(&number.to_string()).unwrap();
-            let ip = Ipv4Addr::new(10, 66, 1, number);
-            roster.join(&party, &peer, PublicKey::from_bytes(key), ip, &Limits::default()).unwrap()
-        };
-        (0..count).map(&mut join).collect()
     }
 
     fn sources() -> Sources {
@@ -312,7 +296,7 @@ mod tests {
     #[test]
     fn only_who_asked_for_all_others_is_found_by_elimination() {
         let (mut sources, limits) = (sources(), Limits::default());
-        let all = members(4);
+        let all = some_members(4);
         let found = |sources: &Sources, target: usize| {
             sources.eliminated(0, all[target], all.iter().copied()).collect::<Vec<_>>()
         };

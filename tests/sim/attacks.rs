@@ -5,6 +5,7 @@ use lanrage::crypto::x25519::PrivateKey;
 use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
 use lanrage::relay::stats::DropReason;
+use lanrage::token_bucket::Rate;
 use lanrage::wireguard::cookie::Signer;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::message::{
@@ -83,6 +84,38 @@ fn strangers_get_nothing() {
     let mut damaged = initiation_for(&mut world, members[0]);
     damaged[60] ^= 1;
     assert_eq!(world.inject(address("192.0.2.200:1"), &damaged), Err(DropReason::NoMember));
+}
+
+/// Rule 1: a source has so many handshakes, and all unknown sources together cost so many trials of mac1. Known
+/// sources do not need those.
+#[test]
+fn handshakes_are_limited_per_source_and_trials_for_all() {
+    let limits = Limits {
+        mac1_trials: Rate::new(100, SECOND, 300),
+        handshakes_per_address: Rate::new(1, SECOND, 10),
+        handshakes_per_source: Rate::new(1, SECOND, 20),
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(56, limits);
+    let members = world.blind_party("p", 3);
+    world.run(12 * SECOND);
+    let stranger = world.stranger(None);
+    let noise = initiation_for(&mut world, stranger);
+    let taken = |world: &mut World, source: SocketAddr| {
+        (0..50).filter(|_| world.inject(source, &noise) == Err(DropReason::NoMember)).count()
+    };
+    assert_eq!(taken(&mut world, address("192.0.2.200:1")), 10);
+    assert_eq!(taken(&mut world, address("192.0.2.200:2")), 0, "the same address");
+    let total: usize =
+        (1..100).map(|host| taken(&mut world, SocketAddr::from(([198, 18, host, 1], 1)))).sum();
+    assert_eq!(total, 90, "three trials each");
+    // Nobody else has any left; but who is known to have to do with the party is looked up there.
+    let forged = initiation_for(&mut world, members[0]);
+    assert_eq!(world.inject(address("198.19.0.1:1"), &forged), Err(DropReason::HandshakeLimit));
+    let home = world.clients[members[1]].seen_as.unwrap();
+    assert_eq!(world.inject(home, &forged), Ok(()));
+    let known = (0..50).filter(|_| world.inject(home, &forged) == Err(DropReason::Duplicate)).count();
+    assert!((10..20).contains(&known), "{known}: its own share, of which it has used some");
 }
 
 /// Rules 2 and 3: neither a forged initiation nor a forged response, cookie reply or data moves anybody.
@@ -216,6 +249,26 @@ fn clashing_indices_end_the_handshake() {
     }
 }
 
+/// Rule 5: an index of the hub's is in use, too: data to it would never come to the flow.
+#[test]
+fn an_index_of_the_hub_s_ends_the_handshake() {
+    let mut world = World::new(57);
+    world.records = Some(Vec::new());
+    let spokes = world.hub_party("q", 1);
+    let members = world.blind_party("p", 2);
+    world.run(12 * SECOND);
+    let spoke = world.clients[spokes[0]].seen_as.unwrap();
+    let to_hub = world.records().iter().find(|r| r.to_relay && r.remote == spoke && r.bytes[0] == 4).unwrap();
+    let index = sender_index(&to_hub.bytes);
+    let homes: Vec<_> = members.iter().map(|&member| world.clients[member].seen_as.unwrap()).collect();
+    let forged = initiation_for(&mut world, members[1]);
+    assert_eq!(world.inject(homes[0], &forged), Ok(()));
+    let mut response = response_for(&mut world, members[0], sender_index(&forged));
+    response[4..8].copy_from_slice(&index.to_le_bytes());
+    Signer::default().sign(&world.public_key(members[0]), &mut response, world.now);
+    assert_eq!(world.inject(homes[1], &response), Err(DropReason::IndexClash));
+}
+
 /// Rule 7: what goes out is what came in.
 #[test]
 fn nothing_is_rewritten() {
@@ -288,6 +341,26 @@ fn elimination_can_t_amplify() {
     let account = world.ledger.account(victim);
     assert_eq!(account.from, 3 * 148);
     assert!(account.to > 0 && account.to <= account.from, "{account:?}");
+}
+
+/// Rule 4: the hub session's address comes before what flows have shown.
+#[test]
+fn the_hub_session_s_address_is_the_best() {
+    let mut world = World::new(58);
+    let members = world.blind_party("p", 3);
+    members.iter().for_each(|&member| world.use_hub(member, HubUse::Extra));
+    world.run(12 * SECOND);
+    let home = world.clients[members[1]].seen_as.unwrap();
+    let liar = world.clients[members[2]].seen_as.unwrap();
+    let forged = initiation_for(&mut world, members[2]);
+    assert_eq!(world.inject(address("192.0.2.201:5"), &forged), Ok(()));
+    let lie = response_for(&mut world, members[1], sender_index(&forged));
+    assert_eq!(world.inject(liar, &lie), Ok(()), "now the newest flow says that one is elsewhere");
+    world.records = Some(Vec::new());
+    let forged = initiation_for(&mut world, members[1]);
+    assert_eq!(world.inject(world.clients[members[0]].seen_as.unwrap(), &forged), Ok(()));
+    let to: Vec<_> = world.records().iter().filter(|r| !r.to_relay).map(|r| r.remote).collect();
+    assert_eq!(to, [home]);
 }
 
 /// A liar among the members, who says that another one is at its own address, delays but does not cut.
