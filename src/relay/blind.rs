@@ -82,7 +82,9 @@ impl Blind {
         if candidates.count == 0 {
             // Nobody certain: perhaps not all of the party know each other. Those who may be it take turns.
             for &party in parties {
-                books.sources.not_eliminated(party, target).for_each(|address| candidates.add(address));
+                let others = books.roster.members(party);
+                let possible = books.sources.not_eliminated(party, target, others);
+                possible.for_each(|address| candidates.add(address));
             }
         }
         candidates

@@ -340,11 +340,6 @@ impl Hub {
             {
                 spoke.proven_at = None;
                 books.bindings.set_hub(spoke.member, None);
-                if let Some(stats) = books.members.get_mut(spoke.member.slot())
-                    && stats.path == Path::Hub
-                {
-                    stats.path = Path::None;
-                }
             }
         }
     }

@@ -34,7 +34,7 @@ use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::snapshot::SnapshotKey;
-use crate::relay::stats::{DropReason, MemberStats, Stats};
+use crate::relay::stats::{DropReason, MemberStats, Path, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
@@ -271,6 +271,16 @@ impl Relay {
             books.sources.sweep(now.instant);
             let Books { bindings, sources, .. } = books;
             bindings.sweep(|address| sources.contains(address));
+            for (id, _) in books.roster.iter() {
+                let path = match books.bindings.hub(id) {
+                    Some(_) => Path::Hub,
+                    None if blind.flows.count_of(id) > 0 => Path::Blind,
+                    None => Path::None,
+                };
+                if let Some(stats) = books.members.get_mut(id.slot()) {
+                    stats.path = path;
+                }
+            }
             self.swept = now.instant;
         }
     }

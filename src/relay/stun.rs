@@ -6,6 +6,7 @@
 //! all victims together get in excess to some kilobytes a second. Our own agents pad their requests.
 
 use crate::relay::books::Books;
+use crate::relay::sources::can_be_answered;
 use crate::relay::stats::DropReason;
 use crate::relay::{Arrival, Port, Transmit};
 use crate::wire::stun::{MAX_ANSWER_LENGTH, Request};
@@ -21,8 +22,9 @@ pub(super) fn answer(
     other: Option<SocketAddr>,
     out: &mut impl Transmit,
 ) -> Result<(), DropReason> {
-    let request = Request::parse(datagram).ok_or(DropReason::StunMalformed)?;
     let Arrival { source, now } = arrival;
+    let request =
+        Request::parse(datagram).filter(|_| can_be_answered(source)).ok_or(DropReason::StunMalformed)?;
     let mut buffer = [0; MAX_ANSWER_LENGTH];
     let length = request.answer(source, other, &mut buffer);
     let surplus = length.saturating_sub(datagram.len());
