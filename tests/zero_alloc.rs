@@ -1,9 +1,13 @@
 //! No allocation per transport packet: neither where it is opened, nor where it is sealed, nor on the way
-//! through a hub.
+//! through a hub or the relay.
 //!
 //! Allocations are counted per thread, so that the test harness's own do not disturb.
 
+use lanrage::control::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
+use lanrage::ids::{PartyId, PeerId};
+use lanrage::relay::limits::Limits;
+use lanrage::relay::{Config as RelayConfig, Port, Relay};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
 use lanrage::wireguard::device::{Config, Device};
@@ -12,7 +16,7 @@ use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 struct Counting;
@@ -197,4 +201,134 @@ fn hostile_datagrams_do_not_allocate() {
         }
     });
     assert_eq!(counted, 0);
+}
+
+/// A relay with two members that know each other, and two that know the hub.
+struct Relayed {
+    relay: Relay,
+    devices: Vec<Device>,
+}
+
+fn relay_address() -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, 1], 51820))
+}
+
+impl Relayed {
+    fn new() -> Self {
+        let config = RelayConfig {
+            hub_key: PrivateKey::generate(),
+            subnet: Subnet::DEFAULT,
+            mtu: 1420,
+            stamp_mark: 0,
+            alternate_endpoint: None,
+            seed: 1,
+            limits: Limits::default(),
+        };
+        let mut relay = Relay::new(config, at(0).instant);
+        let mut devices: Vec<_> = (0..4)
+            .map(|node| {
+                let private_key = PrivateKey::generate();
+                let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: node };
+                Device::new(config, at(0).instant)
+            })
+            .collect();
+        let party = PartyId::new("p").expect("an id");
+        for (node, device) in devices.iter().enumerate() {
+            let peer = PeerId::new(&format!("{node}")).expect("an id");
+            let ip = Ipv4Addr::new(10, 66, 0, node as u8 + 2);
+            relay.join(&party, &peer, *device.public_key(), ip, at(0).instant).expect("room");
+        }
+        let keys: Vec<_> = devices.iter().map(|device| *device.public_key()).collect();
+        let hub = *relay.hub_key();
+        for (node, key, prefix) in [
+            (0, keys[1], Prefix::host(inner(3))),
+            (1, keys[0], Prefix::host(inner(2))),
+            (2, hub, Prefix::new(inner(0), 16).expect("a prefix")),
+            (3, hub, Prefix::new(inner(0), 16).expect("a prefix")),
+        ] {
+            let config = PeerConfig {
+                endpoint: Some(relay_address()),
+                persistent_keepalive: Some(Duration::from_secs(25)),
+                allowed_ips: vec![prefix],
+                ..PeerConfig::new(key)
+            };
+            devices[node].add_peer(config, at(0).instant).expect("a good key");
+        }
+        Relayed { relay, devices }
+    }
+
+    /// Hands a datagram from a node to the relay and what comes of it to the nodes; how many they got.
+    fn carry(&mut self, from: usize, datagram: &mut [u8], now: Now) -> usize {
+        let Relayed { relay, devices } = self;
+        let mut arrived = 0;
+        let mut deliver = |to: SocketAddr, _: Port, bytes: &[u8]| {
+            let node = (0..4).find(|&node| address(node) == to).expect("one of us");
+            let mut copy = [0; 2048];
+            copy[..bytes.len()].copy_from_slice(bytes);
+            devices[node].receive(&mut copy[..bytes.len()], relay_address(), now);
+            arrived += 1;
+        };
+        let _ = relay.receive(datagram, address(from), Port::Main, now, &mut deliver);
+        relay.poll(now, &mut deliver);
+        arrived
+    }
+
+    fn settle(&mut self, now: Now) {
+        let mut buffer = [0; 2048];
+        for _ in 0..10 {
+            for from in 0..4 {
+                while let Some(outgoing) = self.devices[from].poll(now, &mut buffer) {
+                    self.carry(from, &mut buffer[..outgoing.length], now);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_relay_forwards_without_allocating() {
+    let mut world = Relayed::new();
+    for millis in (0..20_000).step_by(100) {
+        world.settle(at(millis));
+    }
+    let mut buffer = [0; 2048];
+    let mut send = |world: &mut Relayed, from: usize, to: [u8; 4], length: usize, now: Now| {
+        let packet = &mut buffer[16..16 + length];
+        packet.fill(0);
+        packet[0] = 0x45;
+        packet[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+        packet[9] = 17;
+        packet[12..16].copy_from_slice(&[10, 66, 0, from as u8 + 2]);
+        packet[16..20].copy_from_slice(&to);
+        let peer = world.devices[from].route(to.into()).expect("a peer");
+        let Sent::Sealed { length, .. } = world.devices[from].send(peer, &mut buffer, length, now) else {
+            panic!("no session")
+        };
+        world.carry(from, &mut buffer[..length], now)
+    };
+    let mut arrived = 0;
+    // 80 s: keepalives and sweeps, but no new session, are part of it.
+    let counted = allocations(|| {
+        for millis in (20_000..100_000).step_by(10) {
+            let (now, length) = (at(millis), 40 + (millis as usize * 13) % 1300);
+            arrived += send(&mut world, 0, [10, 66, 0, 3], length, now);
+            arrived += send(&mut world, 1, [10, 66, 0, 2], length, now);
+            arrived += send(&mut world, 2, [10, 66, 0, 5], length, now);
+            if millis % 1000 == 0 {
+                arrived += send(&mut world, 3, [10, 66, 255, 255], length, now);
+            }
+            if millis % 50 == 0 {
+                world.settle(now);
+            }
+            // Noise of all kinds.
+            for (kind, length) in [(1, 148), (2, 92), (3, 64), (4, 100), (9, 77)] {
+                let mut noise = [7; 148];
+                noise[..4].copy_from_slice(&[kind, 0, 0, 0]);
+                world.carry(3, &mut noise[..length], now);
+            }
+        }
+    });
+    assert!(arrived >= 3 * 8000, "{arrived}");
+    assert_eq!(world.relay.stats().broadcast.packets, 80);
+    assert_eq!(counted, 0, "for {arrived} packets");
 }

@@ -152,3 +152,62 @@ impl Admission {
             && (surplus == 0 || self.stun_surplus.take(limits.stun_surplus, 1, now).is_ok())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::roster::some_members;
+    use std::time::Duration;
+
+    const START: Instant = Instant::from_nanos(5_000_000_000);
+
+    #[test]
+    fn an_address_a_member_and_a_party_each_have_a_share() {
+        let members = some_members(3);
+        let second = Duration::from_secs(1);
+        let limits = Limits {
+            address_bytes: Rate::new(1000, second, 1500),
+            member_bytes: Rate::new(1000, second, 1000),
+            party_bytes: Rate::new(1000, second, 2000),
+            ..Limits::default()
+        };
+        let mut admission = Admission::new(KeyedState::new(1, 2));
+        assert!(!admission.data(members[0], 0, 0, 1, &limits, START), "of nobody nothing");
+        admission.reserve(3, 2);
+        let mut data = |member: usize, party, bucket| {
+            admission.data(members[member], party, bucket, 500, &limits, START)
+        };
+        assert!(data(0, 0, 1) && data(0, 0, 1) && !data(0, 0, 2), "the member's is spent");
+        assert!(data(1, 0, 1) && !data(1, 0, 1), "the address's is");
+        assert!(data(1, 0, 3) && !data(2, 0, 4), "the party's is");
+        assert!(data(2, 1, 5), "another party's is not");
+    }
+
+    #[test]
+    fn a_v6_network_is_one_address() {
+        let admission = Admission::new(KeyedState::new(3, 4));
+        let bucket = |text: &str| admission.address_bucket(text.parse().unwrap());
+        assert_eq!(bucket("[2001:db8::1]:1"), bucket("[2001:db8::ffff:2]:9"));
+        assert_ne!(bucket("[2001:db8::1]:1"), bucket("[2001:db8:0:1::1]:1"));
+        assert_eq!(bucket("192.0.2.1:1"), bucket("192.0.2.1:2"));
+        assert_ne!(bucket("192.0.2.1:1"), bucket("192.0.2.2:1"));
+    }
+
+    #[test]
+    fn broadcasts_and_their_copies_are_counted_apart() {
+        let members = some_members(1);
+        let second = Duration::from_secs(1);
+        let limits = Limits {
+            broadcasts_per_member: Rate::new(1, second, 2),
+            broadcast_copies_per_party: Rate::new(1, second, 3),
+            ..Limits::default()
+        };
+        let mut admission = Admission::new(KeyedState::new(1, 2));
+        admission.reserve(1, 1);
+        let sent = (0..9).filter(|_| admission.broadcast(members[0], &limits, START)).count();
+        let copies = (0..9).filter(|_| admission.copy(0, 100, &limits, START)).count();
+        assert_eq!((sent, copies), (2, 3));
+        admission.reset_member(members[0]);
+        assert!(admission.broadcast(members[0], &limits, START));
+    }
+}

@@ -87,3 +87,57 @@ impl Bindings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::roster::some_members;
+    use std::time::Duration;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    fn at(second: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(second)
+    }
+
+    #[test]
+    fn the_hub_knows_best_then_the_newest_flow() {
+        let (mut bindings, members) = (Bindings::default(), some_members(3));
+        bindings.learn(members[0], address(1), members[1], at(1));
+        assert_eq!(bindings.addresses(members[0]).count(), 0, "there is no room for it yet");
+        bindings.reserve(3);
+        bindings.learn(members[0], address(1), members[1], at(1));
+        bindings.learn(members[0], address(2), members[2], at(2));
+        bindings.set_hub(members[0], Some(address(3)));
+        let found =
+            |bindings: &Bindings| bindings.addresses(members[0]).map(|a| a.port()).collect::<Vec<_>>();
+        assert_eq!(found(&bindings), [3, 2, 1]);
+        bindings.learn(members[0], address(1), members[2], at(3));
+        assert_eq!(found(&bindings), [3, 1, 2]);
+        bindings.set_hub(members[0], Some(address(1)));
+        assert_eq!(found(&bindings), [1, 2], "each once");
+        bindings.sweep(|known| known != address(2));
+        assert_eq!(found(&bindings), [1]);
+        bindings.forget(members[0]);
+        assert!(found(&bindings).is_empty() && bindings.hub(members[0]).is_none());
+    }
+
+    #[test]
+    fn a_liar_has_one_word() {
+        let (mut bindings, members) = (Bindings::default(), some_members(8));
+        bindings.reserve(8);
+        bindings.learn(members[0], address(1), members[1], at(1));
+        for port in 100..200 {
+            bindings.learn(members[0], address(port), members[2], at(port.into()));
+        }
+        let found: Vec<_> = bindings.addresses(members[0]).map(|a| a.port()).collect();
+        assert_eq!(found, [199, 1]);
+        // With as many witnesses as there are places, the oldest word goes.
+        for witness in 3..8 {
+            bindings.learn(members[0], address(witness), members[usize::from(witness)], at(300));
+        }
+        assert_eq!(bindings.addresses(members[0]).count(), ADDRESSES_PER_MEMBER);
+    }
+}

@@ -11,7 +11,6 @@
 //! 8. An unproven address gets at most as many bytes as came from it; initiations are paced.
 //! 9. What is silent is forgotten.
 
-use crate::relay::Transmit;
 use crate::relay::books::Books;
 use crate::relay::flow_key::{FlowKey, KeyedState};
 use crate::relay::flows::{Flow, Flows};
@@ -19,10 +18,11 @@ use crate::relay::limits::LONGEST_PACE;
 use crate::relay::pacing::{Paced, Pacer};
 use crate::relay::pending::PendingTable;
 use crate::relay::roster::MemberId;
-use crate::relay::stats::{Count, Drop, Path};
-use crate::time::Instant;
+use crate::relay::stats::{Count, DropReason, Path};
+use crate::relay::{Arrival, Transmit};
+use crate::time::{Instant, Now};
 use crate::wireguard::message::{
-    COOKIE_REPLY_LENGTH, CookieReply, INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response,
+    COOKIE_REPLY_LENGTH, INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response,
 };
 use std::net::SocketAddr;
 
@@ -54,7 +54,7 @@ impl Blind {
         message: &[u8; INITIATION_LENGTH],
         source: SocketAddr,
         now: Instant,
-    ) -> Result<MemberId, Drop> {
+    ) -> Result<MemberId, DropReason> {
         let roster = &books.roster;
         let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| member.mac1.matches(message));
         let known: Option<MemberId> =
@@ -63,10 +63,10 @@ impl Blind {
             return Ok(found);
         }
         if !books.admission.trials(roster.len(), &books.limits, now) {
-            return Err(Drop::HandshakeLimit);
+            return Err(DropReason::HandshakeLimit);
         }
         let found = roster.iter().find(|(_, member)| member.mac1.matches(message));
-        found.map(|(id, _)| id).ok_or(Drop::NoMember)
+        found.map(|(id, _)| id).ok_or(DropReason::NoMember)
     }
 
     /// Where `target` may be, best first, but not at `source`.
@@ -82,7 +82,9 @@ impl Blind {
         if candidates.count == 0 {
             // Nobody certain: perhaps not all of the party know each other. Those who may be it take turns.
             for &party in parties {
-                books.sources.not_eliminated(party, target).for_each(|address| candidates.add(address));
+                let others = books.roster.members(party);
+                let possible = books.sources.not_eliminated(party, target, others);
+                possible.for_each(|address| candidates.add(address));
             }
         }
         candidates
@@ -93,13 +95,13 @@ impl Blind {
         &mut self,
         books: &mut Books,
         message: Initiation<'_>,
-        source: SocketAddr,
-        now: Instant,
+        arrival: Arrival,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
+        let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let target = Self::recipient(books, message.bytes(), source, now)?;
         if !books.sources.note(source, &books.limits, now) {
-            return Err(Drop::TableFull);
+            return Err(DropReason::TableFull);
         }
         books.sources.credit(source, INITIATION_LENGTH);
         books.sources.note_wanted(source, target, books.limits.members_per_party);
@@ -109,21 +111,23 @@ impl Blind {
         }
         let candidates = Self::candidates(books, target, source);
         let to = candidates
-            .from_turn(books.sources.attempts(source, target))
+            .beginning_with(books.sources.attempts(source, target))
             .find(|&to| books.sources.can_charge(to, INITIATION_LENGTH))
-            .ok_or(if candidates.count == 0 { Drop::NoAddress } else { Drop::Unproven })?;
+            .ok_or(if candidates.count == 0 { DropReason::NoAddress } else { DropReason::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
         if !self.pending.has_room(target, &books.limits) {
-            return Err(Drop::TableFull);
+            return Err(DropReason::TableFull);
         }
         let rate = books.limits.initiations_per_destination;
-        let wait = books.sources.pace(to, rate, LONGEST_PACE, now).ok_or(Drop::Paced)?;
+        let wait = books.sources.pace(to, rate, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
         books.sources.count_attempt(source, target, false);
+        let paced = Paced { due: now + wait, from: source, to, target, bytes: *message.bytes() };
         if wait.is_zero() {
-            self.forward_initiation(books, message.bytes(), source, to, target, now, out)
+            self.forward_initiation(books, &paced, now, out)
+        } else if self.pacer.push(paced, books.limits.paced) {
+            Ok(())
         } else {
-            let paced = Paced { due: now + wait, from: source, to, target, bytes: *message.bytes() };
-            if self.pacer.push(paced, books.limits.paced) { Ok(()) } else { Err(Drop::Paced) }
+            Err(DropReason::Paced)
         }
     }
 
@@ -134,43 +138,42 @@ impl Blind {
         source: SocketAddr,
         to: SocketAddr,
         now: Instant,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         let key = FlowKey::new(to, index);
         if let Some(pending) = self.pending.get_mut(&key, now) {
-            return Err(if pending.initiator == source { Drop::Duplicate } else { Drop::IndexClash });
+            return Err(if pending.initiator == source {
+                DropReason::Duplicate
+            } else {
+                DropReason::IndexClash
+            });
         }
-        if self.flows.contains(&key) { Err(Drop::IndexClash) } else { Ok(()) }
+        if self.flows.contains(&key) { Err(DropReason::IndexClash) } else { Ok(()) }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn forward_initiation(
         &mut self,
         books: &mut Books,
-        message: &[u8; INITIATION_LENGTH],
-        source: SocketAddr,
-        to: SocketAddr,
-        target: MemberId,
+        initiation: &Paced,
         now: Instant,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
-        if !books.sources.charge(to, INITIATION_LENGTH) {
-            return Err(Drop::Unproven);
+    ) -> Result<(), DropReason> {
+        let Paced { from, to, target, bytes, .. } = initiation;
+        if !books.sources.charge(*to, INITIATION_LENGTH) {
+            return Err(DropReason::Unproven);
         }
-        let index = u32::from_le_bytes([message[4], message[5], message[6], message[7]]);
-        self.pending.insert(FlowKey::new(to, index), source, target, now);
-        books.send(to, message, out);
+        self.pending.insert(FlowKey::new(*to, sender_index(bytes)), *from, *target, now);
+        books.send(*to, bytes, out);
         Ok(())
     }
 
     /// Sends initiations whose turn has come.
     pub fn poll(&mut self, books: &mut Books, now: Instant, out: &mut impl Transmit) {
-        while let Some(Paced { from, to, target, bytes, .. }) = self.pacer.pop(now) {
-            let index = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-            let sent = match books.roster.get(target) {
-                None => Err(Drop::NoMember),
+        while let Some(paced) = self.pacer.pop(now) {
+            let sent = match books.roster.get(paced.target) {
+                None => Err(DropReason::NoMember),
                 Some(_) => self
-                    .check_index(index, from, to, now)
-                    .and_then(|()| self.forward_initiation(books, &bytes, from, to, target, now, out)),
+                    .check_index(sender_index(&paced.bytes), paced.from, paced.to, now)
+                    .and_then(|()| self.forward_initiation(books, &paced, now, out)),
             };
             if let Err(reason) = sent {
                 books.stats.drop(reason);
@@ -179,18 +182,17 @@ impl Blind {
     }
 
     /// Type 2 (rules 2, 3, 5, 8). `is_taken` tells indices that are the hub's.
-    #[allow(clippy::too_many_arguments)]
     pub fn on_response(
         &mut self,
         books: &mut Books,
         message: Response<'_>,
-        source: SocketAddr,
-        now: Instant,
+        arrival: Arrival,
         is_taken: impl Fn(u32) -> bool,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
+        let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let to_initiator = FlowKey::new(source, message.receiver());
-        let pending = self.pending.get_mut(&to_initiator, now).ok_or(Drop::NoPending)?;
+        let pending = self.pending.get_mut(&to_initiator, now).ok_or(DropReason::NoPending)?;
         let (at, responder) = (pending.initiator, pending.target);
         let roster = &books.roster;
         let fits = |&id: &MemberId| {
@@ -203,24 +205,24 @@ impl Blind {
             if pending.misfits >= MAX_MISFITS {
                 self.pending.remove(&to_initiator);
             }
-            return Err(Drop::NoMember);
+            return Err(DropReason::NoMember);
         };
-        let party = roster.shared_party(initiator, responder).ok_or(Drop::NoMember)?;
+        let party = roster.shared_party(initiator, responder).ok_or(DropReason::NoMember)?;
         self.pending.remove(&to_initiator);
         let to_responder = FlowKey::new(at, message.sender());
         let clash = [to_initiator, to_responder].iter().any(|key| self.flows.contains(key));
         if clash || to_initiator == to_responder || is_taken(message.sender()) || is_taken(message.receiver())
         {
-            return Err(Drop::IndexClash);
+            return Err(DropReason::IndexClash);
         }
         if self.flows.len() + 2 > books.limits.flows
             || self.flows.count_of(responder) + 2 > books.limits.flows_per_member
         {
-            return Err(Drop::TableFull);
+            return Err(DropReason::TableFull);
         }
         books.sources.prove(source, now);
         if !books.sources.charge(at, RESPONSE_LENGTH) {
-            return Err(Drop::Unproven);
+            return Err(DropReason::Unproven);
         }
         books.sources.count_attempt(at, responder, true);
         self.learn(books, responder, source, initiator, now);
@@ -272,26 +274,25 @@ impl Blind {
         &mut self,
         books: &mut Books,
         datagram: &[u8],
-        message: CookieReply<'_>,
-        source: SocketAddr,
-        now: Instant,
+        receiver: u32,
+        arrival: Arrival,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
-        let key = FlowKey::new(source, message.receiver());
-        let to = if let Some(pending) = self.pending.get_mut(&key, now) {
+    ) -> Result<(), DropReason> {
+        let key = FlowKey::new(arrival.source, receiver);
+        let to = if let Some(pending) = self.pending.get_mut(&key, arrival.now.instant) {
             if std::mem::replace(&mut pending.challenged, true) {
-                return Err(Drop::Duplicate);
+                return Err(DropReason::Duplicate);
             }
             pending.initiator
         } else {
-            let flow = self.flows.get_mut(&key).filter(|flow| flow.echo).ok_or(Drop::NoPending)?;
+            let flow = self.flows.get_mut(&key).filter(|flow| flow.echo).ok_or(DropReason::NoPending)?;
             if std::mem::replace(&mut flow.challenged, true) {
-                return Err(Drop::Duplicate);
+                return Err(DropReason::Duplicate);
             }
             flow.to
         };
         if !books.sources.charge(to, COOKIE_REPLY_LENGTH) {
-            return Err(Drop::Unproven);
+            return Err(DropReason::Unproven);
         }
         books.send(to, datagram, out);
         Ok(())
@@ -303,18 +304,18 @@ impl Blind {
         books: &mut Books,
         datagram: &[u8],
         receiver: u32,
-        source: SocketAddr,
-        now: Instant,
+        arrival: Arrival,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
+        let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let length = datagram.len();
         let key = FlowKey::new(source, receiver);
         let Some(flow) = self.flows.get_mut(&key) else {
             books.sources.credit(source, length);
-            return Err(Drop::NoFlow);
+            return Err(DropReason::NoFlow);
         };
         if !books.admission.data(flow.from, flow.party, flow.bucket, length, &books.limits, now) {
-            return Err(Drop::DataLimit);
+            return Err(DropReason::DataLimit);
         }
         if !flow.settled {
             settle(books, flow, source, length, now)?;
@@ -368,9 +369,14 @@ impl Candidates {
     }
 
     /// All of them, beginning with the one whose turn it is.
-    fn from_turn(&self, turn: u8) -> impl Iterator<Item = SocketAddr> {
+    fn beginning_with(&self, turn: u8) -> impl Iterator<Item = SocketAddr> {
         (0..self.count).map(move |step| self.found[(usize::from(turn) + step) % self.count])
     }
+}
+
+/// The index that an initiation's sender chose.
+fn sender_index(message: &[u8; INITIATION_LENGTH]) -> u32 {
+    u32::from_le_bytes([message[4], message[5], message[6], message[7]])
 }
 
 /// Judges data of a flow whose addresses are not both known to be proven.
@@ -381,13 +387,13 @@ fn settle(
     source: SocketAddr,
     length: usize,
     now: Instant,
-) -> Result<(), Drop> {
+) -> Result<(), DropReason> {
     if std::mem::take(&mut flow.echo) {
         books.sources.prove(source, now);
     }
     books.sources.credit(source, length);
     if !books.sources.charge(flow.to, length) {
-        return Err(Drop::Unproven);
+        return Err(DropReason::Unproven);
     }
     flow.settled = books.sources.is_proven(source) && books.sources.is_proven(flow.to);
     Ok(())

@@ -7,7 +7,7 @@ use crate::relay::Transmit;
 use crate::relay::books::Books;
 use crate::relay::hub::Hub;
 use crate::relay::roster::MemberId;
-use crate::relay::stats::Drop;
+use crate::relay::stats::DropReason;
 use crate::time::Now;
 use crate::wire::ip::{Ipv4, UDP};
 use crate::wireguard::message::{KEEPALIVE_LENGTH, TRANSPORT_HEADER_LENGTH};
@@ -26,15 +26,15 @@ impl Hub {
         length: usize,
         now: Now,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
         // Only UDP: ICMP would draw an answer from everybody, and IGMP has no business here.
         let is_udp = Ipv4::parse(packet).is_some_and(|packet| packet.protocol() == UDP);
         if !is_udp || length + KEEPALIVE_LENGTH > self.scratch.len() {
-            return Err(Drop::InnerDestination);
+            return Err(DropReason::InnerDestination);
         }
         if !books.admission.broadcast(member, &books.limits, now.instant) {
-            return Err(Drop::BroadcastLimit);
+            return Err(DropReason::BroadcastLimit);
         }
         self.rounds += 1;
         if let Some(own) = self.peer_of(member).and_then(|peer| self.spokes.get_mut(&peer)) {
@@ -50,7 +50,7 @@ impl Hub {
                 let Some(peer) = self.takes_copy(receiver, now) else { continue };
                 let sealed = self.device.sealed_length(length);
                 if !books.admission.copy(party, sealed, &books.limits, now.instant) {
-                    result = Err(Drop::BroadcastLimit);
+                    result = Err(DropReason::BroadcastLimit);
                 } else if let Some((to, sealed)) = self.copy(books, peer, receiver, packet, now) {
                     books.count_data(member, receiver, sealed);
                     books.stats.hub.add(sealed);

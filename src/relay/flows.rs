@@ -125,7 +125,7 @@ impl Flows {
     pub fn relocate(&mut self, member: MemberId, address: SocketAddr, bucket: u16) {
         let keys = self.by_member.get(member.slot()).cloned().unwrap_or_default();
         for key in keys.into_iter().filter(|key| key.address() != address) {
-            if !self.map.get(&key).is_some_and(|flow| flow.from == member) {
+            if self.map.get(&key).is_none_or(|flow| flow.from != member) {
                 continue;
             }
             let Some(mut flow) = self.remove(&key) else { continue };
@@ -169,5 +169,90 @@ fn forget_key(by_member: &mut [Vec<FlowKey>], member: MemberId, key: &FlowKey) {
         if keys.is_empty() {
             *keys = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::roster::some_members;
+    use std::time::Duration;
+
+    const START: Instant = Instant::from_nanos(5_000_000_000);
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    fn flows() -> Flows {
+        let mut flows = Flows::new(KeyedState::new(1, 2));
+        flows.reserve(8);
+        flows
+    }
+
+    /// Both directions between `one`, at port 1 with `index`, and `other`, at port 2 with index 20.
+    fn insert_pair(flows: &mut Flows, one: MemberId, index: u32, other: MemberId) {
+        let flow = |from, receiver, to, twin| Flow {
+            to,
+            twin,
+            from,
+            receiver,
+            party: 0,
+            bucket: 0,
+            settled: true,
+            echo: true,
+            challenged: false,
+            last: START,
+            count: Count::default(),
+        };
+        flows.insert(FlowKey::new(address(1), 20), flow(one, other, address(2), index));
+        flows.insert(FlowKey::new(address(2), index), flow(other, one, address(1), 20));
+    }
+
+    #[test]
+    fn moving_takes_both_directions_along() {
+        let (mut flows, members) = (flows(), some_members(2));
+        insert_pair(&mut flows, members[0], 10, members[1]);
+        flows.relocate(members[0], address(9), 7);
+        assert!(!flows.contains(&FlowKey::new(address(1), 20)));
+        let there = flows.get_mut(&FlowKey::new(address(9), 20)).unwrap().clone();
+        assert_eq!((there.to, there.settled, there.echo, there.bucket), (address(2), false, false, 7));
+        let back = flows.get_mut(&there.twin_key()).unwrap().clone();
+        assert_eq!((back.to, back.settled, back.bucket), (address(9), false, 0));
+        assert_eq!((flows.len(), flows.count_of(members[0]), flows.count_of(members[1])), (2, 2, 2));
+        // Where its place is taken, the session ends.
+        insert_pair(&mut flows, members[0], 11, members[1]);
+        flows.relocate(members[0], address(9), 7);
+        assert!(flows.contains(&FlowKey::new(address(9), 20)));
+        assert_eq!((flows.len(), flows.count_of(members[0])), (2, 2));
+    }
+
+    #[test]
+    fn cutting_takes_what_it_should() {
+        let (mut flows, members) = (flows(), some_members(3));
+        insert_pair(&mut flows, members[0], 10, members[1]);
+        flows.cut(members[0], |other| other == members[1]);
+        assert_eq!(flows.len(), 2);
+        flows.cut(members[1], |_| false);
+        assert!(flows.is_empty() && flows.count_of(members[0]) == 0 && flows.count_of(members[1]) == 0);
+    }
+
+    #[test]
+    fn a_session_lives_while_both_send() {
+        let (mut flows, members) = (flows(), some_members(2));
+        insert_pair(&mut flows, members[0], 10, members[1]);
+        let late = START + IDLE_LIFETIME;
+        let sweep = |flows: &mut Flows, now: Instant| {
+            let mut active = Vec::new();
+            flows.sweep(late - Duration::from_secs(10), now, |source, _| active.push(source));
+            active
+        };
+        for (source, index) in [(1, 20), (2, 10)] {
+            flows.get_mut(&FlowKey::new(address(source), index)).unwrap().last = late;
+        }
+        assert_eq!(sweep(&mut flows, late).len(), 2);
+        flows.get_mut(&FlowKey::new(address(1), 20)).unwrap().last = START;
+        assert_eq!(sweep(&mut flows, late), [address(2)], "this one still sends");
+        assert!(flows.is_empty(), "but gets no answer");
     }
 }

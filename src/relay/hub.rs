@@ -2,16 +2,17 @@
 //! peers, so that they roam with authentication.
 
 use crate::crypto::x25519::{PrivateKey, PublicKey};
-use crate::relay::Transmit;
 use crate::relay::blind::Blind;
 use crate::relay::books::Books;
 use crate::relay::flow_key::KeyedState;
 use crate::relay::roster::MemberId;
-use crate::relay::stats::{Drop, Path};
+use crate::relay::stats::{DropReason, Path};
+use crate::relay::{Arrival, Transmit};
 use crate::time::{Instant, Now};
 use crate::wire::ip::Ipv4;
 use crate::wireguard::allowed_ips::Prefix;
 use crate::wireguard::device::{Config, Device};
+use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::message::{INITIATION_LENGTH, Message, TRANSPORT_HEADER_LENGTH, Type};
 use crate::wireguard::noise::{Claim, LocalIdentity};
 use crate::wireguard::peer::{PeerConfig, PeerIndex};
@@ -127,10 +128,10 @@ impl Hub {
         books: &mut Books,
         blind: &mut Blind,
         datagram: &mut [u8],
-        source: SocketAddr,
-        now: Now,
+        arrival: Arrival,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
+        let Arrival { source, now } = arrival;
         let mut verdict = self.device.receive(datagram, source, now);
         if verdict == Verdict::Dropped(Reason::UnknownPeer)
             && let Some(Message::Initiation(message)) = Message::parse(datagram)
@@ -140,34 +141,33 @@ impl Hub {
             verdict = self.device.receive(datagram, source, now);
         }
         let result = match verdict {
-            Verdict::Accepted(accepted) => self.accept(books, blind, accepted, datagram, source, now, out),
+            Verdict::Accepted(accepted) => self.accept(books, blind, accepted, datagram, arrival, out),
             Verdict::Challenged | Verdict::CookieTaken(_) => Ok(()),
             Verdict::Dropped(reason) => Err(match reason {
-                Reason::Malformed | Reason::WrongMac1 => Drop::HubMalformed,
-                Reason::UnknownPeer => Drop::HubUnknownPeer,
-                Reason::UnknownIndex | Reason::Expired => Drop::HubExpired,
-                Reason::Forged => Drop::HubForged,
-                Reason::Replayed => Drop::HubReplayed,
-                Reason::Limited => Drop::HubLimit,
+                Reason::Malformed | Reason::WrongMac1 => DropReason::HubMalformed,
+                Reason::UnknownPeer => DropReason::HubUnknownPeer,
+                Reason::UnknownIndex | Reason::Expired => DropReason::HubExpired,
+                Reason::Forged => DropReason::HubForged,
+                Reason::Replayed => DropReason::HubReplayed,
+                Reason::Limited => DropReason::HubLimit,
             }),
         };
         self.drain(books, now, out);
         result
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn accept(
         &mut self,
         books: &mut Books,
         blind: &mut Blind,
         accepted: Accepted,
         datagram: &mut [u8],
-        source: SocketAddr,
-        now: Now,
+        arrival: Arrival,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
+        let Arrival { source, now } = arrival;
         let Accepted { peer, content, established, .. } = accepted;
-        let spoke = self.spokes.get_mut(&peer).ok_or(Drop::HubUnknownPeer)?;
+        let spoke = self.spokes.get_mut(&peer).ok_or(DropReason::HubUnknownPeer)?;
         let member = spoke.member;
         if established && let Some(stats) = books.members.get_mut(member.slot()) {
             stats.last_handshake = Some(now.instant);
@@ -184,7 +184,7 @@ impl Hub {
                 if self.unproven.len() < MAX_UNPROVEN && !self.unproven.contains(&peer) {
                     self.unproven.push(peer);
                 }
-                self.ask(books, source, now);
+                self.ask(books, arrival);
             } else if books.admission.relocation(member, &books.limits, now.instant) {
                 spoke.proven_at = Some(source);
                 books.sources.set_member(source, member);
@@ -197,25 +197,23 @@ impl Hub {
         }
         match content {
             Content::Handshake | Content::Keepalive => Ok(()),
-            Content::Rejected(Rejection::Malformed) => Err(Drop::HubMalformed),
-            Content::Rejected(Rejection::Source) => Err(Drop::InnerSource),
-            Content::Packet { inner, .. } => {
-                let IpAddr::V4(destination) = inner.destination else { return Err(Drop::InnerDestination) };
-                let length = inner.length;
-                if destination.is_multicast()
-                    || destination == Ipv4Addr::BROADCAST
-                    || destination == self.broadcast_ip
+            Content::Rejected(Rejection::Malformed) => Err(DropReason::HubMalformed),
+            Content::Rejected(Rejection::Source) => Err(DropReason::InnerSource),
+            Content::Packet { inner, .. } => match inner.destination {
+                IpAddr::V4(to)
+                    if to.is_multicast() || to == Ipv4Addr::BROADCAST || to == self.broadcast_ip =>
                 {
-                    return self.broadcast(books, member, datagram, length, now, out);
+                    self.broadcast(books, member, datagram, inner.length, now, out)
                 }
-                self.forward(books, peer, member, destination, datagram, length, source, now, out)
-            }
+                _ => self.forward(books, peer, inner, datagram, arrival, out),
+            },
         }
     }
 
-    /// Begins a handshake with a member that has shown up at `source`, if that has given as much as it takes;
+    /// Begins a handshake with a member that has shown up where this came from, if that has given as much as it takes;
     /// whether something is to be [sent](Hub::drain) now.
-    pub fn ask(&mut self, books: &Books, source: SocketAddr, now: Now) -> bool {
+    pub fn ask(&mut self, books: &Books, arrival: Arrival) -> bool {
+        let Arrival { source, now } = arrival;
         let Hub { unproven, device, .. } = self;
         if unproven.is_empty() || !books.sources.can_charge(source, INITIATION_LENGTH) {
             return false;
@@ -226,43 +224,40 @@ impl Hub {
         true
     }
 
-    /// Sends the packet of `length` bytes in `datagram` on, over the same bytes.
-    #[allow(clippy::too_many_arguments)]
+    /// Sends a packet from `peer` on, over the same bytes.
     fn forward(
         &mut self,
         books: &mut Books,
         peer: PeerIndex,
-        member: MemberId,
-        destination: Ipv4Addr,
+        inner: InnerPacket,
         datagram: &mut [u8],
-        length: usize,
-        source: SocketAddr,
-        now: Now,
+        arrival: Arrival,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
+        let InnerPacket { destination, length, .. } = inner;
+        let Arrival { source, now } = arrival;
         let next = if destination == self.ip {
             let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
             let answered = Ipv4::parse(packet).is_some_and(|mut packet| packet.answer_echo());
             if !answered {
-                return Err(Drop::InnerDestination);
+                return Err(DropReason::InnerDestination);
             }
             peer
         } else {
-            self.device
-                .route(destination.into())
-                .filter(|&next| next != peer)
-                .ok_or(Drop::InnerDestination)?
+            let next = self.device.route(destination).filter(|&next| next != peer);
+            next.ok_or(DropReason::InnerDestination)?
         };
-        let receiver = self.spokes.get(&next).ok_or(Drop::InnerDestination)?.member;
-        let party = books.roster.shared_party(member, receiver).ok_or(Drop::OtherParty)?;
+        let member = self.spokes.get(&peer).ok_or(DropReason::HubUnknownPeer)?.member;
+        let receiver = self.spokes.get(&next).ok_or(DropReason::InnerDestination)?.member;
+        let party = books.roster.shared_party(member, receiver).ok_or(DropReason::OtherParty)?;
         let bucket = books.admission.address_bucket(source);
         if !books.admission.data(member, party, bucket, datagram.len(), &books.limits, now.instant) {
-            return Err(Drop::DataLimit);
+            return Err(DropReason::DataLimit);
         }
         match self.device.send(next, datagram, length, now) {
             Sent::Sealed { to, length } => {
                 if !self.may_send(books, next, to) {
-                    return Err(Drop::Unproven);
+                    return Err(DropReason::Unproven);
                 }
                 books.count_data(member, receiver, length);
                 books.stats.hub.add(length);
@@ -270,7 +265,7 @@ impl Hub {
                 Ok(())
             }
             Sent::Staged => Ok(()),
-            Sent::Dropped => Err(Drop::NoSession),
+            Sent::Dropped => Err(DropReason::NoSession),
         }
     }
 
@@ -289,7 +284,7 @@ impl Hub {
                     _ => books.sources.charge(to, length),
                 };
                 if !may_send {
-                    books.stats.drop(Drop::Unproven);
+                    books.stats.drop(DropReason::Unproven);
                     continue;
                 }
                 if let Some(spoke) = self.spokes.get_mut(&peer) {
@@ -345,11 +340,6 @@ impl Hub {
             {
                 spoke.proven_at = None;
                 books.bindings.set_hub(spoke.member, None);
-                if let Some(stats) = books.members.get_mut(spoke.member.slot())
-                    && stats.path == Path::Hub
-                {
-                    stats.path = Path::None;
-                }
             }
         }
     }

@@ -34,7 +34,7 @@ use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::snapshot::SnapshotKey;
-use crate::relay::stats::{Drop, MemberStats, Stats};
+use crate::relay::stats::{DropReason, MemberStats, Path, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
@@ -58,6 +58,14 @@ impl Port {
             Port::Alternate => Port::Main,
         }
     }
+}
+
+/// Where and when a datagram came.
+#[derive(Clone, Copy)]
+struct Arrival {
+    /// From where, in canonical spelling.
+    source: SocketAddr,
+    now: Now,
 }
 
 /// Takes datagrams that are to be sent. They lie in the buffer that the relay was given, or in its own, so
@@ -182,9 +190,10 @@ impl Relay {
         port: Port,
         now: Now,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         self.books.stats.received.add(datagram.len());
-        let result = self.dispatch(datagram, canonical(source), port, now, out);
+        let arrival = Arrival { source: canonical(source), now };
+        let result = self.dispatch(datagram, arrival, port, out);
         if let Err(reason) = result {
             self.books.stats.drop(reason);
         }
@@ -194,26 +203,25 @@ impl Relay {
     fn dispatch(
         &mut self,
         datagram: &mut [u8],
-        source: SocketAddr,
+        arrival: Arrival,
         port: Port,
-        now: Now,
         out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         let Relay { books, blind, hub, .. } = self;
         if is_stun(datagram) {
-            let other = self.alternate_endpoint;
-            return stun::answer(books, datagram, source, port, other, now.instant, out);
+            return stun::answer(books, datagram, arrival, port, self.alternate_endpoint, out);
         }
-        let message = Message::parse(datagram).ok_or(Drop::Unknown)?;
+        let message = Message::parse(datagram).ok_or(DropReason::Unknown)?;
         if port == Port::Alternate {
-            return Err(Drop::WrongPort);
+            return Err(DropReason::WrongPort);
         }
         let for_hub = match message {
             Message::Initiation(message) => {
+                let Arrival { source, now: Now { instant, .. } } = arrival;
                 let rate = books.limits.handshakes_per_source;
-                let known = books.sources.take_handshake(source, rate, now.instant);
-                if !known.unwrap_or_else(|| books.admission.handshake(source, &books.limits, now.instant)) {
-                    return Err(Drop::HandshakeLimit);
+                let known = books.sources.take_handshake(source, rate, instant);
+                if !known.unwrap_or_else(|| books.admission.handshake(source, &books.limits, instant)) {
+                    return Err(DropReason::HandshakeLimit);
                 }
                 hub.device.mac1_key().matches(message.bytes())
             }
@@ -222,21 +230,22 @@ impl Relay {
             Message::Transport(message) => hub.device.owns_index(message.receiver()),
         };
         if for_hub {
-            return hub.receive(books, blind, datagram, source, now, out);
+            return hub.receive(books, blind, datagram, arrival, out);
         }
-        let at = now.instant;
         match message {
-            Message::Initiation(message) => blind.on_initiation(books, message, source, at, out),
+            Message::Initiation(message) => blind.on_initiation(books, message, arrival, out),
             Message::Response(message) => {
                 let is_taken = |index| hub.device.owns_index(index);
-                blind.on_response(books, message, source, at, is_taken, out)
+                blind.on_response(books, message, arrival, is_taken, out)
             }
-            Message::CookieReply(message) => blind.on_cookie_reply(books, datagram, message, source, at, out),
+            Message::CookieReply(message) => {
+                blind.on_cookie_reply(books, datagram, message.receiver(), arrival, out)
+            }
             Message::Transport(message) => {
-                let result = blind.on_data(books, datagram, message.receiver(), source, at, out);
+                let result = blind.on_data(books, datagram, message.receiver(), arrival, out);
                 // Who has roamed may have given enough by this to be asked who it is.
-                if result == Err(Drop::NoFlow) && hub.ask(books, source, now) {
-                    hub.drain(books, now, out);
+                if result == Err(DropReason::NoFlow) && hub.ask(books, arrival) {
+                    hub.drain(books, arrival.now, out);
                 }
                 result
             }
@@ -262,6 +271,16 @@ impl Relay {
             books.sources.sweep(now.instant);
             let Books { bindings, sources, .. } = books;
             bindings.sweep(|address| sources.contains(address));
+            for (id, _) in books.roster.iter() {
+                let path = match books.bindings.hub(id) {
+                    Some(_) => Path::Hub,
+                    None if blind.flows.count_of(id) > 0 => Path::Blind,
+                    None => Path::None,
+                };
+                if let Some(stats) = books.members.get_mut(id.slot()) {
+                    stats.path = path;
+                }
+            }
             self.swept = now.instant;
         }
     }

@@ -60,3 +60,32 @@ impl Pacer {
         Some(paced)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::roster::some_members;
+
+    #[test]
+    fn goes_in_order_of_turns_and_keeps_the_newest_of_a_source() {
+        let members = some_members(2);
+        let mut pacer = Pacer::default();
+        let paced = |due: u64, from: u16, target: usize, fill: u8| Paced {
+            due: Instant::from_nanos(due),
+            from: SocketAddr::from(([192, 0, 2, 1], from)),
+            to: SocketAddr::from(([192, 0, 2, 2], 1)),
+            target: members[target],
+            bytes: [fill; INITIATION_LENGTH],
+        };
+        assert!(pacer.push(paced(30, 1, 0, 1), 3) && pacer.push(paced(10, 2, 0, 2), 3));
+        assert!(pacer.push(paced(20, 1, 1, 3), 3));
+        assert!(!pacer.push(paced(5, 3, 0, 4), 3), "full");
+        assert!(pacer.push(paced(40, 1, 0, 5), 3), "instead of the first");
+        assert_eq!(pacer.next(), Some(Instant::from_nanos(10)));
+        assert!(pacer.pop(Instant::from_nanos(9)).is_none());
+        let order: Vec<_> =
+            std::iter::from_fn(|| pacer.pop(Instant::from_nanos(30))).map(|paced| paced.bytes[0]).collect();
+        assert_eq!(order, [2, 3, 5]);
+        assert_eq!(pacer.next(), None);
+    }
+}

@@ -91,3 +91,40 @@ fn uncount(counts: &mut [u32], target: MemberId) {
         *count = count.saturating_sub(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::roster::some_members;
+
+    #[test]
+    fn is_bounded_in_all_and_per_member() {
+        let members = some_members(2);
+        let now = Instant::from_nanos(5_000_000_000);
+        let mut table = PendingTable::new(KeyedState::new(1, 2));
+        let limits = Limits { pending: 5, pending_per_member: 3, ..Limits::default() };
+        let here = SocketAddr::from(([192, 0, 2, 1], 1));
+        assert!(!table.has_room(members[0], &limits), "not for members it was not told of");
+        table.reserve(2);
+        for index in 0..3 {
+            assert!(table.has_room(members[0], &limits));
+            table.insert(FlowKey::new(here, index), here, members[0], now);
+        }
+        table.insert(FlowKey::new(here, 2), here, members[0], now);
+        assert!(!table.has_room(members[0], &limits) && table.has_room(members[1], &limits));
+        for index in 3..5 {
+            table.insert(FlowKey::new(here, index), here, members[1], now);
+        }
+        assert!(!table.has_room(members[1], &limits));
+        table.remove(&FlowKey::new(here, 0));
+        table.remove(&FlowKey::new(here, 0));
+        assert!(table.has_room(members[0], &limits) && table.has_room(members[1], &limits));
+        assert!(table.get_mut(&FlowKey::new(here, 1), now).is_some());
+        table.sweep(now, |pending| pending.target == members[1]);
+        assert!(table.get_mut(&FlowKey::new(here, 1), now).is_none());
+        let late = now + PENDING_LIFETIME;
+        assert!(table.get_mut(&FlowKey::new(here, 3), late).is_none());
+        table.sweep(late, |_| true);
+        assert!(table.is_empty());
+    }
+}

@@ -266,6 +266,21 @@ impl Roster {
     }
 }
 
+/// Members of one party, for the tests of what is kept by member.
+#[cfg(test)]
+pub(super) fn some_members(count: u8) -> Vec<MemberId> {
+    let mut roster = Roster::default();
+    let party = PartyId::new("p").expect("an id");
+    let join = |number: u8| {
+        let mut key = [7; 32];
+        key[0] = number;
+        let peer = PeerId::new(&number.to_string()).expect("an id");
+        let ip = Ipv4Addr::new(10, 66, 1, number);
+        roster.join(&party, &peer, PublicKey::from_bytes(key), ip, &Limits::default()).expect("room")
+    };
+    (0..count).map(join).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

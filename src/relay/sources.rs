@@ -9,7 +9,7 @@ use crate::relay::roster::{MemberId, PartySlot};
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A member that a source has sent initiations to.
@@ -65,13 +65,13 @@ impl Sources {
         Some(source.handshakes.take(rate, 1, now).is_ok())
     }
 
-    /// Notes `address`, if there is room.
+    /// Notes `address`, if there is room and it can be answered.
     pub fn note(&mut self, address: SocketAddr, limits: &Limits, now: Instant) -> bool {
         if let Some(source) = self.map.get_mut(&address) {
             source.seen = now;
             return true;
         }
-        if self.map.len() >= limits.sources {
+        if self.map.len() >= limits.sources || !can_be_answered(address) {
             return false;
         }
         self.map.insert(address, Source { seen: now, ..Source::default() });
@@ -159,8 +159,15 @@ impl Sources {
 
     /// Addresses that may be `target`'s: nobody is known to be there, and initiations came from there to
     /// others in `party`, but not to `target`. The newest first.
-    pub fn not_eliminated(&self, party: PartySlot, target: MemberId) -> impl Iterator<Item = SocketAddr> {
-        self.possible(party, target).map(|(address, _)| address)
+    pub fn not_eliminated(
+        &self,
+        party: PartySlot,
+        target: MemberId,
+        others: impl Iterator<Item = MemberId> + Clone,
+    ) -> impl Iterator<Item = SocketAddr> {
+        self.possible(party, target)
+            .filter(move |(_, source)| others.clone().any(|other| source.find(other).is_some()))
+            .map(|(address, _)| address)
     }
 
     fn possible(&self, party: PartySlot, target: MemberId) -> impl Iterator<Item = (SocketAddr, &Source)> {
@@ -256,6 +263,13 @@ impl Sources {
     }
 }
 
+/// Whether `address` can be one host's. An answer to what only says that it comes from a group would reach many.
+pub fn can_be_answered(address: SocketAddr) -> bool {
+    let ip = address.ip();
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
+}
+
 impl Source {
     fn find(&self, member: MemberId) -> Option<&Wanted> {
         let place = self.wanted.binary_search_by_key(&member, |wanted| wanted.member).ok()?;
@@ -266,28 +280,12 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::x25519::PublicKey;
-    use crate::ids::{PartyId, PeerId};
-    use crate::relay::roster::Roster;
-    use std::net::Ipv4Addr;
+    use crate::relay::roster::some_members;
 
     const START: Instant = Instant::from_nanos(5_000_000_000);
 
     fn address(number: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], number))
-    }
-
-    fn members(count: u8) -> Vec<MemberId> {
-        let mut roster = Roster::default();
-        let party = PartyId::new("p").unwrap();
-        let mut join = |number: u8| {
-            let mut key = [7; 32];
-            key[0] = number;
-            let peer = PeerId::new(&number.to_string()).unwrap();
-            let ip = Ipv4Addr::new(10, 66, 1, number);
-            roster.join(&party, &peer, PublicKey::from_bytes(key), ip, &Limits::default()).unwrap()
-        };
-        (0..count).map(&mut join).collect()
+        SocketAddr::from(([192, 0, 2, 1], 1000 + number))
     }
 
     fn sources() -> Sources {
@@ -312,7 +310,7 @@ mod tests {
     #[test]
     fn only_who_asked_for_all_others_is_found_by_elimination() {
         let (mut sources, limits) = (sources(), Limits::default());
-        let all = members(4);
+        let all = some_members(4);
         let found = |sources: &Sources, target: usize| {
             sources.eliminated(0, all[target], all.iter().copied()).collect::<Vec<_>>()
         };
@@ -325,6 +323,15 @@ mod tests {
         assert!((1..4).all(|target| found(&sources, target).is_empty()));
         sources.note_wanted(address(2), all[3], 64);
         assert_eq!(found(&sources, 1), [address(2)]);
+        let perhaps = |sources: &Sources, target: usize, others: &[MemberId]| {
+            sources.not_eliminated(0, all[target], others.iter().copied()).collect::<Vec<_>>()
+        };
+        sources.note(address(4), &limits, START);
+        sources.note_newcomer(address(4), 0, &limits);
+        assert_eq!(perhaps(&sources, 0, &all), [address(1)], "who asked for nobody is nobody");
+        sources.note_wanted(address(4), all[2], 64);
+        assert_eq!(perhaps(&sources, 0, &all), [address(4), address(1)]);
+        assert!(perhaps(&sources, 0, &all[..1]).is_empty(), "what was asked of another party is no hint");
         sources.set_member(address(1), all[0]);
         assert!(found(&sources, 0).is_empty(), "somebody is known to be there");
     }
@@ -345,6 +352,18 @@ mod tests {
         let known: Vec<_> = (0..10).filter(|&number| sources.contains(address(number))).collect();
         assert_eq!(known, [0, 7, 8, 9], "what is proven stays");
         assert!(sources.contains(address(99)));
+    }
+
+    #[test]
+    fn groups_and_nobody_are_no_sources() {
+        let mut sources = sources();
+        for text in ["0.0.0.0:1", "192.0.2.1:0", "255.255.255.255:1", "224.0.0.1:1", "[::]:1", "[ff02::1]:1"]
+        {
+            assert!(!sources.note(text.parse().unwrap(), &Limits::default(), START), "{text}");
+        }
+        for text in ["127.0.0.1:1", "10.0.0.255:1", "[::1]:1", "[fe80::1]:1"] {
+            assert!(sources.note(text.parse().unwrap(), &Limits::default(), START), "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::time::Instant;
 /// Why a datagram, or a packet within one, went nowhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(usize)]
-pub enum Drop {
+pub enum DropReason {
     /// It is neither STUN nor WireGuard.
     Unknown,
     /// WireGuard on the port that is for STUN alone.
@@ -61,33 +61,33 @@ pub enum Drop {
 }
 
 /// All reasons, in the order of their counters, with their names for the metrics.
-pub const DROPS: [(Drop, &str); 26] = [
-    (Drop::Unknown, "unknown"),
-    (Drop::WrongPort, "wrong_port"),
-    (Drop::NoMember, "no_member"),
-    (Drop::HandshakeLimit, "handshake_limit"),
-    (Drop::NoAddress, "no_address"),
-    (Drop::IndexClash, "index_clash"),
-    (Drop::Duplicate, "duplicate"),
-    (Drop::Paced, "paced"),
-    (Drop::NoPending, "no_pending"),
-    (Drop::NoFlow, "no_flow"),
-    (Drop::Unproven, "unproven"),
-    (Drop::TableFull, "table_full"),
-    (Drop::DataLimit, "data_limit"),
-    (Drop::HubMalformed, "hub_malformed"),
-    (Drop::HubUnknownPeer, "hub_unknown_peer"),
-    (Drop::HubForged, "hub_forged"),
-    (Drop::HubReplayed, "hub_replayed"),
-    (Drop::HubExpired, "hub_expired"),
-    (Drop::HubLimit, "hub_limit"),
-    (Drop::InnerSource, "inner_source"),
-    (Drop::InnerDestination, "inner_destination"),
-    (Drop::OtherParty, "other_party"),
-    (Drop::NoSession, "no_session"),
-    (Drop::BroadcastLimit, "broadcast_limit"),
-    (Drop::StunMalformed, "stun_malformed"),
-    (Drop::StunLimit, "stun_limit"),
+pub const DROPS: [(DropReason, &str); 26] = [
+    (DropReason::Unknown, "unknown"),
+    (DropReason::WrongPort, "wrong_port"),
+    (DropReason::NoMember, "no_member"),
+    (DropReason::HandshakeLimit, "handshake_limit"),
+    (DropReason::NoAddress, "no_address"),
+    (DropReason::IndexClash, "index_clash"),
+    (DropReason::Duplicate, "duplicate"),
+    (DropReason::Paced, "paced"),
+    (DropReason::NoPending, "no_pending"),
+    (DropReason::NoFlow, "no_flow"),
+    (DropReason::Unproven, "unproven"),
+    (DropReason::TableFull, "table_full"),
+    (DropReason::DataLimit, "data_limit"),
+    (DropReason::HubMalformed, "hub_malformed"),
+    (DropReason::HubUnknownPeer, "hub_unknown_peer"),
+    (DropReason::HubForged, "hub_forged"),
+    (DropReason::HubReplayed, "hub_replayed"),
+    (DropReason::HubExpired, "hub_expired"),
+    (DropReason::HubLimit, "hub_limit"),
+    (DropReason::InnerSource, "inner_source"),
+    (DropReason::InnerDestination, "inner_destination"),
+    (DropReason::OtherParty, "other_party"),
+    (DropReason::NoSession, "no_session"),
+    (DropReason::BroadcastLimit, "broadcast_limit"),
+    (DropReason::StunMalformed, "stun_malformed"),
+    (DropReason::StunLimit, "stun_limit"),
 ];
 
 /// Datagrams and their bytes, without UDP's headers.
@@ -129,12 +129,12 @@ pub struct Stats {
 
 impl Stats {
     /// Counts something that went nowhere.
-    pub fn drop(&mut self, reason: Drop) {
+    pub fn drop(&mut self, reason: DropReason) {
         self.drops[reason as usize] += 1;
     }
 
     /// How many went nowhere for this reason.
-    pub fn dropped(&self, reason: Drop) -> u64 {
+    pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops[reason as usize]
     }
 

@@ -6,29 +6,30 @@
 //! all victims together get in excess to some kilobytes a second. Our own agents pad their requests.
 
 use crate::relay::books::Books;
-use crate::relay::stats::Drop;
-use crate::relay::{Port, Transmit};
-use crate::time::Instant;
+use crate::relay::sources::can_be_answered;
+use crate::relay::stats::DropReason;
+use crate::relay::{Arrival, Port, Transmit};
 use crate::wire::stun::{MAX_ANSWER_LENGTH, Request};
 use std::net::SocketAddr;
 
-/// Answers `datagram`, which came to `port` from `source`. `other` is where our alternate port is reached from
+/// Answers `datagram`, which came to `port`. `other` is where our alternate port is reached from
 /// outside, if that is known.
 pub(super) fn answer(
     books: &mut Books,
     datagram: &[u8],
-    source: SocketAddr,
+    arrival: Arrival,
     port: Port,
     other: Option<SocketAddr>,
-    now: Instant,
     out: &mut impl Transmit,
-) -> Result<(), Drop> {
-    let request = Request::parse(datagram).ok_or(Drop::StunMalformed)?;
+) -> Result<(), DropReason> {
+    let Arrival { source, now } = arrival;
+    let request =
+        Request::parse(datagram).filter(|_| can_be_answered(source)).ok_or(DropReason::StunMalformed)?;
     let mut buffer = [0; MAX_ANSWER_LENGTH];
     let length = request.answer(source, other, &mut buffer);
     let surplus = length.saturating_sub(datagram.len());
-    if !books.admission.stun(source, surplus, &books.limits, now) {
-        return Err(Drop::StunLimit);
+    if !books.admission.stun(source, surplus, &books.limits, now.instant) {
+        return Err(DropReason::StunLimit);
     }
     books.stats.stun.add(length);
     books.stats.sent.add(length);

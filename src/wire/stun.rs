@@ -32,9 +32,13 @@ const FINGERPRINT_XOR: u32 = 0x5354_554e;
 /// Attributes that are named in an error answer.
 const MAX_UNKNOWN: usize = 4;
 
-/// Whether `datagram` says it is STUN: two zero bits and the magic cookie.
+/// Whether `datagram` says it is STUN: two zero bits and the magic cookie. A WireGuard message whose index looks
+/// like the cookie is none: it begins as no STUN method in use does.
 pub fn is_stun(datagram: &[u8]) -> bool {
-    datagram.len() >= HEADER_LENGTH && datagram[0] & 0xc0 == 0 && datagram[4..8] == MAGIC_COOKIE
+    datagram.len() >= HEADER_LENGTH
+        && datagram[0] & 0xc0 == 0
+        && datagram[4..8] == MAGIC_COOKIE
+        && !matches!(datagram, [1..=4, 0, 0, 0, ..])
 }
 
 /// A Binding request.
@@ -387,7 +391,12 @@ mod tests {
             bad[at] = value;
             assert!(!is_stun(&bad), "{at}");
         }
-        for (at, value) in [(0, 1), (1, 2), (1, 0x11), (3, 4), (2, 1)] {
+        for kind in 1..=4 {
+            let mut wireguard = good.clone();
+            wireguard[..4].copy_from_slice(&[kind, 0, 0, 0]);
+            assert!(!is_stun(&wireguard), "an index like the cookie");
+        }
+        for (at, value) in [(0, 5), (1, 2), (1, 0x11), (3, 4), (2, 1)] {
             let mut bad = good.clone();
             bad[at] = value;
             assert!(Request::parse(&bad).is_none(), "{at}");

@@ -4,7 +4,8 @@ use crate::world::{HubUse, MILLISECOND, SECOND, World, relay_address};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
-use lanrage::relay::stats::Drop;
+use lanrage::relay::stats::DropReason;
+use lanrage::token_bucket::Rate;
 use lanrage::wireguard::cookie::Signer;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::message::{
@@ -75,14 +76,46 @@ fn strangers_get_nothing() {
     assert_eq!(world.relay.flow_count(), 1);
     // The member's initiations to the stranger bear a key that is in no party; so do these.
     world.records = Some(Vec::new());
-    let before = world.dropped(Drop::NoMember);
+    let before = world.dropped(DropReason::NoMember);
     let forged = initiation_for(&mut world, stranger);
-    assert_eq!(world.inject(address("192.0.2.200:1"), &forged), Err(Drop::NoMember));
-    assert_eq!((world.dropped(Drop::NoMember), sent(&world)), (before + 1, 0));
+    assert_eq!(world.inject(address("192.0.2.200:1"), &forged), Err(DropReason::NoMember));
+    assert_eq!((world.dropped(DropReason::NoMember), sent(&world)), (before + 1, 0));
     // One bit off is nobody's.
     let mut damaged = initiation_for(&mut world, members[0]);
     damaged[60] ^= 1;
-    assert_eq!(world.inject(address("192.0.2.200:1"), &damaged), Err(Drop::NoMember));
+    assert_eq!(world.inject(address("192.0.2.200:1"), &damaged), Err(DropReason::NoMember));
+}
+
+/// Rule 1: a source has so many handshakes, and all unknown sources together cost so many trials of mac1. Known
+/// sources do not need those.
+#[test]
+fn handshakes_are_limited_per_source_and_trials_for_all() {
+    let limits = Limits {
+        mac1_trials: Rate::new(100, SECOND, 300),
+        handshakes_per_address: Rate::new(1, SECOND, 10),
+        handshakes_per_source: Rate::new(1, SECOND, 20),
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(56, limits);
+    let members = world.blind_party("p", 3);
+    world.run(12 * SECOND);
+    let stranger = world.stranger(None);
+    let noise = initiation_for(&mut world, stranger);
+    let taken = |world: &mut World, source: SocketAddr| {
+        (0..50).filter(|_| world.inject(source, &noise) == Err(DropReason::NoMember)).count()
+    };
+    assert_eq!(taken(&mut world, address("192.0.2.200:1")), 10);
+    assert_eq!(taken(&mut world, address("192.0.2.200:2")), 0, "the same address");
+    let total: usize =
+        (1..100).map(|host| taken(&mut world, SocketAddr::from(([198, 18, host, 1], 1)))).sum();
+    assert_eq!(total, 90, "three trials each");
+    // Nobody else has any left; but who is known to have to do with the party is looked up there.
+    let forged = initiation_for(&mut world, members[0]);
+    assert_eq!(world.inject(address("198.19.0.1:1"), &forged), Err(DropReason::HandshakeLimit));
+    let home = world.clients[members[1]].seen_as.unwrap();
+    assert_eq!(world.inject(home, &forged), Ok(()));
+    let known = (0..50).filter(|_| world.inject(home, &forged) == Err(DropReason::Duplicate)).count();
+    assert!((10..20).contains(&known), "{known}: its own share, of which it has used some");
 }
 
 /// Rules 2 and 3: neither a forged initiation nor a forged response, cookie reply or data moves anybody.
@@ -100,9 +133,9 @@ fn forgeries_from_outside_teach_nothing() {
         let _ = world.inject(elsewhere, &forged);
         // It guesses that the initiation went on, and answers itself from there.
         let response = response_for(&mut world, other, sender_index(&forged));
-        assert_eq!(world.inject(elsewhere, &response), Err(Drop::NoPending));
-        assert_eq!(world.inject(elsewhere, &cookie_reply(sender_index(&forged))), Err(Drop::NoPending));
-        assert_eq!(world.inject(elsewhere, &data(sender_index(&forged))), Err(Drop::NoFlow));
+        assert_eq!(world.inject(elsewhere, &response), Err(DropReason::NoPending));
+        assert_eq!(world.inject(elsewhere, &cookie_reply(sender_index(&forged))), Err(DropReason::NoPending));
+        assert_eq!(world.inject(elsewhere, &data(sender_index(&forged))), Err(DropReason::NoFlow));
         world.run(100 * MILLISECOND);
     }
     let wrong = world.records().iter().find(|record| !record.to_relay && !homes.contains(&record.remote));
@@ -126,24 +159,24 @@ fn an_answer_counts_only_from_where_it_was_asked() {
     let asked = world.records().iter().find(|record| !record.to_relay).unwrap().remote;
     let response = response_for(&mut world, members[0], sender_index(&forged));
     let flows = world.relay.flow_count();
-    assert_eq!(world.inject(address("192.0.2.200:9"), &response), Err(Drop::NoPending));
-    assert_eq!(world.inject(SocketAddr::new(asked.ip(), 1), &response), Err(Drop::NoPending));
+    assert_eq!(world.inject(address("192.0.2.200:9"), &response), Err(DropReason::NoPending));
+    assert_eq!(world.inject(SocketAddr::new(asked.ip(), 1), &response), Err(DropReason::NoPending));
     assert_eq!(
         world.inject(address("192.0.2.200:9"), &cookie_reply(sender_index(&forged))),
-        Err(Drop::NoPending)
+        Err(DropReason::NoPending)
     );
     // From there, but for a member that shares no party with it, or for nobody.
     let outsider = world.member("q", None);
     let response = response_for(&mut world, outsider, sender_index(&forged));
-    assert_eq!(world.inject(asked, &response), Err(Drop::NoMember));
+    assert_eq!(world.inject(asked, &response), Err(DropReason::NoMember));
     assert_eq!(world.relay.flow_count(), flows);
     // The real thing: it takes mac1 and the echoed index.
     let response = response_for(&mut world, members[0], sender_index(&forged));
     assert_eq!(world.inject(asked, &cookie_reply(sender_index(&forged))), Ok(()));
-    assert_eq!(world.inject(asked, &cookie_reply(sender_index(&forged))), Err(Drop::Duplicate));
+    assert_eq!(world.inject(asked, &cookie_reply(sender_index(&forged))), Err(DropReason::Duplicate));
     assert_eq!(world.inject(asked, &response), Ok(()));
     assert_eq!(world.relay.flow_count(), flows + 1);
-    assert_eq!(world.inject(asked, &response), Err(Drop::NoPending), "once");
+    assert_eq!(world.inject(asked, &response), Err(DropReason::NoPending), "once");
 }
 
 /// Rule 9: an initiation can be answered for ten seconds.
@@ -154,7 +187,7 @@ fn pending_initiations_expire() {
     world.run(10 * SECOND);
     let homes: Vec<_> = members.iter().map(|&member| world.clients[member].seen_as.unwrap()).collect();
     world.clients.iter_mut().for_each(|client| client.offline = true);
-    for (wait, expected) in [(9, Ok(())), (10, Err(Drop::NoPending))] {
+    for (wait, expected) in [(9, Ok(())), (10, Err(DropReason::NoPending))] {
         let forged = initiation_for(&mut world, members[1]);
         assert_eq!(world.inject(homes[0], &forged), Ok(()));
         world.run(wait * SECOND);
@@ -176,11 +209,11 @@ fn data_from_elsewhere_goes_nowhere() {
     let real = real.bytes.clone();
     let before = sent(&world);
     for spoofed in [address("192.0.2.200:9"), SocketAddr::new(from.ip(), 9)] {
-        assert_eq!(world.inject(spoofed, &real), Err(Drop::NoFlow));
+        assert_eq!(world.inject(spoofed, &real), Err(DropReason::NoFlow));
     }
     let mut other_index = real.clone();
     other_index[4] ^= 1;
-    assert_eq!(world.inject(from, &other_index), Err(Drop::NoFlow));
+    assert_eq!(world.inject(from, &other_index), Err(DropReason::NoFlow));
     assert_eq!(sent(&world), before);
     assert_eq!(world.inject(from, &real), Ok(()), "a replay is the receiver's to see");
 }
@@ -195,8 +228,8 @@ fn clashing_indices_end_the_handshake() {
     // Two initiators with the same index, to the same responder.
     let first = initiation_for(&mut world, members[0]);
     assert_eq!(world.inject(homes[1], &first), Ok(()));
-    assert_eq!(world.inject(homes[2], &first), Err(Drop::IndexClash));
-    assert_eq!(world.inject(homes[1], &first), Err(Drop::Duplicate), "one in, one out");
+    assert_eq!(world.inject(homes[2], &first), Err(DropReason::IndexClash));
+    assert_eq!(world.inject(homes[1], &first), Err(DropReason::Duplicate), "one in, one out");
     // The responder chooses an index that it has told the same initiator before.
     let response = response_for(&mut world, members[1], sender_index(&first));
     assert_eq!(world.inject(homes[0], &response), Ok(()));
@@ -205,15 +238,35 @@ fn clashing_indices_end_the_handshake() {
     let mut clash = response_for(&mut world, members[1], sender_index(&second));
     clash[4..8].copy_from_slice(&response[4..8]);
     Signer::default().sign(&world.public_key(members[1]), &mut clash, world.now);
-    assert_eq!(world.inject(homes[0], &clash), Err(Drop::IndexClash));
+    assert_eq!(world.inject(homes[0], &clash), Err(DropReason::IndexClash));
     // An initiator chooses the index of a session that it has with the same responder.
     let mut third = initiation_for(&mut world, members[0]);
     third[4..8].copy_from_slice(&first[4..8]);
     Signer::default().sign(&world.public_key(members[0]), &mut third, world.now);
-    assert_eq!(world.inject(homes[1], &third), Err(Drop::IndexClash));
+    assert_eq!(world.inject(homes[1], &third), Err(DropReason::IndexClash));
     for (one, other) in [(0, 1), (0, 2), (1, 2)] {
         assert!(world.talk(members[one], members[other]));
     }
+}
+
+/// Rule 5: an index of the hub's is in use, too: data to it would never come to the flow.
+#[test]
+fn an_index_of_the_hub_s_ends_the_handshake() {
+    let mut world = World::new(57);
+    world.records = Some(Vec::new());
+    let spokes = world.hub_party("q", 1);
+    let members = world.blind_party("p", 2);
+    world.run(12 * SECOND);
+    let spoke = world.clients[spokes[0]].seen_as.unwrap();
+    let to_hub = world.records().iter().find(|r| r.to_relay && r.remote == spoke && r.bytes[0] == 4).unwrap();
+    let index = sender_index(&to_hub.bytes);
+    let homes: Vec<_> = members.iter().map(|&member| world.clients[member].seen_as.unwrap()).collect();
+    let forged = initiation_for(&mut world, members[1]);
+    assert_eq!(world.inject(homes[0], &forged), Ok(()));
+    let mut response = response_for(&mut world, members[0], sender_index(&forged));
+    response[4..8].copy_from_slice(&index.to_le_bytes());
+    Signer::default().sign(&world.public_key(members[0]), &mut response, world.now);
+    assert_eq!(world.inject(homes[1], &response), Err(DropReason::IndexClash));
 }
 
 /// Rule 7: what goes out is what came in.
@@ -267,7 +320,7 @@ fn a_member_can_t_amplify_towards_a_victim() {
     let account = world.ledger.account(victim);
     assert!(account.from > 1000 && account.to > 0, "{account:?}");
     assert!(account.to <= account.from);
-    assert!(world.dropped(Drop::Unproven) > 0);
+    assert!(world.dropped(DropReason::Unproven) > 0);
 }
 
 /// The same with a source that can only be the one by elimination.
@@ -288,6 +341,26 @@ fn elimination_can_t_amplify() {
     let account = world.ledger.account(victim);
     assert_eq!(account.from, 3 * 148);
     assert!(account.to > 0 && account.to <= account.from, "{account:?}");
+}
+
+/// Rule 4: the hub session's address comes before what flows have shown.
+#[test]
+fn the_hub_session_s_address_is_the_best() {
+    let mut world = World::new(58);
+    let members = world.blind_party("p", 3);
+    members.iter().for_each(|&member| world.use_hub(member, HubUse::Extra));
+    world.run(12 * SECOND);
+    let home = world.clients[members[1]].seen_as.unwrap();
+    let liar = world.clients[members[2]].seen_as.unwrap();
+    let forged = initiation_for(&mut world, members[2]);
+    assert_eq!(world.inject(address("192.0.2.201:5"), &forged), Ok(()));
+    let lie = response_for(&mut world, members[1], sender_index(&forged));
+    assert_eq!(world.inject(liar, &lie), Ok(()), "now the newest flow says that one is elsewhere");
+    world.records = Some(Vec::new());
+    let forged = initiation_for(&mut world, members[1]);
+    assert_eq!(world.inject(world.clients[members[0]].seen_as.unwrap(), &forged), Ok(()));
+    let to: Vec<_> = world.records().iter().filter(|r| !r.to_relay).map(|r| r.remote).collect();
+    assert_eq!(to, [home]);
 }
 
 /// A liar among the members, who says that another one is at its own address, delays but does not cut.
@@ -442,7 +515,7 @@ fn a_flood_of_initiations_fills_nothing() {
     }
     world.run(SECOND);
     assert_eq!(world.clients[members[1]].inbox.len(), 200);
-    assert!(world.dropped(Drop::Paced) > 0);
+    assert!(world.dropped(DropReason::Paced) > 0);
     world.run(300 * SECOND);
     assert!(world.talk(members[0], members[1]) && world.talk(members[0], members[2]));
 }

@@ -4,7 +4,7 @@ use crate::packets::{ping, read_udp, udp};
 use crate::world::{HUB_IP, HubUse, MILLISECOND, SECOND, World};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::roster::JoinError;
-use lanrage::relay::stats::{Drop, Path};
+use lanrage::relay::stats::{DropReason, Path};
 use lanrage::wire::ip::checksum;
 use std::net::Ipv4Addr;
 
@@ -60,7 +60,7 @@ fn the_hub_answers_pings() {
     // Anything else for the hub itself is nobody's.
     let other = udp(world.clients[members[0]].ip, HUB_IP, b"?");
     to_hub(&mut world, members[0], &other);
-    assert_eq!(world.dropped(Drop::InnerDestination), 1);
+    assert_eq!(world.dropped(DropReason::InnerDestination), 1);
 }
 
 #[test]
@@ -72,10 +72,10 @@ fn nobody_speaks_for_others() {
     to_hub(&mut world, members[0], &forged);
     let forged = udp(world.clients[members[1]].ip, Ipv4Addr::BROADCAST, b"I am not");
     to_hub(&mut world, members[0], &forged);
-    assert_eq!(world.dropped(Drop::InnerSource), 3);
+    assert_eq!(world.dropped(DropReason::InnerSource), 3);
     assert!(world.clients.iter().all(|client| client.packets.is_empty()));
     to_hub(&mut world, members[0], &[0x45; 10]);
-    assert_eq!(world.dropped(Drop::HubMalformed), 1);
+    assert_eq!(world.dropped(DropReason::HubMalformed), 1);
 }
 
 #[test]
@@ -86,12 +86,12 @@ fn nothing_crosses_parties() {
     assert!(world.talk(members[0], members[1]) && world.talk(others[0], others[1]));
     world.say(members[0], others[0], b"hello?");
     world.run(SECOND);
-    assert_eq!(world.dropped(Drop::OtherParty), 1);
+    assert_eq!(world.dropped(DropReason::OtherParty), 1);
     let nobody = udp(world.clients[members[0]].ip, Ipv4Addr::new(10, 66, 99, 99), b"hello?");
     to_hub(&mut world, members[0], &nobody);
     let outside = udp(world.clients[members[0]].ip, Ipv4Addr::new(192, 0, 2, 1), b"hello?");
     to_hub(&mut world, members[0], &outside);
-    assert_eq!(world.dropped(Drop::InnerDestination), 2);
+    assert_eq!(world.dropped(DropReason::InnerDestination), 2);
     assert!(!world.clients.iter().any(|client| client.inbox.iter().any(|(_, word)| word == b"hello?")));
     // Until they share one.
     world.join("q", members[0]).unwrap();
@@ -107,7 +107,7 @@ fn a_key_in_no_party_gets_no_session() {
     let stranger = world.stranger(None);
     world.use_hub(stranger, HubUse::Only);
     world.run(20 * SECOND);
-    assert!(world.dropped(Drop::HubUnknownPeer) >= 3);
+    assert!(world.dropped(DropReason::HubUnknownPeer) >= 3);
     assert!(!world.talk(stranger, members[0]));
     assert_eq!(world.ledger.account(world.clients[stranger].seen_as.unwrap()).to, 0);
     world.join("p", stranger).unwrap();
@@ -132,8 +132,11 @@ fn replays_are_dropped() {
     let came: Vec<_> = world.records().iter().filter(|r| r.to_relay && r.remote == home).cloned().collect();
     assert!(!came.is_empty());
     for record in &came {
-        assert_eq!(world.inject(home, &record.bytes), Err(Drop::HubReplayed));
-        assert_eq!(world.inject("192.0.2.200:1".parse().unwrap(), &record.bytes), Err(Drop::HubReplayed));
+        assert_eq!(world.inject(home, &record.bytes), Err(DropReason::HubReplayed));
+        assert_eq!(
+            world.inject("192.0.2.200:1".parse().unwrap(), &record.bytes),
+            Err(DropReason::HubReplayed)
+        );
     }
     world.run(SECOND);
     let heard = world.clients[members[1]].inbox.iter().filter(|(_, word)| word == b"once").count();
@@ -150,7 +153,7 @@ fn an_address_may_change() {
     assert!(world.talk(members[0], members[1]));
     let forged = udp(old, world.clients[members[1]].ip, b"from the old one");
     to_hub(&mut world, members[0], &forged);
-    assert_eq!(world.dropped(Drop::InnerSource), 1);
+    assert_eq!(world.dropped(DropReason::InnerSource), 1);
 }
 
 #[test]
@@ -233,7 +236,7 @@ fn only_udp_is_broadcast() {
     let (mut world, members) = hub_party(70, 3);
     let packet = ping(world.clients[members[0]].ip, Ipv4Addr::BROADCAST, b"");
     to_hub(&mut world, members[0], &packet);
-    assert_eq!(world.dropped(Drop::InnerDestination), 1);
+    assert_eq!(world.dropped(DropReason::InnerDestination), 1);
     assert!(world.clients.iter().all(|client| client.packets.is_empty()));
 }
 
@@ -255,7 +258,7 @@ fn broadcasts_are_capped() {
     world.run(SECOND);
     let heard = world.clients[members[3]].inbox.len();
     assert!((60..=95).contains(&heard), "{heard}: 60 at once and 30 a second");
-    assert!(world.dropped(Drop::BroadcastLimit) > 900);
+    assert!(world.dropped(DropReason::BroadcastLimit) > 900);
     let calm = world.clients[members[2]].inbox.iter().filter(|(_, word)| word == b"on and on").count();
     assert_eq!(calm, others);
     // A party's copies are capped, too, whoever sends them.
@@ -301,5 +304,5 @@ fn members_have_their_own_share() {
         assert!((20..=35).contains(&bulk), "{bulk}: 10 kB at once, 20 kB in two seconds");
         assert_eq!(world.clients[members[from]].inbox.len(), 200);
     }
-    assert!(world.dropped(Drop::DataLimit) > 300);
+    assert!(world.dropped(DropReason::DataLimit) > 300);
 }

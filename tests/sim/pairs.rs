@@ -2,7 +2,7 @@
 
 use crate::nat::Behaviour;
 use crate::world::{Link, MILLISECOND, SECOND, World};
-use lanrage::relay::stats::Drop;
+use lanrage::relay::stats::{DropReason, Path};
 use std::time::Duration;
 
 fn all_pairs_talk(world: &mut World, members: &[usize]) {
@@ -19,7 +19,7 @@ fn two_members() {
     let members = world.blind_party("p", 2);
     assert!(world.time_to_talk(members[0], members[1], 10 * SECOND).unwrap() < 6 * SECOND);
     all_pairs_talk(&mut world, &members);
-    assert_eq!(world.relay.stats().dropped(Drop::NoFlow), 0);
+    assert_eq!(world.relay.stats().dropped(DropReason::NoFlow), 0);
 }
 
 #[test]
@@ -40,8 +40,13 @@ fn silent_members_for_an_hour() {
     all_pairs_talk(&mut world, &members);
     // When all have gone, nothing is left of them.
     world.clients.iter_mut().for_each(|client| client.offline = true);
+    assert_eq!(world.relay.member_stats(&world.public_key(members[0])).unwrap().path, Path::Blind);
     world.run(600 * SECOND);
     assert_eq!(world.relay.flow_count(), 0);
+    assert_eq!(world.relay.poll_timeout(), None, "and nothing wakes anybody");
+    let stats = *world.relay.member_stats(&world.public_key(members[0])).unwrap();
+    assert_eq!(stats.path, Path::None);
+    assert!(stats.last_handshake.is_some());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::nat::Behaviour;
 use crate::world::{SECOND, World, relay_address};
 use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
-use lanrage::relay::stats::Drop;
+use lanrage::relay::stats::DropReason;
 use lanrage::wire::stun::{mapped_address, request};
 use std::net::SocketAddr;
 
@@ -46,7 +46,7 @@ fn sources_are_limited() {
     let mut buffer = [0; 64];
     let length = request(&ID, false, 44, &mut buffer).unwrap();
     let source: SocketAddr = "192.0.2.77:5".parse().unwrap();
-    let mut answered = |world: &mut World, source: SocketAddr| {
+    let answered = |world: &mut World, source: SocketAddr| {
         (0..100).filter(|_| world.inject(source, &buffer[..length]).is_ok()).count()
     };
     assert_eq!(answered(&mut world, source), 20);
@@ -75,7 +75,7 @@ fn the_surplus_of_short_requests_is_bounded() {
     assert!(stats.stun.packets <= 400 + 10 * 200, "{}", stats.stun.packets);
     assert!(stats.stun.packets > 1000, "and it does answer");
     assert!(stats.stun.bytes < stats.received.bytes);
-    assert!(world.dropped(Drop::StunLimit) > 10_000);
+    assert!(world.dropped(DropReason::StunLimit) > 10_000);
     // A request that is as long as its answer needs no part of that.
     let length = request(&ID, false, 44, &mut buffer).unwrap();
     let source = "198.18.0.1:5".parse().unwrap();
@@ -90,7 +90,7 @@ fn only_stun_is_answered_on_the_other_port() {
     let client = world.stranger(None);
     world.transmit(client, relay_address(Port::Alternate), &forged);
     world.run(SECOND);
-    assert_eq!(world.dropped(Drop::WrongPort), 1);
+    assert_eq!(world.dropped(DropReason::WrongPort), 1);
     let malformed = [&[0, 1, 0, 4][..], &0x2112_a442_u32.to_be_bytes(), &ID].concat();
-    assert_eq!(world.inject("192.0.2.1:1".parse().unwrap(), &malformed), Err(Drop::StunMalformed));
+    assert_eq!(world.inject("192.0.2.1:1".parse().unwrap(), &malformed), Err(DropReason::StunMalformed));
 }

@@ -10,7 +10,7 @@ use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::roster::JoinError;
-use lanrage::relay::stats::Drop;
+use lanrage::relay::stats::DropReason;
 use lanrage::relay::{Config, Port, Relay};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
@@ -95,8 +95,6 @@ pub struct World {
     pub ledger: Ledger,
     /// All that passed the relay, if anybody wants to know.
     pub records: Option<Vec<Record>>,
-    /// Why the relay dropped datagrams that came by [`World::inject`], in order.
-    pub fates: Vec<Result<(), Drop>>,
 }
 
 /// How a client uses the hub.
@@ -134,7 +132,6 @@ impl World {
             link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0 },
             ledger: Ledger::default(),
             records: None,
-            fates: Vec::new(),
         }
     }
 
@@ -266,10 +263,6 @@ impl World {
         members
     }
 
-    pub fn index(&self, client: usize, other: usize) -> PeerIndex {
-        self.clients[client].device.find_peer(&self.public_key(other)).unwrap()
-    }
-
     fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if self.random.below(1000) < self.link.loss {
             return;
@@ -293,11 +286,16 @@ impl World {
     }
 
     /// Somebody writes `from` on a datagram to the relay, whether that is true or not; it arrives at once.
-    pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), Drop> {
+    pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), DropReason> {
         self.arrive_at_relay(from, Port::Main, bytes.to_vec())
     }
 
-    fn arrive_at_relay(&mut self, from: SocketAddr, port: Port, mut bytes: Vec<u8>) -> Result<(), Drop> {
+    fn arrive_at_relay(
+        &mut self,
+        from: SocketAddr,
+        port: Port,
+        mut bytes: Vec<u8>,
+    ) -> Result<(), DropReason> {
         self.ledger.arrived(from, bytes.len());
         if let Some(records) = &mut self.records {
             records.push(Record { at: self.now, remote: from, to_relay: true, bytes: bytes.clone() });
@@ -465,7 +463,7 @@ impl World {
         None
     }
 
-    pub fn dropped(&self, reason: Drop) -> u64 {
+    pub fn dropped(&self, reason: DropReason) -> u64 {
         self.relay.stats().dropped(reason)
     }
 
