@@ -302,7 +302,7 @@ impl Relay {
 
     /// How many members are reached, blind or through the hub. Looks at each.
     pub fn reachable_count(&self) -> usize {
-        self.books.members.iter().filter(|member| member.path != stats::Path::None).count()
+        self.books.members.iter().filter(|member| member.path != Path::None).count()
     }
 
     /// How many blind sessions there are: half the number of directions.
