@@ -78,6 +78,7 @@ impl Plan {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANRAGE_STATE_DIR", &self.state)
+            .env("LANRAGE_RUNTIME_DIR", self.directory.0.join("run"))
             .env("LANRAGE_HTTP", "127.0.0.1:0")
             .env("LANRAGE_RELAY", "127.0.0.1:0")
             .stdin(Stdio::null())

@@ -13,7 +13,12 @@ mod inside;
 mod load;
 mod matrix;
 mod mutations;
+#[path = "../sim/packets.rs"]
+#[allow(dead_code, reason = "shared with tests/sim")]
+mod packets;
+mod player;
 mod quiet_disk;
+mod relay;
 mod sessions;
 #[path = "../store_disk/sim_disk.rs"]
 #[allow(dead_code, reason = "the store's own tests do more to it")]

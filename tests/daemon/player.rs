@@ -1,0 +1,112 @@
+//! A player's machine: our own WireGuard, as a client, behind a real socket.
+
+use crate::PATIENCE;
+use crate::packets::{read_udp, udp};
+use lanrage::crypto::x25519::{PrivateKey, PublicKey};
+use lanrage::time::{Now, UnixTime};
+use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::device::{Config, Device};
+use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const ROOM: usize = 16;
+
+fn now() -> Now {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+    Now {
+        instant: lanrage::time::Instant::ZERO + elapsed,
+        unix: UnixTime::from_micros(i64::try_from(unix).unwrap()),
+    }
+}
+
+pub struct Player {
+    pub key: PrivateKey,
+    pub ip: Ipv4Addr,
+    device: Device,
+    socket: UdpSocket,
+    /// How many sessions came up.
+    pub sessions: usize,
+}
+
+impl Player {
+    pub fn new(key: PrivateKey, ip: Ipv4Addr) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let config = Config { private_key: key.clone(), mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
+        Player { key, ip, device: Device::new(config, now().instant), socket, sessions: 0 }
+    }
+
+    /// Another player, or the hub, both by way of the relay.
+    pub fn add_peer(&mut self, key: PublicKey, relay: SocketAddr, owns: Prefix) -> PeerIndex {
+        let mut config = PeerConfig::new(key);
+        config.endpoint = Some(relay);
+        config.allowed_ips = vec![owns];
+        self.device.add_peer(config, now().instant).unwrap()
+    }
+
+    /// Sends a UDP packet into the virtual LAN, by the peer whose address that is.
+    pub fn send(&mut self, to: Ipv4Addr, payload: &[u8]) {
+        let packet = udp(self.ip, to, payload);
+        let index = self.device.route(IpAddr::V4(to)).expect("nobody has this address");
+        let mut buffer = vec![0; ROOM + packet.len() + 64];
+        buffer[ROOM..][..packet.len()].copy_from_slice(&packet);
+        if let Sent::Sealed { to, length } = self.device.send(index, &mut buffer, packet.len(), now()) {
+            self.socket.send_to(&buffer[..length], to).unwrap();
+        }
+    }
+
+    /// Does what is due and takes what has come, for a few milliseconds. Payloads, and who sent them.
+    pub fn pump(&mut self) -> Vec<(Ipv4Addr, Vec<u8>)> {
+        let mut received = Vec::new();
+        let mut buffer = vec![0; 2048];
+        while let Ok((length, source)) = self.socket.recv_from(&mut buffer) {
+            let verdict = self.device.receive(&mut buffer[..length], source, now());
+            let Verdict::Accepted(Accepted { content, established, .. }) = verdict else { continue };
+            self.sessions += usize::from(established);
+            if let Content::Packet { range, .. } = content
+                && let Some((from, _, payload)) = read_udp(&buffer[range])
+            {
+                received.push((from, payload.to_vec()));
+            }
+        }
+        while let Some(outgoing) = self.device.poll(now(), &mut buffer) {
+            self.socket.send_to(&buffer[..outgoing.length], outgoing.to).unwrap();
+        }
+        received
+    }
+}
+
+/// Sends from one player to another again and again until something arrives; how long that took.
+pub fn reach(from: &mut Player, to: &mut Player, text: &str) -> Duration {
+    let start = Instant::now();
+    let mut sent = start - Duration::from_secs(1);
+    loop {
+        if sent.elapsed() > Duration::from_millis(100) {
+            sent = Instant::now();
+            from.send(to.ip, text.as_bytes());
+        }
+        from.pump();
+        if to.pump().iter().any(|(source, payload)| *source == from.ip && payload == text.as_bytes()) {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < PATIENCE, "nothing arrives");
+    }
+}
+
+/// Whether anything gets through within `span`.
+pub fn gets_through(from: &mut Player, to: &mut Player, text: &str, span: Duration) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < span {
+        from.send(to.ip, text.as_bytes());
+        from.pump();
+        if to.pump().iter().any(|(_, payload)| payload == text.as_bytes()) {
+            return true;
+        }
+    }
+    false
+}
