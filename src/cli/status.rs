@@ -2,10 +2,10 @@
 
 use super::Failure;
 use super::arguments::Invocation;
-use super::ask::{Daemon, number, text};
+use super::ask::{Daemon, list, number, text};
 use super::measures::{count, size, span};
 use super::output::Style;
-use super::table::{Facts, escape};
+use super::table::{Facts, Table, escape};
 use lanrage::wire::json::Value;
 
 /// `lanrage status`.
@@ -44,5 +44,43 @@ fn human(status: &Value, style: Style) -> String {
     let figures =
         format!("{}, {}{failed}", size(number(store, "bytes")), count(commits, "commit", "commits"));
     facts.styled("store", format!("{health}, {figures}"));
-    facts.text(style)
+    if let Some(traffic) = status.get("traffic") {
+        for (name, kind) in [("blind", "blind"), ("hub", "hub"), ("broadcast", "broadcast")] {
+            facts.add(name, &amount(traffic.get(kind).unwrap_or(&Value::Null)));
+        }
+        facts.add("flows", &number(traffic, "flows").to_string());
+        facts.add("dropped", &dropped(traffic));
+    }
+    let members = list(status, "members");
+    if members.is_empty() {
+        return facts.text(style);
+    }
+    let mut table = Table::new(&["PEER", "PATH", "HANDSHAKE", "FROM IT", "TO IT"]);
+    for member in members {
+        table.row(vec![
+            text(member, "peer_id").to_owned(),
+            text(member, "path").to_owned(),
+            format!("{} ago", span(number(member, "handshake_seconds"))),
+            amount(member.get("from").unwrap_or(&Value::Null)),
+            amount(member.get("to").unwrap_or(&Value::Null)),
+        ]);
+    }
+    format!("{}\n{}", facts.text(style), table.text(style))
+}
+
+/// Packets and bytes.
+fn amount(traffic: &Value) -> String {
+    format!("{}, {}", count(number(traffic, "packets"), "packet", "packets"), size(number(traffic, "bytes")))
+}
+
+/// What went nowhere, and why.
+fn dropped(traffic: &Value) -> String {
+    let Some(Value::Object(reasons)) = traffic.get("drops") else { return "nothing".to_owned() };
+    if reasons.is_empty() {
+        return "nothing".to_owned();
+    }
+    let drops = traffic.get("drops").unwrap_or(&Value::Null);
+    let each =
+        reasons.iter().map(|(reason, _)| format!("{} {}", number(drops, reason), reason.replace('_', " ")));
+    each.collect::<Vec<_>>().join(", ")
 }
