@@ -12,6 +12,39 @@ use std::net::{IpAddr, SocketAddr};
 /// aim at another's, and no flood from made-up addresses makes a table grow or pushes somebody out.
 const ADDRESS_BUCKETS: usize = 2048;
 
+/// A token bucket for bytes: looked at for every packet, so it knows its rate in whole nanoseconds.
+#[derive(Clone, Copy, Default)]
+struct ByteBucket {
+    /// In nanoseconds on the monotonic clock.
+    full_at: u64,
+}
+
+/// What a byte costs and how much may be owed, in nanoseconds.
+#[derive(Clone, Copy)]
+struct ByteRate {
+    byte: u64,
+    burst: u64,
+}
+
+impl ByteRate {
+    fn new(rate: Rate) -> Self {
+        let byte = u64::try_from(rate.interval.as_nanos()).unwrap_or(u64::MAX);
+        ByteRate { byte, burst: byte.saturating_mul(rate.burst.into()) }
+    }
+}
+
+impl ByteBucket {
+    fn take(&mut self, rate: ByteRate, bytes: usize, now: u64) -> bool {
+        let cost = rate.byte.saturating_mul(bytes as u64);
+        let full_at = self.full_at.max(now).saturating_add(cost);
+        let fits = cost <= rate.burst && full_at - now <= rate.burst;
+        if fits {
+            self.full_at = full_at;
+        }
+        fits
+    }
+}
+
 /// Buckets of one kind for all addresses there are.
 struct AddressBuckets(Box<[TokenBucket]>);
 
@@ -27,14 +60,14 @@ impl AddressBuckets {
 
 #[derive(Clone, Copy, Default)]
 struct MemberBuckets {
-    bytes: TokenBucket,
+    bytes: ByteBucket,
     broadcasts: TokenBucket,
     moves: TokenBucket,
 }
 
 #[derive(Clone, Copy, Default)]
 struct PartyBuckets {
-    bytes: TokenBucket,
+    bytes: ByteBucket,
     copies: TokenBucket,
 }
 
@@ -42,7 +75,10 @@ struct PartyBuckets {
 pub struct Admission {
     hasher: KeyedState,
     handshakes: AddressBuckets,
-    bytes: AddressBuckets,
+    bytes: Box<[ByteBucket; ADDRESS_BUCKETS]>,
+    address_rate: ByteRate,
+    member_rate: ByteRate,
+    party_rate: ByteRate,
     stun: AddressBuckets,
     trials: TokenBucket,
     stun_surplus: TokenBucket,
@@ -52,11 +88,14 @@ pub struct Admission {
 
 impl Admission {
     /// Full buckets for everybody.
-    pub fn new(hasher: KeyedState) -> Self {
+    pub fn new(hasher: KeyedState, limits: &Limits) -> Self {
         Admission {
             hasher,
             handshakes: AddressBuckets::new(),
-            bytes: AddressBuckets::new(),
+            bytes: Box::new([ByteBucket::default(); ADDRESS_BUCKETS]),
+            address_rate: ByteRate::new(limits.address_bytes),
+            member_rate: ByteRate::new(limits.member_bytes),
+            party_rate: ByteRate::new(limits.party_bytes),
             stun: AddressBuckets::new(),
             trials: TokenBucket::default(),
             stun_surplus: TokenBucket::default(),
@@ -111,18 +150,17 @@ impl Admission {
         party: PartySlot,
         bucket: u16,
         length: usize,
-        limits: &Limits,
         now: Instant,
     ) -> bool {
-        let length = length as u32;
+        let now = now.as_nanos();
         let (Some(member), Some(party)) =
             (self.members.get_mut(member.slot()), self.parties.get_mut(party as usize))
         else {
             return false;
         };
-        self.bytes.take(bucket, limits.address_bytes, length, now)
-            && member.bytes.take(limits.member_bytes, length, now).is_ok()
-            && party.bytes.take(limits.party_bytes, length, now).is_ok()
+        self.bytes[usize::from(bucket) % ADDRESS_BUCKETS].take(self.address_rate, length, now)
+            && member.bytes.take(self.member_rate, length, now)
+            && party.bytes.take(self.party_rate, length, now)
     }
 
     /// Whether `member` may send one more broadcast.
@@ -135,7 +173,7 @@ impl Admission {
     pub fn copy(&mut self, party: PartySlot, length: usize, limits: &Limits, now: Instant) -> bool {
         self.parties.get_mut(party as usize).is_some_and(|party| {
             party.copies.take(limits.broadcast_copies_per_party, 1, now).is_ok()
-                && party.bytes.take(limits.party_bytes, length as u32, now).is_ok()
+                && party.bytes.take(self.party_rate, length, now.as_nanos())
         })
     }
 
@@ -171,12 +209,11 @@ mod tests {
             party_bytes: Rate::new(1000, second, 2000),
             ..Limits::default()
         };
-        let mut admission = Admission::new(KeyedState::new(1, 2));
-        assert!(!admission.data(members[0], 0, 0, 1, &limits, START), "of nobody nothing");
+        let mut admission = Admission::new(KeyedState::new(1, 2), &limits);
+        assert!(!admission.data(members[0], 0, 0, 1, START), "of nobody nothing");
         admission.reserve(3, 2);
-        let mut data = |member: usize, party, bucket| {
-            admission.data(members[member], party, bucket, 500, &limits, START)
-        };
+        let mut data =
+            |member: usize, party, bucket| admission.data(members[member], party, bucket, 500, START);
         assert!(data(0, 0, 1) && data(0, 0, 1) && !data(0, 0, 2), "the member's is spent");
         assert!(data(1, 0, 1) && !data(1, 0, 1), "the address's is");
         assert!(data(1, 0, 3) && !data(2, 0, 4), "the party's is");
@@ -184,8 +221,23 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_bucket_spends_its_burst_then_its_rate() {
+        let rate = ByteRate::new(Rate::new(1000, Duration::from_secs(1), 300));
+        let (mut bucket, start) = (ByteBucket::default(), START.as_nanos());
+        assert!(
+            bucket.take(rate, 100, start) && bucket.take(rate, 200, start) && !bucket.take(rate, 1, start)
+        );
+        assert!(!bucket.take(rate, 2, start + 1_000_000) && bucket.take(rate, 1, start + 1_000_000));
+        assert!(
+            bucket.take(rate, 300, start + 1_000_000_000) && !bucket.take(rate, 1, start + 1_000_000_000)
+        );
+        assert!(!bucket.take(rate, usize::MAX, u64::MAX - 5), "nothing overflows");
+        assert!(bucket.take(rate, 0, u64::MAX));
+    }
+
+    #[test]
     fn a_v6_network_is_one_address() {
-        let admission = Admission::new(KeyedState::new(3, 4));
+        let admission = Admission::new(KeyedState::new(3, 4), &Limits::default());
         let bucket = |text: &str| admission.address_bucket(text.parse().unwrap());
         assert_eq!(bucket("[2001:db8::1]:1"), bucket("[2001:db8::ffff:2]:9"));
         assert_ne!(bucket("[2001:db8::1]:1"), bucket("[2001:db8:0:1::1]:1"));
@@ -202,11 +254,13 @@ mod tests {
             broadcast_copies_per_party: Rate::new(1, second, 3),
             ..Limits::default()
         };
-        let mut admission = Admission::new(KeyedState::new(1, 2));
+        let mut admission = Admission::new(KeyedState::new(1, 2), &limits);
         admission.reserve(1, 1);
         let sent = (0..9).filter(|_| admission.broadcast(members[0], &limits, START)).count();
         let copies = (0..9).filter(|_| admission.copy(0, 100, &limits, START)).count();
         assert_eq!((sent, copies), (2, 3));
+        let moves = (0..9).filter(|_| admission.relocation(members[0], &limits, START)).count();
+        assert_eq!(moves, limits.moves_per_member.burst as usize);
         admission.reset_member(members[0]);
         assert!(admission.broadcast(members[0], &limits, START));
     }

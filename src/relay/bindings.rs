@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Learned {
     address: SocketAddr,
-    /// The member at the other end of that handshake. Each has one word in the matter, so that one who lies
-    /// can't crowd out what the others say.
-    witness: MemberId,
+    /// The member at the other end of that handshake, or `None` if there were several. Each has one word of its
+    /// own in the matter, so that one who lies can't crowd out what others say.
+    witness: Option<MemberId>,
     at: Instant,
 }
 
@@ -39,14 +39,18 @@ impl Bindings {
     pub fn learn(&mut self, member: MemberId, address: SocketAddr, witness: MemberId, at: Instant) {
         let Some(binding) = self.members.get_mut(member.slot()) else { return };
         let learned = &mut binding.learned;
+        if let Some(known) = learned.iter_mut().flatten().find(|known| known.address == address) {
+            known.witness = known.witness.filter(|known| *known == witness);
+            known.at = at;
+            return;
+        }
         let place = learned
             .iter()
-            .position(|known| known.is_some_and(|known| known.address == address))
-            .or_else(|| learned.iter().position(|known| known.is_some_and(|known| known.witness == witness)))
+            .position(|known| known.is_some_and(|known| known.witness == Some(witness)))
             .or_else(|| learned.iter().position(Option::is_none));
         let oldest = || (0..learned.len()).min_by_key(|&place| learned[place].map(|known| known.at));
         if let Some(place) = place.or_else(oldest) {
-            learned[place] = Some(Learned { address, witness, at });
+            learned[place] = Some(Learned { address, witness: Some(witness), at });
         }
     }
 
@@ -134,6 +138,11 @@ mod tests {
         }
         let found: Vec<_> = bindings.addresses(members[0]).map(|a| a.port()).collect();
         assert_eq!(found, [199, 1]);
+        // Also if it told the truth before, together with another one.
+        bindings.learn(members[0], address(1), members[2], at(201));
+        bindings.learn(members[0], address(300), members[2], at(202));
+        let found: Vec<_> = bindings.addresses(members[0]).map(|a| a.port()).collect();
+        assert_eq!(found, [300, 1]);
         // With as many witnesses as there are places, the oldest word goes.
         for witness in 3..8 {
             bindings.learn(members[0], address(witness), members[usize::from(witness)], at(300));

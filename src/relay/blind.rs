@@ -115,9 +115,6 @@ impl Blind {
             .find(|&to| books.sources.can_charge(to, INITIATION_LENGTH))
             .ok_or(if candidates.count == 0 { DropReason::NoAddress } else { DropReason::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
-        if !self.pending.has_room(target, &books.limits) {
-            return Err(DropReason::TableFull);
-        }
         let rate = books.limits.initiations_per_destination;
         let wait = books.sources.pace(to, rate, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
         books.sources.count_attempt(source, target, false);
@@ -158,6 +155,9 @@ impl Blind {
         out: &mut impl Transmit,
     ) -> Result<(), DropReason> {
         let Paced { from, to, target, bytes, .. } = initiation;
+        if !self.pending.has_room(*target, &books.limits) {
+            return Err(DropReason::TableFull);
+        }
         if !books.sources.charge(*to, INITIATION_LENGTH) {
             return Err(DropReason::Unproven);
         }
@@ -314,7 +314,7 @@ impl Blind {
             books.sources.credit(source, length);
             return Err(DropReason::NoFlow);
         };
-        if !books.admission.data(flow.from, flow.party, flow.bucket, length, &books.limits, now) {
+        if !books.admission.data(flow.from, flow.party, flow.bucket, length, now) {
             return Err(DropReason::DataLimit);
         }
         if !flow.settled {
@@ -341,9 +341,8 @@ impl Blind {
     }
 
     /// Forgets what has expired (rule 9).
-    pub fn sweep(&mut self, books: &mut Books, since: Instant, now: Instant) {
-        let sources = &mut books.sources;
-        self.flows.sweep(since, now, |address, at| sources.touch(address, at));
+    pub fn sweep(&mut self, now: Instant) {
+        self.flows.sweep(now);
         self.pending.sweep(now, |_| true);
     }
 

@@ -24,11 +24,11 @@ pub(super) struct Books {
 impl Books {
     pub fn new(limits: Limits, hasher: KeyedState) -> Self {
         Books {
+            admission: Admission::new(hasher, &limits),
             limits,
             roster: Roster::default(),
             sources: Sources::new(hasher),
             bindings: Bindings::default(),
-            admission: Admission::new(hasher),
             stats: Stats::default(),
             members: Vec::new(),
         }

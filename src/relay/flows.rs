@@ -143,17 +143,16 @@ impl Flows {
         }
     }
 
-    /// Forgets sessions of which one direction is without traffic, and tells `active` of each source that sent
-    /// since `since`. What lives sends at least a keepalive now and then.
-    pub fn sweep(&mut self, since: Instant, now: Instant, mut active: impl FnMut(SocketAddr, Instant)) {
-        let mut silent = Vec::new();
-        for (key, flow) in &self.map {
-            if now.since(flow.last) >= IDLE_LIFETIME {
-                silent.push((*key, flow.twin_key()));
-            } else if flow.last >= since {
-                active(key.address(), flow.last);
-            }
-        }
+    /// Forgets sessions of which one direction is without traffic. What lives sends at least a keepalive now
+    /// and then.
+    pub fn sweep(&mut self, now: Instant) {
+        let silent = |flow: &Flow| now.since(flow.last) >= IDLE_LIFETIME;
+        let silent: Vec<_> = self
+            .map
+            .iter()
+            .filter(|(_, flow)| silent(flow))
+            .map(|(key, flow)| (*key, flow.twin_key()))
+            .collect();
         for (key, twin) in silent {
             self.remove(&key);
             self.remove(&twin);
@@ -176,7 +175,6 @@ fn forget_key(by_member: &mut [Vec<FlowKey>], member: MemberId, key: &FlowKey) {
 mod tests {
     use super::*;
     use crate::relay::roster::some_members;
-    use std::time::Duration;
 
     const START: Instant = Instant::from_nanos(5_000_000_000);
 
@@ -242,17 +240,13 @@ mod tests {
         let (mut flows, members) = (flows(), some_members(2));
         insert_pair(&mut flows, members[0], 10, members[1]);
         let late = START + IDLE_LIFETIME;
-        let sweep = |flows: &mut Flows, now: Instant| {
-            let mut active = Vec::new();
-            flows.sweep(late - Duration::from_secs(10), now, |source, _| active.push(source));
-            active
-        };
         for (source, index) in [(1, 20), (2, 10)] {
             flows.get_mut(&FlowKey::new(address(source), index)).unwrap().last = late;
         }
-        assert_eq!(sweep(&mut flows, late).len(), 2);
+        flows.sweep(late);
+        assert_eq!(flows.len(), 2);
         flows.get_mut(&FlowKey::new(address(1), 20)).unwrap().last = START;
-        assert_eq!(sweep(&mut flows, late), [address(2)], "this one still sends");
-        assert!(flows.is_empty(), "but gets no answer");
+        flows.sweep(late);
+        assert!(flows.is_empty(), "one still sends, but gets no answer");
     }
 }

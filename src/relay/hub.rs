@@ -251,7 +251,7 @@ impl Hub {
         let receiver = self.spokes.get(&next).ok_or(DropReason::InnerDestination)?.member;
         let party = books.roster.shared_party(member, receiver).ok_or(DropReason::OtherParty)?;
         let bucket = books.admission.address_bucket(source);
-        if !books.admission.data(member, party, bucket, datagram.len(), &books.limits, now.instant) {
+        if !books.admission.data(member, party, bucket, datagram.len(), now.instant) {
             return Err(DropReason::DataLimit);
         }
         match self.device.send(next, datagram, length, now) {

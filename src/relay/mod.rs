@@ -267,7 +267,7 @@ impl Relay {
         blind.poll(books, now.instant, out);
         if now.instant.since(self.swept) >= SWEEP_INTERVAL {
             hub.sweep(books, self.swept, now.instant);
-            blind.sweep(books, self.swept, now.instant);
+            blind.sweep(now.instant);
             books.sources.sweep(now.instant);
             let Books { bindings, sources, .. } = books;
             bindings.sweep(|address| sources.contains(address));

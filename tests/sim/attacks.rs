@@ -170,6 +170,15 @@ fn an_answer_counts_only_from_where_it_was_asked() {
     let response = response_for(&mut world, outsider, sender_index(&forged));
     assert_eq!(world.inject(asked, &response), Err(DropReason::NoMember));
     assert_eq!(world.relay.flow_count(), flows);
+    // Nor does it help to go on and on: that is over soon.
+    let second = initiation_for(&mut world, members[1]);
+    assert_eq!(world.inject(from, &second), Ok(()));
+    for _ in 0..4 {
+        let response = response_for(&mut world, outsider, sender_index(&second));
+        assert_eq!(world.inject(asked, &response), Err(DropReason::NoMember));
+    }
+    let response = response_for(&mut world, members[0], sender_index(&second));
+    assert_eq!(world.inject(asked, &response), Err(DropReason::NoPending));
     // The real thing: it takes mac1 and the echoed index.
     let response = response_for(&mut world, members[0], sender_index(&forged));
     assert_eq!(world.inject(asked, &cookie_reply(sender_index(&forged))), Ok(()));
@@ -211,10 +220,14 @@ fn data_from_elsewhere_goes_nowhere() {
     for spoofed in [address("192.0.2.200:9"), SocketAddr::new(from.ip(), 9)] {
         assert_eq!(world.inject(spoofed, &real), Err(DropReason::NoFlow));
     }
+    assert_eq!(world.inject(from, &cookie_reply(sender_index(&real))), Err(DropReason::NoPending), "rule 6");
     let mut other_index = real.clone();
     other_index[4] ^= 1;
     assert_eq!(world.inject(from, &other_index), Err(DropReason::NoFlow));
     assert_eq!(sent(&world), before);
+    let SocketAddr::V4(v4) = from else { panic!() };
+    let mapped = SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()));
+    assert_eq!(world.inject(mapped, &real), Ok(()), "another spelling of the same address");
     assert_eq!(world.inject(from, &real), Ok(()), "a replay is the receiver's to see");
 }
 
@@ -343,6 +356,81 @@ fn elimination_can_t_amplify() {
     assert!(account.to > 0 && account.to <= account.from, "{account:?}");
 }
 
+/// Where the relay sends initiations from `source` to `member`, one after the other.
+fn destinations(world: &mut World, source: SocketAddr, member: usize, count: usize) -> Vec<SocketAddr> {
+    (0..count)
+        .map(|_| {
+            world.records = Some(Vec::new());
+            let forged = initiation_for(world, member);
+            assert_eq!(world.inject(source, &forged), Ok(()));
+            let sent: Vec<_> = world.records().iter().filter(|record| !record.to_relay).collect();
+            assert_eq!(sent.len(), 1, "one in, one out");
+            sent[0].remote
+        })
+        .collect()
+}
+
+/// Rule 4: candidates take turns, one per retry; one that can't be sent to yet is passed over.
+#[test]
+fn candidates_take_turns() {
+    let mut world = World::new(59);
+    let members = world.blind_party("p", 3);
+    world.run(12 * SECOND);
+    let homes: Vec<_> = members.iter().map(|&member| world.clients[member].seen_as.unwrap()).collect();
+    // The third says that the second is at a made-up address: that is not proven, and has no credit.
+    let made_up = address("192.0.2.201:5");
+    let forged = initiation_for(&mut world, members[2]);
+    assert_eq!(world.inject(made_up, &forged), Ok(()));
+    let lie = response_for(&mut world, members[1], sender_index(&forged));
+    assert_eq!(world.inject(homes[2], &lie), Ok(()));
+    assert_eq!(destinations(&mut world, homes[0], members[1], 2), [homes[1]; 2]);
+    // With data it proves that somebody is there; let us say that is so.
+    world.ledger.reached(made_up);
+    world.ledger.sends(made_up);
+    assert_eq!(world.inject(made_up, &data(sender_index(&lie))), Ok(()));
+    let to = destinations(&mut world, homes[2], members[1], 4);
+    assert_eq!(to, [made_up, homes[1], made_up, homes[1]]);
+}
+
+/// Rule 4: who can only be the one is asked before those who only may be.
+#[test]
+fn who_is_left_over_comes_before_who_may_be() {
+    let mut world = World::new(74);
+    let members: Vec<_> = (0..4).map(|_| world.member("p", None)).collect();
+    let (certain, possible) = (address("192.0.2.201:1"), address("192.0.2.202:1"));
+    for (source, targets) in [(certain, &[1, 2, 3][..]), (possible, &[1])] {
+        for &target in targets {
+            let forged = initiation_for(&mut world, members[target]);
+            let _ = world.inject(source, &forged);
+        }
+    }
+    let asking = address("192.0.2.203:1");
+    assert_eq!(destinations(&mut world, asking, members[0], 2), [certain; 2]);
+}
+
+/// Rule 8: what exceeds a destination's share waits for its turn and is not lost.
+#[test]
+fn initiations_wait_for_their_turn() {
+    let mut world = World::new(75);
+    let members: Vec<_> = (0..40).map(|_| world.member("p", None)).collect();
+    members[1..].iter().for_each(|&other| world.introduce(members[0], other));
+    world.run(30 * SECOND);
+    world.clients.iter_mut().for_each(|client| client.offline = true);
+    world.run(10 * SECOND);
+    world.records = Some(Vec::new());
+    let before = world.dropped(DropReason::Paced);
+    for &other in &members[1..] {
+        let forged = initiation_for(&mut world, members[0]);
+        let home = world.clients[other].seen_as.unwrap();
+        assert_eq!(world.inject(home, &forged), Ok(()));
+    }
+    assert_eq!(sent(&world), 5, "the burst");
+    world.run(4 * SECOND);
+    let home = world.clients[members[0]].seen_as.unwrap();
+    let forwarded = world.records().iter().filter(|r| !r.to_relay && r.remote == home && r.bytes[0] == 1);
+    assert_eq!((forwarded.count(), world.dropped(DropReason::Paced)), (39, before));
+}
+
 /// Rule 4: the hub session's address comes before what flows have shown.
 #[test]
 fn the_hub_session_s_address_is_the_best() {
@@ -414,6 +502,20 @@ fn a_kick_cuts_at_once() {
     world.join("p", members[2]).unwrap();
     world.run(120 * SECOND);
     assert!(world.talk(members[0], members[2]), "welcome back");
+}
+
+/// Who comes in the place of one who is gone does not inherit its addresses.
+#[test]
+fn addresses_go_with_their_member() {
+    let mut world = World::new(77);
+    let members = world.blind_party("p", 3);
+    members.iter().for_each(|&member| world.use_hub(member, HubUse::Extra));
+    world.run(12 * SECOND);
+    let home = world.clients[members[0]].seen_as.unwrap();
+    world.leave("p", members[2]);
+    let next = world.member("p", None);
+    let forged = initiation_for(&mut world, next);
+    assert_eq!(world.inject(home, &forged), Err(DropReason::NoAddress));
 }
 
 /// Who leaves one of two shared parties keeps the other.
@@ -518,6 +620,23 @@ fn a_flood_of_initiations_fills_nothing() {
     assert!(world.dropped(DropReason::Paced) > 0);
     world.run(300 * SECOND);
     assert!(world.talk(members[0], members[1]) && world.talk(members[0], members[2]));
+}
+
+/// The forward table is bounded, in all and per responder, and what is in it goes on.
+#[test]
+fn flows_are_bounded() {
+    for limits in
+        [Limits { flows: 6, ..Limits::default() }, Limits { flows_per_member: 4, ..Limits::default() }]
+    {
+        let mut world = World::with_limits(76, limits);
+        let members = world.blind_party("p", 6);
+        world.run(20 * SECOND);
+        assert!(world.dropped(DropReason::TableFull) > 0);
+        assert!(world.relay.flow_count() * 2 <= limits.flows.min(6 * limits.flows_per_member));
+        let talking = (0..6).flat_map(|one| (0..one).map(move |other| (one, other)));
+        let pairs = talking.filter(|&(one, other)| world.talk(members[one], members[other])).count();
+        assert!(pairs >= 3, "{pairs}");
+    }
 }
 
 /// A key that two use, in one party and with the hub: nobody else suffers.

@@ -17,8 +17,7 @@ fn hub_party(seed: u64, count: usize) -> (World, Vec<usize>) {
 
 /// Sends `packet` to the hub whatever it says.
 fn to_hub(world: &mut World, client: usize, packet: &[u8]) {
-    let hub = *world.relay.hub_key();
-    let peer = world.clients[client].device.find_peer(&hub).unwrap();
+    let peer = world.hub_index(client);
     world.send_to_peer(client, peer, packet);
     world.run(SECOND);
 }
@@ -91,7 +90,9 @@ fn nothing_crosses_parties() {
     to_hub(&mut world, members[0], &nobody);
     let outside = udp(world.clients[members[0]].ip, Ipv4Addr::new(192, 0, 2, 1), b"hello?");
     to_hub(&mut world, members[0], &outside);
-    assert_eq!(world.dropped(DropReason::InnerDestination), 2);
+    let itself = udp(world.clients[members[0]].ip, world.clients[members[0]].ip, b"hello?");
+    to_hub(&mut world, members[0], &itself);
+    assert_eq!(world.dropped(DropReason::InnerDestination), 3);
     assert!(!world.clients.iter().any(|client| client.inbox.iter().any(|(_, word)| word == b"hello?")));
     // Until they share one.
     world.join("q", members[0]).unwrap();
@@ -243,11 +244,10 @@ fn only_udp_is_broadcast() {
 #[test]
 fn broadcasts_are_capped() {
     let (mut world, members) = hub_party(71, 10);
-    let hub = *world.relay.hub_key();
     let packet = udp(world.clients[members[0]].ip, Ipv4Addr::BROADCAST, b"!");
     let mut others = 0;
     for round in 0..1000u32 {
-        let peer = world.clients[members[0]].device.find_peer(&hub).unwrap();
+        let peer = world.hub_index(members[0]);
         world.send_to_peer(members[0], peer, &packet);
         if round % 100 == 0 {
             world.say(members[1], members[2], b"on and on");
@@ -271,7 +271,7 @@ fn broadcasts_are_capped() {
     world.run(2 * SECOND);
     for &member in &members {
         let packet = udp(world.clients[member].ip, Ipv4Addr::BROADCAST, b"!");
-        let peer = world.clients[member].device.find_peer(world.relay.hub_key()).unwrap();
+        let peer = world.hub_index(member);
         world.send_to_peer(member, peer, &packet);
     }
     world.run(500 * MILLISECOND);

@@ -49,25 +49,60 @@ fn a_hub_session_moves_the_flows() {
     assert!(world.now.since(began) > 300 * SECOND);
 }
 
-/// Nobody moves another one's flows: the hub session's address must answer first.
+/// Flows move only to an address that answers: a member that writes a victim's on what it sends to the hub
+/// brings that no more than it gives.
 #[test]
 fn flows_move_only_to_an_address_that_answers() {
-    let mut world = pair(22, HubUse::Extra);
-    // The member itself writes a victim's address on what it sends to the hub.
-    let victim = "192.0.2.200:9".parse().unwrap();
-    let home = world.clients[0].seen_as.unwrap();
-    world.records = Some(Vec::new());
-    for _ in 0..20 {
-        let ping = crate::packets::ping(world.clients[0].ip, crate::world::HUB_IP, b"");
-        world.send(0, &ping);
-        world.run(SECOND);
-        let sent = world.records().iter().rev().find(|record| record.to_relay && record.remote == home);
-        let bytes = sent.unwrap().bytes.clone();
-        // A replay is no use; so the copy comes first, and the original is lost.
-        let _ = world.inject(victim, &bytes);
+    for (seed, packets) in [(22, 2), (28, 40)] {
+        let mut world = pair(seed, HubUse::Extra);
+        let victim = "192.0.2.200:9".parse().unwrap();
+        let ping = crate::packets::ping(world.clients[0].ip, crate::world::HUB_IP, b"from elsewhere");
+        for _ in 0..packets {
+            let datagram = world.seal_for_hub(0, &ping);
+            let _ = world.inject(victim, &datagram);
+            world.say(1, 0, b"follow me there");
+        }
+        // The hub asks the victim again and again, as far as its credit goes.
+        world.clients[0].offline = true;
+        for _ in 0..100 {
+            world.say(1, 0, b"follow me there");
+            world.run(SECOND);
+        }
+        let account = world.ledger.account(victim);
+        assert!(account.to > 0 && account.to <= account.from, "{account:?}");
+        world.clients[0].offline = false;
+        let outage = outage(&mut world);
+        assert!(outage < 30 * SECOND, "{outage:?}");
     }
-    assert!(world.talk(0, 1), "the flows are where they were");
-    assert!(world.ledger.account(victim).to <= world.ledger.account(victim).from);
+}
+
+/// The first data of a hub session proves nothing if it comes from elsewhere than where the hub's answer went.
+#[test]
+fn a_session_proves_only_where_its_answer_went() {
+    let mut world = World::new(29);
+    let members = [world.member("p", None), world.member("p", None)];
+    world.use_hub(members[1], HubUse::Only);
+    world.run(10 * SECOND);
+    world.clients[members[0]].offline = true;
+    world.use_hub(members[0], HubUse::Only);
+    world.records = Some(Vec::new());
+    let (here, victim) = ("192.0.2.199:9".parse().unwrap(), "192.0.2.200:9".parse().unwrap());
+    // The handshake goes by way of an address at which the member is, its confirmation seems to come from another.
+    let mut buffer = [0; 2048];
+    let now = world.clock();
+    let initiation = world.clients[members[0]].device.poll(now, &mut buffer).unwrap();
+    world.inject(here, &buffer[..initiation.length]).unwrap();
+    let answer = world.records().iter().find(|record| !record.to_relay && record.remote == here).unwrap();
+    let mut answer = answer.bytes.clone();
+    world.clients[members[0]].device.receive(&mut answer, initiation.to, now);
+    let confirmation = world.clients[members[0]].device.poll(now, &mut buffer).unwrap();
+    world.inject(victim, &buffer[..confirmation.length]).unwrap();
+    for _ in 0..20 {
+        world.say(members[1], members[0], b"a lot of data for somebody who did not ask for it");
+        world.run(SECOND);
+    }
+    let account = world.ledger.account(victim);
+    assert!(account.from > 0 && account.to <= account.from, "{account:?}");
 }
 
 #[test]

@@ -397,6 +397,23 @@ impl World {
         sent
     }
 
+    /// By which index a client knows the hub.
+    pub fn hub_index(&self, client: usize) -> PeerIndex {
+        self.clients[client].device.find_peer(self.relay.hub_key()).unwrap()
+    }
+
+    /// The datagram to the hub that carries `packet`, which nobody sends.
+    pub fn seal_for_hub(&mut self, client: usize, packet: &[u8]) -> Vec<u8> {
+        let mut buffer = [0; 2048];
+        buffer[16..16 + packet.len()].copy_from_slice(packet);
+        let (now, peer) = (self.clock(), self.hub_index(client));
+        let device = &mut self.clients[client].device;
+        let Sent::Sealed { length, .. } = device.send(peer, &mut buffer, packet.len(), now) else {
+            panic!("no session")
+        };
+        buffer[..length].to_vec()
+    }
+
     /// `from` says `word` to `to`, by UDP.
     pub fn say(&mut self, from: usize, to: usize, word: &[u8]) {
         let packet = udp(self.clients[from].ip, self.clients[to].ip, word);
