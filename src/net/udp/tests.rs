@@ -224,6 +224,26 @@ fn an_address_that_is_gone_does_not_stop_us() {
 }
 
 #[test]
+fn an_address_that_is_gone_is_forgotten() {
+    let mut outbox = Outbox::new(false, true);
+    let (source, local) = (SocketAddr::new(LOCALHOST, 1), IpAddr::from([192, 0, 2, 77]));
+    outbox.begin(Origin { source, local: Some(local), class: 0 }, 0, b"");
+    outbox.push(source, b"an answer");
+    outbox.end();
+    let mut calls = Vec::new();
+    for gone in [false, true, true] {
+        let wire = FaultyWire { gone, interrupts: Cell::new(0), ..FaultyWire::new(None) };
+        let before = outbox.sent().calls;
+        outbox.push(SocketAddr::new(LOCALHOST, 3), b"one");
+        outbox.push(SocketAddr::new(LOCALHOST, 3), b"two");
+        outbox.flush(&wire, &[]);
+        calls.push(outbox.sent().calls - before);
+    }
+    assert_eq!(calls, [1, 2, 1]);
+    assert_eq!((outbox.sent().sent, outbox.sent().refused), (7, 0));
+}
+
+#[test]
 fn one_who_is_gone_does_not_stop_us() {
     let mut house = House::new("0.0.0.0:0");
     let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -278,14 +298,22 @@ struct FaultyWire {
     taken: RefCell<Vec<Vec<u8>>>,
     room: usize,
     fails_runs: Option<Errno>,
+    /// Whether our address 192.0.2.77 is ours no more.
+    gone: bool,
     runs: Cell<usize>,
     interrupts: Cell<usize>,
 }
 
 impl FaultyWire {
     fn new(fails_runs: Option<Errno>) -> Self {
-        let interrupts = Cell::new(1);
-        FaultyWire { taken: RefCell::default(), room: usize::MAX, fails_runs, runs: Cell::new(0), interrupts }
+        FaultyWire {
+            taken: RefCell::default(),
+            room: usize::MAX,
+            fails_runs,
+            gone: false,
+            runs: Cell::new(0),
+            interrupts: Cell::new(1),
+        }
     }
 }
 
@@ -300,11 +328,16 @@ impl Wire for FaultyWire {
             assert!(message.control.len() <= CONTROL_LENGTH && !message.data.is_empty());
             // The first item, if there is one, is the length of segments.
             let at = size_of::<usize>() + 2 * size_of::<c_int>();
-            let segment = message.control.get(at..at + 2);
+            let kind = message.control.get(at - size_of::<c_int>()..at);
+            let is_run = kind == Some(&libc::UDP_SEGMENT.to_ne_bytes());
+            let segment = message.control.get(at..at + 2).filter(|_| is_run);
             let segment = segment.map(|size| usize::from(u16::from_ne_bytes([size[0], size[1]])));
             let failure = match segment {
                 Some(_) if self.fails_runs.is_some() => self.fails_runs,
                 _ if self.taken.borrow().len() >= self.room => Some(Errno::AGAIN),
+                _ if self.gone && message.control.windows(4).any(|bytes| bytes == [192, 0, 2, 77]) => {
+                    Some(Errno::NETUNREACH)
+                }
                 _ => None,
             };
             match failure {
