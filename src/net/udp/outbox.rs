@@ -97,6 +97,8 @@ pub struct Outbox {
     scratch: Box<[u8]>,
     scratch_used: usize,
     homes: Homes,
+    /// Our address that a datagram could not be sent from just now.
+    suspect: Option<IpAddr>,
     sent: Sent,
 }
 
@@ -117,6 +119,7 @@ impl Outbox {
             scratch: vec![0; SCRATCH].into(),
             scratch_used: 0,
             homes: Homes::default(),
+            suspect: None,
             sent: Sent::default(),
         }
     }
@@ -264,8 +267,7 @@ impl Outbox {
             self.sent.calls += u64::from(!split);
             let next = match result {
                 Ok(sent) => {
-                    self.sent.sent +=
-                        self.runs[at..at + sent].iter().map(|run| run.count as u64).sum::<u64>();
+                    self.taken(self.runs[at..at + sent].iter().map(|run| run.count as u64).sum());
                     at += sent;
                     continue;
                 }
@@ -354,7 +356,7 @@ impl Outbox {
             self.sent.calls += 1;
             match result {
                 Ok(sent) => {
-                    self.sent.sent += sent as u64;
+                    self.taken(sent as u64);
                     done += sent;
                 }
                 Err(Errno::AGAIN) => return self.refused(index, Errno::AGAIN, self.runs[index].count - done),
@@ -367,19 +369,26 @@ impl Outbox {
         Next::Skip
     }
 
+    /// The kernel has taken datagrams.
+    fn taken(&mut self, datagrams: u64) {
+        self.sent.sent += datagrams;
+        if let Some(local) = self.suspect.take() {
+            self.homes.forget(local);
+        }
+    }
+
     /// What to do about an error with a run, and `count` datagrams of it that would be lost.
     fn refused(&mut self, index: usize, errno: Errno, count: usize) -> Next {
         let run = &mut self.runs[index];
         match errno {
             Errno::INTR => return Next::Retry,
-            // Our address has changed: any address is better than none.
-            Errno::INVAL if run.from.is_some() => {
-                if let Some(from) = run.from.take() {
-                    self.homes.forget(from);
-                }
+            // Our address may have changed: any address is better than none. If it helps, this one is gone.
+            Errno::INVAL | Errno::NETUNREACH | Errno::ADDRNOTAVAIL if run.from.is_some() => {
+                self.suspect = run.from.take();
                 return Next::Retry;
             }
             Errno::AGAIN => {
+                self.suspect = None;
                 self.sent.full += count as u64;
                 return Next::Stop;
             }
@@ -389,6 +398,7 @@ impl Outbox {
                 self.sent.refused += count as u64;
             }
         }
+        self.suspect = None;
         Next::Skip
     }
 

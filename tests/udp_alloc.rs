@@ -1,0 +1,88 @@
+//! No allocation per datagram in the relay's sockets, in either direction, with runs and without.
+//!
+//! Allocations are counted per thread, so that the test harness's own do not disturb.
+
+use lanrage::net::udp::{Inbox, Outbox, RelaySocket};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // The counter is gone while a thread ends; nobody looks at it then.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+#[allow(unsafe_code)]
+// SAFETY: every call goes to the system's allocator as it came; counting touches a thread-local number that
+// needs no allocation and no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s promises, which are the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from the system's allocator with this layout, by way of us.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Echoes `datagrams` datagrams that have arrived, each once from where it lies and once from a copy, and
+/// returns how often memory was allocated for that.
+fn echo(socket: &RelaySocket, inbox: &mut Inbox, outbox: &mut Outbox, datagrams: usize) -> u64 {
+    let (mut taken, mut allocations) = (0, 0);
+    while taken < datagrams {
+        smol::block_on(socket.readable()).unwrap();
+        let before = ALLOCATIONS.get();
+        let turn = socket.turn(inbox, outbox, |datagram, origin, out| {
+            out.push(origin.source, datagram);
+            out.push(origin.source, &[0; 100]);
+        });
+        allocations += ALLOCATIONS.get() - before;
+        taken += turn.unwrap();
+    }
+    allocations
+}
+
+#[test]
+fn no_datagram_is_paid_for_with_memory() {
+    let socket = RelaySocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+    let (mut inbox, mut outbox) = (Inbox::default(), socket.outbox());
+    let port = socket.address().port();
+    let clients = ["127.0.0.1", "127.0.0.2"].map(|ip| {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect((ip, port)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client
+    });
+    let (mut answer, mut allocations) = ([0; 2048], 0);
+    for round in 0..20 {
+        if round == 10 {
+            outbox.disable_gso();
+        }
+        for client in &clients {
+            for length in [100, 100, 100, 60, 1400, 1400, 0, 1] {
+                client.send(&[round; 1400][..length]).unwrap();
+            }
+        }
+        let allocated = echo(&socket, &mut inbox, &mut outbox, 16);
+        // The first round may grow the table of addresses that others know us by.
+        allocations += if round == 0 { 0 } else { allocated };
+        for client in &clients {
+            (0..16).for_each(|_| assert!(client.recv(&mut answer).is_ok()));
+        }
+    }
+    assert_eq!((allocations, outbox.sent().sent), (0, 20 * 32));
+    assert!(ALLOCATIONS.get() > 0, "the counter does not count");
+}
