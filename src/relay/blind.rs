@@ -236,6 +236,7 @@ impl Blind {
             bucket: books.admission.address_bucket(here),
             settled: false,
             echo,
+            held: !echo,
             challenged: false,
             last: now,
             count: Count::default(),
@@ -317,12 +318,16 @@ impl Blind {
         if !books.admission.data(flow.from, flow.party, flow.bucket, length, now) {
             return Err(DropReason::DataLimit);
         }
-        if !flow.settled {
-            settle(books, flow, source, length, now)?;
-        }
+        let first = !flow.settled && settle(books, flow, source, length, now)?;
         flow.last = now;
         flow.count.add(length);
         let (to, from, receiver) = (flow.to, flow.from, flow.receiver);
+        if first {
+            let twin = flow.twin_key();
+            if let Some(twin) = self.flows.get_mut(&twin) {
+                twin.held = false;
+            }
+        }
         books.count_data(from, receiver, length);
         books.stats.blind.add(length);
         books.send(to, datagram, out);
@@ -378,7 +383,7 @@ fn sender_index(message: &[u8; INITIATION_LENGTH]) -> u32 {
     u32::from_le_bytes([message[4], message[5], message[6], message[7]])
 }
 
-/// Judges data of a flow whose addresses are not both known to be proven.
+/// Judges data of a flow whose addresses are not both known to be proven. Whether it is the first of a session.
 #[cold]
 fn settle(
     books: &mut Books,
@@ -386,14 +391,15 @@ fn settle(
     source: SocketAddr,
     length: usize,
     now: Instant,
-) -> Result<(), DropReason> {
-    if std::mem::take(&mut flow.echo) {
+) -> Result<bool, DropReason> {
+    if flow.echo {
         books.sources.prove(source, now);
     }
     books.sources.credit(source, length);
-    if !books.sources.charge(flow.to, length) {
+    if flow.held || !books.sources.charge(flow.to, length) {
         return Err(DropReason::Unproven);
     }
+    let first = std::mem::take(&mut flow.echo);
     flow.settled = books.sources.is_proven(source) && books.sources.is_proven(flow.to);
-    Ok(())
+    Ok(first)
 }

@@ -83,7 +83,7 @@ impl Hub {
         copy.copy_from_slice(packet);
         Ipv4::parse(copy)?.set_destination(books.roster.get(receiver)?.ip);
         match self.device.send(peer, &mut self.scratch, packet.len(), now) {
-            Sent::Sealed { to, length } if self.may_send(books, peer, to) => Some((to, length)),
+            Sent::Sealed { to, length } if self.may_send(peer, to) => Some((to, length)),
             _ => None,
         }
     }

@@ -27,6 +27,9 @@ pub struct Flow {
     pub settled: bool,
     /// Whether the first data from the source will prove it: the index was told nowhere else.
     pub echo: bool,
+    /// Whether it waits for the first data of the other direction, as WireGuard itself does: until then nobody
+    /// has shown that its receiver wants it.
+    pub held: bool,
     /// Whether a cookie reply to the handshake's answer was forwarded.
     pub challenged: bool,
     /// When data last came, or it was set up.
@@ -199,6 +202,7 @@ mod tests {
             bucket: 0,
             settled: true,
             echo: true,
+            held: false,
             challenged: false,
             last: START,
             count: Count::default(),

@@ -172,27 +172,32 @@ impl Hub {
         if established && let Some(stats) = books.members.get_mut(member.slot()) {
             stats.last_handshake = Some(now.instant);
         }
-        if spoke.proven_at != Some(source) || books.bindings.hub(member) != Some(source) {
+        if spoke.proven_at != Some(source) {
             books.sources.note(source, &books.limits, now.instant);
             books.sources.credit(source, datagram.len());
             let told = if content == Content::Handshake { spoke.initiated_to } else { spoke.answered_to };
             if established && told == Some(source) {
                 books.sources.prove(source, now.instant);
-            }
-            if !books.sources.is_proven(source) {
-                // A handshake will prove it, once it has given enough to be sent one.
+                spoke.proven_at = Some(source);
+                books.sources.set_member(source, member);
+            } else if content != Content::Handshake {
+                // Whoever else was shown to be there, this member must prove it itself: by a handshake, once it
+                // has given enough to be sent one.
                 if self.unproven.len() < MAX_UNPROVEN && !self.unproven.contains(&peer) {
                     self.unproven.push(peer);
                 }
                 self.ask(books, arrival);
-            } else if books.admission.relocation(member, &books.limits, now.instant) {
-                spoke.proven_at = Some(source);
-                books.sources.set_member(source, member);
-                books.bindings.set_hub(member, Some(source));
-                blind.relocate(books, member, source);
-                if let Some(stats) = books.members.get_mut(member.slot()) {
-                    stats.path = Path::Hub;
-                }
+            }
+        }
+        let is_proven = self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at == Some(source));
+        if is_proven
+            && books.bindings.hub(member) != Some(source)
+            && books.admission.relocation(member, &books.limits, now.instant)
+        {
+            books.bindings.set_hub(member, Some(source));
+            blind.relocate(books, member, source);
+            if let Some(stats) = books.members.get_mut(member.slot()) {
+                stats.path = Path::Hub;
             }
         }
         match content {
@@ -210,8 +215,8 @@ impl Hub {
         }
     }
 
-    /// Begins a handshake with a member that has shown up where this came from, if that has given as much as it takes;
-    /// whether something is to be [sent](Hub::drain) now.
+    /// Begins a handshake with a member that has shown up where this came from, if that has given as much as it
+    /// takes; whether something is to be [sent](Hub::drain) now.
     pub fn ask(&mut self, books: &Books, arrival: Arrival) -> bool {
         let Arrival { source, now } = arrival;
         let Hub { unproven, device, .. } = self;
@@ -256,7 +261,7 @@ impl Hub {
         }
         match self.device.send(next, datagram, length, now) {
             Sent::Sealed { to, length } => {
-                if !self.may_send(books, next, to) {
+                if !self.may_send(next, to) {
                     return Err(DropReason::Unproven);
                 }
                 books.count_data(member, receiver, length);
@@ -269,9 +274,9 @@ impl Hub {
         }
     }
 
-    /// Whether data may go to the peer at `to`: only if it is known to arrive (rule 8).
-    pub fn may_send(&self, books: &Books, peer: PeerIndex, to: SocketAddr) -> bool {
-        self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at == Some(to)) || books.sources.is_proven(to)
+    /// Whether data may go to the peer at `to`: only if that is known to arrive (rule 8).
+    pub fn may_send(&self, peer: PeerIndex, to: SocketAddr) -> bool {
+        self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at == Some(to))
     }
 
     /// Sends what the device wants to send of its own accord.
@@ -280,7 +285,7 @@ impl Hub {
             if let Some(peer) = peer {
                 let kind = Message::parse(&self.scratch[..length]).map(|message| message.kind());
                 let may_send = match kind {
-                    Some(Type::Transport) => self.may_send(books, peer, to),
+                    Some(Type::Transport) => self.may_send(peer, to),
                     _ => books.sources.charge(to, length),
                 };
                 if !may_send {

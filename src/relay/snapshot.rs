@@ -118,6 +118,7 @@ struct Entry {
     age: Duration,
     proven: bool,
     echo: bool,
+    held: bool,
     count: Count,
 }
 
@@ -150,7 +151,7 @@ impl Relay {
             }
             let age = now.instant.since(flow.last).as_millis() as u32;
             let proven = self.books.sources.is_proven(key.address());
-            let flags = u32::from(proven) | u32::from(flow.echo) << 1;
+            let flags = u32::from(proven) | u32::from(flow.echo) << 1 | u32::from(flow.held) << 2;
             out.extend_from_slice(&age.to_le_bytes());
             out.extend_from_slice(&flags.to_le_bytes());
             out.extend_from_slice(&flow.count.packets.to_le_bytes());
@@ -209,6 +210,7 @@ impl Relay {
                 age: age.saturating_add(passed),
                 proven: flags & 1 != 0,
                 echo: flags & 2 != 0,
+                held: flags & 4 != 0,
                 count: Count { packets: reader.u64()?, bytes: reader.u64()? },
             });
         }
@@ -252,6 +254,7 @@ impl Relay {
                 bucket: self.books.admission.address_bucket(here),
                 settled: false,
                 echo: entry.echo,
+                held: entry.held,
                 challenged: true,
                 last,
                 count: entry.count,

@@ -243,6 +243,9 @@ fn clashing_indices_end_the_handshake() {
     assert_eq!(world.inject(homes[1], &first), Ok(()));
     assert_eq!(world.inject(homes[2], &first), Err(DropReason::IndexClash));
     assert_eq!(world.inject(homes[1], &first), Err(DropReason::Duplicate), "one in, one out");
+    let SocketAddr::V4(v4) = homes[1] else { panic!() };
+    let mapped = SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()));
+    assert_eq!(world.inject(mapped, &first), Err(DropReason::Duplicate), "the same address");
     // The responder chooses an index that it has told the same initiator before.
     let response = response_for(&mut world, members[1], sender_index(&first));
     assert_eq!(world.inject(homes[0], &response), Ok(()));
@@ -334,6 +337,24 @@ fn a_member_can_t_amplify_towards_a_victim() {
     assert!(account.from > 1000 && account.to > 0, "{account:?}");
     assert!(account.to <= account.from);
     assert!(world.dropped(DropReason::Unproven) > 0);
+}
+
+/// Nor does anybody get data that it has not asked for, proven or not: a responder's waits for the initiator's.
+#[test]
+fn no_data_comes_before_the_initiator_s() {
+    let mut world = World::new(78);
+    let members = world.blind_party("p", 3);
+    world.run(12 * SECOND);
+    let homes: Vec<_> = members.iter().map(|&member| world.clients[member].seen_as.unwrap()).collect();
+    // The first and the third want the second to be flooded.
+    let forged = initiation_for(&mut world, members[0]);
+    assert_eq!(world.inject(homes[1], &forged), Ok(()));
+    let response = response_for(&mut world, members[2], sender_index(&forged));
+    assert_eq!(world.inject(homes[0], &response), Ok(()));
+    let flood = data(sender_index(&forged));
+    assert_eq!(world.inject(homes[0], &flood), Err(DropReason::Unproven));
+    assert_eq!(world.inject(homes[1], &data(sender_index(&response))), Ok(()));
+    assert_eq!(world.inject(homes[0], &flood), Ok(()), "now it takes part");
 }
 
 /// The same with a source that can only be the one by elimination.

@@ -36,6 +36,7 @@ fn members_talk_through_the_hub() {
     // For hours, with nothing but keepalives.
     world.run(7200 * SECOND);
     assert!(world.talk(members[0], members[3]));
+    assert_eq!(world.dropped(DropReason::Unproven), 0, "nobody is forgotten while it is there");
     // Through a rebinding, at once.
     let nat = world.symmetric();
     let roamer = world.member("p", Some(nat));

@@ -2,6 +2,7 @@
 
 use crate::world::{HubUse, MILLISECOND, Record, SECOND, World};
 use lanrage::relay::snapshot::SnapshotError;
+use lanrage::relay::stats::DropReason;
 use std::time::Duration;
 
 /// Two that talk, the first behind a symmetric NAT.
@@ -76,6 +77,27 @@ fn flows_move_only_to_an_address_that_answers() {
     }
 }
 
+/// Nor to one at which somebody else is.
+#[test]
+fn nobody_moves_to_another_member_s_address() {
+    let mut world = World::new(31);
+    let members = world.blind_party("p", 3);
+    members.iter().for_each(|&member| world.use_hub(member, HubUse::Extra));
+    world.run(12 * SECOND);
+    let victim = world.clients[members[2]].seen_as.unwrap();
+    let ping = crate::packets::ping(world.clients[members[0]].ip, crate::world::HUB_IP, b"from elsewhere");
+    world.records = Some(Vec::new());
+    for _ in 0..5 {
+        let datagram = world.seal_for_hub(members[0], &ping);
+        let _ = world.inject(victim, &datagram);
+        world.say(members[1], members[0], b"follow me there, all of this");
+        world.run(100 * MILLISECOND);
+    }
+    let is_data = |record: &&Record| !record.to_relay && record.remote == victim && record.bytes.len() > 32;
+    let misled = world.records().iter().filter(is_data).filter(|record| record.bytes[0] == 4).count();
+    assert_eq!(misled, 0);
+}
+
 /// The first data of a hub session proves nothing if it comes from elsewhere than where the hub's answer went.
 #[test]
 fn a_session_proves_only_where_its_answer_went() {
@@ -123,6 +145,26 @@ fn a_graceful_restart_loses_nothing() {
     for client in 0..2 {
         let heard = world.clients[client].inbox.iter().filter(|(_, word)| word.len() == 1).count();
         assert_eq!(heard, 20);
+    }
+}
+
+/// The hub remembers which handshakes it has had, so that old ones do not come again after a restart.
+#[test]
+fn old_handshakes_are_not_replayed_after_a_restart() {
+    let mut world = World::new(30);
+    world.records = Some(Vec::new());
+    let members = world.hub_party("p", 1);
+    world.run(10 * SECOND);
+    let old = world.records().iter().find(|record| record.to_relay && record.bytes[0] == 1).unwrap().clone();
+    let snapshot = world.relay.snapshot(world.clock());
+    for (restored, expected) in [(true, Err(DropReason::HubReplayed)), (false, Ok(()))] {
+        world.restart_relay();
+        world.join("p", members[0]).unwrap();
+        let now = world.clock();
+        if restored {
+            assert_eq!(world.relay.restore(&snapshot, now), Ok(0));
+        }
+        assert_eq!(world.inject(old.remote, &old.bytes), expected);
     }
 }
 
