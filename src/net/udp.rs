@@ -6,12 +6,14 @@
 //! receiver knows, and what is forwarded keeps its DSCP and ECN.
 
 mod ancillary;
+mod drive;
 mod homes;
 mod outbox;
 
 #[cfg(test)]
 mod tests;
 
+pub use drive::drive;
 pub use outbox::{Origin, Outbox, Sent};
 
 use super::listen::ListenError;
@@ -118,7 +120,8 @@ impl RelaySocket {
         self.cut.get()
     }
 
-    /// Waits until there may be something to receive. Others get their turn meanwhile, even if there is.
+    /// Waits until there may be something to receive, in the reactor; [`drive`] waits for less. Others get
+    /// their turn meanwhile, even if there is.
     pub async fn readable(&self) -> io::Result<()> {
         self.io.readable().await
     }

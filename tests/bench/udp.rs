@@ -6,12 +6,13 @@
 
 #![allow(unsafe_code)]
 
-use lanrage::net::udp::{Inbox, RelaySocket};
+use lanrage::net::udp::{Inbox, RelaySocket, drive};
 use lanrage::sys::set_option;
 use rustix::time::{ClockId, clock_gettime};
+use std::future::pending;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
-use std::ptr;
 use std::thread;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ enum Echo {
     Bare,
     /// `recvmsg` with GRO and `sendmsg` with GSO.
     BareGso,
-    /// Through a turn of a relay socket, woken by the reactor.
+    /// Through a relay socket, as the daemon waits for it.
     Relay,
 }
 
@@ -103,7 +104,7 @@ fn measure(echo: Echo, load: Load) -> f64 {
         if load.gso {
             client.send(&burst).unwrap();
         } else {
-            burst.chunks(load.length).for_each(|datagram| drop(client.send(datagram).unwrap()));
+            burst.chunks(load.length).for_each(|datagram| assert!(client.send(datagram).is_ok()));
         }
         let mut back = 0;
         while back < burst.len() {
@@ -140,16 +141,14 @@ fn echo_bare(socket: &UdpSocket) {
 
 fn echo_relay(socket: &RelaySocket) {
     let (mut inbox, mut outbox, mut stop) = (Inbox::default(), socket.outbox(), false);
-    smol::block_on(async {
-        while !stop {
-            socket.readable().await.unwrap();
-            let turn = socket.turn(&mut inbox, &mut outbox, |datagram, origin, out| {
-                stop |= datagram == STOP;
-                out.push(origin.source, datagram);
-            });
-            turn.unwrap();
-        }
+    let served = drive(pending::<()>(), &[socket], |_| {
+        socket.turn(&mut inbox, &mut outbox, |datagram, origin, out| {
+            stop |= datagram == STOP;
+            out.push(origin.source, datagram);
+        })?;
+        if stop { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     });
+    assert_eq!(served.unwrap_err().kind(), io::ErrorKind::Interrupted);
 }
 
 #[repr(align(8))]
@@ -159,12 +158,12 @@ fn echo_gso(socket: &UdpSocket) {
     set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).unwrap();
     let (mut buffer, mut control, mut name) = (vec![0u8; 65_536], Control([0; 64]), [0u8; 28]);
     loop {
-        let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut slices = [libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }];
         // SAFETY: a `msghdr` of zeros is an empty one.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_name = name.as_mut_ptr().cast();
         message.msg_namelen = name.len() as _;
-        message.msg_iov = ptr::from_mut(&mut slice);
+        message.msg_iov = slices.as_mut_ptr();
         message.msg_iovlen = 1;
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = control.0.len() as _;
@@ -174,7 +173,7 @@ fn echo_gso(socket: &UdpSocket) {
         let length = unsafe {
             let length = libc::recvmsg(socket.as_raw_fd(), &mut message, 0);
             let length = usize::try_from(length).unwrap();
-            slice.iov_len = length;
+            (*message.msg_iov).iov_len = length;
             let item = libc::CMSG_FIRSTHDR(&message);
             if item.is_null() {
                 message.msg_controllen = 0;

@@ -21,6 +21,8 @@ const SCRATCH: usize = 192 * 1024;
 const SCRATCH_RESERVE: usize = 96 * 1024;
 /// Pieces given to one system call.
 const SLICES: usize = 64;
+/// Messages, and pieces, that are few.
+const FEW: usize = 2;
 
 /// Where a received datagram came from, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -263,7 +265,14 @@ impl Outbox {
         let mut at = 0;
         while at < self.runs.len() {
             let split = self.runs[at].count > 1 && !self.gso;
-            let result = if split { Err(Errno::MSGSIZE) } else { self.send_runs(wire, inbox, at) };
+            let result = if split {
+                Err(Errno::MSGSIZE)
+            } else if self.runs.len() - at <= FEW && self.pieces.len() <= FEW {
+                // Most often there are few, and clearing much costs as much as a datagram.
+                self.send_runs::<FEW, FEW>(wire, inbox, at)
+            } else {
+                self.send_runs::<MAX_MESSAGES, SLICES>(wire, inbox, at)
+            };
             self.sent.calls += u64::from(!split);
             let next = match result {
                 Ok(sent) => {
@@ -297,14 +306,20 @@ impl Outbox {
         self.scratch_used = 0;
     }
 
-    /// Sends runs, from number `first` on, by one system call. Returns how many.
-    fn send_runs(&self, wire: &impl Wire, inbox: &[u8], first: usize) -> Result<usize, Errno> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
+    /// Sends runs, from number `first` on, by one system call: at most `M`, of `S` pieces together. Returns
+    /// how many.
+    fn send_runs<const M: usize, const S: usize>(
+        &self,
+        wire: &impl Wire,
+        inbox: &[u8],
+        first: usize,
+    ) -> Result<usize, Errno> {
+        let mut slices = [IoSlice::new(&[]); S];
         let mut slice_count = 0;
-        let mut envelopes = [const { Envelope::EMPTY }; MAX_MESSAGES];
+        let mut envelopes = [const { Envelope::EMPTY }; M];
         let mut count = 0;
         for (run, envelope) in self.runs[first..].iter().zip(&mut envelopes) {
-            if slice_count + run.pieces > SLICES || run.count > 1 && !self.gso {
+            if slice_count + run.pieces > S || run.count > 1 && !self.gso {
                 break;
             }
             let segment = (run.count > 1).then_some(run.segment as u16);
@@ -323,7 +338,7 @@ impl Outbox {
             envelope.end_slice = slice_count;
             count += 1;
         }
-        let mut messages = [Message { name: &[], control: &[], data: &[] }; MAX_MESSAGES];
+        let mut messages = [Message { name: &[], control: &[], data: &[] }; M];
         for (message, envelope) in messages.iter_mut().zip(&envelopes[..count]) {
             *message = envelope.message(&slices[envelope.first_slice..envelope.end_slice]);
         }

@@ -176,7 +176,10 @@ fn dscp_and_ecn_survive() {
         let classes: Vec<u8> = (0..4).map(|_| read(&client).1).collect();
         assert_eq!(classes, [0xb9, 0, 0x03, 0xb9], "{ip}");
         client.send(b"marked").unwrap();
-        house.take(1, |datagram, origin, out| out.push(origin.source, &datagram.to_vec()));
+        house.take(1, |datagram, origin, out| {
+            let copy = datagram.to_vec();
+            out.push(origin.source, &copy);
+        });
         assert_eq!(read(&client), (b"marked".to_vec(), 0));
     }
 }
@@ -453,4 +456,48 @@ fn when_the_socket_is_full_the_newest_are_dropped_and_counted() {
         outbox.flush(&wire, &inbox);
         assert_eq!(*wire.taken.borrow(), pushed);
     }
+}
+
+#[test]
+fn a_flood_and_everything_else_take_turns() {
+    let mut house = House::new("127.0.0.1:0");
+    let flooded = client("127.0.0.1", house.socket.address());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let mut datagrams = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = flooded.send(b"more");
+            }
+        });
+        // Wakes from within, from the reactor's thread, and from one that comes and goes.
+        let others = async {
+            for _ in 0..20 {
+                smol::future::yield_now().await;
+                smol::Timer::after(Duration::from_millis(1)).await;
+                smol::unblock(|| ()).await;
+            }
+            "done"
+        };
+        let result = drive(others, &[&house.socket], |index| {
+            assert_eq!(index, 0);
+            datagrams += house.socket.turn(&mut house.inbox, &mut house.outbox, |_, _, _| ())?;
+            Ok(())
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(result.unwrap(), "done");
+    });
+    assert!(datagrams > 0);
+}
+
+#[test]
+fn the_socket_that_is_ready_is_told() {
+    let (first, second) = (House::new("127.0.0.1:0"), House::new("127.0.0.1:0"));
+    let client = client("127.0.0.1", second.socket.address());
+    client.send(b"hello").unwrap();
+    let wait = std::future::pending::<()>();
+    let result = drive(wait, &[&first.socket, &second.socket], |index| {
+        Err(io::Error::other(format!("it is number {index}")))
+    });
+    assert_eq!(result.unwrap_err().to_string(), "it is number 1");
 }
