@@ -93,6 +93,17 @@ impl Player {
         run(&format!("ip netns exec {} wg show {}", self.host.name(), self.interface))
     }
 
+    /// Sends what is for these addresses into the tunnel.
+    pub fn route(&self, addresses: &str) {
+        self.host.ip(&format!("route add {addresses} dev {}", self.interface));
+    }
+
+    /// Gives the interface this address instead of its own.
+    pub fn change_ip(&self, ip: Ipv4Addr) {
+        self.host.ip(&format!("addr flush dev {}", self.interface));
+        self.host.ip(&format!("addr add {ip}/16 dev {}", self.interface));
+    }
+
     /// The UDP port that its WireGuard uses from now on.
     pub fn set_port(&self, port: u16) {
         self.wg(&format!("listen-port {port}"));

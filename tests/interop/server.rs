@@ -16,6 +16,8 @@ use std::rc::Rc;
 
 /// Where everybody finds it.
 pub const RELAY: &str = "192.0.2.1:51820";
+/// The hub's address in the virtual LAN.
+pub const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
 const HTTP_PORT: u16 = 8667;
 
 /// The daemon.
