@@ -1,0 +1,62 @@
+//! Games look for each other by UDP broadcast.
+
+use crate::blind::party;
+use crate::hub::use_hub;
+use crate::lab::Lab;
+use crate::player::Player;
+use crate::server::Server;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+/// Where a game announces itself.
+const GAME: u16 = 27_015;
+
+impl Player {
+    /// A game's socket, on all addresses.
+    fn game(&self) -> UdpSocket {
+        let socket = self.host.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, GAME)).unwrap());
+        socket.set_broadcast(true).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket
+    }
+}
+
+/// What comes in time, and from whom.
+fn heard(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
+    let mut buffer = [0; 2000];
+    let (length, from) = socket.recv_from(&mut buffer).ok()?;
+    Some((buffer[..length].to_vec(), from))
+}
+
+#[test]
+#[ignore = "needs root: network namespaces, wireguard-go"]
+fn games_find_each_other() {
+    let _alone = crate::alone();
+    let lab = Lab::new();
+    let server = Server::new(&lab);
+    let players = party(&server, (10..13).map(|number| lab.host(number)).collect());
+    let host = lab.host(14);
+    let outsider = vec![Player::new(server.create(&host, "outsider"), host)];
+    use_hub(&server, &players);
+    use_hub(&server, &outsider);
+    let games: Vec<_> = players.iter().map(Player::game).collect();
+    let other_game = outsider[0].game();
+    // What the README asks of players: that the tunnel takes broadcasts, and that they go there.
+    for player in players.iter().chain(&outsider) {
+        player.add_hub(&server.hub_key, "10.66.0.0/16,255.255.255.255/32");
+        player.route("255.255.255.255/32");
+    }
+    for to in [[255, 255, 255, 255], [10, 66, 255, 255]] {
+        let announcement = format!("a game for {to:?}");
+        games[0].send_to(announcement.as_bytes(), (Ipv4Addr::from(to), GAME)).unwrap();
+        for game in &games[1..] {
+            let (said, from) = heard(game).expect("everybody in the party hears it");
+            assert_eq!(said, announcement.as_bytes());
+            assert_eq!(from, SocketAddr::from((players[0].member.ip, GAME)));
+            game.send_to(b"count me in", from).unwrap();
+            assert_eq!(heard(&games[0]).expect("the answer finds its way").0, b"count me in");
+        }
+        assert_eq!(heard(&other_game), None, "another party");
+    }
+    assert_eq!(server.owner().metric("lanrage_relay_packets_total{kind=\"broadcast\"}"), 4);
+}

@@ -1,0 +1,120 @@
+//! A member's machine, with a WireGuard that is not ours.
+
+use crate::lab::{Namespace, Process, feed, run, unique};
+use crate::server::{Member, RELAY, encode};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Stdio;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// What a player's interface is.
+pub struct Player {
+    pub member: Member,
+    pub host: Rc<Namespace>,
+    interface: String,
+    _process: Process,
+}
+
+impl Player {
+    /// Brings up the interface, without peers.
+    pub fn new(member: Member, host: Rc<Namespace>) -> Self {
+        let interface = format!("lr{}", unique());
+        let second = member.name.bytes().last().is_some_and(|last| last % 2 == 1);
+        let other = std::env::var("LANRAGE_BORINGTUN").ok().filter(|_| second);
+        let mut command = host.command(other.as_deref().unwrap_or("wireguard-go"));
+        command.args(["-f", &interface]);
+        if other.is_some() {
+            command.args(["--disable-drop-privileges", "--verbosity", "error"]);
+        }
+        let child = command
+            .env("LOG_LEVEL", "error")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let process = Process(child);
+        let socket = format!("/var/run/wireguard/{interface}.sock");
+        crate::eventually("WireGuard runs", || Path::new(&socket).exists());
+        crate::eventually("the interface is there", || {
+            host.command("ip").args(["link", "show", &interface]).output().unwrap().status.success()
+        });
+        let player = Player { member, host, interface, _process: process };
+        player.set_key();
+        let Player { host, interface, member, .. } = &player;
+        host.ip(&format!("addr add {}/16 dev {interface}", member.ip));
+        host.ip(&format!("link set {interface} mtu 1420 up"));
+        player
+    }
+
+    fn set_key(&self) {
+        self.wg_with("private-key /dev/stdin", &encode(&self.member.key));
+    }
+
+    fn wg_with(&self, settings: &str, input: &str) {
+        feed(&format!("ip netns exec {} wg set {} {settings}", self.host.name(), self.interface), input);
+    }
+
+    /// `wg set` on its interface.
+    pub fn wg(&self, settings: &str) {
+        self.wg_with(settings, "");
+    }
+
+    /// Adds the hub, for these addresses.
+    pub fn add_hub(&self, key: &str, allowed: &str) {
+        self.wg(&format!("peer {key} endpoint {RELAY} persistent-keepalive 25 allowed-ips {allowed}"));
+    }
+
+    /// Adds another player, by way of the relay.
+    pub fn add(&self, other: &Player) {
+        let (key, ip) = (other.member.public_key(), other.member.ip);
+        self.wg(&format!("peer {key} endpoint {RELAY} persistent-keepalive 25 allowed-ips {ip}/32"));
+    }
+
+    /// Tries, ten times a second, until there is an answer; how long that took, if it came in time.
+    pub fn reaches(&self, ip: Ipv4Addr, within: Duration) -> Option<Duration> {
+        let start = Instant::now();
+        let mut ping = self.host.command("ping");
+        let seconds = within.as_secs().max(1).to_string();
+        ping.args(["-n", "-q", "-i", "0.1", "-c", "1", "-w", &seconds, &ip.to_string()]);
+        let answered = ping.output().unwrap().status.success();
+        answered.then(|| start.elapsed())
+    }
+
+    /// Tries until there is an answer.
+    #[track_caller]
+    pub fn ping(&self, ip: Ipv4Addr) -> Duration {
+        self.reaches(ip, crate::PATIENCE)
+            .unwrap_or_else(|| panic!("{} gets no answer from {ip}:\n{}", self.member.name, self.show()))
+    }
+
+    fn show(&self) -> String {
+        run(&format!("ip netns exec {} wg show {}", self.host.name(), self.interface))
+    }
+
+    /// Sends what is for these addresses into the tunnel.
+    pub fn route(&self, addresses: &str) {
+        self.host.ip(&format!("route add {addresses} dev {}", self.interface));
+    }
+
+    /// Gives the interface this address instead of its own.
+    pub fn change_ip(&self, ip: Ipv4Addr) {
+        self.host.ip(&format!("addr flush dev {}", self.interface));
+        self.host.ip(&format!("addr add {ip}/16 dev {}", self.interface));
+    }
+
+    /// The UDP port that its WireGuard uses from now on.
+    pub fn set_port(&self, port: u16) {
+        self.wg(&format!("listen-port {port}"));
+    }
+
+    /// When its last handshake with the hub or another player was, in seconds since 1970; 0 if none was.
+    pub fn last_handshake(&self, key: &str) -> u64 {
+        let command =
+            format!("ip netns exec {} wg show {} latest-handshakes", self.host.name(), self.interface);
+        let lines = run(&command);
+        let line = lines.lines().find_map(|line| line.strip_prefix(key));
+        line.map_or(0, |number| number.trim().parse().unwrap())
+    }
+}

@@ -1,0 +1,175 @@
+//! The real daemon, on a host of its own.
+
+use crate::client::{self, Client};
+use crate::lab::{Lab, Namespace, Process, public_ip, unique};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use lanrage::crypto::x25519::PrivateKey;
+use lanrage::wire::json::Value;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{ChildStdout, Stdio};
+use std::rc::Rc;
+
+/// Where everybody finds it.
+pub const RELAY: &str = "192.0.2.1:51820";
+/// The hub's address in the virtual LAN.
+pub const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
+const HTTP_PORT: u16 = 8667;
+
+/// The daemon.
+pub struct Server {
+    pub host: Rc<Namespace>,
+    directory: PathBuf,
+    process: Option<(Process, BufReader<ChildStdout>)>,
+    pub hub_key: String,
+}
+
+/// Somebody in a party.
+pub struct Member {
+    pub name: String,
+    pub party: String,
+    pub key: PrivateKey,
+    pub ip: Ipv4Addr,
+    pub client: Client,
+}
+
+impl Member {
+    pub fn public_key(&self) -> String {
+        self.key.public_key().encode()
+    }
+}
+
+impl Server {
+    /// Starts it at 192.0.2.1.
+    pub fn new(lab: &Lab) -> Self {
+        let directory = std::env::temp_dir().join(format!("lanrage-interop-{}", unique()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let mut server = Server { host: lab.host(1), directory, process: None, hub_key: String::new() };
+        server.start();
+        server.hub_key = server.owner().get("/status").is(200).text(&["relay", "public_key"]);
+        server
+    }
+
+    fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    pub fn start(&mut self) {
+        let log = OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
+        let mut child = self
+            .host
+            .command(env!("CARGO_BIN_EXE_lanrage"))
+            .arg("serve")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LANRAGE_STATE_DIR", self.state())
+            .env("LANRAGE_RUNTIME_DIR", self.directory.join("run"))
+            .env("LANRAGE_HTTP", format!("0.0.0.0:{HTTP_PORT}"))
+            .env("LANRAGE_RELAY", "[::]:51820")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        self.process = Some((Process(child), output));
+        assert!(line.starts_with("listening"), "{line:?} {}", self.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn terminate(&mut self) {
+        let (mut process, _output) = self.process.take().unwrap();
+        kill_process(Pid::from_child(&process.0), Signal::TERM).unwrap();
+        assert!(process.0.wait().unwrap().success());
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// A client of the owner's.
+    pub fn owner(&self) -> Client {
+        Client::unix(&lanrage::daemon::socket_in(&self.state()))
+    }
+
+    /// How many packets were dropped for this reason so far.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.owner().metric(&format!("lanrage_relay_drops_total{{reason=\"{reason}\"}}"))
+    }
+
+    /// What the relay says of a member.
+    pub fn member(&self, name: &str) -> Value {
+        let status = self.owner().get("/status").is(200).json();
+        let members = status.get("relay").and_then(|relay| relay.get("members"));
+        let Some(Value::Array(members)) = members else { panic!("{status:?}") };
+        let named = |member: &&Value| member.get("peer_id").and_then(Value::as_str) == Some(name);
+        members.iter().find(named).unwrap_or_else(|| panic!("no {name} in {members:?}")).clone()
+    }
+
+    /// Makes a party, from this host.
+    pub fn create(&self, host: &Namespace, name: &str) -> Member {
+        self.enrol(host, name, None)
+    }
+
+    /// Joins a party, from this host.
+    pub fn join(&self, host: &Namespace, name: &str, party: &str) -> Member {
+        self.enrol(host, name, Some(party))
+    }
+
+    fn enrol(&self, host: &Namespace, name: &str, party: Option<&str>) -> Member {
+        let address = SocketAddr::new(public_ip(1).into(), HTTP_PORT);
+        let stream = host.inside(|| client::connect_from(Ipv4Addr::UNSPECIFIED, address));
+        let mut client = Client::over(stream);
+        client.register(name);
+        let key = PrivateKey::generate();
+        let info = client::peer(name).replace(&client::key_of(name), &key.public_key().encode());
+        let answer = match party {
+            None => client.ask(
+                "POST",
+                "/parties",
+                &format!("{{\"name\":\"{name}'s\",\"host_peer_info\":{info}}}"),
+            ),
+            Some(party) => client.ask(
+                "POST",
+                &format!("/parties/{party}/join"),
+                &format!("{{\"party_id\":\"{party}\",\"peer_info\":{info}}}"),
+            ),
+        }
+        .is(200);
+        assert_eq!(answer.text(&["network", "relay", "endpoint"]), RELAY);
+        assert_eq!(answer.text(&["network", "relay", "public_key"]), self.hub_key);
+        let ip = answer.text(&["network", "virtual_ip"]).parse().unwrap();
+        let party = party.map_or_else(|| answer.text(&["party_id"]), str::to_owned);
+        Member { name: name.to_owned(), party, key, ip, client }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            if self.process.is_some() {
+                let status = self.owner().try_ask("GET", "/status", "");
+                eprintln!("{}", status.map(|answer| answer.body).unwrap_or_default());
+            }
+            eprintln!("the daemon's log:\n{}", self.log());
+        }
+        self.process = None;
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A private key as `wg` reads it.
+pub fn encode(key: &PrivateKey) -> String {
+    STANDARD.encode(*key.to_bytes())
+}
