@@ -131,9 +131,10 @@ pub fn make_parties(client: &mut Client, prefix: &str, players: &mut [Player]) -
                 player.key.encode()
             );
             let (path, body) = match place {
-                0 => {
-                    ("/parties".to_owned(), format!("{{\"name\":\"LAN {number}\",\"host_peer_info\":{info}}}"))
-                }
+                0 => (
+                    "/parties".to_owned(),
+                    format!("{{\"name\":\"LAN {number}\",\"host_peer_info\":{info}}}"),
+                ),
                 _ => (
                     format!("/parties/{party}/join"),
                     format!("{{\"party_id\":\"{party}\",\"peer_info\":{info}}}"),

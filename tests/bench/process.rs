@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 /// The binary that is measured: the one of this build, or another to compare it with.
 pub fn binary() -> PathBuf {
-    std::env::var_os("LANRAGE_BENCH_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_lanrage").into(), PathBuf::from)
+    std::env::var_os("LANRAGE_BENCH_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_lanrage").into(), PathBuf::from)
 }
 
 /// How long the daemon may take to stop in good order.

@@ -228,12 +228,7 @@ impl Pairing {
     fn text(&self) -> String {
         let lost = self.lost.quantile(1.0);
         let lost = if lost > 0.001 { format!(", up to {:.1}% lost", lost * 100.0) } else { String::new() };
-        format!(
-            "{:.2} x ({} to {}{lost})",
-            self.ratio.median(),
-            micros(&self.own),
-            micros(&self.other)
-        )
+        format!("{:.2} x ({} to {}{lost})", self.ratio.median(), micros(&self.own), micros(&self.other))
     }
 }
 
@@ -304,9 +299,10 @@ fn hub(
     table: &mut Table,
 ) {
     let daemon_cpu = || process::process_cpu(daemon.id());
-    for (length, programs) in [100, 1420].into_iter().flat_map(|length| {
-        [(length, ("wireguard-go", 1.0 / 4.0)), (length, ("boringtun-cli", 1.0 / 3.0))]
-    }) {
+    for (length, programs) in [100, 1420]
+        .into_iter()
+        .flat_map(|length| [(length, ("wireguard-go", 1.0 / 4.0)), (length, ("boringtun-cli", 1.0 / 3.0))])
+    {
         let (program, budget) = programs;
         let first = PLAYERS / 2;
         let key = PrivateKey::generate();
