@@ -13,11 +13,12 @@ mod players;
 #[allow(dead_code, reason = "shared with the other benchmark")]
 mod process;
 mod rivals;
+#[allow(dead_code, reason = "shared with the other benchmark")]
 mod table;
 
 use client::Client;
 use lanrage::crypto::x25519::PrivateKey;
-use network::{Network, PLAYERS, SERVER};
+use network::{Network, PLAYERS};
 use players::{Lane, Player, make_parties, settle, socket};
 use process::{Cores, Daemon, StateDir};
 use rivals::Rival;
@@ -29,8 +30,14 @@ use table::{Samples, Table};
 const LANES: usize = 8;
 /// What one member may send, with a margin, in bytes per second: the relay drops what is more.
 const LANE_RATE: f64 = 20e6;
-/// Datagrams in a burst: the most of 1452 bytes that fit one GSO run.
-const BURST: usize = 44;
+/// Datagrams in a burst.
+const BURST: usize = 32;
+/// Memory that waiting datagrams may take in a server's socket, in bytes: what kernels give by default, with
+/// a margin. And what one takes there at the most besides its own bytes.
+const BACKLOG: usize = 190_000;
+const BOOKKEEPING: usize = 900;
+/// Datagrams of others that are under way while latency is measured in a busy relay.
+const LOAD: usize = 64;
 /// A volley is over when nothing has arrived for this long.
 const LOST: Duration = Duration::from_millis(20);
 const SETTINGS: &[(&str, &str)] = &[("LANRAGE_RELAY", "10.99.0.1:0")];
@@ -99,7 +106,7 @@ fn main() {
             blind(scale, &network, cores, &daemon, &mut pairs, &mut table);
         }
         if wants("latency") {
-            latency(scale, &daemon, &pairs, &mut table);
+            latency(scale, &network, cores, &daemon, &mut pairs, &mut table);
         }
     }
     if wants("hub") {
@@ -163,24 +170,25 @@ fn measure(lanes: &mut [Lane], style: Style, span: Duration, cpu: impl Fn() -> u
     let (mut sent, mut arrived) = (0, 0);
     let before = cpu();
     let begun = Instant::now();
-    let pause = Duration::from_secs_f64((BURST * lanes[0].size) as f64 / LANE_RATE);
+    let room = BACKLOG / (lanes[0].size + BOOKKEEPING);
+    let each = match style {
+        Style::Bursts => BURST,
+        Style::Singles => (room / LANES).clamp(1, BURST),
+        Style::Alone => 1,
+    };
+    let taking_part = if style == Style::Alone { 1 } else { (room / each).min(lanes.len()) };
+    let count = each * taking_part;
+    let pause = Duration::from_secs_f64((each * lanes[0].size) as f64 / LANE_RATE);
     while begun.elapsed() < span {
         let volley = Instant::now();
-        let count = if style == Style::Alone { 1 } else { BURST * lanes.len() };
-        match style {
-            Style::Bursts => {
-                lanes.iter_mut().for_each(|lane| lane.refresh(BURST));
-                lanes.iter_mut().for_each(|lane| lane.send_burst(BURST));
-            }
-            Style::Singles => {
-                lanes.iter_mut().for_each(|lane| lane.refresh(BURST));
-                for index in 0..BURST {
-                    lanes.iter_mut().for_each(|lane| lane.send_one(index));
-                }
-            }
-            Style::Alone => {
-                lanes[0].refresh(1);
-                lanes[0].send_one(0);
+        lanes.rotate_left(taking_part % LANES);
+        let senders = &mut lanes[..taking_part];
+        senders.iter_mut().for_each(|lane| lane.refresh(each));
+        if style == Style::Bursts {
+            senders.iter_mut().for_each(|lane| lane.send_burst(each));
+        } else {
+            for index in 0..each {
+                senders.iter_mut().for_each(|lane| lane.send_one(index));
             }
         }
         sent += count;
@@ -339,8 +347,74 @@ fn hub(
     }
 }
 
-/// From sending to arriving, through both halves of the wire: the relay alone, and busy with others.
-fn latency(scale: Scale, daemon: &Daemon, players: &[Player], table: &mut Table) {
-    let _ = (scale, daemon, players, SERVER);
-    let _ = table;
+/// From sending to arriving, with both halves of the wire: the relay alone, and busy with others.
+fn latency(
+    scale: Scale,
+    network: &Network,
+    cores: Cores,
+    daemon: &Daemon,
+    players: &mut [Player],
+    table: &mut Table,
+) {
+    let plain = network.among_servers(|| Rival::echo(0, cores));
+    let mut own = blind_lanes(players, daemon.relay, 100);
+    let mut theirs = echo_lanes(plain.address, 100);
+    let daemon_cpu = || process::process_cpu(daemon.id());
+    let text = |samples: &Samples| {
+        format!("p50 {}, p99 {}", micros(samples), format_args!("{:.2} us", samples.quantile(0.99) / 1000.0))
+    };
+    let (bare, _) = probe(scale, &mut theirs, 0, || plain.cpu());
+    table.note("latency, 100 B, by a bare loop, idle", text(&bare));
+    let (idle, _) = probe(scale, &mut own, 0, daemon_cpu);
+    table.note("latency, 100 B, by the relay, idle", text(&idle));
+    let (bare_busy, busy) = probe(scale, &mut theirs, LOAD, || plain.cpu());
+    let line = format!("{}, {:.0}% of a core", text(&bare_busy), busy * 100.0);
+    table.note(&format!("latency, 100 B, by a bare loop, {LOAD} of others under way"), line);
+    let (relay_busy, busy) = probe(scale, &mut own, LOAD, daemon_cpu);
+    let added = (relay_busy.quantile(0.99) - bare.median()) / 1e6;
+    let line = format!("{}, {:.0}% of a core", text(&relay_busy), busy * 100.0);
+    let name = format!("latency, 100 B, by the relay, {LOAD} of others under way: p99 added");
+    table.budget(&name, format!("{added:.2} ms ({line})"), added, 1.0, " ms");
+}
+
+/// Latencies of single datagrams of the first lane in nanoseconds, while the others keep `load` under way,
+/// and how much of a core the server used.
+fn probe(scale: Scale, lanes: &mut [Lane], load: usize, cpu: impl Fn() -> u64) -> (Samples, f64) {
+    let mut buffer = vec![0; 65_536];
+    let [probe, others @ ..] = lanes else { return (Samples::default(), 0.0) };
+    probe.arrived(&mut buffer);
+    let (mut under_way, mut next) = (0, 0);
+    let mut samples = Samples::default();
+    let (before, begun) = (cpu(), Instant::now());
+    for _ in 0..scale.probes {
+        let mut keep_busy = |buffer: &mut [u8], most: usize| {
+            let arrived: usize = others.iter().map(|lane| lane.arrived(buffer)).sum();
+            under_way = usize::saturating_sub(under_way, arrived);
+            for _ in 0..most.min(load - under_way.min(load)) {
+                others[next].send_one(0);
+                next = (next + 1) % others.len();
+                under_way += 1;
+            }
+        };
+        keep_busy(&mut buffer, load);
+        let sent = Instant::now();
+        probe.send_one(0);
+        let mut lost = false;
+        while probe.arrived(&mut buffer) == 0 && !lost {
+            // One at a time, so that the arrival is not noticed late.
+            if load > 0 {
+                keep_busy(&mut buffer, 1);
+            }
+            lost = sent.elapsed() > LOST;
+        }
+        samples.push(sent.elapsed().as_nanos() as f64);
+        if lost {
+            under_way = 0;
+        }
+        if load == 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    let busy = (cpu() - before) as f64 / begun.elapsed().as_nanos() as f64;
+    (samples, busy)
 }

@@ -81,9 +81,9 @@ impl Stage {
             })
             .collect();
         let keys: Vec<_> = devices.iter().map(|device| *device.public_key()).collect();
-        let party = PartyId::new("bench").ok()?;
+        let party = PartyId::new("bench")?;
         for (member, other) in [keys[1], keys[0], hub, hub].into_iter().enumerate() {
-            let peer = PeerId::new(&member.to_string()).ok()?;
+            let peer = PeerId::new(&member.to_string())?;
             relay.join(&party, &peer, keys[member], inner(member), now.instant).ok()?;
             let config = PeerConfig {
                 endpoint: Some(relay_at),
