@@ -259,7 +259,7 @@ fn help_and_version() {
             synopsis.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect()
         })
         .collect();
-    assert_eq!(commands.len(), 15, "{overview}");
+    assert_eq!(commands.len(), 16, "{overview}");
     for mut command in commands {
         let help = scratch.run(&[&["help"], &command[..]].concat()).good();
         assert!(help.contains(&format!("Usage: lanrage {}", command.join(" "))), "{help}");
@@ -371,6 +371,24 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         err.contains("bad.toml, line 3: limits.parties = \"0\" can't be used: expected a whole"),
         "{err}"
     );
+}
+
+#[test]
+fn a_machine_is_measured_in_a_few_seconds() {
+    let scratch = Scratch::new();
+    let begun = Instant::now();
+    let figures = scratch.run(&["bench", "--json"]).json();
+    assert!(begun.elapsed() < PATIENCE);
+    for name in ["seal_small_ns", "open_large_ns", "handshake_ns", "blind_small_ns", "udp_hub_large_ns"] {
+        assert!(number(&figures, name) > 0, "{name}: {figures:?}");
+    }
+    // What costs more work takes more time, on any machine.
+    for (cheap, dear) in [("seal_small_ns", "seal_large_ns"), ("blind_large_ns", "hub_large_ns")] {
+        assert!(number(&figures, cheap) < number(&figures, dear), "{figures:?}");
+    }
+    for name in ["players", "blind_mbit_per_second", "hub_mbit_per_second", "handshakes_per_second"] {
+        assert!(number(&figures, name) > 0, "{name}: {figures:?}");
+    }
 }
 
 #[test]

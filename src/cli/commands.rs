@@ -1,7 +1,7 @@
 //! The table of commands.
 
 use super::arguments::Invocation;
-use super::{Failure, backup, db, keys, party, peer, relay, serve, status};
+use super::{Failure, backup, bench, db, keys, party, peer, relay, serve, status};
 
 /// What can be asked of `lanrage`.
 pub struct Command {
@@ -99,6 +99,11 @@ pub const COMMANDS: &[Command] = &[
         details: "Without FILE it is the state of the daemon, running or not. One JSON object a line, in any\n\
                   case; secrets are left out, so that this is no backup.",
         ..command("db dump", &["[FILE]"], "print everything in a state file or a backup", db::dump)
+    },
+    Command {
+        details: "It takes about five seconds, needs no daemon and no rights, and uses loopback alone.",
+        options: &[JSON],
+        ..command("bench", &[], "measure what this machine can carry", bench::run)
     },
     Command { options: &[JSON], ..command("genkey", &[], "make a WireGuard private key", keys::genkey) },
     Command {

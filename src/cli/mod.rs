@@ -4,6 +4,7 @@
 mod arguments;
 mod ask;
 mod backup;
+mod bench;
 mod commands;
 mod db;
 mod help;

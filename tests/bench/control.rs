@@ -8,13 +8,14 @@
 mod baseline;
 mod client;
 mod house;
+#[allow(dead_code, reason = "shared with the relay's benchmark")]
 mod process;
 mod table;
 
 use baseline::Baseline;
 use client::{Client, WebSocket, request};
 use house::Peer;
-use process::{BINARY, Cores, Daemon, StateDir};
+use process::{Cores, Daemon, StateDir, binary};
 use std::fs;
 use std::time::{Duration, Instant};
 use table::{Samples, Table};
@@ -84,7 +85,7 @@ fn main() {
     let begun = Instant::now();
     let mut table = Table::default();
 
-    let size = fs::metadata(BINARY).expect("the binary").len() as f64 / 1e6;
+    let size = fs::metadata(binary()).expect("the binary").len() as f64 / 1e6;
     table.budget("binary, as built here", format!("{size:.2} MB"), size, 1.5, " MB");
     if wants("idle") {
         idle(&scale, cores, &mut table);

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The binary that is measured.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_lanrage");
+/// The binary that is measured: the one of this build, or another to compare it with.
+pub fn binary() -> PathBuf {
+    std::env::var_os("LANRAGE_BENCH_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_lanrage").into(), PathBuf::from)
+}
 
 /// How long the daemon may take to stop in good order.
 const STOP: Duration = Duration::from_secs(5);
@@ -54,6 +57,12 @@ impl Cpu {
     }
 }
 
+/// The CPU time in nanoseconds of all threads of a process.
+pub fn process_cpu(id: u32) -> u64 {
+    let entries = fs::read_dir(format!("/proc/{id}/task")).expect("its threads");
+    entries.map(|entry| thread_cpu(&entry.expect("a thread").path())).sum()
+}
+
 /// The CPU time in nanoseconds of one thread, from its `schedstat`.
 pub fn thread_cpu(task: &Path) -> u64 {
     let text = fs::read_to_string(task.join("schedstat")).expect("schedstat");
@@ -67,13 +76,15 @@ pub struct Daemon {
     _stdout: BufReader<ChildStdout>,
     /// Where its API is.
     pub http: SocketAddr,
+    /// Where its relay is.
+    pub relay: SocketAddr,
 }
 
 impl Daemon {
     /// Starts one on `state` and waits until it listens.
     pub fn start(state: &Path, settings: &[(&str, &str)], cores: Cores) -> Daemon {
         Cores::pin(cores.server);
-        let child = Command::new(BINARY)
+        let child = Command::new(binary())
             .arg("serve")
             .env_clear()
             .env("LANRAGE_STATE_DIR", state)
@@ -89,10 +100,13 @@ impl Daemon {
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("a line from the daemon");
-        let http = line.split("http=").nth(1).and_then(|rest| rest.split_whitespace().next());
-        let http = http.and_then(|text| text.parse().ok());
-        let http = http.unwrap_or_else(|| panic!("the daemon did not start to listen: {line:?}"));
-        Daemon { child, _stdout: stdout, http }
+        let address = |name| {
+            let text = line.split(name).nth(1).and_then(|rest| rest.split_whitespace().next());
+            let address = text.and_then(|text| text.parse().ok());
+            address.unwrap_or_else(|| panic!("the daemon did not start to listen: {line:?}"))
+        };
+        let (http, relay) = (address("http="), address("relay="));
+        Daemon { child, _stdout: stdout, http, relay }
     }
 
     /// Stops it in good order.
@@ -104,6 +118,11 @@ impl Daemon {
             assert!(begun.elapsed() < STOP, "the daemon does not stop");
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn proc(&self) -> PathBuf {

@@ -115,7 +115,9 @@ fn a_hub_session_moves_blind_flows() {
     introduce(&players);
     players.iter().for_each(|player| player.add_hub(&server.hub_key, "10.66.0.1/32"));
     all_pairs(&players);
-    players.iter().for_each(|player| drop(player.ping(HUB_IP)));
+    for player in &players {
+        player.ping(HUB_IP);
+    }
     for ports in ["20000-29999", "30000-39999"] {
         nat.set(Mapping::Symmetric, Some(ports));
         let start = Instant::now();

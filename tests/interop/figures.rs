@@ -22,7 +22,9 @@ fn players_show_in_status_and_metrics() {
     let mut players = party(&server, (10..15).map(|number| lab.host(number)).collect());
     introduce(&players[..2]);
     use_hub(&server, &players[2..4]);
-    players[..4].chunks(2).for_each(|pair| drop(all_pairs(pair)));
+    for pair in players[..4].chunks(2) {
+        all_pairs(pair);
+    }
     players[0].host.run(&format!("ping -q -n -i 0.01 -c 50 -s 1000 {}", players[1].member.ip));
 
     for (name, path) in [("p0", "blind"), ("p1", "blind"), ("p2", "hub"), ("p3", "hub"), ("p4", "none")] {

@@ -1,0 +1,294 @@
+//! `lanrage bench`: what the relay costs on this machine, and how many players that is enough for.
+
+mod stage;
+
+use super::arguments::Invocation;
+use super::output::Style;
+use super::table::Facts;
+use super::{Failure, output};
+use lanrage::crypto::aead::PacketKey;
+use lanrage::crypto::random;
+use lanrage::crypto::x25519::PrivateKey;
+use lanrage::daemon::now;
+use lanrage::net::udp::{Inbox, RelaySocket};
+use lanrage::wire::json;
+use lanrage::wireguard::message::{INITIATION_LENGTH, Message, RESPONSE_LENGTH};
+use lanrage::wireguard::noise::{Claim, Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
+use lanrage::wireguard::timestamp::StampClock;
+use stage::{ROOM, Stage, Way};
+use std::hint::black_box;
+use std::io::{self, IsTerminal, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+/// Payloads of WireGuard datagrams, in bytes: a game's, and a download's.
+const SMALL: usize = 112;
+const LARGE: usize = 1424;
+/// How long each figure is measured.
+const SPAN: Duration = Duration::from_millis(300);
+/// Things done between two looks at the clock.
+const BATCH: usize = 48;
+/// What packets are apart in the relay's own time.
+const GAP: Duration = Duration::from_micros(2);
+/// After this much silence, what was sent over loopback is lost.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// What a game sends for one player, in bits per second, and the part of one core that it may have.
+const PLAYER_BITS: u64 = 30_000;
+const PLAYER_SHARE: u64 = 2;
+
+/// A figure: the time that one of something takes, in nanoseconds.
+struct Figure {
+    key: &'static str,
+    name: &'static str,
+    nanos: u64,
+}
+
+/// All figures, as they come in.
+struct Figures {
+    list: Vec<Figure>,
+    progress: bool,
+}
+
+impl Figures {
+    fn add(
+        &mut self,
+        key: &'static str,
+        name: &'static str,
+        measure: impl FnOnce() -> Result<u64, Failure>,
+    ) -> Result<u64, Failure> {
+        if self.progress {
+            // Nobody is left to be told if this fails.
+            let _ = write!(io::stderr(), "\r\x1b[Kmeasuring: {name}");
+        }
+        let nanos = measure()?.max(1);
+        self.list.push(Figure { key, name, nanos });
+        Ok(nanos)
+    }
+
+    fn done(&self) {
+        if self.progress {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// What the figures come to.
+struct Verdict {
+    players: u64,
+    blind_mbit: u64,
+    hub_mbit: u64,
+    handshakes: u64,
+}
+
+/// `lanrage bench`.
+pub fn run(invocation: &Invocation) -> Result<(), Failure> {
+    let mut figures = Figures { list: Vec::new(), progress: io::stderr().is_terminal() };
+    let result = measure_all(&mut figures);
+    figures.done();
+    let verdict = result?;
+    output::write(&match invocation.has("json") {
+        true => to_json(&figures, &verdict) + "\n",
+        false => human(&figures, &verdict, Style::of_stdout()),
+    })
+}
+
+fn measure_all(figures: &mut Figures) -> Result<Verdict, Failure> {
+    figures.add("seal_small_ns", "encrypt 100 bytes", || Ok(seal(100)))?;
+    figures.add("open_small_ns", "decrypt 100 bytes", || Ok(open(100)))?;
+    figures.add("seal_large_ns", "encrypt 1420 bytes", || Ok(seal(1420)))?;
+    figures.add("open_large_ns", "decrypt 1420 bytes", || Ok(open(1420)))?;
+    let handshake = figures.add("handshake_ns", "answer a handshake", handshake)?;
+    figures
+        .add("blind_small_ns", "relay a small packet unread, in memory", || in_memory(Way::Blind, SMALL))?;
+    figures
+        .add("blind_large_ns", "relay a large packet unread, in memory", || in_memory(Way::Blind, LARGE))?;
+    figures
+        .add("hub_small_ns", "relay a small packet by the hub, in memory", || in_memory(Way::Hub, SMALL))?;
+    figures
+        .add("hub_large_ns", "relay a large packet by the hub, in memory", || in_memory(Way::Hub, LARGE))?;
+    let small = figures
+        .add("udp_blind_small_ns", "relay a small packet unread, over UDP", || over_udp(Way::Blind, SMALL))?;
+    let blind = figures
+        .add("udp_blind_large_ns", "relay a large packet unread, over UDP", || over_udp(Way::Blind, LARGE))?;
+    let hub_small = figures
+        .add("udp_hub_small_ns", "relay a small packet by the hub, over UDP", || over_udp(Way::Hub, SMALL))?;
+    let hub = figures
+        .add("udp_hub_large_ns", "relay a large packet by the hub, over UDP", || over_udp(Way::Hub, LARGE))?;
+    let per_second = |nanos: u64| 1_000_000_000 / nanos;
+    let mbit = |nanos: u64| per_second(nanos) * LARGE as u64 * 8 / 1_000_000;
+    Ok(Verdict {
+        // The dearer way, so that the answer holds for both.
+        players: per_second(small.max(hub_small)) * SMALL as u64 * 8 / PLAYER_BITS / PLAYER_SHARE,
+        blind_mbit: mbit(blind),
+        hub_mbit: mbit(hub),
+        handshakes: per_second(handshake),
+    })
+}
+
+fn to_json(figures: &Figures, verdict: &Verdict) -> String {
+    json::object(|json| {
+        for figure in &figures.list {
+            json.key(figure.key).int(figure.nanos);
+        }
+        json.key("handshakes_per_second").int(verdict.handshakes);
+        json.key("players").int(verdict.players);
+        json.key("blind_mbit_per_second").int(verdict.blind_mbit);
+        json.key("hub_mbit_per_second").int(verdict.hub_mbit);
+    })
+}
+
+fn human(figures: &Figures, verdict: &Verdict, style: Style) -> String {
+    let mut facts = Facts::default();
+    for figure in &figures.list {
+        let micros = figure.nanos as f64 / 1000.0;
+        facts.add(figure.name, &format!("{micros:8.2} us {:>12} a second", 1_000_000_000 / figure.nanos));
+    }
+    let Verdict { players, blind_mbit, hub_mbit, handshakes } = verdict;
+    facts.text(style)
+        + &format!(
+            "\nThis machine can carry about {players} players at {} kbit/s each. That assumes games' packets of\n\
+             {SMALL} bytes, the dearer of the two ways, and half of one core left for everything else.\n\
+             One core carries {blind_mbit} Mbit/s between players who reach each other through it, {hub_mbit} Mbit/s between\n\
+             those who use it as a hub, and {handshakes} handshakes a second.\n\
+             The network card and its driver come on top: loopback has neither.\n",
+            PLAYER_BITS / 1000
+        )
+}
+
+/// The median time that one of `count` things takes that each call of `work` does, in nanoseconds. `work`
+/// says how long it took, so that it can prepare in peace.
+fn median(count: usize, mut work: impl FnMut() -> Result<Duration, Failure>) -> Result<u64, Failure> {
+    let mut times = Vec::new();
+    let begun = now().instant;
+    while times.is_empty() || now().instant.since(begun) < SPAN {
+        times.push(work()?);
+    }
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    Ok(u64::try_from(median.as_nanos()).unwrap_or(u64::MAX) / count as u64)
+}
+
+/// As [`median`], of something that needs no preparation.
+fn repeat(mut work: impl FnMut()) -> u64 {
+    let batch = || {
+        let begun = now().instant;
+        (0..BATCH).for_each(|_| work());
+        Ok(now().instant.since(begun))
+    };
+    // Nothing in it fails.
+    median(BATCH, batch).unwrap_or(u64::MAX)
+}
+
+fn seal(length: usize) -> u64 {
+    let key = PacketKey::new(&random::bytes());
+    let (mut text, mut counter) = (vec![0; length], 0);
+    repeat(|| {
+        black_box(key.seal(counter, &[], &mut text));
+        counter += 1;
+    })
+}
+
+fn open(length: usize) -> u64 {
+    let key = PacketKey::new(&random::bytes());
+    let mut sealed = vec![0; length];
+    let tag = key.seal(0, &[], &mut sealed);
+    let mut text = sealed.clone();
+    repeat(|| {
+        text.copy_from_slice(&sealed);
+        let _ = black_box(key.open(0, &[], &mut text, &tag));
+    })
+}
+
+/// Reads an initiation and answers it, as a relay does for a member that it knows.
+fn handshake() -> Result<u64, Failure> {
+    let failed = || Failure::failed("a handshake with ourselves did not work");
+    let [ours, theirs] = [PrivateKey::generate(), PrivateKey::generate()].map(LocalIdentity::new);
+    let remote =
+        |identity: &LocalIdentity| RemoteIdentity::new(*identity.public_key(), PresharedKey::default());
+    let (us, them) = (remote(&ours).ok_or_else(failed)?, remote(&theirs).ok_or_else(failed)?);
+    let mut initiation = [0; INITIATION_LENGTH];
+    let stamp = StampClock::new(0).stamp(now().unix);
+    Initiator::begin(&theirs, &us, 1, stamp, PrivateKey::generate(), &mut initiation).ok_or_else(failed)?;
+    let mut response = [0; RESPONSE_LENGTH];
+    median(1, || {
+        let begun = now().instant;
+        let Some(Message::Initiation(message)) = Message::parse(&initiation) else { return Err(failed()) };
+        let responder = Claim::read(&ours, message).and_then(|claim| claim.authenticate(&ours, &them));
+        let session = responder
+            .and_then(|responder| responder.respond(&them, 2, PrivateKey::generate(), &mut response));
+        session.ok_or_else(failed)?;
+        Ok(now().instant.since(begun))
+    })
+}
+
+fn no_sessions() -> Failure {
+    Failure::failed("the members of a relay in memory did not get sessions")
+}
+
+/// The relay without sockets.
+fn in_memory(way: Way, size: usize) -> Result<u64, Failure> {
+    let addresses = [1, 2, 3, 4].map(|last| SocketAddr::from(([192, 0, 2, last], 51_820)));
+    let relay_at = SocketAddr::from(([198, 51, 100, 1], 51_820));
+    let mut stage = Stage::new(addresses, relay_at).ok_or_else(no_sessions)?;
+    let (from, to) = way.ends();
+    let mut datagrams = vec![([0; ROOM], 0); BATCH];
+    median(BATCH, || {
+        for (room, length) in &mut datagrams {
+            stage.pass(GAP);
+            *length = stage.seal(way, size, room);
+        }
+        let mut arrived = 0;
+        let begun = now().instant;
+        for (room, length) in &mut datagrams {
+            stage.relay(&mut room[..*length], addresses[from], |at, bytes| {
+                black_box(bytes);
+                arrived += usize::from(at == addresses[to]);
+            });
+        }
+        let took = now().instant.since(begun);
+        if arrived == BATCH { Ok(took) } else { Err(Failure::failed("the relay in memory lost packets")) }
+    })
+}
+
+/// The relay with sockets, over loopback: what it takes to receive, handle and send again. Sending to it and
+/// receiving from it are not counted.
+fn over_udp(way: Way, size: usize) -> Result<u64, Failure> {
+    let socket_failed = |error: io::Error| Failure::failed(format_args!("a UDP socket on loopback: {error}"));
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let relay_socket = RelaySocket::bind(loopback).map_err(Failure::failed)?;
+    let sockets: Vec<UdpSocket> =
+        (0..4).map(|_| UdpSocket::bind(loopback)).collect::<Result<_, _>>().map_err(socket_failed)?;
+    let mut addresses = [loopback; 4];
+    for (address, socket) in addresses.iter_mut().zip(&sockets) {
+        socket.set_nonblocking(true).map_err(socket_failed)?;
+        *address = socket.local_addr().map_err(socket_failed)?;
+    }
+    let relay_at = relay_socket.address();
+    let mut stage = Stage::new(addresses, relay_at).ok_or_else(no_sessions)?;
+    let (mut inbox, mut outbox) = (Inbox::default(), relay_socket.outbox());
+    let (from, to) = way.ends();
+    let (mut room, mut sent_so_far) = ([0; ROOM], 0);
+    median(BATCH, || {
+        for _ in 0..BATCH {
+            stage.pass(GAP);
+            let length = stage.seal(way, size, &mut room);
+            sockets[from].send_to(&room[..length], relay_at).map_err(socket_failed)?;
+        }
+        let mut taken = 0;
+        let begun = now().instant;
+        let mut last = begun;
+        while taken < BATCH && last.since(begun) < PATIENCE {
+            let turn = relay_socket.turn(&mut inbox, &mut outbox, |datagram, origin, outbox| {
+                stage.relay(datagram, origin.source, |to, bytes| outbox.push(to, bytes));
+            });
+            taken += turn.map_err(socket_failed)?;
+            last = now().instant;
+        }
+        let took = last.since(begun);
+        while sockets[to].recv(&mut room).is_ok() {}
+        let sent = outbox.sent().sent;
+        let complete = sent - sent_so_far == BATCH as u64;
+        sent_so_far = sent;
+        if complete { Ok(took) } else { Err(Failure::failed("packets were lost on loopback")) }
+    })
+}

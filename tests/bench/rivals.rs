@@ -1,0 +1,122 @@
+//! What the daemon is compared with: the barest loops that send datagrams back, and other WireGuard hubs.
+
+use super::network::SERVER;
+use super::process::{Cores, process_cpu};
+use lanrage::crypto::x25519::{PrivateKey, PublicKey};
+use lanrage::sys;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The argument that makes this program an echo server.
+pub const ECHO: &str = "--echo";
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A server; killed when this is dropped.
+pub struct Rival {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Rival {
+    /// Sends back what it gets. Runs of datagrams of `segment` bytes are taken and sent as one; 0 means one
+    /// datagram a system call.
+    pub fn echo(segment: usize, cores: Cores) -> Self {
+        let program = std::env::current_exe().expect("this program");
+        let mut command = Command::new(program);
+        command.arg(ECHO).arg(segment.to_string()).stdout(Stdio::piped());
+        let mut child = spawn(&mut command, cores).expect("this program starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        Rival { child, address: line.trim().parse().expect("its address") }
+    }
+
+    /// A WireGuard interface `name` in userspace, made by `program`, that forwards between `peers`. `None`
+    /// if there is no such program.
+    pub fn hub(
+        program: &str,
+        name: &str,
+        key: &PrivateKey,
+        peers: &[(PublicKey, Ipv4Addr)],
+        cores: Cores,
+    ) -> Option<Self> {
+        let mut command = Command::new(program);
+        command.arg(if program == "wireguard-go" { "-f" } else { "--foreground" }).arg(name);
+        command.env("LOG_LEVEL", "error").stdout(Stdio::null()).stderr(Stdio::null());
+        let child = spawn(&mut command, cores)?;
+        let address = SocketAddr::from((SERVER, 51_999));
+        // From here on it is killed whatever happens.
+        let rival = Rival { child, address };
+        let path = format!("/var/run/wireguard/{name}.sock");
+        let begun = Instant::now();
+        let mut control = loop {
+            match UnixStream::connect(&path) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{path}: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let mut text =
+            format!("set=1\nprivate_key={}\nlisten_port={}\n", hex(&*key.to_bytes()), address.port());
+        for (key, ip) in peers {
+            text += &format!("public_key={}\nallowed_ip={ip}/32\n", hex(key.as_bytes()));
+        }
+        control.write_all((text + "\n").as_bytes()).expect("configuring it");
+        let mut answer = [0; 64];
+        let length = control.read(&mut answer).expect("its answer");
+        assert!(answer[..length].starts_with(b"errno=0\n"), "{program} refuses its configuration");
+        super::network::ip(&format!("addr add 10.66.0.1/16 dev {name}"));
+        super::network::ip(&format!("link set {name} mtu 1420 up"));
+        for setting in ["ip_forward", "conf/all/send_redirects", "conf/default/send_redirects"] {
+            let value = if setting == "ip_forward" { "1" } else { "0" };
+            std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value).expect("a setting of the kernel");
+        }
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/send_redirects"), "0").expect("a setting");
+        Some(rival)
+    }
+
+    /// The CPU time in nanoseconds that it has used.
+    pub fn cpu(&self) -> u64 {
+        process_cpu(self.child.id())
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(command: &mut Command, cores: Cores) -> Option<Child> {
+    Cores::pin(cores.server);
+    let child = command.stdin(Stdio::null()).spawn();
+    Cores::pin(cores.load);
+    child.ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What [`Rival::echo`] runs.
+pub fn serve_echo(segment: usize) {
+    let socket = UdpSocket::bind((SERVER, 0)).expect("a socket");
+    if segment > 0 {
+        let set = |name, value| sys::set_option(socket.as_fd(), libc::SOL_UDP, name, value);
+        set(libc::UDP_GRO, 1).expect("UDP_GRO");
+        set(libc::UDP_SEGMENT, segment as i32).expect("UDP_SEGMENT");
+    }
+    println!("{}", socket.local_addr().expect("its address"));
+    let mut buffer = vec![0; 65_536];
+    loop {
+        if let Ok((length, source)) = socket.recv_from(&mut buffer) {
+            // What the kernel will not send back is missed by who sent it.
+            let _ = socket.send_to(&buffer[..length], source);
+        }
+    }
+}
