@@ -6,7 +6,7 @@ use crate::control::Control;
 use crate::control::change::Change;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId};
-use crate::net::udp::{Inbox, Outbox, RelaySocket};
+use crate::net::udp::{self, Inbox, Outbox, RelaySocket};
 use crate::relay::stats::{Count, Path as Reach};
 use crate::relay::{Port, Relay};
 use crate::time::{Clock, Instant, Now};
@@ -92,14 +92,18 @@ impl Forwarder {
         }
     }
 
-    /// Forwards what comes to one of the ports, for ever.
-    pub async fn forward(self: Rc<Self>, port: Port) -> Result<(), DaemonError> {
-        let Some(own) = self.socket(port) else { return Ok(()) };
-        loop {
-            own.socket.readable().await.map_err(DaemonError::Relay)?;
-            self.turn(own, port).map_err(DaemonError::Relay)?;
+    /// Runs `future`, and forwards what comes to the ports meanwhile.
+    pub fn drive<T>(&self, future: impl Future<Output = T>) -> Result<T, DaemonError> {
+        let ports = [Port::Main, Port::Alternate].into_iter();
+        let own: Vec<(Port, &Socket)> = ports.filter_map(|port| Some((port, self.socket(port)?))).collect();
+        let sockets: Vec<&RelaySocket> = own.iter().map(|(_, own)| &own.socket).collect();
+        let ready = |index: usize| {
+            let (port, own) = own[index];
+            self.turn(own, port)?;
             self.arm();
-        }
+            Ok(())
+        };
+        udp::drive(future, &sockets, ready).map_err(DaemonError::Relay)
     }
 
     fn turn(&self, own: &Socket, port: Port) -> std::io::Result<()> {

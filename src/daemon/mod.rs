@@ -15,7 +15,7 @@ use crate::net::http::{Door, Limits as DoorLimits};
 use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
 use crate::relay::limits::Limits as RelayLimits;
-use crate::relay::{self, Port, Relay};
+use crate::relay::{self, Relay};
 use crate::store::records::{self, Loaded};
 use crate::store::{self, OpenError, Row, Store, StoreError};
 use async_signal::{Signal, Signals};
@@ -24,7 +24,7 @@ use forwarder::Forwarder;
 use service::Service;
 use smol::future::FutureExt;
 use smol::stream::StreamExt;
-use smol::{LocalExecutor, Timer};
+use smol::{LocalExecutor, Task, Timer};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -162,14 +162,13 @@ impl Daemon {
     /// Serves until `stop` is ready, then stops in good order.
     pub fn run(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
         let executor = Rc::new(LocalExecutor::new());
-        smol::block_on(executor.run(self.serve(executor.clone(), stop)))
+        let running = smol::block_on(executor.run(self.load(executor.clone())))?;
+        let forwarder = running.forwarder.clone();
+        forwarder.drive(executor.run(running.serve(stop)))?
     }
 
-    async fn serve(
-        self,
-        executor: Rc<LocalExecutor<'static>>,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(), DaemonError> {
+    /// Takes over what the store holds and what the daemon before left, and opens the doors.
+    async fn load(self, executor: Rc<LocalExecutor<'static>>) -> Result<Running, DaemonError> {
         let addresses = self.addresses();
         let Loaded { records, hub, stamp_mark, unreadable } = records::load(self.rows);
         for row in unreadable {
@@ -207,26 +206,34 @@ impl Daemon {
         tasks.push(executor.spawn(service.clone().answer_messages()));
         tasks.push(executor.spawn(service.clone().keep_marks()));
         tasks.push(executor.spawn(forwarder.clone().keep_time()));
-        let ports = [Port::Main, Port::Alternate].map(|port| forwarder.clone().forward(port));
-        let forwarding = ports.map(|port| executor.spawn(port));
+        Ok(Running { service, door, forwarder, tasks, runtime_dir: self.config.runtime_dir })
+    }
+}
 
+/// A daemon that serves.
+struct Running {
+    service: Rc<Service>,
+    door: Door<Service>,
+    forwarder: Rc<Forwarder>,
+    tasks: Vec<Task<()>>,
+    runtime_dir: PathBuf,
+}
+
+impl Running {
+    /// Lets everything run until `stop` is ready, then stops in good order.
+    async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
         stop.await;
         log::info!("stopping");
-        door.stop();
-        door.drained()
-            .or(async {
-                Timer::after(DRAIN).await;
-            })
-            .await;
-        for task in tasks {
+        self.door.stop();
+        let patience = async {
+            Timer::after(DRAIN).await;
+        };
+        self.door.drained().or(patience).await;
+        for task in self.tasks {
             task.cancel().await;
         }
-        for task in forwarding {
-            task.cancel().await;
-        }
-        forwarder.hand_over(&self.config.runtime_dir);
-        drop(door);
-        service.close().map_err(DaemonError::Write)
+        self.forwarder.hand_over(&self.runtime_dir);
+        self.service.close().map_err(DaemonError::Write)
     }
 }
 

@@ -17,7 +17,9 @@ fn tables(lab: &Lab, server: &Server) -> Vec<Player> {
     use_hub(server, &players[2..4]);
     introduce(&players[4..]);
     players[4..].iter().for_each(|player| player.add_hub(&server.hub_key, "10.66.0.1/32"));
-    players.chunks(2).for_each(|pair| drop(all_pairs(pair)));
+    for pair in players.chunks(2) {
+        all_pairs(pair);
+    }
     players
 }
 
