@@ -251,10 +251,10 @@ impl Reader<'_> {
             b'r' => '\r',
             b't' => '\t',
             b'u' => {
-                let high = self.hex4().ok_or(bad("Invalid \\uXXXX escape"))?;
+                let high = self.hex4().ok_or(bad("Invalid \\u escape"))?;
                 let code = if (0xd800..0xdc00).contains(&high) && self.bytes[self.at..].starts_with(b"\\u") {
                     self.at += 2;
-                    let low = self.hex4().ok_or(bad("Invalid \\uXXXX escape"))?;
+                    let low = self.hex4().ok_or(bad("Invalid \\u escape"))?;
                     if !(0xdc00..0xe000).contains(&low) {
                         return Err(bad("Unpaired surrogate"));
                     }
