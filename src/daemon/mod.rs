@@ -160,7 +160,7 @@ impl Daemon {
     }
 
     /// Serves until `stop` is ready, then stops in good order.
-    pub fn run(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+    pub fn run(self, stop: impl Future<Output = ()> + 'static) -> Result<(), DaemonError> {
         let executor = Rc::new(LocalExecutor::new());
         smol::block_on(executor.run(self.serve(executor.clone(), stop)))
     }
@@ -168,7 +168,7 @@ impl Daemon {
     async fn serve(
         self,
         executor: Rc<LocalExecutor<'static>>,
-        stop: impl Future<Output = ()>,
+        stop: impl Future<Output = ()> + 'static,
     ) -> Result<(), DaemonError> {
         let addresses = self.addresses();
         let Loaded { records, hub, stamp_mark, unreadable } = records::load(self.rows);
@@ -210,7 +210,8 @@ impl Daemon {
         let ports = [Port::Main, Port::Alternate].map(|port| forwarder.clone().forward(port));
         let forwarding = ports.map(|port| executor.spawn(port));
 
-        stop.await;
+        // As a task it is looked at when it was woken, not whenever anything was.
+        executor.spawn(stop).await;
         log::info!("stopping");
         door.stop();
         door.drained()

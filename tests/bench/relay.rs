@@ -95,6 +95,8 @@ fn main() {
     let begun = Instant::now();
     let cores = Cores::find();
     Cores::pin(cores.load);
+    // In front of what else runs here; the servers inherit it.
+    rustix::process::setpriority_process(None, -15).expect("a priority");
     let network = Network::new();
     let state = StateDir::new("relay");
     let daemon = network.among_servers(|| Daemon::start(state.path(), SETTINGS, cores));
