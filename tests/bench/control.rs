@@ -8,6 +8,7 @@
 mod baseline;
 mod client;
 mod house;
+#[allow(dead_code, reason = "shared with the other benchmark")]
 mod process;
 mod table;
 

@@ -114,6 +114,7 @@ fn main() {
     if wants("hub") {
         hub(scale, &network, cores, &daemon, &mut client, &mut table);
     }
+    println!("relay: coturn is not measured here");
     println!();
     table.print();
     println!("\nTook {} s.", begun.elapsed().as_secs());
