@@ -160,10 +160,12 @@ impl Daemon {
     }
 
     /// Serves until `stop` is ready, then stops in good order.
-    pub fn run(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+    pub fn run(self, stop: impl Future<Output = ()> + 'static) -> Result<(), DaemonError> {
         let executor = Rc::new(LocalExecutor::new());
         let running = smol::block_on(executor.run(self.load(executor.clone())))?;
         let forwarder = running.forwarder.clone();
+        // As a task it is looked at when it was woken, not whenever anything was.
+        let stop = executor.spawn(stop);
         forwarder.drive(executor.run(running.serve(stop)))?
     }
 

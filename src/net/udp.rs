@@ -33,6 +33,8 @@ const SLOT: usize = 65_536;
 /// Messages and datagrams taken before anybody else gets a turn: up to about half a millisecond of work.
 const TURN_MESSAGES: usize = 64;
 const TURN_DATAGRAMS: usize = 512;
+/// What the kernel keeps for us at most, in bytes: bursts of eight players at once. Only what waits is used.
+const RECEIVE_ROOM: i32 = 1 << 20;
 /// Datagrams that one system call should bring in. More would be sent on later than need be.
 const BATCH_DATAGRAMS: usize = 64;
 /// Messages asked for when few arrive. One more than arrives tells that there are no others.
@@ -244,6 +246,9 @@ fn bind(address: SocketAddr) -> Result<OwnedFd, Errno> {
         sockopt::set_ipv6_v6only(&socket, !any)?;
     }
     let mut wanted = vec![
+        // The second is for root, and goes beyond what others may have.
+        (libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_ROOM),
+        (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_ROOM),
         (libc::SOL_UDP, libc::UDP_GRO, 1),
         (libc::SOL_IP, libc::IP_RECVTOS, 1),
         // As WireGuard's own: no DF, so that routers may fragment what is too long for them.

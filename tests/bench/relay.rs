@@ -95,6 +95,8 @@ fn main() {
     let begun = Instant::now();
     let cores = Cores::find();
     Cores::pin(cores.load);
+    // In front of what else runs here; the servers inherit it.
+    rustix::process::setpriority_process(None, -15).expect("a priority");
     let network = Network::new();
     let state = StateDir::new("relay");
     let daemon = network.among_servers(|| Daemon::start(state.path(), SETTINGS, cores));
@@ -112,6 +114,7 @@ fn main() {
     if wants("hub") {
         hub(scale, &network, cores, &daemon, &mut client, &mut table);
     }
+    println!("relay: coturn is not measured here");
     println!();
     table.print();
     println!("\nTook {} s.", begun.elapsed().as_secs());

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Rival {
     child: Child,
     pub address: SocketAddr,
+    /// The file of its control socket, which a killed process leaves.
+    control: Option<String>,
 }
 
 impl Rival {
@@ -31,7 +33,7 @@ impl Rival {
         let mut child = spawn(&mut command, cores).expect("this program starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-        Rival { child, address: line.trim().parse().expect("its address") }
+        Rival { child, address: line.trim().parse().expect("its address"), control: None }
     }
 
     /// A WireGuard interface `name` in userspace, made by `program`, that forwards between `peers`. `None`
@@ -49,8 +51,8 @@ impl Rival {
         let child = spawn(&mut command, cores)?;
         let address = SocketAddr::from((SERVER, 51_999));
         // From here on it is killed whatever happens.
-        let rival = Rival { child, address };
         let path = format!("/var/run/wireguard/{name}.sock");
+        let rival = Rival { child, address, control: Some(path.clone()) };
         let begun = Instant::now();
         let mut control = loop {
             match UnixStream::connect(&path) {
@@ -70,11 +72,11 @@ impl Rival {
         assert!(answer[..length].starts_with(b"errno=0\n"), "{program} refuses its configuration");
         super::network::ip(&format!("addr add 10.66.0.1/16 dev {name}"));
         super::network::ip(&format!("link set {name} mtu 1420 up"));
-        for setting in ["ip_forward", "conf/all/send_redirects", "conf/default/send_redirects"] {
-            let value = if setting == "ip_forward" { "1" } else { "0" };
+        // Packets leave by the interface that they came by, and nobody shall be told of a shorter way.
+        let quiet = format!("conf/{name}/send_redirects");
+        for (setting, value) in [("ip_forward", "1"), ("conf/all/send_redirects", "0"), (&quiet, "0")] {
             std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value).expect("a setting of the kernel");
         }
-        std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/send_redirects"), "0").expect("a setting");
         Some(rival)
     }
 
@@ -89,6 +91,9 @@ impl Drop for Rival {
         // An error means that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(path) = &self.control {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
