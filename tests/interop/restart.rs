@@ -7,7 +7,8 @@ use crate::player::Player;
 use crate::server::Server;
 use std::time::{Duration, Instant};
 
-/// Pairs of players: the first is blind, the second at the hub, the third both.
+/// Pairs of players: the first is blind, the second at the hub, the third both. As no pair knows the others,
+/// elimination is no use, and who may be the right one takes turns.
 fn tables(lab: &Lab, server: &Server) -> (Vec<Player>, [Nat; 2]) {
     let nats = [lab.nat(20, Mapping::Symmetric), lab.nat(21, Mapping::Preserving)];
     let hosts =
@@ -25,13 +26,11 @@ fn tables(lab: &Lab, server: &Server) -> (Vec<Player>, [Nat; 2]) {
 
 /// How long each pair is apart from now on, both talking all the time.
 fn outages(players: &[Player], start: Instant) -> Vec<Duration> {
-    players
-        .chunks(2)
-        .map(|pair| pair[0].talk(&pair[1]))
-        .collect::<Vec<_>>()
-        .into_iter()
-        .map(|talk| talk.wait(start))
-        .collect()
+    let talks: Vec<_> = players.chunks(2).map(|pair| pair[0].talk(&pair[1])).collect();
+    std::thread::scope(|scope| {
+        let waits: Vec<_> = talks.into_iter().map(|talk| scope.spawn(move || talk.wait(start))).collect();
+        waits.into_iter().map(|wait| wait.join().unwrap()).collect()
+    })
 }
 
 #[test]
@@ -63,5 +62,5 @@ fn a_crash_costs_what_wireguard_needs_to_notice() {
     server.start();
     let outages = outages(&players, start);
     println!("kill -9 and start: blind, hub, both are back after {outages:?}");
-    assert!(outages.iter().all(|&outage| outage < Duration::from_secs(21)), "{outages:?}");
+    assert!(outages.iter().all(|&outage| outage < Duration::from_secs(30)), "{outages:?}");
 }
