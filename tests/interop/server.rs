@@ -113,8 +113,7 @@ impl Server {
     /// What the relay says of a member.
     pub fn member(&self, name: &str) -> Value {
         let status = self.owner().get("/status").is(200).json();
-        let members = status.get("relay").and_then(|relay| relay.get("members"));
-        let Some(Value::Array(members)) = members else { panic!("{status:?}") };
+        let Some(Value::Array(members)) = status.get("members") else { panic!("{status:?}") };
         let named = |member: &&Value| member.get("peer_id").and_then(Value::as_str) == Some(name);
         members.iter().find(named).unwrap_or_else(|| panic!("no {name} in {members:?}")).clone()
     }
