@@ -130,6 +130,12 @@ impl Player {
     }
 }
 
+impl Drop for Player {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(format!("/var/run/wireguard/{}.sock", self.interface));
+    }
+}
+
 /// Two who try to talk.
 pub struct Talk([Process; 2]);
 
