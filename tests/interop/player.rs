@@ -89,6 +89,17 @@ impl Player {
             .unwrap_or_else(|| panic!("{} gets no answer from {ip}:\n{}", self.member.name, self.show()))
     }
 
+    /// Both try, twenty times a second, until each has an answer.
+    pub fn talk(&self, other: &Player) -> Talk {
+        let try_out = |from: &Player, to: &Player| {
+            let mut ping = from.host.command("ping");
+            let seconds = crate::PATIENCE.as_secs().to_string();
+            ping.args(["-n", "-q", "-i", "0.05", "-c", "1", "-w", &seconds, &to.member.ip.to_string()]);
+            Process(ping.stdout(Stdio::null()).spawn().unwrap())
+        };
+        Talk([try_out(self, other), try_out(other, self)])
+    }
+
     fn show(&self) -> String {
         run(&format!("ip netns exec {} wg show {}", self.host.name(), self.interface))
     }
@@ -116,5 +127,35 @@ impl Player {
         let lines = run(&command);
         let line = lines.lines().find_map(|line| line.strip_prefix(key));
         line.map_or(0, |number| number.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(format!("/var/run/wireguard/{}.sock", self.interface));
+    }
+}
+
+/// Two who try to talk.
+pub struct Talk([Process; 2]);
+
+impl Talk {
+    /// How long after `start` both have an answer.
+    #[track_caller]
+    pub fn wait(self, start: Instant) -> Duration {
+        let mut ended = [None; 2];
+        let Talk(mut tries) = self;
+        crate::eventually("both get an answer", || {
+            for (process, end) in tries.iter_mut().zip(&mut ended) {
+                if end.is_none()
+                    && let Some(status) = process.0.try_wait().unwrap()
+                {
+                    assert!(status.success(), "no answer came");
+                    *end = Some(start.elapsed());
+                }
+            }
+            ended.iter().all(Option::is_some)
+        });
+        ended.into_iter().flatten().max().unwrap()
     }
 }
