@@ -21,24 +21,24 @@ struct Binding {
     learned: [Option<Learned>; ADDRESSES_PER_MEMBER],
 }
 
-/// The addresses of all members, by slot.
+/// The addresses of all members, by slot. Most members never come here, and a binding is not small.
 #[derive(Default)]
 pub struct Bindings {
-    members: Vec<Binding>,
+    members: Vec<Option<Box<Binding>>>,
 }
 
 impl Bindings {
     /// Makes room for members with slots below `count`.
     pub fn reserve(&mut self, count: usize) {
         if self.members.len() < count {
-            self.members.resize(count, Binding::default());
+            self.members.resize_with(count, || None);
         }
     }
 
     /// A handshake between `member` and `witness` has shown that `member` is at `address`.
     pub fn learn(&mut self, member: MemberId, address: SocketAddr, witness: MemberId, at: Instant) {
-        let Some(binding) = self.members.get_mut(member.slot()) else { return };
-        let learned = &mut binding.learned;
+        let Some(place) = self.members.get_mut(member.slot()) else { return };
+        let learned = &mut place.get_or_insert_default().learned;
         if let Some(known) = learned.iter_mut().flatten().find(|known| known.address == address) {
             known.witness = known.witness.filter(|known| *known == witness);
             known.at = at;
@@ -56,19 +56,21 @@ impl Bindings {
 
     /// Where the member's hub session is, once that address is proven.
     pub fn set_hub(&mut self, member: MemberId, address: Option<SocketAddr>) {
-        if let Some(binding) = self.members.get_mut(member.slot()) {
-            binding.hub = address;
+        let Some(place) = self.members.get_mut(member.slot()) else { return };
+        match address {
+            Some(_) => place.get_or_insert_default().hub = address,
+            None => place.iter_mut().for_each(|binding| binding.hub = None),
         }
     }
 
     /// Where the member's hub session is.
     pub fn hub(&self, member: MemberId) -> Option<SocketAddr> {
-        self.members.get(member.slot())?.hub
+        self.members.get(member.slot())?.as_ref()?.hub
     }
 
     /// The member's addresses, best first: the hub session's, then what was learned, the newest first.
     pub fn addresses(&self, member: MemberId) -> impl Iterator<Item = SocketAddr> {
-        let binding = self.members.get(member.slot()).copied().unwrap_or_default();
+        let binding = self.members.get(member.slot()).and_then(Option::as_deref).copied().unwrap_or_default();
         let mut learned = binding.learned;
         learned.sort_by_key(|known| std::cmp::Reverse(known.map(|known| known.at)));
         let learned = learned.into_iter().flatten().map(|known| known.address);
@@ -77,16 +79,20 @@ impl Bindings {
 
     /// Forgets all of a member's addresses.
     pub fn forget(&mut self, member: MemberId) {
-        if let Some(binding) = self.members.get_mut(member.slot()) {
-            *binding = Binding::default();
+        if let Some(place) = self.members.get_mut(member.slot()) {
+            *place = None;
         }
     }
 
     /// Forgets those addresses that `is_known` denies.
     pub fn sweep(&mut self, is_known: impl Fn(SocketAddr) -> bool) {
-        for binding in &mut self.members {
+        for place in &mut self.members {
+            let Some(binding) = place else { continue };
             for known in &mut binding.learned {
                 known.take_if(|known| !is_known(known.address));
+            }
+            if binding.hub.is_none() && binding.learned.iter().all(Option::is_none) {
+                *place = None;
             }
         }
     }
