@@ -85,20 +85,26 @@ pub struct Listener {
     place: Place,
 }
 
+/// Binds with `bind`. The unspecified address, of either family, means every address of both, as far as this
+/// machine has IPv6.
+pub(super) fn bind_all(
+    address: SocketAddr,
+    bind: impl Fn(SocketAddr) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
+    if !address.ip().is_unspecified() {
+        return bind(address);
+    }
+    match bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port())) {
+        Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) if address.is_ipv4() => bind(address),
+        result => result,
+    }
+}
+
 impl Listener {
     /// Listens on a TCP address; port 0 lets the kernel choose. The unspecified address, of either family,
     /// means every address of both.
     pub fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
-        let bound = if address.ip().is_unspecified() {
-            let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
-            match bind(any) {
-                Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) if address.is_ipv4() => bind(address),
-                result => result,
-            }
-        } else {
-            bind(address)
-        };
-        bound
+        bind_all(address, bind)
             .and_then(|socket| {
                 rustix::net::listen(&socket, BACKLOG)?;
                 let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;

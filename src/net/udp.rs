@@ -16,7 +16,7 @@ mod tests;
 pub use drive::drive;
 pub use outbox::{Origin, Outbox, Sent};
 
-use super::listen::ListenError;
+use super::listen::{ListenError, bind_all};
 use crate::sys::{self, Head, MAX_MESSAGES, Message};
 use ancillary::{Received, read_name};
 use async_io::Async;
@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::cell::Cell;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Room for a message, in bytes. A payload is at most 65,527.
@@ -80,16 +80,7 @@ impl RelaySocket {
     /// Binds `address`; port 0 takes a free one. The unspecified address, of either family, means every
     /// address of both.
     pub fn bind(address: SocketAddr) -> Result<Self, ListenError> {
-        let bound = if address.ip().is_unspecified() {
-            let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
-            match bind(any) {
-                Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) if address.is_ipv4() => bind(address),
-                result => result,
-            }
-        } else {
-            bind(address)
-        };
-        let socket = bound.and_then(|socket| {
+        let socket = bind_all(address, bind).and_then(|socket| {
             let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
             Ok((socket, bound))
         });
