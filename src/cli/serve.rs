@@ -2,7 +2,7 @@
 
 use super::arguments::Invocation;
 use super::{Failure, output, settings, table};
-use lanrage::daemon::{Daemon, stop_signal};
+use lanrage::daemon::{Bell, Daemon, stop_signal};
 use log::LevelFilter;
 use std::io::Write;
 
@@ -14,8 +14,11 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
     }
     start_log(config.log);
     // Before anything is opened: a signal that comes early must find it closed in good order too.
-    let stop = stop_signal().map_err(Failure::failed)?;
+    let bell = Bell::default();
+    let stop = stop_signal(bell.clone()).map_err(Failure::failed)?;
+    let again = invocation.clone();
     let daemon = Daemon::open(config).map_err(Failure::failed)?;
+    let daemon = daemon.reloaded_by(bell, move || settings::again(&again).map_err(|failure| failure.message));
     if let Err(failure) = output::write(&format!("{}\n", daemon.addresses())) {
         // Nobody reads it; that is no reason not to serve.
         log::debug!("the addresses were not printed: {}", failure.message);
@@ -23,13 +26,15 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
     daemon.run(stop).map_err(Failure::failed)
 }
 
-/// Logs to standard error, a line a record. Dates are for who collects it (procd, systemd) to add.
+/// Logs to standard error, a line a record. Dates are for who collects it (procd, systemd) to add. The level
+/// can be changed by `log::set_max_level`.
 fn start_log(level: LevelFilter) {
     env_logger::Builder::new()
-        .filter_level(level.min(LevelFilter::Warn))
-        .filter_module("lanrage", level)
+        .filter_level(LevelFilter::Warn)
+        .filter_module("lanrage", LevelFilter::Trace)
         .format(|out, record| {
             writeln!(out, "{} {}", record.level(), table::escape(&record.args().to_string()))
         })
         .init();
+    log::set_max_level(level);
 }

@@ -4,12 +4,13 @@
 mod clock;
 pub mod config;
 mod forwarder;
+mod reload;
 mod service;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
 use crate::crypto::random;
-use crate::crypto::x25519::PrivateKey;
+use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::RelayId;
 use crate::net::http::{Door, Limits as DoorLimits};
 use crate::net::listen::{ListenError, Listener};
@@ -21,6 +22,7 @@ use crate::store::{self, OpenError, Row, Store, StoreError};
 use async_signal::{Signal, Signals};
 use config::Config;
 use forwarder::Forwarder;
+use reload::{Reloader, Source};
 use service::Service;
 use smol::future::FutureExt;
 use smol::stream::StreamExt;
@@ -32,6 +34,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use clock::now;
+pub use reload::Bell;
 
 /// The longest inner packet on the hub's path, in bytes: what WireGuard's own tools choose.
 const HUB_MTU: usize = 1420;
@@ -112,6 +115,8 @@ pub struct Daemon {
     relay: RelaySocket,
     /// The relay's second port, for STUN.
     alternate: Option<RelaySocket>,
+    /// What asks for new settings, and where they are.
+    reload: Option<(Bell, Source)>,
 }
 
 /// The sockets of a daemon.
@@ -128,7 +133,7 @@ impl Daemon {
     pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
         match Self::bind(&config) {
             Ok((http, unix, relay, alternate)) => {
-                Ok(Daemon { config, store, rows, http, unix, relay, alternate })
+                Ok(Daemon { config, store, rows, http, unix, relay, alternate, reload: None })
             }
             Err(error) => {
                 // What happened is in `error`; the store has nothing to write.
@@ -153,6 +158,11 @@ impl Daemon {
         Ok((http, unix, relay, alternate))
     }
 
+    /// To read its settings again from `source` when `bell` is rung.
+    pub fn reloaded_by(self, bell: Bell, source: impl Fn() -> Result<Config, String> + 'static) -> Self {
+        Daemon { reload: Some((bell, Box::new(source))), ..self }
+    }
+
     /// Where it listens.
     pub fn addresses(&self) -> Addresses {
         let http = self.http.address().unwrap_or(self.config.http);
@@ -162,10 +172,18 @@ impl Daemon {
     /// Serves until `stop` is ready, then stops in good order.
     pub fn run(self, stop: impl Future<Output = ()> + 'static) -> Result<(), DaemonError> {
         let executor = Rc::new(LocalExecutor::new());
-        let running = smol::block_on(executor.run(self.load(executor.clone())))?;
-        let forwarder = running.forwarder.clone();
         // As a task it is looked at when it was woken, not whenever anything was.
-        let stop = executor.spawn(stop);
+        let mut stop = executor.spawn(stop);
+        let load = async { Some(self.load(executor.clone()).await) };
+        // A disk that hangs holds up the start; nothing is lost by a stop then.
+        let stopped = async {
+            (&mut stop).await;
+            None
+        };
+        let Some(running) = smol::block_on(executor.run(load.or(stopped))).transpose()? else {
+            return Ok(());
+        };
+        let forwarder = running.forwarder.clone();
         forwarder.drive(executor.run(running.serve(stop)))?
     }
 
@@ -193,7 +211,7 @@ impl Daemon {
             }
         }
         let start = now();
-        let settings = api_settings(&self.config, &hub, addresses);
+        let settings = api_settings(&self.config, &hub.public_key(), addresses);
         let relay = Relay::new(relay_settings(&self.config, &hub, stamp_mark), start.instant);
         let forwarder = Rc::new(Forwarder::new(relay, self.relay, self.alternate, self.config.gso, now));
         let control = Control::new(self.config.control.clone(), hub, records, start);
@@ -201,14 +219,27 @@ impl Daemon {
         let service = Rc::new(Service::new(api, self.store, forwarder.clone(), now));
         service.settle();
         forwarder.take_over(&self.config.runtime_dir);
-        let door_limits = DoorLimits { proxies: self.config.trusted_proxies.clone(), ..self.config.door };
-        let door = Door::new(executor.clone(), service.clone(), door_limits, now);
+        let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), now);
         let mut tasks = vec![executor.spawn(door.serve(self.http)), executor.spawn(door.serve(self.unix))];
         tasks.push(executor.spawn(service.clone().keep_time()));
         tasks.push(executor.spawn(service.clone().answer_messages()));
         tasks.push(executor.spawn(service.clone().keep_marks()));
         tasks.push(executor.spawn(forwarder.clone().keep_time()));
-        Ok(Running { service, door, forwarder, tasks, runtime_dir: self.config.runtime_dir })
+        let runtime_dir = self.config.runtime_dir.clone();
+        if let Some((bell, source)) = self.reload {
+            let reloader = Reloader {
+                bell,
+                source,
+                config: self.config,
+                addresses,
+                service: service.clone(),
+                door: door.clone(),
+                forwarder: forwarder.clone(),
+                said: String::new(),
+            };
+            tasks.push(executor.spawn(reloader.keep_listening()));
+        }
+        Ok(Running { service, door, forwarder, tasks, runtime_dir })
     }
 }
 
@@ -239,9 +270,8 @@ impl Running {
     }
 }
 
-fn api_settings(config: &Config, hub: &PrivateKey, addresses: Addresses) -> api::Settings {
-    let key = hub.public_key();
-    let short: String = key.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::Settings {
+    let short: String = hub.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     api::Settings {
         relay: OwnRelay {
             relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),
@@ -262,8 +292,6 @@ fn api_settings(config: &Config, hub: &PrivateKey, addresses: Addresses) -> api:
 }
 
 fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::Config {
-    let defaults = RelayLimits::default();
-    let limits = &config.control.limits;
     relay::Config {
         hub_key: hub.clone(),
         subnet: config.control.subnet,
@@ -271,27 +299,31 @@ fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::
         stamp_mark,
         alternate_endpoint: None,
         seed: u64::from_le_bytes(random::bytes()),
-        limits: RelayLimits {
-            members_per_party: limits.peers_per_party.max(defaults.members_per_party),
-            ..defaults
-        },
+        limits: RelayLimits { members_per_party: members_per_party(config), ..RelayLimits::default() },
     }
+}
+
+fn members_per_party(config: &Config) -> usize {
+    config.control.limits.peers_per_party.max(RelayLimits::default().members_per_party)
+}
+
+fn door_limits(config: &Config) -> DoorLimits {
+    DoorLimits { proxies: config.trusted_proxies.clone(), ..config.door.clone() }
 }
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Waits for SIGTERM or SIGINT. SIGHUP is taken and changes nothing: sockets are bound to every address, so
-/// a network that comes or goes needs no attention.
-pub fn stop_signal() -> Result<impl Future<Output = ()>, DaemonError> {
+/// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
+pub fn stop_signal(bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
     let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(DaemonError::Signals)?;
     Ok(async move {
         let mut signals = signals;
         while let Some(signal) = signals.next().await {
             match signal {
                 Ok(Signal::Term | Signal::Int) => return,
-                Ok(_) => log::info!("SIGHUP: sockets are bound to every address, nothing to do"),
+                Ok(_) => bell.ring(),
                 Err(error) => log::warn!("a signal was lost: {error}"),
             }
         }

@@ -4,7 +4,9 @@ use super::forwarder::Forwarder;
 use crate::api::messages::Reply as MessageReply;
 use crate::api::metrics::{StoreFailure, Surroundings};
 use crate::api::sessions::Delivery;
-use crate::api::{Api, Effects, Outcome, unavailable};
+use crate::api::{self, Api, Effects, Outcome, unavailable};
+use crate::control;
+use crate::crypto::x25519::PublicKey;
 use crate::ids::SessionId;
 use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
 use crate::store::dump::Secrets;
@@ -12,6 +14,7 @@ use crate::store::{Health, Store, StoreError, Ticket, records};
 use crate::time::{Clock, Instant, Now};
 use crate::wire::http::{Answer, Request};
 use smol::Timer;
+use smol::future::FutureExt;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -57,6 +60,19 @@ impl Service {
             replies: smol::channel::bounded(MAX_PENDING_REPLIES),
             relay,
         }
+    }
+
+    /// Has these settings count from now on; those of the API as made for the hub's key.
+    pub fn reconfigure(
+        &self,
+        settings: impl FnOnce(&PublicKey) -> api::Settings,
+        control: control::Settings,
+    ) {
+        let mut api = self.api.borrow_mut();
+        let settings = settings(&api.control().hub());
+        api.reconfigure(settings, control);
+        // What is due may be due sooner.
+        let _ = self.wake.0.try_send(());
     }
 
     fn surroundings(&self, now: Now) -> Surroundings<'_> {
@@ -186,7 +202,13 @@ impl Service {
                     self.is_idle.set(false);
                 }
                 Some(due) if due > now.instant => {
-                    Timer::after(due.since(now.instant)).await;
+                    let slept = async {
+                        Timer::after(due.since(now.instant)).await;
+                    };
+                    let woken = async {
+                        let _ = self.wake.1.recv().await;
+                    };
+                    slept.or(woken).await;
                 }
                 Some(_) => {
                     let effects = self.api.borrow_mut().poll(now);

@@ -70,6 +70,22 @@ impl Plan {
         Plan { state: state.to_owned(), ..self }
     }
 
+    /// With a settings file that says this.
+    pub fn with_file(mut self, text: &str) -> Self {
+        self.settings.push(("config".to_owned(), self.file().display().to_string()));
+        self.write_file(text);
+        self
+    }
+
+    /// The settings file.
+    pub fn file(&self) -> PathBuf {
+        self.directory.0.join("lanrage.toml")
+    }
+
+    pub fn write_file(&self, text: &str) {
+        std::fs::write(self.file(), text).unwrap();
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new("sh");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.log()).unwrap();
@@ -175,6 +191,14 @@ impl House {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// SIGTERM. Returns how it ended, and after how long.

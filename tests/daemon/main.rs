@@ -19,6 +19,7 @@ mod packets;
 mod player;
 mod quiet_disk;
 mod relay;
+mod reload;
 mod sessions;
 #[path = "../store_disk/sim_disk.rs"]
 #[allow(dead_code, reason = "the store's own tests do more to it")]

@@ -25,7 +25,7 @@ fn player(answer: &Answer, key: PrivateKey) -> Player {
 }
 
 /// Alice hosts a party and Bob is in it: their connections to the API, their machines, and the party's id.
-fn party(house: &House) -> (Client, Client, Player, Player, String) {
+pub fn party(house: &House) -> (Client, Client, Player, Player, String) {
     let (mut ann, mut bob) = (house.client(), house.client());
     let keys = [PrivateKey::generate(), PrivateKey::generate()];
     ann.register("ann");
@@ -40,7 +40,7 @@ fn party(house: &House) -> (Client, Client, Player, Player, String) {
     (ann, bob, a, b, id)
 }
 
-fn introduce(a: &mut Player, b: &mut Player, relay: SocketAddr) {
+pub fn introduce(a: &mut Player, b: &mut Player, relay: SocketAddr) {
     a.add_peer(b.key.public_key(), relay, Prefix::host(IpAddr::V4(b.ip)));
     b.add_peer(a.key.public_key(), relay, Prefix::host(IpAddr::V4(a.ip)));
     // Somebody who has never sent anything is nowhere; stock clients say something every 25 s.
