@@ -62,7 +62,13 @@ impl fmt::Display for DaemonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DaemonError::Store(error) => error.fmt(f),
-            DaemonError::Write(error) => write!(f, "the state could not be written: {error}"),
+            DaemonError::Write(error) => {
+                write!(f, "the state could not be written: {error}")?;
+                match error {
+                    StoreError::Full => f.write_str("; free some space, or choose another --state-dir"),
+                    StoreError::Failing | StoreError::TooSlow => Ok(()),
+                }
+            }
             DaemonError::Listen(error) => error.fmt(f),
             DaemonError::Setting(text) => f.write_str(text),
             DaemonError::Relay(error) => write!(f, "the relay's socket failed: {error}"),

@@ -26,6 +26,7 @@ mod sessions;
 mod sim_disk;
 mod slow_disk;
 mod socket;
+mod state_dir;
 mod stop;
 
 use std::time::{Duration, Instant};
