@@ -27,6 +27,7 @@ use service::Service;
 use smol::future::FutureExt;
 use smol::stream::StreamExt;
 use smol::{LocalExecutor, Task, Timer};
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,13 @@ pub use reload::Bell;
 const HUB_MTU: usize = 1420;
 /// How long requests under way get to be answered when the daemon stops.
 const DRAIN: Duration = Duration::from_millis(300);
+/// How much longer they get if what they wait for is the disk, and how often that is looked at.
+const DRAIN_DISK: Duration = Duration::from_millis(700);
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+/// How long all of a stop takes at most. It is promised within two seconds.
+const STOP: Duration = Duration::from_millis(1800);
+/// How long a start may still take when it is to stop.
+const LOAD: Duration = Duration::from_millis(300);
 
 /// Why a daemon does not start, or did not stop in good order.
 #[derive(Debug)]
@@ -178,18 +186,28 @@ impl Daemon {
     /// Serves until `stop` is ready, then stops in good order.
     pub fn run(self, stop: impl Future<Output = ()> + 'static) -> Result<(), DaemonError> {
         let executor = Rc::new(LocalExecutor::new());
+        let (sender, stopped) = smol::channel::bounded::<Infallible>(1);
         // As a task it is looked at when it was woken, not whenever anything was.
-        let mut stop = executor.spawn(stop);
+        let _waiting = executor.spawn(async move {
+            stop.await;
+            sender.close();
+        });
         let load = async { Some(self.load(executor.clone()).await) };
-        // A disk that hangs holds up the start; nothing is lost by a stop then.
-        let stopped = async {
-            (&mut stop).await;
+        // A disk that hangs holds up the start for ever. Nobody has been answered, so nothing is lost.
+        let given_up = async {
+            let _ = stopped.recv().await;
+            Timer::after(LOAD).await;
             None
         };
-        let Some(running) = smol::block_on(executor.run(load.or(stopped))).transpose()? else {
+        let Some(running) = smol::block_on(executor.run(load.or(given_up))).transpose()? else {
+            log::warn!("stopped before it was ready: the disk takes too long");
             return Ok(());
         };
         let forwarder = running.forwarder.clone();
+        let stop = async move {
+            // Nothing is ever sent: the channel only closes.
+            let _ = stopped.recv().await;
+        };
         forwarder.drive(executor.run(running.serve(stop)))?
     }
 
@@ -263,16 +281,24 @@ impl Running {
     async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
         stop.await;
         log::info!("stopping");
+        let begun = now().instant;
         self.door.stop();
         let patience = async {
             Timer::after(DRAIN).await;
+            let mut waited = Duration::ZERO;
+            while self.service.waits_for_disk() && waited < DRAIN_DISK {
+                Timer::after(DRAIN_STEP).await;
+                waited += DRAIN_STEP;
+            }
+            // What has become durable just now is still to be told.
+            Timer::after(DRAIN_STEP).await;
         };
         self.door.drained().or(patience).await;
         for task in self.tasks {
             task.cancel().await;
         }
         self.forwarder.hand_over(&self.runtime_dir);
-        self.service.close().map_err(DaemonError::Write)
+        self.service.close(STOP.saturating_sub(now().instant.since(begun))).map_err(DaemonError::Write)
     }
 }
 

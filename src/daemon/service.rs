@@ -44,6 +44,8 @@ pub struct Service {
     /// Replies to messages, in turn, each after what it speaks of is durable.
     replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
     relay: Rc<Forwarder>,
+    /// How many wait until something is durable. A connection that ends does not end the waiting.
+    waiting: Cell<usize>,
 }
 
 impl Service {
@@ -59,6 +61,7 @@ impl Service {
             is_idle: Cell::new(false),
             replies: smol::channel::bounded(MAX_PENDING_REPLIES),
             relay,
+            waiting: Cell::new(0),
         }
     }
 
@@ -180,7 +183,10 @@ impl Service {
             (Some(store), Some(ticket)) => store.durable(ticket),
             _ => return Err(StoreError::Failing),
         };
-        waiting.await
+        self.waiting.set(self.waiting.get() + 1);
+        let result = waiting.await;
+        self.waiting.set(self.waiting.get() - 1);
+        result
     }
 
     /// Does what is to be done after the state was loaded.
@@ -220,15 +226,20 @@ impl Service {
         }
     }
 
-    /// Writes what is not written yet, and that this stop was in good order.
-    pub fn close(&self) -> Result<(), StoreError> {
+    /// Whether somebody who asked for a change waits until it is durable.
+    pub fn waits_for_disk(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
+    /// Writes what is not written yet, and that this stop was in good order; takes at most so long.
+    pub fn close(&self, patience: Duration) -> Result<(), StoreError> {
         let now = (self.clock)();
         let Some(store) = self.store.borrow_mut().take() else { return Ok(()) };
         if self.clock_was_set(now) {
             store.lazily(records::all_tokens(self.api.borrow().control(), now));
         }
         store.lazily(vec![records::stopped(Some(now.unix))]);
-        store.close()
+        store.close_within(patience)
     }
 
     fn clock_was_set(&self, now: Now) -> bool {

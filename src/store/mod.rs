@@ -250,12 +250,17 @@ impl Store {
     /// Commits everything, lazy rows too, and closes the file. Takes at most 1.5 s; an error says that the
     /// last commit did not make it to the disk in that time.
     pub fn close(self) -> Result<(), StoreError> {
+        self.close_within(CLOSE_TIMEOUT)
+    }
+
+    /// Like [`Store::close`], taking at most this long.
+    pub fn close_within(self, patience: Duration) -> Result<(), StoreError> {
         let shared = self.shared.clone();
         drop(self);
         let queue = shared.queue();
         let (queue, _) = shared
             .progress
-            .wait_timeout_while(queue, CLOSE_TIMEOUT, |queue| !queue.finished)
+            .wait_timeout_while(queue, patience, |queue| !queue.finished)
             .unwrap_or_else(PoisonError::into_inner);
         queue.last_commit.unwrap_or(Err(StoreError::TooSlow))
     }

@@ -121,6 +121,11 @@ impl Plan {
         House { plan: self, child, output, http, relay }
     }
 
+    /// Starts it and waits for nothing.
+    pub fn spawn(&self) -> Child {
+        self.command().spawn().unwrap()
+    }
+
     /// Starts one that is expected to give up, and returns how it ended and what it said.
     pub fn fail(self) -> (ExitStatus, String) {
         let before = self.log().len();

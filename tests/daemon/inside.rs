@@ -21,6 +21,12 @@ pub struct Inside {
 impl Inside {
     /// Starts it on what `disk` holds.
     pub fn start(disk: &SimDisk) -> Self {
+        Self::start_with(disk, |_| ())
+    }
+
+    /// Does something to the disk when the store is open and the rest is not.
+    pub fn start_with(disk: &SimDisk, meanwhile: fn(&SimDisk)) -> Self {
+        let held = disk.clone();
         let directory = Directory::new();
         std::fs::create_dir_all(directory.state()).unwrap();
         let (state, factory) = (directory.state(), disk.factory());
@@ -37,6 +43,7 @@ impl Inside {
                 config.set(key, value, "test").unwrap();
             }
             let (store, rows) = Store::open_backend(Path::new("sim"), factory, now).unwrap();
+            meanwhile(&held);
             let daemon = Daemon::with_store(config, store, rows).unwrap();
             tell.send(daemon.addresses().http).unwrap();
             let stop = async move {

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// A daemon that has the same port after a restart.
-fn house() -> House {
+pub fn house() -> House {
     let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     Plan::new(&[("relay", &free.to_string())]).start()
 }
