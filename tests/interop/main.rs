@@ -11,6 +11,7 @@ mod client;
 mod figures;
 mod hub;
 mod lab;
+mod no_clock;
 mod player;
 mod restart;
 mod server;

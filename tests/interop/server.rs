@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,12 +52,27 @@ impl Server {
 
     /// Starts it on a host, whatever that has.
     pub fn on(host: Rc<Namespace>) -> Self {
+        let mut server = Self::asleep(host);
+        server.start();
+        server.learn_hub_key();
+        server
+    }
+
+    /// Does not start it.
+    pub fn asleep(host: Rc<Namespace>) -> Self {
         let directory = std::env::temp_dir().join(format!("lanrage-interop-{}", unique()));
         std::fs::create_dir_all(&directory).unwrap();
-        let mut server = Server { host, directory, process: None, hub_key: String::new() };
-        server.start();
-        server.hub_key = server.owner().get("/status").is(200).text(&["relay", "public_key"]);
-        server
+        Server { host, directory, process: None, hub_key: String::new() }
+    }
+
+    pub fn learn_hub_key(&mut self) {
+        crate::eventually("it serves", || lanrage::daemon::socket_in(&self.state()).exists());
+        self.hub_key = self.owner().get("/status").is(200).text(&["relay", "public_key"]);
+    }
+
+    /// What it has on disk, and in memory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn state(&self) -> PathBuf {
