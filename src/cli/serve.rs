@@ -2,9 +2,10 @@
 
 use super::arguments::Invocation;
 use super::{Failure, output, settings, table};
-use lanrage::daemon::{Daemon, stop_signal};
+use lanrage::daemon::{Daemon, Supervisor, stop_signal};
 use log::LevelFilter;
 use std::io::Write;
+use std::rc::Rc;
 
 /// `lanrage serve`.
 pub fn run(invocation: &Invocation) -> Result<(), Failure> {
@@ -14,8 +15,9 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
     }
     start_log(config.log);
     // Before anything is opened: a signal that comes early must find it closed in good order too.
-    let stop = stop_signal().map_err(Failure::failed)?;
-    let daemon = Daemon::open(config).map_err(Failure::failed)?;
+    let supervisor = Rc::new(Supervisor::from_environment());
+    let stop = stop_signal(supervisor.clone()).map_err(Failure::failed)?;
+    let daemon = Daemon::open(config).map_err(Failure::failed)?.supervised(supervisor);
     if let Err(failure) = output::write(&format!("{}\n", daemon.addresses())) {
         // Nobody reads it; that is no reason not to serve.
         log::debug!("the addresses were not printed: {}", failure.message);

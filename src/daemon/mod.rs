@@ -5,6 +5,7 @@ mod clock;
 pub mod config;
 mod forwarder;
 mod service;
+mod supervisor;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
@@ -32,6 +33,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use clock::now;
+pub use supervisor::Supervisor;
 
 /// The longest inner packet on the hub's path, in bytes: what WireGuard's own tools choose.
 const HUB_MTU: usize = 1420;
@@ -112,6 +114,7 @@ pub struct Daemon {
     relay: RelaySocket,
     /// The relay's second port, for STUN.
     alternate: Option<RelaySocket>,
+    supervisor: Rc<Supervisor>,
 }
 
 /// The sockets of a daemon.
@@ -128,7 +131,7 @@ impl Daemon {
     pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
         match Self::bind(&config) {
             Ok((http, unix, relay, alternate)) => {
-                Ok(Daemon { config, store, rows, http, unix, relay, alternate })
+                Ok(Daemon { config, store, rows, http, unix, relay, alternate, supervisor: Rc::default() })
             }
             Err(error) => {
                 // What happened is in `error`; the store has nothing to write.
@@ -153,6 +156,11 @@ impl Daemon {
         Ok((http, unix, relay, alternate))
     }
 
+    /// To tell `supervisor` how it is doing.
+    pub fn supervised(self, supervisor: Rc<Supervisor>) -> Self {
+        Daemon { supervisor, ..self }
+    }
+
     /// Where it listens.
     pub fn addresses(&self) -> Addresses {
         let http = self.http.address().unwrap_or(self.config.http);
@@ -165,7 +173,7 @@ impl Daemon {
         let running = smol::block_on(executor.run(self.load(executor.clone())))?;
         let forwarder = running.forwarder.clone();
         // As a task it is looked at when it was woken, not whenever anything was.
-        let stop = executor.spawn(stop);
+        let stop = || executor.spawn(stop);
         forwarder.drive(executor.run(running.serve(stop)))?
     }
 
@@ -208,7 +216,10 @@ impl Daemon {
         tasks.push(executor.spawn(service.clone().answer_messages()));
         tasks.push(executor.spawn(service.clone().keep_marks()));
         tasks.push(executor.spawn(forwarder.clone().keep_time()));
-        Ok(Running { service, door, forwarder, tasks, runtime_dir: self.config.runtime_dir })
+        let (supervisor, told) = (self.supervisor.clone(), service.clone());
+        tasks.push(executor.spawn(async move { supervisor.keep_company(|| told.summary()).await }));
+        let (runtime_dir, supervisor) = (self.config.runtime_dir, self.supervisor);
+        Ok(Running { service, door, forwarder, supervisor, tasks, runtime_dir })
     }
 }
 
@@ -217,15 +228,19 @@ struct Running {
     service: Rc<Service>,
     door: Door<Service>,
     forwarder: Rc<Forwarder>,
+    supervisor: Rc<Supervisor>,
     tasks: Vec<Task<()>>,
     runtime_dir: PathBuf,
 }
 
 impl Running {
-    /// Lets everything run until `stop` is ready, then stops in good order.
-    async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
-        stop.await;
+    /// Lets everything run until what `stop` begins is ready, then stops in good order.
+    async fn serve<S: Future<Output = ()>>(self, stop: impl FnOnce() -> S) -> Result<(), DaemonError> {
+        // The loop runs. Signals that came meanwhile are looked at only now, so that this is said first.
+        self.supervisor.ready(self.service.summary());
+        stop().await;
         log::info!("stopping");
+        self.supervisor.stopping();
         self.door.stop();
         let patience = async {
             Timer::after(DRAIN).await;
@@ -283,15 +298,19 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// Waits for SIGTERM or SIGINT. SIGHUP is taken and changes nothing: sockets are bound to every address, so
-/// a network that comes or goes needs no attention.
-pub fn stop_signal() -> Result<impl Future<Output = ()>, DaemonError> {
+/// a network that comes or goes needs no attention. `supervisor` is told of it.
+pub fn stop_signal(supervisor: Rc<Supervisor>) -> Result<impl Future<Output = ()>, DaemonError> {
     let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(DaemonError::Signals)?;
     Ok(async move {
         let mut signals = signals;
         while let Some(signal) = signals.next().await {
             match signal {
                 Ok(Signal::Term | Signal::Int) => return,
-                Ok(_) => log::info!("SIGHUP: sockets are bound to every address, nothing to do"),
+                Ok(_) => {
+                    supervisor.reloading();
+                    log::info!("SIGHUP: sockets are bound to every address, nothing to do");
+                    supervisor.reloaded();
+                }
                 Err(error) => log::warn!("a signal was lost: {error}"),
             }
         }

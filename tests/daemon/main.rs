@@ -26,6 +26,7 @@ mod sim_disk;
 mod slow_disk;
 mod socket;
 mod stop;
+mod supervisor;
 
 use std::time::{Duration, Instant};
 
