@@ -7,6 +7,7 @@ mod luci;
 mod packages;
 mod pitfalls;
 mod router;
+mod service;
 mod settings;
 mod uci;
 
