@@ -16,6 +16,8 @@ mod peer;
 mod relay;
 mod serve;
 mod settings;
+#[cfg(test)]
+mod shipped;
 mod spelling;
 mod status;
 mod table;

@@ -11,3 +11,10 @@ pub fn now() -> Now {
     let unix = i64::try_from(nanos(clock_gettime(ClockId::Realtime)) / 1000).unwrap_or(0);
     Now { instant: Instant::from_nanos(instant), unix: UnixTime::from_micros(unix) }
 }
+
+/// CLOCK_MONOTONIC in microseconds: the clock of the service manager, which stands still in a suspended
+/// machine.
+pub fn monotonic_micros() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    u64::try_from((time.tv_sec as i128) * 1_000_000 + (time.tv_nsec as i128) / 1000).unwrap_or(0)
+}

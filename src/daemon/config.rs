@@ -64,12 +64,13 @@ impl Default for Config {
     }
 }
 
-/// `/var/lib/lanrage` for root, else `~/.lanrage`.
+/// What systemd gives a service, `/var/lib/lanrage` for root, else `~/.lanrage`.
 fn default_state_dir() -> PathBuf {
-    match std::env::var_os("HOME") {
+    let given = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+    given.unwrap_or_else(|| match std::env::var_os("HOME") {
         Some(home) if !rustix::process::geteuid().is_root() => Path::new(&home).join(".lanrage"),
         _ => PathBuf::from("/var/lib/lanrage"),
-    }
+    })
 }
 
 /// What systemd gives a service, `/var/run/lanrage` for root, else the user's own.

@@ -6,6 +6,7 @@ pub mod config;
 mod forwarder;
 mod reload;
 mod service;
+mod supervisor;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 pub use clock::now;
 pub use reload::Bell;
+pub use supervisor::Supervisor;
 
 /// The longest inner packet on the hub's path, in bytes: what WireGuard's own tools choose.
 const HUB_MTU: usize = 1420;
@@ -133,6 +135,7 @@ pub struct Daemon {
     /// What asks for new settings, and where they are.
     reload: Option<(Bell, Source)>,
     clock: Clock,
+    supervisor: Rc<Supervisor>,
 }
 
 /// The sockets of a daemon.
@@ -149,7 +152,8 @@ impl Daemon {
     pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
         match Self::bind(&config) {
             Ok((http, unix, relay, alternate)) => {
-                Ok(Daemon { config, store, rows, http, unix, relay, alternate, reload: None, clock: now })
+                let (reload, supervisor, clock) = (None, Rc::default(), now);
+                Ok(Daemon { config, store, rows, http, unix, relay, alternate, reload, clock, supervisor })
             }
             Err(error) => {
                 // What happened is in `error`; the store has nothing to write.
@@ -182,6 +186,11 @@ impl Daemon {
     /// By another clock than the machine's.
     pub fn by_clock(self, clock: Clock) -> Self {
         Daemon { clock, ..self }
+    }
+
+    /// To tell `supervisor` how it is doing.
+    pub fn supervised(self, supervisor: Rc<Supervisor>) -> Self {
+        Daemon { supervisor, ..self }
     }
 
     /// Where it listens.
@@ -256,7 +265,9 @@ impl Daemon {
         tasks.push(executor.spawn(service.clone().answer_messages()));
         tasks.push(executor.spawn(service.clone().keep_marks()));
         tasks.push(executor.spawn(forwarder.clone().keep_time()));
-        let runtime_dir = self.config.runtime_dir.clone();
+        let (supervisor, told) = (self.supervisor.clone(), service.clone());
+        tasks.push(executor.spawn(async move { supervisor.keep_company(|| told.summary()).await }));
+        let (runtime_dir, supervisor) = (self.config.runtime_dir.clone(), self.supervisor);
         if let Some((bell, source)) = self.reload {
             let reloader = Reloader {
                 bell,
@@ -266,11 +277,12 @@ impl Daemon {
                 service: service.clone(),
                 door: door.clone(),
                 forwarder: forwarder.clone(),
+                supervisor: supervisor.clone(),
                 said: String::new(),
             };
             tasks.push(executor.spawn(reloader.keep_listening()));
         }
-        Ok(Running { service, door, forwarder, tasks, runtime_dir })
+        Ok(Running { service, door, forwarder, supervisor, tasks, runtime_dir })
     }
 }
 
@@ -279,6 +291,7 @@ struct Running {
     service: Rc<Service>,
     door: Door<Service>,
     forwarder: Rc<Forwarder>,
+    supervisor: Rc<Supervisor>,
     tasks: Vec<Task<()>>,
     runtime_dir: PathBuf,
 }
@@ -286,9 +299,11 @@ struct Running {
 impl Running {
     /// Lets everything run until `stop` is ready, then stops in good order.
     async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+        self.supervisor.ready(self.service.summary());
         stop.await;
         log::info!("stopping");
         let begun = now().instant;
+        self.supervisor.stopping();
         self.door.stop();
         let patience = async {
             Timer::after(DRAIN).await;

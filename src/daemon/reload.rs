@@ -3,6 +3,7 @@
 use super::config::{Config, Reloaded};
 use super::forwarder::Forwarder;
 use super::service::Service;
+use super::supervisor::Supervisor;
 use super::{Addresses, api_settings, door_limits, members_per_party};
 use crate::net::http::Door;
 use smol::Timer;
@@ -44,6 +45,7 @@ pub(super) struct Reloader {
     pub service: Rc<Service>,
     pub door: Door<Service>,
     pub forwarder: Rc<Forwarder>,
+    pub supervisor: Rc<Supervisor>,
     /// What was said last about settings that can't be used or have to wait: it is said once.
     pub said: String,
 }
@@ -52,7 +54,9 @@ impl Reloader {
     /// Answers the bell, for ever.
     pub async fn keep_listening(mut self) {
         while self.bell.1.recv().await.is_ok() {
+            self.supervisor.reloading();
             self.reload();
+            self.supervisor.reloaded();
             Timer::after(PAUSE).await;
         }
     }

@@ -2,7 +2,7 @@
 
 use super::forwarder::Forwarder;
 use crate::api::messages::Reply as MessageReply;
-use crate::api::metrics::{StoreFailure, Surroundings};
+use crate::api::metrics::{RelayView, StoreFailure, Surroundings};
 use crate::api::sessions::Delivery;
 use crate::api::{self, Api, Effects, Outcome, unavailable};
 use crate::control;
@@ -96,6 +96,20 @@ impl Service {
             store_recoveries: u64::from(store.recovery().is_some()),
             uptime: now.instant.since(self.started.instant),
         }
+    }
+
+    /// How things are, in a line for who looks after the service.
+    pub fn summary(&self) -> String {
+        let sizes = self.api.borrow().sizes();
+        let failure = self.surroundings((self.clock)()).store_failure;
+        let trouble = failure.map_or_else(String::new, |failure| format!("{}; ", failure.detail()));
+        format!(
+            "{trouble}parties: {}, members: {}, at the relay: {}; lanrage {}",
+            sizes.parties,
+            sizes.peers,
+            self.relay.load(),
+            env!("CARGO_PKG_VERSION")
+        )
     }
 
     /// Does what is to be done after something happened in the API.

@@ -33,7 +33,9 @@ impl fmt::Display for ClientError {
             ClientError::NotRunning(socket) => write!(
                 f,
                 "the daemon is not running (nobody listens at {socket}): start it with `lanrage serve` or \
-                 `service lanrage start`, or say where it keeps its state with --state-dir"
+                 `service lanrage start`{}, or say where it keeps its state with --state-dir",
+                // Root finds the daemon of the machine by itself.
+                if rustix::process::geteuid().is_root() { "" } else { ", use sudo if it is a service" }
             ),
             ClientError::NotAllowed(socket) => {
                 write!(f, "{socket} belongs to another user: run this as the user lanrage runs as, or root")

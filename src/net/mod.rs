@@ -6,6 +6,7 @@ pub mod http;
 pub mod http_client;
 mod limits;
 pub mod listen;
+pub mod notify;
 mod outbox;
 mod response;
 mod service;

@@ -49,6 +49,7 @@ pub struct Plan {
     directory: Arc<Directory>,
     state: PathBuf,
     settings: Vec<(String, String)>,
+    environment: Vec<(&'static str, String)>,
     prelude: &'static str,
 }
 
@@ -57,12 +58,19 @@ impl Plan {
     pub fn new(settings: &[(&str, &str)]) -> Self {
         let directory = Directory::new();
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Plan { state: directory.state(), directory, settings: settings.collect(), prelude: "" }
+        let (settings, environment) = (settings.collect(), Vec::new());
+        Plan { state: directory.state(), directory, settings, environment, prelude: "" }
     }
 
     /// With shell commands that come first, such as a limit.
     pub fn after(self, prelude: &'static str) -> Self {
         Plan { prelude, ..self }
+    }
+
+    /// With another variable in its environment.
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
     }
 
     /// With its state elsewhere.
@@ -103,6 +111,7 @@ impl Plan {
         for (key, value) in &self.settings {
             command.env(format!("LANRAGE_{}", key.replace('.', "_").to_uppercase()), value);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -209,7 +218,7 @@ impl House {
     /// SIGTERM. Returns how it ended, and after how long.
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         let status = wait(&mut self.child);
         (status, start.elapsed())
     }

@@ -4,16 +4,19 @@ use crate::client::Client;
 use crate::house::Directory;
 use crate::sim_disk::SimDisk;
 use lanrage::daemon::config::Config;
-use lanrage::daemon::{Daemon, now};
+use lanrage::daemon::{Daemon, Supervisor, now};
 use lanrage::store::Store;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub struct Inside {
     pub http: SocketAddr,
-    stop: smol::channel::Sender<()>,
+    /// How long to hang; `None` stops it.
+    orders: smol::channel::Sender<Option<Duration>>,
     thread: JoinHandle<Result<(), String>>,
     _directory: Arc<Directory>,
 }
@@ -26,11 +29,20 @@ impl Inside {
 
     /// Does something to the disk when the store is open and the rest is not.
     pub fn start_with(disk: &SimDisk, meanwhile: fn(&SimDisk)) -> Self {
+        Self::build(disk, meanwhile, Supervisor::default())
+    }
+
+    /// Starts it to tell `supervisor` how it is doing.
+    pub fn supervised(disk: &SimDisk, supervisor: Supervisor) -> Self {
+        Self::build(disk, |_| (), supervisor)
+    }
+
+    fn build(disk: &SimDisk, meanwhile: fn(&SimDisk), supervisor: Supervisor) -> Self {
         let held = disk.clone();
         let directory = Directory::new();
         std::fs::create_dir_all(directory.state()).unwrap();
         let (state, factory) = (directory.state(), disk.factory());
-        let (stop, stopped) = smol::channel::bounded::<()>(1);
+        let (orders, given) = smol::channel::bounded(1);
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let mut config = Config { state_dir: state, ..Config::default() };
@@ -44,23 +56,30 @@ impl Inside {
             }
             let (store, rows) = Store::open_backend(Path::new("sim"), factory, now).unwrap();
             meanwhile(&held);
-            let daemon = Daemon::with_store(config, store, rows).unwrap();
+            let daemon = Daemon::with_store(config, store, rows).unwrap().supervised(Rc::new(supervisor));
             tell.send(daemon.addresses().http).unwrap();
             let stop = async move {
-                let _ = stopped.recv().await;
+                while let Ok(Some(pause)) = given.recv().await {
+                    std::thread::sleep(pause);
+                }
             };
             daemon.run(stop).map_err(|error| error.to_string())
         });
-        Inside { http: told.recv().unwrap(), stop, thread, _directory: directory }
+        Inside { http: told.recv().unwrap(), orders, thread, _directory: directory }
     }
 
     pub fn client(&self) -> Client {
         Client::connect(self.http)
     }
 
+    /// Has its one loop do nothing for so long.
+    pub fn hang(&self, pause: Duration) {
+        self.orders.send_blocking(Some(pause)).unwrap();
+    }
+
     /// Stops it in good order.
     pub fn stop(self) -> Result<(), String> {
-        self.stop.send_blocking(()).unwrap();
+        self.orders.send_blocking(None).unwrap();
         self.thread.join().unwrap()
     }
 }

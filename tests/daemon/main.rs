@@ -28,6 +28,7 @@ mod slow_disk;
 mod socket;
 mod state_dir;
 mod stop;
+mod supervisor;
 
 use std::time::{Duration, Instant};
 

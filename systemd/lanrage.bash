@@ -1,0 +1,115 @@
+# Completion for lanrage in bash.
+
+declare -A _lanrage_words=(
+  # What may follow a command, by its words so far.
+  # begin words
+  ['lanrage']='backup bench db genkey help party peer pubkey relay serve status --help --version'
+  ['lanrage db']='check dump --help'
+  ['lanrage party']='delete list show --help'
+  ['lanrage peer']='ban bans kick unban --help'
+  ['lanrage relay']='list --help'
+  ['lanrage serve']='--config --print-config --state-dir --http --relay --public-endpoint --subnet --region --log --runtime-dir --gso --max-clients --admin-token --trusted-proxies --limits-parties --limits-parties-hosted --limits-parties-joined --limits-peers-per-party --limits-tokens --limits-tokens-per-peer --limits-relays --limits-relays-per-owner --limits-bans-per-party --limits-signals-per-peer --limits-signal-size --limits-signals-size --limits-addresses-remembered --limits-connections --limits-connections-per-source --limits-sessions --limits-sessions-per-source --limits-sources --rates-requests --rates-creations --timeouts-token --timeouts-peer --timeouts-relay --timeouts-sweep --timeouts-head --timeouts-body --timeouts-idle --timeouts-write --help'
+  ['lanrage status']='--json --state-dir --config --help'
+  ['lanrage party list']='--json --state-dir --config --help'
+  ['lanrage party show']='--json --state-dir --config --help'
+  ['lanrage party delete']='--json --state-dir --config --help'
+  ['lanrage peer kick']='--json --state-dir --config --help'
+  ['lanrage peer ban']='--key --json --state-dir --config --help'
+  ['lanrage peer unban']='--key --json --state-dir --config --help'
+  ['lanrage peer bans']='--json --state-dir --config --help'
+  ['lanrage relay list']='--json --state-dir --config --help'
+  ['lanrage backup']='--force --json --state-dir --config --help'
+  ['lanrage db check']='--json --state-dir --config --help'
+  ['lanrage db dump']='--json --state-dir --config --help'
+  ['lanrage bench']='--json --help'
+  ['lanrage genkey']='--json --help'
+  ['lanrage pubkey']='--json --help'
+  # end words
+)
+declare -A _lanrage_values=(
+  # Options with a value, and what it is.
+  # begin values
+  [--admin-token]=other
+  [--config]=file
+  [--gso]=other
+  [--http]=other
+  [--key]=other
+  [--limits-addresses-remembered]=other
+  [--limits-bans-per-party]=other
+  [--limits-connections-per-source]=other
+  [--limits-connections]=other
+  [--limits-parties-hosted]=other
+  [--limits-parties-joined]=other
+  [--limits-parties]=other
+  [--limits-peers-per-party]=other
+  [--limits-relays-per-owner]=other
+  [--limits-relays]=other
+  [--limits-sessions-per-source]=other
+  [--limits-sessions]=other
+  [--limits-signal-size]=other
+  [--limits-signals-per-peer]=other
+  [--limits-signals-size]=other
+  [--limits-sources]=other
+  [--limits-tokens-per-peer]=other
+  [--limits-tokens]=other
+  [--log]=other
+  [--max-clients]=other
+  [--public-endpoint]=other
+  [--rates-creations]=other
+  [--rates-requests]=other
+  [--region]=other
+  [--relay]=other
+  [--runtime-dir]=directory
+  [--state-dir]=directory
+  [--subnet]=other
+  [--timeouts-body]=other
+  [--timeouts-head]=other
+  [--timeouts-idle]=other
+  [--timeouts-peer]=other
+  [--timeouts-relay]=other
+  [--timeouts-sweep]=other
+  [--timeouts-token]=other
+  [--timeouts-write]=other
+  [--trusted-proxies]=other
+  # end values
+)
+declare -A _lanrage_files=(
+  # Commands that take a file.
+  # begin files
+  ['lanrage backup']=1
+  ['lanrage db check']=1
+  ['lanrage db dump']=1
+  # end files
+)
+
+_lanrage() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+  local command=lanrage longer index word
+  COMPREPLY=()
+  for ((index = 1; index < COMP_CWORD; index++)); do
+    word=${COMP_WORDS[index]}
+    if [[ $word == -* ]]; then
+      if [[ ${_lanrage_values[$word]-} ]]; then index=$((index + 1)); fi
+      continue
+    fi
+    longer="$command $word"
+    if [[ ${_lanrage_words[$longer]-} ]]; then command=$longer; fi
+  done
+
+  local kind=''
+  if [[ $previous == --* ]]; then kind=${_lanrage_values[$previous]-}; fi
+  if [[ ! $kind && $current != -* && ${_lanrage_files[$command]-} ]]; then kind=file; fi
+  case $kind in
+    directory)
+      compopt -o filenames 2>/dev/null
+      mapfile -t COMPREPLY < <(compgen -d -- "$current")
+      ;;
+    file)
+      compopt -o filenames 2>/dev/null
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      ;;
+    '') mapfile -t COMPREPLY < <(compgen -W "${_lanrage_words[$command]}" -- "$current") ;;
+  esac
+}
+
+complete -F _lanrage lanrage

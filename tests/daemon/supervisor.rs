@@ -1,0 +1,272 @@
+//! What the service manager hears: the notify protocol of systemd, over a real socket.
+
+use crate::house::{Directory, House, Plan};
+use crate::inside::Inside;
+use crate::sim_disk::SimDisk;
+use lanrage::daemon::Supervisor;
+use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// A service manager, as far as its ears go.
+struct Manager {
+    socket: UnixDatagram,
+    /// For `$NOTIFY_SOCKET`.
+    name: String,
+    _directory: Arc<Directory>,
+}
+
+impl Manager {
+    /// At a path.
+    fn new() -> Self {
+        let directory = Directory::new();
+        let path = directory.log().with_extension("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        Self::of(socket, path.into_os_string().into_string().unwrap(), directory)
+    }
+
+    /// At a name without a file.
+    fn nameless() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("lanrage-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        Self::of(socket, format!("@{name}"), Directory::new())
+    }
+
+    fn of(socket: UnixDatagram, name: String, directory: Arc<Directory>) -> Self {
+        Manager { socket, name, _directory: directory }
+    }
+
+    /// What starts a daemon under it.
+    fn plan(&self) -> Plan {
+        Plan::new(&[]).with("NOTIFY_SOCKET", &self.name)
+    }
+
+    /// The next message, if one comes within `patience`.
+    fn hear_within(&self, patience: Duration) -> Option<String> {
+        let mut buffer = [0; 4096];
+        self.socket.set_read_timeout(Some(patience)).unwrap();
+        let length = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
+    }
+
+    #[track_caller]
+    fn hear(&self) -> String {
+        self.hear_within(crate::PATIENCE).expect("the daemon is silent")
+    }
+
+    /// Reads what is there already.
+    fn catch_up(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.hear_within(Duration::from_millis(1))).collect()
+    }
+
+    /// Fills its queue, as if it did not read for long.
+    fn fill(&self) {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        while sender.send_to(b"X=1", &self.name).is_ok() {}
+    }
+}
+
+fn monotonic_micros() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+/// The value of a variable in a message.
+#[track_caller]
+fn value<'a>(message: &'a str, name: &str) -> &'a str {
+    let found = message.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    found.unwrap_or_else(|| panic!("no {name} in {message:?}"))
+}
+
+fn says(message: &str, line: &str) -> bool {
+    message.lines().any(|found| found == line)
+}
+
+/// A life in good order, as its manager hears it.
+#[track_caller]
+fn follow_a_life(manager: &Manager) {
+    let mut house = manager.plan().start();
+    let ready = manager.hear();
+    assert!(says(&ready, "READY=1"), "{ready:?}");
+    let status = value(&ready, "STATUS");
+    assert!(status.starts_with("parties: 0, members: 0, at the relay: 0; lanrage 0."), "{status}");
+    house.client().get("/").is(200);
+
+    for _ in 0..2 {
+        let before = monotonic_micros();
+        house.signal(Signal::HUP);
+        let reloading = manager.hear();
+        assert!(says(&reloading, "RELOADING=1"), "{reloading:?}");
+        let at: u64 = value(&reloading, "MONOTONIC_USEC").parse().unwrap();
+        assert!((before..=monotonic_micros()).contains(&at), "{at}");
+        let again = manager.hear();
+        assert!(says(&again, "READY=1") && value(&again, "STATUS").starts_with("parties: "), "{again:?}");
+    }
+
+    assert_eq!(house.terminate().0.code(), Some(0));
+    assert!(says(&manager.hear(), "STOPPING=1"));
+    assert_eq!(manager.catch_up(), [""; 0], "nobody asked for more");
+}
+
+#[test]
+fn a_manager_at_a_path_hears_everything_in_order() {
+    follow_a_life(&Manager::new());
+}
+
+#[test]
+fn a_manager_at_an_abstract_name_hears_everything_in_order() {
+    follow_a_life(&Manager::nameless());
+}
+
+#[test]
+fn a_daemon_that_cannot_serve_is_never_ready() {
+    let manager = Manager::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let (status, _) = manager.plan().with("LANRAGE_HTTP", &port).fail();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(manager.catch_up(), [""; 0]);
+}
+
+#[test]
+fn ready_comes_after_a_store_that_takes_its_time() {
+    let manager = Manager::nameless();
+    let disk = SimDisk::default();
+    let delay = Duration::from_millis(300);
+    disk.set_sync_delay(delay);
+    let start = Instant::now();
+    let inside = Inside::supervised(&disk, Supervisor::at(OsStr::new(&manager.name), None));
+    assert!(says(&manager.hear(), "READY=1"));
+    assert!(start.elapsed() >= delay, "the key of the hub was not durable yet");
+    inside.stop().unwrap();
+}
+
+#[test]
+fn signs_of_life_come_at_half_of_what_the_watchdog_allows() {
+    let manager = Manager::new();
+    let allowed = Duration::from_secs(1);
+    let micros = allowed.as_micros().to_string();
+    let house = manager.plan().with("WATCHDOG_USEC", &micros).after("export WATCHDOG_PID=$$").start();
+    assert!(says(&manager.hear(), "READY=1"));
+    let (start, count) = (Instant::now(), 6);
+    for _ in 0..count {
+        let message = manager.hear_within(allowed).expect("a manager would have killed it");
+        assert_eq!(message, "WATCHDOG=1");
+    }
+    assert!(start.elapsed() > allowed / 2 * (count - 1), "too often: {:?}", start.elapsed());
+
+    // Whoever does not run gives none, and begins again when it does.
+    house.signal(Signal::STOP);
+    manager.catch_up();
+    assert_eq!(manager.hear_within(allowed * 2), None);
+    house.signal(Signal::CONT);
+    assert_eq!(manager.hear(), "WATCHDOG=1");
+}
+
+#[test]
+fn a_loop_that_hangs_gives_no_signs_of_life() {
+    let manager = Manager::nameless();
+    let allowed = Duration::from_millis(200);
+    let supervisor = Supervisor::at(OsStr::new(&manager.name), Some(allowed));
+    let inside = Inside::supervised(&SimDisk::default(), supervisor);
+    assert!(says(&manager.hear(), "READY=1"));
+    assert_eq!(manager.hear(), "WATCHDOG=1");
+    let hang = Duration::from_secs(2);
+    inside.hang(hang);
+    // The order has reached the loop by then.
+    std::thread::sleep(allowed);
+    manager.catch_up();
+    assert_eq!(manager.hear_within(hang / 2), None, "something else than the loop speaks for it");
+    assert_eq!(manager.hear(), "WATCHDOG=1");
+    inside.stop().unwrap();
+}
+
+/// A process that waits for its disk can't be helped by killing it, and players can do without the disk.
+#[test]
+fn a_disk_that_hangs_is_no_reason_to_be_killed() {
+    let manager = Manager::nameless();
+    let allowed = Duration::from_millis(500);
+    let disk = SimDisk::default();
+    let inside = Inside::supervised(&disk, Supervisor::at(OsStr::new(&manager.name), Some(allowed)));
+    assert!(says(&manager.hear(), "READY=1"));
+    let mut client = inside.client();
+    client.register("alice");
+    disk.set_sync_delay(Duration::from_secs(3));
+    let slow = std::thread::spawn(move || {
+        client.create("LAN", "alice");
+    });
+    for _ in 0..4 {
+        assert_eq!(manager.hear_within(allowed).as_deref(), Some("WATCHDOG=1"));
+    }
+    assert!(!slow.is_finished(), "the disk did not hang");
+    disk.set_sync_delay(Duration::ZERO);
+    slow.join().unwrap();
+    let _ = inside.stop();
+}
+
+#[test]
+fn a_watchdog_for_another_process_is_not_fed() {
+    let manager = Manager::new();
+    let plan = manager.plan().with("WATCHDOG_USEC", "100000").with("WATCHDOG_PID", "1");
+    let mut house = plan.start();
+    assert!(says(&manager.hear(), "READY=1"));
+    assert_eq!(manager.hear_within(Duration::from_millis(500)), None);
+    house.terminate();
+    assert!(says(&manager.hear(), "STOPPING=1"));
+}
+
+#[test]
+fn a_manager_that_does_not_listen_holds_nobody_up_and_hears_of_ready_in_the_end() {
+    let manager = Manager::new();
+    manager.fill();
+    let mut house = manager.plan().with("WATCHDOG_USEC", "40000").start();
+    for _ in 0..20 {
+        house.client().get("/").is(200);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    house.signal(Signal::HUP);
+    house.client().get("/").is(200);
+    let heard: Vec<String> = manager.catch_up().into_iter().filter(|message| message != "X=1").collect();
+    let ready = heard.into_iter().find(|message| says(message, "READY=1"));
+    if ready.is_none() {
+        crate::eventually("READY=1 got lost", || says(&manager.hear(), "READY=1"));
+    }
+    // Full again, for the end.
+    manager.fill();
+    let (status, took) = house.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+}
+
+#[test]
+fn a_manager_that_vanishes_is_not_missed() {
+    let manager = Manager::new();
+    let mut house = manager.plan().with("WATCHDOG_USEC", "40000").with("LANRAGE_LOG", "debug").start();
+    assert!(says(&manager.hear(), "READY=1"));
+    drop(manager);
+    std::thread::sleep(Duration::from_millis(200));
+    house.signal(Signal::HUP);
+    crate::eventually("SIGHUP was not heard", || house.plan.log().contains("SIGHUP"));
+    house.client().get("/").is(200);
+    assert_eq!(house.terminate().0.code(), Some(0));
+}
+
+#[test]
+fn without_a_manager_nothing_is_said() {
+    let manager = Manager::new();
+    for name in ["", "vsock:2:1"] {
+        let mut house = Plan::new(&[]).with("NOTIFY_SOCKET", name).with("WATCHDOG_USEC", "40000").start();
+        house.client().get("/").is(200);
+        assert_eq!(house.terminate().0.code(), Some(0));
+    }
+    let house = House::start();
+    house.client().get("/").is(200);
+    assert_eq!(manager.catch_up(), [""; 0]);
+}
