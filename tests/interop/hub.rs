@@ -41,7 +41,9 @@ fn stock_clients_meet_at_the_hub() {
         player.ping(HUB_IP);
     });
     println!("hub: all 6 directions after {:?}", all_pairs(&players));
-    assert!(players.iter().all(|player| player.last_handshake(&server.hub_key) > 0));
+    crate::eventually("everybody says when it shook hands", || {
+        players.iter().all(|player| player.last_handshake(&server.hub_key) > 0)
+    });
 
     // Another port, and another mapping: known by what it says next.
     wait_for_handshakes_to_age();
