@@ -4,7 +4,7 @@ use super::Stand;
 use super::players::{Lane, Player, make_parties, settle};
 use super::process::process_cpu;
 use super::rivals::Rival;
-use super::turn;
+use super::turn::{self, Clients};
 use super::volley::{BURST, LANES, Pairing, Style, Waiting, echo_lanes, measure};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -67,11 +67,9 @@ pub fn beside_loops(stand: &mut Stand, players: &mut [Player]) {
     }
 }
 
-/// Beside coturn at its cheapest: one allocation for each pair, whose other end is no TURN client, and channels
-/// in place of indications. The datagrams are the same, but for the four bytes of a channel's header.
+/// Beside coturn, with channels in place of indications. The datagrams are the same, but for the four bytes of a
+/// channel's header.
 pub fn beside_turn(stand: &mut Stand, players: &mut [Player]) {
-    let what = |size: usize, style: Style| format!("blind, {size} B, {}: CPU against coturn", style.name());
-    let styles = [Style::Bursts, Style::Singles, Style::Alone];
     let Some(coturn) = stand.network.among_servers(|| turn::start(stand.cores)) else {
         stand.table.missing("blind: CPU against coturn", "turnserver, of Debian's package coturn");
         return;
@@ -79,16 +77,22 @@ pub fn beside_turn(stand: &mut Stand, players: &mut [Player]) {
     let (scale, daemon) = (stand.scale, stand.daemon.id());
     for size in [100, 1420] {
         let mut own = lanes(players, stand.daemon.relay, size);
-        let mut theirs = turn::lanes(coturn.address, size);
-        for style in styles {
-            let mut pairing = Pairing::default();
+        let mut by_one = turn::lanes(coturn.address, Clients::One, size);
+        let mut by_both = turn::lanes(coturn.address, Clients::Both, size);
+        for style in [Style::Bursts, Style::Singles, Style::Alone] {
+            let [mut to_one, mut to_both] = [Pairing::default(), Pairing::default()];
             for _ in 0..scale.rounds {
                 let mine = measure(&mut own, style, Waiting::Awake, scale.span, || process_cpu(daemon));
-                let other = measure(&mut theirs, style, Waiting::Awake, scale.span, || coturn.cpu());
-                pairing.push(&mine, &other);
+                for (theirs, pairing) in [(&mut by_one, &mut to_one), (&mut by_both, &mut to_both)] {
+                    let other = measure(theirs, style, Waiting::Awake, scale.span, || coturn.cpu());
+                    pairing.push(&mine, &other);
+                }
             }
+            let what = format!("blind, {size} B, {}: CPU against coturn", style.name());
+            // The cheaper one counts.
             let budget = (style == Style::Singles && size == 100).then_some(0.5);
-            pairing.tell(&mut stand.table, &what(size, style), budget);
+            to_one.tell(&mut stand.table, &format!("{what}, one of two its client"), budget);
+            to_both.tell(&mut stand.table, &format!("{what}, both its clients"), None);
         }
     }
 }

@@ -58,7 +58,7 @@ impl Rival {
         let mut command = Command::new(path.unwrap_or_else(|| program.into()));
         command.args(["-f", name]).stdout(Stdio::null()).stderr(Stdio::null());
         // Of one thread each, as there is one core.
-        command.env("LOG_LEVEL", "error").env("WG_THREADS", "1").env("WG_SUDO", "1");
+        command.env("LOG_LEVEL", "error").env("WG_THREADS", "1").env("WG_SUDO", "true");
         let child = spawn(&mut command, cores)?;
         let address = SocketAddr::from((SERVER, 51_999));
         // From here on it is killed whatever happens.
