@@ -1,5 +1,5 @@
-//! How many handshakes a second the hub can answer, beside other programs. Many members begin one after the other,
-//! slower than any limit on handshakes, and the CPU time for each answer says how many there could be.
+//! How many handshakes a second the hub can answer, beside other programs. Many members begin at once, all
+//! together slower than any limit on handshakes, and the CPU time for each answer says how many there could be.
 
 use super::Stand;
 use super::network::PLAYERS;
@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Who begins them.
 const MEMBERS: usize = PLAYERS / 2;
-/// Between two of them: boringtun wants cookies from 100 handshake messages a second on.
-const PAUSE: Duration = Duration::from_micros(12_500);
+/// Between two volleys of them: boringtun wants cookies from 100 handshake messages a second on.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Handshakes cost much and come seldom: a measurement takes so many times as long as others.
 const LONGER: u32 = 4;
 
@@ -45,24 +45,28 @@ impl Member {
         }
     }
 
-    /// Whether a handshake is answered, and well.
-    fn shake_hands(&mut self, index: u32) -> bool {
+    /// Begins a handshake.
+    fn begin(&mut self, index: u32) -> Initiator {
         let mut message = [0; INITIATION_LENGTH];
         let stamp = self.stamps.stamp(now().unix);
         let ephemeral = PrivateKey::generate();
-        let initiator = Initiator::begin(&self.local, &self.remote, index, stamp, ephemeral, &mut message)
-            .expect("good keys");
+        let initiator = Initiator::begin(&self.local, &self.remote, index, stamp, ephemeral, &mut message);
         self.signer.sign(self.remote.public_key(), &mut message, now().instant);
         self.socket.send_to(&message, self.server).expect("sending");
+        initiator.expect("good keys")
+    }
+
+    /// Whether it is answered, and well.
+    fn is_answered(&self, handshake: &Initiator) -> bool {
         let sent = Instant::now();
         let mut answer = [0; 2048];
         while sent.elapsed() < LOST {
             let Ok(length) = self.socket.recv(&mut answer) else {
-                std::thread::sleep(Duration::from_micros(200));
+                std::thread::sleep(Duration::from_millis(1));
                 continue;
             };
             if let Some(Message::Response(response)) = Message::parse(&answer[..length])
-                && initiator.finish(&self.local, &self.remote, response).is_some()
+                && handshake.finish(&self.local, &self.remote, response).is_some()
             {
                 return true;
             }
@@ -72,19 +76,18 @@ impl Member {
 }
 
 /// CPU time for each handshake that was answered, in nanoseconds, and how many were not.
-fn measure(members: &mut [Member], span: Duration, cpu: impl Fn() -> u64) -> (f64, u32) {
-    let (mut answered, mut unanswered) = (0, 0);
-    let (before, begun) = (cpu(), Instant::now());
-    let mut index = 0;
-    while begun.elapsed() < span {
+fn measure(members: &mut [Member], span: Duration, cpu: impl Fn() -> u64) -> (f64, usize) {
+    let (mut answered, mut begun) = (0, 0);
+    let (before, start) = (cpu(), Instant::now());
+    while start.elapsed() < span {
         let due = Instant::now() + PAUSE;
-        let member = index as usize % members.len();
-        let of_outcome = if members[member].shake_hands(index + 1) { &mut answered } else { &mut unanswered };
-        *of_outcome += 1;
-        index += 1;
+        begun += members.len();
+        let handshakes: Vec<_> = members.iter_mut().map(|member| member.begin(begun as u32)).collect();
+        let pairs = members.iter().zip(&handshakes);
+        answered += pairs.filter(|(member, handshake)| member.is_answered(handshake)).count();
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
-    ((cpu() - before) as f64 / f64::from(answered.max(1)), unanswered)
+    ((cpu() - before) as f64 / answered.max(1) as f64, begun - answered)
 }
 
 /// Members of the hub beside peers of others.
@@ -98,7 +101,7 @@ pub fn run(stand: &mut Stand) {
         let key = PrivateKey::generate();
         let peers: Vec<_> = theirs.iter().map(|player| (player.key, player.ip)).collect();
         let rival =
-            stand.network.among_servers(|| Rival::hub(program, "lanrage-rival", &key, &peers, stand.cores));
+            stand.network.among_servers(|| Rival::hub(program, &key, &peers, stand.cores));
         let Some(rival) = rival else {
             stand.table.missing(&what, program);
             continue;

@@ -9,11 +9,15 @@ use super::share::Profile;
 use super::volley::{BURST, LANES, Pairing, Style, Waiting, measure};
 use lanrage::crypto::x25519::PrivateKey;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// What the hub may cost beside each of them.
 const BUDGETS: [f64; WIREGUARDS.len()] = [1.0 / 4.0, 1.0 / 3.0];
 /// The part of the hub's own time, outside of the kernel, that is encryption's at the least.
 const AEAD_SHARE: f64 = 80.0;
+
+/// How long the hub is watched for that.
+const SAMPLED: Duration = Duration::from_secs(4);
 
 /// Players with a session with a hub, and a lane for each two.
 fn lanes(mut players: Vec<Player>, server: SocketAddr, length: usize) -> Vec<Lane> {
@@ -49,7 +53,7 @@ fn lanes_of_rival(stand: &Stand, program: &str, length: usize) -> Option<(Rival,
         .collect();
     let peers: Vec<_> = players.iter().map(|player| (player.key, player.ip)).collect();
     let rival =
-        stand.network.among_servers(|| Rival::hub(program, "lanrage-rival", &key, &peers, stand.cores))?;
+        stand.network.among_servers(|| Rival::hub(program, &key, &peers, stand.cores))?;
     for player in &mut players {
         player.reach(key.public_key(), rival.address);
     }
@@ -89,9 +93,7 @@ pub fn encryption(stand: &mut Stand) {
         for style in [Style::Bursts, Style::Singles] {
             let what = format!("hub, {length} B, {}: part of its own time in the AEAD", style.name());
             let profile = Profile::start(daemon, stand.state.path());
-            for _ in 0..stand.scale.rounds {
-                measure(&mut own, style, Waiting::Awake, stand.scale.span, || 0);
-            }
+            measure(&mut own, style, Waiting::Awake, SAMPLED, || 0);
             match profile.and_then(Profile::share_of_aead) {
                 Err(lack) => return stand.table.missing(&what, lack),
                 Ok(share) => {

@@ -45,15 +45,16 @@ impl Rival {
         Some(Rival { child: spawn(command, cores)?, address, control: None })
     }
 
-    /// A WireGuard interface `name` in userspace, made by `program`, that forwards between `peers`. `None`
+    /// A WireGuard interface in userspace, made by `program`, that forwards between `peers`. `None`
     /// if there is no such program; `LANRAGE_BORINGTUN` names a boringtun-cli that is not in the path.
     pub fn hub(
         program: &str,
-        name: &str,
         key: &PrivateKey,
         peers: &[(PublicKey, Ipv4Addr)],
         cores: Cores,
     ) -> Option<Self> {
+        // Interfaces have namespaces, but their control sockets have one directory.
+        let name = &format!("bench{}", std::process::id());
         let path = std::env::var_os("LANRAGE_BORINGTUN").filter(|_| program == "boringtun-cli");
         let mut command = Command::new(path.unwrap_or_else(|| program.into()));
         command.args(["-f", name]).stdout(Stdio::null()).stderr(Stdio::null());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 const NO_PERF: &str = "perf, of Debian's package linux-perf";
 const NO_SYMBOLS: &str = "symbols in the binary: build with CARGO_PROFILE_BENCH_STRIP=none";
+const TOO_FEW: &str = "sample of perf's, or too few";
 /// How long perf needs to begin.
 const BEGIN: Duration = Duration::from_millis(500);
 /// Fewer samples tell nothing.
@@ -35,13 +36,13 @@ impl Profile {
         kill_process(Pid::from_child(&self.perf), Signal::INT).map_err(|_| NO_PERF)?;
         self.perf.wait().map_err(|_| NO_PERF)?;
         let mut script = Command::new("perf");
-        script.args(["script", "-F", "sym", "-i"]).arg(&self.file).stderr(Stdio::null());
+        script.args(["script", "-F", "ip,sym", "-i"]).arg(&self.file).stderr(Stdio::null());
         let output = script.output().map_err(|_| NO_PERF)?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let names: Vec<&str> = text.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
+        let names: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
         let known = names.iter().filter(|name| **name != "[unknown]").count();
         if names.len() < FEWEST {
-            return Err(NO_PERF);
+            return Err(TOO_FEW);
         }
         if known < names.len() / 2 {
             return Err(NO_SYMBOLS);

@@ -12,7 +12,7 @@ pub const LANE_RATE: f64 = 20e6;
 /// Datagrams in a burst.
 pub const BURST: usize = 32;
 /// A volley is over when nothing has arrived for this long.
-pub const LOST: Duration = Duration::from_millis(20);
+pub const LOST: Duration = Duration::from_millis(100);
 /// Memory that waiting datagrams may take in a server's socket, in bytes: what kernels give by default, with
 /// a margin. And what one takes there at the most besides its own bytes.
 const BACKLOG: usize = 190_000;
