@@ -100,8 +100,7 @@ pub fn run(stand: &mut Stand) {
             .collect();
         let key = PrivateKey::generate();
         let peers: Vec<_> = theirs.iter().map(|player| (player.key, player.ip)).collect();
-        let rival =
-            stand.network.among_servers(|| Rival::hub(program, &key, &peers, stand.cores));
+        let rival = stand.network.among_servers(|| Rival::hub(program, &key, &peers, stand.cores));
         let Some(rival) = rival else {
             stand.table.missing(&what, program);
             continue;

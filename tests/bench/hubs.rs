@@ -52,8 +52,7 @@ fn lanes_of_rival(stand: &Stand, program: &str, length: usize) -> Option<(Rival,
         .map(|number| Player::new(first + number, Ipv4Addr::new(10, 66, 1, number as u8 + 1)))
         .collect();
     let peers: Vec<_> = players.iter().map(|player| (player.key, player.ip)).collect();
-    let rival =
-        stand.network.among_servers(|| Rival::hub(program, &key, &peers, stand.cores))?;
+    let rival = stand.network.among_servers(|| Rival::hub(program, &key, &peers, stand.cores))?;
     for player in &mut players {
         player.reach(key.public_key(), rival.address);
     }
