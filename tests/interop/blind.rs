@@ -53,7 +53,8 @@ fn two_meet_blind() {
     let first = players[0].ping(players[1].member.ip);
     let back = players[1].ping(players[0].member.ip);
     println!("two, blind: first ping after {first:?}, back {back:?}");
-    assert!(back < Duration::from_secs(1));
+    // Initiations to somebody who has said nothing yet are lost; there is another one every 5 s.
+    assert!(first < Duration::from_secs(11) && back < Duration::from_secs(1), "{first:?} {back:?}");
 }
 
 #[test]
