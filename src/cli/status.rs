@@ -76,11 +76,9 @@ fn amount(traffic: &Value) -> String {
 /// What went nowhere, and why.
 fn dropped(traffic: &Value) -> String {
     let Some(Value::Object(reasons)) = traffic.get("drops") else { return "nothing".to_owned() };
-    if reasons.is_empty() {
-        return "nothing".to_owned();
-    }
     let drops = traffic.get("drops").unwrap_or(&Value::Null);
-    let each =
-        reasons.iter().map(|(reason, _)| format!("{} {}", number(drops, reason), reason.replace('_', " ")));
-    each.collect::<Vec<_>>().join(", ")
+    let each = reasons.iter().map(|(reason, _)| (number(drops, reason), reason.replace('_', " ")));
+    let each = each.filter(|(count, _)| *count > 0).map(|(count, reason)| format!("{count} {reason}"));
+    let each: Vec<_> = each.collect();
+    if each.is_empty() { "nothing".to_owned() } else { each.join(", ") }
 }

@@ -351,7 +351,6 @@ fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::
         subnet: config.control.subnet,
         mtu: HUB_MTU,
         stamp_mark,
-        alternate_endpoint: None,
         seed: u64::from_le_bytes(random::bytes()),
         limits: RelayLimits { members_per_party: members_per_party(config), ..RelayLimits::default() },
     }

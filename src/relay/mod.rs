@@ -91,8 +91,6 @@ pub struct Config {
     pub mtu: usize,
     /// The last [`Relay::take_stamp_mark`] that was stored, 0 if none was.
     pub stamp_mark: u64,
-    /// Where the alternate port is reached from outside, if that is known: told to those who ask by STUN.
-    pub alternate_endpoint: Option<SocketAddr>,
     /// Decides how tables hash, so it should be secret, and the jitter of the hub's retries.
     pub seed: u64,
     /// What it may hold and do.
@@ -104,7 +102,6 @@ pub struct Relay {
     books: Books,
     blind: Blind,
     hub: Hub,
-    alternate_endpoint: Option<SocketAddr>,
     snapshot_key: SnapshotKey,
     swept: Instant,
 }
@@ -112,7 +109,7 @@ pub struct Relay {
 impl Relay {
     /// A relay that serves nobody yet.
     pub fn new(config: Config, now: Instant) -> Self {
-        let Config { hub_key, subnet, mtu, stamp_mark, alternate_endpoint, seed, limits } = config;
+        let Config { hub_key, subnet, mtu, stamp_mark, seed, limits } = config;
         let mut random = Seeded::new(seed);
         let hasher = KeyedState::new(random.next_u64(), random.next_u64());
         let snapshot_key = SnapshotKey::new(&hub_key);
@@ -121,7 +118,6 @@ impl Relay {
             books: Books::new(limits, hasher),
             blind: Blind::new(hasher),
             hub: Hub::new(device, subnet.hub(), subnet.broadcast(), hasher, now),
-            alternate_endpoint,
             snapshot_key,
             swept: now,
         }
@@ -130,11 +126,6 @@ impl Relay {
     /// The hub's public key.
     pub fn hub_key(&self) -> &PublicKey {
         self.hub.device.public_key()
-    }
-
-    /// Where the alternate port is reached from outside.
-    pub fn set_alternate_endpoint(&mut self, endpoint: Option<SocketAddr>) {
-        self.alternate_endpoint = endpoint;
     }
 
     /// `peer` is in `party`, with this key and this address in the virtual LAN; again, if either has changed.
@@ -209,7 +200,7 @@ impl Relay {
     ) -> Result<(), DropReason> {
         let Relay { books, blind, hub, .. } = self;
         if is_stun(datagram) {
-            return stun::answer(books, datagram, arrival, port, self.alternate_endpoint, out);
+            return stun::answer(books, datagram, arrival, port, out);
         }
         let message = Message::parse(datagram).ok_or(DropReason::Unknown)?;
         if port == Port::Alternate {

@@ -496,7 +496,6 @@ fn relay(hub_key: &PrivateKey, limits: Limits, seed: u64, now: Instant) -> Relay
         subnet: Subnet::DEFAULT,
         mtu: 1420,
         stamp_mark: 0,
-        alternate_endpoint: Some(relay_address(Port::Alternate)),
         seed,
         limits,
     };

@@ -68,7 +68,6 @@ impl Stage {
             subnet,
             mtu: 1420,
             stamp_mark: 0,
-            alternate_endpoint: None,
             seed: 1,
             limits,
         };
