@@ -34,7 +34,7 @@ use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::snapshot::SnapshotKey;
-use crate::relay::stats::{DropReason, MemberStats, Path, Stats};
+use crate::relay::stats::{DropReason, Drops, MemberStats, Path, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
@@ -153,6 +153,7 @@ impl Relay {
         match old_ip {
             None => {
                 self.books.members[id.slot()] = MemberStats::default();
+                self.books.drops[id.slot()] = None;
                 self.books.admission.reset_member(id);
             }
             Some(old) if old != ip => self.hub.readdress(id, old, ip),
@@ -186,7 +187,7 @@ impl Relay {
         let arrival = Arrival { source: canonical(source), now };
         let result = self.dispatch(datagram, arrival, port, out);
         if let Err(reason) = result {
-            self.books.stats.drop(reason);
+            self.books.drop(arrival.source, reason);
         }
         result
     }
@@ -310,5 +311,13 @@ impl Relay {
     pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
         let id: MemberId = self.books.roster.with_key(key)?;
         self.books.members.get(id.slot())
+    }
+
+    /// What came from where the member with this key is known to be and went nowhere: each reason that happened,
+    /// by its name.
+    pub fn member_drops(&self, key: &PublicKey) -> impl Iterator<Item = (&'static str, u64)> {
+        let id: Option<MemberId> = self.books.roster.with_key(key);
+        let drops = id.and_then(|id| self.books.drops.get(id.slot())?.as_deref());
+        drops.into_iter().flat_map(Drops::iter).filter(|&(_, count)| count > 0)
     }
 }

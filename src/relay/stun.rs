@@ -30,7 +30,7 @@ pub(super) fn answer(
     }
     books.stats.stun.add(length);
     books.stats.sent.add(length);
-    let from = if request.change_port { port.other() } else { port };
+    let from = if request.changes_port() { port.other() } else { port };
     out.transmit(source, from, &buffer[..length]);
     Ok(())
 }

@@ -58,8 +58,8 @@ pub struct Request {
     /// The magic cookie, but for a classic request.
     cookie: [u8; 4],
     transaction: [u8; TRANSACTION_LENGTH],
-    /// Whether the answer is to come from the other port.
-    pub change_port: bool,
+    /// Whether the answer is asked to come from the other port.
+    change_port: bool,
     /// Whether the request has a FINGERPRINT, so that the answer is to have one, too.
     pub fingerprint: bool,
     /// Attributes that must be understood and are not, and a change of address, which nobody here can do.
@@ -116,6 +116,11 @@ impl Request {
         // A classic client takes any answer for a success, even an error. What it can't have it must not hear of.
         let is_good = rest.is_empty() && (request.unknown_count == 0 || !request.is_classic());
         is_good.then_some(request)
+    }
+
+    /// Whether the answer has to come from the other port. An error comes from where the request went.
+    pub fn changes_port(&self) -> bool {
+        self.change_port && self.unknown_count == 0
     }
 
     /// Whether it is of RFC 3489.
@@ -375,13 +380,16 @@ mod tests {
     fn a_classic_client_is_told_its_address_unmasked() {
         for (request, change_port) in [(classic(&[]), false), (classic(&[0, 3, 0, 4, 0, 0, 0, 2]), true)] {
             assert!(is_stun(&request));
-            assert_eq!(Request::parse(&request).unwrap().change_port, change_port);
+            assert_eq!(Request::parse(&request).unwrap().changes_port(), change_port);
             let bytes = answer(&request, "192.0.2.1:32853");
             assert_eq!((&bytes[..4], &bytes[4..20]), (&[1, 1, 0, 12][..], &request[4..20]));
             assert_eq!(bytes[20..], [0, 1, 0, 8, 0, 1, 0x80, 0x55, 192, 0, 2, 1]);
         }
         let bytes = answer(&classic(&[]), "[2001:db8::7]:258");
-        assert_eq!((&bytes[..4], &bytes[20..30]), (&[1, 1, 0, 24][..], &[0, 1, 0, 20, 0, 2, 1, 2, 0x20, 1][..]));
+        assert_eq!(
+            (&bytes[..4], &bytes[20..30]),
+            (&[1, 1, 0, 24][..], &[0, 1, 0, 20, 0, 2, 1, 2, 0x20, 1][..])
+        );
     }
 
     #[test]
@@ -412,10 +420,12 @@ mod tests {
     #[test]
     fn what_can_t_be_done_is_named() {
         let change_port = with(&[0, 3, 0, 4, 0, 0, 0, 2]);
-        assert!(Request::parse(&change_port).unwrap().change_port);
+        assert!(Request::parse(&change_port).unwrap().changes_port());
         assert_eq!(answer(&change_port, "192.0.2.1:1")[..2], [1, 1]);
         for (flags, unknown) in [(4, 3u8), (6, 3)] {
-            let bytes = answer(&with(&[0, 3, 0, 4, 0, 0, 0, flags]), "192.0.2.1:1");
+            let request = with(&[0, 3, 0, 4, 0, 0, 0, flags]);
+            assert!(!Request::parse(&request).unwrap().changes_port());
+            let bytes = answer(&request, "192.0.2.1:1");
             assert_eq!(bytes[..4], [1, 0x11, 0, 16]);
             assert_eq!(bytes[20..], [0, 9, 0, 4, 0, 0, 4, 20, 0, 10, 0, 2, 0, unknown, 0, 0]);
         }

@@ -491,14 +491,8 @@ impl World {
 }
 
 fn relay(hub_key: &PrivateKey, limits: Limits, seed: u64, now: Instant) -> Relay {
-    let config = Config {
-        hub_key: hub_key.clone(),
-        subnet: Subnet::DEFAULT,
-        mtu: 1420,
-        stamp_mark: 0,
-        seed,
-        limits,
-    };
+    let config =
+        Config { hub_key: hub_key.clone(), subnet: Subnet::DEFAULT, mtu: 1420, stamp_mark: 0, seed, limits };
     Relay::new(config, now)
 }
 
