@@ -8,7 +8,7 @@ use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::json::Value;
 use lanrage::wireguard::allowed_ips::Prefix;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const CAP: usize = 100;
 const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
@@ -78,10 +78,14 @@ fn a_hundred_play_and_the_next_is_told() {
     eventually("the load is told", || listed(&mut host, "load") == CAP as u64);
     assert_eq!(listed(&mut host, "capacity"), CAP as u64);
 
-    // A broadcast reaches the 99 others.
-    first.0.send(Ipv4Addr::new(10, 66, 255, 255), b"a game");
+    // A broadcast reaches the 98 others that are left. Games repeat theirs, for UDP may lose one.
     let mut heard = vec![false; middle.len()];
+    let mut said = None::<Instant>;
     eventually("all the others hear it", || {
+        if said.is_none_or(|said| said.elapsed() > Duration::from_secs(1)) {
+            first.0.send(Ipv4Addr::new(10, 66, 255, 255), b"a game");
+            said = Some(Instant::now());
+        }
         for ((player, _), heard) in middle.iter_mut().zip(&mut heard) {
             *heard |= player.pump().iter().any(|(from, said)| *from == first.0.ip && said == b"a game");
         }
