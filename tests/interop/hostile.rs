@@ -1,8 +1,9 @@
 //! Five honest players, three of them blind and two by the hub, while somebody else floods the relay.
 
+use crate::PATIENCE;
 use crate::blind::{all_pairs, introduce, party};
 use crate::floods::{Attacker, Noise, initiation, one_of_many};
-use crate::hub::use_hub;
+use crate::hub::{LAN, use_hub};
 use crate::lab::{Lab, Namespace, Process, public_ip};
 use crate::player::Player;
 use crate::server::{RELAY, Server};
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long each flood lasts, and the quiet before.
@@ -19,11 +21,13 @@ const SPAN: Duration = Duration::from_secs(6);
 /// What the daemon's memory may grow by under all of them, in KiB: its tables of addresses and handshakes, full
 /// (see `relay::limits`), and its buffers.
 const GROWTH: u64 = 8 * 1024;
-/// What a flood may cost the players: one packet in a hundred, and a latency that a game does not mind. The
-/// second part is for this machine, whose processor the attacker and ten WireGuards share with the relay.
+/// What a flood may cost the players: one packet in a hundred, and this many times the latency. To that comes, in
+/// milliseconds, that the attacker and five WireGuards want the relay's processor: seldom for the half of all packets,
+/// now and then for one in a hundred.
 const MOST_LOST: f64 = 0.01;
 const SLOWER: f64 = 5.0;
-const SHARED_MACHINE: f64 = 60.0;
+const HALF_WAITS: f64 = 10.0;
+const FEW_WAIT: f64 = 250.0;
 /// From how many addresses, at most.
 const SOURCES: usize = 512;
 
@@ -124,6 +128,57 @@ fn own_many(host: &Namespace, relay: &Namespace, number: u8) {
     relay.ip(&format!("route add 198.18.0.0/15 via {}", public_ip(number)));
 }
 
+/// Players whose sessions are gone get new ones while the flood goes on, blind and with the hub.
+fn renewals(
+    server: &Server,
+    players: &[Player],
+    host: &Namespace,
+    keys: &[PublicKey],
+    relay: SocketAddr,
+    noise: &mut Noise,
+) {
+    let mut attackers: Vec<_> =
+        host.inside(|| (0..SOURCES).map(|number| Attacker::at(one_of_many([198, 19], number))).collect());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let start = Instant::now();
+            let mut sent = 0;
+            while !over.load(Ordering::Relaxed) {
+                if sent > start.elapsed().as_millis() * 2 {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                sent += 1;
+                let attacker = noise.below(attackers.len());
+                attackers[attacker].send(&initiation(&keys[noise.below(keys.len())], noise), relay);
+            }
+            attackers.iter_mut().for_each(Attacker::check);
+        });
+        std::thread::sleep(Duration::from_secs(5));
+        for (player, other) in [(&players[0], Some(&players[1])), (&players[3], None)] {
+            match other {
+                Some(other) => player.wg(&format!("peer {} remove", other.member.public_key())),
+                None => player.wg(&format!("peer {} remove", server.hub_key)),
+            }
+            let to = match other {
+                Some(other) => {
+                    player.add(other);
+                    other.member.ip
+                }
+                None => {
+                    player.add_hub(&server.hub_key, LAN);
+                    players[4].member.ip
+                }
+            };
+            let took = player.reaches(to, PATIENCE);
+            println!("a new session under 2000 handshakes a second: {took:?}");
+            assert!(took.is_some_and(|took| took < Duration::from_secs(15)), "{took:?}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
 #[test]
 #[ignore = "needs root: network namespaces, wireguard-go"]
 fn five_play_on_while_the_relay_is_flooded() {
@@ -204,6 +259,8 @@ fn five_play_on_while_the_relay_is_flooded() {
         println!("{count} datagrams");
     });
 
+    renewals(&server, &players, &host, &keys, relay, &mut noise);
+
     std::thread::sleep(Duration::from_secs(1));
     attackers.iter_mut().for_each(Attacker::check);
     let (sent, received) =
@@ -216,9 +273,11 @@ fn five_play_on_while_the_relay_is_flooded() {
     assert!(server.memory() <= memory + GROWTH);
     assert!(!server.log().contains("panicked"), "{}", server.log());
     for felt in &floods {
-        let allowed = SLOWER * before.quantile(0.99) + SHARED_MACHINE;
         assert!(felt.lost() <= before.lost() + MOST_LOST, "{:.4} lost", felt.lost());
-        assert!(felt.quantile(0.99) <= allowed, "{} ms, {allowed} ms allowed", felt.quantile(0.99));
+        for (part, waits) in [(0.5, HALF_WAITS), (0.99, FEW_WAIT)] {
+            let (took, allowed) = (felt.quantile(part), SLOWER * before.quantile(part) + waits);
+            assert!(took <= allowed, "{took} ms, {allowed} ms allowed");
+        }
     }
     // What the kernel drops before the relay sees it is nobody's fault, but nothing may be left of it.
     assert!(!fast.trips.is_empty());
