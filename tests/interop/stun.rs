@@ -55,11 +55,22 @@ fn a_classic_client_is_served() {
         assert!(told(&host, port).starts_with("192.0.2.10:"));
         assert!(told(&hidden, port).starts_with("192.0.2.20:"));
     }
-    // The whole of its questions: it finds itself behind the NAT, and never hears what it must not.
-    let output = hidden.command("stun").args(["192.0.2.1:51820", "-v"]).output().unwrap();
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    println!("{text}");
-    assert!(server.owner().metric("lanrage_relay_packets_total{kind=\"stun\"}") >= 5);
+    // All its questions: whether an answer comes from another address (II) or port (III), too.
+    for (host, is_hidden) in [(&host, false), (&hidden, true)] {
+        let output = host.command("stun").args(["192.0.2.1:51820", "-v"]).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let other_port = u8::from(!is_hidden);
+        let behind = u8::from(is_hidden);
+        for line in [
+            "test I = 1".to_owned(),
+            "test II = 0".to_owned(),
+            format!("test III = {other_port}"),
+            format!("is nat  = {behind}"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+    assert_eq!(server.dropped("stun_limit"), 0);
 }
 
 #[test]
