@@ -263,7 +263,7 @@ impl Blind {
     ) {
         books.bindings.learn(member, address, witness, now);
         books.sources.touch(address, now);
-        books.sources.set_member(address, member);
+        books.place(member, address);
         if let Some(stats) = books.members.get_mut(member.slot()) {
             stats.last_handshake = Some(now);
             if stats.path == Path::None {

@@ -19,7 +19,7 @@ pub(super) struct Books {
     pub admission: Admission,
     pub stats: Stats,
     pub members: Vec<MemberStats>,
-    /// By member; few ever send anything that goes nowhere.
+    /// By member: room for those who were shown to be somewhere, which most never are.
     pub drops: Vec<Option<Box<Drops>>>,
 }
 
@@ -52,8 +52,16 @@ impl Books {
     pub fn drop(&mut self, source: SocketAddr, reason: DropReason) {
         self.stats.drop(reason);
         let member = self.sources.member(source);
-        if let Some(drops) = member.and_then(|member| self.drops.get_mut(member.slot())) {
-            drops.get_or_insert_default().add(reason);
+        if let Some(Some(drops)) = member.and_then(|member| self.drops.get_mut(member.slot())) {
+            drops.add(reason);
+        }
+    }
+
+    /// Notes that `member` is at `address`.
+    pub fn place(&mut self, member: MemberId, address: SocketAddr) {
+        self.sources.set_member(address, member);
+        if let Some(drops) = self.drops.get_mut(member.slot()) {
+            drops.get_or_insert_default();
         }
     }
 

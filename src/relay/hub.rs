@@ -179,7 +179,7 @@ impl Hub {
             if established && told == Some(source) {
                 books.sources.prove(source, now.instant);
                 spoke.proven_at = Some(source);
-                books.sources.set_member(source, member);
+                books.place(member, source);
             } else if content != Content::Handshake {
                 // Whoever else was shown to be there, this member must prove it itself: by a handshake, once it
                 // has given enough to be sent one.

@@ -22,7 +22,7 @@ pub const ADDRESSES_PER_MEMBER: usize = 4;
 /// What the relay may hold and do. Nothing it keeps grows past these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Members, at 600 bytes each, and 3 KB more for one that has a hub session.
+    /// Members, at 600 bytes each, 200 more for one that was ever there, and 3 KB for one that has a hub session.
     pub members: usize,
     /// Members of one party: 64 trials of mac1 are 20 us.
     pub members_per_party: usize,

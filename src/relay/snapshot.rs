@@ -238,7 +238,7 @@ impl Relay {
         if entry.proven {
             self.books.sources.prove(here, last);
         }
-        self.books.sources.set_member(here, from);
+        self.books.place(from, here);
         self.books.bindings.learn(from, here, receiver, last);
         if let Some(stats) = self.books.members.get_mut(from.slot()) {
             stats.path = Path::Blind;

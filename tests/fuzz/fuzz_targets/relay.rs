@@ -23,7 +23,8 @@ const STUN_SURPLUS: usize = 44;
 
 struct World {
     relay: Relay,
-    machines: Vec<Machine>,
+    /// Made when they first do something: it takes long.
+    machines: [Option<Machine>; MEMBERS],
     now: Now,
     /// On their way to machines.
     wire: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -51,7 +52,7 @@ impl World {
         let now = house::start();
         World {
             relay: house::relay(now.instant),
-            machines: (0..MEMBERS).map(|member| Machine::new(member, now.instant)).collect(),
+            machines: [const { None }; MEMBERS],
             now,
             wire: VecDeque::new(),
             seen: Vec::new(),
@@ -92,9 +93,13 @@ impl World {
         assert!(self.relay.flow_count() <= 1000);
     }
 
+    fn machine(&mut self, member: usize) -> &mut Machine {
+        self.machines[member].get_or_insert_with(|| Machine::new(member, self.now.instant))
+    }
+
     /// What a machine sends goes to the relay at once.
     fn say(&mut self, member: usize, datagram: &[u8]) {
-        let source = self.machines[member].address;
+        let source = self.machine(member).address;
         self.seen.push((source, datagram.to_vec()));
         self.arrive(source, Port::Main, datagram);
     }
@@ -103,7 +108,7 @@ impl World {
         let mut buffer = vec![0; 4096];
         for member in 0..MEMBERS {
             for _ in 0..16 {
-                let machine = &mut self.machines[member];
+                let Some(machine) = &mut self.machines[member] else { break };
                 let Some(outgoing) = machine.device.poll(self.now, &mut buffer) else { break };
                 self.say(member, &buffer[..outgoing.length]);
             }
@@ -114,7 +119,7 @@ impl World {
     fn deliver(&mut self, input: &mut Input<'_>) {
         let Some((to, mut datagram)) = self.wire.pop_front() else { return };
         input.mutate(&mut datagram);
-        if let Some(machine) = self.machines.iter_mut().find(|machine| machine.address == to) {
+        if let Some(machine) = self.machines.iter_mut().flatten().find(|machine| machine.address == to) {
             machine.device.receive(&mut datagram, house::relay_address(), self.now);
         }
     }
@@ -159,9 +164,10 @@ impl World {
                 let packet = input.bytes(1500);
                 let mut buffer = vec![0; 4096];
                 buffer[16..][..packet.len()].copy_from_slice(packet);
-                let machine = &mut self.machines[member];
+                let now = self.now;
+                let machine = self.machine(member);
                 let peer = machine.peers[input.below(machine.peers.len())];
-                let sent = machine.device.send(peer, &mut buffer, packet.len(), self.now);
+                let sent = machine.device.send(peer, &mut buffer, packet.len(), now);
                 if let Sent::Sealed { length, .. } = sent {
                     self.say(member, &buffer[..length]);
                 }
@@ -177,7 +183,7 @@ impl World {
                 input.mutate(&mut datagram);
                 let source = match input.below(3) {
                     0 => source,
-                    1 => self.machines[member].address,
+                    1 => self.machine(member).address,
                     _ => stranger(input.below(STRANGERS)),
                 };
                 self.arrive(source, Port::Main, &datagram);
@@ -193,7 +199,7 @@ impl World {
                 self.relay = house::relay(self.now.instant);
                 self.relay.restore(&snapshot, self.now).expect("our own snapshot");
             }
-            _ => self.machines[member].address.set_port(1000 + u16::from(input.byte())),
+            _ => self.machine(member).address.set_port(1000 + u16::from(input.byte())),
         }
         self.poll();
     }
