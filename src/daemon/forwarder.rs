@@ -7,6 +7,7 @@ use crate::control::change::Change;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId};
 use crate::net::udp::{self, Inbox, Outbox, RelaySocket};
+use crate::relay::snapshot::Restored;
 use crate::relay::stats::{Count, Path as Reach};
 use crate::relay::{Port, Relay};
 use crate::time::{Clock, Instant, Now};
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 /// How long the count of reachable members may be out of date: it looks at every member.
 const LOAD_LIFETIME: Duration = Duration::from_secs(1);
-/// Where flows wait for the next daemon, in the runtime directory.
+/// Where flows and members' addresses wait for the next daemon, in the runtime directory.
 const FLOWS_FILE: &str = "flows";
 /// The longest file of flows that is read back, in bytes.
 const MAX_FLOWS: u64 = 16 * 1024 * 1024;
@@ -254,8 +255,10 @@ impl Forwarder {
         let Some(snapshot) = read.and_then(|_| fs::read(&path).ok()) else { return };
         let _ = fs::remove_file(&path);
         match self.relay.borrow_mut().restore(&snapshot, (self.clock)()) {
-            Ok(0) => {}
-            Ok(count) => log::info!("took over {count} flows"),
+            Ok(Restored { flows: 0, spokes: 0 }) => {}
+            Ok(Restored { flows, spokes }) => {
+                log::info!("took over {flows} flows and {spokes} members of the hub");
+            }
             Err(error) => log::info!("the flows of the daemon before can't be used: {error}"),
         }
     }

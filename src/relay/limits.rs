@@ -16,6 +16,11 @@ pub const UNPROVEN_LIFETIME: Duration = Duration::from_secs(60);
 pub const LONGEST_PACE: Duration = Duration::from_secs(4);
 /// How often what has expired is looked for.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// After a restart the hub asks one member this long after the other for a new session: that costs up to 5 ms of a
+/// router's processor, and games have the rest.
+pub const GREETING_INTERVAL: Duration = Duration::from_millis(10);
+/// How often one is asked at the address where it was before the restart.
+pub const GREETINGS: u8 = 3;
 /// Addresses remembered of one member.
 pub const ADDRESSES_PER_MEMBER: usize = 4;
 

@@ -17,6 +17,7 @@ mod blind;
 mod books;
 mod broadcast;
 mod flows;
+mod greetings;
 mod hub;
 mod pacing;
 mod pending;
@@ -257,12 +258,13 @@ impl Relay {
         let sweep = (!self.blind.is_empty() || !self.books.sources.is_empty() || !self.hub.spokes.is_empty())
             .then(|| self.swept + SWEEP_INTERVAL);
         let hub = self.hub.device.poll_timeout();
-        [sweep, hub, self.blind.pacer.next()].into_iter().flatten().min()
+        [sweep, hub, self.blind.pacer.next(), self.hub.greetings.next()].into_iter().flatten().min()
     }
 
     /// Does what is due: sends what has waited, forgets what has expired.
     pub fn poll(&mut self, now: Now, out: &mut impl Transmit) {
         let Relay { books, blind, hub, .. } = self;
+        hub.greet(now);
         hub.drain(books, now, out);
         blind.poll(books, now.instant, out);
         if now.instant.since(self.swept) >= SWEEP_INTERVAL {

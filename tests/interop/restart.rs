@@ -46,8 +46,7 @@ fn a_graceful_restart_is_hardly_felt() {
     server.start();
     let outages = outages(&players, start);
     println!("SIGTERM and start: stopped after {stopped:?}; blind, hub, both are back after {outages:?}");
-    assert!(outages[0] < Duration::from_secs(2) && outages[2] < Duration::from_secs(2), "{outages:?}");
-    assert!(outages[1] < Duration::from_secs(20), "{outages:?}");
+    assert!(outages.iter().all(|&outage| outage < Duration::from_secs(2)), "{outages:?}");
 }
 
 #[test]
