@@ -3,14 +3,16 @@
 //! 1. An initiation names its recipient by mac1. Only members' keys open the relay.
 //! 2. A response names the initiator by mac1 and by the index that it echoes.
 //! 3. An endpoint is learned only from a response that echoes an initiation, from where that was sent.
-//! 4. A member is at its hub session's address, at a confirmed flow's, or found by elimination. One
-//!    initiation in, at most one copy out; candidates take turns, one per retry.
+//! 4. A member is at its hub session's address, at a confirmed flow's, or found: where the index of a flow of its
+//!    that is silent at its own address was seen, or by elimination. One initiation in, at most one copy out;
+//!    candidates take turns, one per retry.
 //! 5. Data goes by source address and receiver index alone. Indices that clash end the handshake.
 //! 6. A cookie reply goes to whom it answers only, from where the answered message was sent.
 //! 7. Nothing is rewritten.
 //! 8. An unproven address gets at most as many bytes as came from it; initiations are paced.
 //! 9. What is silent is forgotten.
 
+use crate::relay::bindings::Sighting;
 use crate::relay::books::Books;
 use crate::relay::flow_key::{FlowKey, KeyedState};
 use crate::relay::flows::{Flow, Flows};
@@ -70,8 +72,15 @@ impl Blind {
     }
 
     /// Where `target` may be, best first, but not at `source`.
-    fn candidates(books: &Books, target: MemberId, source: SocketAddr) -> Candidates {
+    fn candidates(&self, books: &Books, target: MemberId, source: SocketAddr) -> Candidates {
         let mut candidates = Candidates { found: [source; MAX_CANDIDATES], count: 0, not: source };
+        // It has moved, it seems: nothing came from where it was since.
+        let moved = |sighting: &&Sighting| {
+            let flow = self.flows.with_index(sighting.index);
+            flow.is_some_and(|flow| flow.from == target && flow.last < sighting.at)
+        };
+        let sightings = books.bindings.sightings(target).iter().filter(moved);
+        sightings.for_each(|sighting| candidates.add(sighting.address));
         let bound = books.bindings.addresses(target).filter(|&address| books.sources.contains(address));
         bound.for_each(|address| candidates.add(address));
         let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
@@ -109,7 +118,7 @@ impl Blind {
             let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
             parties.iter().for_each(|&party| books.sources.note_newcomer(source, party, &books.limits));
         }
-        let candidates = Self::candidates(books, target, source);
+        let candidates = self.candidates(books, target, source);
         let to = candidates
             .beginning_with(books.sources.attempts(source, target))
             .find(|&to| books.sources.can_charge(to, INITIATION_LENGTH))
@@ -311,10 +320,7 @@ impl Blind {
         let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let length = datagram.len();
         let key = FlowKey::new(source, receiver);
-        let Some(flow) = self.flows.get_mut(&key) else {
-            books.sources.credit(source, length);
-            return Err(DropReason::NoFlow);
-        };
+        let flow = self.flows.get_mut(&key).ok_or(DropReason::NoFlow)?;
         if !books.admission.data(flow.from, flow.party, flow.bucket, length, now) {
             return Err(DropReason::DataLimit);
         }
@@ -332,6 +338,34 @@ impl Blind {
         books.stats.blind.add(length);
         books.send(to, datagram, out);
         Ok(())
+    }
+
+    /// Counts data that no flow is for. If it bears the index of one, whose sender may have moved to where it came
+    /// from, that is remembered, and said whose flow it is.
+    pub fn on_stray(
+        &mut self,
+        books: &mut Books,
+        length: usize,
+        receiver: u32,
+        arrival: Arrival,
+    ) -> Option<MemberId> {
+        let Arrival { source, now: Now { instant: now, .. } } = arrival;
+        let sighted = self.flows.with_index(receiver).and_then(|flow| {
+            let Flow { from: member, receiver: witness, .. } = *flow;
+            if books.sources.member(source).is_some_and(|there| there != member) {
+                return None;
+            }
+            if !books.sources.note(source, &books.limits, now) {
+                return None;
+            }
+            let sighting = Sighting { address: source, index: receiver, witness: Some(witness), at: now };
+            if let Some(forgotten) = books.bindings.sight(member, sighting) {
+                books.sources.forget_stray(forgotten);
+            }
+            Some(member)
+        });
+        books.sources.credit(source, length);
+        sighted
     }
 
     /// Moves a member's flows to where its hub session is.

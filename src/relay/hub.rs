@@ -241,6 +241,16 @@ impl Hub {
         true
     }
 
+    /// Asks a member with a session whether it is where this came from: a flow of its says so, which anybody may have
+    /// sent. Whether something is to be [sent](Hub::drain) now.
+    pub fn seek(&mut self, books: &Books, member: MemberId, arrival: Arrival) -> bool {
+        let Arrival { source, now } = arrival;
+        let Some(peer) = self.peer_of(member) else { return false };
+        let elsewhere = self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at != Some(source));
+        let may_ask = elsewhere && books.sources.can_charge(source, INITIATION_LENGTH);
+        may_ask && self.device.can_send(peer, now.instant) && self.device.probe(peer, source, now)
+    }
+
     /// Sends a packet from `peer` on, over the same bytes.
     fn forward(
         &mut self,

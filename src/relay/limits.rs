@@ -23,6 +23,8 @@ pub const GREETING_INTERVAL: Duration = Duration::from_millis(10);
 pub const GREETINGS: u8 = 3;
 /// Addresses remembered of one member.
 pub const ADDRESSES_PER_MEMBER: usize = 4;
+/// Addresses remembered at which one member may be.
+pub const SIGHTINGS_PER_MEMBER: usize = 4;
 
 /// What the relay may hold and do. Nothing it keeps grows past these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +33,7 @@ pub struct Limits {
     pub members: usize,
     /// Members of one party: 64 trials of mac1 are 20 us.
     pub members_per_party: usize,
-    /// Directions of blind sessions, at 250 bytes each. A pair of members that talk use two to six: this is
+    /// Directions of blind sessions, at 300 bytes each. A pair of members that talk use two to six: this is
     /// one party of 100 that all talk to all.
     pub flows: usize,
     /// Directions of blind sessions that may begin or end at one responder.

@@ -244,9 +244,12 @@ impl Relay {
             }
             Message::Transport(message) => {
                 let result = blind.on_data(books, datagram, message.receiver(), arrival, out);
-                // Who has roamed may have given enough by this to be asked who it is.
-                if result == Err(DropReason::NoFlow) && hub.ask(books, arrival) {
-                    hub.drain(books, arrival.now, out);
+                if result == Err(DropReason::NoFlow) {
+                    let sighted = blind.on_stray(books, datagram.len(), message.receiver(), arrival);
+                    // Who has roamed may have given enough by this to be asked who it is.
+                    if hub.ask(books, arrival) || sighted.is_some_and(|id| hub.seek(books, id, arrival)) {
+                        hub.drain(books, arrival.now, out);
+                    }
                 }
                 result
             }

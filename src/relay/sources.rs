@@ -98,6 +98,15 @@ impl Sources {
         waiting.push_back(address);
     }
 
+    /// Forgets an address of which nothing was known but that somebody may be there.
+    pub fn forget_stray(&mut self, address: SocketAddr) {
+        let is_stray =
+            |source: &Source| !source.proven && source.member.is_none() && source.wanted.is_empty();
+        if self.map.get(&address).is_some_and(is_stray) {
+            self.map.remove(&address);
+        }
+    }
+
     /// Notes an initiation from `address` to `member`; `cap` bounds how many members are remembered.
     pub fn note_wanted(&mut self, address: SocketAddr, member: MemberId, cap: usize) {
         let Some(source) = self.map.get_mut(&address) else { return };

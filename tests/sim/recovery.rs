@@ -1,10 +1,11 @@
 //! How soon members find each other again when the relay was away, or one of them has moved unheard.
 
 use crate::world::{HubUse, MILLISECOND, SECOND, World};
-use lanrage::relay::limits::{GREETING_INTERVAL, GREETINGS};
+use lanrage::relay::limits::{GREETING_INTERVAL, GREETINGS, Limits};
 use lanrage::relay::snapshot::Restored;
 use lanrage::wireguard::message::INITIATION_LENGTH;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// The relay stops in good order and comes back, with `members` of one party.
 fn restart(world: &mut World, members: &[usize]) -> Restored {
@@ -108,4 +109,152 @@ fn who_is_no_member_any_more_is_not_greeted() {
     world.records = Some(Vec::new());
     world.run(30 * SECOND);
     assert!(initiations(&world).iter().all(|&(_, to)| to != gone));
+}
+
+/// A party of `count` in which the first is behind a NAT, says nothing but keepalives, and moves unheard some time
+/// after all have met; how long it takes until it hears the second, who talks all the time.
+fn silent_rebinding(seed: u64, count: usize, how: HubUse) -> Duration {
+    let mut world = World::new(seed);
+    let nat = world.symmetric();
+    let members: Vec<_> = (0..count).map(|place| world.member("p", (place == 0).then_some(nat))).collect();
+    if how != HubUse::Only {
+        world.introduce_all(&members);
+    }
+    members.iter().for_each(|&member| world.use_hub(member, how));
+    let settled = world.random.below(60_000) as u32;
+    world.run(20 * SECOND + MILLISECOND * settled);
+    assert!(world.time_to_be_heard(1, 0, 30 * SECOND).is_some());
+    world.run(7 * SECOND);
+    world.nats[nat].rebind([203, 0, 113, 99].into());
+    world.time_to_be_heard(1, 0, 400 * SECOND).expect("it is found again")
+}
+
+/// Rule 4: the index of a flow gives away where its silent member is now, as soon as its keepalives have brought as
+/// many bytes as it takes to ask there (rule 8): five of them, from however many sessions.
+#[test]
+fn a_silent_member_that_moved_is_found_by_its_keepalives() {
+    for (count, how, bound) in [
+        (2, HubUse::None, 130 * SECOND),
+        (3, HubUse::None, 85 * SECOND),
+        (6, HubUse::None, 35 * SECOND),
+        (2, HubUse::Extra, 60 * SECOND),
+        (2, HubUse::Only, 110 * SECOND),
+    ] {
+        for seed in 210..220 {
+            let outage = silent_rebinding(seed, count, how);
+            assert!(outage < bound, "{count} members, seed {seed}: {outage:?}");
+        }
+    }
+}
+
+/// Without keepalives nobody can know where it is, until it says something and gets no answer to that.
+#[test]
+fn a_silent_member_without_keepalives_is_found_when_it_speaks() {
+    let mut world = World::new(220);
+    let nat = world.symmetric();
+    let members = [world.member("p", Some(nat)), world.member("p", None)];
+    world.introduce_all(&members);
+    world.run(20 * SECOND);
+    world.stop_keepalives(0);
+    assert!(world.talk(0, 1));
+    world.nats[nat].rebind([203, 0, 113, 99].into());
+    assert_eq!(world.time_to_be_heard(1, 0, 60 * SECOND), None);
+    world.say(0, 1, b"is anybody there?");
+    let found = world.time_to_be_heard(1, 0, 60 * SECOND).unwrap();
+    assert!(found < 17 * SECOND, "{found:?}");
+}
+
+/// Who talks has given enough by that to be asked at once, if it has a session with the hub; that moves its flows.
+#[test]
+fn a_talking_member_with_a_hub_session_moves_at_once() {
+    let mut world = World::new(221);
+    let nat = world.symmetric();
+    let members = [world.member("p", Some(nat)), world.member("p", None), world.member("p", None)];
+    world.introduce_all(&members);
+    members.iter().for_each(|&member| world.use_hub(member, HubUse::Extra));
+    world.run(20 * SECOND);
+    for host in 90..94 {
+        assert!(world.talk(0, 1) && world.talk(0, 2));
+        world.run(6 * SECOND);
+        world.nats[nat].rebind([203, 0, 113, host].into());
+        let outage = world.time_to_talk(0, 1, 60 * SECOND).unwrap();
+        assert!(outage < 500 * MILLISECOND, "{outage:?}");
+        assert!(world.talk(0, 2), "all of its flows");
+    }
+}
+
+/// Somebody on the way sees what the members say and says it again from elsewhere, all of it and all the time. That
+/// moves nobody, and whoever is there gets no more than was sent in its name.
+#[test]
+fn a_replay_from_elsewhere_moves_nobody() {
+    for how in [HubUse::None, HubUse::Extra] {
+        let mut world = World::new(222);
+        let nat = world.symmetric();
+        let members = [world.member("p", Some(nat)), world.member("p", None), world.member("p", None)];
+        world.introduce_all(&members);
+        members.iter().for_each(|&member| world.use_hub(member, how));
+        world.run(20 * SECOND);
+        assert!(world.talk(0, 1));
+        let victim: SocketAddr = "192.0.2.200:9".parse().unwrap();
+        let replay = |world: &mut World| {
+            let Some(records) = world.records.replace(Vec::new()) else { return };
+            let theirs = records.into_iter().filter(|record| record.to_relay && record.remote != victim);
+            theirs.for_each(|record| {
+                let _ = world.inject(victim, &record.bytes);
+            });
+        };
+        world.records = Some(Vec::new());
+        world.clients.iter_mut().for_each(|client| client.inbox.clear());
+        for round in 0..4000u32 {
+            world.say(0, 1, &round.to_le_bytes());
+            world.say(1, 0, &round.to_le_bytes());
+            world.run(50 * MILLISECOND);
+            replay(&mut world);
+        }
+        // New sessions are made all the same: at most one attempt of each is led astray.
+        for member in [0, 1] {
+            assert_eq!(world.clients[member].inbox.len(), 4000, "nothing is lost");
+        }
+        let account = world.ledger.account(victim);
+        assert!(account.from > 100_000 && account.to <= account.from, "{account:?}");
+        // One that really moves, silently, is found in spite of it.
+        world.nats[nat].rebind([203, 0, 113, 99].into());
+        let began = world.now;
+        let heard = loop {
+            replay(&mut world);
+            if let Some(span) = world.time_to_be_heard(1, 0, 100 * MILLISECOND) {
+                break world.now.since(began).max(span);
+            }
+            assert!(world.now.since(began) < 300 * SECOND);
+        };
+        assert!(heard < 160 * SECOND, "{heard:?}");
+    }
+}
+
+/// One member of the party says what only its own sessions with another one say, from many addresses: others find
+/// that one nevertheless, and strangers find room.
+#[test]
+fn a_member_that_cries_wolf_is_not_in_the_way() {
+    let limits = Limits { sources: 24, ..Limits::default() };
+    let mut world = World::with_limits(223, limits);
+    let nat = world.symmetric();
+    let members: Vec<_> = (0..5).map(|place| world.member("p", (place == 0).then_some(nat))).collect();
+    world.introduce_all(&members);
+    world.run(20 * SECOND);
+    world.records = Some(Vec::new());
+    assert!(world.talk(members[0], members[4]));
+    let home = world.clients[members[0]].seen_as.unwrap();
+    let known = world.records().iter().find(|r| r.to_relay && r.remote == home && r.bytes[0] == 4).unwrap();
+    let known = known.bytes.clone();
+    world.records = None;
+    world.nats[nat].rebind([203, 0, 113, 99].into());
+    let began = world.now;
+    let mut port = 1;
+    while world.time_to_be_heard(members[1], members[0], SECOND).is_none() {
+        for _ in 0..50 {
+            port += 1;
+            let _ = world.inject(SocketAddr::from(([192, 0, 2, 222], port)), &known);
+        }
+        assert!(world.now.since(began) < 60 * SECOND);
+    }
 }
