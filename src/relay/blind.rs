@@ -28,8 +28,6 @@ use crate::wireguard::message::{
 };
 use std::net::SocketAddr;
 
-/// Candidates for one member's address that are looked at.
-const MAX_CANDIDATES: usize = 8;
 /// Answers to one initiation whose mac1 may fit nobody: each costs a trial per member of the party.
 const MAX_MISFITS: u8 = 4;
 
@@ -71,34 +69,6 @@ impl Blind {
         found.map(|(id, _)| id).ok_or(DropReason::NoMember)
     }
 
-    /// Where `target` may be, best first, but not at `source`.
-    fn candidates(&self, books: &Books, target: MemberId, source: SocketAddr) -> Candidates {
-        let mut candidates = Candidates { found: [source; MAX_CANDIDATES], count: 0, not: source };
-        // It has moved, it seems: nothing came from where it was since.
-        let moved = |sighting: &&Sighting| {
-            let flow = self.flows.with_index(sighting.index);
-            flow.is_some_and(|flow| flow.from == target && flow.last < sighting.at)
-        };
-        let sightings = books.bindings.sightings(target).iter().filter(moved);
-        sightings.for_each(|sighting| candidates.add(sighting.address));
-        let bound = books.bindings.addresses(target).filter(|&address| books.sources.contains(address));
-        bound.for_each(|address| candidates.add(address));
-        let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
-        for &party in parties {
-            let others = books.roster.members(party);
-            books.sources.eliminated(party, target, others).for_each(|address| candidates.add(address));
-        }
-        if candidates.count == 0 {
-            // Nobody certain: perhaps not all of the party know each other. Those who may be it take turns.
-            for &party in parties {
-                let others = books.roster.members(party);
-                let possible = books.sources.not_eliminated(party, target, others);
-                possible.for_each(|address| candidates.add(address));
-            }
-        }
-        candidates
-    }
-
     /// Type 1 (rules 1, 4, 5, 8). Its source's share of handshakes was taken before.
     pub fn on_initiation(
         &mut self,
@@ -127,6 +97,12 @@ impl Blind {
         let rate = books.limits.initiations_per_destination;
         let wait = books.sources.pace(to, rate, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
         books.sources.count_attempt(source, target, false);
+        if candidates.guessed {
+            if books.sources.is_refuted(source, target, to) {
+                books.sources.forget_guesses(source);
+            }
+            books.sources.note_guess(source, target, to);
+        }
         let paced = Paced { due: now + wait, from: source, to, target, bytes: *message.bytes() };
         if wait.is_zero() {
             self.forward_initiation(books, &paced, now, out)
@@ -387,28 +363,6 @@ impl Blind {
 
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty() && self.pending.is_empty()
-    }
-}
-
-/// Addresses without repetition.
-struct Candidates {
-    found: [SocketAddr; MAX_CANDIDATES],
-    count: usize,
-    not: SocketAddr,
-}
-
-impl Candidates {
-    fn add(&mut self, address: SocketAddr) {
-        if address != self.not && self.count < MAX_CANDIDATES && !self.found[..self.count].contains(&address)
-        {
-            self.found[self.count] = address;
-            self.count += 1;
-        }
-    }
-
-    /// All of them, beginning with the one whose turn it is.
-    fn beginning_with(&self, turn: u8) -> impl Iterator<Item = SocketAddr> {
-        (0..self.count).map(move |step| self.found[(usize::from(turn) + step) % self.count])
     }
 }
 

@@ -23,6 +23,8 @@ pub const GREETING_INTERVAL: Duration = Duration::from_millis(10);
 pub const GREETINGS: u8 = 3;
 /// Addresses remembered of one member.
 pub const ADDRESSES_PER_MEMBER: usize = 4;
+/// Guesses remembered of one address, at 4 bytes each.
+pub const GUESSES_PER_SOURCE: usize = 64;
 /// Addresses remembered at which one member may be.
 pub const SIGHTINGS_PER_MEMBER: usize = 4;
 

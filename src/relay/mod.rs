@@ -16,6 +16,7 @@ mod bindings;
 mod blind;
 mod books;
 mod broadcast;
+mod candidates;
 mod flows;
 mod greetings;
 mod hub;

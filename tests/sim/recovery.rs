@@ -258,3 +258,80 @@ fn a_member_that_cries_wolf_is_not_in_the_way() {
         assert!(world.now.since(began) < 60 * SECOND);
     }
 }
+
+/// Who knows whom in a party.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Friends {
+    /// The first the second, the third the fourth.
+    Pairs,
+    Everybody,
+}
+
+/// For how long the pairs of a party are apart when the relay crashes while they talk.
+fn crash(seed: u64, friends: Friends) -> Vec<Duration> {
+    let mut world = World::new(seed);
+    world.link.jitter = 10 * MILLISECOND;
+    let count = match friends {
+        Friends::Pairs => 2 * (1 + seed % 4),
+        Friends::Everybody => 2 + seed % 7,
+    };
+    let members: Vec<_> = (0..count)
+        .map(|place| {
+            let nat = (place % 3 == 0).then(|| world.symmetric());
+            world.member("p", nat)
+        })
+        .collect();
+    let pairs: Vec<_> = match friends {
+        Friends::Pairs => members.chunks(2).map(|pair| (pair[0], pair[1])).collect(),
+        Friends::Everybody => {
+            (0..members.len()).flat_map(|other| (0..other).map(move |one| (one, other))).collect()
+        }
+    };
+    pairs.iter().for_each(|&(one, other)| world.introduce(one, other));
+    let settled = world.random.below(100_000) as u32;
+    world.run(60 * SECOND + MILLISECOND * settled);
+    pairs.iter().for_each(|&(one, other)| assert!(world.talk(one, other)));
+    let talk = |world: &mut World, missing: &mut Vec<(usize, usize)>| {
+        world.clients.iter_mut().for_each(|client| client.inbox.clear());
+        for &(one, other) in &pairs {
+            world.say(one, other, b"are you there?");
+            world.say(other, one, b"are you there?");
+        }
+        world.run(100 * MILLISECOND);
+        let hears = |to: usize, from: usize| {
+            let ip = world.clients[from].ip;
+            world.clients[to].inbox.iter().any(|&(source, _)| source == ip)
+        };
+        missing.retain(|&(one, other)| !(hears(one, other) && hears(other, one)));
+    };
+    let mut missing = pairs.clone();
+    for _ in 0..20 {
+        talk(&mut world, &mut missing);
+    }
+    assert!(missing.is_empty());
+    world.restart_relay();
+    members.iter().for_each(|&member| world.join("p", member).unwrap());
+    let (began, mut outages) = (world.now, Vec::new());
+    missing = pairs.clone();
+    while !missing.is_empty() {
+        let before = missing.len();
+        talk(&mut world, &mut missing);
+        outages.extend(std::iter::repeat_n(world.now.since(began), before - missing.len()));
+        assert!(world.now.since(began) < 120 * SECOND);
+    }
+    outages
+}
+
+/// The median, the 99th percentile and the longest.
+fn distribution(mut spans: Vec<Duration>) -> [Duration; 3] {
+    spans.sort_unstable();
+    [spans[spans.len() / 2], spans[spans.len() * 99 / 100], spans[spans.len() - 1]]
+}
+
+#[test]
+fn tmp_crashes() {
+    for friends in [Friends::Pairs, Friends::Everybody] {
+        let outages: Vec<_> = (300..400).flat_map(|seed| crash(seed, friends)).collect();
+        println!("{friends:?}: {} pairs: {:?}", outages.len(), distribution(outages));
+    }
+}
