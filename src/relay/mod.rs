@@ -316,6 +316,11 @@ impl Relay {
         self.blind.flows.len() / 2
     }
 
+    /// How many sessions a [snapshot](Relay::snapshot) would have: blind ones and the hub's.
+    pub fn session_count(&self) -> usize {
+        self.flow_count() + self.hub.spokes.len()
+    }
+
     /// What is counted of the member with this key.
     pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
         let id: MemberId = self.books.roster.with_key(key)?;

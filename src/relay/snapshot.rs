@@ -1,4 +1,4 @@
-//! Blind flows, and where the hub's members are, as bytes, so that a graceful restart does not cut them (rule 9).
+//! Blind flows, and where the hub's members are, as bytes, so that a restart does not cut them (rule 9).
 //!
 //! ```text
 //! | version 8 | unix time 8 | keys: count 4, 32 each | hub: count 4, 42 each | flows: count 4, 84 each | mac 16 |
@@ -154,15 +154,22 @@ impl Relay {
         let mut out = Vec::new();
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&now.unix.as_micros().to_le_bytes());
-        let mut places = HashMap::new();
-        write_count(&mut out, self.books.roster.len());
-        for (place, (id, member)) in self.books.roster.iter().enumerate() {
-            places.insert(id, place as u32);
-            out.extend_from_slice(member.key.as_bytes());
+        let formers: Vec<_> = self.hub.formers().collect();
+        let ends = self.blind.flows.iter().flat_map(|(_, flow)| [flow.from, flow.receiver]);
+        let (mut places, mut keys) = (HashMap::new(), Vec::new());
+        for id in formers.iter().map(|former| former.member).chain(ends) {
+            if let Some(member) = self.books.roster.get(id) {
+                places.entry(id).or_insert_with(|| {
+                    keys.extend_from_slice(member.key.as_bytes());
+                    (keys.len() / member.key.as_bytes().len()) as u32 - 1
+                });
+            }
         }
+        write_count(&mut out, places.len());
+        out.extend_from_slice(&keys);
         let place = |member: MemberId| places.get(&member).copied().unwrap_or(u32::MAX);
-        write_count(&mut out, self.hub.spokes.len());
-        for Former { member, timestamp, place: at } in self.hub.formers() {
+        write_count(&mut out, formers.len());
+        for Former { member, timestamp, place: at } in formers {
             let (address, heard) = at.unwrap_or((NOWHERE, now.instant));
             out.extend_from_slice(&place(member).to_le_bytes());
             out.extend_from_slice(timestamp.as_bytes());
@@ -397,6 +404,6 @@ mod tests {
         let relay = relay(&[PrivateKey::from_bytes([1; 32]).public_key()], Limits::default());
         let snapshot = relay.snapshot(now());
         assert!(snapshot.windows(32).all(|window| window != [9; 32]));
-        assert_eq!(snapshot.len(), 8 + 8 + 4 + 32 + 4 + 4 + MAC_LENGTH);
+        assert_eq!(snapshot.len(), 8 + 8 + 4 + 4 + 4 + MAC_LENGTH, "nobody came, nobody is in it");
     }
 }
