@@ -25,6 +25,8 @@ const HTTP_PORT: u16 = 8667;
 pub struct Server {
     pub host: Rc<Namespace>,
     directory: PathBuf,
+    /// In memory, as it should be.
+    runtime: PathBuf,
     process: Option<(Process, BufReader<ChildStdout>)>,
     pub hub_key: String,
 }
@@ -62,7 +64,8 @@ impl Server {
     pub fn asleep(host: Rc<Namespace>) -> Self {
         let directory = std::env::temp_dir().join(format!("lanrage-interop-{}", unique()));
         std::fs::create_dir_all(&directory).unwrap();
-        Server { host, directory, process: None, hub_key: String::new() }
+        let runtime = Path::new("/dev/shm").join(directory.file_name().unwrap());
+        Server { host, directory, runtime, process: None, hub_key: String::new() }
     }
 
     pub fn learn_hub_key(&mut self) {
@@ -88,7 +91,7 @@ impl Server {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANRAGE_STATE_DIR", self.state())
-            .env("LANRAGE_RUNTIME_DIR", self.directory.join("run"))
+            .env("LANRAGE_RUNTIME_DIR", &self.runtime)
             .env("LANRAGE_HTTP", format!("0.0.0.0:{HTTP_PORT}"))
             .env("LANRAGE_RELAY", "[::]:51820")
             .stdin(Stdio::null())
@@ -133,6 +136,11 @@ impl Server {
     /// kill -9.
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Loses what was in memory.
+    pub fn forget(&self) {
+        let _ = std::fs::remove_dir_all(&self.runtime);
     }
 
     /// A client of the owner's.
@@ -204,6 +212,7 @@ impl Drop for Server {
         }
         self.process = None;
         let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = std::fs::remove_dir_all(&self.runtime);
     }
 }
 
