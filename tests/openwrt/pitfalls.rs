@@ -39,13 +39,19 @@ fn installed_it_is_off_until_it_is_enabled() {
         );
         // Enabling it later needs no more than a change of the settings.
         assert_eq!(run.of("procd_add_reload_trigger"), [["lanrage"]]);
-        assert_eq!(run.said, "");
+        assert!(run.said.is_empty() && run.of("procd_set_config_changed").is_empty(), "{run:?}");
     }
     assert_eq!(router.settings(), None);
     assert!(!router.path("var/run/lanrage.toml.new").exists());
 
     let run = router.run("start", &config().replace("option enabled '0'", "option enabled '1'"));
     assert!(run.succeeded && run.has_instance(), "{run:?}");
+
+    // Off again: the instance, what the firewall was told and the file with the settings are gone.
+    let run = router.run("reload", &config());
+    assert!(run.succeeded && !run.has_instance() && run.of("procd_open_data").is_empty(), "{run:?}");
+    assert_eq!(run.of("procd_set_config_changed"), [["firewall"]]);
+    assert_eq!(router.settings(), None);
 }
 
 /// Those events come for downs and updates too: a restart would cut every game.
