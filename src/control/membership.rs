@@ -8,7 +8,8 @@ use super::standing::{Actor, Identity};
 use super::viewer::LocalClock;
 use super::{Control, PartyId, PeerId};
 use crate::crypto::random;
-use crate::time::Now;
+use crate::crypto::x25519::PublicKey;
+use crate::time::{Instant, Now};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What came of removing a peer from a party.
@@ -365,6 +366,19 @@ impl Control {
         self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
     }
 
+    /// Takes handshakes for signs of life: a member with a WireGuard app and nothing else gives no others. `at`
+    /// says when a session of the member with a key last came up; it is asked about those alone who have been
+    /// silent for long.
+    pub fn note_handshakes(&mut self, at: impl Fn(&PublicKey) -> Option<Instant>, now: Now) {
+        let silence = self.settings.lifetimes.peer / 2;
+        let members = self.parties.values_mut().flat_map(|party| party.members.values_mut());
+        for member in members.filter(|member| member.seen + silence <= now.instant) {
+            if let Some(heard) = member.relay_key().and_then(|key| at(&key)) {
+                member.seen = member.seen.max(heard);
+            }
+        }
+    }
+
     /// Removes members that went stale, hands over parties whose host is gone, and ends empty ones.
     pub(super) fn remove_stale_members(&mut self, now: Now) {
         let life = self.settings.lifetimes.peer;
@@ -404,7 +418,7 @@ impl Control {
 }
 
 /// What tells a key from others: its canonical form, or the text if WireGuard cannot use it.
-fn address_key(info: &PeerInfo, key: Option<crate::crypto::x25519::PublicKey>) -> String {
+fn address_key(info: &PeerInfo, key: Option<PublicKey>) -> String {
     key.map_or_else(|| info.public_key.clone(), |key| key.encode())
 }
 

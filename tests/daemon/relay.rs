@@ -101,6 +101,35 @@ fn two_members_talk_through_the_hub_until_one_is_kicked() {
     assert!(!gets_through(&mut a, &mut b, "still there?", Duration::from_secs(1)));
 }
 
+/// A WireGuard app sends no heartbeats, its handshakes show that it is there.
+#[test]
+fn a_handshake_is_a_sign_of_life() {
+    let house = Plan::new(&[("timeouts.peer", "6"), ("timeouts.sweep", "0.5")]).start();
+    let joined = Instant::now();
+    let (mut ann, _bob, _a, mut b, id) = party(&house);
+    let is_there = |ann: &mut Client| {
+        ann.ask("POST", &format!("/parties/{id}/peers/ann/heartbeat"), "").is(200);
+        std::thread::sleep(Duration::from_millis(200));
+        ann.get(&format!("/parties/{id}")).is(200).body.contains("\"bob\"")
+    };
+    while joined.elapsed() < Duration::from_secs(4) {
+        assert!(is_there(&mut ann));
+    }
+    let hub = hub_key(&mut ann, &id);
+    b.add_peer(hub, house.relay, Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap());
+    b.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+    eventually("the hub hears of it", || {
+        b.pump();
+        path(&house, "bob") == "hub"
+    });
+    let heard = Instant::now();
+    while heard.elapsed() < Duration::from_secs(4) {
+        assert!(is_there(&mut ann), "for {:?}", joined.elapsed());
+    }
+    assert!(joined.elapsed() > Duration::from_secs(7), "this shows nothing yet");
+    eventually("bob is gone", || !is_there(&mut ann));
+}
+
 #[test]
 fn who_is_in_no_party_gets_nothing() {
     let house = house();
