@@ -42,7 +42,8 @@ pub struct Limits {
     pub flows: usize,
     /// Directions of blind sessions that may begin or end at one responder.
     pub flows_per_member: usize,
-    /// Addresses that made a valid mac1, at 150 bytes each and 12 for each member that they asked for.
+    /// Addresses that made a valid mac1, at 200 bytes each, 12 for each member that they asked for and
+    /// 4 for each guess where that is.
     pub sources: usize,
     /// Addresses of one party that have proven nothing; the oldest makes room.
     pub newcomers_per_party: usize,
