@@ -88,10 +88,10 @@ impl Blind {
             let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
             parties.iter().for_each(|&party| books.sources.note_newcomer(source, party, &books.limits));
         }
-        let candidates = self.candidates(books, target, source);
+        let candidates = self.candidates(books, target, source, now);
         let to = candidates
             .beginning_with(books.sources.attempts(source, target))
-            .find(|&to| books.sources.can_charge(to, INITIATION_LENGTH))
+            .find(|&to| books.sources.can_spare(to, INITIATION_LENGTH, now))
             .ok_or(if candidates.count == 0 { DropReason::NoAddress } else { DropReason::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
         let rate = books.limits.initiations_per_destination;
@@ -146,6 +146,7 @@ impl Blind {
         if !books.sources.charge(*to, INITIATION_LENGTH) {
             return Err(DropReason::Unproven);
         }
+        books.sources.await_answer(*from, now);
         self.pending.insert(FlowKey::new(*to, sender_index(bytes)), *from, *target, now);
         books.send(*to, bytes, out);
         Ok(())

@@ -4,6 +4,7 @@ use crate::relay::bindings::Sighting;
 use crate::relay::blind::Blind;
 use crate::relay::books::Books;
 use crate::relay::roster::MemberId;
+use crate::time::Instant;
 use crate::wireguard::message::INITIATION_LENGTH;
 use std::net::SocketAddr;
 
@@ -13,7 +14,13 @@ const MAX_CANDIDATES: usize = 8;
 impl Blind {
     /// Where `target` may be, best first, but not at `source`. If nobody is known to be it, then guesses: those that
     /// were not tried in vain, or if there are none of them, all.
-    pub fn candidates(&self, books: &Books, target: MemberId, source: SocketAddr) -> Candidates {
+    pub fn candidates(
+        &self,
+        books: &Books,
+        target: MemberId,
+        source: SocketAddr,
+        now: Instant,
+    ) -> Candidates {
         let mut candidates =
             Candidates { found: [source; MAX_CANDIDATES], count: 0, not: source, guessed: false };
         // It has moved, it seems: nothing came from where it was since.
@@ -35,7 +42,7 @@ impl Blind {
             // twice before all had theirs.
             candidates.guessed = true;
             let untried = |there| !books.sources.is_refuted(source, target, there);
-            let ready = |there| untried(there) && books.sources.can_charge(there, INITIATION_LENGTH);
+            let ready = |there| untried(there) && books.sources.can_spare(there, INITIATION_LENGTH, now);
             let kinds: [&dyn Fn(SocketAddr) -> bool; 3] = [&ready, &untried, &|_| true];
             for fits in kinds {
                 let possible = parties.iter().flat_map(|&party| {

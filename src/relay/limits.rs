@@ -14,6 +14,8 @@ pub const IDLE_LIFETIME: Duration = Duration::from_secs(240);
 pub const UNPROVEN_LIFETIME: Duration = Duration::from_secs(60);
 /// An initiation is not held back longer than this: its initiator sends the next one after 5 s.
 pub const LONGEST_PACE: Duration = Duration::from_secs(4);
+/// The answer to an initiation is waited for so long, before its initiator may be bothered with others' initiations.
+pub const ANSWER_TIME: Duration = Duration::from_millis(700);
 /// How often what has expired is looked for.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// After a restart the hub asks one member this long after the other for a new session: that costs up to 5 ms of a
@@ -40,7 +42,8 @@ pub struct Limits {
     pub flows: usize,
     /// Directions of blind sessions that may begin or end at one responder.
     pub flows_per_member: usize,
-    /// Addresses that made a valid mac1, at 150 bytes each and 12 for each member that they asked for.
+    /// Addresses that made a valid mac1, at 200 bytes each, 12 for each member that they asked for and
+    /// 4 for each guess where that is.
     pub sources: usize,
     /// Addresses of one party that have proven nothing; the oldest makes room.
     pub newcomers_per_party: usize,

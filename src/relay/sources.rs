@@ -4,10 +4,11 @@
 //! many bytes as came from it, so nobody gains anything by writing a victim's address on a datagram.
 
 use crate::relay::flow_key::KeyedState;
-use crate::relay::limits::{GUESSES_PER_SOURCE, IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
+use crate::relay::limits::{ANSWER_TIME, GUESSES_PER_SOURCE, IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot};
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
+use crate::wireguard::message::RESPONSE_LENGTH;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,8 @@ pub struct Source {
     /// Bytes from there minus bytes to there, while unproven.
     credit: u32,
     proven: bool,
+    /// Until when some of the credit is kept for the answer to what was forwarded from there.
+    answer_until: Instant,
     /// Who is there, as far as anybody has shown.
     member: Option<MemberId>,
     /// In order of their ids.
@@ -250,6 +253,22 @@ impl Sources {
         self.map.get(&address).is_some_and(|source| source.proven || source.credit as usize >= bytes)
     }
 
+    /// Whether `bytes` that nobody there has asked for could be charged: the answer to what was forwarded from there
+    /// must still fit.
+    pub fn can_spare(&self, address: SocketAddr, bytes: usize, now: Instant) -> bool {
+        self.map.get(&address).is_some_and(|source| {
+            let kept = if now < source.answer_until { RESPONSE_LENGTH } else { 0 };
+            source.proven || source.credit as usize >= bytes + kept
+        })
+    }
+
+    /// An initiation from `address` was forwarded: an answer may come.
+    pub fn await_answer(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(source) = self.map.get_mut(&address) {
+            source.answer_until = now + ANSWER_TIME;
+        }
+    }
+
     /// Somebody at `address` has received what we sent there.
     pub fn prove(&mut self, address: SocketAddr, now: Instant) {
         if let Some(source) = self.map.get_mut(&address) {
@@ -349,6 +368,10 @@ mod tests {
         sources.credit(address(1), 148);
         assert!(sources.can_charge(address(1), 148) && !sources.can_charge(address(1), 149));
         assert!(!sources.charge(address(1), 149));
+        assert!(sources.can_spare(address(1), 148, START));
+        sources.await_answer(address(1), START);
+        assert!(sources.can_spare(address(1), 56, START) && !sources.can_spare(address(1), 57, START));
+        assert!(sources.can_spare(address(1), 148, START + ANSWER_TIME));
         assert!(sources.charge(address(1), 92));
         assert!(!sources.charge(address(1), 57));
         assert!(sources.charge(address(1), 56) && !sources.charge(address(1), 1));
