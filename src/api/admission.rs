@@ -58,6 +58,11 @@ impl Admission {
         Admission { rates, trusted_proxies, by_source: HashMap::new(), shared: Allowance::default() }
     }
 
+    /// Has these count from now on. What a source has left of its allowance stays.
+    pub fn reconfigure(&mut self, rates: Rates, trusted_proxies: Vec<IpAddr>) {
+        (self.rates, self.trusted_proxies) = (rates, trusted_proxies);
+    }
+
     /// Who asks: the sender, or whom a trusted proxy forwarded for. Of the header only the part that trusted
     /// proxies wrote counts: from the end, up to the first address that is none of theirs.
     pub fn source(&self, sender: Source, forwarded_for: Option<&str>) -> Source {

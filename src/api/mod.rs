@@ -17,10 +17,10 @@ mod parties;
 mod peers;
 mod relays;
 
-use crate::control::Control;
 use crate::control::change::Change;
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
+use crate::control::{self, Control};
 use crate::crypto::constant_time;
 use crate::ids::{PartyId, RelayId, SessionId};
 use crate::time::{Instant, Now, UnixTime};
@@ -153,6 +153,14 @@ impl Api {
             closures: Vec::new(),
             started: now.instant,
         }
+    }
+
+    /// Has these settings count from now on, but for the subnet, which stays as long as anybody has an address
+    /// in it.
+    pub fn reconfigure(&mut self, settings: Settings, control: control::Settings) {
+        self.admission.reconfigure(settings.rates.clone(), settings.trusted_proxies.clone());
+        self.settings = settings;
+        self.control.reconfigure(control);
     }
 
     /// The control state.

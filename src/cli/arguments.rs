@@ -8,6 +8,7 @@ use lexopt::{Arg, Parser};
 use std::ffi::OsString;
 
 /// A command with its arguments, which fit it in number and kind.
+#[derive(Clone)]
 pub struct Invocation {
     /// The command.
     pub command: &'static Command,

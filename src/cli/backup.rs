@@ -5,7 +5,7 @@ use super::ask::{self, Daemon};
 use super::measures::{count, size};
 use super::table::escape;
 use super::{Failure, output};
-use lanrage::daemon::stop_signal;
+use lanrage::daemon::{Bell, stop_signal};
 use lanrage::net::http_client::{self, ClientError};
 use lanrage::store::dump::{self, RestoreError, Secrets};
 use lanrage::store::{self, OpenError};
@@ -14,7 +14,6 @@ use smol::channel::{self, Receiver, Sender};
 use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 use std::pin::Pin;
-use std::rc::Rc;
 
 /// How many pieces, of 8 KiB at most, may wait for the disk.
 const PIECES: usize = 4;
@@ -67,7 +66,7 @@ fn check_target(file: &Path, source: &Path, invocation: &Invocation) -> Result<(
 
 /// Makes `file` a copy of what the daemon has, or of `source` if none runs. Returns the number of rows.
 fn copy(daemon: &Daemon, source: &Path, file: &Path) -> Result<u64, Failure> {
-    let stop = stop_signal(Rc::default()).map_err(Failure::failed)?;
+    let stop = stop_signal(Bell::default()).map_err(Failure::failed)?;
     let (sender, receiver) = channel::bounded(PIECES);
     let (socket, source) = (daemon.socket.clone(), source.to_owned());
     let fetch = std::thread::Builder::new().name("fetch".into()).spawn(move || {

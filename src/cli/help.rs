@@ -99,7 +99,8 @@ fn settings(out: &mut String) {
              (TOML); the first of these that has it counts. So these three mean the same:\n  \
              --limits-parties 100\n  LANRAGE_LIMITS_PARTIES=100\n  parties = 100            under [limits] in the \
              file, which is --config FILE, else\n                           $LANRAGE_CONFIG, else \
-             /etc/lanrage/lanrage.toml if there is one\nDefaults are in brackets.\n";
+             /etc/lanrage/lanrage.toml if there is one\nDefaults are in brackets. SIGHUP (`kill -HUP`) has a \
+             running daemon read the file again; settings with a * change\nonly when it is started anew.\n";
     let default = Config::default();
     for group in SETTINGS.chunk_by(|a, b| section(a) == section(b)) {
         let title = match section(&group[0]) {
@@ -114,7 +115,8 @@ fn settings(out: &mut String) {
         let widest = group.iter().map(|setting| setting.flag().len()).max().unwrap_or(0);
         for setting in group {
             let (flag, shown) = (setting.flag(), setting.show(&default));
-            let _ = write!(out, "  {flag:widest$}  {}", setting.help);
+            let star = if setting.reloads { "" } else { " *" };
+            let _ = write!(out, "  {flag:widest$}  {}{star}", setting.help);
             let _ = writeln!(out, "{}", if shown.is_empty() { String::new() } else { format!(" [{shown}]") });
             if !same {
                 let _ = writeln!(out, "  {:widest$}  = {}", "", setting.expected);

@@ -2,10 +2,9 @@
 
 use super::arguments::Invocation;
 use super::{Failure, output, settings, table};
-use lanrage::daemon::{Daemon, Supervisor, stop_signal};
+use lanrage::daemon::{Bell, Daemon, Supervisor, stop_signal};
 use log::LevelFilter;
 use std::io::Write;
-use std::rc::Rc;
 
 /// `lanrage serve`.
 pub fn run(invocation: &Invocation) -> Result<(), Failure> {
@@ -15,9 +14,12 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
     }
     start_log(config.log);
     // Before anything is opened: a signal that comes early must find it closed in good order too.
-    let supervisor = Rc::new(Supervisor::from_environment());
-    let stop = stop_signal(supervisor.clone()).map_err(Failure::failed)?;
-    let daemon = Daemon::open(config).map_err(Failure::failed)?.supervised(supervisor);
+    let bell = Bell::default();
+    let stop = stop_signal(bell.clone()).map_err(Failure::failed)?;
+    let again = invocation.clone();
+    let daemon = Daemon::open(config).map_err(Failure::failed)?;
+    let daemon = daemon.reloaded_by(bell, move || settings::again(&again).map_err(|failure| failure.message));
+    let daemon = daemon.supervised(Supervisor::from_environment());
     if let Err(failure) = output::write(&format!("{}\n", daemon.addresses())) {
         // Nobody reads it; that is no reason not to serve.
         log::debug!("the addresses were not printed: {}", failure.message);
@@ -25,13 +27,15 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
     daemon.run(stop).map_err(Failure::failed)
 }
 
-/// Logs to standard error, a line a record. Dates are for who collects it (procd, systemd) to add.
+/// Logs to standard error, a line a record. Dates are for who collects it (procd, systemd) to add. The level
+/// can be changed by `log::set_max_level`.
 fn start_log(level: LevelFilter) {
     env_logger::Builder::new()
-        .filter_level(level.min(LevelFilter::Warn))
-        .filter_module("lanrage", level)
+        .filter_level(LevelFilter::Warn)
+        .filter_module("lanrage", LevelFilter::Trace)
         .format(|out, record| {
             writeln!(out, "{} {}", record.level(), table::escape(&record.args().to_string()))
         })
         .init();
+    log::set_max_level(level);
 }

@@ -28,6 +28,17 @@ pub fn effective(invocation: &Invocation) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// All settings that the daemon would have if it were started in this way now.
+pub fn again(invocation: &Invocation) -> Result<Config, Failure> {
+    // A pipe was read at the start, and would hold up everything.
+    let (path, _) = file_of(invocation);
+    if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+        let path = path.display();
+        return Err(Failure::usage(format_args!("{path} is not a regular file, and can't be read again")));
+    }
+    effective(invocation)
+}
+
 /// Where the daemon that is meant keeps its state. Sources that can't change the answer are not read: a
 /// user may not be allowed to read the daemon's file.
 pub fn state_dir(invocation: &Invocation) -> Result<PathBuf, Failure> {
@@ -59,13 +70,18 @@ fn environment() -> Result<Vec<(String, String)>, Failure> {
     .collect()
 }
 
-fn read_file(config: &mut Config, invocation: &Invocation) -> Result<(), Failure> {
+/// The settings file, and what named it; nothing did if that is empty.
+fn file_of(invocation: &Invocation) -> (PathBuf, &'static str) {
     let variable = std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let (path, source) = match (invocation.option("config"), variable) {
+    match (invocation.option("config"), variable) {
         (Some(path), _) => (PathBuf::from(path), "--config"),
         (None, Some(path)) => (path, CONFIG_VARIABLE),
         (None, None) => (PathBuf::from(DEFAULT_FILE), ""),
-    };
+    }
+}
+
+fn read_file(config: &mut Config, invocation: &Invocation) -> Result<(), Failure> {
+    let (path, source) = file_of(invocation);
     let text = match contents(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound && source.is_empty() => return Ok(()),
@@ -110,7 +126,8 @@ pub fn as_file(config: &Config) -> String {
             section = section_here;
             let _ = write!(out, "\n[{section}]\n");
         }
-        let _ = write!(out, "\n# {}\n# expected: {}\n", setting.help, setting.expected);
+        let restart = if setting.reloads { "" } else { "; a change needs a restart" };
+        let _ = write!(out, "\n# {}{restart}\n# expected: {}\n", setting.help, setting.expected);
         let shown = setting.show(config);
         let _ = match setting.key == "admin_token" && config.admin_token.is_some() {
             true => writeln!(out, "# it is set, and not shown here\n# {name} = \"\""),

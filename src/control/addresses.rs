@@ -66,6 +66,11 @@ impl Addresses {
         }
     }
 
+    /// How many addresses are kept from now on for names that nobody holds.
+    pub fn remember(&mut self, remembered: usize) {
+        self.remembered = remembered;
+    }
+
     /// The subnet that the addresses are from.
     pub fn subnet(&self) -> Subnet {
         self.subnet

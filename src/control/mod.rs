@@ -154,6 +154,13 @@ impl Control {
         &self.settings
     }
 
+    /// Has these limits and lifetimes count from now on, for whoever comes or stays; who is beyond a limit
+    /// already is not sent away. The subnet stays.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.addresses.remember(settings.limits.addresses_remembered);
+        self.settings = Settings { subnet: self.settings.subnet, ..settings };
+    }
+
     /// The hub's public key.
     pub fn hub(&self) -> PublicKey {
         self.prover.hub()

@@ -91,6 +91,8 @@ pub struct Setting {
     pub expected: &'static str,
     /// What it is for.
     pub help: &'static str,
+    /// Whether SIGHUP brings in a new value. Otherwise a restart does.
+    pub reloads: bool,
     set: fn(&mut Config, &str) -> Option<()>,
     show: fn(&Config) -> String,
 }
@@ -110,6 +112,21 @@ impl Setting {
     pub fn show(&self, config: &Config) -> String {
         (self.show)(config)
     }
+
+    fn is_same(&self, one: &Config, other: &Config) -> bool {
+        // Whatever a secret is, it is shown in the same way.
+        let same_secret = self.key != "admin_token" || one.admin_token == other.admin_token;
+        same_secret && self.show(one) == self.show(other)
+    }
+}
+
+/// What came of reading the settings once more.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Reloaded {
+    /// Keys of the settings that have new values.
+    pub changed: Vec<&'static str>,
+    /// Keys of those that were given new values, which only a restart brings in.
+    pub at_restart: Vec<&'static str>,
 }
 
 macro_rules! count {
@@ -118,6 +135,7 @@ macro_rules! count {
             key: $key,
             expected: concat!("a whole number, at least ", $min),
             help: $help,
+            reloads: true,
             set: |config, text| {
                 config.$field $(. $rest)* = text.parse().ok().filter(|count| *count >= $min)?;
                 Some(())
@@ -133,6 +151,7 @@ macro_rules! seconds {
             key: $key,
             expected: "a number of seconds, more than 0",
             help: $help,
+            reloads: true,
             set: |config, text| {
                 config.$field $(. $rest)* = parse_seconds(text)?;
                 Some(())
@@ -148,6 +167,7 @@ macro_rules! rate {
             key: $key,
             expected: concat!("COUNT/BURST: how many per ", $per, " s and how many at once, such as 50/200"),
             help: $help,
+            reloads: true,
             set: |config, text| {
                 config.rates.$field = parse_rate(text, Duration::from_secs($per))?;
                 Some(())
@@ -163,6 +183,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "state_dir",
         expected: "a directory",
         help: "where state and the control socket are kept",
+        reloads: false,
         set: |config, text| {
             config.state_dir = Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)?;
             Some(())
@@ -173,6 +194,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "http",
         expected: "an address and port, such as 0.0.0.0:8667 (port 0: any free one)",
         help: "where the control API listens; 0.0.0.0 means IPv6 too",
+        reloads: false,
         set: |config, text| {
             config.http = text.parse().ok()?;
             Some(())
@@ -183,6 +205,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "relay",
         expected: "an address and port, such as 0.0.0.0:51820 (port 0: any free one)",
         help: "where the relay listens (UDP); 0.0.0.0 means IPv6 too",
+        reloads: false,
         set: |config, text| {
             config.relay = text.parse().ok()?;
             Some(())
@@ -193,6 +216,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "public_endpoint",
         expected: "HOST:PORT, such as home.example.org:51820",
         help: "where clients reach the relay from outside",
+        reloads: true,
         set: |config, text| {
             config.public_endpoint = if text.is_empty() { None } else { Some(parse_endpoint(text)?) };
             Some(())
@@ -206,6 +230,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "subnet",
         expected: "an IPv4 subnet of /8 to /30, such as 10.66.0.0/16",
         help: "the virtual LAN",
+        reloads: false,
         set: |config, text| {
             config.control.subnet = Subnet::parse(text)?;
             Some(())
@@ -216,6 +241,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "region",
         expected: "a name of 1 to 64 characters",
         help: "where this relay is, for clients to choose by",
+        reloads: true,
         set: |config, text| {
             let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
             config.region = fits.then(|| text.to_owned())?;
@@ -227,6 +253,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "log",
         expected: "off, error, warn, info, debug or trace",
         help: "how much is logged",
+        reloads: true,
         set: |config, text| {
             config.log = text.parse().ok()?;
             Some(())
@@ -237,6 +264,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "runtime_dir",
         expected: "a directory in memory",
         help: "where connections wait for a restarted daemon",
+        reloads: false,
         set: |config, text| {
             config.runtime_dir = Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)?;
             Some(())
@@ -247,6 +275,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "gso",
         expected: "true or false",
         help: "whether datagrams are sent in runs; try false if games stutter over PPPoE",
+        reloads: false,
         set: |config, text| {
             config.gso = text.parse().ok()?;
             Some(())
@@ -258,6 +287,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "admin_token",
         expected: "at least 16 characters without spaces (keep it secret), or nothing",
         help: "a Bearer token that makes an admin; empty: only the control socket does",
+        reloads: true,
         set: |config, text| {
             let fits = text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic());
             config.admin_token = if text.is_empty() { None } else { Some(fits.then(|| text.to_owned())?) };
@@ -269,6 +299,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "trusted_proxies",
         expected: "IP addresses with commas between them, such as 127.0.0.1,::1",
         help: "proxies whose X-Forwarded-For is believed",
+        reloads: true,
         set: |config, text| {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             config.trusted_proxies =
@@ -402,6 +433,24 @@ impl Config {
             ConfigError(format!("{path}, line {line}: no valid TOML: {}", error.message()))
         })?;
         self.read_table(table.get_ref(), "", &|offset| format!("{path}, line {}", line_at(offset)))
+    }
+
+    /// Takes from `new` what can change while the daemon runs; the rest stays as it is.
+    pub fn reload(&mut self, mut new: Config) -> Reloaded {
+        let mut reloaded = Reloaded::default();
+        for setting in SETTINGS {
+            if setting.is_same(self, &new) {
+                continue;
+            }
+            if setting.reloads {
+                reloaded.changed.push(setting.key);
+            } else {
+                reloaded.at_restart.push(setting.key);
+                (setting.set)(&mut new, &setting.show(self)).expect("a value that is shown can be read");
+            }
+        }
+        *self = new;
+        reloaded
     }
 
     fn read_table(
@@ -555,6 +604,27 @@ mod tests {
              of /8 to /30, such as 10.66.0.0/16"
         );
         assert!(config.read_environment(variables(&[("LANRAGE_TYPO", "1")]).into_iter()).is_err());
+    }
+
+    #[test]
+    fn a_reload_takes_what_can_change_and_names_the_rest() {
+        let read = |text| file(text).unwrap();
+        let mut running =
+            read("state_dir = \"/a\"\nadmin_token = \"correct-horse-battery\"\n[limits]\nparties = 7\n");
+        assert_eq!(running.reload(running.clone()), Reloaded::default());
+        let new = "http = \"127.0.0.1:1\"\nstate_dir = \"/b\"\nsubnet = \"10.0.0.0/8\"\nregion = \"eu\"\n\
+                   admin_token = \"another-horse-battery\"\n[rates]\nrequests = \"1/2\"\n";
+        let reloaded = running.reload(read(new));
+        assert_eq!(reloaded.changed, ["region", "admin_token", "limits.parties", "rates.requests"]);
+        assert_eq!(reloaded.at_restart, ["state_dir", "http", "subnet"]);
+        let same = |key: &str, other: &Config| {
+            let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+            setting.is_same(&running, other)
+        };
+        assert!(["state_dir"].iter().all(|key| same(key, &read("state_dir = \"/a\""))));
+        assert!(["http", "subnet", "limits.parties"].iter().all(|key| same(key, &Config::default())));
+        assert!(["region", "rates.requests", "admin_token"].iter().all(|key| same(key, &read(new))));
+        assert_eq!(running.clone().reload(read(new)).at_restart, reloaded.at_restart);
     }
 
     #[test]

@@ -229,6 +229,18 @@ impl Forwarder {
         }
     }
 
+    /// How many members a party may have from now on.
+    pub fn set_members_per_party(&self, count: usize) {
+        self.relay.borrow_mut().set_members_per_party(count);
+    }
+
+    /// The network may have changed: forgets addresses that are ours no more.
+    pub fn look_again(&self) {
+        for Socket { socket, outbox } in [Some(&self.main), self.alternate.as_ref()].into_iter().flatten() {
+            socket.look_again(&mut outbox.borrow_mut());
+        }
+    }
+
     /// Leaves the flows to the next daemon, in memory that a reboot clears.
     pub fn hand_over(&self, directory: &Path) {
         let snapshot = self.relay.borrow().snapshot((self.clock)());

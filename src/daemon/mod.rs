@@ -4,13 +4,14 @@
 mod clock;
 pub mod config;
 mod forwarder;
+mod reload;
 mod service;
 mod supervisor;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
 use crate::crypto::random;
-use crate::crypto::x25519::PrivateKey;
+use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::RelayId;
 use crate::net::http::{Door, Limits as DoorLimits};
 use crate::net::listen::{ListenError, Listener};
@@ -22,10 +23,12 @@ use crate::store::{self, OpenError, Row, Store, StoreError};
 use async_signal::{Signal, Signals};
 use config::Config;
 use forwarder::Forwarder;
+use reload::{Reloader, Source};
 use service::Service;
 use smol::future::FutureExt;
 use smol::stream::StreamExt;
 use smol::{LocalExecutor, Task, Timer};
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,12 +36,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use clock::now;
+pub use reload::Bell;
 pub use supervisor::Supervisor;
 
 /// The longest inner packet on the hub's path, in bytes: what WireGuard's own tools choose.
 const HUB_MTU: usize = 1420;
 /// How long requests under way get to be answered when the daemon stops.
 const DRAIN: Duration = Duration::from_millis(300);
+/// How much longer they get if what they wait for is the disk, and how often that is looked at.
+const DRAIN_DISK: Duration = Duration::from_millis(700);
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+/// How long all of a stop takes at most. It is promised within two seconds.
+const STOP: Duration = Duration::from_millis(1800);
+/// How long a start may still take when it is to stop.
+const LOAD: Duration = Duration::from_millis(300);
 
 /// Why a daemon does not start, or did not stop in good order.
 #[derive(Debug)]
@@ -61,7 +72,13 @@ impl fmt::Display for DaemonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DaemonError::Store(error) => error.fmt(f),
-            DaemonError::Write(error) => write!(f, "the state could not be written: {error}"),
+            DaemonError::Write(error) => {
+                write!(f, "the state could not be written: {error}")?;
+                match error {
+                    StoreError::Full => f.write_str("; free some space, or choose another --state-dir"),
+                    StoreError::Failing | StoreError::TooSlow => Ok(()),
+                }
+            }
             DaemonError::Listen(error) => error.fmt(f),
             DaemonError::Setting(text) => f.write_str(text),
             DaemonError::Relay(error) => write!(f, "the relay's socket failed: {error}"),
@@ -114,6 +131,8 @@ pub struct Daemon {
     relay: RelaySocket,
     /// The relay's second port, for STUN.
     alternate: Option<RelaySocket>,
+    /// What asks for new settings, and where they are.
+    reload: Option<(Bell, Source)>,
     supervisor: Rc<Supervisor>,
 }
 
@@ -131,7 +150,8 @@ impl Daemon {
     pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
         match Self::bind(&config) {
             Ok((http, unix, relay, alternate)) => {
-                Ok(Daemon { config, store, rows, http, unix, relay, alternate, supervisor: Rc::default() })
+                let supervisor = Rc::default();
+                Ok(Daemon { config, store, rows, http, unix, relay, alternate, reload: None, supervisor })
             }
             Err(error) => {
                 // What happened is in `error`; the store has nothing to write.
@@ -156,9 +176,14 @@ impl Daemon {
         Ok((http, unix, relay, alternate))
     }
 
+    /// To read its settings again from `source` when `bell` is rung.
+    pub fn reloaded_by(self, bell: Bell, source: impl Fn() -> Result<Config, String> + 'static) -> Self {
+        Daemon { reload: Some((bell, Box::new(source))), ..self }
+    }
+
     /// To tell `supervisor` how it is doing.
-    pub fn supervised(self, supervisor: Rc<Supervisor>) -> Self {
-        Daemon { supervisor, ..self }
+    pub fn supervised(self, supervisor: Supervisor) -> Self {
+        Daemon { supervisor: Rc::new(supervisor), ..self }
     }
 
     /// Where it listens.
@@ -170,10 +195,28 @@ impl Daemon {
     /// Serves until `stop` is ready, then stops in good order.
     pub fn run(self, stop: impl Future<Output = ()> + 'static) -> Result<(), DaemonError> {
         let executor = Rc::new(LocalExecutor::new());
-        let running = smol::block_on(executor.run(self.load(executor.clone())))?;
-        let forwarder = running.forwarder.clone();
+        let (sender, stopped) = smol::channel::bounded::<Infallible>(1);
         // As a task it is looked at when it was woken, not whenever anything was.
-        let stop = || executor.spawn(stop);
+        let _waiting = executor.spawn(async move {
+            stop.await;
+            sender.close();
+        });
+        let load = async { Some(self.load(executor.clone()).await) };
+        // A disk that hangs holds up the start for ever. Nobody has been answered, so nothing is lost.
+        let given_up = async {
+            let _ = stopped.recv().await;
+            Timer::after(LOAD).await;
+            None
+        };
+        let Some(running) = smol::block_on(executor.run(load.or(given_up))).transpose()? else {
+            log::warn!("stopped before it was ready: the disk takes too long");
+            return Ok(());
+        };
+        let forwarder = running.forwarder.clone();
+        let stop = async move {
+            // Nothing is ever sent: the channel only closes.
+            let _ = stopped.recv().await;
+        };
         forwarder.drive(executor.run(running.serve(stop)))?
     }
 
@@ -201,7 +244,7 @@ impl Daemon {
             }
         }
         let start = now();
-        let settings = api_settings(&self.config, &hub, addresses);
+        let settings = api_settings(&self.config, &hub.public_key(), addresses);
         let relay = Relay::new(relay_settings(&self.config, &hub, stamp_mark), start.instant);
         let forwarder = Rc::new(Forwarder::new(relay, self.relay, self.alternate, self.config.gso, now));
         let control = Control::new(self.config.control.clone(), hub, records, start);
@@ -209,8 +252,7 @@ impl Daemon {
         let service = Rc::new(Service::new(api, self.store, forwarder.clone(), now));
         service.settle();
         forwarder.take_over(&self.config.runtime_dir);
-        let door_limits = DoorLimits { proxies: self.config.trusted_proxies.clone(), ..self.config.door };
-        let door = Door::new(executor.clone(), service.clone(), door_limits, now);
+        let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), now);
         let mut tasks = vec![executor.spawn(door.serve(self.http)), executor.spawn(door.serve(self.unix))];
         tasks.push(executor.spawn(service.clone().keep_time()));
         tasks.push(executor.spawn(service.clone().answer_messages()));
@@ -218,8 +260,22 @@ impl Daemon {
         tasks.push(executor.spawn(forwarder.clone().keep_time()));
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         tasks.push(executor.spawn(async move { supervisor.keep_company(|| told.summary()).await }));
-        let (runtime_dir, supervisor) = (self.config.runtime_dir, self.supervisor);
-        Ok(Running { service, door, forwarder, supervisor, tasks, runtime_dir })
+        let runtime_dir = self.config.runtime_dir.clone();
+        if let Some((bell, source)) = self.reload {
+            let reloader = Reloader {
+                bell,
+                source,
+                config: self.config,
+                addresses,
+                service: service.clone(),
+                door: door.clone(),
+                forwarder: forwarder.clone(),
+                supervisor: self.supervisor.clone(),
+                said: String::new(),
+            };
+            tasks.push(executor.spawn(reloader.keep_listening()));
+        }
+        Ok(Running { service, door, forwarder, supervisor: self.supervisor, tasks, runtime_dir })
     }
 }
 
@@ -234,29 +290,36 @@ struct Running {
 }
 
 impl Running {
-    /// Lets everything run until what `stop` begins is ready, then stops in good order.
-    async fn serve<S: Future<Output = ()>>(self, stop: impl FnOnce() -> S) -> Result<(), DaemonError> {
-        // The loop runs. Signals that came meanwhile are looked at only now, so that this is said first.
+    /// Lets everything run until `stop` is ready, then stops in good order.
+    async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+        // The loop runs, and the tasks of it come after this: nothing is said of a reload before.
         self.supervisor.ready(self.service.summary());
-        stop().await;
+        stop.await;
         log::info!("stopping");
         self.supervisor.stopping();
+        let begun = now().instant;
         self.door.stop();
         let patience = async {
             Timer::after(DRAIN).await;
+            let mut waited = Duration::ZERO;
+            while self.service.waits_for_disk() && waited < DRAIN_DISK {
+                Timer::after(DRAIN_STEP).await;
+                waited += DRAIN_STEP;
+            }
+            // What has become durable just now is still to be told.
+            Timer::after(DRAIN_STEP).await;
         };
         self.door.drained().or(patience).await;
         for task in self.tasks {
             task.cancel().await;
         }
         self.forwarder.hand_over(&self.runtime_dir);
-        self.service.close().map_err(DaemonError::Write)
+        self.service.close(STOP.saturating_sub(now().instant.since(begun))).map_err(DaemonError::Write)
     }
 }
 
-fn api_settings(config: &Config, hub: &PrivateKey, addresses: Addresses) -> api::Settings {
-    let key = hub.public_key();
-    let short: String = key.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::Settings {
+    let short: String = hub.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     api::Settings {
         relay: OwnRelay {
             relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),
@@ -277,8 +340,6 @@ fn api_settings(config: &Config, hub: &PrivateKey, addresses: Addresses) -> api:
 }
 
 fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::Config {
-    let defaults = RelayLimits::default();
-    let limits = &config.control.limits;
     relay::Config {
         hub_key: hub.clone(),
         subnet: config.control.subnet,
@@ -286,31 +347,31 @@ fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::
         stamp_mark,
         alternate_endpoint: None,
         seed: u64::from_le_bytes(random::bytes()),
-        limits: RelayLimits {
-            members_per_party: limits.peers_per_party.max(defaults.members_per_party),
-            ..defaults
-        },
+        limits: RelayLimits { members_per_party: members_per_party(config), ..RelayLimits::default() },
     }
+}
+
+fn members_per_party(config: &Config) -> usize {
+    config.control.limits.peers_per_party.max(RelayLimits::default().members_per_party)
+}
+
+fn door_limits(config: &Config) -> DoorLimits {
+    DoorLimits { proxies: config.trusted_proxies.clone(), ..config.door.clone() }
 }
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Waits for SIGTERM or SIGINT. SIGHUP is taken and changes nothing: sockets are bound to every address, so
-/// a network that comes or goes needs no attention. `supervisor` is told of it.
-pub fn stop_signal(supervisor: Rc<Supervisor>) -> Result<impl Future<Output = ()>, DaemonError> {
+/// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
+pub fn stop_signal(bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
     let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(DaemonError::Signals)?;
     Ok(async move {
         let mut signals = signals;
         while let Some(signal) = signals.next().await {
             match signal {
                 Ok(Signal::Term | Signal::Int) => return,
-                Ok(_) => {
-                    supervisor.reloading();
-                    log::info!("SIGHUP: sockets are bound to every address, nothing to do");
-                    supervisor.reloaded();
-                }
+                Ok(_) => bell.ring(),
                 Err(error) => log::warn!("a signal was lost: {error}"),
             }
         }

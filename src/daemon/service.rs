@@ -4,7 +4,9 @@ use super::forwarder::Forwarder;
 use crate::api::messages::Reply as MessageReply;
 use crate::api::metrics::{RelayView, StoreFailure, Surroundings};
 use crate::api::sessions::Delivery;
-use crate::api::{Api, Effects, Outcome, unavailable};
+use crate::api::{self, Api, Effects, Outcome, unavailable};
+use crate::control;
+use crate::crypto::x25519::PublicKey;
 use crate::ids::SessionId;
 use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
 use crate::store::dump::Secrets;
@@ -12,6 +14,7 @@ use crate::store::{Health, Store, StoreError, Ticket, records};
 use crate::time::{Clock, Instant, Now};
 use crate::wire::http::{Answer, Request};
 use smol::Timer;
+use smol::future::FutureExt;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -41,6 +44,8 @@ pub struct Service {
     /// Replies to messages, in turn, each after what it speaks of is durable.
     replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
     relay: Rc<Forwarder>,
+    /// How many wait until something is durable. A connection that ends does not end the waiting.
+    waiting: Cell<usize>,
 }
 
 impl Service {
@@ -56,7 +61,21 @@ impl Service {
             is_idle: Cell::new(false),
             replies: smol::channel::bounded(MAX_PENDING_REPLIES),
             relay,
+            waiting: Cell::new(0),
         }
+    }
+
+    /// Has these settings count from now on; those of the API as made for the hub's key.
+    pub fn reconfigure(
+        &self,
+        settings: impl FnOnce(&PublicKey) -> api::Settings,
+        control: control::Settings,
+    ) {
+        let mut api = self.api.borrow_mut();
+        let settings = settings(&api.control().hub());
+        api.reconfigure(settings, control);
+        // What is due may be due sooner.
+        let _ = self.wake.0.try_send(());
     }
 
     fn surroundings(&self, now: Now) -> Surroundings<'_> {
@@ -178,7 +197,10 @@ impl Service {
             (Some(store), Some(ticket)) => store.durable(ticket),
             _ => return Err(StoreError::Failing),
         };
-        waiting.await
+        self.waiting.set(self.waiting.get() + 1);
+        let result = waiting.await;
+        self.waiting.set(self.waiting.get() - 1);
+        result
     }
 
     /// Does what is to be done after the state was loaded.
@@ -200,7 +222,13 @@ impl Service {
                     self.is_idle.set(false);
                 }
                 Some(due) if due > now.instant => {
-                    Timer::after(due.since(now.instant)).await;
+                    let slept = async {
+                        Timer::after(due.since(now.instant)).await;
+                    };
+                    let woken = async {
+                        let _ = self.wake.1.recv().await;
+                    };
+                    slept.or(woken).await;
                 }
                 Some(_) => {
                     let effects = self.api.borrow_mut().poll(now);
@@ -212,15 +240,20 @@ impl Service {
         }
     }
 
-    /// Writes what is not written yet, and that this stop was in good order.
-    pub fn close(&self) -> Result<(), StoreError> {
+    /// Whether somebody who asked for a change waits until it is durable.
+    pub fn waits_for_disk(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
+    /// Writes what is not written yet, and that this stop was in good order; takes at most so long.
+    pub fn close(&self, patience: Duration) -> Result<(), StoreError> {
         let now = (self.clock)();
         let Some(store) = self.store.borrow_mut().take() else { return Ok(()) };
         if self.clock_was_set(now) {
             store.lazily(records::all_tokens(self.api.borrow().control(), now));
         }
         store.lazily(vec![records::stopped(Some(now.unix))]);
-        store.close()
+        store.close_within(patience)
     }
 
     fn clock_was_set(&self, now: Now) -> bool {

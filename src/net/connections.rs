@@ -323,16 +323,21 @@ impl Drop for Seat {
 /// The table of who is connected.
 pub(super) struct Table {
     entries: RefCell<Entries>,
-    limits: Limits,
+    limits: RefCell<Rc<Limits>>,
 }
 
 impl Table {
     pub(super) fn new(limits: Limits) -> Self {
-        Table { entries: RefCell::default(), limits }
+        Table { entries: RefCell::default(), limits: RefCell::new(Rc::new(limits)) }
     }
 
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
+    pub(super) fn limits(&self) -> Rc<Limits> {
+        self.limits.borrow().clone()
+    }
+
+    /// Holds who comes from now on to these. Who is here already stays.
+    pub(super) fn set_limits(&self, limits: Limits) {
+        *self.limits.borrow_mut() = Rc::new(limits);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -348,18 +353,18 @@ impl Table {
     /// Makes room for one more from `source`, at the cost of its own connections if it has its share, else
     /// of anybody's. False if all of them are being answered.
     pub(super) fn make_room(&self, source: Source) -> bool {
-        let quota = Quota::of(source);
+        let (quota, limits) = (Quota::of(source), self.limits());
         let (own, all) = {
             let entries = self.entries.borrow();
             (entries.used(quota).connections, entries.tcp)
         };
         if quota == Quota::Unix {
-            return own < self.limits.unix_connections || self.evict(Some(quota));
+            return own < limits.unix_connections || self.evict(Some(quota));
         }
-        if own >= self.limits.connections_per_source && !self.limits.speaks_for_many(source) {
+        if own >= limits.connections_per_source && !limits.speaks_for_many(source) {
             return self.evict(Some(quota));
         }
-        all < self.limits.connections || self.evict(None)
+        all < limits.connections || self.evict(None)
     }
 
     /// Gives up the connection that is missed least, whoever's it is.
@@ -387,7 +392,7 @@ impl Table {
             id: entries.next_id,
             phase: Cell::new(Phase::Head),
             since: Cell::new(now),
-            deadline: Cell::new(now + self.limits.head_timeout),
+            deadline: Cell::new(now + self.limits().head_timeout),
             nudge_at: Cell::new(NEVER),
             cut: Cell::new(Cut::No),
             waker: RefCell::default(),
@@ -399,10 +404,10 @@ impl Table {
 
     /// Whether there is room for one more session beside what `connection`'s source has.
     pub(super) fn has_room_for_session(&self, connection: &Connection) -> bool {
-        let entries = self.entries.borrow();
+        let (entries, limits) = (self.entries.borrow(), self.limits());
         let own = entries.used(connection.quota).sessions;
-        entries.sessions < self.limits.sessions
-            && (own < self.limits.sessions_per_source || self.limits.speaks_for_many(connection.source))
+        entries.sessions < limits.sessions
+            && (own < limits.sessions_per_source || limits.speaks_for_many(connection.source))
     }
 
     /// Counts a connection as a session from now on.

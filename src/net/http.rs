@@ -43,6 +43,11 @@ impl<S: Service> Door<S> {
         Door { shared: Rc::new(shared), is_sweeping: Rc::default() }
     }
 
+    /// Holds who comes from now on to `limits`, as far as the process may open files. Who is here stays.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.table.set_limits(limits.within_descriptors());
+    }
+
     /// Lets everybody in who comes to `listener`, until [`Door::stop`]. There may be several listeners.
     pub fn serve(&self, listener: Listener) -> impl Future<Output = ()> + use<S> {
         self.clone().accept_all(listener)

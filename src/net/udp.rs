@@ -154,6 +154,17 @@ impl RelaySocket {
         outbox.flush(self, &[]);
     }
 
+    /// Forgets which of our addresses others know as far as they are ours no more.
+    pub fn look_again(&self, outbox: &mut Outbox) {
+        outbox.keep_homes(|local| {
+            // What can be bound is ours. Any other error says nothing about that.
+            let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let probe = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+            let bound = probe.and_then(|probe| rustix::net::bind(&probe, &SocketAddr::new(local, 0)));
+            bound != Err(Errno::ADDRNOTAVAIL)
+        });
+    }
+
     fn receive(
         &self,
         inbox: &mut Inbox,

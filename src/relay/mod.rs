@@ -285,6 +285,11 @@ impl Relay {
         }
     }
 
+    /// How many members a party may have from now on.
+    pub fn set_members_per_party(&mut self, count: usize) {
+        self.books.limits.members_per_party = count;
+    }
+
     /// The mark that must be stored for the next [`Config::stamp_mark`], if it has moved since last asked.
     pub fn take_stamp_mark(&mut self) -> Option<u64> {
         self.hub.device.take_stamp_mark()

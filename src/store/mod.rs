@@ -103,15 +103,16 @@ pub struct Store {
 impl Store {
     /// Opens or creates the file at `path` (0600, in a directory that is created with 0700), loads every row
     /// and starts the writer thread. A damaged file is set aside and a fresh one begun: see
-    /// [`Store::recovery`]. A full disk does not hinder: then [`Store::health`] says so from the start.
+    /// [`Store::recovery`]. A full disk hinders only the first start: later, [`Store::health`] says so from the
+    /// start.
     pub fn open(path: &Path, clock: Clock) -> Result<(Store, Vec<Row>), OpenError> {
         Self::open_as(path, clock, &schema::CURRENT)
     }
 
     fn open_as(path: &Path, clock: Clock, schema: &'static Schema) -> Result<(Store, Vec<Row>), OpenError> {
-        let file = open::open_file(path)?;
+        let (file, is_new) = open::open_file(path)?;
         let mut factory = open::file_factory(file.clone());
-        let reason = match Self::begin(&mut factory, schema) {
+        let reason = match Self::begin_file(path, is_new, &mut factory, schema) {
             Ok(begun) => return Self::start(path, begun, factory, clock, schema, None),
             Err(Fault::Corrupt(reason)) => reason,
             Err(fault) => return Err(fault.at(path, schema)),
@@ -124,9 +125,11 @@ impl Store {
             path.display(),
             moved_to.display()
         );
-        let mut factory = open::file_factory(open::open_file(path)?);
+        let (fresh, is_new) = open::open_file(path)?;
+        let mut factory = open::file_factory(fresh);
         drop(file);
-        let begun = Self::begin(&mut factory, schema).map_err(|fault| fault.at(path, schema))?;
+        let begun = Self::begin_file(path, is_new, &mut factory, schema);
+        let begun = begun.map_err(|fault| fault.at(path, schema))?;
         let recovery = Recovery { moved_to: Some(moved_to), reason };
         Self::start(path, begun, factory, clock, schema, Some(recovery))
     }
@@ -141,6 +144,28 @@ impl Store {
         let schema = &schema::CURRENT;
         let begun = Self::begin(&mut factory, schema).map_err(|fault| fault.at(name, schema))?;
         Self::start(name, begun, factory, clock, schema, None)
+    }
+
+    /// As [`Store::begin`]. A file that has never held anything is no use if it can't be written, and one that
+    /// was made just now is not left behind then.
+    fn begin_file(
+        path: &Path,
+        is_new: bool,
+        factory: &mut BackendFactory,
+        schema: &Schema,
+    ) -> Result<(Examined, Option<Fault>), Fault> {
+        let begun = match Self::begin(factory, schema) {
+            Ok((examined, Some(fault))) if examined.version.is_none() => {
+                open::drop_quietly(examined.database);
+                Err(fault)
+            }
+            begun => begun,
+        };
+        if begun.is_err() && is_new {
+            // If it stays after all, the next start begins with it.
+            let _ = std::fs::remove_file(path);
+        }
+        begun
     }
 
     /// Opens a backend as far as the disk allows: on a full one it is readable, but not settled.
@@ -225,12 +250,17 @@ impl Store {
     /// Commits everything, lazy rows too, and closes the file. Takes at most 1.5 s; an error says that the
     /// last commit did not make it to the disk in that time.
     pub fn close(self) -> Result<(), StoreError> {
+        self.close_within(CLOSE_TIMEOUT)
+    }
+
+    /// Like [`Store::close`], taking at most this long.
+    pub fn close_within(self, patience: Duration) -> Result<(), StoreError> {
         let shared = self.shared.clone();
         drop(self);
         let queue = shared.queue();
         let (queue, _) = shared
             .progress
-            .wait_timeout_while(queue, CLOSE_TIMEOUT, |queue| !queue.finished)
+            .wait_timeout_while(queue, patience, |queue| !queue.finished)
             .unwrap_or_else(PoisonError::into_inner);
         queue.last_commit.unwrap_or(Err(StoreError::TooSlow))
     }

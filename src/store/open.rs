@@ -76,7 +76,11 @@ impl fmt::Display for OpenError {
                     ErrorKind::ReadOnlyFilesystem => {
                         f.write_str("; choose a --state-dir on a file system that can be written")
                     }
-                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => f.write_str("; free some space"),
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => f.write_str("; free some space, or choose another --state-dir"),
+                    ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory => f.write_str(
+                        "; a file is where a directory should be, or the other way round: move it away, or choose \
+                         another --state-dir",
+                    ),
                     _ => Ok(()),
                 }
             }
@@ -290,8 +294,8 @@ pub(super) fn each_row(
     Ok(())
 }
 
-/// Opens and locks the file for a daemon, creating it (0600) and its directory (0700).
-pub(super) fn open_file(path: &Path) -> Result<Arc<File>, OpenError> {
+/// Opens and locks the file for a daemon, creating it (0600) and its directory (0700). Says whether it did.
+pub(super) fn open_file(path: &Path) -> Result<(Arc<File>, bool), OpenError> {
     let io = |error| OpenError::Io { path: path.to_owned(), error };
     let directory = directory_of(path);
     if !directory.is_dir() {
@@ -339,7 +343,7 @@ pub(super) fn open_file(path: &Path) -> Result<Arc<File>, OpenError> {
         if is_new {
             sync_directory(directory).map_err(io)?;
         }
-        return Ok(Arc::new(file));
+        return Ok((Arc::new(file), is_new));
     }
 }
 

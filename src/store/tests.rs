@@ -88,7 +88,7 @@ fn a_migration_that_fails_changes_nothing() {
     let (store, _) = Store::open(&path, clock).unwrap();
     store.submit(vec![row(Table::Relays, "alice", "{}")]);
     store.close().unwrap();
-    let file = open::open_file(&path).unwrap();
+    let (file, _) = open::open_file(&path).unwrap();
     let fault = Store::begin(&mut open::file_factory(file), &BROKEN).err().unwrap();
     assert!(matches!(fault, Fault::Corrupt(_)));
     let (_store, rows) = Store::open(&path, clock).unwrap();

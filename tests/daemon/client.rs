@@ -99,6 +99,11 @@ impl Client {
         Client { stream: BufReader::new(Box::new(stream)), token: None, forwarded_for: None }
     }
 
+    /// With the token of another connection.
+    pub fn with_token_of(self, other: &Client) -> Self {
+        Client { token: other.token.clone(), ..self }
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes.as_ref())

@@ -78,6 +78,22 @@ impl Plan {
         Plan { state: state.to_owned(), ..self }
     }
 
+    /// With a settings file that says this.
+    pub fn with_file(mut self, text: &str) -> Self {
+        self.settings.push(("config".to_owned(), self.file().display().to_string()));
+        self.write_file(text);
+        self
+    }
+
+    /// The settings file.
+    pub fn file(&self) -> PathBuf {
+        self.directory.0.join("lanrage.toml")
+    }
+
+    pub fn write_file(&self, text: &str) {
+        std::fs::write(self.file(), text).unwrap();
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new("sh");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.log()).unwrap();
@@ -112,6 +128,11 @@ impl Plan {
         };
         let (http, relay) = (address("http="), address("relay="));
         House { plan: self, child, output, http, relay }
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(&self) -> Child {
+        self.command().spawn().unwrap()
     }
 
     /// Starts one that is expected to give up, and returns how it ended and what it said.
@@ -184,6 +205,10 @@ impl House {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {

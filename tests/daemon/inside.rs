@@ -8,7 +8,6 @@ use lanrage::daemon::{Daemon, Supervisor, now};
 use lanrage::store::Store;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,11 +23,21 @@ pub struct Inside {
 impl Inside {
     /// Starts it on what `disk` holds.
     pub fn start(disk: &SimDisk) -> Self {
-        Self::supervised(disk, Supervisor::default())
+        Self::start_with(disk, |_| ())
     }
 
-    /// The same, and it tells `supervisor` how it is doing.
+    /// Does something to the disk when the store is open and the rest is not.
+    pub fn start_with(disk: &SimDisk, meanwhile: fn(&SimDisk)) -> Self {
+        Self::run(disk, meanwhile, Supervisor::default())
+    }
+
+    /// The same as [`Inside::start`], and it tells `supervisor` how it is doing.
     pub fn supervised(disk: &SimDisk, supervisor: Supervisor) -> Self {
+        Self::run(disk, |_| (), supervisor)
+    }
+
+    fn run(disk: &SimDisk, meanwhile: fn(&SimDisk), supervisor: Supervisor) -> Self {
+        let held = disk.clone();
         let directory = Directory::new();
         std::fs::create_dir_all(directory.state()).unwrap();
         let (state, factory) = (directory.state(), disk.factory());
@@ -45,7 +54,8 @@ impl Inside {
                 config.set(key, value, "test").unwrap();
             }
             let (store, rows) = Store::open_backend(Path::new("sim"), factory, now).unwrap();
-            let daemon = Daemon::with_store(config, store, rows).unwrap().supervised(Rc::new(supervisor));
+            meanwhile(&held);
+            let daemon = Daemon::with_store(config, store, rows).unwrap().supervised(supervisor);
             tell.send(daemon.addresses().http).unwrap();
             let stop = async move {
                 while let Ok(Some(pause)) = given.recv().await {

@@ -19,12 +19,14 @@ mod packets;
 mod player;
 mod quiet_disk;
 mod relay;
+mod reload;
 mod sessions;
 #[path = "../store_disk/sim_disk.rs"]
 #[allow(dead_code, reason = "the store's own tests do more to it")]
 mod sim_disk;
 mod slow_disk;
 mod socket;
+mod state_dir;
 mod stop;
 mod supervisor;
 

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// A daemon that has the same port after a restart.
-fn house() -> House {
+pub fn house() -> House {
     let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     Plan::new(&[("relay", &free.to_string())]).start()
 }
@@ -25,7 +25,7 @@ fn player(answer: &Answer, key: PrivateKey) -> Player {
 }
 
 /// Alice hosts a party and Bob is in it: their connections to the API, their machines, and the party's id.
-fn party(house: &House) -> (Client, Client, Player, Player, String) {
+pub fn party(house: &House) -> (Client, Client, Player, Player, String) {
     let (mut ann, mut bob) = (house.client(), house.client());
     let keys = [PrivateKey::generate(), PrivateKey::generate()];
     ann.register("ann");
@@ -40,7 +40,7 @@ fn party(house: &House) -> (Client, Client, Player, Player, String) {
     (ann, bob, a, b, id)
 }
 
-fn introduce(a: &mut Player, b: &mut Player, relay: SocketAddr) {
+pub fn introduce(a: &mut Player, b: &mut Player, relay: SocketAddr) {
     a.add_peer(b.key.public_key(), relay, Prefix::host(IpAddr::V4(b.ip)));
     b.add_peer(a.key.public_key(), relay, Prefix::host(IpAddr::V4(a.ip)));
     // Somebody who has never sent anything is nowhere; stock clients say something every 25 s.

@@ -180,10 +180,32 @@ impl Lab {
         Rc::new(self.public(number))
     }
 
+    /// A host without any network; even its loopback interface is down.
+    pub fn unplugged(&self) -> Rc<Namespace> {
+        let host = self.bare();
+        host.ip("link set lo down");
+        host
+    }
+
+    /// A host that is connected to nothing.
+    pub fn bare(&self) -> Rc<Namespace> {
+        Rc::new(Namespace::new())
+    }
+
+    /// Connects an interface of a host, without addresses.
+    pub fn plug(&self, host: &Namespace, interface: &str) {
+        host.plug(interface, &self.0, "wan");
+    }
+
+    /// Gives a host the public IPv4 address of this number.
+    pub fn connect(&self, host: &Namespace, number: u8) {
+        self.plug(host, "eth0");
+        host.ip(&format!("addr add {}/24 dev eth0", public_ip(number)));
+    }
+
     fn public(&self, number: u8) -> Namespace {
         let host = Namespace::new();
-        host.plug("eth0", &self.0, "wan");
-        host.ip(&format!("addr add {}/24 dev eth0", public_ip(number)));
+        self.connect(&host, number);
         host.ip(&format!("addr add {}/64 dev eth0 nodad", public_ip6(number)));
         host
     }

@@ -15,6 +15,7 @@ mod player;
 mod restart;
 mod server;
 mod stun;
+mod weather;
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{ChildStdout, Stdio};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Where everybody finds it.
 pub const RELAY: &str = "192.0.2.1:51820";
@@ -46,9 +47,14 @@ impl Member {
 impl Server {
     /// Starts it at 192.0.2.1.
     pub fn new(lab: &Lab) -> Self {
+        Self::on(lab.host(1))
+    }
+
+    /// Starts it on a host, whatever that has.
+    pub fn on(host: Rc<Namespace>) -> Self {
         let directory = std::env::temp_dir().join(format!("lanrage-interop-{}", unique()));
         std::fs::create_dir_all(&directory).unwrap();
-        let mut server = Server { host: lab.host(1), directory, process: None, hub_key: String::new() };
+        let mut server = Server { host, directory, process: None, hub_key: String::new() };
         server.start();
         server.hub_key = server.owner().get("/status").is(200).text(&["relay", "public_key"]);
         server
@@ -82,8 +88,24 @@ impl Server {
         assert!(line.starts_with("listening"), "{line:?} {}", self.log());
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.process.as_ref().unwrap().0.0)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// For how long it has worked so far.
+    pub fn cpu(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let (_, rest) = text.rsplit_once(") ").unwrap();
+        let ticks: u64 = rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// SIGTERM, and waits for the end.

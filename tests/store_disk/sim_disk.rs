@@ -10,6 +10,7 @@ use std::time::Duration;
 const BLOCK: usize = 4096;
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
+const EROFS: i32 = 30;
 
 /// Clones are the same disk.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,7 @@ struct State {
     /// How many more bytes can be written; `None`: no limit.
     room: Option<usize>,
     failing_syncs: u32,
+    read_only: bool,
     counts: Counts,
 }
 
@@ -62,6 +64,11 @@ impl SimDisk {
         self.state().failing_syncs = count;
     }
 
+    /// Whether every write is refused from now on.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.state().read_only = read_only;
+    }
+
     pub fn counts(&self) -> Counts {
         self.state().counts
     }
@@ -89,6 +96,9 @@ impl SimDisk {
 
 impl State {
     fn spend(&mut self, count: usize) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::Error::from_raw_os_error(EROFS));
+        }
         match &mut self.room {
             Some(room) if *room < count => Err(io::Error::from_raw_os_error(ENOSPC)),
             Some(room) => {

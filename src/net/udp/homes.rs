@@ -1,6 +1,6 @@
 //! Which of our addresses the others know us by.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 /// Most exceptions that are kept, about 100 bytes each.
@@ -46,6 +46,12 @@ impl Homes {
         self.exceptions.retain(|_, known| *known != local);
     }
 
+    /// Every address of ours that somebody knows, once.
+    pub fn known(&self) -> BTreeSet<IpAddr> {
+        let exceptions = self.exceptions.values().copied();
+        [self.usual_ipv4, self.usual_ipv6].into_iter().flatten().chain(exceptions).collect()
+    }
+
     fn usual_mut(&mut self, remote: SocketAddr) -> &mut Option<IpAddr> {
         if remote.is_ipv4() { &mut self.usual_ipv4 } else { &mut self.usual_ipv6 }
     }
@@ -81,7 +87,9 @@ mod tests {
         let mut homes = Homes::default();
         homes.learn(remote(1), ip(1));
         homes.learn(remote(2), ip(2));
+        assert_eq!(homes.known(), [ip(1), ip(2)].into());
         homes.forget(ip(1));
+        assert_eq!(homes.known(), [ip(2)].into());
         assert_eq!((homes.of(remote(1)), homes.of(remote(2))), (None, Some(ip(2))));
         homes.learn(remote(1), ip(3));
         assert_eq!((homes.of(remote(1)), homes.of(remote(2))), (Some(ip(3)), Some(ip(2))));

@@ -200,6 +200,15 @@ impl Outbox {
             || self.scratch.len() - self.scratch_used < SCRATCH_RESERVE
     }
 
+    /// Forgets those of our addresses that are not `ours`, which is asked once about each.
+    pub(super) fn keep_homes(&mut self, ours: impl Fn(IpAddr) -> bool) {
+        for local in self.homes.known() {
+            if !ours(local) {
+                self.homes.forget(local);
+            }
+        }
+    }
+
     /// The class and the place in the inbox, if the bytes are part of the current datagram.
     fn locate(&self, datagram: &[u8]) -> Option<(u8, u32)> {
         let current = self.current.as_ref()?;
