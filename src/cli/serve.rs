@@ -5,6 +5,7 @@ use super::{Failure, output, settings, table};
 use lanrage::daemon::{Bell, Daemon, Supervisor, stop_signal};
 use log::LevelFilter;
 use std::io::Write;
+use std::rc::Rc;
 
 /// `lanrage serve`.
 pub fn run(invocation: &Invocation) -> Result<(), Failure> {
@@ -18,8 +19,9 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
     let stop = stop_signal(bell.clone()).map_err(Failure::failed)?;
     let again = invocation.clone();
     let daemon = Daemon::open(config).map_err(Failure::failed)?;
-    let daemon = daemon.reloaded_by(bell, move || settings::again(&again).map_err(|failure| failure.message));
-    let daemon = daemon.supervised(Supervisor::from_environment());
+    let daemon = daemon
+        .supervised(Rc::new(Supervisor::from_environment()))
+        .reloaded_by(bell, move || settings::again(&again).map_err(|failure| failure.message));
     if let Err(failure) = output::write(&format!("{}\n", daemon.addresses())) {
         // Nobody reads it; that is no reason not to serve.
         log::debug!("the addresses were not printed: {}", failure.message);

@@ -182,8 +182,8 @@ impl Daemon {
     }
 
     /// To tell `supervisor` how it is doing.
-    pub fn supervised(self, supervisor: Supervisor) -> Self {
-        Daemon { supervisor: Rc::new(supervisor), ..self }
+    pub fn supervised(self, supervisor: Rc<Supervisor>) -> Self {
+        Daemon { supervisor, ..self }
     }
 
     /// Where it listens.
@@ -260,7 +260,7 @@ impl Daemon {
         tasks.push(executor.spawn(forwarder.clone().keep_time()));
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         tasks.push(executor.spawn(async move { supervisor.keep_company(|| told.summary()).await }));
-        let runtime_dir = self.config.runtime_dir.clone();
+        let (runtime_dir, supervisor) = (self.config.runtime_dir.clone(), self.supervisor);
         if let Some((bell, source)) = self.reload {
             let reloader = Reloader {
                 bell,
@@ -270,12 +270,12 @@ impl Daemon {
                 service: service.clone(),
                 door: door.clone(),
                 forwarder: forwarder.clone(),
-                supervisor: self.supervisor.clone(),
+                supervisor: supervisor.clone(),
                 said: String::new(),
             };
             tasks.push(executor.spawn(reloader.keep_listening()));
         }
-        Ok(Running { service, door, forwarder, supervisor: self.supervisor, tasks, runtime_dir })
+        Ok(Running { service, door, forwarder, supervisor, tasks, runtime_dir })
     }
 }
 
@@ -292,12 +292,12 @@ struct Running {
 impl Running {
     /// Lets everything run until `stop` is ready, then stops in good order.
     async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
-        // The loop runs, and the tasks of it come after this: nothing is said of a reload before.
+        // The loop runs, and its tasks come after this: nothing is said of a reload before.
         self.supervisor.ready(self.service.summary());
         stop.await;
         log::info!("stopping");
-        self.supervisor.stopping();
         let begun = now().instant;
+        self.supervisor.stopping();
         self.door.stop();
         let patience = async {
             Timer::after(DRAIN).await;

@@ -8,6 +8,7 @@ use lanrage::daemon::{Daemon, Supervisor, now};
 use lanrage::store::Store;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,15 +29,15 @@ impl Inside {
 
     /// Does something to the disk when the store is open and the rest is not.
     pub fn start_with(disk: &SimDisk, meanwhile: fn(&SimDisk)) -> Self {
-        Self::run(disk, meanwhile, Supervisor::default())
+        Self::build(disk, meanwhile, Supervisor::default())
     }
 
-    /// The same as [`Inside::start`], and it tells `supervisor` how it is doing.
+    /// Starts it to tell `supervisor` how it is doing.
     pub fn supervised(disk: &SimDisk, supervisor: Supervisor) -> Self {
-        Self::run(disk, |_| (), supervisor)
+        Self::build(disk, |_| (), supervisor)
     }
 
-    fn run(disk: &SimDisk, meanwhile: fn(&SimDisk), supervisor: Supervisor) -> Self {
+    fn build(disk: &SimDisk, meanwhile: fn(&SimDisk), supervisor: Supervisor) -> Self {
         let held = disk.clone();
         let directory = Directory::new();
         std::fs::create_dir_all(directory.state()).unwrap();
@@ -55,7 +56,7 @@ impl Inside {
             }
             let (store, rows) = Store::open_backend(Path::new("sim"), factory, now).unwrap();
             meanwhile(&held);
-            let daemon = Daemon::with_store(config, store, rows).unwrap().supervised(supervisor);
+            let daemon = Daemon::with_store(config, store, rows).unwrap().supervised(Rc::new(supervisor));
             tell.send(daemon.addresses().http).unwrap();
             let stop = async move {
                 while let Ok(Some(pause)) = given.recv().await {

@@ -248,8 +248,7 @@ fn a_manager_that_does_not_listen_holds_nobody_up_and_hears_of_ready_in_the_end(
 #[test]
 fn a_manager_that_vanishes_is_not_missed() {
     let manager = Manager::new();
-    let plan = manager.plan().with("WATCHDOG_USEC", "40000").with("LANRAGE_LOG", "debug");
-    let mut house = plan.start();
+    let mut house = manager.plan().with("WATCHDOG_USEC", "40000").with("LANRAGE_LOG", "debug").start();
     assert!(says(&manager.hear(), "READY=1"));
     drop(manager);
     std::thread::sleep(Duration::from_millis(200));

@@ -1,0 +1,3 @@
+# The program is built already.
+
+RustBinPackage :=

@@ -1,0 +1,254 @@
+//! The Makefiles, and the packages made of them.
+
+use crate::router::Scratch;
+use crate::shipped;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const MAKEFILES: [&str; 2] = ["lanrage/Makefile", "luci-app-lanrage/Makefile"];
+
+fn makefile(name: &str) -> String {
+    fs::read_to_string(shipped(name)).unwrap()
+}
+
+/// The value of `NAME:=value`, which is there once.
+fn value<'a>(makefile: &'a str, name: &str) -> &'a str {
+    let lines =
+        || makefile.lines().filter_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(":="));
+    assert_eq!(lines().count(), 1, "{name}");
+    lines().next().unwrap()
+}
+
+/// The lines between `define NAME` and `endef`.
+fn definition<'a>(makefile: &'a str, name: &str) -> Vec<&'a str> {
+    let mut lines = makefile.lines().skip_while(|line| line.trim() != format!("define {name}"));
+    assert!(lines.next().is_some(), "{name}");
+    lines.take_while(|line| line.trim() != "endef").collect()
+}
+
+#[test]
+fn versions_are_that_of_the_program() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lanrage")).arg("--version").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    for name in MAKEFILES {
+        let makefile = makefile(name);
+        let version = value(&makefile, "PKG_VERSION");
+        assert_eq!(version, env!("CARGO_PKG_VERSION"), "{name}");
+        assert!(printed.contains(version), "{printed}");
+    }
+}
+
+#[test]
+fn the_makefile_says_what_the_feed_asks_for() {
+    let text = makefile("lanrage/Makefile");
+    for (name, expected) in [
+        ("PKG_NAME", "lanrage"),
+        ("PKG_RELEASE", "1"),
+        ("PKG_LICENSE", "MIT"),
+        ("PKG_LICENSE_FILES", "LICENSE"),
+        ("PKG_BUILD_DEPENDS", "rust/host"),
+        ("PKG_BUILD_PARALLEL", "1"),
+        ("PKG_SOURCE", "$(PKG_NAME)-$(PKG_VERSION).tar.gz"),
+        ("USERID", "lanrage=466:lanrage=466"),
+        ("DEPENDS", "$(RUST_ARCH_DEPENDS)"),
+    ] {
+        assert_eq!(value(&text, name), expected, "{name}");
+    }
+    for name in ["PKG_MAINTAINER", "PKG_SOURCE_URL", "PKG_HASH", "TITLE", "SECTION", "CATEGORY"] {
+        assert!(!value(&text, name).is_empty());
+    }
+    assert!(text.starts_with("# SPDX-License-Identifier: MIT\n"));
+    // What is included reads what was set before it, and sets what is added to behind it.
+    let order = [
+        "include $(TOPDIR)/rules.mk",
+        "PKG_NAME:=",
+        "PKG_BUILD_PARALLEL:=",
+        "include $(INCLUDE_DIR)/package.mk",
+        "include $(TOPDIR)/feeds/packages/lang/rust/rust-package.mk",
+        "CARGO_PKG_VARS +=",
+        "$(eval $(call RustBinPackage,lanrage))",
+        "$(eval $(call BuildPackage,lanrage))",
+    ];
+    let places: Vec<usize> =
+        order.iter().map(|line| text.find(line).unwrap_or_else(|| panic!("{line}"))).collect();
+    assert!(places.is_sorted(), "{places:?}");
+
+    assert_eq!(definition(&text, "Package/lanrage/conffiles"), ["/etc/config/lanrage", "/etc/lanrage/"]);
+    for name in ["Build/Prepare", "Package/lanrage/install"] {
+        assert!(definition(&text, name).iter().all(|line| line.starts_with('\t')), "{name}");
+    }
+    for name in ["Package/lanrage", "Package/lanrage/description"] {
+        for line in definition(&text, name) {
+            assert!(line.starts_with("  ") && !line.contains('\t'), "{line}");
+        }
+    }
+    // cargo install reads Cargo.toml, which names all of these.
+    let prepare = definition(&text, "Build/Prepare").join("\n");
+    for needed in ["Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "src", "tests"] {
+        assert!(prepare.contains(&format!(" ../../{needed} ")), "{needed}");
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(needed).exists());
+    }
+}
+
+/// The feed would build it for size alone.
+#[test]
+fn it_is_optimised_as_the_project_says() {
+    let cargo = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let profile = cargo.split("[profile.release]").nth(1).unwrap().split("\n[").next().unwrap();
+    let level = profile.lines().find_map(|line| line.strip_prefix("opt-level = ")).unwrap().trim_matches('"');
+    let expected = format!("CARGO_PKG_VARS += CARGO_PROFILE_RELEASE_OPT_LEVEL={level}");
+    assert!(makefile("lanrage/Makefile").lines().any(|line| line == expected), "{expected}");
+}
+
+fn done(output: Output) -> String {
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+fn unpack(archive: &Path, into: &Path) {
+    fs::create_dir_all(into).unwrap();
+    done(Command::new("tar").arg("-xpzf").arg(archive).arg("-C").arg(into).output().unwrap());
+}
+
+/// Files below a directory, and their modes.
+fn listing(folder: &Path) -> BTreeMap<String, u32> {
+    let mut out = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+                out.insert(path.strip_prefix(folder).unwrap().display().to_string(), mode);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+#[ignore = "needs make"]
+fn packages_for_opkg_hold_what_they_should_and_it_runs() {
+    let scratch = Scratch::new();
+    let program = scratch.0.join("program");
+    done(Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_lanrage")).output().unwrap());
+    let make = |folder: &str| -> Vec<PathBuf> {
+        let mut command = Command::new(shipped("make-ipk"));
+        command.arg(&program).arg("riscv64_generic").arg(scratch.0.join(folder));
+        done(command.output().unwrap()).lines().map(PathBuf::from).collect()
+    };
+    let packages = make("packages");
+    let version = format!("{}-r1", env!("CARGO_PKG_VERSION"));
+    let names: Vec<_> = packages.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    let expected =
+        [format!("lanrage_{version}_riscv64_generic.ipk"), format!("luci-app-lanrage_{version}_all.ipk")];
+    assert_eq!(names, expected);
+    for (one, other) in packages.iter().zip(make("again")) {
+        assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "the same input made another package");
+    }
+
+    let open = |index: usize| {
+        let folder = scratch.0.join(format!("open-{index}"));
+        unpack(&packages[index], &folder);
+        assert_eq!(
+            listing(&folder).keys().collect::<Vec<_>>(),
+            ["control.tar.gz", "data.tar.gz", "debian-binary"]
+        );
+        assert_eq!(fs::read_to_string(folder.join("debian-binary")).unwrap(), "2.0\n");
+        for name in ["control", "data"] {
+            unpack(&folder.join(format!("{name}.tar.gz")), &folder.join(name));
+        }
+        folder
+    };
+    let daemon = open(0);
+    let files = listing(&daemon.join("data"));
+    let expected = [
+        ("etc/capabilities/lanrage-tun.json", 0o644),
+        ("etc/capabilities/lanrage.json", 0o644),
+        // It may hold the admin token.
+        ("etc/config/lanrage", 0o600),
+        ("etc/init.d/lanrage", 0o755),
+        ("lib/upgrade/keep.d/lanrage", 0o644),
+        ("usr/bin/lanrage", 0o755),
+    ];
+    assert_eq!(files.iter().map(|(name, mode)| (name.as_str(), *mode)).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        fs::read_to_string(daemon.join("data/lib/upgrade/keep.d/lanrage")).unwrap(),
+        "/etc/lanrage/\n"
+    );
+    assert_eq!(fs::read_to_string(daemon.join("control/conffiles")).unwrap(), "/etc/config/lanrage\n");
+    let control = fs::read_to_string(daemon.join("control/control")).unwrap();
+    for line in [
+        "Package: lanrage",
+        "Depends: libc",
+        "Require-User: lanrage=466:lanrage=466",
+        "Architecture: riscv64_generic",
+    ] {
+        assert!(control.lines().any(|found| found == line), "{line}: {control}");
+    }
+    let printed = done(Command::new(daemon.join("data/usr/bin/lanrage")).arg("--version").output().unwrap());
+    assert_eq!(printed, format!("lanrage {}\n", env!("CARGO_PKG_VERSION")));
+    for (installed, source) in [("init.d/lanrage", "init"), ("config/lanrage", "config")] {
+        let installed = fs::read(daemon.join("data/etc").join(installed)).unwrap();
+        assert!(installed == fs::read(shipped(&format!("lanrage/files/lanrage.{source}"))).unwrap());
+    }
+
+    // OpenWrt's own functions do the rest: the user, and the start of a service that is off.
+    let root = scratch.0.join("root");
+    fs::create_dir_all(root.join("lib")).unwrap();
+    fs::write(
+        root.join("lib/functions.sh"),
+        "default_postinst() { echo in $1; }\ndefault_prerm() { echo out $1; }\n",
+    )
+    .unwrap();
+    for (script, word) in [("postinst", "in"), ("prerm", "out")] {
+        let script = daemon.join("control").join(script);
+        let said = done(Command::new(&script).env("IPKG_INSTROOT", &root).output().unwrap());
+        assert_eq!(said, format!("{word} {}\n", script.display()));
+    }
+
+    let pages = open(1);
+    let files = listing(&pages.join("data"));
+    for name in [
+        "usr/share/luci/menu.d/luci-app-lanrage.json",
+        "usr/share/rpcd/acl.d/luci-app-lanrage.json",
+        "www/luci-static/resources/lanrage/options.js",
+        "www/luci-static/resources/view/lanrage/overview.js",
+        "www/luci-static/resources/view/lanrage/settings.js",
+    ] {
+        assert_eq!(files.get(name), Some(&0o644), "{name}");
+    }
+    assert_eq!(files.len(), 5, "{files:?}");
+    let control = fs::read_to_string(pages.join("control/control")).unwrap();
+    assert!(
+        control.contains("Depends: libc, luci-base, lanrage\n") && control.contains("Architecture: all\n")
+    );
+    assert!(
+        fs::read_to_string(pages.join("control/postinst-pkg")).unwrap().contains("/etc/init.d/rpcd reload")
+    );
+}
+
+#[test]
+fn the_hash_of_a_release_is_filled_in_for_the_feed() {
+    let scratch = Scratch::new();
+    let release = scratch.0.join(format!("lanrage-{}.crate", env!("CARGO_PKG_VERSION")));
+    fs::write(&release, "abc").unwrap();
+    let feed = scratch.0.join("feed");
+    done(Command::new(shipped("for-feed")).arg(&release).arg(&feed).output().unwrap());
+    let text = fs::read_to_string(feed.join("lanrage/Makefile")).unwrap();
+    // FIPS 180-2, appendix B.1.
+    let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(value(&text, "PKG_HASH"), hash);
+    assert_eq!(text.replace(hash, "unset"), makefile("lanrage/Makefile"));
+    assert!(feed.join("lanrage/files/lanrage.init").exists());
+
+    let other = scratch.0.join("lanrage-9.9.9.crate");
+    fs::write(&other, "abc").unwrap();
+    assert!(!Command::new(shipped("for-feed")).arg(&other).arg(&feed).output().unwrap().status.success());
+}

@@ -1,0 +1,254 @@
+//! Every setting of the daemon, from /etc/config/lanrage.
+
+use crate::router::{Router, enabled};
+use crate::shipped;
+use lanrage::daemon::config::{Config, SETTINGS, Setting};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+/// Section and option of a setting.
+pub fn place(setting: &Setting) -> (&'static str, &'static str) {
+    setting.key.split_once('.').unwrap_or(("main", setting.key))
+}
+
+/// Its default on OpenWrt.
+pub fn default(setting: &Setting) -> String {
+    match setting.key {
+        "state_dir" => "/etc/lanrage".to_owned(),
+        "runtime_dir" => "/var/run/lanrage".to_owned(),
+        _ => setting.show(&Config::default()),
+    }
+}
+
+/// A value that can be used and is not the default.
+fn sample(setting: &Setting, router: &Router) -> String {
+    let shown = setting.show(&Config::default());
+    match setting.key {
+        "state_dir" | "runtime_dir" => router.text_path(&format!("var/another-{}", setting.key)),
+        "http" | "relay" => "127.0.0.2:1234".to_owned(),
+        "public_endpoint" => "[2001:db8::7]:7".to_owned(),
+        "subnet" => "10.7.0.0/20".to_owned(),
+        "region" => "elsewhere".to_owned(),
+        "log" => "warn".to_owned(),
+        "admin_token" => "0123456789abcdef".to_owned(),
+        "trusted_proxies" => "192.0.2.1,::1".to_owned(),
+        key if key.starts_with("rates.") => "3/4".to_owned(),
+        _ => match (shown.as_str(), shown.parse::<f64>()) {
+            (_, Ok(number)) => (number + 1.0).to_string(),
+            ("true" | "yes", _) => if shown == "true" { "false" } else { "no" }.to_owned(),
+            ("no", _) => "no".to_owned(),
+            ("false", _) => "true".to_owned(),
+            _ => shown + "x",
+        },
+    }
+}
+
+/// The part of the settings file that follows from what the daemon has.
+fn listing() -> String {
+    let mut out = String::new();
+    let mut section = "";
+    for setting in SETTINGS {
+        let (section_here, name) = place(setting);
+        if section_here != section {
+            section = section_here;
+            out += &format!("\nconfig settings '{section}'\n");
+        }
+        let value = default(setting);
+        let value = if value.is_empty() { "..." } else { &value };
+        out += &format!("\t# {}: {}\n#\toption {name} '{value}'\n", setting.help, setting.expected);
+    }
+    out
+}
+
+/// What the page with the settings knows of them.
+fn options_for_luci() -> String {
+    let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    let mut out = "'use strict';\n'require baseclass';\n\n// Every setting of the daemon, as `lanrage serve --help` has \
+                   them; tests/openwrt/settings.rs writes this.\nreturn baseclass.extend({\n\tall: [\n"
+        .to_owned();
+    for setting in SETTINGS {
+        let (section, name) = place(setting);
+        out += &format!(
+            "\t\t{{ section: {}, name: {}, initial: {},\n\t\t\thelp: {},\n\t\t\texpected: {} }},\n",
+            quote(section),
+            quote(name),
+            quote(&default(setting)),
+            quote(setting.help),
+            quote(setting.expected),
+        );
+    }
+    out + "\t],\n});\n"
+}
+
+/// With LANRAGE_WRITE=1 set, they are written instead.
+#[test]
+fn what_lists_every_setting_is_up_to_date() {
+    let config = shipped("lanrage/files/lanrage.config");
+    let text = fs::read_to_string(&config).unwrap();
+    let start = text.find("\nconfig settings 'main'").expect("the first section of settings");
+    let files = [
+        (config, text[..start].to_owned() + &listing()),
+        (shipped("luci-app-lanrage/htdocs/luci-static/resources/lanrage/options.js"), options_for_luci()),
+    ];
+    for (path, expected) in files {
+        if std::env::var_os("LANRAGE_WRITE").is_some_and(|value| value == "1") {
+            fs::write(&path, &expected).unwrap();
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        let differs = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
+        assert!(
+            found == expected,
+            "{} does not list the daemon's settings ({differs:?}): LANRAGE_WRITE=1 cargo test --test openwrt writes it",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn every_setting_reaches_the_daemon() {
+    for setting in SETTINGS {
+        let router = Router::new();
+        let (section, name) = place(setting);
+        let value = sample(setting, &router);
+        let run = router.run("start", &enabled(&[(section, name, &value)]));
+        assert!(run.succeeded, "{}", run.said);
+        let shown = router.daemon_has(&run, setting.key).unwrap();
+        match setting.key {
+            // The printed file does not have it.
+            "admin_token" => assert!(router.settings().unwrap().contains(&value)),
+            _ => assert_eq!(shown, value, "{}", setting.key),
+        }
+    }
+}
+
+#[test]
+fn the_settings_that_are_listed_can_be_used_as_they_are() {
+    let router = Router::new();
+    let text = fs::read_to_string(shipped("lanrage/files/lanrage.config")).unwrap();
+    let text = text.replace("option enabled '0'", "option enabled '1'");
+    let lines = text.lines().map(|line| match line.strip_prefix("#\toption ") {
+        // These have no default.
+        Some(option) if option.ends_with("'...'") => String::new(),
+        // Nor are there such directories here.
+        Some(option) if option.contains("_dir") => String::new(),
+        Some(option) => format!("\toption {option}"),
+        None => line.to_owned(),
+    });
+    let run = router.run("start", &lines.collect::<Vec<_>>().join("\n"));
+    assert!(run.succeeded, "{}", run.said);
+    for setting in SETTINGS.iter().filter(|setting| !setting.key.ends_with("_dir")) {
+        assert_eq!(router.daemon_has(&run, setting.key).unwrap(), setting.show(&Config::default()));
+    }
+}
+
+#[test]
+fn state_is_kept_on_flash_and_counters_in_memory() {
+    let init = fs::read_to_string(shipped("lanrage/files/lanrage.init")).unwrap();
+    for line in ["STATE_DIR=/etc/lanrage", "RUNTIME_DIR=/var/run/lanrage", "SETTINGS=/var/run/lanrage.toml"] {
+        assert!(init.lines().any(|found| found == line), "{line}");
+    }
+    let router = Router::new();
+    let run = router.run("start", &enabled(&[]));
+    for name in ["etc/lanrage", "var/run/lanrage"] {
+        let metadata = fs::metadata(router.path(name)).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o7777, metadata.uid()), (0o700, router.uid()), "{name}");
+        assert!(run.of("chown").contains(&&["lanrage:lanrage".to_owned(), router.text_path(name)][..]));
+    }
+    assert_eq!(router.daemon_has(&run, "state_dir").unwrap(), router.text_path("etc/lanrage"));
+    assert_eq!(router.daemon_has(&run, "runtime_dir").unwrap(), router.text_path("var/run/lanrage"));
+    // The command line finds it there when root asks, wherever it is.
+    assert_eq!(fs::read_link(router.path("var/lib/lanrage")).unwrap(), router.path("etc/lanrage"));
+    let elsewhere = router.text_path("var/usb/lanrage");
+    assert!(router.run("reload", &enabled(&[("main", "state_dir", &elsewhere)])).succeeded);
+    assert_eq!(fs::read_link(router.path("var/lib/lanrage")).unwrap().to_str(), Some(elsewhere.as_str()));
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_not_taken() {
+    let router = Router::new();
+    let state = router.path("etc/lanrage");
+    std::os::unix::fs::symlink("/etc", &state).unwrap();
+    router.run("start", &enabled(&[])).assert_left_alone(&["is a link"]);
+    fs::remove_file(&state).unwrap();
+    let config = enabled(&[("main", "state_dir", "/etc/init.d")]);
+    router
+        .run("start", &config)
+        .assert_left_alone(&["/etc/init.d is somebody else's", "chown -R lanrage:lanrage"]);
+    // One of its own, with something in it, is.
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("lanrage.redb"), "").unwrap();
+    std::os::unix::fs::chown(&state, Some(router.uid()), None).unwrap();
+    assert!(router.run("start", &enabled(&[])).succeeded);
+}
+
+/// What a shell, a TOML reader or a pattern might take for something else.
+#[test]
+fn odd_values_arrive_as_they_are_and_run_nothing() {
+    let router = Router::new();
+    let canary = router.path("canary");
+    let command = format!("touch {}", canary.display());
+    let values = [
+        "two  words ".to_owned(),
+        "it's \"quoted\" 'twice'".to_owned(),
+        format!("$({command})"),
+        format!("`{command}`"),
+        format!("';{command};'"),
+        format!("\" \n\t{command}").replace(['\n', '\t'], ""),
+        "back\\slash \\n \\u0041 \\".to_owned(),
+        "$HOME ${PROG} $1 $* $@ %s %d *  ? [a] ~ & | < > # ! =".to_owned(),
+        "\"\"\" = 1 # \"".to_owned(),
+        "-n".to_owned(),
+        "Zürich 東京 😀".to_owned(),
+    ];
+    for value in values {
+        let run = router.run("start", &enabled(&[("main", "region", &value)]));
+        assert!(run.succeeded, "{value}: {}", run.said);
+        assert_eq!(router.daemon_has(&run, "region").unwrap(), value);
+    }
+    for (section, name) in
+        [("service", "enabled"), ("main", "http"), ("main", "state_dir"), ("limits", "parties")]
+    {
+        let run = router.run("start", &enabled(&[(section, name, &format!("$({command})'`{command}`"))]));
+        run.assert_left_alone(&[name]);
+    }
+    assert!(!canary.exists());
+    // Lines that would be settings of their own.
+    let run = router.run("start", &enabled(&[("main", "region", "x\"\nlog = \"off")]));
+    run.assert_left_alone(&["region has a line break"]);
+}
+
+#[test]
+fn lists_are_read_as_one_value() {
+    let router = Router::new();
+    let list = "config settings 'main'\n\tlist trusted_proxies '192.0.2.1'\n\tlist trusted_proxies '::1'\n";
+    let run = router.run("start", &(enabled(&[]) + list + "\toption region 'r'\n"));
+    assert_eq!(router.daemon_has(&run, "trusted_proxies").unwrap(), "192.0.2.1,::1");
+    assert_eq!(router.daemon_has(&run, "region").unwrap(), "r");
+    let run = router.run("start", &(enabled(&[]) + list + "config settings 'limits'\n\tlist parties '7'\n"));
+    assert_eq!(router.daemon_has(&run, "limits.parties").unwrap(), "7");
+    assert_eq!(router.daemon_has(&run, "trusted_proxies").unwrap(), "192.0.2.1,::1");
+}
+
+/// procd shows arguments and environment to whoever may list services.
+#[test]
+fn the_admin_token_is_in_a_file_for_the_service_alone() {
+    let router = Router::new();
+    let token = "s3cret-token-$(x)\"'\\";
+    let run = router.run("start", &enabled(&[("main", "admin_token", token)]));
+    assert!(run.succeeded, "{}", run.said);
+    assert!(!format!("{run:?}").contains("s3cret"), "{run:?}");
+    assert_eq!(run.param("env"), None);
+    let file = fs::metadata(router.path("var/run/lanrage.toml")).unwrap();
+    assert_eq!(file.permissions().mode() & 0o7777, 0o640);
+    let chgrp = run.of("chgrp");
+    assert_eq!(chgrp, [["lanrage".to_owned(), router.text_path("var/run/lanrage.toml.new")]]);
+    let mut config = Config::default();
+    config.read_file(&router.settings().unwrap(), "settings").unwrap();
+    assert_eq!(config.admin_token.as_deref(), Some(token));
+
+    for bad in ["s3cret short", "s3cret-but-with-a\nline"] {
+        let run = router.run("reload", &enabled(&[("main", "admin_token", bad)]));
+        run.assert_left_alone(&["admin_token", "expected"]);
+        assert!(!format!("{run:?}").contains("s3cret"), "{run:?}");
+    }
+}
