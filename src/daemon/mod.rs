@@ -20,6 +20,7 @@ use crate::relay::limits::Limits as RelayLimits;
 use crate::relay::{self, Relay};
 use crate::store::records::{self, Loaded};
 use crate::store::{self, OpenError, Row, Store, StoreError};
+use crate::time::Clock;
 use async_signal::{Signal, Signals};
 use config::Config;
 use forwarder::Forwarder;
@@ -133,6 +134,7 @@ pub struct Daemon {
     alternate: Option<RelaySocket>,
     /// What asks for new settings, and where they are.
     reload: Option<(Bell, Source)>,
+    clock: Clock,
     supervisor: Rc<Supervisor>,
 }
 
@@ -150,8 +152,8 @@ impl Daemon {
     pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
         match Self::bind(&config) {
             Ok((http, unix, relay, alternate)) => {
-                let supervisor = Rc::default();
-                Ok(Daemon { config, store, rows, http, unix, relay, alternate, reload: None, supervisor })
+                let (reload, supervisor, clock) = (None, Rc::default(), now);
+                Ok(Daemon { config, store, rows, http, unix, relay, alternate, reload, clock, supervisor })
             }
             Err(error) => {
                 // What happened is in `error`; the store has nothing to write.
@@ -179,6 +181,11 @@ impl Daemon {
     /// To read its settings again from `source` when `bell` is rung.
     pub fn reloaded_by(self, bell: Bell, source: impl Fn() -> Result<Config, String> + 'static) -> Self {
         Daemon { reload: Some((bell, Box::new(source))), ..self }
+    }
+
+    /// By another clock than the machine's.
+    pub fn by_clock(self, clock: Clock) -> Self {
+        Daemon { clock, ..self }
     }
 
     /// To tell `supervisor` how it is doing.
@@ -243,16 +250,16 @@ impl Daemon {
                 log::warn!("{error}: the state can be read, and changed as soon as it can be written");
             }
         }
-        let start = now();
+        let (clock, start) = (self.clock, (self.clock)());
         let settings = api_settings(&self.config, &hub.public_key(), addresses);
         let relay = Relay::new(relay_settings(&self.config, &hub, stamp_mark), start.instant);
-        let forwarder = Rc::new(Forwarder::new(relay, self.relay, self.alternate, self.config.gso, now));
+        let forwarder = Rc::new(Forwarder::new(relay, self.relay, self.alternate, self.config.gso, clock));
         let control = Control::new(self.config.control.clone(), hub, records, start);
         let api = Api::new(control, settings, start);
-        let service = Rc::new(Service::new(api, self.store, forwarder.clone(), now));
+        let service = Rc::new(Service::new(api, self.store, forwarder.clone(), clock));
         service.settle();
         forwarder.take_over(&self.config.runtime_dir);
-        let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), now);
+        let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), clock);
         let mut tasks = vec![executor.spawn(door.serve(self.http)), executor.spawn(door.serve(self.unix))];
         tasks.push(executor.spawn(service.clone().keep_time()));
         tasks.push(executor.spawn(service.clone().answer_messages()));

@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Room for a message, in bytes. A payload is at most 65,527.
@@ -156,13 +156,7 @@ impl RelaySocket {
 
     /// Forgets which of our addresses others know as far as they are ours no more.
     pub fn look_again(&self, outbox: &mut Outbox) {
-        outbox.keep_homes(|local| {
-            // What can be bound is ours. Any other error says nothing about that.
-            let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-            let probe = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
-            let bound = probe.and_then(|probe| rustix::net::bind(&probe, &SocketAddr::new(local, 0)));
-            bound != Err(Errno::ADDRNOTAVAIL)
-        });
+        outbox.keep_homes(is_ours);
     }
 
     fn receive(
@@ -214,6 +208,13 @@ impl Wire for RelaySocket {
     fn send(&self, messages: &[Message<'_>]) -> Result<usize, Errno> {
         sys::send_many(self.io.as_fd(), messages)
     }
+}
+
+/// Whether this machine has an address. What can be bound is ours; any other error says nothing about that.
+fn is_ours(local: IpAddr) -> bool {
+    let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let probe = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    probe.and_then(|probe| rustix::net::bind(&probe, &SocketAddr::new(local, 0))) != Err(Errno::ADDRNOTAVAIL)
 }
 
 /// Whether an error at the socket leaves it as good as before.

@@ -3,14 +3,16 @@
 //! 1. An initiation names its recipient by mac1. Only members' keys open the relay.
 //! 2. A response names the initiator by mac1 and by the index that it echoes.
 //! 3. An endpoint is learned only from a response that echoes an initiation, from where that was sent.
-//! 4. A member is at its hub session's address, at a confirmed flow's, or found by elimination. One
-//!    initiation in, at most one copy out; candidates take turns, one per retry.
+//! 4. A member is at its hub session's address, at a confirmed flow's, or found: where the index of a flow of its
+//!    that is silent at its own address was seen, or by elimination. One initiation in, at most one copy out;
+//!    candidates take turns, one per retry.
 //! 5. Data goes by source address and receiver index alone. Indices that clash end the handshake.
 //! 6. A cookie reply goes to whom it answers only, from where the answered message was sent.
 //! 7. Nothing is rewritten.
 //! 8. An unproven address gets at most as many bytes as came from it; initiations are paced.
 //! 9. What is silent is forgotten.
 
+use crate::relay::bindings::Sighting;
 use crate::relay::books::Books;
 use crate::relay::flow_key::{FlowKey, KeyedState};
 use crate::relay::flows::{Flow, Flows};
@@ -26,8 +28,6 @@ use crate::wireguard::message::{
 };
 use std::net::SocketAddr;
 
-/// Candidates for one member's address that are looked at.
-const MAX_CANDIDATES: usize = 8;
 /// Answers to one initiation whose mac1 may fit nobody: each costs a trial per member of the party.
 const MAX_MISFITS: u8 = 4;
 
@@ -69,27 +69,6 @@ impl Blind {
         found.map(|(id, _)| id).ok_or(DropReason::NoMember)
     }
 
-    /// Where `target` may be, best first, but not at `source`.
-    fn candidates(books: &Books, target: MemberId, source: SocketAddr) -> Candidates {
-        let mut candidates = Candidates { found: [source; MAX_CANDIDATES], count: 0, not: source };
-        let bound = books.bindings.addresses(target).filter(|&address| books.sources.contains(address));
-        bound.for_each(|address| candidates.add(address));
-        let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
-        for &party in parties {
-            let others = books.roster.members(party);
-            books.sources.eliminated(party, target, others).for_each(|address| candidates.add(address));
-        }
-        if candidates.count == 0 {
-            // Nobody certain: perhaps not all of the party know each other. Those who may be it take turns.
-            for &party in parties {
-                let others = books.roster.members(party);
-                let possible = books.sources.not_eliminated(party, target, others);
-                possible.for_each(|address| candidates.add(address));
-            }
-        }
-        candidates
-    }
-
     /// Type 1 (rules 1, 4, 5, 8). Its source's share of handshakes was taken before.
     pub fn on_initiation(
         &mut self,
@@ -109,7 +88,7 @@ impl Blind {
             let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
             parties.iter().for_each(|&party| books.sources.note_newcomer(source, party, &books.limits));
         }
-        let candidates = Self::candidates(books, target, source);
+        let candidates = self.candidates(books, target, source);
         let to = candidates
             .beginning_with(books.sources.attempts(source, target))
             .find(|&to| books.sources.can_charge(to, INITIATION_LENGTH))
@@ -118,6 +97,12 @@ impl Blind {
         let rate = books.limits.initiations_per_destination;
         let wait = books.sources.pace(to, rate, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
         books.sources.count_attempt(source, target, false);
+        if candidates.guessed {
+            if books.sources.is_refuted(source, target, to) {
+                books.sources.forget_guesses(source);
+            }
+            books.sources.note_guess(source, target, to);
+        }
         let paced = Paced { due: now + wait, from: source, to, target, bytes: *message.bytes() };
         if wait.is_zero() {
             self.forward_initiation(books, &paced, now, out)
@@ -311,10 +296,7 @@ impl Blind {
         let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let length = datagram.len();
         let key = FlowKey::new(source, receiver);
-        let Some(flow) = self.flows.get_mut(&key) else {
-            books.sources.credit(source, length);
-            return Err(DropReason::NoFlow);
-        };
+        let flow = self.flows.get_mut(&key).ok_or(DropReason::NoFlow)?;
         if !books.admission.data(flow.from, flow.party, flow.bucket, length, now) {
             return Err(DropReason::DataLimit);
         }
@@ -332,6 +314,34 @@ impl Blind {
         books.stats.blind.add(length);
         books.send(to, datagram, out);
         Ok(())
+    }
+
+    /// Counts data that no flow is for. If it bears the index of one, whose sender may have moved to where it came
+    /// from, that is remembered, and said whose flow it is.
+    pub fn on_stray(
+        &mut self,
+        books: &mut Books,
+        length: usize,
+        receiver: u32,
+        arrival: Arrival,
+    ) -> Option<MemberId> {
+        let Arrival { source, now: Now { instant: now, .. } } = arrival;
+        let sighted = self.flows.with_index(receiver).and_then(|flow| {
+            let Flow { from: member, receiver: witness, .. } = *flow;
+            if books.sources.member(source).is_some_and(|there| there != member) {
+                return None;
+            }
+            if !books.sources.note(source, &books.limits, now) {
+                return None;
+            }
+            let sighting = Sighting { address: source, index: receiver, witness: Some(witness), at: now };
+            if let Some(forgotten) = books.bindings.sight(member, sighting) {
+                books.sources.forget_stray(forgotten);
+            }
+            Some(member)
+        });
+        books.sources.credit(source, length);
+        sighted
     }
 
     /// Moves a member's flows to where its hub session is.
@@ -353,28 +363,6 @@ impl Blind {
 
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty() && self.pending.is_empty()
-    }
-}
-
-/// Addresses without repetition.
-struct Candidates {
-    found: [SocketAddr; MAX_CANDIDATES],
-    count: usize,
-    not: SocketAddr,
-}
-
-impl Candidates {
-    fn add(&mut self, address: SocketAddr) {
-        if address != self.not && self.count < MAX_CANDIDATES && !self.found[..self.count].contains(&address)
-        {
-            self.found[self.count] = address;
-            self.count += 1;
-        }
-    }
-
-    /// All of them, beginning with the one whose turn it is.
-    fn beginning_with(&self, turn: u8) -> impl Iterator<Item = SocketAddr> {
-        (0..self.count).map(move |step| self.found[(usize::from(turn) + step) % self.count])
     }
 }
 

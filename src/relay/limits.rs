@@ -16,8 +16,17 @@ pub const UNPROVEN_LIFETIME: Duration = Duration::from_secs(60);
 pub const LONGEST_PACE: Duration = Duration::from_secs(4);
 /// How often what has expired is looked for.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// After a restart the hub asks one member this long after the other for a new session: that costs up to 5 ms of a
+/// router's processor, and games have the rest.
+pub const GREETING_INTERVAL: Duration = Duration::from_millis(10);
+/// How often one is asked at the address where it was before the restart.
+pub const GREETINGS: u8 = 3;
 /// Addresses remembered of one member.
 pub const ADDRESSES_PER_MEMBER: usize = 4;
+/// Guesses remembered of one address, at 4 bytes each.
+pub const GUESSES_PER_SOURCE: usize = 64;
+/// Addresses remembered at which one member may be.
+pub const SIGHTINGS_PER_MEMBER: usize = 4;
 
 /// What the relay may hold and do. Nothing it keeps grows past these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +35,7 @@ pub struct Limits {
     pub members: usize,
     /// Members of one party: 64 trials of mac1 are 20 us.
     pub members_per_party: usize,
-    /// Directions of blind sessions, at 250 bytes each. A pair of members that talk use two to six: this is
+    /// Directions of blind sessions, at 300 bytes each. A pair of members that talk use two to six: this is
     /// one party of 100 that all talk to all.
     pub flows: usize,
     /// Directions of blind sessions that may begin or end at one responder.

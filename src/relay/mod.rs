@@ -16,7 +16,9 @@ mod bindings;
 mod blind;
 mod books;
 mod broadcast;
+mod candidates;
 mod flows;
+mod greetings;
 mod hub;
 mod pacing;
 mod pending;
@@ -243,9 +245,12 @@ impl Relay {
             }
             Message::Transport(message) => {
                 let result = blind.on_data(books, datagram, message.receiver(), arrival, out);
-                // Who has roamed may have given enough by this to be asked who it is.
-                if result == Err(DropReason::NoFlow) && hub.ask(books, arrival) {
-                    hub.drain(books, arrival.now, out);
+                if result == Err(DropReason::NoFlow) {
+                    let sighted = blind.on_stray(books, datagram.len(), message.receiver(), arrival);
+                    // Who has roamed may have given enough by this to be asked who it is.
+                    if hub.ask(books, arrival) || sighted.is_some_and(|id| hub.seek(books, id, arrival)) {
+                        hub.drain(books, arrival.now, out);
+                    }
                 }
                 result
             }
@@ -257,12 +262,13 @@ impl Relay {
         let sweep = (!self.blind.is_empty() || !self.books.sources.is_empty() || !self.hub.spokes.is_empty())
             .then(|| self.swept + SWEEP_INTERVAL);
         let hub = self.hub.device.poll_timeout();
-        [sweep, hub, self.blind.pacer.next()].into_iter().flatten().min()
+        [sweep, hub, self.blind.pacer.next(), self.hub.greetings.next()].into_iter().flatten().min()
     }
 
     /// Does what is due: sends what has waited, forgets what has expired.
     pub fn poll(&mut self, now: Now, out: &mut impl Transmit) {
         let Relay { books, blind, hub, .. } = self;
+        hub.greet(now);
         hub.drain(books, now, out);
         blind.poll(books, now.instant, out);
         if now.instant.since(self.swept) >= SWEEP_INTERVAL {
@@ -313,6 +319,11 @@ impl Relay {
     /// How many blind sessions there are: half the number of directions.
     pub fn flow_count(&self) -> usize {
         self.blind.flows.len() / 2
+    }
+
+    /// How many sessions a [snapshot](Relay::snapshot) would have: blind ones and the hub's.
+    pub fn session_count(&self) -> usize {
+        self.flow_count() + self.hub.spokes.len()
     }
 
     /// What is counted of the member with this key.

@@ -10,6 +10,7 @@ mod client;
 mod house;
 #[allow(dead_code, reason = "shared with the relay's benchmark")]
 mod process;
+#[allow(dead_code, reason = "shared with the relay's benchmark")]
 mod table;
 
 use baseline::Baseline;

@@ -17,6 +17,15 @@ pub fn ip(words: &str) {
     assert!(done.success(), "ip {words}");
 }
 
+/// Lets the kernel forward between those behind `interface`, where this is called.
+pub fn forward(interface: &str) {
+    // Packets leave by the interface that they came by, and nobody shall be told of a shorter way.
+    let quiet = format!("conf/{interface}/send_redirects");
+    for (setting, value) in [("ip_forward", "1"), ("conf/all/send_redirects", "0"), (&quiet, "0")] {
+        std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value).expect("a setting of the kernel");
+    }
+}
+
 /// The namespaces. The thread that makes them is in that of the players; they go when this is dropped.
 pub struct Network {
     names: [String; 2],

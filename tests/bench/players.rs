@@ -18,25 +18,32 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// In front of a packet that is to be sealed, in bytes.
 const HEADER: usize = 16;
 
-fn now() -> Now {
+/// The time, as WireGuard needs it.
+pub fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).expect("a date after 1970");
     let nanos = unix.as_nanos() as u64;
     Now { instant: Instant::from_nanos(nanos), unix: UnixTime::from_micros((nanos / 1000) as i64) }
 }
 
-/// A socket in the namespace of the players that takes runs of datagrams as one and never blocks.
+/// A socket in the namespace of the players.
 pub fn socket(number: usize) -> UdpSocket {
     let socket = UdpSocket::bind(player(number)).expect("a socket");
+    roomy(&socket);
+    socket
+}
+
+/// Never blocks, takes runs of datagrams as one and has room for more than a volley, so that what is lost was lost by
+/// the server.
+pub fn roomy(socket: &UdpSocket) {
     socket.set_nonblocking(true).expect("a socket that does not block");
     sys::set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).expect("UDP_GRO");
-    // More than a volley, so that what is lost was lost by the server.
     sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 4 << 20).expect("a buffer");
-    socket
 }
 
 /// A member of a party, as its machine sees it.
 pub struct Player {
     pub socket: UdpSocket,
+    pub private_key: PrivateKey,
     device: Device,
     pub key: PublicKey,
     pub ip: Ipv4Addr,
@@ -47,9 +54,10 @@ impl Player {
     /// With the address `number` in the players' network and `ip` in the virtual one.
     pub fn new(number: usize, ip: Ipv4Addr) -> Self {
         let private_key = PrivateKey::generate();
-        let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: number as u64 };
+        let config =
+            Config { private_key: private_key.clone(), mtu: 1420, stamp_mark: 0, jitter_seed: number as u64 };
         let device = Device::new(config, now().instant);
-        Player { socket: socket(number), key: *device.public_key(), device, ip, peer: None }
+        Player { socket: socket(number), private_key, key: *device.public_key(), device, ip, peer: None }
     }
 
     /// What it wants to reach is behind `key` at `endpoint`.
@@ -158,6 +166,8 @@ pub struct Lane {
     pub server: SocketAddr,
     /// Of one datagram, in bytes.
     pub size: usize,
+    /// As much of it as arrives.
+    pub arriving: usize,
     /// A burst of them.
     pub payload: Vec<u8>,
     /// Who seals them, for whom, and how long the packets are. None are sealed if it does not matter.
@@ -169,7 +179,8 @@ impl Lane {
     /// Repeats `datagram`.
     pub fn new(from: UdpSocket, to: UdpSocket, server: SocketAddr, datagram: &[u8], burst: usize) -> Self {
         let payload = datagram.repeat(burst);
-        Lane { from, to, server, size: datagram.len(), payload, sealer: None, segmented: false }
+        let size = datagram.len();
+        Lane { from, to, server, size, arriving: size, payload, sealer: None, segmented: false }
     }
 
     /// Gives the payload new counters, where somebody looks at them.
@@ -208,6 +219,6 @@ impl Lane {
         while let Ok(length) = self.to.recv(buffer) {
             bytes += length;
         }
-        bytes / self.size
+        bytes / self.arriving
     }
 }

@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 
 /// The argument that makes this program an echo server.
 pub const ECHO: &str = "--echo";
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may take to begin.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// WireGuard in userspace, as others wrote it.
+pub const WIREGUARDS: [&str; 2] = ["wireguard-go", "boringtun-cli"];
 
 /// A server; killed when this is dropped.
 pub struct Rival {
@@ -36,18 +40,26 @@ impl Rival {
         Rival { child, address: line.trim().parse().expect("its address"), control: None }
     }
 
-    /// A WireGuard interface `name` in userspace, made by `program`, that forwards between `peers`. `None`
-    /// if there is no such program.
+    /// Any other program. `None` if it can't be started.
+    pub fn start(command: &mut Command, address: SocketAddr, cores: Cores) -> Option<Self> {
+        Some(Rival { child: spawn(command, cores)?, address, control: None })
+    }
+
+    /// A WireGuard interface in userspace, made by `program`, that forwards between `peers`. `None`
+    /// if there is no such program; `LANRAGE_BORINGTUN` names a boringtun-cli that is not in the path.
     pub fn hub(
         program: &str,
-        name: &str,
         key: &PrivateKey,
         peers: &[(PublicKey, Ipv4Addr)],
         cores: Cores,
     ) -> Option<Self> {
-        let mut command = Command::new(program);
-        command.arg(if program == "wireguard-go" { "-f" } else { "--foreground" }).arg(name);
-        command.env("LOG_LEVEL", "error").stdout(Stdio::null()).stderr(Stdio::null());
+        // Interfaces have namespaces, but their control sockets have one directory.
+        let name = &format!("bench{}", std::process::id());
+        let path = std::env::var_os("LANRAGE_BORINGTUN").filter(|_| program == "boringtun-cli");
+        let mut command = Command::new(path.unwrap_or_else(|| program.into()));
+        command.args(["-f", name]).stdout(Stdio::null()).stderr(Stdio::null());
+        // Of one thread each, as there is one core.
+        command.env("LOG_LEVEL", "error").env("WG_THREADS", "1").env("WG_SUDO", "true");
         let child = spawn(&mut command, cores)?;
         let address = SocketAddr::from((SERVER, 51_999));
         // From here on it is killed whatever happens.
@@ -72,11 +84,7 @@ impl Rival {
         assert!(answer[..length].starts_with(b"errno=0\n"), "{program} refuses its configuration");
         super::network::ip(&format!("addr add 10.66.0.1/16 dev {name}"));
         super::network::ip(&format!("link set {name} mtu 1420 up"));
-        // Packets leave by the interface that they came by, and nobody shall be told of a shorter way.
-        let quiet = format!("conf/{name}/send_redirects");
-        for (setting, value) in [("ip_forward", "1"), ("conf/all/send_redirects", "0"), (&quiet, "0")] {
-            std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value).expect("a setting of the kernel");
-        }
+        super::network::forward(name);
         Some(rival)
     }
 

@@ -5,6 +5,10 @@
 pub struct Samples(Vec<f64>);
 
 impl Samples {
+    pub const fn new() -> Self {
+        Samples(Vec::new())
+    }
+
     pub fn push(&mut self, value: f64) {
         self.0.push(value);
     }
@@ -41,7 +45,28 @@ impl Table {
     /// A figure that is at most `budget`, or else missed it.
     pub fn budget(&mut self, what: &str, measured: impl Into<String>, value: f64, budget: f64, unit: &str) {
         let verdict = if value <= budget { "ok" } else { "**MISSED**" };
-        self.lines.push([what.to_owned(), measured.into(), format!("<= {budget}{unit}"), verdict.to_owned()]);
+        self.lines.push([
+            what.to_owned(),
+            measured.into(),
+            format!("<= {}{unit}", shown(budget)),
+            verdict.to_owned(),
+        ]);
+    }
+
+    /// A figure that is at least `budget`, or else missed it.
+    pub fn at_least(&mut self, what: &str, measured: impl Into<String>, value: f64, budget: f64, unit: &str) {
+        let verdict = if value >= budget { "ok" } else { "**MISSED**" };
+        self.lines.push([
+            what.to_owned(),
+            measured.into(),
+            format!(">= {}{unit}", shown(budget)),
+            verdict.to_owned(),
+        ]);
+    }
+
+    /// Something that could not be measured, for want of something else.
+    pub fn missing(&mut self, what: &str, lack: &str) {
+        self.note(what, format!("not measured: there is no {lack}"));
     }
 
     pub fn print(&self) {
@@ -59,4 +84,9 @@ impl Table {
             println!("| {} |", cells.join(" | "));
         }
     }
+}
+
+/// With two digits after the point at the most.
+fn shown(number: f64) -> String {
+    format!("{}", (number * 100.0).round() / 100.0)
 }

@@ -131,6 +131,28 @@ fn a_restart_in_good_order_does_not_interrupt_a_game() {
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
+/// The hub's keys are gone with it; it asks its members for new sessions before they notice.
+#[test]
+fn a_restart_in_good_order_does_not_interrupt_a_game_at_the_hub() {
+    let mut house = house();
+    let (mut ann, _bob, mut a, mut b, id) = party(&house);
+    let hub = hub_key(&mut ann, &id);
+    let all = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
+    for player in [&mut a, &mut b] {
+        player.add_peer(hub, house.relay, all);
+        player.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+    }
+    reach(&mut a, &mut b, "before");
+    reach(&mut b, &mut a, "before, too");
+    house.terminate();
+    house.restart();
+    let start = Instant::now();
+    reach(&mut a, &mut b, "after");
+    reach(&mut b, &mut a, "after, too");
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}: they would notice by themselves after 15 s");
+}
+
 #[test]
 fn stun_answers_on_the_port_of_the_relay() {
     let house = house();

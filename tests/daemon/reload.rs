@@ -1,6 +1,6 @@
 //! SIGHUP: new settings while people play.
 
-use crate::client::{Client, create_body};
+use crate::client::{Client, connect_from, create_body};
 use crate::eventually;
 use crate::house::{House, Plan};
 use crate::player::reach;
@@ -76,6 +76,13 @@ fn new_settings_come_in_and_nobody_notices() {
     let life = many.ask("POST", "/auth/register?peer_id=short", "").is(200);
     assert!(!life.body.is_empty());
     eventually("it logs more", || house.plan.log().contains("DEBUG"));
+
+    // One more than nine from anywhere else takes the place of the one that is idle for longest.
+    let mut crowd: Vec<Client> =
+        (0..12).map(|_| Client::over(connect_from([127, 0, 0, 2].into(), house.http))).collect();
+    let mut answered = || crowd.iter_mut().filter_map(|client| client.try_ask("GET", "/", "").ok()).count();
+    answered();
+    assert_eq!(answered(), 9);
 
     // Every connection, session and flow is the same as before.
     let signal = r#"{"to_peer_id":"bob","signal_data":{"offer":1}}"#;

@@ -1,7 +1,8 @@
 //! The relay of the real daemon against WireGuard as others wrote it, through real NATs, in network
 //! namespaces.
 //!
-//! `LANRAGE_BORINGTUN` may name a boringtun-cli: then every second player uses it instead of wireguard-go.
+//! `LANRAGE_BORINGTUN` may name a boringtun-cli: then every second player uses it instead of wireguard-go. What
+//! boringtun can't do is said, and done otherwise, in `player.rs`; what a test expects is the same for both.
 
 mod blind;
 mod broadcast;
@@ -11,6 +12,7 @@ mod client;
 mod figures;
 mod hub;
 mod lab;
+mod no_clock;
 mod player;
 mod restart;
 mod server;

@@ -1,18 +1,30 @@
 //! A member's machine, with a WireGuard that is not ours.
 
 use crate::lab::{Namespace, Process, feed, run, unique};
-use crate::server::{Member, RELAY, encode};
-use std::net::Ipv4Addr;
+use crate::server::{HUB_IP, Member, RELAY, encode};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Whose WireGuard runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Program {
+    WireguardGo,
+    Boringtun,
+}
 
 /// What a player's interface is.
 pub struct Player {
     pub member: Member,
     pub host: Rc<Namespace>,
+    program: Program,
     interface: String,
+    /// The keys of its peers.
+    peers: RefCell<HashSet<String>>,
     _process: Process,
 }
 
@@ -21,12 +33,17 @@ impl Player {
     pub fn new(member: Member, host: Rc<Namespace>) -> Self {
         let interface = format!("lr{}", unique());
         let second = member.name.bytes().last().is_some_and(|last| last % 2 == 1);
-        let other = std::env::var("LANRAGE_BORINGTUN").ok().filter(|_| second);
-        let mut command = host.command(other.as_deref().unwrap_or("wireguard-go"));
+        let boringtun = std::env::var("LANRAGE_BORINGTUN").ok().filter(|_| second);
+        let mut command = host.command(boringtun.as_deref().unwrap_or("wireguard-go"));
         command.args(["-f", &interface]);
-        if other.is_some() {
-            command.args(["--disable-drop-privileges", "--verbosity", "error"]);
-        }
+        let program = if boringtun.is_some() {
+            // By itself it connects a socket to each peer's endpoint and takes everything that comes by it for
+            // that peer's. Blind peers all have the relay as endpoint: all but one would go unheard.
+            command.args(["--disable-drop-privileges", "--disable-connected-udp", "--verbosity", "error"]);
+            Program::Boringtun
+        } else {
+            Program::WireguardGo
+        };
         let child = command
             .env("LOG_LEVEL", "error")
             .stdin(Stdio::null())
@@ -40,7 +57,8 @@ impl Player {
         crate::eventually("the interface is there", || {
             host.command("ip").args(["link", "show", &interface]).output().unwrap().status.success()
         });
-        let player = Player { member, host, interface, _process: process };
+        let peers = RefCell::default();
+        let player = Player { member, host, program, interface, peers, _process: process };
         player.set_key();
         let Player { host, interface, member, .. } = &player;
         host.ip(&format!("addr add {}/16 dev {interface}", member.ip));
@@ -48,7 +66,8 @@ impl Player {
         player
     }
 
-    fn set_key(&self) {
+    /// Uses the member's private key, if that has changed.
+    pub fn set_key(&self) {
         self.wg_with("private-key /dev/stdin", &encode(&self.member.key));
     }
 
@@ -61,15 +80,36 @@ impl Player {
         self.wg_with(settings, "");
     }
 
-    /// Adds the hub, for these addresses.
+    /// Adds the hub, for these addresses, or changes them.
     pub fn add_hub(&self, key: &str, allowed: &str) {
-        self.wg(&format!("peer {key} endpoint {RELAY} persistent-keepalive 25 allowed-ips {allowed}"));
+        self.add_peer(key, HUB_IP, allowed);
     }
 
     /// Adds another player, by way of the relay.
     pub fn add(&self, other: &Player) {
-        let (key, ip) = (other.member.public_key(), other.member.ip);
-        self.wg(&format!("peer {key} endpoint {RELAY} persistent-keepalive 25 allowed-ips {ip}/32"));
+        let ip = other.member.ip;
+        self.add_peer(&other.member.public_key(), ip, &format!("{ip}/32"));
+    }
+
+    fn add_peer(&self, key: &str, ip: Ipv4Addr, allowed: &str) {
+        let is_new = self.peers.borrow_mut().insert(key.to_owned());
+        if self.program == Program::Boringtun && !is_new {
+            // It can't change a peer: asked to, it panics.
+            self.wg(&format!("peer {key} remove"));
+        }
+        self.wg(&format!("peer {key} endpoint {RELAY} persistent-keepalive 25 allowed-ips {allowed}"));
+        if self.program == Program::Boringtun {
+            // Others say a keepalive at once, it does so after 25 s. Nobody finds who never said a word.
+            self.send_something(ip);
+        }
+    }
+
+    /// Sends a datagram that nobody waits for.
+    fn send_something(&self, ip: Ipv4Addr) {
+        self.host.inside(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            socket.send_to(b"hello", (ip, 9)).unwrap();
+        });
     }
 
     /// Tries, ten times a second, until there is an answer; how long that took, if it came in time.
@@ -120,13 +160,21 @@ impl Player {
         self.wg(&format!("listen-port {port}"));
     }
 
-    /// When its last handshake with the hub or another player was, in seconds since 1970; 0 if none was.
+    /// When its last handshake with the hub or another player was, in seconds since 1970; 0 if none was, or, with
+    /// boringtun, if it was less than a second ago.
     pub fn last_handshake(&self, key: &str) -> u64 {
         let command =
             format!("ip netns exec {} wg show {} latest-handshakes", self.host.name(), self.interface);
         let lines = run(&command);
         let line = lines.lines().find_map(|line| line.strip_prefix(key));
-        line.map_or(0, |number| number.trim().parse().unwrap())
+        let number = line.map_or(0, |number| number.trim().parse().unwrap());
+        match self.program {
+            // It says how long ago that was.
+            Program::Boringtun if number > 0 => {
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - number
+            }
+            _ => number,
+        }
     }
 }
 

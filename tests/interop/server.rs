@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,6 +25,8 @@ const HTTP_PORT: u16 = 8667;
 pub struct Server {
     pub host: Rc<Namespace>,
     directory: PathBuf,
+    /// In memory, as it should be.
+    runtime: PathBuf,
     process: Option<(Process, BufReader<ChildStdout>)>,
     pub hub_key: String,
 }
@@ -52,12 +54,28 @@ impl Server {
 
     /// Starts it on a host, whatever that has.
     pub fn on(host: Rc<Namespace>) -> Self {
+        let mut server = Self::asleep(host);
+        server.start();
+        server.learn_hub_key();
+        server
+    }
+
+    /// Does not start it.
+    pub fn asleep(host: Rc<Namespace>) -> Self {
         let directory = std::env::temp_dir().join(format!("lanrage-interop-{}", unique()));
         std::fs::create_dir_all(&directory).unwrap();
-        let mut server = Server { host, directory, process: None, hub_key: String::new() };
-        server.start();
-        server.hub_key = server.owner().get("/status").is(200).text(&["relay", "public_key"]);
-        server
+        let runtime = Path::new("/dev/shm").join(directory.file_name().unwrap());
+        Server { host, directory, runtime, process: None, hub_key: String::new() }
+    }
+
+    pub fn learn_hub_key(&mut self) {
+        crate::eventually("it serves", || lanrage::daemon::socket_in(&self.state()).exists());
+        self.hub_key = self.owner().get("/status").is(200).text(&["relay", "public_key"]);
+    }
+
+    /// What it has on disk, and in memory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn state(&self) -> PathBuf {
@@ -73,7 +91,7 @@ impl Server {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANRAGE_STATE_DIR", self.state())
-            .env("LANRAGE_RUNTIME_DIR", self.directory.join("run"))
+            .env("LANRAGE_RUNTIME_DIR", &self.runtime)
             .env("LANRAGE_HTTP", format!("0.0.0.0:{HTTP_PORT}"))
             .env("LANRAGE_RELAY", "[::]:51820")
             .stdin(Stdio::null())
@@ -118,6 +136,11 @@ impl Server {
     /// kill -9.
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Loses what was in memory.
+    pub fn forget(&self) {
+        let _ = std::fs::remove_dir_all(&self.runtime);
     }
 
     /// A client of the owner's.
@@ -189,6 +212,7 @@ impl Drop for Server {
         }
         self.process = None;
         let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = std::fs::remove_dir_all(&self.runtime);
     }
 }
 

@@ -37,13 +37,13 @@ class Node {
 	}
 }
 
-// As LuCI does it: an array holds nodes and texts, a lone text is HTML.
+// As LuCI does it: an array holds nodes and texts (null is one too), a lone text is HTML.
 const dom = {
 	append(node, children) {
 		if (Array.isArray(children))
 			for (const child of children) {
 				if (child instanceof Node) node.children.push(child);
-				else if (child !== null && child !== undefined) node.children.push(String(child));
+				else node.children.push(String(child));
 			}
 		else if (children instanceof Node) node.children.push(children);
 		else if (children !== null && children !== undefined) node.innerHTML = children;
@@ -183,6 +183,7 @@ const tests = {
 		assert(polls[0][1] >= 5);
 		await polls[0][0]();
 		assert(page.text.includes(names.party));
+		assert(!/null|undefined|NaN/.test(page.text), page.text);
 	},
 
 	async 'a kick and a ban are asked about, done and shown'() {

@@ -9,6 +9,7 @@ mod measure;
 mod nat;
 mod packets;
 mod pairs;
+mod recovery;
 mod roaming;
 mod stun;
 mod world;

@@ -480,6 +480,28 @@ impl World {
         None
     }
 
+    /// The first moment from now on, within `limit`, at which `to`, who says nothing, hears `from`, who talks all the
+    /// time.
+    pub fn time_to_be_heard(&mut self, from: usize, to: usize, limit: Duration) -> Option<Duration> {
+        let (began, ip) = (self.now, self.clients[from].ip);
+        self.clients[to].inbox.clear();
+        while self.now.since(began) < limit {
+            self.say(from, to, b"are you there?");
+            self.run(50 * MILLISECOND);
+            if self.clients[to].inbox.iter().any(|(source, _)| *source == ip) {
+                return Some(self.now.since(began));
+            }
+        }
+        None
+    }
+
+    /// The client's peers are told nothing any more when it has nothing to say.
+    pub fn stop_keepalives(&mut self, client: usize) {
+        let device = &mut self.clients[client].device;
+        let peers: Vec<_> = device.peers().map(|(peer, _)| peer).collect();
+        peers.into_iter().for_each(|peer| device.set_persistent_keepalive(peer, None, self.now));
+    }
+
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.relay.stats().dropped(reason)
     }

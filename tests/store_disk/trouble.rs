@@ -192,6 +192,21 @@ fn a_disk_that_stays_broken_is_reported_and_left() {
 }
 
 #[test]
+fn a_disk_that_was_read_only_for_a_while_loses_nothing() {
+    let disk = SimDisk::default();
+    let (store, _) = open_sim(&disk);
+    wait(&store, store.submit(vec![number(Table::Relays, "before", 1)])).unwrap();
+    disk.set_read_only(true);
+    let during = store.submit(vec![number(Table::Relays, "during", 1)]);
+    assert_eq!(wait(&store, during), Err(StoreError::Failing));
+    disk.set_read_only(false);
+    assert!(eventually(RECOVERY, || store.health() == Health::Ok));
+    wait(&store, during).unwrap();
+    assert_eq!(by_key(open_sim(&disk.after_power_cut(|| false)).1).len(), 2);
+    store.close().unwrap();
+}
+
+#[test]
 fn a_sync_that_failed_is_made_good() {
     // After a failed sync Linux takes the pages for written. Whoever merely syncs again, and is told
     // that all went well, has lost them.

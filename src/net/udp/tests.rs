@@ -247,6 +247,28 @@ fn an_address_that_is_gone_is_forgotten() {
 }
 
 #[test]
+fn a_look_at_the_network_keeps_what_is_ours() {
+    let mut house = House::new("0.0.0.0:0");
+    let client = client("127.0.0.1", house.at("127.0.0.5"));
+    let to = client.local_addr().unwrap();
+    client.send(b"hello").unwrap();
+    house.echo(1);
+    assert_eq!(read(&client).0, b"hello");
+    house.socket.look_again(&mut house.outbox);
+    // The client takes it from the address that it knows and from no other.
+    house.outbox.push(to, b"still here");
+    house.socket.flush(&mut house.outbox);
+    assert_eq!(read(&client).0, b"still here");
+    house.outbox.keep_homes(|_| false);
+    house.outbox.push(to, b"from elsewhere");
+    house.socket.flush(&mut house.outbox);
+    client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(client.recv(&mut [0; 64]).is_err());
+    assert!(["127.0.0.1", "127.0.0.5"].iter().all(|ip| is_ours(ip.parse().unwrap())));
+    assert!(["192.0.2.77", "2001:db8::77"].iter().all(|ip| !is_ours(ip.parse().unwrap())));
+}
+
+#[test]
 fn one_who_is_gone_does_not_stop_us() {
     let mut house = House::new("0.0.0.0:0");
     let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
