@@ -98,7 +98,7 @@ _lanrage() {
 
   local kind=''
   if [[ $previous == --* ]]; then kind=${_lanrage_values[$previous]-}; fi
-  if [[ ! $kind && $current != -* && ${_lanrage_files[$command]-} ]]; then kind=file; fi
+  if [[ ! $kind && $current != -* && ${_lanrage_files[$command]-} ]]; then kind='file'; fi
   case $kind in
     directory)
       compopt -o filenames 2>/dev/null

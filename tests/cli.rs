@@ -816,3 +816,14 @@ fn check_tells_good_files_from_bad_ones() {
     }
     assert_eq!(std::fs::read(Path::new(&damaged)).unwrap(), bytes, "nothing is changed");
 }
+
+/// A service of systemd has a made-up user, a home that is none and directories of its own.
+#[test]
+fn a_service_keeps_its_state_where_systemd_says() {
+    let scratch = Scratch::new();
+    let mut command = scratch.command(&["serve", "--print-config"]);
+    command.env("STATE_DIRECTORY", "/srv/state").env("RUNTIME_DIRECTORY", "/srv/run").env("HOME", "/");
+    let out = Outcome::of(&mut command).good();
+    assert!(out.contains("\nstate_dir = \"/srv/state\"\n"), "{out}");
+    assert!(out.contains("\nruntime_dir = \"/srv/run\"\n"), "{out}");
+}

@@ -299,6 +299,7 @@ struct Running {
 impl Running {
     /// Lets everything run until `stop` is ready, then stops in good order.
     async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+        // The loop runs, and its tasks come after this: nothing is said of a reload before.
         self.supervisor.ready(self.service.summary());
         stop.await;
         log::info!("stopping");
