@@ -189,7 +189,7 @@ impl Relay {
         source: SocketAddr,
         port: Port,
         now: Now,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         self.books.stats.received.add(datagram.len());
         let arrival = Arrival { source: canonical(source), now };
@@ -205,7 +205,7 @@ impl Relay {
         datagram: &mut [u8],
         arrival: Arrival,
         port: Port,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Relay { books, blind, hub, .. } = self;
         if is_stun(datagram) {
@@ -261,7 +261,7 @@ impl Relay {
     }
 
     /// Does what is due: sends what has waited, forgets what has expired.
-    pub fn poll(&mut self, now: Now, out: &mut impl Transmit) {
+    pub fn poll(&mut self, now: Now, out: &mut dyn Transmit) {
         let Relay { books, blind, hub, .. } = self;
         hub.drain(books, now, out);
         blind.poll(books, now.instant, out);
