@@ -41,7 +41,9 @@ impl Scratch {
 
     /// A command of which nothing depends on this machine.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lanrage"));
+        // What Cargo built, or another build of it.
+        let built = std::env::var_os("LANRAGE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_lanrage").into());
+        let mut command = Command::new(built);
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"LANRAGE_") {
                 command.env_remove(name);
