@@ -31,7 +31,9 @@ fn main() {
     let (from, to) = way.ends();
     let mut arrived = 0;
     for (room, length) in datagrams.iter_mut().take(relayed) {
-        stage.relay(&mut room[..*length], addresses[from], |at, _| arrived += usize::from(at == addresses[to]));
+        stage.relay(&mut room[..*length], addresses[from], |at, _| {
+            arrived += usize::from(at == addresses[to])
+        });
     }
     assert_eq!(arrived, relayed);
 }

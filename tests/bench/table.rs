@@ -30,6 +30,8 @@ impl Samples {
 #[derive(Default)]
 pub struct Table {
     lines: Vec<[String; 4]>,
+    /// What has a budget, for a script: what, how much, at most how much, and of what.
+    budgets: Vec<String>,
 }
 
 impl Table {
@@ -42,6 +44,12 @@ impl Table {
     pub fn budget(&mut self, what: &str, measured: impl Into<String>, value: f64, budget: f64, unit: &str) {
         let verdict = if value <= budget { "ok" } else { "**MISSED**" };
         self.lines.push([what.to_owned(), measured.into(), format!("<= {budget}{unit}"), verdict.to_owned()]);
+        self.budgets.push(format!("{what}\t{value:.3}\t{budget}\t{}", unit.trim()));
+    }
+
+    /// The budgets, a line each with tabs, for `.ci/budgets`.
+    pub fn print_budgets(&self) {
+        self.budgets.iter().for_each(|line| println!("{line}"));
     }
 
     pub fn print(&self) {
