@@ -1,5 +1,6 @@
 //! Floor 4: all unsafe code. What the kernel can do and no safe crate offers: many datagrams in one system
-//! call with ancillary data of every kind, and socket options by number.
+//! call with ancillary data of every kind, socket options by number, and a copy of the process to try in what
+//! may end it.
 //!
 //! The calls go to the kernel itself and not through the C library: musl's `sendmmsg` is a loop over
 //! `sendmsg`, and its headers differ from the kernel's.
@@ -10,12 +11,15 @@ use rustix::io::Errno;
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 /// Most messages that one call takes.
 pub const MAX_MESSAGES: usize = 16;
 /// Length of the longest Internet socket address (`sockaddr_in6`), in bytes.
 pub const NAME_LENGTH: usize = 28;
+/// How a copy of the process ends that panicked.
+const PANICKED: c_int = 101;
 /// Room for the ancillary data of a message that is received, in bytes: all that we ask for, twice.
 const CONTROL_LENGTH: usize = 256;
 
@@ -219,4 +223,56 @@ pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> Result<c_int
 
 fn last_error() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Does `work` in a copy of this process and gives what it returned, or `None` if it panicked, with whatever
+/// that means in this build. What else it changes in memory is lost with the copy. Only the calling thread is
+/// in it, so `work` must wait for nothing that others do.
+pub fn in_a_copy(work: impl FnOnce() -> bool) -> io::Result<Option<bool>> {
+    // SAFETY: the child has this thread alone, and what other threads were amid is of no use to it: `work`
+    // needs none of it, and the C library sees to it that malloc works. It never leaves this function: it
+    // ends in `_exit`, which runs nothing that the parent would run again, or by a signal.
+    let child = unsafe { libc::fork() };
+    match child {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let status = match catch_unwind(AssertUnwindSafe(work)) {
+                Ok(result) => c_int::from(result),
+                Err(_) => PANICKED,
+            };
+            // SAFETY: it takes any value and does not return.
+            unsafe { libc::_exit(status) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the pointer is to a `c_int` that lives until the call returns.
+            while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            let exited = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+            Ok(exited.filter(|status| *status != PANICKED).map(|status| status == 1))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_tells_how_it_ended_and_leaves_nothing_behind() {
+        let mut touched = 0;
+        assert_eq!(in_a_copy(|| false).unwrap(), Some(false));
+        let touch = || {
+            touched += 1;
+            touched == 1
+        };
+        assert_eq!(in_a_copy(touch).unwrap(), Some(true));
+        assert_eq!(touched, 0);
+        assert_eq!(in_a_copy(|| panic!("as it should")).unwrap(), None);
+        assert_eq!(in_a_copy(|| std::process::abort()).unwrap(), None);
+    }
 }

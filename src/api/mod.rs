@@ -425,7 +425,7 @@ fn log_change(change: &Change) {
         Change::PartyDeleted { party, .. } => log::info!("party {} ended", hint(party)),
         Change::MemberJoined(party, peer) => log::info!("peer {peer} joined party {}", hint(party)),
         Change::MemberLeft { party, who, why, .. } => {
-            log::info!("peer {} left party {}: {why:?}", who.peer, hint(party))
+            log::info!("peer {} left party {}: {why}", who.peer, hint(party))
         }
         Change::RelayChanged(relay) => log::info!("relay {relay} registered"),
         Change::RelayExpired(relay) => log::info!("relay {relay} expired"),

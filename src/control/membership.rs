@@ -141,6 +141,7 @@ impl Control {
         }
         let name = self.addresses.name(&address_key(&info, key), key.is_some(), &by.peer);
         let acquired = self.addresses.acquire(&name, &by.peer)?;
+        let info = info.sharing(&acquired.name);
 
         let party = self.parties.get_mut(&id).expect("looked up above");
         let old = party.members.remove(&by.peer);
@@ -152,7 +153,7 @@ impl Control {
             seen: now.instant,
             clock,
             standing: by.standing,
-            signals: old.as_ref().map(|member| member.signals.clone()).unwrap_or_default(),
+            signals: old.as_ref().and_then(|member| member.signals.clone()),
             info,
         };
         if acquired.assigned {
@@ -304,7 +305,7 @@ impl Control {
         if data.len() > limits.signal_size {
             return Err(Refusal::Limit { what: "bytes in one signal", limit: limits.signal_size });
         }
-        if member.signals.len() >= limits.signals_per_peer {
+        if member.signals.as_ref().map_or(0, |waiting| waiting.len()) >= limits.signals_per_peer {
             return Err(Refusal::Limit {
                 what: "signals waiting for this peer",
                 limit: limits.signals_per_peer,
@@ -323,7 +324,7 @@ impl Control {
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
         if let Some(member) = member {
             self.signals_size += signal.data.len();
-            member.signals.push_back(signal);
+            member.signals.get_or_insert_default().push_back(signal);
         }
     }
 
@@ -331,7 +332,7 @@ impl Control {
     pub fn take_signals(&mut self, party: &str, peer: &str) -> Result<VecDeque<Signal>, Refusal> {
         let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
         let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
-        let signals = std::mem::take(&mut member.signals);
+        let signals = member.signals.take().map(|waiting| *waiting).unwrap_or_default();
         self.signals_size -= signals.iter().map(|signal| signal.data.len()).sum::<usize>();
         Ok(signals)
     }
@@ -340,7 +341,12 @@ impl Control {
         let Some(member) = self.parties.get_mut(id).and_then(|party| party.members.remove(peer)) else {
             return;
         };
-        self.signals_size -= member.signals.iter().map(|signal| signal.data.len()).sum::<usize>();
+        self.signals_size -= member
+            .signals
+            .iter()
+            .flat_map(|waiting| waiting.iter())
+            .map(|signal| signal.data.len())
+            .sum::<usize>();
         self.addresses.release(&member.address_name);
         if let Some(parties) = self.memberships.get_mut(peer) {
             parties.retain(|party| party != id);
@@ -419,7 +425,7 @@ impl Control {
 
 /// What tells a key from others: its canonical form, or the text if WireGuard cannot use it.
 fn address_key(info: &PeerInfo, key: Option<PublicKey>) -> String {
-    key.map_or_else(|| info.public_key.clone(), |key| key.encode())
+    key.map_or_else(|| info.public_key.to_string(), |key| key.encode())
 }
 
 /// Whether nothing changed that others are told or that has to be kept.

@@ -111,7 +111,7 @@ impl World {
             }
         }
         for (hash, _) in control.tokens().iter() {
-            records.tokens.push((*hash, control.token_record(hash, self.now).unwrap()));
+            records.tokens.push((hash, control.token_record(&hash, self.now).unwrap()));
         }
         for relay in control.relays().iter() {
             let id = &relay.info.relay_id;

@@ -5,6 +5,7 @@ use crate::control;
 use crate::control::subnet::Subnet;
 use crate::net::http::Limits as DoorLimits;
 use crate::token_bucket::Rate;
+use crate::wire::toml::{self, Entry};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -427,12 +428,16 @@ impl Config {
 
     /// Takes settings from the text of a TOML file called `path`.
     pub fn read_file(&mut self, text: &str, path: &str) -> Result<(), ConfigError> {
-        let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
-        let table = toml::de::DeTable::parse(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| line_at(span.start));
-            ConfigError(format!("{path}, line {line}: no valid TOML: {}", error.message()))
-        })?;
-        self.read_table(table.get_ref(), "", &|offset| format!("{path}, line {}", line_at(offset)))
+        let entries = toml::parse(text)
+            .map_err(|error| ConfigError(format!("{path}, line {}: no valid TOML: {error}", error.line)))?;
+        for Entry { line, key, value } in entries {
+            let place = format!("{path}, line {line}");
+            let value = value.ok_or_else(|| {
+                ConfigError(format!("{place}: {key} has a value of a kind that is not understood here"))
+            })?;
+            self.set(&key, &value, &place)?;
+        }
+        Ok(())
     }
 
     /// Takes from `new` what can change while the daemon runs; the rest stays as it is.
@@ -451,35 +456,6 @@ impl Config {
         }
         *self = new;
         reloaded
-    }
-
-    fn read_table(
-        &mut self,
-        table: &toml::de::DeTable<'_>,
-        prefix: &str,
-        place: &dyn Fn(usize) -> String,
-    ) -> Result<(), ConfigError> {
-        for (name, value) in table {
-            let key = format!("{prefix}{}", name.get_ref());
-            let place_here = place(name.span().start);
-            let text = match value.get_ref() {
-                toml::de::DeValue::Table(inner) => {
-                    self.read_table(inner, &format!("{key}."), place)?;
-                    continue;
-                }
-                toml::de::DeValue::Array(items) => {
-                    let texts: Option<Vec<String>> =
-                        items.iter().map(|item| scalar(item.get_ref())).collect();
-                    texts.map(|texts| texts.join(","))
-                }
-                other => scalar(other),
-            };
-            let text = text.ok_or_else(|| {
-                ConfigError(format!("{place_here}: {key} has a value of a kind that is not understood here"))
-            })?;
-            self.set(&key, &text, &place_here)?;
-        }
-        Ok(())
     }
 
     /// Takes settings from environment variables; those that do not begin with `LANRAGE_` are ignored.
@@ -501,16 +477,6 @@ impl Config {
 
 /// Names the configuration file in the environment.
 pub const CONFIG_VARIABLE: &str = "LANRAGE_CONFIG";
-
-fn scalar(value: &toml::de::DeValue<'_>) -> Option<String> {
-    match value {
-        toml::de::DeValue::String(text) => Some(text.to_string()),
-        toml::de::DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
-        toml::de::DeValue::Float(number) => Some(number.as_str().to_owned()),
-        toml::de::DeValue::Boolean(value) => Some(value.to_string()),
-        _ => None,
-    }
-}
 
 /// The key that may have been meant.
 fn suggestion(key: &str) -> String {

@@ -93,7 +93,7 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
         }
     };
     if let Err(ended) = outcome {
-        log::debug!("a connection from {:?} ended: {ended}", exchange.seat.source);
+        log::debug!("a connection from {} ended: {ended}", exchange.seat.source);
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat, opened: O
     let Opened { id, outbox, accept } = opened;
     let mut session = Session::new(door, seat, id, outbox, unread);
     if let Err(ended) = session.run(&accept).await {
-        log::debug!("a WebSocket session from {:?} ended: {ended}", session.seat.source);
+        log::debug!("a WebSocket session from {} ended: {ended}", session.seat.source);
     }
 }
 

@@ -75,7 +75,7 @@ impl Blind {
         books: &mut Books,
         message: Initiation<'_>,
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let target = Self::recipient(books, message.bytes(), source, now)?;
@@ -137,7 +137,7 @@ impl Blind {
         books: &mut Books,
         initiation: &Paced,
         now: Instant,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Paced { from, to, target, bytes, .. } = initiation;
         if !self.pending.has_room(*target, &books.limits) {
@@ -153,7 +153,7 @@ impl Blind {
     }
 
     /// Sends initiations whose turn has come.
-    pub fn poll(&mut self, books: &mut Books, now: Instant, out: &mut impl Transmit) {
+    pub fn poll(&mut self, books: &mut Books, now: Instant, out: &mut dyn Transmit) {
         while let Some(paced) = self.pacer.pop(now) {
             let sent = match books.roster.get(paced.target) {
                 None => Err(DropReason::NoMember),
@@ -174,7 +174,7 @@ impl Blind {
         message: Response<'_>,
         arrival: Arrival,
         is_taken: impl Fn(u32) -> bool,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let to_initiator = FlowKey::new(source, message.receiver());
@@ -263,7 +263,7 @@ impl Blind {
         datagram: &[u8],
         receiver: u32,
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let key = FlowKey::new(arrival.source, receiver);
         let to = if let Some(pending) = self.pending.get_mut(&key, arrival.now.instant) {
@@ -292,7 +292,7 @@ impl Blind {
         datagram: &[u8],
         receiver: u32,
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let length = datagram.len();

@@ -45,7 +45,7 @@ impl Books {
     }
 
     /// Sends from the main port.
-    pub fn send(&mut self, to: SocketAddr, datagram: &[u8], out: &mut impl Transmit) {
+    pub fn send(&mut self, to: SocketAddr, datagram: &[u8], out: &mut dyn Transmit) {
         self.stats.sent.add(datagram.len());
         out.transmit(to, super::Port::Main, datagram);
     }

@@ -25,7 +25,7 @@ impl Hub {
         datagram: &mut [u8],
         length: usize,
         now: Now,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
         // Only UDP: ICMP would draw an answer from everybody, and IGMP has no business here.

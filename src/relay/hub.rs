@@ -140,7 +140,7 @@ impl Hub {
         blind: &mut Blind,
         datagram: &mut [u8],
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now } = arrival;
         let mut verdict = self.device.receive(datagram, source, now);
@@ -174,7 +174,7 @@ impl Hub {
         accepted: Accepted,
         datagram: &mut [u8],
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now } = arrival;
         let Accepted { peer, content, established, .. } = accepted;
@@ -259,7 +259,7 @@ impl Hub {
         inner: InnerPacket,
         datagram: &mut [u8],
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let InnerPacket { destination, length, .. } = inner;
         let Arrival { source, now } = arrival;
@@ -302,7 +302,7 @@ impl Hub {
     }
 
     /// Sends what the device wants to send of its own accord.
-    pub fn drain(&mut self, books: &mut Books, now: Now, out: &mut impl Transmit) {
+    pub fn drain(&mut self, books: &mut Books, now: Now, out: &mut dyn Transmit) {
         while let Some(Outgoing { peer, to, length }) = self.device.poll(now, &mut self.scratch) {
             if let Some(peer) = peer {
                 let kind = Message::parse(&self.scratch[..length]).map(|message| message.kind());

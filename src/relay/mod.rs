@@ -191,7 +191,7 @@ impl Relay {
         source: SocketAddr,
         port: Port,
         now: Now,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         self.books.stats.received.add(datagram.len());
         let arrival = Arrival { source: canonical(source), now };
@@ -207,7 +207,7 @@ impl Relay {
         datagram: &mut [u8],
         arrival: Arrival,
         port: Port,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Relay { books, blind, hub, .. } = self;
         if is_stun(datagram) {
@@ -266,7 +266,7 @@ impl Relay {
     }
 
     /// Does what is due: sends what has waited, forgets what has expired.
-    pub fn poll(&mut self, now: Now, out: &mut impl Transmit) {
+    pub fn poll(&mut self, now: Now, out: &mut dyn Transmit) {
         let Relay { books, blind, hub, .. } = self;
         hub.greet(now);
         hub.drain(books, now, out);

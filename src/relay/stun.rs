@@ -20,7 +20,7 @@ pub(super) fn answer(
     arrival: Arrival,
     port: Port,
     other: Option<SocketAddr>,
-    out: &mut impl Transmit,
+    out: &mut dyn Transmit,
 ) -> Result<(), DropReason> {
     let Arrival { source, now } = arrival;
     let request =
