@@ -138,7 +138,7 @@ impl<S: Service> Session<S> {
 
     async fn run(&mut self, accept: &str) -> Result<(), Ended> {
         let limits = self.door.table.limits();
-        let head = response::switching_protocols(accept);
+        let head = response::switching_protocols(accept, (self.door.clock)().unix);
         self.seat.write(&head, &[], self.door.clock, limits.write_timeout).await?;
         poll_fn(|cx| self.poll(cx)).await?;
         self.seat.stream.finish_writing();
