@@ -80,10 +80,12 @@ fn print(response: Response<io::Empty>, upgrade: Option<&str>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const DATE: UnixTime = UnixTime::from_micros(5_000_000_000_000_000);
+    fn date() -> UnixTime {
+        UnixTime::from_micros(5_000_000_000_000_000)
+    }
 
     fn printed(answer: &Answer, length: Length, close: bool) -> String {
-        String::from_utf8(head(answer, length, close, DATE)).unwrap()
+        String::from_utf8(head(answer, length, close, date())).unwrap()
     }
 
     fn has(text: &str, line: &str) -> bool {
@@ -118,7 +120,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_has_no_length() {
-        let text = String::from_utf8(switching_protocols("abc=", DATE)).unwrap();
+        let text = String::from_utf8(switching_protocols("abc=", date())).unwrap();
         assert!(text.starts_with("HTTP/1.1 101 Switching Protocols\r\n") && text.ends_with("\r\n\r\n"));
         assert!(has(&text, "Upgrade: websocket") && has(&text, "Connection: upgrade"));
         assert!(has(&text, "Sec-WebSocket-Accept: abc="));
