@@ -10,7 +10,7 @@
 use super::Stand;
 use super::blind;
 use super::network::{Network, SERVER, forward};
-use super::players::{Lane, Player, roomy, socket};
+use super::players::{Lane, roomy, socket};
 use super::process::{process_cpu, thread_cpu};
 use super::table::Samples;
 use super::volley::{BURST, LANES, Style, Waiting, measure, micros};
@@ -82,7 +82,8 @@ fn interrupt_threads() -> Vec<PathBuf> {
 }
 
 /// Datagrams from member to member.
-pub fn run(stand: &mut Stand, players: &mut [Player]) {
+pub fn run(stand: &mut Stand) {
+    let players = &mut blind::pairs(stand, "kernel");
     let daemon = stand.daemon.id();
     let interrupts = interrupt_threads();
     let everybody = |servers: u64| {

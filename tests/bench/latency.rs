@@ -3,7 +3,7 @@
 
 use super::Stand;
 use super::blind;
-use super::players::{Lane, Player};
+use super::players::Lane;
 use super::process::process_cpu;
 use super::rivals::Rival;
 use super::table::Samples;
@@ -41,7 +41,8 @@ impl Latencies {
 }
 
 /// The relay beside a bare loop.
-pub fn run(stand: &mut Stand, players: &mut [Player]) {
+pub fn run(stand: &mut Stand) {
+    let players = &mut blind::pairs(stand, "latency");
     let (daemon, rounds) = (stand.daemon.id(), stand.scale.rounds);
     let probes = stand.scale.probes / rounds;
     let plain = stand.network.among_servers(|| Rival::echo(0, stand.cores));

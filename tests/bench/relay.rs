@@ -84,20 +84,17 @@ fn main() {
     let daemon = network.among_servers(|| Daemon::start(state.path(), SETTINGS, cores));
     let client = network.among_servers(|| Client::connect(daemon.http));
     let mut stand = Stand { scale, cores, daemon, client, table: Table::default(), state, network };
-    if ["loops", "turn", "kernel", "latency"].into_iter().any(wants) {
-        let mut pairs = blind::pairs(&mut stand);
-        if wants("loops") {
-            blind::beside_loops(&mut stand, &mut pairs);
-        }
-        if wants("turn") {
-            blind::beside_turn(&mut stand, &mut pairs);
-        }
-        if wants("kernel") {
-            kernel::run(&mut stand, &mut pairs);
-        }
-        if wants("latency") {
-            latency::run(&mut stand, &mut pairs);
-        }
+    if wants("loops") {
+        blind::beside_loops(&mut stand);
+    }
+    if wants("turn") {
+        blind::beside_turn(&mut stand);
+    }
+    if wants("kernel") {
+        kernel::run(&mut stand);
+    }
+    if wants("latency") {
+        latency::run(&mut stand);
     }
     if wants("hub") {
         hubs::run(&mut stand);
