@@ -38,7 +38,7 @@ fn lanes(mut players: Vec<Player>, server: SocketAddr, length: usize) -> Vec<Lan
 fn own_lanes(stand: &mut Stand, name: &str, length: usize) -> Vec<Lane> {
     let mut players: Vec<Player> =
         (0..2 * LANES).map(|number| Player::new(number, Ipv4Addr::UNSPECIFIED)).collect();
-    let hub = make_parties(&mut stand.client, name, &mut players);
+    let hub = make_parties(&mut stand.client(), name, &mut players);
     for player in &mut players {
         player.reach(hub, stand.daemon.relay);
     }

@@ -52,10 +52,16 @@ struct Stand {
     scale: Scale,
     cores: Cores,
     daemon: Daemon,
-    client: Client,
     table: Table,
     state: StateDir,
     network: Network,
+}
+
+impl Stand {
+    /// A fresh connection to the daemon's API, which closes those that say nothing for long.
+    fn client(&self) -> Client {
+        self.network.among_servers(|| Client::connect(self.daemon.http))
+    }
 }
 
 fn main() {
@@ -82,8 +88,7 @@ fn main() {
     let network = Network::new();
     let state = StateDir::new("relay");
     let daemon = network.among_servers(|| Daemon::start(state.path(), SETTINGS, cores));
-    let client = network.among_servers(|| Client::connect(daemon.http));
-    let mut stand = Stand { scale, cores, daemon, client, table: Table::default(), state, network };
+    let mut stand = Stand { scale, cores, daemon, table: Table::default(), state, network };
     if wants("loops") {
         blind::beside_loops(&mut stand);
     }
