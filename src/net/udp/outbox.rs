@@ -19,6 +19,8 @@ const PIECES: usize = 1024;
 const SCRATCH: usize = 192 * 1024;
 /// What has to be free of it for the next datagram that is handled: a copy for each of 64 others.
 const SCRATCH_RESERVE: usize = 96 * 1024;
+/// Runs that a datagram may still join: as many others may send at the same time as one system call brings in.
+const OPEN_RUNS: usize = 16;
 /// Pieces given to one system call.
 const SLICES: usize = 64;
 /// Messages, and pieces, that are few.
@@ -54,8 +56,8 @@ pub(super) trait Wire {
     fn send(&self, messages: &[Message<'_>]) -> Result<usize, Errno>;
 }
 
-/// Consecutive datagrams that one system call message can carry: of one destination and equal in all but the
-/// length of the last.
+/// Datagrams that one system call message can carry: of one destination and equal in all but the length of the
+/// last.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     to: SocketAddr,
@@ -66,7 +68,8 @@ struct Run {
     segment: usize,
     count: usize,
     bytes: usize,
-    first_piece: usize,
+    first_piece: u16,
+    last_piece: u16,
     pieces: usize,
 }
 
@@ -74,6 +77,8 @@ struct Run {
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     in_scratch: bool,
+    /// The next one of its run.
+    next: u16,
     start: u32,
     length: u32,
 }
@@ -110,6 +115,16 @@ enum Next {
     Stop,
 }
 
+impl Run {
+    /// Whether one more datagram, of `length` bytes, can be part of it.
+    fn takes(&self, from: Option<IpAddr>, class: u8, length: usize) -> bool {
+        (self.from, self.class, self.closed) == (from, class, false)
+            && (1..=self.segment).contains(&length)
+            && self.count < MAX_COUNT
+            && self.bytes + length <= MAX_BYTES
+    }
+}
+
 impl Outbox {
     pub(super) fn new(is_ipv6: bool, gso: bool) -> Self {
         Outbox {
@@ -144,7 +159,7 @@ impl Outbox {
     pub fn push_from(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
         let (class, piece) = match self.locate(datagram) {
             Some((class, start)) => {
-                (class, Piece { in_scratch: false, start, length: datagram.len() as u32 })
+                (class, Piece { in_scratch: false, next: 0, start, length: datagram.len() as u32 })
             }
             None => {
                 let start = self.scratch_used;
@@ -154,7 +169,7 @@ impl Outbox {
                 };
                 room.copy_from_slice(datagram);
                 self.scratch_used += datagram.len();
-                (0, Piece { in_scratch: true, start: start as u32, length: datagram.len() as u32 })
+                (0, Piece { in_scratch: true, next: 0, start: start as u32, length: datagram.len() as u32 })
             }
         };
         if let Some(current) = &mut self.current {
@@ -210,42 +225,31 @@ impl Outbox {
 
     fn add(&mut self, to: SocketAddr, from: Option<IpAddr>, class: u8, piece: Piece) {
         let length = piece.length as usize;
-        let no_piece_left = self.pieces.len() == PIECES;
-        if self.gso
-            && let Some(run) = self.runs.last_mut()
-            && run.to == to
-            && run.from == from
-            && run.class == class
-            && !run.closed
-            && (1..=run.segment).contains(&length)
-            && run.count < MAX_COUNT
-            && run.bytes + length <= MAX_BYTES
-        {
-            match self.pieces.last_mut() {
-                Some(last)
-                    if last.in_scratch == piece.in_scratch && last.start + last.length == piece.start =>
-                {
-                    last.length += piece.length;
-                }
-                _ if no_piece_left => {
-                    self.sent.full += 1;
-                    return;
-                }
-                _ => {
-                    self.pieces.push(piece);
-                    run.pieces += 1;
-                }
+        let place = self.pieces.len();
+        // What goes to one destination stays in order. What goes to others may come in between.
+        let latest = self.runs.iter_mut().rev().take(OPEN_RUNS).find(|run| run.to == to);
+        if let Some(run) = latest.filter(|run| self.gso && run.takes(from, class, length)) {
+            let last = &mut self.pieces[usize::from(run.last_piece)];
+            if last.in_scratch == piece.in_scratch && last.start + last.length == piece.start {
+                last.length += piece.length;
+            } else if place == PIECES {
+                self.sent.full += 1;
+                return;
+            } else {
+                last.next = place as u16;
+                run.last_piece = place as u16;
+                run.pieces += 1;
+                self.pieces.push(piece);
             }
             run.count += 1;
             run.bytes += length;
             run.closed = length < run.segment;
             return;
         }
-        if self.runs.len() == RUNS || no_piece_left {
+        if self.runs.len() == RUNS || place == PIECES {
             self.sent.full += 1;
             return;
         }
-        let first_piece = self.pieces.len();
         self.pieces.push(piece);
         self.runs.push(Run {
             to,
@@ -255,7 +259,8 @@ impl Outbox {
             segment: length,
             count: 1,
             bytes: length,
-            first_piece,
+            first_piece: place as u16,
+            last_piece: place as u16,
             pieces: 1,
         });
     }
@@ -331,7 +336,7 @@ impl Outbox {
                 break;
             }
             envelope.first_slice = slice_count;
-            for piece in &self.pieces[run.first_piece..run.first_piece + run.pieces] {
+            for piece in self.pieces_of(run) {
                 slices[slice_count] = IoSlice::new(self.bytes(piece, inbox));
                 slice_count += 1;
             }
@@ -353,9 +358,8 @@ impl Outbox {
             let mut envelope = Envelope::EMPTY;
             let result = if envelope.address(run, None, self.is_ipv6) {
                 let mut slices = [IoSlice::new(&[]); MAX_MESSAGES];
-                let datagrams = self.pieces[run.first_piece..run.first_piece + run.pieces]
-                    .iter()
-                    .flat_map(|piece| self.bytes(piece, inbox).chunks(run.segment));
+                let datagrams =
+                    self.pieces_of(run).flat_map(|piece| self.bytes(piece, inbox).chunks(run.segment));
                 for (slice, datagram) in slices.iter_mut().zip(datagrams.skip(done)) {
                     *slice = IoSlice::new(datagram);
                 }
@@ -415,6 +419,12 @@ impl Outbox {
         }
         self.suspect = None;
         Next::Skip
+    }
+
+    fn pieces_of(&self, run: &Run) -> impl Iterator<Item = &Piece> {
+        let first = Some(&self.pieces[usize::from(run.first_piece)]);
+        let next = |piece: &&Piece| Some(&self.pieces[usize::from(piece.next)]);
+        std::iter::successors(first, next).take(run.pieces)
     }
 
     fn bytes<'a>(&'a self, piece: &Piece, inbox: &'a [u8]) -> &'a [u8] {

@@ -288,7 +288,7 @@ fn no_more_is_kept_than_there_is_room_for() {
         house.socket.flush(&mut house.outbox);
         let Sent { sent, full, refused, .. } = house.outbox.sent();
         assert_eq!(sent + full + refused, round * 10_000);
-        assert!(full >= round * 9_000 && sent > 0, "{sent} {full} {refused}");
+        assert!(full >= round * 8_900 && sent > 0, "{sent} {full} {refused}");
     }
     house.outbox.push(SocketAddr::new(LOCALHOST, 1), &bytes(70_000));
     let before = house.outbox.sent();
