@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 /// Most messages that one call takes.
-pub const MAX_MESSAGES: usize = 16;
+pub const MAX_MESSAGES: usize = 32;
 /// Length of the longest Internet socket address (`sockaddr_in6`), in bytes.
 pub const NAME_LENGTH: usize = 28;
 /// Room for the ancillary data of a message that is received, in bytes: all that we ask for, twice.

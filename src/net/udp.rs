@@ -6,6 +6,7 @@
 //! receiver knows, and what is forwarded keeps its DSCP and ECN.
 
 mod ancillary;
+mod backlog;
 mod drive;
 mod homes;
 mod outbox;
@@ -36,6 +37,9 @@ const TURN_MESSAGES: usize = 64;
 const TURN_DATAGRAMS: usize = 512;
 /// What the kernel keeps for us at most, in bytes: bursts of eight players at once. Only what waits is used.
 const RECEIVE_ROOM: i32 = 1 << 20;
+/// What the kernel is given to send at most, in bytes: 5 ms at 100 Mbit/s. What does not fit waits here, where
+/// small datagrams overtake.
+const SEND_ROOM: i32 = 64 * 1024;
 /// Datagrams that one system call should bring in. More would be sent on later than need be.
 const BATCH_DATAGRAMS: usize = 128;
 /// Bytes that it should bring in. More would not be sent from the processor's cache: runs that fill a slot are
@@ -44,7 +48,7 @@ const BATCH_BYTES: usize = 32 * 1024;
 /// Messages asked for when few arrive. One more than arrives tells that there are no others.
 const FEW_MESSAGES: usize = 2;
 
-/// The buffers that datagrams are received into: 1 MiB of address space, of which as much is used as arrives
+/// The buffers that datagrams are received into: 2 MiB of address space, of which as much is used as arrives
 /// at once. One will do for all sockets of a thread.
 pub struct Inbox {
     buffer: Box<[u8]>,
@@ -76,6 +80,8 @@ pub struct RelaySocket {
     io: Async<OwnedFd>,
     bound: SocketAddr,
     gso: bool,
+    /// Whether something waits for room to be sent.
+    is_full: Cell<bool>,
     errors: Cell<u64>,
     cut: Cell<u64>,
 }
@@ -93,7 +99,8 @@ impl RelaySocket {
         let gso = sys::option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         let io = Async::new_nonblocking(socket);
         let io = io.map_err(|_| ListenError::udp(address, Errno::IO))?;
-        Ok(RelaySocket { io, bound, gso, errors: Cell::new(0), cut: Cell::new(0) })
+        let is_full = Cell::new(false);
+        Ok(RelaySocket { io, bound, gso, is_full, errors: Cell::new(0), cut: Cell::new(0) })
     }
 
     /// Where it is bound.
@@ -132,6 +139,9 @@ impl RelaySocket {
         outbox: &mut Outbox,
         mut handle: impl FnMut(&mut [u8], &Origin, &mut Outbox),
     ) -> io::Result<usize> {
+        if outbox.waits() {
+            self.flush(outbox);
+        }
         let (mut messages, mut datagrams) = (0, 0);
         while messages < TURN_MESSAGES && datagrams < TURN_DATAGRAMS {
             match self.receive(inbox, outbox, &mut handle) {
@@ -155,7 +165,12 @@ impl RelaySocket {
 
     /// Sends what was pushed into the outbox other than during [`RelaySocket::turn`].
     pub fn flush(&self, outbox: &mut Outbox) {
-        outbox.flush(self, &[]);
+        self.send(outbox, &[]);
+    }
+
+    fn send(&self, outbox: &mut Outbox, inbox: &[u8]) {
+        outbox.flush(self, inbox);
+        self.is_full.set(outbox.waits());
     }
 
     fn receive(
@@ -186,7 +201,7 @@ impl RelaySocket {
                 handle(datagram, &origin, outbox);
                 outbox.end();
                 if outbox.is_nearly_full() {
-                    outbox.flush(self, &inbox.buffer);
+                    self.send(outbox, &inbox.buffer);
                 }
                 datagrams += 1;
                 start = next;
@@ -195,7 +210,7 @@ impl RelaySocket {
                 }
             }
         }
-        outbox.flush(self, &inbox.buffer);
+        self.send(outbox, &inbox.buffer);
         let more = messages == asked;
         let wanted = if more { 2 * asked } else { messages + 1 };
         let bounded = wanted
@@ -207,7 +222,7 @@ impl RelaySocket {
 }
 
 impl Wire for RelaySocket {
-    fn send(&self, messages: &[Message<'_>]) -> Result<usize, Errno> {
+    fn transmit(&self, messages: &[Message<'_>]) -> Result<usize, Errno> {
         sys::send_many(self.io.as_fd(), messages)
     }
 }
@@ -247,6 +262,7 @@ fn bind(address: SocketAddr) -> Result<OwnedFd, Errno> {
         // The second is for root, and goes beyond what others may have.
         (libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_ROOM),
         (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_ROOM),
+        (libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_ROOM),
         (libc::SOL_UDP, libc::UDP_GRO, 1),
         (libc::SOL_IP, libc::IP_RECVTOS, 1),
         // As WireGuard's own: no DF, so that routers may fragment what is too long for them.

@@ -1,6 +1,7 @@
 //! Datagrams on their way out.
 
 use super::ancillary::{CONTROL_LENGTH, Control, write_name};
+use super::backlog::{Address, Backlog, Kind, SMALL, Waiting};
 use super::homes::Homes;
 use crate::sys::{MAX_MESSAGES, Message, NAME_LENGTH};
 use rustix::io::Errno;
@@ -20,7 +21,7 @@ const SCRATCH: usize = 192 * 1024;
 /// What has to be free of it for the next datagram that is handled: a copy for each of 64 others.
 const SCRATCH_RESERVE: usize = 96 * 1024;
 /// Runs that a datagram may still join: as many others may send at the same time as one system call brings in.
-const OPEN_RUNS: usize = 16;
+const OPEN_RUNS: usize = MAX_MESSAGES;
 /// Pieces given to one system call.
 const SLICES: usize = 64;
 /// Messages, and pieces, that are few.
@@ -53,16 +54,16 @@ pub struct Sent {
 /// The way out: the kernel, or a test.
 pub(super) trait Wire {
     /// As [`crate::sys::send_many`].
-    fn send(&self, messages: &[Message<'_>]) -> Result<usize, Errno>;
+    fn transmit(&self, messages: &[Message<'_>]) -> Result<usize, Errno>;
 }
 
 /// Datagrams that one system call message can carry: of one destination and equal in all but the length of the
 /// last.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    to: SocketAddr,
-    from: Option<IpAddr>,
-    class: u8,
+    address: Address,
+    /// Whether all that is before it, for the same destination, is as small as this: then it may go before bulk.
+    urgent: bool,
     /// Takes no more, because its last datagram is shorter.
     closed: bool,
     segment: usize,
@@ -73,14 +74,30 @@ struct Run {
     pieces: usize,
 }
 
+/// Where bytes lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Inbox,
+    Scratch,
+    Backlog(Kind),
+}
+
 /// Bytes that lie together: one or more datagrams of a run.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
-    in_scratch: bool,
+    place: Place,
     /// The next one of its run.
     next: u16,
     start: u32,
     length: u32,
+}
+
+impl Piece {
+    /// Its bytes, which lie in one of these.
+    fn of<'a>(&self, inbox: &'a [u8], scratch: &'a [u8]) -> &'a [u8] {
+        let buffer = if self.place == Place::Scratch { scratch } else { inbox };
+        &buffer[self.start as usize..][..self.length as usize]
+    }
 }
 
 /// The datagram that is being handled.
@@ -103,6 +120,7 @@ pub struct Outbox {
     pieces: Vec<Piece>,
     scratch: Box<[u8]>,
     scratch_used: usize,
+    backlog: Backlog,
     homes: Homes,
     /// Our address that a datagram could not be sent from just now.
     suspect: Option<IpAddr>,
@@ -115,10 +133,22 @@ enum Next {
     Stop,
 }
 
+/// What the socket has no room for: all from this run on, but for so many datagrams of it.
+struct Unsent {
+    run: usize,
+    done: usize,
+}
+
 impl Run {
+    /// What is to be sent earlier sorts lower.
+    fn rank(&self) -> (bool, u16) {
+        (!self.urgent, self.first_piece)
+    }
+
     /// Whether one more datagram, of `length` bytes, can be part of it.
-    fn takes(&self, from: Option<IpAddr>, class: u8, length: usize) -> bool {
-        (self.from, self.class, self.closed) == (from, class, false)
+    fn takes(&self, address: Address, length: usize) -> bool {
+        self.address == address
+            && !self.closed
             && (1..=self.segment).contains(&length)
             && self.count < MAX_COUNT
             && self.bytes + length <= MAX_BYTES
@@ -135,6 +165,7 @@ impl Outbox {
             pieces: Vec::with_capacity(PIECES),
             scratch: vec![0; SCRATCH].into(),
             scratch_used: 0,
+            backlog: Backlog::new(),
             homes: Homes::default(),
             suspect: None,
             sent: Sent::default(),
@@ -149,7 +180,7 @@ impl Outbox {
             (Some(current), _) if current.origin.source == to && current.origin.local.is_some() => {
                 current.origin.local
             }
-            (_, Some(last)) if last.to == to => last.from,
+            (_, Some(last)) if last.address.to == to => last.address.from,
             _ => self.homes.of(to),
         };
         self.push_from(from, to, datagram);
@@ -159,7 +190,7 @@ impl Outbox {
     pub fn push_from(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
         let (class, piece) = match self.locate(datagram) {
             Some((class, start)) => {
-                (class, Piece { in_scratch: false, next: 0, start, length: datagram.len() as u32 })
+                (class, Piece { place: Place::Inbox, next: 0, start, length: datagram.len() as u32 })
             }
             None => {
                 let start = self.scratch_used;
@@ -169,13 +200,14 @@ impl Outbox {
                 };
                 room.copy_from_slice(datagram);
                 self.scratch_used += datagram.len();
-                (0, Piece { in_scratch: true, next: 0, start: start as u32, length: datagram.len() as u32 })
+                let (place, start) = (Place::Scratch, start as u32);
+                (0, Piece { place, next: 0, start, length: datagram.len() as u32 })
             }
         };
         if let Some(current) = &mut self.current {
             current.answered = true;
         }
-        self.add(to, from, class, piece);
+        self.add(Address { to, from, class }, piece);
     }
 
     /// Whether runs of datagrams go out as one, which the kernel or the network card splits (GSO).
@@ -223,21 +255,22 @@ impl Outbox {
         (end <= current.length).then_some((current.origin.class, (current.start + offset) as u32))
     }
 
-    fn add(&mut self, to: SocketAddr, from: Option<IpAddr>, class: u8, piece: Piece) {
+    fn add(&mut self, address: Address, piece: Piece) {
         let length = piece.length as usize;
-        let place = self.pieces.len();
+        let index = self.pieces.len();
         // What goes to one destination stays in order. What goes to others may come in between.
-        let latest = self.runs.iter_mut().rev().take(OPEN_RUNS).find(|run| run.to == to);
-        if let Some(run) = latest.filter(|run| self.gso && run.takes(from, class, length)) {
+        let latest = self.runs.iter_mut().rev().take(OPEN_RUNS).find(|run| run.address.to == address.to);
+        let urgent = length <= SMALL && latest.as_ref().is_none_or(|run| run.urgent);
+        if let Some(run) = latest.filter(|run| self.gso && run.takes(address, length)) {
             let last = &mut self.pieces[usize::from(run.last_piece)];
-            if last.in_scratch == piece.in_scratch && last.start + last.length == piece.start {
+            if last.place == piece.place && last.start + last.length == piece.start {
                 last.length += piece.length;
-            } else if place == PIECES {
+            } else if index == PIECES {
                 self.sent.full += 1;
                 return;
             } else {
-                last.next = place as u16;
-                run.last_piece = place as u16;
+                last.next = index as u16;
+                run.last_piece = index as u16;
                 run.pieces += 1;
                 self.pieces.push(piece);
             }
@@ -246,27 +279,106 @@ impl Outbox {
             run.closed = length < run.segment;
             return;
         }
-        if self.runs.len() == RUNS || place == PIECES {
+        if self.runs.len() == RUNS || index == PIECES {
             self.sent.full += 1;
             return;
         }
         self.pieces.push(piece);
         self.runs.push(Run {
-            to,
-            from,
-            class,
+            address,
+            urgent,
             closed: false,
             segment: length,
             count: 1,
             bytes: length,
-            first_piece: place as u16,
-            last_piece: place as u16,
+            first_piece: index as u16,
+            last_piece: index as u16,
             pieces: 1,
         });
     }
 
-    /// Sends everything; `inbox` is the buffer that [`Outbox::begin`] spoke of.
+    /// Whether something waits until the socket has room.
+    pub(super) fn waits(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Sends everything that the socket has room for, small datagrams first, and keeps the rest, as far as
+    /// there is room here; `inbox` is the buffer that [`Outbox::begin`] spoke of.
     pub(super) fn flush(&mut self, wire: &impl Wire, inbox: &[u8]) {
+        if !self.runs.is_sorted_by_key(Run::rank) {
+            self.runs.sort_unstable_by_key(Run::rank);
+        }
+        // Who has waited is first.
+        let full = if self.waits() { Some(Unsent { run: 0, done: 0 }) } else { self.send_all(wire, inbox) };
+        let waited = self.waits();
+        if let Some(unsent) = full {
+            self.keep(unsent, inbox);
+        }
+        self.clear();
+        if waited {
+            self.resume(wire);
+        }
+    }
+
+    /// Sends what waits as long as the socket has room.
+    fn resume(&mut self, wire: &impl Wire) {
+        while let Some(Waiting { address, kind, segment, count }) = self.backlog.next(MAX_COUNT, MAX_BYTES) {
+            let mut bytes = 0;
+            for place in 0..count {
+                let length = self.backlog.datagram(kind, place).len();
+                bytes += length;
+                let (start, length, next) = (place as u32, length as u32, place as u16 + 1);
+                self.pieces.push(Piece { place: Place::Backlog(kind), next, start, length });
+            }
+            self.runs.push(Run {
+                address,
+                urgent: kind == Kind::Small,
+                closed: true,
+                segment,
+                count,
+                bytes,
+                first_piece: 0,
+                last_piece: count as u16 - 1,
+                pieces: count,
+            });
+            let full = self.send_all(wire, &[]);
+            self.clear();
+            self.backlog.release(kind, full.as_ref().map_or(count, |unsent| unsent.done));
+            if full.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Copies what the socket has no room for to where it can wait.
+    fn keep(&mut self, unsent: Unsent, inbox: &[u8]) {
+        let Outbox { runs, pieces, scratch, backlog, sent, .. } = self;
+        let mut done = unsent.done;
+        for run in &runs[unsent.run..] {
+            for piece in pieces_of(pieces, run) {
+                let bytes = piece.of(inbox, scratch);
+                // A run of one may be empty.
+                let size = if run.count == 1 { bytes.len().max(1) } else { run.segment };
+                let datagrams = bytes.chunks(size).chain((bytes.is_empty()).then_some(bytes));
+                for datagram in datagrams {
+                    if done > 0 {
+                        done -= 1;
+                    } else if !backlog.push(run.address, datagram) {
+                        sent.full += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.runs.clear();
+        self.pieces.clear();
+        self.scratch_used = 0;
+    }
+
+    /// Sends all runs. Gives what is left if the socket has no more room.
+    fn send_all(&mut self, wire: &impl Wire, inbox: &[u8]) -> Option<Unsent> {
         let mut at = 0;
         while at < self.runs.len() {
             let split = self.runs[at].count > 1 && !self.gso;
@@ -292,23 +404,20 @@ impl Outbox {
                         log::info!("the network can't send with GSO: doing without from now on");
                         self.gso = false;
                     }
-                    self.send_singly(wire, inbox, at)
+                    match self.send_singly(wire, inbox, at) {
+                        Ok(()) => Next::Skip,
+                        Err(done) => return Some(Unsent { run: at, done }),
+                    }
                 }
                 Err(errno) => self.refused(at, errno, self.runs[at].count),
             };
             match next {
                 Next::Retry => (),
                 Next::Skip => at += 1,
-                Next::Stop => {
-                    let rest = self.runs.get(at + 1..).unwrap_or(&[]);
-                    self.sent.full += rest.iter().map(|run| run.count as u64).sum::<u64>();
-                    break;
-                }
+                Next::Stop => return Some(Unsent { run: at, done: 0 }),
             }
         }
-        self.runs.clear();
-        self.pieces.clear();
-        self.scratch_used = 0;
+        None
     }
 
     /// Sends runs, from number `first` on, by one system call: at most `M`, of `S` pieces together. Returns
@@ -336,7 +445,7 @@ impl Outbox {
                 break;
             }
             envelope.first_slice = slice_count;
-            for piece in self.pieces_of(run) {
+            for piece in pieces_of(&self.pieces, run) {
                 slices[slice_count] = IoSlice::new(self.bytes(piece, inbox));
                 slice_count += 1;
             }
@@ -347,19 +456,19 @@ impl Outbox {
         for (message, envelope) in messages.iter_mut().zip(&envelopes[..count]) {
             *message = envelope.message(&slices[envelope.first_slice..envelope.end_slice]);
         }
-        wire.send(&messages[..count])
+        wire.transmit(&messages[..count])
     }
 
-    /// Sends the datagrams of a run one by one.
-    fn send_singly(&mut self, wire: &impl Wire, inbox: &[u8], index: usize) -> Next {
+    /// Sends the datagrams of a run one by one; the error is how many, if the socket has no more room.
+    fn send_singly(&mut self, wire: &impl Wire, inbox: &[u8], index: usize) -> Result<(), usize> {
         let mut done = 0;
         while done < self.runs[index].count {
             let run = &self.runs[index];
             let mut envelope = Envelope::EMPTY;
             let result = if envelope.address(run, None, self.is_ipv6) {
                 let mut slices = [IoSlice::new(&[]); MAX_MESSAGES];
-                let datagrams =
-                    self.pieces_of(run).flat_map(|piece| self.bytes(piece, inbox).chunks(run.segment));
+                let datagrams = pieces_of(&self.pieces, run)
+                    .flat_map(|piece| self.bytes(piece, inbox).chunks(run.segment));
                 for (slice, datagram) in slices.iter_mut().zip(datagrams.skip(done)) {
                     *slice = IoSlice::new(datagram);
                 }
@@ -368,7 +477,7 @@ impl Outbox {
                     *message = envelope.message(std::slice::from_ref(slice));
                 }
                 let count = (run.count - done).min(MAX_MESSAGES);
-                wire.send(&messages[..count])
+                wire.transmit(&messages[..count])
             } else {
                 Err(Errno::AFNOSUPPORT)
             };
@@ -378,14 +487,14 @@ impl Outbox {
                     self.taken(sent as u64);
                     done += sent;
                 }
-                Err(Errno::AGAIN) => return self.refused(index, Errno::AGAIN, self.runs[index].count - done),
                 Err(errno) => match self.refused(index, errno, 1) {
                     Next::Retry => (),
-                    _ => done += 1,
+                    Next::Skip => done += 1,
+                    Next::Stop => return Err(done),
                 },
             }
         }
-        Next::Skip
+        Ok(())
     }
 
     /// The kernel has taken datagrams.
@@ -402,18 +511,17 @@ impl Outbox {
         match errno {
             Errno::INTR => return Next::Retry,
             // Our address may have changed: any address is better than none. If it helps, this one is gone.
-            Errno::INVAL | Errno::NETUNREACH | Errno::ADDRNOTAVAIL if run.from.is_some() => {
-                self.suspect = run.from.take();
+            Errno::INVAL | Errno::NETUNREACH | Errno::ADDRNOTAVAIL if run.address.from.is_some() => {
+                self.suspect = run.address.from.take();
                 return Next::Retry;
             }
             Errno::AGAIN => {
                 self.suspect = None;
-                self.sent.full += count as u64;
                 return Next::Stop;
             }
             Errno::NOBUFS => self.sent.full += count as u64,
             errno => {
-                log::trace!("nothing sent to {}: {errno}", run.to);
+                log::trace!("nothing sent to {}: {errno}", run.address.to);
                 self.sent.refused += count as u64;
             }
         }
@@ -421,16 +529,17 @@ impl Outbox {
         Next::Skip
     }
 
-    fn pieces_of(&self, run: &Run) -> impl Iterator<Item = &Piece> {
-        let first = Some(&self.pieces[usize::from(run.first_piece)]);
-        let next = |piece: &&Piece| Some(&self.pieces[usize::from(piece.next)]);
-        std::iter::successors(first, next).take(run.pieces)
-    }
-
     fn bytes<'a>(&'a self, piece: &Piece, inbox: &'a [u8]) -> &'a [u8] {
-        let buffer = if piece.in_scratch { &self.scratch } else { inbox };
-        &buffer[piece.start as usize..][..piece.length as usize]
+        match piece.place {
+            Place::Backlog(kind) => self.backlog.datagram(kind, piece.start as usize),
+            Place::Inbox | Place::Scratch => piece.of(inbox, &self.scratch),
+        }
     }
+}
+
+fn pieces_of<'a>(pieces: &'a [Piece], run: &Run) -> impl Iterator<Item = &'a Piece> {
+    let first = pieces.get(usize::from(run.first_piece));
+    std::iter::successors(first, |piece| pieces.get(usize::from(piece.next))).take(run.pieces)
 }
 
 /// What a message needs beside its payload.
@@ -453,9 +562,10 @@ impl Envelope {
 
     /// Returns false if the socket can't send there.
     fn address(&mut self, run: &Run, segment: Option<u16>, is_ipv6: bool) -> bool {
-        let Some(length) = write_name(run.to, is_ipv6, &mut self.name) else { return false };
+        let Address { to, from, class } = run.address;
+        let Some(length) = write_name(to, is_ipv6, &mut self.name) else { return false };
         self.name_length = length;
-        self.control.write(run.to.ip(), run.from, run.class, segment);
+        self.control.write(to.ip(), from, class, segment);
         true
     }
 

@@ -299,7 +299,7 @@ fn no_more_is_kept_than_there_is_room_for() {
 /// A kernel with faults. It takes `room` datagrams and fails runs, or what comes from an address, on wish.
 struct FaultyWire {
     taken: RefCell<Vec<Vec<u8>>>,
-    room: usize,
+    room: Cell<usize>,
     fails_runs: Option<Errno>,
     /// Whether our address 192.0.2.77 is ours no more.
     gone: bool,
@@ -311,7 +311,7 @@ impl FaultyWire {
     fn new(fails_runs: Option<Errno>) -> Self {
         FaultyWire {
             taken: RefCell::default(),
-            room: usize::MAX,
+            room: Cell::new(usize::MAX),
             fails_runs,
             gone: false,
             runs: Cell::new(0),
@@ -321,7 +321,7 @@ impl FaultyWire {
 }
 
 impl Wire for FaultyWire {
-    fn send(&self, messages: &[Message<'_>]) -> Result<usize, Errno> {
+    fn transmit(&self, messages: &[Message<'_>]) -> Result<usize, Errno> {
         if self.interrupts.get() > 0 {
             self.interrupts.set(self.interrupts.get() - 1);
             return Err(Errno::INTR);
@@ -337,7 +337,7 @@ impl Wire for FaultyWire {
             let segment = segment.map(|size| usize::from(u16::from_ne_bytes([size[0], size[1]])));
             let failure = match segment {
                 Some(_) if self.fails_runs.is_some() => self.fails_runs,
-                _ if self.taken.borrow().len() >= self.room => Some(Errno::AGAIN),
+                _ if self.taken.borrow().len() >= self.room.get() => Some(Errno::AGAIN),
                 _ if self.gone && message.control.windows(4).any(|bytes| bytes == [192, 0, 2, 77]) => {
                     Some(Errno::NETUNREACH)
                 }
@@ -437,25 +437,84 @@ fn without_gso_nothing_is_a_run() {
     assert_eq!((&*wire.taken.borrow(), wire.runs.get()), (&pushed, 0));
 }
 
+/// Whether all of `some` are in `all`, in the same order.
+fn is_in_order(some: &[Vec<u8>], all: &[Vec<u8>]) -> bool {
+    let mut all = all.iter();
+    some.iter().all(|one| all.any(|other| other == one))
+}
+
 #[test]
-fn when_the_socket_is_full_the_newest_are_dropped_and_counted() {
+fn when_the_socket_is_full_what_fits_waits_and_the_rest_is_dropped_and_counted() {
     for (room, fails_runs) in
         [(0, None), (30, None), (11, None), (3, Some(Errno::IO)), (40, Some(Errno::INVAL))]
     {
         let inbox = bytes(4096);
         let mut outbox = Outbox::new(false, true);
         let pushed = fill(&mut outbox, &inbox);
-        let wire = FaultyWire { room, ..FaultyWire::new(fails_runs) };
+        let wire = FaultyWire { room: Cell::new(room), ..FaultyWire::new(fails_runs) };
         outbox.flush(&wire, &inbox);
         let taken = wire.taken.borrow().clone();
         assert!(pushed.starts_with(&taken) && taken.len() < pushed.len() && taken.len() >= room);
+        assert!(outbox.waits());
         let Sent { sent, full, refused, .. } = outbox.sent();
-        assert_eq!((sent as usize, full as usize, refused), (taken.len(), pushed.len() - taken.len(), 0));
-        let wire = FaultyWire::new(None);
+        assert_eq!((sent as usize, refused), (taken.len(), 0));
+        // What lay in the inbox is not needed any more.
+        wire.room.set(usize::MAX);
+        outbox.flush(&wire, &[]);
+        assert!(!outbox.waits());
+        let taken = wire.taken.borrow().clone();
+        assert!(is_in_order(&taken, &pushed) && taken.len() >= 100);
+        assert_eq!(taken.len() + full as usize, pushed.len());
+        assert_eq!((outbox.sent().sent as usize, outbox.sent().full), (taken.len(), full));
         let pushed = fill(&mut outbox, &inbox);
         outbox.flush(&wire, &inbox);
-        assert_eq!(*wire.taken.borrow(), pushed);
+        assert_eq!(wire.taken.borrow()[taken.len()..], pushed);
     }
+}
+
+/// A datagram of `length` bytes to a port, marked with it.
+fn push_marked(outbox: &mut Outbox, port: u8, length: usize) {
+    outbox.push(SocketAddr::new(LOCALHOST, port.into()), &vec![port; length]);
+}
+
+#[test]
+fn small_datagrams_go_before_bulk_but_not_before_their_own() {
+    let mut outbox = Outbox::new(false, true);
+    for (port, length) in [(1, 1400), (1, 1400), (2, 100), (1, 100), (3, 1400), (4, 100), (3, 1400), (2, 90)]
+    {
+        push_marked(&mut outbox, port, length);
+    }
+    let wire = FaultyWire::new(None);
+    outbox.flush(&wire, &[]);
+    let order: Vec<_> = wire.taken.borrow().iter().map(|datagram| (datagram[0], datagram.len())).collect();
+    assert_eq!(order, [(2, 100), (2, 90), (4, 100), (1, 1400), (1, 1400), (1, 100), (3, 1400), (3, 1400)]);
+}
+
+/// A line that takes ten datagrams a turn, and is offered twenty long ones by one and a short one by another.
+#[test]
+fn a_game_hardly_waits_for_bulk_that_fills_the_line() {
+    let mut outbox = Outbox::new(false, true);
+    let wire = FaultyWire { room: Cell::new(0), ..FaultyWire::new(None) };
+    let (mut game_waits, mut bulk_waits) = (Vec::new(), Vec::new());
+    for turn in 0..200u8 {
+        for _ in 0..20 {
+            outbox.push(SocketAddr::new(LOCALHOST, 1), &[turn; 1400]);
+        }
+        outbox.push(SocketAddr::new(LOCALHOST, 2), &[turn; 100]);
+        let before = wire.taken.borrow().len();
+        wire.room.set(10 * (usize::from(turn) + 1));
+        outbox.flush(&wire, &[]);
+        for datagram in &wire.taken.borrow()[before..] {
+            let waits = if datagram.len() == 100 { &mut game_waits } else { &mut bulk_waits };
+            waits.push(turn - datagram[0]);
+        }
+    }
+    assert_eq!(game_waits.len(), 200, "none is lost");
+    let (game, bulk) = (game_waits.iter().max().unwrap(), bulk_waits.iter().max().unwrap());
+    assert!(*game <= 1 && *bulk >= 6, "{game} and {bulk} turns");
+    assert!(bulk_waits.len() >= 200 * 8, "bulk gets the rest: {}", bulk_waits.len());
+    let Sent { sent, full, .. } = outbox.sent();
+    assert!(sent + full <= 200 * 21 && sent + full + 200 >= 200 * 21);
 }
 
 #[test]
