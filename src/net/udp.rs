@@ -139,6 +139,21 @@ impl RelaySocket {
         outbox: &mut Outbox,
         mut handle: impl FnMut(&mut [u8], &Origin, &mut Outbox),
     ) -> io::Result<usize> {
+        self.turn_by_runs(inbox, outbox, |run, segment, origin, outbox| {
+            handle(&mut run[..segment], origin, outbox);
+            segment
+        })
+    }
+
+    /// Like [`RelaySocket::turn`], for a `handle` that can take several datagrams at a time: it gets those that
+    /// came as one and are left, and the length of each but the last, and returns how many bytes it has taken:
+    /// the first datagram at least.
+    pub fn turn_by_runs(
+        &self,
+        inbox: &mut Inbox,
+        outbox: &mut Outbox,
+        mut handle: impl FnMut(&mut [u8], usize, &Origin, &mut Outbox) -> usize,
+    ) -> io::Result<usize> {
         if outbox.waits() {
             self.flush(outbox);
         }
@@ -177,7 +192,7 @@ impl RelaySocket {
         &self,
         inbox: &mut Inbox,
         outbox: &mut Outbox,
-        handle: &mut impl FnMut(&mut [u8], &Origin, &mut Outbox),
+        handle: &mut impl FnMut(&mut [u8], usize, &Origin, &mut Outbox) -> usize,
     ) -> Result<Taken, Errno> {
         let asked = inbox.window;
         let messages =
@@ -195,16 +210,16 @@ impl RelaySocket {
             let end = start + head.length();
             bytes += head.length();
             loop {
-                let next = segment.filter(|size| *size > 0).map_or(end, |size| end.min(start + size));
-                let datagram = &mut inbox.buffer[start..next];
-                outbox.begin(origin, start, datagram);
-                handle(datagram, &origin, outbox);
+                let run = &mut inbox.buffer[start..end];
+                let segment = segment.filter(|size| *size > 0).unwrap_or(run.len()).min(run.len());
+                outbox.begin(origin, start, run);
+                let taken = handle(run, segment, &origin, outbox).clamp(segment, run.len());
                 outbox.end();
                 if outbox.is_nearly_full() {
                     self.send(outbox, &inbox.buffer);
                 }
-                datagrams += 1;
-                start = next;
+                datagrams += taken.div_ceil(segment.max(1)).max(1);
+                start += taken;
                 if start == end {
                     break;
                 }

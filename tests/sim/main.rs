@@ -10,5 +10,6 @@ mod nat;
 mod packets;
 mod pairs;
 mod roaming;
+mod runs;
 mod stun;
 mod world;

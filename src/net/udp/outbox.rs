@@ -100,7 +100,7 @@ impl Piece {
     }
 }
 
-/// The datagram that is being handled.
+/// What is being handled.
 struct Current {
     origin: Origin,
     /// Where it lies in memory, and in the inbox.
@@ -145,12 +145,13 @@ impl Run {
         (!self.urgent, self.first_piece)
     }
 
-    /// Whether one more datagram, of `length` bytes, can be part of it.
-    fn takes(&self, address: Address, length: usize) -> bool {
+    /// Whether `count` more datagrams, of `length` bytes together, can be part of it.
+    fn takes(&self, address: Address, segment: usize, count: usize, length: usize) -> bool {
+        let alike = if count == 1 { (1..=self.segment).contains(&segment) } else { segment == self.segment };
         self.address == address
             && !self.closed
-            && (1..=self.segment).contains(&length)
-            && self.count < MAX_COUNT
+            && alike
+            && self.count + count <= MAX_COUNT
             && self.bytes + length <= MAX_BYTES
     }
 }
@@ -176,14 +177,42 @@ impl Outbox {
     /// part of it is not copied, so it must not be changed any more; it keeps its DSCP and ECN. Anything
     /// else is copied, and has neither.
     pub fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
-        let from = match (&self.current, self.runs.last()) {
+        self.push_from(self.home_for(to), to, datagram);
+    }
+
+    /// Sends the datagrams in `run`, each of `segment` bytes but the last, which may be shorter. Like
+    /// [`Outbox::push`] for each, but cheaper if they are a part of what was received.
+    pub fn push_run(&mut self, to: SocketAddr, run: &[u8], segment: usize) {
+        let located = if self.gso { self.locate(run) } else { None };
+        let Some((class, mut start)) = located else {
+            run.chunks(segment).for_each(|datagram| self.push(to, datagram));
+            return;
+        };
+        let address = Address { to, from: self.home_for(to), class };
+        for part in run.chunks((MAX_BYTES / segment).clamp(1, MAX_COUNT) * segment) {
+            let length = part.len() as u32;
+            self.add(address, Piece { place: Place::Inbox, next: 0, start, length }, segment);
+            start += length;
+        }
+        self.is_answered();
+    }
+
+    /// Our address that `to` knows.
+    fn home_for(&self, to: SocketAddr) -> Option<IpAddr> {
+        match (&self.current, self.runs.last()) {
             (Some(current), _) if current.origin.source == to && current.origin.local.is_some() => {
                 current.origin.local
             }
             (_, Some(last)) if last.address.to == to => last.address.from,
             _ => self.homes.of(to),
-        };
-        self.push_from(from, to, datagram);
+        }
+    }
+
+    /// What is handled has made us send something.
+    fn is_answered(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.answered = true;
+        }
     }
 
     /// Like [`Outbox::push`], from the given address of ours; `None` leaves it to the kernel's routes.
@@ -204,10 +233,8 @@ impl Outbox {
                 (0, Piece { place, next: 0, start, length: datagram.len() as u32 })
             }
         };
-        if let Some(current) = &mut self.current {
-            current.answered = true;
-        }
-        self.add(Address { to, from, class }, piece);
+        self.is_answered();
+        self.add(Address { to, from, class }, piece, datagram.len());
     }
 
     /// Whether runs of datagrams go out as one, which the kernel or the network card splits (GSO).
@@ -225,9 +252,9 @@ impl Outbox {
         self.sent
     }
 
-    /// `datagram` is handled now. It lies at `start` in the inbox.
-    pub(super) fn begin(&mut self, origin: Origin, start: usize, datagram: &[u8]) {
-        let (address, length) = (datagram.as_ptr().addr(), datagram.len());
+    /// What was `received` is handled now, or the beginning of it. It lies at `start` in the inbox.
+    pub(super) fn begin(&mut self, origin: Origin, start: usize, received: &[u8]) {
+        let (address, length) = (received.as_ptr().addr(), received.len());
         self.current = Some(Current { origin, address, start, length, answered: false });
     }
 
@@ -247,7 +274,7 @@ impl Outbox {
             || self.scratch.len() - self.scratch_used < SCRATCH_RESERVE
     }
 
-    /// The class and the place in the inbox, if the bytes are part of the current datagram.
+    /// The class and the place in the inbox, if the bytes are part of what is handled.
     fn locate(&self, datagram: &[u8]) -> Option<(u8, u32)> {
         let current = self.current.as_ref()?;
         let offset = datagram.as_ptr().addr().checked_sub(current.address)?;
@@ -255,18 +282,21 @@ impl Outbox {
         (end <= current.length).then_some((current.origin.class, (current.start + offset) as u32))
     }
 
-    fn add(&mut self, address: Address, piece: Piece) {
+    /// Adds the datagrams in a piece, each of `segment` bytes but the last.
+    fn add(&mut self, address: Address, piece: Piece, segment: usize) {
         let length = piece.length as usize;
+        let count = length.div_ceil(segment.max(1)).max(1);
+        let last_length = length - (count - 1) * segment;
         let index = self.pieces.len();
         // What goes to one destination stays in order. What goes to others may come in between.
         let latest = self.runs.iter_mut().rev().take(OPEN_RUNS).find(|run| run.address.to == address.to);
-        let urgent = length <= SMALL && latest.as_ref().is_none_or(|run| run.urgent);
-        if let Some(run) = latest.filter(|run| self.gso && run.takes(address, length)) {
+        let urgent = segment <= SMALL && latest.as_ref().is_none_or(|run| run.urgent);
+        if let Some(run) = latest.filter(|run| self.gso && run.takes(address, segment, count, length)) {
             let last = &mut self.pieces[usize::from(run.last_piece)];
             if last.place == piece.place && last.start + last.length == piece.start {
                 last.length += piece.length;
             } else if index == PIECES {
-                self.sent.full += 1;
+                self.sent.full += count as u64;
                 return;
             } else {
                 last.next = index as u16;
@@ -274,22 +304,22 @@ impl Outbox {
                 run.pieces += 1;
                 self.pieces.push(piece);
             }
-            run.count += 1;
+            run.count += count;
             run.bytes += length;
-            run.closed = length < run.segment;
+            run.closed = last_length < run.segment;
             return;
         }
         if self.runs.len() == RUNS || index == PIECES {
-            self.sent.full += 1;
+            self.sent.full += count as u64;
             return;
         }
         self.pieces.push(piece);
         self.runs.push(Run {
             address,
             urgent,
-            closed: false,
-            segment: length,
-            count: 1,
+            closed: last_length < segment,
+            segment,
+            count,
             bytes: length,
             first_piece: index as u16,
             last_piece: index as u16,
