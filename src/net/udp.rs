@@ -37,8 +37,8 @@ const TURN_MESSAGES: usize = 64;
 const TURN_DATAGRAMS: usize = 512;
 /// What the kernel keeps for us at most, in bytes: bursts of eight players at once. Only what waits is used.
 const RECEIVE_ROOM: i32 = 1 << 20;
-/// What the kernel is given to send at most, in bytes: 5 ms at 100 Mbit/s. What does not fit waits here, where
-/// small datagrams overtake.
+/// What the kernel is given to send at most, in bytes, of which it counts each twice: 10 ms at 100 Mbit/s. What
+/// does not fit waits here, where small datagrams overtake.
 const SEND_ROOM: i32 = 64 * 1024;
 /// Datagrams that one system call should bring in. More would be sent on later than need be.
 const BATCH_DATAGRAMS: usize = 128;
