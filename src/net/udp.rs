@@ -8,8 +8,10 @@
 mod ancillary;
 mod backlog;
 mod drive;
+mod envelope;
 mod homes;
 mod outbox;
+mod runs;
 
 #[cfg(test)]
 mod tests;

@@ -1,27 +1,18 @@
 //! Datagrams on their way out.
 
-use super::ancillary::{CONTROL_LENGTH, Control, write_name};
-use super::backlog::{Address, Backlog, Kind, SMALL, Waiting};
+use super::backlog::{Address, Backlog};
+use super::envelope::Envelope;
 use super::homes::Homes;
-use crate::sys::{MAX_MESSAGES, Message, NAME_LENGTH};
+use super::runs::{MAX_BYTES, MAX_COUNT, Piece, Place, Runs};
+use crate::sys::{MAX_MESSAGES, Message};
 use rustix::io::Errno;
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 
-/// Most datagrams in one run: what kernels have taken since they have GSO.
-const MAX_COUNT: usize = 64;
-/// Most bytes in one run: the longest payload that fits an IPv4 packet.
-const MAX_BYTES: usize = 65_507;
-/// Runs that can wait, 88 bytes each.
-const RUNS: usize = 512;
-/// Pieces that can wait, 12 bytes each. A handler may add 512 before the outbox is looked at again.
-const PIECES: usize = 1024;
 /// Room for datagrams that do not lie in the inbox, in bytes; taken from the system when it is used.
 const SCRATCH: usize = 192 * 1024;
 /// What has to be free of it for the next datagram that is handled: a copy for each of 64 others.
 const SCRATCH_RESERVE: usize = 96 * 1024;
-/// Runs that a datagram may still join: as many others may send at the same time as one system call brings in.
-const OPEN_RUNS: usize = MAX_MESSAGES;
 /// Pieces given to one system call.
 const SLICES: usize = 64;
 /// Messages, and pieces, that are few.
@@ -57,49 +48,6 @@ pub(super) trait Wire {
     fn transmit(&self, messages: &[Message<'_>]) -> Result<usize, Errno>;
 }
 
-/// Datagrams that one system call message can carry: of one destination and equal in all but the length of the
-/// last.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    address: Address,
-    /// Whether all that is before it, for the same destination, is as small as this: then it may go before bulk.
-    urgent: bool,
-    /// Takes no more, because its last datagram is shorter.
-    closed: bool,
-    segment: usize,
-    count: usize,
-    bytes: usize,
-    first_piece: u16,
-    last_piece: u16,
-    pieces: usize,
-}
-
-/// Where bytes lie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
-    Inbox,
-    Scratch,
-    Backlog(Kind),
-}
-
-/// Bytes that lie together: one or more datagrams of a run.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    place: Place,
-    /// The next one of its run.
-    next: u16,
-    start: u32,
-    length: u32,
-}
-
-impl Piece {
-    /// Its bytes, which lie in one of these.
-    fn of<'a>(&self, inbox: &'a [u8], scratch: &'a [u8]) -> &'a [u8] {
-        let buffer = if self.place == Place::Scratch { scratch } else { inbox };
-        &buffer[self.start as usize..][..self.length as usize]
-    }
-}
-
 /// What is being handled.
 struct Current {
     origin: Origin,
@@ -116,8 +64,7 @@ pub struct Outbox {
     is_ipv6: bool,
     gso: bool,
     current: Option<Current>,
-    runs: Vec<Run>,
-    pieces: Vec<Piece>,
+    runs: Runs,
     scratch: Box<[u8]>,
     scratch_used: usize,
     backlog: Backlog,
@@ -139,31 +86,13 @@ struct Unsent {
     done: usize,
 }
 
-impl Run {
-    /// What is to be sent earlier sorts lower.
-    fn rank(&self) -> (bool, u16) {
-        (!self.urgent, self.first_piece)
-    }
-
-    /// Whether `count` more datagrams, of `length` bytes together, can be part of it.
-    fn takes(&self, address: Address, segment: usize, count: usize, length: usize) -> bool {
-        let alike = if count == 1 { (1..=self.segment).contains(&segment) } else { segment == self.segment };
-        self.address == address
-            && !self.closed
-            && alike
-            && self.count + count <= MAX_COUNT
-            && self.bytes + length <= MAX_BYTES
-    }
-}
-
 impl Outbox {
     pub(super) fn new(is_ipv6: bool, gso: bool) -> Self {
         Outbox {
             is_ipv6,
             gso,
             current: None,
-            runs: Vec::with_capacity(RUNS),
-            pieces: Vec::with_capacity(PIECES),
+            runs: Runs::new(),
             scratch: vec![0; SCRATCH].into(),
             scratch_used: 0,
             backlog: Backlog::new(),
@@ -184,22 +113,21 @@ impl Outbox {
     /// [`Outbox::push`] for each, but cheaper if they are a part of what was received.
     pub fn push_run(&mut self, to: SocketAddr, run: &[u8], segment: usize) {
         let located = if self.gso { self.locate(run) } else { None };
-        let Some((class, mut start)) = located else {
+        let Some((class, start)) = located else {
             run.chunks(segment).for_each(|datagram| self.push(to, datagram));
             return;
         };
         let address = Address { to, from: self.home_for(to), class };
-        for part in run.chunks((MAX_BYTES / segment).clamp(1, MAX_COUNT) * segment) {
-            let length = part.len() as u32;
-            self.add(address, Piece { place: Place::Inbox, next: 0, start, length }, segment);
-            start += length;
+        let size = (MAX_BYTES / segment).clamp(1, MAX_COUNT) * segment;
+        for (part, start) in run.chunks(size).zip((start..).step_by(size)) {
+            self.add(address, Piece::new(Place::Inbox, start, part.len()), segment);
         }
         self.is_answered();
     }
 
     /// Our address that `to` knows.
     fn home_for(&self, to: SocketAddr) -> Option<IpAddr> {
-        match (&self.current, self.runs.last()) {
+        match (&self.current, self.runs.all().last()) {
             (Some(current), _) if current.origin.source == to && current.origin.local.is_some() => {
                 current.origin.local
             }
@@ -217,24 +145,28 @@ impl Outbox {
 
     /// Like [`Outbox::push`], from the given address of ours; `None` leaves it to the kernel's routes.
     pub fn push_from(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
+        let length = datagram.len();
         let (class, piece) = match self.locate(datagram) {
-            Some((class, start)) => {
-                (class, Piece { place: Place::Inbox, next: 0, start, length: datagram.len() as u32 })
-            }
+            Some((class, start)) => (class, Piece::new(Place::Inbox, start, length)),
             None => {
                 let start = self.scratch_used;
-                let Some(room) = self.scratch.get_mut(start..start + datagram.len()) else {
+                let Some(room) = self.scratch.get_mut(start..start + length) else {
                     self.sent.full += 1;
                     return;
                 };
                 room.copy_from_slice(datagram);
-                self.scratch_used += datagram.len();
-                let (place, start) = (Place::Scratch, start as u32);
-                (0, Piece { place, next: 0, start, length: datagram.len() as u32 })
+                self.scratch_used += length;
+                (0, Piece::new(Place::Scratch, start, length))
             }
         };
         self.is_answered();
-        self.add(Address { to, from, class }, piece, datagram.len());
+        self.add(Address { to, from, class }, piece, length);
+    }
+
+    fn add(&mut self, address: Address, piece: Piece, segment: usize) {
+        if let Err(count) = self.runs.add(address, piece, segment, self.gso) {
+            self.sent.full += count as u64;
+        }
     }
 
     /// Whether runs of datagrams go out as one, which the kernel or the network card splits (GSO).
@@ -269,62 +201,15 @@ impl Outbox {
 
     /// Whether it has to be flushed before the next datagram is handled.
     pub(super) fn is_nearly_full(&self) -> bool {
-        self.runs.len() > RUNS / 2
-            || self.pieces.len() > PIECES / 2
-            || self.scratch.len() - self.scratch_used < SCRATCH_RESERVE
+        self.runs.are_many() || self.scratch.len() - self.scratch_used < SCRATCH_RESERVE
     }
 
     /// The class and the place in the inbox, if the bytes are part of what is handled.
-    fn locate(&self, datagram: &[u8]) -> Option<(u8, u32)> {
+    fn locate(&self, datagram: &[u8]) -> Option<(u8, usize)> {
         let current = self.current.as_ref()?;
         let offset = datagram.as_ptr().addr().checked_sub(current.address)?;
         let end = offset.checked_add(datagram.len())?;
-        (end <= current.length).then_some((current.origin.class, (current.start + offset) as u32))
-    }
-
-    /// Adds the datagrams in a piece, each of `segment` bytes but the last.
-    fn add(&mut self, address: Address, piece: Piece, segment: usize) {
-        let length = piece.length as usize;
-        let count = length.div_ceil(segment.max(1)).max(1);
-        let last_length = length - (count - 1) * segment;
-        let index = self.pieces.len();
-        // What goes to one destination stays in order. What goes to others may come in between.
-        let latest = self.runs.iter_mut().rev().take(OPEN_RUNS).find(|run| run.address.to == address.to);
-        let urgent = segment <= SMALL && latest.as_ref().is_none_or(|run| run.urgent);
-        if let Some(run) = latest.filter(|run| self.gso && run.takes(address, segment, count, length)) {
-            let last = &mut self.pieces[usize::from(run.last_piece)];
-            if last.place == piece.place && last.start + last.length == piece.start {
-                last.length += piece.length;
-            } else if index == PIECES {
-                self.sent.full += count as u64;
-                return;
-            } else {
-                last.next = index as u16;
-                run.last_piece = index as u16;
-                run.pieces += 1;
-                self.pieces.push(piece);
-            }
-            run.count += count;
-            run.bytes += length;
-            run.closed = last_length < run.segment;
-            return;
-        }
-        if self.runs.len() == RUNS || index == PIECES {
-            self.sent.full += count as u64;
-            return;
-        }
-        self.pieces.push(piece);
-        self.runs.push(Run {
-            address,
-            urgent,
-            closed: last_length < segment,
-            segment,
-            count,
-            bytes: length,
-            first_piece: index as u16,
-            last_piece: index as u16,
-            pieces: 1,
-        });
+        (end <= current.length).then_some((current.origin.class, current.start + offset))
     }
 
     /// Whether something waits until the socket has room.
@@ -335,9 +220,7 @@ impl Outbox {
     /// Sends everything that the socket has room for, small datagrams first, and keeps the rest, as far as
     /// there is room here; `inbox` is the buffer that [`Outbox::begin`] spoke of.
     pub(super) fn flush(&mut self, wire: &impl Wire, inbox: &[u8]) {
-        if !self.runs.is_sorted_by_key(Run::rank) {
-            self.runs.sort_unstable_by_key(Run::rank);
-        }
+        self.runs.sort();
         // Who has waited is first.
         let full = if self.waits() { Some(Unsent { run: 0, done: 0 }) } else { self.send_all(wire, inbox) };
         let waited = self.waits();
@@ -352,25 +235,10 @@ impl Outbox {
 
     /// Sends what waits as long as the socket has room.
     fn resume(&mut self, wire: &impl Wire) {
-        while let Some(Waiting { address, kind, segment, count }) = self.backlog.next(MAX_COUNT, MAX_BYTES) {
-            let mut bytes = 0;
-            for place in 0..count {
-                let length = self.backlog.datagram(kind, place).len();
-                bytes += length;
-                let (start, length, next) = (place as u32, length as u32, place as u16 + 1);
-                self.pieces.push(Piece { place: Place::Backlog(kind), next, start, length });
-            }
-            self.runs.push(Run {
-                address,
-                urgent: kind == Kind::Small,
-                closed: true,
-                segment,
-                count,
-                bytes,
-                first_piece: 0,
-                last_piece: count as u16 - 1,
-                pieces: count,
-            });
+        while let Some(waiting) = self.backlog.next(MAX_COUNT, MAX_BYTES) {
+            let (kind, count) = (waiting.kind, waiting.count);
+            let Outbox { runs, backlog, .. } = self;
+            runs.load(&waiting, (0..count).map(|place| backlog.datagram(kind, place).len()));
             let full = self.send_all(wire, &[]);
             self.clear();
             self.backlog.release(kind, full.as_ref().map_or(count, |unsent| unsent.done));
@@ -382,14 +250,14 @@ impl Outbox {
 
     /// Copies what the socket has no room for to where it can wait.
     fn keep(&mut self, unsent: Unsent, inbox: &[u8]) {
-        let Outbox { runs, pieces, scratch, backlog, sent, .. } = self;
+        let Outbox { runs, scratch, backlog, sent, .. } = self;
         let mut done = unsent.done;
-        for run in &runs[unsent.run..] {
-            for piece in pieces_of(pieces, run) {
+        for run in &runs.all()[unsent.run..] {
+            for piece in runs.pieces_of(run) {
                 let bytes = piece.of(inbox, scratch);
                 // A run of one may be empty.
                 let size = if run.count == 1 { bytes.len().max(1) } else { run.segment };
-                let datagrams = bytes.chunks(size).chain((bytes.is_empty()).then_some(bytes));
+                let datagrams = bytes.chunks(size).chain(bytes.is_empty().then_some(bytes));
                 for datagram in datagrams {
                     if done > 0 {
                         done -= 1;
@@ -403,18 +271,17 @@ impl Outbox {
 
     fn clear(&mut self) {
         self.runs.clear();
-        self.pieces.clear();
         self.scratch_used = 0;
     }
 
     /// Sends all runs. Gives what is left if the socket has no more room.
     fn send_all(&mut self, wire: &impl Wire, inbox: &[u8]) -> Option<Unsent> {
         let mut at = 0;
-        while at < self.runs.len() {
-            let split = self.runs[at].count > 1 && !self.gso;
+        while at < self.runs.all().len() {
+            let split = self.runs.all()[at].count > 1 && !self.gso;
             let result = if split {
                 Err(Errno::MSGSIZE)
-            } else if self.runs.len() - at <= FEW && self.pieces.len() <= FEW {
+            } else if self.runs.all().len() - at <= FEW && self.runs.piece_count() <= FEW {
                 // Most often there are few, and clearing much costs as much as a datagram.
                 self.send_runs::<FEW, FEW>(wire, inbox, at)
             } else {
@@ -423,11 +290,11 @@ impl Outbox {
             self.sent.calls += u64::from(!split);
             let next = match result {
                 Ok(sent) => {
-                    self.taken(self.runs[at..at + sent].iter().map(|run| run.count as u64).sum());
+                    self.taken(self.runs.all()[at..at + sent].iter().map(|run| run.count as u64).sum());
                     at += sent;
                     continue;
                 }
-                Err(errno @ (Errno::IO | Errno::INVAL | Errno::MSGSIZE)) if self.runs[at].count > 1 => {
+                Err(errno @ (Errno::IO | Errno::INVAL | Errno::MSGSIZE)) if self.runs.all()[at].count > 1 => {
                     // An I/O error says that something on the way can't do it. The others speak of this
                     // run alone, such as that its datagrams have to be fragmented.
                     if errno == Errno::IO {
@@ -439,7 +306,7 @@ impl Outbox {
                         Err(done) => return Some(Unsent { run: at, done }),
                     }
                 }
-                Err(errno) => self.refused(at, errno, self.runs[at].count),
+                Err(errno) => self.refused(at, errno, self.runs.all()[at].count),
             };
             match next {
                 Next::Retry => (),
@@ -462,29 +329,29 @@ impl Outbox {
         let mut slice_count = 0;
         let mut envelopes = [const { Envelope::EMPTY }; M];
         let mut count = 0;
-        for (run, envelope) in self.runs[first..].iter().zip(&mut envelopes) {
+        for (run, envelope) in self.runs.all()[first..].iter().zip(&mut envelopes) {
             if slice_count + run.pieces > S || run.count > 1 && !self.gso {
                 break;
             }
             let segment = (run.count > 1).then_some(run.segment as u16);
-            let addressed = envelope.address(run, segment, self.is_ipv6);
+            let addressed = envelope.address(run.address, segment, self.is_ipv6);
             if !addressed {
                 if count == 0 {
                     return Err(Errno::AFNOSUPPORT);
                 }
                 break;
             }
-            envelope.first_slice = slice_count;
-            for piece in pieces_of(&self.pieces, run) {
+            let first_slice = slice_count;
+            for piece in self.runs.pieces_of(run) {
                 slices[slice_count] = IoSlice::new(self.bytes(piece, inbox));
                 slice_count += 1;
             }
-            envelope.end_slice = slice_count;
+            envelope.slices = first_slice..slice_count;
             count += 1;
         }
         let mut messages = [Message { name: &[], control: &[], data: &[] }; M];
         for (message, envelope) in messages.iter_mut().zip(&envelopes[..count]) {
-            *message = envelope.message(&slices[envelope.first_slice..envelope.end_slice]);
+            *message = envelope.message(&slices[envelope.slices.clone()]);
         }
         wire.transmit(&messages[..count])
     }
@@ -492,13 +359,13 @@ impl Outbox {
     /// Sends the datagrams of a run one by one; the error is how many, if the socket has no more room.
     fn send_singly(&mut self, wire: &impl Wire, inbox: &[u8], index: usize) -> Result<(), usize> {
         let mut done = 0;
-        while done < self.runs[index].count {
-            let run = &self.runs[index];
+        while done < self.runs.all()[index].count {
+            let run = &self.runs.all()[index];
             let mut envelope = Envelope::EMPTY;
-            let result = if envelope.address(run, None, self.is_ipv6) {
+            let result = if envelope.address(run.address, None, self.is_ipv6) {
                 let mut slices = [IoSlice::new(&[]); MAX_MESSAGES];
-                let datagrams = pieces_of(&self.pieces, run)
-                    .flat_map(|piece| self.bytes(piece, inbox).chunks(run.segment));
+                let datagrams =
+                    self.runs.pieces_of(run).flat_map(|piece| self.bytes(piece, inbox).chunks(run.segment));
                 for (slice, datagram) in slices.iter_mut().zip(datagrams.skip(done)) {
                     *slice = IoSlice::new(datagram);
                 }
@@ -537,7 +404,7 @@ impl Outbox {
 
     /// What to do about an error with a run, and `count` datagrams of it that would be lost.
     fn refused(&mut self, index: usize, errno: Errno, count: usize) -> Next {
-        let run = &mut self.runs[index];
+        let run = self.runs.get_mut(index);
         match errno {
             Errno::INTR => return Next::Retry,
             // Our address may have changed: any address is better than none. If it helps, this one is gone.
@@ -560,48 +427,11 @@ impl Outbox {
     }
 
     fn bytes<'a>(&'a self, piece: &Piece, inbox: &'a [u8]) -> &'a [u8] {
-        match piece.place {
-            Place::Backlog(kind) => self.backlog.datagram(kind, piece.start as usize),
-            Place::Inbox | Place::Scratch => piece.of(inbox, &self.scratch),
+        match piece.place() {
+            (Place::Backlog(kind), index) => self.backlog.datagram(kind, index),
+            _ => piece.of(inbox, &self.scratch),
         }
     }
 }
 
-fn pieces_of<'a>(pieces: &'a [Piece], run: &Run) -> impl Iterator<Item = &'a Piece> {
-    let first = pieces.get(usize::from(run.first_piece));
-    std::iter::successors(first, |piece| pieces.get(usize::from(piece.next))).take(run.pieces)
-}
-
-/// What a message needs beside its payload.
-struct Envelope {
-    name: [u8; NAME_LENGTH],
-    name_length: usize,
-    control: Control,
-    first_slice: usize,
-    end_slice: usize,
-}
-
-impl Envelope {
-    const EMPTY: Envelope = Envelope {
-        name: [0; NAME_LENGTH],
-        name_length: 0,
-        control: Control::EMPTY,
-        first_slice: 0,
-        end_slice: 0,
-    };
-
-    /// Returns false if the socket can't send there.
-    fn address(&mut self, run: &Run, segment: Option<u16>, is_ipv6: bool) -> bool {
-        let Address { to, from, class } = run.address;
-        let Some(length) = write_name(to, is_ipv6, &mut self.name) else { return false };
-        self.name_length = length;
-        self.control.write(to.ip(), from, class, segment);
-        true
-    }
-
-    fn message<'a>(&'a self, data: &'a [IoSlice<'a>]) -> Message<'a> {
-        Message { name: &self.name[..self.name_length], control: self.control.bytes(), data }
-    }
-}
-
-const _: () = assert!(SLICES >= MAX_COUNT && CONTROL_LENGTH >= 88 && SCRATCH >= SCRATCH_RESERVE + 65_536);
+const _: () = assert!(SLICES >= MAX_COUNT && SCRATCH >= SCRATCH_RESERVE + 65_536);
