@@ -231,6 +231,26 @@ mod tests {
     }
 
     #[test]
+    fn what_one_bucket_refuses_costs_the_others_nothing() {
+        let members = some_members(2);
+        let small = Rate::new(1000, Duration::from_secs(1), 1000);
+        for limits in [
+            Limits { address_bytes: small, member_bytes: small, ..Limits::default() },
+            Limits { member_bytes: small, party_bytes: small, ..Limits::default() },
+        ] {
+            let mut admission = Admission::new(KeyedState::new(1, 2), &limits);
+            admission.reserve(2, 2);
+            let mut data = |member: usize, party, bucket, length| {
+                admission.data(members[member], party, bucket, length, START)
+            };
+            // The first member has spent its own share, at another address and in another party.
+            assert!(data(0, 1, 2, 1000));
+            assert!(!data(0, 0, 1, 1000));
+            assert!(data(1, 0, 1, 1000), "the second has the whole of the first address and party");
+        }
+    }
+
+    #[test]
     fn a_byte_bucket_spends_its_burst_then_its_rate() {
         let rate = ByteRate::new(Rate::new(1000, Duration::from_secs(1), 300));
         let (mut bucket, start) = (ByteBucket::default(), START.as_nanos());

@@ -397,6 +397,52 @@ fn equal_datagrams_make_runs() {
 }
 
 #[test]
+fn runs_are_made_of_what_comes_mixed() {
+    let mut outbox = Outbox::new(false, true);
+    for length in [100, 100, 90, 100, 100] {
+        (1..=8).for_each(|port| push_marked(&mut outbox, port, length));
+    }
+    let wire = FaultyWire::new(None);
+    outbox.flush(&wire, &[]);
+    // For each, 100 100 90 and 100 100: the shorter one ends a run.
+    assert_eq!((wire.runs.get(), outbox.sent().sent), (16, 40));
+    for port in 1..=8u8 {
+        let lengths: Vec<_> =
+            wire.taken.borrow().iter().filter(|taken| taken[0] == port).map(Vec::len).collect();
+        assert_eq!(lengths, [100, 100, 90, 100, 100]);
+    }
+}
+
+#[test]
+fn a_run_is_pushed_like_its_datagrams() {
+    let inbox = bytes(10_000);
+    let origin = Origin { source: SocketAddr::new(LOCALHOST, 1), local: None, class: 0xb8 };
+    for (gso, length, runs) in
+        [(true, 9999, 2), (true, 6400, 1), (true, 350, 1), (true, 70, 0), (false, 350, 0)]
+    {
+        let mut outbox = Outbox::new(false, gso);
+        outbox.begin(origin, 0, &inbox);
+        outbox.push_run(SocketAddr::new(LOCALHOST, 2), &inbox[..length], 100);
+        outbox.end();
+        let wire = FaultyWire::new(None);
+        outbox.flush(&wire, &inbox);
+        let expected: Vec<_> = inbox[..length].chunks(100).map(<[u8]>::to_vec).collect();
+        assert_eq!((&*wire.taken.borrow(), wire.runs.get()), (&expected, runs), "{length}");
+    }
+    // What lies elsewhere, too; and it goes on where the last run has room.
+    let mut outbox = Outbox::new(false, true);
+    outbox.begin(origin, 0, &inbox);
+    for _ in 0..3 {
+        outbox.push_run(SocketAddr::new(LOCALHOST, 2), &inbox[..300], 100);
+    }
+    outbox.push_run(SocketAddr::new(LOCALHOST, 2), &bytes(250), 100);
+    outbox.end();
+    let wire = FaultyWire::new(None);
+    outbox.flush(&wire, &inbox);
+    assert_eq!((outbox.sent().sent, wire.runs.get()), (12, 2));
+}
+
+#[test]
 fn gso_is_given_up_at_an_io_error_and_nothing_is_lost() {
     let inbox = bytes(4096);
     let mut outbox = Outbox::new(false, true);
@@ -559,4 +605,16 @@ fn the_socket_that_is_ready_is_told() {
         Err(io::Error::other(format!("it is number {index}")))
     });
     assert_eq!(result.unwrap_err().to_string(), "it is number 1");
+}
+
+#[test]
+fn a_socket_that_has_room_again_is_told() {
+    let house = House::new("127.0.0.1:0");
+    let patience = || async {
+        smol::Timer::after(Duration::from_millis(200)).await;
+    };
+    let tell = |_| Err(io::Error::other("there is room"));
+    assert!(drive(patience(), &[&house.socket], tell).is_ok(), "nothing waits for room");
+    house.socket.is_full.set(true);
+    assert!(drive(patience(), &[&house.socket], tell).is_err());
 }
