@@ -46,7 +46,7 @@ const SEND_ROOM: i32 = 64 * 1024;
 const BATCH_DATAGRAMS: usize = 128;
 /// Bytes that it should bring in. More would not be sent from the processor's cache: runs that fill a slot are
 /// better taken one by one into the same.
-const BATCH_BYTES: usize = 32 * 1024;
+const BATCH_BYTES: usize = 48 * 1024;
 /// Messages asked for when few arrive. One more than arrives tells that there are no others.
 const FEW_MESSAGES: usize = 2;
 

@@ -60,7 +60,7 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Without any. Memory is used as it is filled.
+    /// Without any. It has no memory before something waits for the first time, which is never for most.
     pub fn new() -> Self {
         Backlog {
             small: Ring::new(SMALL_ROOM, SMALL_COUNT),
@@ -120,29 +120,30 @@ struct Entry {
     length: usize,
 }
 
-/// A queue of datagrams in a buffer of fixed size, each in one piece. It never allocates once it is made.
+/// A queue of datagrams in a buffer of fixed size, each in one piece. It allocates once, for the first of all.
 struct Ring {
     bytes: Box<[u8]>,
+    room: usize,
     entries: VecDeque<Entry>,
     most: usize,
 }
 
 impl Ring {
     fn new(room: usize, most: usize) -> Self {
-        Ring { bytes: vec![0; room].into(), entries: VecDeque::with_capacity(most), most }
+        Ring { bytes: Box::default(), room, entries: VecDeque::new(), most }
     }
 
     /// Where `length` bytes are free.
     fn place(&self, length: usize) -> Option<usize> {
         let (Some(first), Some(last)) = (self.entries.front(), self.entries.back()) else {
-            return (length <= self.bytes.len()).then_some(0);
+            return (length <= self.room).then_some(0);
         };
         let end = last.start + last.length;
         if last.start < first.start {
             // It goes round: what is free lies in between.
             return (end + length < first.start).then_some(end);
         }
-        if length <= self.bytes.len() - end {
+        if length <= self.room - end {
             Some(end)
         } else {
             // Never up to the first one, or else it could not be told whether it goes round.
@@ -154,6 +155,10 @@ impl Ring {
         let Some(start) = self.place(datagram.len()).filter(|_| self.entries.len() < self.most) else {
             return false;
         };
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; self.room].into();
+            self.entries.reserve_exact(self.most);
+        }
         self.bytes[start..start + datagram.len()].copy_from_slice(datagram);
         self.entries.push_back(Entry { address, start, length: datagram.len() });
         true

@@ -59,7 +59,8 @@ struct Current {
 }
 
 /// Datagrams that wait to be sent by one socket. What is a part of the datagram being handled is not copied.
-/// It never blocks and, once made, never allocates for a datagram: what does not fit is dropped and counted.
+/// It never blocks and, once made, allocates only once more, when the socket has no room for the first time: what
+/// does not fit then is dropped and counted.
 pub struct Outbox {
     is_ipv6: bool,
     gso: bool,
