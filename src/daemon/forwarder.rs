@@ -6,10 +6,10 @@ use crate::control::Control;
 use crate::control::change::Change;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId};
-use crate::net::udp::{self, Inbox, Outbox, RelaySocket};
+use crate::net::udp::{self, Inbox, Origin, Outbox, RelaySocket};
 use crate::relay::snapshot::Restored;
 use crate::relay::stats::{Count, Path as Reach};
-use crate::relay::{Port, Relay};
+use crate::relay::{Port, Relay, Run, Transmit};
 use crate::time::{Clock, Instant, Now};
 use smol::Timer;
 use smol::future::FutureExt;
@@ -77,6 +77,35 @@ impl Socket {
     }
 }
 
+/// The way out for what came to one port.
+struct Exit<'a> {
+    outbox: &'a mut Outbox,
+    port: Port,
+    other: Option<&'a Socket>,
+    origin: &'a Origin,
+    /// Whether something leaves from the other port.
+    crossed: &'a Cell<bool>,
+}
+
+impl Transmit for Exit<'_> {
+    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]) {
+        if from == self.port {
+            self.outbox.push(to, datagram);
+        } else if let Some(other) = self.other {
+            self.crossed.set(true);
+            other.outbox.borrow_mut().push_from(self.origin.local, to, datagram);
+        }
+    }
+
+    fn transmit_run(&mut self, to: SocketAddr, from: Port, run: Run<'_>) {
+        if from == self.port {
+            self.outbox.push_run(to, run.bytes, run.segment);
+        } else {
+            run.datagrams().for_each(|datagram| self.transmit(to, from, datagram));
+        }
+    }
+}
+
 impl Forwarder {
     /// Over bound sockets. `gso` allows them to hand the kernel runs of datagrams as one.
     pub fn new(
@@ -127,20 +156,15 @@ impl Forwarder {
         let mut relay = self.relay.borrow_mut();
         let other = self.socket(port.other());
         let (mut inbox, mut outbox) = (self.inbox.borrow_mut(), own.outbox.borrow_mut());
-        let mut crossed = false;
-        own.socket.turn(&mut inbox, &mut outbox, |datagram, origin, outbox| {
-            let mut out = |to: SocketAddr, from: Port, bytes: &[u8]| {
-                if from == port {
-                    outbox.push(to, bytes);
-                } else if let Some(other) = other {
-                    crossed = true;
-                    other.outbox.borrow_mut().push_from(origin.local, to, bytes);
-                }
-            };
+        let crossed = Cell::new(false);
+        own.socket.turn_by_runs(&mut inbox, &mut outbox, |run, segment, origin, outbox| {
+            let mut out = Exit { outbox, port, other, origin, crossed: &crossed };
             // What went wrong is in the relay's counters.
-            let _ = relay.receive(datagram, origin.source, port, now, &mut out);
+            relay.receive_run(run, segment, origin.source, port, now, &mut out)
         })?;
-        if crossed && let Some(other) = other {
+        if crossed.get()
+            && let Some(other) = other
+        {
             other.flush();
         }
         Ok(())

@@ -21,7 +21,7 @@ use crate::relay::pacing::{Paced, Pacer};
 use crate::relay::pending::PendingTable;
 use crate::relay::roster::MemberId;
 use crate::relay::stats::{Count, DropReason, Path};
-use crate::relay::{Arrival, Transmit};
+use crate::relay::{Arrival, Port, Run, Transmit};
 use crate::time::{Instant, Now};
 use crate::wireguard::message::{
     COOKIE_REPLY_LENGTH, INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response,
@@ -311,7 +311,7 @@ impl Blind {
                 twin.held = false;
             }
         }
-        books.count_data(from, receiver, length);
+        books.count_data(from, receiver, 1, length);
         books.stats.blind.add(length);
         books.send(to, datagram, out);
         Ok(())
@@ -343,6 +343,34 @@ impl Blind {
         });
         books.sources.credit(source, length);
         sighted
+    }
+
+    /// As [`Blind::on_data`], for `count` datagrams of one flow that lie one behind the other, if nothing is left
+    /// to be checked but whether all of them are within the buckets.
+    pub fn on_run(
+        &mut self,
+        books: &mut Books,
+        run: Run<'_>,
+        receiver: u32,
+        count: usize,
+        arrival: Arrival,
+        out: &mut dyn Transmit,
+    ) -> bool {
+        let Arrival { source, now: Now { instant: now, .. } } = arrival;
+        let bytes = run.bytes.len();
+        let flow = self.flows.get_mut(&FlowKey::new(source, receiver)).filter(|flow| flow.settled);
+        let Some(flow) = flow else { return false };
+        if !books.admission.data(flow.from, flow.party, flow.bucket, bytes, now) {
+            return false;
+        }
+        flow.last = now;
+        flow.count.add_run(count, bytes);
+        books.count_data(flow.from, flow.receiver, count, bytes);
+        for all in [&mut books.stats.received, &mut books.stats.blind, &mut books.stats.sent] {
+            all.add_run(count, bytes);
+        }
+        out.transmit_run(flow.to, Port::Main, run);
+        true
     }
 
     /// Moves a member's flows to where its hub session is.

@@ -52,7 +52,7 @@ impl Hub {
                 if !books.admission.copy(party, sealed, &books.limits, now.instant) {
                     result = Err(DropReason::BroadcastLimit);
                 } else if let Some((to, sealed)) = self.copy(books, peer, receiver, packet, now) {
-                    books.count_data(member, receiver, sealed);
+                    books.count_data(member, receiver, 1, sealed);
                     books.stats.hub.add(sealed);
                     books.stats.broadcast.add(sealed);
                     books.send(to, &self.scratch[..sealed], out);

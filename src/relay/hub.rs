@@ -286,7 +286,7 @@ impl Hub {
                 if !self.may_send(next, to) {
                     return Err(DropReason::Unproven);
                 }
-                books.count_data(member, receiver, length);
+                books.count_data(member, receiver, 1, length);
                 books.stats.hub.add(length);
                 books.send(to, &datagram[..length], out);
                 Ok(())

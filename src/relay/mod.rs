@@ -40,7 +40,7 @@ use crate::relay::stats::{DropReason, MemberStats, Path, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
-use crate::wireguard::message::Message;
+use crate::wireguard::message::{KEEPALIVE_LENGTH, Message};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// One of our two UDP ports.
@@ -70,11 +70,32 @@ struct Arrival {
     now: Now,
 }
 
+/// Datagrams that lie one behind the other.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// All of them.
+    pub bytes: &'a [u8],
+    /// The length of each but the last, which may be shorter, in bytes; not 0.
+    pub segment: usize,
+}
+
+impl<'a> Run<'a> {
+    /// One by one.
+    pub fn datagrams(self) -> impl Iterator<Item = &'a [u8]> {
+        self.bytes.chunks(self.segment)
+    }
+}
+
 /// Takes datagrams that are to be sent. They lie in the buffer that the relay was given, or in its own, so
 /// they must be sent or copied at once.
 pub trait Transmit {
     /// Sends `datagram` to `to` from one of our ports.
     fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]);
+
+    /// Sends each datagram of `run` to `to` from one of our ports.
+    fn transmit_run(&mut self, to: SocketAddr, from: Port, run: Run<'_>) {
+        run.datagrams().for_each(|datagram| self.transmit(to, from, datagram));
+    }
 }
 
 impl<F: FnMut(SocketAddr, Port, &[u8])> Transmit for F {
@@ -200,6 +221,33 @@ impl Relay {
             self.books.stats.drop(reason);
         }
         result
+    }
+
+    /// Takes datagrams that came from `source` as one and lie one behind the other: each of `segment` bytes but
+    /// the last, which may be shorter. Handles as many as can be handled together, at least one, and returns
+    /// how many bytes that were. What went wrong is counted.
+    pub fn receive_run(
+        &mut self,
+        run: &mut [u8],
+        segment: usize,
+        source: SocketAddr,
+        port: Port,
+        now: Now,
+        out: &mut dyn Transmit,
+    ) -> usize {
+        if port == Port::Main
+            && let Some((receiver, count, length)) = alike(run, segment)
+            && !self.hub.device.owns_index(receiver)
+        {
+            let arrival = Arrival { source: canonical(source), now };
+            let run = Run { bytes: &run[..length], segment };
+            if self.blind.on_run(&mut self.books, run, receiver, count, arrival, out) {
+                return length;
+            }
+        }
+        let length = if segment == 0 { run.len() } else { segment.min(run.len()) };
+        let _ = self.receive(&mut run[..length], source, port, now, out);
+        length
     }
 
     fn dispatch(
@@ -331,4 +379,18 @@ impl Relay {
         let id: MemberId = self.books.roster.with_key(key)?;
         self.books.members.get(id.slot())
     }
+}
+
+/// How many datagrams at the start of a run are data with one receiver index, if there are several: the index,
+/// how many, and their bytes.
+fn alike(run: &[u8], segment: usize) -> Option<(u32, usize, usize)> {
+    let first = run.get(..segment).filter(|first| first.len() < run.len())?;
+    let Some(Message::Transport(message)) = Message::parse(first) else { return None };
+    // Type, reserved bytes and index.
+    let head = first.first_chunk::<8>()?;
+    let alike = run
+        .chunks(segment)
+        .take_while(|other| other.len() >= KEEPALIVE_LENGTH && other.first_chunk() == Some(head));
+    let (count, length) = alike.fold((0, 0), |(count, length), one| (count + 1, length + one.len()));
+    (count > 1).then_some((message.receiver(), count, length))
 }

@@ -102,7 +102,12 @@ pub struct Count {
 impl Count {
     /// Counts one datagram.
     pub fn add(&mut self, bytes: usize) {
-        self.packets += 1;
+        self.add_run(1, bytes);
+    }
+
+    /// Counts datagrams of so many bytes together.
+    pub fn add_run(&mut self, datagrams: usize, bytes: usize) {
+        self.packets += datagrams as u64;
         self.bytes += bytes as u64;
     }
 }

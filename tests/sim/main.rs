@@ -11,5 +11,6 @@ mod packets;
 mod pairs;
 mod recovery;
 mod roaming;
+mod runs;
 mod stun;
 mod world;

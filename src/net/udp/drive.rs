@@ -46,8 +46,8 @@ impl Wake for Bell {
 }
 
 /// Runs `future` on this thread, and calls `ready` with the index of a socket that there is something to
-/// receive from, for a [`RelaySocket::turn`]. They take turns, so that neither starves the other. Returns
-/// what the future does, or the first error of `ready`.
+/// receive from, or room for what waits to be sent, for a [`RelaySocket::turn`]. They take turns, so that
+/// neither starves the other. Returns what the future does, or the first error of `ready`.
 ///
 /// One `poll` is all that a datagram which comes alone pays; through the reactor it would be seven system
 /// calls. Everything else waits in the reactor's thread meanwhile.
@@ -68,6 +68,10 @@ pub fn drive<T>(
             && let Poll::Ready(result) = future.as_mut().poll(&mut context)
         {
             return Ok(result);
+        }
+        for (fd, socket) in fds.iter_mut().zip(sockets) {
+            let room = if socket.is_full.get() { PollFlags::OUT } else { PollFlags::empty() };
+            *fd = PollFd::from_borrowed_fd(socket.io.as_fd(), PollFlags::IN | room);
         }
         let sleeps = bell.turn(AWAKE, ASLEEP);
         let result = poll(&mut fds, if sleeps { None } else { Some(&NOT_AT_ALL) });
