@@ -135,7 +135,9 @@ impl Tun {
     /// more then, until it is [made anew](Tun::reopen).
     pub fn turn(&self, buffer: &mut [u8], start: usize, mut handle: impl FnMut(&mut [u8], usize)) -> bool {
         let mut read = || match &*self.device.borrow() {
-            Some(device) => rustix::io::read(device, &mut buffer[start..]).map(|length| handle(buffer, length)),
+            Some(device) => {
+                rustix::io::read(device, &mut buffer[start..]).map(|length| handle(buffer, length))
+            }
             None => Err(Errno::BADFD),
         };
         let result = (0..TURN_PACKETS).try_for_each(|_| read());
@@ -157,7 +159,9 @@ impl Tun {
             // It is there and switched off.
             Err(Errno::IO) if !self.is_stuck.replace(true) => {
                 let name = self.name();
-                log::warn!("the interface {name} is down, members can't reach this machine: ip link set {name} up");
+                log::warn!(
+                    "the interface {name} is down, members can't reach this machine: ip link set {name} up"
+                );
             }
             Err(_) => (),
         }
@@ -281,7 +285,9 @@ mod tests {
         assert!(say(Step::Make, Errno::INVAL).contains("--interface"));
         for step in [Step::Make, Step::SetUp] {
             let said = say(step, Errno::PERM);
-            for part in ["CAP_NET_ADMIN", "lanrage-tun.conf", "ip tuntap add lanrage7", "10.66.0.1/16", "mtu 1420"] {
+            for part in
+                ["CAP_NET_ADMIN", "lanrage-tun.conf", "ip tuntap add lanrage7", "10.66.0.1/16", "mtu 1420"]
+            {
                 assert!(said.contains(part), "{said}");
             }
         }

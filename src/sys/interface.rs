@@ -20,7 +20,10 @@ struct Request {
 impl Request {
     fn new(name: &str, value: &[u8]) -> Result<Self, Errno> {
         let mut request = Request { name: [0; NAME_LENGTH + 1], value: [0; 24] };
-        request.name[..NAME_LENGTH].get_mut(..name.len()).ok_or(Errno::INVAL)?.copy_from_slice(name.as_bytes());
+        request.name[..NAME_LENGTH]
+            .get_mut(..name.len())
+            .ok_or(Errno::INVAL)?
+            .copy_from_slice(name.as_bytes());
         request.value.get_mut(..value.len()).ok_or(Errno::INVAL)?.copy_from_slice(value);
         Ok(request)
     }
