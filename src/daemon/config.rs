@@ -292,7 +292,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "tun",
         expected: "yes or no",
-        help: "whether games that run on this machine itself are reached, at the first address of the subnet",
+        help: "whether games on this machine itself can be played, at the subnet's first address (10.66.0.1)",
         reloads: false,
         set: |config, text| {
             config.tun = match text {
@@ -307,7 +307,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "interface",
         expected: "a name of 1 to 15 letters, digits and . _ -",
-        help: "the network interface for that",
+        help: "the network interface that tun makes",
         reloads: false,
         set: |config, text| {
             config.interface = is_interface(text).then(|| text.to_owned())?;

@@ -279,6 +279,10 @@ impl Daemon {
         let settings = api_settings(&self.config, &hub.public_key(), addresses);
         let relay = Relay::new(relay_settings(&self.config, &hub, stamp_mark), start.instant);
         let forwarder = Forwarder::new(relay, self.relay, self.alternate, self.config.gso, clock);
+        if let Some(tun) = &self.tun {
+            let (name, address) = (tun.name(), self.config.control.subnet.hub());
+            log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
+        }
         let forwarder = Rc::new(forwarder.with_local(self.tun));
         let control = Control::new(self.config.control.clone(), hub, records, start);
         let api = Api::new(control, settings, start);

@@ -263,6 +263,12 @@ impl Hub {
         may_ask && self.device.can_send(peer, now.instant) && self.device.probe(peer, source, now)
     }
 
+    /// Whether an address is one of the virtual LAN's, out of which this machine may send.
+    pub fn is_inside(&self, address: IpAddr) -> bool {
+        self.is_local
+            && matches!(address, IpAddr::V4(address) if (self.ip..=self.broadcast_ip).contains(&address))
+    }
+
     /// Whether a packet to this address is for everybody.
     pub fn is_for_all(&self, to: Ipv4Addr) -> bool {
         to.is_multicast() || to == Ipv4Addr::BROADCAST || to == self.broadcast_ip

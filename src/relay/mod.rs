@@ -232,6 +232,10 @@ impl Relay {
         if port == Port::Alternate {
             return Err(DropReason::WrongPort);
         }
+        if hub.is_inside(arrival.source.ip()) {
+            // A tunnel within the tunnel: its packets would be carried to their own carrier.
+            return Err(DropReason::LocalSource);
+        }
         let for_hub = match message {
             Message::Initiation(message) => {
                 let Arrival { source, now: Now { instant, .. } } = arrival;

@@ -58,7 +58,8 @@ pub enum DropReason {
     StunMalformed,
     /// STUN above its source's share.
     StunLimit,
-    /// This machine itself sent it under another address than the hub's, or it is no IPv4.
+    /// This machine itself sent it under another address than the hub's, or it is no IPv4; or it came to the relay
+    /// out of the virtual LAN.
     LocalSource,
     /// This machine did not take it: its interface is down or gone.
     LocalRefused,

@@ -6,7 +6,7 @@ use lanrage::relay::limits::Limits;
 use lanrage::relay::stats::DropReason;
 use lanrage::token_bucket::Rate;
 use lanrage::wire::ip::{TCP, UDP, checksum};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// With two in one party and two in another, who have only the hub as their peer.
 fn parties(seed: u64) -> (World, Vec<usize>, Vec<usize>) {
@@ -233,6 +233,24 @@ fn a_member_that_went_silent_is_sent_nothing_until_it_is_back() {
     assert_eq!(world.send_local(&packet), Ok(()));
     world.run(SECOND);
     assert_eq!(world.clients[p[0]].inbox.len(), 1);
+}
+
+/// A member's address within the virtual LAN is not where it is: what went there would come back, to go there again.
+#[test]
+fn no_tunnel_leads_through_itself() {
+    let (mut world, p, _) = parties(710);
+    let inside = |world: &World, member| SocketAddr::from((ip(world, member), 51820));
+    let packet = udp(ip(&world, p[0]), HUB_IP, b"by way of another one");
+    for carrier in [p[0], p[1]] {
+        let datagram = world.seal_for_hub(p[0], &packet);
+        let from = inside(&world, carrier);
+        assert_eq!(world.inject(from, &datagram), Err(DropReason::LocalSource));
+    }
+    assert!(world.local.is_empty());
+    let datagram = world.seal_for_hub(p[0], &packet);
+    let home = world.clients[p[0]].seen_as.unwrap();
+    assert_eq!(world.inject(home, &datagram), Ok(()));
+    assert_eq!(world.local, [packet]);
 }
 
 /// Whatever members and the machine put on the wire: what enters is from a member's own address to the machine's,
