@@ -58,7 +58,7 @@ pub struct Interface<'a> {
 }
 
 impl<'a> Interface<'a> {
-    /// Those of the interface `name`, if there is one.
+    /// Those of the interface `name`, which need not be there yet.
     pub fn named(name: &'a str) -> Result<Self, Errno> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
         let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;

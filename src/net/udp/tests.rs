@@ -524,7 +524,7 @@ fn the_socket_that_is_ready_is_told() {
     assert_eq!(result.unwrap_err().to_string(), "it is number 1");
     // What is no socket of the relay's comes after those.
     let (mut far, near) = std::os::unix::net::UnixStream::pair().unwrap();
-    std::io::Write::write_all(&mut far, b"hello").unwrap();
+    io::Write::write_all(&mut far, b"hello").unwrap();
     let result = drive(std::future::pending::<()>(), &[&first.socket], &[near.as_fd()], |index| {
         Err(io::Error::other(format!("it is number {index}")))
     });
