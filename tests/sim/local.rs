@@ -235,6 +235,22 @@ fn a_member_that_went_silent_is_sent_nothing_until_it_is_back() {
     assert_eq!(world.clients[p[0]].inbox.len(), 1);
 }
 
+/// A member may write somebody else's address on what it sends, and ask the machine for much.
+#[test]
+fn nobody_is_flooded_by_the_machine_at_an_address_that_is_not_proven() {
+    let (mut world, p, _) = parties(711);
+    let victim: SocketAddr = "192.0.2.200:9".parse().unwrap();
+    let packet = udp(ip(&world, p[0]), HUB_IP, b"send me all you have");
+    let datagram = world.seal_for_hub(p[0], &packet);
+    assert_eq!(world.inject(victim, &datagram), Ok(()));
+    assert_eq!(world.local, [packet]);
+    let answer = udp(HUB_IP, ip(&world, p[0]), &[7; 1000]);
+    for _ in 0..20 {
+        assert_eq!(world.send_local(&answer), Err(DropReason::Unproven));
+    }
+    assert!(world.ledger.account(victim).to <= datagram.len() as u64);
+}
+
 /// A member's address within the virtual LAN is not where it is: what went there would come back, to go there again.
 #[test]
 fn no_tunnel_leads_through_itself() {
