@@ -1,11 +1,13 @@
 //! Floor 4: all unsafe code. What the kernel can do and no safe crate offers: many datagrams in one system
-//! call with ancillary data of every kind, socket options by number, and a copy of the process to try in what
-//! may end it.
+//! call with ancillary data of every kind, socket options by number, network interfaces, and a copy of the
+//! process to try in what may end it.
 //!
 //! The calls go to the kernel itself and not through the C library: musl's `sendmmsg` is a loop over
 //! `sendmsg`, and its headers differ from the kernel's.
 
 #![allow(unsafe_code)]
+
+pub mod interface;
 
 use rustix::io::Errno;
 use std::ffi::{c_int, c_long, c_uint, c_void};

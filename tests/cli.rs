@@ -549,6 +549,9 @@ fn a_daemon_that_cannot_start_says_why() {
     assert!(err.contains(&format!("UDP port {} is already in use", daemon.relay.port())), "{err}");
     let err = serve("second", &["--http", "192.0.2.1:0", "--relay", "127.0.0.1:0"]);
     assert!(err.contains("no address 192.0.2.1"), "{err}");
+    // Whoever runs this: there is no device, it can't be opened, or this is no interface of its kind.
+    let err = serve("second", &[&any[..], &["--tun", "yes", "--interface", "lo"]].concat());
+    assert!(err.contains("lanrage: tun: "), "{err}");
     scratch.write("file", "");
     let err = serve("file", &any);
     assert!(err.contains("cannot use"), "{err}");

@@ -79,7 +79,7 @@ fn relay(sinks: [SocketAddr; 2], ready: mpsc::Sender<SocketAddr>) {
         })?;
         Ok(())
     };
-    drive(over, &[&socket], turn).expect("no error of the socket itself");
+    drive(over, &[&socket], &[], turn).expect("no error of the socket itself");
 }
 
 /// The same, first in, first out, with what buffers the kernel gives everybody.

@@ -9,14 +9,16 @@ use crate::ids::{PartyId, PeerId};
 use crate::net::udp::{self, Inbox, Origin, Outbox, RelaySocket};
 use crate::relay::snapshot::Restored;
 use crate::relay::stats::{Count, Path as Reach};
-use crate::relay::{Port, Relay, Run, Transmit};
+use crate::relay::{LOCAL_HEADROOM, Port, Relay, Run, Transmit};
 use crate::time::{Clock, Instant, Now};
+use crate::tun::Tun;
 use smol::Timer;
 use smol::future::FutureExt;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -39,6 +41,11 @@ const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 /// The longest file of flows that is read back, in bytes.
 const MAX_FLOWS: u64 = 16 * 1024 * 1024;
 
+/// How long after the interface is gone it is made anew.
+const RETRY: Duration = Duration::from_secs(5);
+/// Room for a packet of this machine's, in bytes. Its interface has the hub's MTU; what is longer is cut, and dropped.
+const LOCAL_PACKET: usize = 2048;
+
 /// The relay with its sockets.
 pub struct Forwarder {
     relay: RefCell<Relay>,
@@ -53,9 +60,18 @@ pub struct Forwarder {
     /// Marks for TAI64N that must be stored: one or two a day.
     marks: (smol::channel::Sender<u64>, smol::channel::Receiver<u64>),
     load: Cell<(Instant, u32)>,
+    local: Option<Local>,
     /// Where something is kept for the daemon after a crash, if that wears nothing out, and when it was last.
     keep_in: OnceCell<PathBuf>,
     kept: Cell<Instant>,
+}
+
+/// This machine's own interface in the virtual LAN.
+struct Local {
+    tun: Tun,
+    buffer: RefCell<Box<[u8]>>,
+    /// Rung when it is gone.
+    lost: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
 }
 
 struct Socket {
@@ -85,6 +101,7 @@ struct Exit<'a> {
     origin: &'a Origin,
     /// Whether something leaves from the other port.
     crossed: &'a Cell<bool>,
+    local: Option<&'a Tun>,
 }
 
 impl Transmit for Exit<'_> {
@@ -103,6 +120,10 @@ impl Transmit for Exit<'_> {
         } else {
             run.datagrams().for_each(|datagram| self.transmit(to, from, datagram));
         }
+    }
+
+    fn deliver(&mut self, packet: &[u8]) -> bool {
+        self.local.is_some_and(|tun| tun.write(packet))
     }
 }
 
@@ -125,9 +146,20 @@ impl Forwarder {
             wake: smol::channel::bounded(1),
             marks: smol::channel::unbounded(),
             load: Cell::new((Instant::ZERO, 0)),
+            local: None,
             keep_in: OnceCell::new(),
             kept: Cell::new(Instant::ZERO),
         }
+    }
+
+    /// With this machine in the virtual LAN, by this interface.
+    pub fn with_local(mut self, tun: Option<Tun>) -> Self {
+        if let Some(tun) = tun {
+            self.relay.get_mut().take_part();
+            let buffer = RefCell::new(vec![0; LOCAL_PACKET].into());
+            self.local = Some(Local { tun, buffer, lost: smol::channel::bounded(1) });
+        }
+        self
     }
 
     fn socket(&self, port: Port) -> Option<&Socket> {
@@ -142,23 +174,27 @@ impl Forwarder {
         let ports = [Port::Main, Port::Alternate].into_iter();
         let own: Vec<(Port, &Socket)> = ports.filter_map(|port| Some((port, self.socket(port)?))).collect();
         let sockets: Vec<&RelaySocket> = own.iter().map(|(_, own)| &own.socket).collect();
+        let others: Vec<_> = self.local.iter().map(|local| local.tun.as_fd()).collect();
         let ready = |index: usize| {
-            let (port, own) = own[index];
-            self.turn(own, port)?;
+            match own.get(index) {
+                Some((port, own)) => self.turn(own, *port)?,
+                None => self.local_turn(),
+            }
             self.arm();
             Ok(())
         };
-        udp::drive(future, &sockets, ready).map_err(DaemonError::Relay)
+        udp::drive(future, &sockets, &others, ready).map_err(DaemonError::Relay)
     }
 
     fn turn(&self, own: &Socket, port: Port) -> io::Result<()> {
         let now = (self.clock)();
         let mut relay = self.relay.borrow_mut();
         let other = self.socket(port.other());
+        let local = self.local.as_ref().map(|local| &local.tun);
         let (mut inbox, mut outbox) = (self.inbox.borrow_mut(), own.outbox.borrow_mut());
         let crossed = Cell::new(false);
         own.socket.turn_by_runs(&mut inbox, &mut outbox, |run, segment, origin, outbox| {
-            let mut out = Exit { outbox, port, other, origin, crossed: &crossed };
+            let mut out = Exit { outbox, port, other, origin, crossed: &crossed, local };
             // What went wrong is in the relay's counters.
             relay.receive_run(run, segment, origin.source, port, now, &mut out)
         })?;
@@ -168,6 +204,47 @@ impl Forwarder {
             other.flush();
         }
         Ok(())
+    }
+
+    /// Sends on what this machine itself has sent.
+    fn local_turn(&self) {
+        let Some(Local { tun, buffer, lost }) = &self.local else { return };
+        let now = (self.clock)();
+        let (mut relay, mut outbox) = (self.relay.borrow_mut(), self.main.outbox.borrow_mut());
+        let mut out = |to: SocketAddr, _: Port, bytes: &[u8]| outbox.push(to, bytes);
+        let mut buffer = buffer.borrow_mut();
+        let is_there = tun.turn(&mut buffer, LOCAL_HEADROOM, |buffer, length| {
+            // What went wrong is in the relay's counters.
+            let _ = relay.send_local(buffer, length, now, &mut out);
+        });
+        self.main.socket.flush(&mut outbox);
+        if !is_there {
+            log::warn!("the interface {} is gone: it is going to be made anew", tun.name());
+            // A full channel is a ring that will be answered.
+            let _ = lost.0.try_send(());
+        }
+    }
+
+    /// Makes this machine's interface anew whenever it is gone, for ever.
+    pub async fn keep_local(self: Rc<Self>) {
+        let Some(Local { tun, lost, .. }) = &self.local else { return };
+        let mut said = String::new();
+        while lost.1.recv().await.is_ok() {
+            while !tun.is_open() {
+                Timer::after(RETRY).await;
+                match tun.reopen() {
+                    Ok(()) => log::info!("the interface {} is back", tun.name()),
+                    Err(error) => {
+                        let error = error.to_string();
+                        if said != error {
+                            log::warn!("{error}");
+                        }
+                        said = error;
+                    }
+                }
+            }
+            said.clear();
+        }
     }
 
     /// Sees to it that the timers are looked at in time, and that marks are stored.
@@ -356,6 +433,7 @@ impl RelayView for Forwarder {
             hub: traffic(stats.hub),
             broadcast: traffic(stats.broadcast),
             stun: traffic(stats.stun),
+            local: traffic(stats.local),
             flows: relay.flow_count() as u64,
             drops: stats.drops().collect(),
         }

@@ -84,6 +84,8 @@ pub struct Admission {
     stun: AddressBuckets,
     trials: TokenBucket,
     stun_surplus: TokenBucket,
+    local_broadcasts: TokenBucket,
+    local_copies: TokenBucket,
     members: Vec<MemberBuckets>,
     parties: Vec<PartyBuckets>,
 }
@@ -101,6 +103,8 @@ impl Admission {
             stun: AddressBuckets::new(),
             trials: TokenBucket::default(),
             stun_surplus: TokenBucket::default(),
+            local_broadcasts: TokenBucket::default(),
+            local_copies: TokenBucket::default(),
             members: Vec::new(),
             parties: Vec::new(),
         }
@@ -185,6 +189,22 @@ impl Admission {
             party.copies.take(limits.broadcast_copies_per_party, 1, now).is_ok()
                 && party.bytes.take(self.party_rate, length, now.as_nanos())
         })
+    }
+
+    /// Whether this machine may send `length` bytes to somebody in `party`.
+    pub fn local_data(&mut self, party: PartySlot, length: usize, now: Instant) -> bool {
+        let party = self.parties.get_mut(party as usize);
+        party.is_some_and(|party| party.bytes.take(self.party_rate, length, now.as_nanos()))
+    }
+
+    /// Whether this machine may send one more broadcast.
+    pub fn local_broadcast(&mut self, limits: &Limits, now: Instant) -> bool {
+        self.local_broadcasts.take(limits.local_broadcasts, 1, now).is_ok()
+    }
+
+    /// Whether somebody in `party` may get one more copy of a broadcast of this machine's, of `length` bytes.
+    pub fn local_copy(&mut self, party: PartySlot, length: usize, limits: &Limits, now: Instant) -> bool {
+        self.local_copies.take(limits.local_copies, 1, now).is_ok() && self.copy(party, length, limits, now)
     }
 
     /// Whether `member` may move its flows to another address now.

@@ -53,6 +53,8 @@ pub(super) struct Hub {
     by_member: Vec<Option<PeerIndex>>,
     pub ip: Ipv4Addr,
     pub broadcast_ip: Ipv4Addr,
+    /// Whether this machine itself is at that address.
+    pub is_local: bool,
     pub scratch: Box<[u8]>,
     pub rounds: u64,
     /// Members that have shown up somewhere and must prove it.
@@ -75,6 +77,7 @@ impl Hub {
             by_member: Vec::new(),
             ip,
             broadcast_ip,
+            is_local: false,
             scratch: vec![0; SCRATCH_LENGTH].into(),
             rounds: 0,
             unproven: Vec::new(),
@@ -91,6 +94,17 @@ impl Hub {
     pub fn peer_of(&self, member: MemberId) -> Option<PeerIndex> {
         let peer = (*self.by_member.get(member.slot())?)?;
         self.spokes.get(&peer).is_some_and(|spoke| spoke.member == member).then_some(peer)
+    }
+
+    /// One more than the highest slot of a member.
+    pub fn member_slots(&self) -> usize {
+        self.by_member.len()
+    }
+
+    /// The member with this slot, if it has come to the hub.
+    pub fn spoke_in(&self, slot: usize) -> Option<(PeerIndex, MemberId)> {
+        let peer = (*self.by_member.get(slot)?)?;
+        Some((peer, self.spokes.get(&peer)?.member))
     }
 
     /// Takes a member in, when it first comes: most never do, and a peer of the device is not small.
@@ -217,9 +231,7 @@ impl Hub {
             Content::Rejected(Rejection::Malformed) => Err(DropReason::HubMalformed),
             Content::Rejected(Rejection::Source) => Err(DropReason::InnerSource),
             Content::Packet { inner, .. } => match inner.destination {
-                IpAddr::V4(to)
-                    if to.is_multicast() || to == Ipv4Addr::BROADCAST || to == self.broadcast_ip =>
-                {
+                IpAddr::V4(to) if self.is_for_all(to) => {
                     self.broadcast(books, member, datagram, inner.length, now, out)
                 }
                 _ => self.forward(books, peer, inner, datagram, arrival, out),
@@ -251,6 +263,17 @@ impl Hub {
         may_ask && self.device.can_send(peer, now.instant) && self.device.probe(peer, source, now)
     }
 
+    /// Whether an address is one of the virtual LAN's, out of which this machine may send.
+    pub fn is_inside(&self, address: IpAddr) -> bool {
+        self.is_local
+            && matches!(address, IpAddr::V4(address) if (self.ip..=self.broadcast_ip).contains(&address))
+    }
+
+    /// Whether a packet to this address is for everybody.
+    pub fn is_for_all(&self, to: Ipv4Addr) -> bool {
+        to.is_multicast() || to == Ipv4Addr::BROADCAST || to == self.broadcast_ip
+    }
+
     /// Sends a packet from `peer` on, over the same bytes.
     fn forward(
         &mut self,
@@ -263,6 +286,9 @@ impl Hub {
     ) -> Result<(), DropReason> {
         let InnerPacket { destination, length, .. } = inner;
         let Arrival { source, now } = arrival;
+        if destination == self.ip && self.is_local {
+            return self.deliver(books, peer, &datagram[TRANSPORT_HEADER_LENGTH..][..length], arrival, out);
+        }
         let next = if destination == self.ip {
             let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
             let answered = Ipv4::parse(packet).is_some_and(|mut packet| packet.answer_echo());

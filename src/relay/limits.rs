@@ -71,6 +71,10 @@ pub struct Limits {
     pub broadcasts_per_member: Rate,
     /// Copies of broadcast packets within one party.
     pub broadcast_copies_per_party: Rate,
+    /// Broadcast packets from this machine itself, to the members of all parties.
+    pub local_broadcasts: Rate,
+    /// Copies of those.
+    pub local_copies: Rate,
     /// STUN requests from one IPv4 address or IPv6 /64.
     pub stun_per_address: Rate,
     /// STUN answers, to anybody, that are longer than their requests (by 44 bytes at most).
@@ -100,6 +104,8 @@ impl Default for Limits {
             party_bytes: Rate::new(50_000_000, SECOND, 2 << 20),
             broadcasts_per_member: Rate::new(30, SECOND, 60),
             broadcast_copies_per_party: Rate::new(1000, SECOND, 2000),
+            local_broadcasts: Rate::new(30, SECOND, 60),
+            local_copies: Rate::new(1000, SECOND, 2000),
             stun_per_address: Rate::new(5, SECOND, 20),
             stun_surplus: Rate::new(200, SECOND, 400),
             moves_per_member: Rate::new(1, SECOND, 5),

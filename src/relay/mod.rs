@@ -20,6 +20,7 @@ mod candidates;
 mod flows;
 mod greetings;
 mod hub;
+mod local;
 mod pacing;
 mod pending;
 mod sources;
@@ -40,8 +41,11 @@ use crate::relay::stats::{DropReason, MemberStats, Path, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
-use crate::wireguard::message::{KEEPALIVE_LENGTH, Message};
+use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
 use std::net::{Ipv4Addr, SocketAddr};
+
+/// Room before and behind a packet that this machine itself sends, in bytes, so that it can be sealed in place.
+pub const LOCAL_HEADROOM: usize = TRANSPORT_HEADER_LENGTH;
 
 /// One of our two UDP ports.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -95,6 +99,11 @@ pub trait Transmit {
     /// Sends each datagram of `run` to `to` from one of our ports.
     fn transmit_run(&mut self, to: SocketAddr, from: Port, run: Run<'_>) {
         run.datagrams().for_each(|datagram| self.transmit(to, from, datagram));
+    }
+
+    /// Hands a member's packet to this machine itself, [if that takes part](Relay::take_part); whether it was taken.
+    fn deliver(&mut self, _packet: &[u8]) -> bool {
+        false
     }
 }
 
@@ -158,6 +167,12 @@ impl Relay {
     /// Where the alternate port is reached from outside.
     pub fn set_alternate_endpoint(&mut self, endpoint: Option<SocketAddr>) {
         self.alternate_endpoint = endpoint;
+    }
+
+    /// From now on this machine itself is in the virtual LAN, under the hub's address and in every party: what is
+    /// for that address is [delivered](Transmit::deliver), and [`Relay::send_local`] sends what comes from there.
+    pub fn take_part(&mut self) {
+        self.hub.is_local = true;
     }
 
     /// `peer` is in `party`, with this key and this address in the virtual LAN; again, if either has changed.
@@ -265,6 +280,10 @@ impl Relay {
         if port == Port::Alternate {
             return Err(DropReason::WrongPort);
         }
+        if hub.is_inside(arrival.source.ip()) {
+            // A tunnel within the tunnel: its packets would be carried to their own carrier.
+            return Err(DropReason::LocalSource);
+        }
         let for_hub = match message {
             Message::Initiation(message) => {
                 let Arrival { source, now: Now { instant, .. } } = arrival;
@@ -303,6 +322,24 @@ impl Relay {
                 result
             }
         }
+    }
+
+    /// Takes a packet of `length` bytes from this machine itself, which lies in `buffer` behind
+    /// [`LOCAL_HEADROOM`] bytes; as many behind it are used. It is sealed in place. What went wrong is counted.
+    pub fn send_local(
+        &mut self,
+        buffer: &mut [u8],
+        length: usize,
+        now: Now,
+        out: &mut dyn Transmit,
+    ) -> Result<(), DropReason> {
+        let Relay { books, hub, .. } = self;
+        let result = hub.send_local(books, buffer, length, now, out);
+        if let Err(reason) = result {
+            books.stats.drop(reason);
+        }
+        hub.drain(books, now, out);
+        result
     }
 
     /// When [`Relay::poll`] is to be called next; `None` for never.

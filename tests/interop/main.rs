@@ -12,6 +12,7 @@ mod client;
 mod figures;
 mod hub;
 mod lab;
+mod local;
 mod no_clock;
 mod player;
 mod restart;

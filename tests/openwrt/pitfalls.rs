@@ -236,12 +236,6 @@ fn the_tun_device_is_shared_only_if_it_is_wanted() {
         "{run:?}"
     );
 
-    // A daemon that knows the setting.
-    let program = router.path("knows-tun");
-    let script = "#!/bin/sh\necho 'relay = \"0.0.0.0:51820\"'\nsed -n 's/^tun/tun/p' \"$3\"\n";
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    router.program = program;
     fs::write(router.path("tun"), "").unwrap();
     router.tun = router.path("tun");
     for word in ["yes", "true"] {

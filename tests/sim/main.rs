@@ -5,6 +5,7 @@ mod attacks;
 mod fuzz;
 mod hub;
 mod ledger;
+mod local;
 mod measure;
 mod nat;
 mod packets;
