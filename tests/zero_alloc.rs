@@ -243,7 +243,6 @@ impl Relayed {
             subnet: Subnet::DEFAULT,
             mtu: 1420,
             stamp_mark: 0,
-            alternate_endpoint: None,
             seed: 1,
             limits: Limits::default(),
         };

@@ -102,6 +102,11 @@ impl Api {
                                     json.key("bytes").int(traffic.bytes);
                                 });
                             }
+                            json.key("drops").object(|json| {
+                                for (reason, count) in &figures.drops {
+                                    json.key(reason).int(*count);
+                                }
+                            });
                         });
                     }
                 });

@@ -41,7 +41,7 @@ pub struct RelayFigures {
 }
 
 /// What the relay knows of one member.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemberFigures {
     /// How it is reached: `none`, `blind` or `hub`.
     pub path: &'static str,
@@ -51,6 +51,8 @@ pub struct MemberFigures {
     pub from: Traffic,
     /// Data to it.
     pub to: Traffic,
+    /// What came from its address and went nowhere, by reason, as far as any did.
+    pub drops: Vec<(&'static str, u64)>,
 }
 
 /// The relay, as far as the API tells of it.
@@ -266,6 +268,14 @@ fn relay_text(text: &mut Exposition, relay: &RelayFigures, members: &[Seen<'_>])
         for (direction, traffic) in [("from", figures.from), ("to", figures.to)] {
             let labels = format_args!("peer=\"{peer}\",direction=\"{direction}\"");
             text.sample("lanrage_relay_member_packets_total", labels, traffic.packets);
+        }
+    }
+    let help = "What came from a member's address and went nowhere, by reason.";
+    text.metric("lanrage_relay_member_drops_total", "counter", help);
+    for Seen { peer, figures, .. } in members {
+        for (reason, count) in &figures.drops {
+            let labels = format_args!("peer=\"{peer}\",reason=\"{reason}\"");
+            text.sample("lanrage_relay_member_drops_total", labels, count);
         }
     }
     text.metric("lanrage_relay_member_handshake_age_seconds", "gauge", "Since a member's last handshake.");

@@ -59,7 +59,7 @@ fn human(status: &Value, style: Style) -> String {
     if members.is_empty() {
         return facts.text(style);
     }
-    let mut table = Table::new(&["PEER", "PATH", "HANDSHAKE", "FROM IT", "TO IT"]);
+    let mut table = Table::new(&["PEER", "PATH", "HANDSHAKE", "FROM IT", "TO IT", "DROPPED"]);
     for member in members {
         table.row(vec![
             text(member, "peer_id").to_owned(),
@@ -67,6 +67,7 @@ fn human(status: &Value, style: Style) -> String {
             format!("{} ago", span(number(member, "handshake_seconds"))),
             amount(member.get("from").unwrap_or(&Value::Null)),
             amount(member.get("to").unwrap_or(&Value::Null)),
+            dropped(member),
         ]);
     }
     format!("{}\n{}", facts.text(style), table.text(style))
@@ -78,13 +79,11 @@ fn amount(traffic: &Value) -> String {
 }
 
 /// What went nowhere, and why.
-fn dropped(traffic: &Value) -> String {
-    let Some(Value::Object(reasons)) = traffic.get("drops") else { return "nothing".to_owned() };
-    if reasons.is_empty() {
-        return "nothing".to_owned();
-    }
-    let drops = traffic.get("drops").unwrap_or(&Value::Null);
-    let each =
-        reasons.iter().map(|(reason, _)| format!("{} {}", number(drops, reason), reason.replace('_', " ")));
-    each.collect::<Vec<_>>().join(", ")
+fn dropped(figures: &Value) -> String {
+    let Some(Value::Object(reasons)) = figures.get("drops") else { return "nothing".to_owned() };
+    let drops = figures.get("drops").unwrap_or(&Value::Null);
+    let each = reasons.iter().map(|(reason, _)| (number(drops, reason), reason.replace('_', " ")));
+    let each = each.filter(|(count, _)| *count > 0).map(|(count, reason)| format!("{count} {reason}"));
+    let each: Vec<_> = each.collect();
+    if each.is_empty() { "nothing".to_owned() } else { each.join(", ") }
 }

@@ -451,6 +451,7 @@ impl RelayView for Forwarder {
             last_handshake: stats.last_handshake,
             from: traffic(stats.from),
             to: traffic(stats.to),
+            drops: relay.member_drops(key).collect(),
         })
     }
 

@@ -229,10 +229,11 @@ impl Daemon {
         let executor = Rc::new(LocalExecutor::new());
         let (sender, stopped) = smol::channel::bounded::<Infallible>(1);
         // As a task it is looked at when it was woken, not whenever anything was.
-        let _waiting = executor.spawn(async move {
+        let waiting = async move {
             stop.await;
             sender.close();
-        });
+        };
+        let _waiting = executor.spawn(waiting.boxed_local());
         let load = async { Some(self.load(executor.clone()).await) };
         // A disk that hangs holds up the start for ever. Nobody has been answered, so nothing is lost.
         let given_up = async {
@@ -290,14 +291,18 @@ impl Daemon {
         service.settle();
         forwarder.take_over(&self.config.runtime_dir);
         let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), clock);
-        let mut tasks = vec![executor.spawn(door.serve(self.http)), executor.spawn(door.serve(self.unix))];
-        tasks.push(executor.spawn(service.clone().keep_time()));
-        tasks.push(executor.spawn(service.clone().answer_messages()));
-        tasks.push(executor.spawn(service.clone().keep_marks()));
-        tasks.push(executor.spawn(forwarder.clone().keep_time()));
-        tasks.push(executor.spawn(forwarder.clone().keep_local()));
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
-        tasks.push(executor.spawn(async move { supervisor.keep_company(|| told.summary()).await }));
+        // In boxes, so that the executor's code is there once and not for each of them.
+        let mut chores = vec![
+            door.serve(self.http).boxed_local(),
+            door.serve(self.unix).boxed_local(),
+            service.clone().keep_time().boxed_local(),
+            service.clone().answer_messages().boxed_local(),
+            service.clone().keep_marks().boxed_local(),
+            forwarder.clone().keep_time().boxed_local(),
+            forwarder.clone().keep_local().boxed_local(),
+            async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
+        ];
         let (runtime_dir, supervisor) = (self.config.runtime_dir.clone(), self.supervisor);
         if let Some((bell, source)) = self.reload {
             let reloader = Reloader {
@@ -311,8 +316,9 @@ impl Daemon {
                 supervisor: supervisor.clone(),
                 said: String::new(),
             };
-            tasks.push(executor.spawn(reloader.keep_listening()));
+            chores.push(reloader.keep_listening().boxed_local());
         }
+        let tasks = chores.into_iter().map(|chore| executor.spawn(chore)).collect();
         Ok(Running { service, door, forwarder, supervisor, tasks, runtime_dir })
     }
 }
@@ -383,7 +389,6 @@ fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::
         subnet: config.control.subnet,
         mtu: HUB_MTU,
         stamp_mark,
-        alternate_endpoint: None,
         seed: u64::from_le_bytes(random::bytes()),
         limits: RelayLimits { members_per_party: members_per_party(config), ..RelayLimits::default() },
     }

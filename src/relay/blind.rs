@@ -16,7 +16,7 @@ use crate::relay::bindings::Sighting;
 use crate::relay::books::Books;
 use crate::relay::flow_key::{FlowKey, KeyedState};
 use crate::relay::flows::{Flow, Flows};
-use crate::relay::limits::LONGEST_PACE;
+use crate::relay::limits::{LONGEST_PACE, Limits};
 use crate::relay::pacing::{Paced, Pacer};
 use crate::relay::pending::PendingTable;
 use crate::relay::roster::MemberId;
@@ -94,8 +94,9 @@ impl Blind {
             .find(|&to| books.sources.can_spare(to, INITIATION_LENGTH, now))
             .ok_or(if candidates.count == 0 { DropReason::NoAddress } else { DropReason::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
-        let rate = books.limits.initiations_per_destination;
-        let wait = books.sources.pace(to, rate, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
+        let is_stranger = books.sources.member(source).is_none();
+        let Books { sources, limits, .. } = books;
+        let wait = sources.pace(to, is_stranger, limits, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
         books.sources.count_attempt(source, target, false);
         if candidates.guessed {
             if books.sources.is_refuted(source, target, to) {
@@ -106,7 +107,7 @@ impl Blind {
         let paced = Paced { due: now + wait, from: source, to, target, bytes: *message.bytes() };
         if wait.is_zero() {
             self.forward_initiation(books, &paced, now, out)
-        } else if self.pacer.push(paced, books.limits.paced) {
+        } else if self.pacer.push(paced, Limits::share(books.limits.paced, is_stranger)) {
             Ok(())
         } else {
             Err(DropReason::Paced)
@@ -140,7 +141,8 @@ impl Blind {
         out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Paced { from, to, target, bytes, .. } = initiation;
-        if !self.pending.has_room(*target, &books.limits) {
+        let is_stranger = books.sources.member(*from).is_none();
+        if !self.pending.has_room(*target, is_stranger, &books.limits) {
             return Err(DropReason::TableFull);
         }
         if !books.sources.charge(*to, INITIATION_LENGTH) {

@@ -7,7 +7,7 @@ use crate::relay::flow_key::KeyedState;
 use crate::relay::limits::Limits;
 use crate::relay::roster::{MemberId, Roster};
 use crate::relay::sources::Sources;
-use crate::relay::stats::{MemberStats, Stats};
+use crate::relay::stats::{DropReason, Drops, MemberStats, Stats};
 use std::net::SocketAddr;
 
 /// Who there is, where they are, what they may have and what they had.
@@ -19,6 +19,8 @@ pub(super) struct Books {
     pub admission: Admission,
     pub stats: Stats,
     pub members: Vec<MemberStats>,
+    /// By member; few ever send anything that goes nowhere.
+    pub drops: Vec<Option<Box<Drops>>>,
 }
 
 impl Books {
@@ -31,6 +33,7 @@ impl Books {
             bindings: Bindings::default(),
             stats: Stats::default(),
             members: Vec::new(),
+            drops: Vec::new(),
         }
     }
 
@@ -41,6 +44,16 @@ impl Books {
         self.admission.reserve(members, self.roster.party_count());
         if self.members.len() < members {
             self.members.resize(members, MemberStats::default());
+            self.drops.resize(members, None);
+        }
+    }
+
+    /// Counts something from `source` that went nowhere; also for the member there, if one is known.
+    pub fn drop(&mut self, source: SocketAddr, reason: DropReason) {
+        self.stats.drop(reason);
+        let member = self.sources.member(source);
+        if let Some(drops) = member.and_then(|member| self.drops.get_mut(member.slot())) {
+            drops.get_or_insert_default().add(reason);
         }
     }
 

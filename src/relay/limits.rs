@@ -59,6 +59,9 @@ pub struct Limits {
     pub handshakes_per_source: Rate,
     /// Initiations to one destination, below the 20 a second (burst 5) that its kernel allows our address.
     pub initiations_per_destination: Rate,
+    /// Of these, those from sources where no member is known to be: a flood of them leaves room for the members
+    /// who have to renew their sessions.
+    pub strangers_per_destination: Rate,
     /// mac1 trials for sources of which nothing is known, at 0.3 us each.
     pub mac1_trials: Rate,
     /// Bytes from one IPv4 address or IPv6 /64.
@@ -83,6 +86,13 @@ pub struct Limits {
     pub moves_per_member: Rate,
 }
 
+impl Limits {
+    /// How much of a table with room for `all` those may fill who have not shown that they are members.
+    pub fn share(all: usize, is_stranger: bool) -> usize {
+        if is_stranger { all / 2 } else { all }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -98,6 +108,7 @@ impl Default for Limits {
             handshakes_per_address: Rate::new(100, SECOND, 512),
             handshakes_per_source: Rate::new(20, SECOND, 128),
             initiations_per_destination: Rate::new(18, SECOND, 5),
+            strangers_per_destination: Rate::new(12, SECOND, 4),
             mac1_trials: Rate::new(100_000, SECOND, 100_000),
             address_bytes: Rate::new(50_000_000, SECOND, 1 << 20),
             member_bytes: Rate::new(25_000_000, SECOND, 1 << 20),

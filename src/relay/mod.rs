@@ -37,7 +37,7 @@ use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::snapshot::SnapshotKey;
-use crate::relay::stats::{DropReason, MemberStats, Path, Stats};
+use crate::relay::stats::{DropReason, Drops, MemberStats, Path, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
@@ -123,8 +123,6 @@ pub struct Config {
     pub mtu: usize,
     /// The last [`Relay::take_stamp_mark`] that was stored, 0 if none was.
     pub stamp_mark: u64,
-    /// Where the alternate port is reached from outside, if that is known: told to those who ask by STUN.
-    pub alternate_endpoint: Option<SocketAddr>,
     /// Decides how tables hash, so it should be secret, and the jitter of the hub's retries.
     pub seed: u64,
     /// What it may hold and do.
@@ -136,7 +134,6 @@ pub struct Relay {
     books: Books,
     blind: Blind,
     hub: Hub,
-    alternate_endpoint: Option<SocketAddr>,
     snapshot_key: SnapshotKey,
     swept: Instant,
 }
@@ -144,7 +141,7 @@ pub struct Relay {
 impl Relay {
     /// A relay that serves nobody yet.
     pub fn new(config: Config, now: Instant) -> Self {
-        let Config { hub_key, subnet, mtu, stamp_mark, alternate_endpoint, seed, limits } = config;
+        let Config { hub_key, subnet, mtu, stamp_mark, seed, limits } = config;
         let mut random = Seeded::new(seed);
         let hasher = KeyedState::new(random.next_u64(), random.next_u64());
         let snapshot_key = SnapshotKey::new(&hub_key);
@@ -153,7 +150,6 @@ impl Relay {
             books: Books::new(limits, hasher),
             blind: Blind::new(hasher),
             hub: Hub::new(device, subnet.hub(), subnet.broadcast(), hasher, now),
-            alternate_endpoint,
             snapshot_key,
             swept: now,
         }
@@ -162,11 +158,6 @@ impl Relay {
     /// The hub's public key.
     pub fn hub_key(&self) -> &PublicKey {
         self.hub.device.public_key()
-    }
-
-    /// Where the alternate port is reached from outside.
-    pub fn set_alternate_endpoint(&mut self, endpoint: Option<SocketAddr>) {
-        self.alternate_endpoint = endpoint;
     }
 
     /// From now on this machine itself is in the virtual LAN, under the hub's address and in every party: what is
@@ -200,6 +191,7 @@ impl Relay {
         match old_ip {
             None => {
                 self.books.members[id.slot()] = MemberStats::default();
+                self.books.drops[id.slot()] = None;
                 self.books.admission.reset_member(id);
             }
             Some(old) if old != ip => self.hub.readdress(id, old, ip),
@@ -233,7 +225,7 @@ impl Relay {
         let arrival = Arrival { source: canonical(source), now };
         let result = self.dispatch(datagram, arrival, port, out);
         if let Err(reason) = result {
-            self.books.stats.drop(reason);
+            self.books.drop(arrival.source, reason);
         }
         result
     }
@@ -274,7 +266,7 @@ impl Relay {
     ) -> Result<(), DropReason> {
         let Relay { books, blind, hub, .. } = self;
         if is_stun(datagram) {
-            return stun::answer(books, datagram, arrival, port, self.alternate_endpoint, out);
+            return stun::answer(books, datagram, arrival, port, out);
         }
         let message = Message::parse(datagram).ok_or(DropReason::Unknown)?;
         if port == Port::Alternate {
@@ -415,6 +407,14 @@ impl Relay {
     pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
         let id: MemberId = self.books.roster.with_key(key)?;
         self.books.members.get(id.slot())
+    }
+
+    /// What came from where the member with this key is known to be and went nowhere: each reason that happened,
+    /// by its name.
+    pub fn member_drops(&self, key: &PublicKey) -> impl Iterator<Item = (&'static str, u64)> {
+        let id: Option<MemberId> = self.books.roster.with_key(key);
+        let drops = id.and_then(|id| self.books.drops.get(id.slot())?.as_deref());
+        drops.into_iter().flat_map(Drops::iter).filter(|&(_, count)| count > 0)
     }
 }
 

@@ -46,10 +46,11 @@ impl PendingTable {
         self.map.is_empty()
     }
 
-    /// Whether there is room for one more to `target`.
-    pub fn has_room(&self, target: MemberId, limits: &Limits) -> bool {
-        self.map.len() < limits.pending
-            && self.counts.get(target.slot()).is_some_and(|&count| count < limits.pending_per_member as u32)
+    /// Whether there is room for one more to `target`, from a member or a stranger.
+    pub fn has_room(&self, target: MemberId, is_stranger: bool, limits: &Limits) -> bool {
+        let [all, each] =
+            [limits.pending, limits.pending_per_member].map(|room| Limits::share(room, is_stranger));
+        self.map.len() < all && self.counts.get(target.slot()).is_some_and(|&count| (count as usize) < each)
     }
 
     /// The one that was sent to where the key says, if it may still be answered.
@@ -104,21 +105,23 @@ mod tests {
         let mut table = PendingTable::new(KeyedState::new(1, 2));
         let limits = Limits { pending: 5, pending_per_member: 3, ..Limits::default() };
         let here = SocketAddr::from(([192, 0, 2, 1], 1));
-        assert!(!table.has_room(members[0], &limits), "not for members it was not told of");
+        assert!(!table.has_room(members[0], false, &limits), "not for members it was not told of");
         table.reserve(2);
+        table.insert(FlowKey::new(here, 0), here, members[0], now);
+        assert!(!table.has_room(members[0], true, &limits), "strangers may have half of it");
         for index in 0..3 {
-            assert!(table.has_room(members[0], &limits));
+            assert!(table.has_room(members[0], false, &limits));
             table.insert(FlowKey::new(here, index), here, members[0], now);
         }
         table.insert(FlowKey::new(here, 2), here, members[0], now);
-        assert!(!table.has_room(members[0], &limits) && table.has_room(members[1], &limits));
+        assert!(!table.has_room(members[0], false, &limits) && table.has_room(members[1], false, &limits));
         for index in 3..5 {
             table.insert(FlowKey::new(here, index), here, members[1], now);
         }
-        assert!(!table.has_room(members[1], &limits));
+        assert!(!table.has_room(members[1], false, &limits));
         table.remove(&FlowKey::new(here, 0));
         table.remove(&FlowKey::new(here, 0));
-        assert!(table.has_room(members[0], &limits) && table.has_room(members[1], &limits));
+        assert!(table.has_room(members[0], false, &limits) && table.has_room(members[1], false, &limits));
         assert!(table.get_mut(&FlowKey::new(here, 1), now).is_some());
         table.sweep(now, |pending| pending.target == members[1]);
         assert!(table.get_mut(&FlowKey::new(here, 1), now).is_none());

@@ -322,7 +322,6 @@ mod tests {
             subnet: Subnet::DEFAULT,
             mtu: 1420,
             stamp_mark: 0,
-            alternate_endpoint: None,
             seed: 1,
             limits,
         };

@@ -29,6 +29,8 @@ pub struct Source {
     handshakes: TokenBucket,
     /// When the destination's share of initiations will be whole again.
     paced_until: Instant,
+    /// The same for the part of it that strangers may have.
+    strangers_paced_until: Instant,
     /// Bytes from there minus bytes to there, while unproven.
     credit: u32,
     proven: bool,
@@ -289,22 +291,32 @@ impl Sources {
         }
     }
 
-    /// How long an initiation to `address` must wait so that it gets no more of them than `rate`. Unless that
-    /// is longer than `longest`, its turn is taken.
+    /// How long an initiation to `address` must wait so that it gets no more of them than the limits say, in all
+    /// and from strangers. Unless that is longer than `longest`, its turn is taken.
     pub fn pace(
         &mut self,
         address: SocketAddr,
-        rate: Rate,
+        is_stranger: bool,
+        limits: &Limits,
         longest: Duration,
         now: Instant,
     ) -> Option<Duration> {
         let source = self.map.get_mut(&address)?;
-        let paced_until = source.paced_until.max(now) + rate.interval;
-        let wait = paced_until.since(now).saturating_sub(rate.interval.saturating_mul(rate.burst));
+        let turn = |before: Instant, rate: Rate| {
+            let until = before.max(now) + rate.interval;
+            (until, until.since(now).saturating_sub(rate.interval.saturating_mul(rate.burst)))
+        };
+        let (paced_until, wait) = turn(source.paced_until, limits.initiations_per_destination);
+        let (strangers, strangers_wait) =
+            turn(source.strangers_paced_until, limits.strangers_per_destination);
+        let wait = if is_stranger { wait.max(strangers_wait) } else { wait };
         if wait > longest {
             return None;
         }
         source.paced_until = paced_until;
+        if is_stranger {
+            source.strangers_paced_until = strangers;
+        }
         Some(wait)
     }
 
@@ -459,13 +471,25 @@ mod tests {
     fn initiations_wait_for_their_turn() {
         let mut sources = sources();
         sources.note(address(1), &Limits::default(), START);
-        let rate = Rate::new(10, Duration::from_secs(1), 2);
+        let second = Duration::from_secs(1);
+        let limits = Limits {
+            initiations_per_destination: Rate::new(10, second, 2),
+            strangers_per_destination: Rate::new(4, second, 1),
+            ..Limits::default()
+        };
         let longest = Duration::from_millis(250);
-        let waits: Vec<_> = (0..6).map(|_| sources.pace(address(1), rate, longest, START)).collect();
-        let millis = |count| Some(Duration::from_millis(count));
-        assert_eq!(waits, [millis(0), millis(0), millis(100), millis(200), None, None]);
+        let mut pace = |number, is_stranger, at| {
+            let wait = sources.pace(address(number), is_stranger, &limits, longest, at);
+            wait.map(|wait| wait.as_millis())
+        };
+        let strangers: Vec<_> = (0..4).map(|_| pace(1, true, START)).collect();
+        assert_eq!(strangers, [Some(0), Some(250), None, None]);
+        let members: Vec<_> = (0..4).map(|_| pace(1, false, START)).collect();
+        assert_eq!(members, [Some(100), Some(200), None, None], "what strangers have left");
         let later = START + Duration::from_millis(100);
-        assert_eq!(sources.pace(address(1), rate, longest, later), millis(200));
-        assert_eq!(sources.pace(address(9), rate, longest, later), None);
+        assert_eq!(
+            (pace(1, true, later), pace(1, false, later), pace(9, false, later)),
+            (None, Some(200), None)
+        );
     }
 }

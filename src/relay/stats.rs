@@ -119,6 +119,27 @@ impl Count {
     }
 }
 
+/// What went nowhere, by reason.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Drops([u64; DROPS.len()]);
+
+impl Drops {
+    /// Counts something that went nowhere.
+    pub fn add(&mut self, reason: DropReason) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// How many went nowhere for this reason.
+    pub fn of(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// How many went nowhere, for each reason there is, by its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        DROPS.iter().map(|&(reason, name)| (name, self.of(reason)))
+    }
+}
+
 /// What the whole relay counts.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
@@ -138,23 +159,23 @@ pub struct Stats {
     pub local: Count,
     /// Blind sessions that were set up.
     pub blind_handshakes: u64,
-    drops: [u64; DROPS.len()],
+    drops: Drops,
 }
 
 impl Stats {
     /// Counts something that went nowhere.
     pub fn drop(&mut self, reason: DropReason) {
-        self.drops[reason as usize] += 1;
+        self.drops.add(reason);
     }
 
     /// How many went nowhere for this reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.drops[reason as usize]
+        self.drops.of(reason)
     }
 
-    /// How many went nowhere, for each reason that happened, by its name.
+    /// How many went nowhere, for each reason there is, by its name.
     pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        DROPS.iter().map(|&(reason, name)| (name, self.dropped(reason))).filter(|&(_, count)| count > 0)
+        self.drops.iter()
     }
 }
 
@@ -194,7 +215,8 @@ mod tests {
             assert_eq!(reason as usize, place, "{name}");
             let mut stats = Stats::default();
             stats.drop(reason);
-            assert_eq!(stats.drops().collect::<Vec<_>>(), [(name, 1)]);
+            let expected = DROPS.map(|(_, other)| (other, u64::from(other == name)));
+            assert_eq!(stats.drops().collect::<Vec<_>>(), expected);
         }
         names.sort_unstable();
         names.dedup();

@@ -1,12 +1,16 @@
 //! STUN Binding (RFC 8489, and RFC 5389 before it), with CHANGE-REQUEST of RFC 5780 as far as a server with
-//! one address and two ports can do it.
+//! one address and two ports can do it, and the classic form of RFC 3489, which has no magic cookie.
+//!
+//! OTHER-ADDRESS, and CHANGED-ADDRESS as RFC 3489 calls it, are left out on purpose. They promise a second
+//! address; a client that is told our own with another port takes the same mapping for two of the same kind and
+//! calls any NAT an endpoint-independent one. Without them it knows that it can't tell (RFC 5780, section 4.2).
 
 use std::net::{IpAddr, SocketAddr};
 
 /// Length of a STUN header in bytes.
 pub const HEADER_LENGTH: usize = 20;
 /// The longest message that is written here, in bytes.
-pub const MAX_ANSWER_LENGTH: usize = HEADER_LENGTH + 24 + 24 + 8;
+pub const MAX_ANSWER_LENGTH: usize = HEADER_LENGTH + 24 + 8;
 
 const MAGIC_COOKIE: [u8; 4] = 0x2112_a442_u32.to_be_bytes();
 const TRANSACTION_LENGTH: usize = 12;
@@ -15,13 +19,13 @@ const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;
 const BINDING_ERROR: u16 = 0x0111;
 
+const MAPPED_ADDRESS: u16 = 0x0001;
 const CHANGE_REQUEST: u16 = 0x0003;
 const ERROR_CODE: u16 = 0x0009;
 const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PADDING: u16 = 0x0026;
 const FINGERPRINT: u16 = 0x8028;
-const OTHER_ADDRESS: u16 = 0x802c;
 /// Attributes below are not to be ignored by whoever does not know them.
 const OPTIONAL: u16 = 0x8000;
 
@@ -32,27 +36,35 @@ const FINGERPRINT_XOR: u32 = 0x5354_554e;
 /// Attributes that are named in an error answer.
 const MAX_UNKNOWN: usize = 4;
 
-/// Whether `datagram` says it is STUN: two zero bits and the magic cookie. A WireGuard message whose index looks
-/// like the cookie is none: it begins as no STUN method in use does.
+/// Whether `datagram` says it is STUN: two zero bits and the magic cookie, or a classic Binding request of just
+/// the length that it states. A WireGuard message whose index looks like the cookie is none: it begins as no
+/// STUN method in use does, and all of them begin otherwise than a Binding request.
 pub fn is_stun(datagram: &[u8]) -> bool {
-    datagram.len() >= HEADER_LENGTH
-        && datagram[0] & 0xc0 == 0
-        && datagram[4..8] == MAGIC_COOKIE
-        && !matches!(datagram, [1..=4, 0, 0, 0, ..])
+    match datagram {
+        [1..=4, 0, 0, 0, ..] => false,
+        [kind, _, l0, l1, c0, c1, c2, c3, ..] if datagram.len() >= HEADER_LENGTH => {
+            let has_cookie = kind & 0xc0 == 0 && [*c0, *c1, *c2, *c3] == MAGIC_COOKIE;
+            let stated = usize::from(u16::from_be_bytes([*l0, *l1]));
+            let is_request = datagram[..2] == BINDING_REQUEST.to_be_bytes();
+            has_cookie || is_request && stated == datagram.len() - HEADER_LENGTH
+        }
+        _ => false,
+    }
 }
 
 /// A Binding request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
+    /// The magic cookie, but for a classic request.
+    cookie: [u8; 4],
     transaction: [u8; TRANSACTION_LENGTH],
-    /// Whether the answer is to come from the other port.
-    pub change_port: bool,
+    /// Whether the answer is asked to come from the other port.
+    change_port: bool,
     /// Whether the request has a FINGERPRINT, so that the answer is to have one, too.
     pub fingerprint: bool,
     /// Attributes that must be understood and are not, and a change of address, which nobody here can do.
     unknown: [u16; MAX_UNKNOWN],
     unknown_count: usize,
-    length: usize,
 }
 
 impl Request {
@@ -66,13 +78,14 @@ impl Request {
         {
             return None;
         }
+        let (cookie, transaction) = header[4..].split_first_chunk()?;
         let mut request = Request {
-            transaction: *header.last_chunk()?,
+            cookie: *cookie,
+            transaction: transaction.try_into().ok()?,
             change_port: false,
             fingerprint: false,
             unknown: [0; MAX_UNKNOWN],
             unknown_count: 0,
-            length: datagram.len(),
         };
         let mut rest = attributes;
         while let Some((&[t0, t1, l0, l1], behind)) = rest.split_first_chunk::<4>() {
@@ -100,7 +113,19 @@ impl Request {
             }
             rest = next;
         }
-        rest.is_empty().then_some(request)
+        // A classic client takes any answer for a success, even an error. What it can't have it must not hear of.
+        let is_good = rest.is_empty() && (request.unknown_count == 0 || !request.is_classic());
+        is_good.then_some(request)
+    }
+
+    /// Whether the answer has to come from the other port. An error comes from where the request went.
+    pub fn changes_port(&self) -> bool {
+        self.change_port && self.unknown_count == 0
+    }
+
+    /// Whether it is of RFC 3489.
+    fn is_classic(&self) -> bool {
+        self.cookie != MAGIC_COOKIE
     }
 
     fn note_unknown(&mut self, kind: u16) {
@@ -111,23 +136,10 @@ impl Request {
     }
 
     /// Writes the answer for a request that came from `source` and gives its length in bytes: the mapped
-    /// address, or error 420 if something was asked for that can't be done. `other`, the server's second
-    /// address, is told only if the answer does not become longer than the request by it.
-    pub fn answer(
-        &self,
-        source: SocketAddr,
-        other: Option<SocketAddr>,
-        buffer: &mut [u8; MAX_ANSWER_LENGTH],
-    ) -> usize {
+    /// address, or error 420 if something was asked for that can't be done.
+    pub fn answer(&self, source: SocketAddr, buffer: &mut [u8; MAX_ANSWER_LENGTH]) -> usize {
         let mut writer = Writer { buffer, length: HEADER_LENGTH };
-        let kind = if self.unknown_count == 0 {
-            writer.address(XOR_MAPPED_ADDRESS, source, &self.transaction);
-            let room = self.length.saturating_sub(writer.length + if self.fingerprint { 8 } else { 0 });
-            if let Some(other) = other.filter(|other| address_length(*other) + 4 <= room) {
-                writer.address(OTHER_ADDRESS, other, &self.transaction);
-            }
-            BINDING_SUCCESS
-        } else {
+        let kind = if self.unknown_count > 0 {
             writer.attribute(ERROR_CODE, &[0, 0, 4, 20]);
             let mut kinds = [0; 2 * MAX_UNKNOWN];
             for (place, kind) in kinds.as_chunks_mut::<2>().0.iter_mut().zip(self.unknown) {
@@ -135,8 +147,14 @@ impl Request {
             }
             writer.attribute(UNKNOWN_ATTRIBUTES, &kinds[..2 * self.unknown_count]);
             BINDING_ERROR
+        } else if self.is_classic() {
+            writer.address(MAPPED_ADDRESS, source, &self.transaction);
+            BINDING_SUCCESS
+        } else {
+            writer.address(XOR_MAPPED_ADDRESS, source, &self.transaction);
+            BINDING_SUCCESS
         };
-        writer.finish(kind, &self.transaction, self.fingerprint)
+        writer.finish(kind, self)
     }
 }
 
@@ -156,7 +174,7 @@ pub fn request(
     let message = buffer.get_mut(..total)?;
     message.fill(0);
     let stated = u16::try_from(change + padding).ok()?;
-    write_header(message, BINDING_REQUEST, stated, transaction);
+    write_header(message, BINDING_REQUEST, stated, &MAGIC_COOKIE, transaction);
     let mut attributes = &mut message[HEADER_LENGTH..];
     if change_port {
         let (attribute, behind) = attributes.split_at_mut(8);
@@ -220,15 +238,16 @@ fn xor(ip: &mut [u8], transaction: &[u8; TRANSACTION_LENGTH]) {
     ip.iter_mut().zip(MAGIC_COOKIE.iter().chain(transaction)).for_each(|(byte, mask)| *byte ^= mask);
 }
 
-/// Length in bytes of an address attribute's value.
-fn address_length(address: SocketAddr) -> usize {
-    if address.is_ipv4() { 8 } else { 20 }
-}
-
-fn write_header(message: &mut [u8], kind: u16, stated: u16, transaction: &[u8; TRANSACTION_LENGTH]) {
+fn write_header(
+    message: &mut [u8],
+    kind: u16,
+    stated: u16,
+    cookie: &[u8; 4],
+    transaction: &[u8; TRANSACTION_LENGTH],
+) {
     message[..2].copy_from_slice(&kind.to_be_bytes());
     message[2..4].copy_from_slice(&stated.to_be_bytes());
-    message[4..8].copy_from_slice(&MAGIC_COOKIE);
+    message[4..8].copy_from_slice(cookie);
     message[8..HEADER_LENGTH].copy_from_slice(transaction);
 }
 
@@ -260,13 +279,14 @@ impl Writer<'_> {
             value[3] ^= MAGIC_COOKIE[1];
             xor(&mut value[4..], transaction);
         }
-        self.attribute(kind, &value[..address_length(address)]);
+        self.attribute(kind, &value[..if address.is_ipv4() { 8 } else { 20 }]);
     }
 
-    fn finish(mut self, kind: u16, transaction: &[u8; TRANSACTION_LENGTH], fingerprint: bool) -> usize {
-        let total = self.length + if fingerprint { 8 } else { 0 };
-        write_header(self.buffer, kind, (total - HEADER_LENGTH) as u16, transaction);
-        if fingerprint {
+    fn finish(mut self, kind: u16, request: &Request) -> usize {
+        let Request { cookie, transaction, fingerprint, .. } = request;
+        let total = self.length + if *fingerprint { 8 } else { 0 };
+        write_header(self.buffer, kind, (total - HEADER_LENGTH) as u16, cookie, transaction);
+        if *fingerprint {
             let sum = crc32(&self.buffer[..self.length]) ^ FINGERPRINT_XOR;
             self.attribute(FINGERPRINT, &sum.to_be_bytes());
         }
@@ -307,11 +327,10 @@ mod tests {
         message
     }
 
-    fn answer(request: &[u8], source: &str, other: Option<&str>) -> Vec<u8> {
+    fn answer(request: &[u8], source: &str) -> Vec<u8> {
         let mut buffer = [0xee; MAX_ANSWER_LENGTH];
         let request = Request::parse(request).unwrap();
-        let other = other.map(|other| other.parse().unwrap());
-        let length = request.answer(source.parse().unwrap(), other, &mut buffer);
+        let length = request.answer(source.parse().unwrap(), &mut buffer);
         buffer[..length].to_vec()
     }
 
@@ -323,31 +342,66 @@ mod tests {
     /// RFC 5769, section 2.2 and 2.3: the mapped addresses of the sample responses.
     #[test]
     fn addresses_are_masked_as_in_the_test_vectors() {
-        let bytes = answer(&plain(), "192.0.2.1:32853", None);
+        let bytes = answer(&plain(), "192.0.2.1:32853");
         assert_eq!(bytes.len(), 32);
         assert_eq!(bytes[..4], [1, 1, 0, 12]);
         assert_eq!(bytes[20..], [0, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43]);
-        let bytes = answer(&plain(), "[2001:db8:1234:5678:11:2233:4455:6677]:32853", None);
+        let bytes = answer(&plain(), "[2001:db8:1234:5678:11:2233:4455:6677]:32853");
         let expected = [
             0, 0x20, 0, 20, 0, 2, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa, 0xa5, 0xd3, 0xf1, 0x79, 0xbc, 0x25,
             0xf4, 0xb5, 0xbe, 0xd2, 0xb9, 0xd9,
         ];
         assert_eq!(bytes[20..], expected);
         for source in ["192.0.2.1:32853", "[2001:db8::7]:1"] {
-            let bytes = answer(&plain(), source, None);
+            let bytes = answer(&plain(), source);
             assert_eq!(mapped_address(&bytes, &TRANSACTION), source.parse().ok());
             assert_eq!(mapped_address(&bytes, &[0; 12]), None);
         }
     }
 
     #[test]
-    fn the_other_address_is_told_only_where_it_fits() {
+    fn no_second_address_is_promised() {
         for length in 0..100 {
             let mut buffer = [0; 120];
             let sent = request(&TRANSACTION, length % 2 == 0, length, &mut buffer).unwrap();
             assert!(sent >= length && Request::parse(&buffer[..sent]).is_some());
-            let bytes = answer(&buffer[..sent], "192.0.2.1:1", Some("192.0.2.9:51821"));
-            assert_eq!(bytes.len(), if sent >= 44 { 44 } else { 32 });
+            assert_eq!(answer(&buffer[..sent], "192.0.2.1:1").len(), 32);
+        }
+    }
+
+    /// `attributes` in a request of RFC 3489: 16 bytes of transaction and no cookie.
+    fn classic(attributes: &[u8]) -> Vec<u8> {
+        let mut message = with(attributes);
+        message[4..8].copy_from_slice(b"clas");
+        message
+    }
+
+    #[test]
+    fn a_classic_client_is_told_its_address_unmasked() {
+        for (request, change_port) in [(classic(&[]), false), (classic(&[0, 3, 0, 4, 0, 0, 0, 2]), true)] {
+            assert!(is_stun(&request));
+            assert_eq!(Request::parse(&request).unwrap().changes_port(), change_port);
+            let bytes = answer(&request, "192.0.2.1:32853");
+            assert_eq!((&bytes[..4], &bytes[4..20]), (&[1, 1, 0, 12][..], &request[4..20]));
+            assert_eq!(bytes[20..], [0, 1, 0, 8, 0, 1, 0x80, 0x55, 192, 0, 2, 1]);
+        }
+        let bytes = answer(&classic(&[]), "[2001:db8::7]:258");
+        assert_eq!(
+            (&bytes[..4], &bytes[20..30]),
+            (&[1, 1, 0, 24][..], &[0, 1, 0, 20, 0, 2, 1, 2, 0x20, 1][..])
+        );
+    }
+
+    #[test]
+    fn a_classic_client_hears_nothing_of_what_can_t_be_done() {
+        // A change of address, RESPONSE-ADDRESS and anything that nobody knows.
+        for attributes in [[0, 3, 0, 4, 0, 0, 0, 4], [0, 2, 0, 4, 0, 1, 0, 9], [0x7f, 1, 0, 4, 0, 0, 0, 0]] {
+            assert!(Request::parse(&classic(&attributes)).is_none());
+        }
+        let mut longer = classic(&[]);
+        longer.push(0);
+        for message in [&longer[..], &longer[..19], &[0, 1, 0, 1]] {
+            assert!(!is_stun(message), "of another length than it states");
         }
     }
 
@@ -357,7 +411,7 @@ mod tests {
         assert!(Request::parse(&message).is_none());
         let sum = crc32(&message[..20]) ^ FINGERPRINT_XOR;
         message[24..].copy_from_slice(&sum.to_be_bytes());
-        let bytes = answer(&message, "192.0.2.1:1", None);
+        let bytes = answer(&message, "192.0.2.1:1");
         assert_eq!(bytes.len(), 40);
         let sum = crc32(&bytes[..32]) ^ FINGERPRINT_XOR;
         assert_eq!(bytes[32..], [&[0x80, 0x28, 0, 4][..], &sum.to_be_bytes()].concat());
@@ -366,17 +420,19 @@ mod tests {
     #[test]
     fn what_can_t_be_done_is_named() {
         let change_port = with(&[0, 3, 0, 4, 0, 0, 0, 2]);
-        assert!(Request::parse(&change_port).unwrap().change_port);
-        assert_eq!(answer(&change_port, "192.0.2.1:1", None)[..2], [1, 1]);
+        assert!(Request::parse(&change_port).unwrap().changes_port());
+        assert_eq!(answer(&change_port, "192.0.2.1:1")[..2], [1, 1]);
         for (flags, unknown) in [(4, 3u8), (6, 3)] {
-            let bytes = answer(&with(&[0, 3, 0, 4, 0, 0, 0, flags]), "192.0.2.1:1", None);
+            let request = with(&[0, 3, 0, 4, 0, 0, 0, flags]);
+            assert!(!Request::parse(&request).unwrap().changes_port());
+            let bytes = answer(&request, "192.0.2.1:1");
             assert_eq!(bytes[..4], [1, 0x11, 0, 16]);
             assert_eq!(bytes[20..], [0, 9, 0, 4, 0, 0, 4, 20, 0, 10, 0, 2, 0, unknown, 0, 0]);
         }
         let optional = with(&[0xc0, 1, 0, 1, 7, 0, 0, 0]);
-        assert_eq!(answer(&optional, "192.0.2.1:1", None)[..2], [1, 1]);
+        assert_eq!(answer(&optional, "192.0.2.1:1")[..2], [1, 1]);
         let many: Vec<u8> = (0..20).flat_map(|kind| [0x7f, kind, 0, 0]).collect();
-        assert_eq!(answer(&with(&many), "192.0.2.1:1", None).len(), 20 + 8 + 12);
+        assert_eq!(answer(&with(&many), "192.0.2.1:1").len(), 20 + 8 + 12);
     }
 
     #[test]
@@ -386,10 +442,10 @@ mod tests {
         for length in 0..20 {
             assert!(!is_stun(&good[..length]));
         }
-        for (at, value) in [(0, 0x40), (4, 0)] {
+        for changes in [&[(0, 0x40)][..], &[(1, 2), (4, 0)], &[(3, 4), (4, 0)]] {
             let mut bad = good.clone();
-            bad[at] = value;
-            assert!(!is_stun(&bad), "{at}");
+            changes.iter().for_each(|&(at, value)| bad[at] = value);
+            assert!(!is_stun(&bad), "{changes:?}");
         }
         for kind in 1..=4 {
             let mut wireguard = good.clone();
@@ -420,7 +476,7 @@ mod tests {
             let message = with(&attributes);
             mapped_address(&message, &TRANSACTION);
             if Request::parse(&message).is_some() {
-                answer(&message, "[2001:db8::1]:9", Some("[2001:db8::2]:9"));
+                answer(&message, "[2001:db8::1]:9");
                 parsed += 1;
             }
         }

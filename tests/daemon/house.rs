@@ -204,6 +204,18 @@ impl House {
         self.client().metric(name)
     }
 
+    /// What a command of the program says to the owner.
+    pub fn say(&self, command: &str) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_lanrage"))
+            .arg(command)
+            .env_clear()
+            .env("LANRAGE_STATE_DIR", &self.plan.state)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

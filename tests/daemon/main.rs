@@ -4,10 +4,13 @@
 mod client;
 mod clocks;
 mod crash;
+mod crowd;
 mod damage;
 mod door;
+mod floods;
 mod full_disk;
 mod holes;
+mod hostile;
 mod house;
 mod inside;
 mod load;
@@ -28,6 +31,7 @@ mod slow_disk;
 mod socket;
 mod state_dir;
 mod stop;
+mod stun;
 mod supervisor;
 
 use std::time::{Duration, Instant};

@@ -5,8 +5,9 @@ use crate::hub::use_hub;
 use crate::lab::Lab;
 use crate::player::Player;
 use crate::server::Server;
+use lanrage::relay::limits::Limits;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where a game announces itself.
 const GAME: u16 = 27_015;
@@ -73,4 +74,23 @@ fn games_find_each_other() {
     assert_eq!(heard(&other_games[0], outsider[0].member.ip).expect("its own party").0, b"another game");
     assert_eq!(heard(&games[1], players[1].member.ip), None);
     assert_eq!(server.owner().metric("lanrage_relay_packets_total{kind=\"broadcast\"}"), 5);
+
+    // A game gone wild: what exceeds its share reaches nobody, and all hear the same.
+    let begun = Instant::now();
+    for number in 0..400u32 {
+        games[0].send_to(&number.to_be_bytes(), (Ipv4Addr::BROADCAST, GAME)).unwrap();
+    }
+    let counts: Vec<usize> =
+        [1, 2].map(|at| std::iter::from_fn(|| heard(&games[at], players[at].member.ip)).count()).into();
+    let limits = Limits::default().broadcasts_per_member;
+    let most = limits.burst as usize + begun.elapsed().as_secs() as usize * 30 + 30;
+    println!("of 400 broadcasts at once the others heard {counts:?}");
+    assert!(counts.iter().all(|&count| count >= 40 && count <= most), "{counts:?}, at most {most}");
+    assert!(server.dropped("broadcast_limit") >= (400 - most) as u64);
+    assert_eq!(heard(&other_games[0], outsider[0].member.ip), None, "another party");
+    // Its share comes back, and the others always had theirs.
+    for (from, to) in [(1, 2), (0, 1)] {
+        games[from].send_to(b"again", (Ipv4Addr::BROADCAST, GAME)).unwrap();
+        assert_eq!(heard(&games[to], players[to].member.ip).expect("it is heard").0, b"again");
+    }
 }

@@ -10,6 +10,9 @@ mod broadcast;
 #[allow(dead_code, reason = "the daemon's own tests ask it more")]
 mod client;
 mod figures;
+#[path = "../daemon/floods.rs"]
+mod floods;
+mod hostile;
 mod hub;
 mod lab;
 mod local;

@@ -138,6 +138,13 @@ impl Server {
         Duration::from_millis(ticks * 10)
     }
 
+    /// Memory it has now, in KiB.
+    pub fn memory(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn terminate(&mut self) {
         let (mut process, _output) = self.process.take().unwrap();

@@ -643,6 +643,29 @@ fn a_flood_of_initiations_fills_nothing() {
     assert!(world.talk(members[0], members[1]) && world.talk(members[0], members[2]));
 }
 
+/// The same for so long that sessions have to be renewed: members' own initiations find their way through it.
+#[test]
+fn a_flood_of_initiations_leaves_room_for_members() {
+    let limits = Limits { sources: 600, pending: 300, paced: 100, ..Limits::default() };
+    let mut world = World::with_limits(77, limits);
+    let members = world.blind_party("p", 2);
+    world.run(12 * SECOND);
+    world.clients.iter_mut().for_each(|client| client.inbox.clear());
+    for round in 0..30_000u32 {
+        if round % 10 == 0 {
+            world.say(members[0], members[1], &round.to_le_bytes());
+        }
+        for target in [0, 1, 0, 1] {
+            let forged = initiation_for(&mut world, members[target]);
+            let source = (world.random.next_u64() as u32).to_be_bytes();
+            let _ = world.inject(SocketAddr::from((source, 5)), &forged);
+        }
+        world.run(10 * MILLISECOND);
+    }
+    let heard = world.clients[members[1]].inbox.len();
+    assert!(heard >= 2990, "{heard} of 3000");
+}
+
 /// The forward table is bounded, in all and per responder, and what is in it goes on.
 #[test]
 fn flows_are_bounded() {

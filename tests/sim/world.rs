@@ -531,15 +531,8 @@ impl World {
 }
 
 fn relay(hub_key: &PrivateKey, limits: Limits, seed: u64, now: Instant) -> Relay {
-    let config = Config {
-        hub_key: hub_key.clone(),
-        subnet: Subnet::DEFAULT,
-        mtu: 1420,
-        stamp_mark: 0,
-        alternate_endpoint: Some(relay_address(Port::Alternate)),
-        seed,
-        limits,
-    };
+    let config =
+        Config { hub_key: hub_key.clone(), subnet: Subnet::DEFAULT, mtu: 1420, stamp_mark: 0, seed, limits };
     Relay::new(config, now)
 }
 

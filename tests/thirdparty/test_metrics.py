@@ -52,6 +52,16 @@ def test_promtool_finds_nothing_to_complain_of(text):
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
+def test_every_reason_to_drop_is_there_before_it_happens(text):
+    prefix = 'lanrage_relay_drops_total{reason="'
+    drops = dict(
+        line.removeprefix(prefix).split('"} ') for line in text.splitlines() if line.startswith(prefix)
+    )
+    assert set(drops.values()) == {"0"}
+    assert {"unknown", "no_member", "no_flow", "inner_source", "stun_malformed"} < set(drops)
+    assert len(drops) == 26
+
+
 def test_what_happened_is_counted(text):
     lines = text.splitlines()
     assert "lanrage_parties 1" in lines and "lanrage_peers 2" in lines and "lanrage_tokens 1" in lines

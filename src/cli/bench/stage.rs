@@ -63,15 +63,7 @@ impl Stage {
         let hub_key = PrivateKey::generate();
         let hub = hub_key.public_key();
         let subnet = Subnet::DEFAULT;
-        let config = RelayConfig {
-            hub_key,
-            subnet,
-            mtu: 1420,
-            stamp_mark: 0,
-            alternate_endpoint: None,
-            seed: 1,
-            limits,
-        };
+        let config = RelayConfig { hub_key, subnet, mtu: 1420, stamp_mark: 0, seed: 1, limits };
         let mut relay = Relay::new(config, now.instant);
         let mut devices: Vec<Device> = (0..MEMBERS)
             .map(|member| {

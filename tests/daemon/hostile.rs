@@ -1,0 +1,219 @@
+//! Whatever UDP can carry, against the real daemon, while members play. Addresses of loopback are many sources.
+
+use crate::eventually;
+use crate::floods::{Attacker, Noise, initiation, one_of_many};
+use crate::house::House;
+use crate::player::{Player, reach};
+use crate::relay::{house, introduce, party};
+use lanrage::crypto::x25519::PublicKey;
+use lanrage::wire::stun;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// The longest payload that IPv4 has room for.
+const LONGEST: usize = 65_507;
+/// How much more memory the daemon may have after an attack, in KiB: what its tables hold when full for the
+/// parties here, and what its buffers take when they are used for the first time.
+const GROWTH: u64 = 6 * 1024;
+
+/// Two members who play blind, and a daemon that has seen a datagram of each kind.
+struct Game {
+    house: House,
+    a: Player,
+    b: Player,
+    keys: Vec<PublicKey>,
+    sessions: usize,
+    memory: u64,
+}
+
+impl Game {
+    fn start() -> Self {
+        let house = house();
+        let (mut ann, _bob, mut a, mut b, id) = party(&house);
+        introduce(&mut a, &mut b, house.relay);
+        reach(&mut a, &mut b, "before");
+        reach(&mut b, &mut a, "before, too");
+        let answer = ann.get(&format!("/parties/{id}")).is(200);
+        let hub = PublicKey::decode(&answer.text(&["network", "relay", "public_key"])).unwrap();
+        let keys = vec![hub, a.key.public_key(), b.key.public_key()];
+        let (sessions, memory) = (a.sessions + b.sessions, house.memory());
+        Game { house, a, b, keys, sessions, memory }
+    }
+
+    fn received(&self) -> u64 {
+        self.house.metric("lanrage_relay_packets_total{kind=\"received\"}")
+    }
+
+    /// The daemon is as it was, and the two have noticed nothing.
+    fn check(mut self, what: &str) {
+        reach(&mut self.a, &mut self.b, "after");
+        reach(&mut self.b, &mut self.a, "after, too");
+        assert_eq!(self.a.sessions + self.b.sessions, self.sessions, "they had to greet each other again");
+        let memory = self.house.memory();
+        println!("{what}: {} KiB before, {memory} KiB after", self.memory);
+        assert!(memory <= self.memory + GROWTH, "{memory} KiB after {}", self.memory);
+        assert!(self.house.is_running() && !self.house.plan.log().contains("panicked"));
+    }
+}
+
+/// All short lengths, and those next to where something changes.
+fn lengths() -> impl Iterator<Item = usize> {
+    let edges = [512, 1024, 1232, 1280, 1420, 1452, 1472, 1500, 2048, 4096, 9000, 16_384, 32_768, 65_488];
+    let near = edges.into_iter().flat_map(|edge| edge - 2..=edge + 2);
+    (0..=320).chain(near).chain(LONGEST - 4..=LONGEST)
+}
+
+/// Kinds of what a datagram may say it is.
+const KINDS: usize = 11;
+
+fn datagram(kind: usize, length: usize, keys: &[PublicKey], noise: &mut Noise) -> Vec<u8> {
+    let mut bytes = if kind == 0 { vec![0; length] } else { noise.bytes(length) };
+    let stated = (length.saturating_sub(20) as u16).to_be_bytes();
+    let mut begin = |head: &[u8]| {
+        let head = &head[..head.len().min(length)];
+        bytes[..head.len()].copy_from_slice(head);
+    };
+    match kind {
+        2..=5 => begin(&[kind as u8 - 1, 0, 0, 0]),
+        6 => begin(&[0, 1, stated[0], stated[1], 0x21, 0x12, 0xa4, 0x42]),
+        // Of another length than it states.
+        7 => begin(&[0, 1, stated[0], stated[1] ^ 4, 0x21, 0x12, 0xa4, 0x42]),
+        8 => begin(&[0, 1, stated[0], stated[1]]),
+        // One that is to be answered, if it is as long as its answer.
+        9 if length >= 32 && length.is_multiple_of(4) => {
+            let transaction = *noise.bytes(12).first_chunk().unwrap();
+            stun::request(&transaction, false, length, &mut bytes).unwrap();
+        }
+        10 if length == 148 => {
+            let to = noise.below(keys.len());
+            bytes = initiation(&keys[to], noise).to_vec();
+        }
+        _ => {}
+    }
+    bytes
+}
+
+#[test]
+fn datagrams_of_every_length_and_kind() {
+    let game = Game::start();
+    let mut noise = Noise::new(1);
+    let mut attackers: Vec<_> = (0..256).map(|number| Attacker::at(one_of_many([127, 7], number))).collect();
+    let (mut count, mut bytes, begun) = (0, 0, game.received());
+    for length in lengths() {
+        for kind in 0..KINDS {
+            let datagram = datagram(kind, length, &game.keys, &mut noise);
+            let attacker = noise.below(attackers.len());
+            assert!(attackers[attacker].send(&datagram, game.house.relay), "{length}");
+            count += 1;
+            bytes += length + 1000;
+            if bytes > 150_000 {
+                // The kernel holds only so much; all of it is to be seen.
+                eventually("all of it is taken", || game.received() >= begun + count);
+                bytes = 0;
+            }
+        }
+    }
+    eventually("all of it is taken", || game.received() >= begun + count);
+    assert!(count > 4000);
+    attackers.iter_mut().for_each(Attacker::check);
+    let answers: usize = attackers.iter().map(|attacker| attacker.answers.len()).sum();
+    assert!(answers > 50, "and it does answer: {answers}");
+    game.check("every length");
+}
+
+/// Runs that the kernel hands over as one (GRO): what one of their datagrams is means nothing for the next.
+#[test]
+fn coalesced_mixtures() {
+    let game = Game::start();
+    let mut noise = Noise::new(2);
+    let segments: [usize; 15] = [1, 19, 20, 31, 32, 44, 64, 91, 92, 96, 147, 148, 152, 1000, 1452];
+    for (place, segment) in segments.into_iter().enumerate() {
+        let mut attacker = Attacker::at(one_of_many([127, 8], place + 1));
+        let socket = attacker.socket.as_fd();
+        lanrage::sys::set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, segment as i32).unwrap();
+        let mut asked = Vec::new();
+        for _ in 0..4 {
+            let count = 64.min(60_000 / segment);
+            let mut run = Vec::new();
+            for number in 0..count {
+                let wanted = segment >= 32 && segment.is_multiple_of(4) && number % 16 == 7;
+                let kind = if wanted { 9 } else { [0, 1, 2, 3, 4, 5, 7, 10][noise.below(8)] };
+                let length = if number + 1 == count { 1 + noise.below(segment) } else { segment };
+                let bytes = datagram(kind, length, &game.keys, &mut noise);
+                if wanted {
+                    asked.push(bytes[8..20].to_vec());
+                }
+                run.extend(bytes);
+            }
+            let begun = game.received();
+            assert!(attacker.send(&run, game.house.relay));
+            eventually("the run is taken", || game.received() >= begun + count as u64);
+        }
+        eventually("every request in it is answered", || {
+            attacker.listen();
+            attacker.answers.iter().filter(|answer| answer.starts_with(&[1, 1])).count() >= asked.len()
+        });
+        attacker.check();
+        let mut answered: Vec<_> = attacker.answers.iter().filter(|answer| answer[..2] == [1, 1]).collect();
+        answered.sort_by_key(|answer| asked.iter().position(|id| **id == answer[8..20]));
+        assert!(answered.iter().map(|answer| &answer[8..20]).eq(asked.iter().map(|id| &id[..])));
+    }
+    game.check("coalesced");
+}
+
+/// For so long, as fast as this machine can.
+fn flood(span: Duration, mut send: impl FnMut()) -> u64 {
+    let (start, mut count) = (Instant::now(), 0);
+    while start.elapsed() < span {
+        (0..64).for_each(|_| send());
+        count += 64;
+    }
+    count
+}
+
+#[test]
+fn noise_at_full_speed() {
+    let game = Game::start();
+    let mut noise = Noise::new(3);
+    let mut attackers: Vec<_> = (0..64).map(|number| Attacker::at(one_of_many([127, 9], number))).collect();
+    let supply = noise.bytes(LONGEST);
+    let count = flood(Duration::from_secs(3), || {
+        let length = noise.below(1500);
+        let start = noise.below(LONGEST - length);
+        let attacker = noise.below(attackers.len());
+        attackers[attacker].send(&supply[start..][..length], game.house.relay);
+    });
+    println!("{count} datagrams");
+    assert!(game.received() > 1000);
+    attackers.iter_mut().for_each(Attacker::check);
+    assert!(attackers.iter().all(|attacker| attacker.received == 0), "there is nothing to answer");
+    game.check("noise");
+}
+
+#[test]
+fn handshakes_from_one_source_and_from_many() {
+    for sources in [1, 1024] {
+        let game = Game::start();
+        let mut noise = Noise::new(4);
+        let at = |number| Attacker::at(one_of_many([127, 10], number));
+        let mut attackers: Vec<_> = (0..sources).map(at).collect();
+        let count = flood(Duration::from_secs(3), || {
+            let to = noise.below(game.keys.len());
+            let message = initiation(&game.keys[to], &mut noise);
+            let attacker = noise.below(attackers.len());
+            attackers[attacker].send(&message, game.house.relay);
+        });
+        let listened = Instant::now();
+        eventually("the last answers are in", || {
+            attackers.iter_mut().for_each(Attacker::check);
+            listened.elapsed() > Duration::from_secs(1)
+        });
+        let answers: usize = attackers.iter().map(|attacker| attacker.answers.len()).sum();
+        println!("{count} handshakes from {sources}, {answers} answers");
+        // Made up as they are, all that can come of them is a cookie, or one that another of them sent: who asks
+        // for one of two members may be the other one (rule 4). Of the members' own session nothing comes.
+        let mut answers = attackers.iter().flat_map(|attacker| &attacker.answers);
+        assert!(answers.all(|answer| matches!((answer[0], answer.len()), (1, 148) | (3, 64))));
+        game.check("handshakes");
+    }
+}
