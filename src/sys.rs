@@ -278,22 +278,3 @@ pub fn in_a_copy(work: impl FnOnce() -> bool) -> io::Result<Option<bool>> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_tells_how_it_ended_and_leaves_nothing_behind() {
-        let mut touched = 0;
-        assert_eq!(in_a_copy(|| false).unwrap(), Some(false));
-        let touch = || {
-            touched += 1;
-            touched == 1
-        };
-        assert_eq!(in_a_copy(touch).unwrap(), Some(true));
-        assert_eq!(touched, 0);
-        assert_eq!(in_a_copy(|| panic!("as it should")).unwrap(), None);
-        assert_eq!(in_a_copy(|| std::process::abort()).unwrap(), None);
-    }
-}
