@@ -21,5 +21,6 @@ pub mod sys;
 
 pub mod net;
 pub mod store;
+pub mod tun;
 
 pub mod daemon;

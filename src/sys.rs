@@ -1,21 +1,29 @@
 //! Floor 4: all unsafe code. What the kernel can do and no safe crate offers: many datagrams in one system
-//! call with ancillary data of every kind, and socket options by number.
+//! call with ancillary data of every kind, socket options by number, network interfaces, and a copy of the
+//! process to try in what may end it.
 //!
 //! The calls go to the kernel itself and not through the C library: musl's `sendmmsg` is a loop over
 //! `sendmsg`, and its headers differ from the kernel's.
 
 #![allow(unsafe_code)]
 
+pub mod interface;
+
 use rustix::io::Errno;
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 /// Most messages that one call takes.
-pub const MAX_MESSAGES: usize = 16;
+pub const MAX_MESSAGES: usize = 32;
+/// Messages that are few: most often there are, and clearing the headers of many costs as much as a datagram.
+const FEW: usize = 2;
 /// Length of the longest Internet socket address (`sockaddr_in6`), in bytes.
 pub const NAME_LENGTH: usize = 28;
+/// How a copy of the process ends that panicked.
+const PANICKED: c_int = 101;
 /// Room for the ancillary data of a message that is received, in bytes: all that we ask for, twice.
 const CONTROL_LENGTH: usize = 256;
 
@@ -115,8 +123,21 @@ pub fn receive_many(
     slot: usize,
     heads: &mut [Head],
 ) -> Result<usize, Errno> {
-    let mut slices = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MAX_MESSAGES];
-    let mut messages = [NO_MESSAGE; MAX_MESSAGES];
+    if heads.len() <= FEW {
+        receive::<FEW>(socket, buffer, slot, heads)
+    } else {
+        receive::<MAX_MESSAGES>(socket, buffer, slot, heads)
+    }
+}
+
+fn receive<const M: usize>(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    slot: usize,
+    heads: &mut [Head],
+) -> Result<usize, Errno> {
+    let mut slices = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; M];
+    let mut messages = [NO_MESSAGE; M];
     let mut count = 0;
     for (((message, slice), head), room) in
         messages.iter_mut().zip(&mut slices).zip(heads.iter_mut()).zip(buffer.chunks_exact_mut(slot))
@@ -160,7 +181,11 @@ pub fn receive_many(
 /// Sends messages without waiting, at most [`MAX_MESSAGES`] of them. Returns how many were sent: at least
 /// one, for an error is only told of the first.
 pub fn send_many(socket: BorrowedFd<'_>, messages: &[Message<'_>]) -> Result<usize, Errno> {
-    let mut headers = [NO_MESSAGE; MAX_MESSAGES];
+    if messages.len() <= FEW { send::<FEW>(socket, messages) } else { send::<MAX_MESSAGES>(socket, messages) }
+}
+
+fn send<const M: usize>(socket: BorrowedFd<'_>, messages: &[Message<'_>]) -> Result<usize, Errno> {
+    let mut headers = [NO_MESSAGE; M];
     let mut count = 0;
     for (header, message) in headers.iter_mut().zip(messages) {
         header.header = Header {
@@ -219,4 +244,37 @@ pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> Result<c_int
 
 fn last_error() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Does `work` in a copy of this process and gives what it returned, or `None` if it panicked, with whatever
+/// that means in this build. What else it changes in memory is lost with the copy. Only the calling thread is
+/// in it, so `work` must wait for nothing that others do.
+pub fn in_a_copy(work: impl FnOnce() -> bool) -> io::Result<Option<bool>> {
+    // SAFETY: the child has this thread alone, and what other threads were amid is of no use to it: `work`
+    // needs none of it, and the C library sees to it that malloc works. It never leaves this function: it
+    // ends in `_exit`, which runs nothing that the parent would run again, or by a signal.
+    let child = unsafe { libc::fork() };
+    match child {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let status = match catch_unwind(AssertUnwindSafe(work)) {
+                Ok(result) => c_int::from(result),
+                Err(_) => PANICKED,
+            };
+            // SAFETY: it takes any value and does not return.
+            unsafe { libc::_exit(status) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the pointer is to a `c_int` that lives until the call returns.
+            while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            let exited = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+            Ok(exited.filter(|status| *status != PANICKED).map(|status| status == 1))
+        }
+    }
 }

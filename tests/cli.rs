@@ -41,7 +41,9 @@ impl Scratch {
 
     /// A command of which nothing depends on this machine.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lanrage"));
+        // What Cargo built, or another build of it.
+        let built = std::env::var_os("LANRAGE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_lanrage").into());
+        let mut command = Command::new(built);
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"LANRAGE_") {
                 command.env_remove(name);
@@ -547,6 +549,9 @@ fn a_daemon_that_cannot_start_says_why() {
     assert!(err.contains(&format!("UDP port {} is already in use", daemon.relay.port())), "{err}");
     let err = serve("second", &["--http", "192.0.2.1:0", "--relay", "127.0.0.1:0"]);
     assert!(err.contains("no address 192.0.2.1"), "{err}");
+    // Whoever runs this: there is no device, it can't be opened, or this is no interface of its kind.
+    let err = serve("second", &[&any[..], &["--tun", "yes", "--interface", "lo"]].concat());
+    assert!(err.contains("lanrage: tun: "), "{err}");
     scratch.write("file", "");
     let err = serve("file", &any);
     assert!(err.contains("cannot use"), "{err}");
@@ -815,4 +820,15 @@ fn check_tells_good_files_from_bad_ones() {
         assert_eq!(scratch.run(&["db", "dump", bad]).code, Some(1));
     }
     assert_eq!(std::fs::read(Path::new(&damaged)).unwrap(), bytes, "nothing is changed");
+}
+
+/// A service of systemd has a made-up user, a home that is none and directories of its own.
+#[test]
+fn a_service_keeps_its_state_where_systemd_says() {
+    let scratch = Scratch::new();
+    let mut command = scratch.command(&["serve", "--print-config"]);
+    command.env("STATE_DIRECTORY", "/srv/state").env("RUNTIME_DIRECTORY", "/srv/run").env("HOME", "/");
+    let out = Outcome::of(&mut command).good();
+    assert!(out.contains("\nstate_dir = \"/srv/state\"\n"), "{out}");
+    assert!(out.contains("\nruntime_dir = \"/srv/run\"\n"), "{out}");
 }

@@ -7,7 +7,7 @@ use lanrage::control::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
-use lanrage::relay::{Config as RelayConfig, Port, Relay};
+use lanrage::relay::{Config as RelayConfig, LOCAL_HEADROOM, Port, Relay, Transmit};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
 use lanrage::wireguard::device::{Config, Device};
@@ -213,6 +213,29 @@ fn relay_address() -> SocketAddr {
     SocketAddr::from(([198, 51, 100, 1], 51820))
 }
 
+/// The nodes, and the relay's own machine.
+struct Nodes<'a> {
+    devices: &'a mut [Device],
+    now: Now,
+    arrived: usize,
+    local: usize,
+}
+
+impl Transmit for Nodes<'_> {
+    fn transmit(&mut self, to: SocketAddr, _: Port, datagram: &[u8]) {
+        let node = (0..4).find(|&node| address(node) == to).expect("one of us");
+        let mut copy = [0; 2048];
+        copy[..datagram.len()].copy_from_slice(datagram);
+        self.devices[node].receive(&mut copy[..datagram.len()], relay_address(), self.now);
+        self.arrived += 1;
+    }
+
+    fn deliver(&mut self, _: &[u8]) -> bool {
+        self.local += 1;
+        true
+    }
+}
+
 impl Relayed {
     fn new() -> Self {
         let config = RelayConfig {
@@ -259,17 +282,18 @@ impl Relayed {
     /// Hands a datagram from a node to the relay and what comes of it to the nodes; how many they got.
     fn carry(&mut self, from: usize, datagram: &mut [u8], now: Now) -> usize {
         let Relayed { relay, devices } = self;
-        let mut arrived = 0;
-        let mut deliver = |to: SocketAddr, _: Port, bytes: &[u8]| {
-            let node = (0..4).find(|&node| address(node) == to).expect("one of us");
-            let mut copy = [0; 2048];
-            copy[..bytes.len()].copy_from_slice(bytes);
-            devices[node].receive(&mut copy[..bytes.len()], relay_address(), now);
-            arrived += 1;
-        };
-        let _ = relay.receive(datagram, address(from), Port::Main, now, &mut deliver);
-        relay.poll(now, &mut deliver);
-        arrived
+        let mut out = Nodes { devices, now, arrived: 0, local: 0 };
+        let _ = relay.receive(datagram, address(from), Port::Main, now, &mut out);
+        relay.poll(now, &mut out);
+        out.arrived + out.local
+    }
+
+    /// The same for a packet of the relay's own machine.
+    fn carry_local(&mut self, buffer: &mut [u8], length: usize, now: Now) -> usize {
+        let Relayed { relay, devices } = self;
+        let mut out = Nodes { devices, now, arrived: 0, local: 0 };
+        let _ = relay.send_local(buffer, length, now, &mut out);
+        out.arrived
     }
 
     fn settle(&mut self, now: Now) {
@@ -330,4 +354,51 @@ fn the_relay_forwards_without_allocating() {
     assert!(arrived >= 3 * 8000, "{arrived}");
     assert_eq!(world.relay.stats().broadcast.packets, 80);
     assert_eq!(counted, 0, "for {arrived} packets");
+}
+
+#[test]
+fn the_relays_own_machine_takes_part_without_allocating() {
+    let mut world = Relayed::new();
+    world.relay.take_part();
+    for millis in (0..20_000).step_by(100) {
+        world.settle(at(millis));
+    }
+    let mut buffer = [0; 2048];
+    let mut lay = |from: u8, to: [u8; 4], length: usize| {
+        let packet = &mut buffer[LOCAL_HEADROOM..][..length];
+        packet.fill(0);
+        packet[0] = 0x45;
+        packet[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+        packet[9] = 17;
+        packet[12..16].copy_from_slice(&[10, 66, 0, from]);
+        packet[16..20].copy_from_slice(&to);
+        buffer
+    };
+    let (mut came, mut went) = (0, 0);
+    let counted = allocations(|| {
+        for millis in (20_000..100_000).step_by(10) {
+            let (now, length) = (at(millis), 40 + (millis as usize * 13) % 1300);
+            for to in [[10, 66, 0, 1], [10, 66, 255, 255]] {
+                if to[2] == 0 || millis % 1000 == 0 {
+                    let mut packet = lay(4, to, length);
+                    let peer = world.devices[2].route(to.into()).expect("the hub");
+                    let sent = world.devices[2].send(peer, &mut packet, length, now);
+                    let Sent::Sealed { length, .. } = sent else { panic!("no session") };
+                    came += world.carry(2, &mut packet[..length], now);
+                }
+            }
+            went += world.carry_local(&mut lay(1, [10, 66, 0, 5], length), length, now);
+            went += world.carry_local(&mut lay(9, [10, 66, 0, 5], length), length, now);
+            if millis % 1000 == 0 {
+                went += world.carry_local(&mut lay(1, [10, 66, 255, 255], length), length, now);
+            }
+            if millis % 50 == 0 {
+                world.settle(now);
+            }
+        }
+    });
+    // Of a broadcast the other member at the hub gets a copy, too.
+    assert!((8000 + 2 * 80..8400).contains(&came), "{came}");
+    assert!((8000 + 2 * 80..8400).contains(&went), "{went}");
+    assert_eq!(counted, 0, "for {came} and {went} packets");
 }

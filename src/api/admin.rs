@@ -75,6 +75,7 @@ impl Api {
                         ("hub", figures.hub),
                         ("broadcast", figures.broadcast),
                         ("stun", figures.stun),
+                        ("local", figures.local),
                     ];
                     for (kind, traffic) in kinds {
                         json.key(kind).object(|json| {

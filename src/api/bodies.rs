@@ -34,12 +34,12 @@ pub fn peer_info(peer: &Fields<'_>, problems: &mut Problems) -> Option<PeerInfo>
     let port = |port: Option<i64>| port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
     Some(PeerInfo {
         peer_id: peer_id?,
-        name: name?.to_owned(),
-        public_key: public_key?.to_owned(),
+        name: name?.into(),
+        public_key: public_key?.into(),
         nat_type: nat_type.unwrap_or_default(),
-        public_ip: public_ip.unwrap_or(UNKNOWN).to_owned(),
+        public_ip: public_ip.unwrap_or(UNKNOWN).into(),
         public_port: port(public_port),
-        local_ip: local_ip.unwrap_or(UNKNOWN).to_owned(),
+        local_ip: local_ip.unwrap_or(UNKNOWN).into(),
         local_port: port(local_port),
         last_seen,
     })

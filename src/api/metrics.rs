@@ -32,6 +32,8 @@ pub struct RelayFigures {
     pub broadcast: Traffic,
     /// Of what went: STUN answers.
     pub stun: Traffic,
+    /// Packets that this machine itself took.
+    pub local: Traffic,
     /// Sessions between members now.
     pub flows: u64,
     /// What went nowhere, by reason.
@@ -226,6 +228,7 @@ fn relay_text(text: &mut Exposition, relay: &RelayFigures, members: &[Seen<'_>])
         ("hub", relay.hub),
         ("broadcast", relay.broadcast),
         ("stun", relay.stun),
+        ("local", relay.local),
     ];
     text.metric("lanrage_relay_packets_total", "counter", "Datagrams at the relay, by what became of them.");
     for (kind, traffic) in kinds {

@@ -29,7 +29,7 @@ use crate::wire::json::{self, Value};
 use crate::wire::percent;
 use admission::{Admission, Cost, Rates};
 use fields::Problems;
-use metrics::{Counters, Sizes, Surroundings};
+use metrics::{Counters, RelayView, Sizes, Surroundings};
 use routes::{Parameters, Place};
 use sessions::{Delivery, Sessions};
 use std::net::{IpAddr, SocketAddr};
@@ -338,13 +338,17 @@ impl Api {
         [self.control.poll_timeout(), self.sessions.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Does what time asks for: expiry, and repeating parties to open sessions.
-    pub fn poll(&mut self, now: Now) -> Effects {
+    /// Does what time asks for: expiry, of whom `relay` did not hear either, and repeating parties to open
+    /// sessions.
+    pub fn poll(&mut self, relay: Option<&dyn RelayView>, now: Now) -> Effects {
         let mut deliveries = Vec::new();
         if self.sessions.poll_timeout().is_some_and(|due| due <= now.instant) {
             self.sessions.poll(&mut self.control, now, &mut deliveries);
         }
         if self.control.poll_timeout().is_some_and(|due| due <= now.instant) {
+            if let Some(relay) = relay {
+                self.control.note_handshakes(|key| relay.member(key)?.last_handshake, now);
+            }
             self.control.sweep(now);
         }
         self.counters.deliveries += deliveries.len() as u64;
@@ -421,7 +425,7 @@ fn log_change(change: &Change) {
         Change::PartyDeleted { party, .. } => log::info!("party {} ended", hint(party)),
         Change::MemberJoined(party, peer) => log::info!("peer {peer} joined party {}", hint(party)),
         Change::MemberLeft { party, who, why, .. } => {
-            log::info!("peer {} left party {}: {why:?}", who.peer, hint(party))
+            log::info!("peer {} left party {}: {why}", who.peer, hint(party))
         }
         Change::RelayChanged(relay) => log::info!("relay {relay} registered"),
         Change::RelayExpired(relay) => log::info!("relay {relay} expired"),

@@ -146,7 +146,7 @@ impl World {
             let step = Duration::from_secs(5).min(end.since(self.now.instant));
             self.now = Now { instant: self.now.instant + step, unix: self.now.unix + step };
             while self.api.poll_timeout().is_some_and(|due| due <= self.now.instant) {
-                let effects = self.api.poll(self.now);
+                let effects = self.api.poll(None, self.now);
                 self.absorb(effects);
             }
         }

@@ -53,17 +53,27 @@ fn usage(message: &str, about: &str) -> Failure {
     Failure::usage(format_args!("{message}; see `lanrage{space}{about} --help`"))
 }
 
+/// What lexopt has against an argument. Its own words show values by `{:?}`, which small builds lack.
+fn fault(error: &lexopt::Error) -> String {
+    match error {
+        lexopt::Error::UnexpectedValue { option, value } => {
+            format!("unexpected argument for option '{option}': \"{}\"", value.display())
+        }
+        other => other.to_string(),
+    }
+}
+
 fn text(value: OsString) -> Result<String, Failure> {
-    value
-        .into_string()
-        .map_err(|value| Failure::usage(format_args!("the argument {value:?} is not UTF-8: use plain text")))
+    value.into_string().map_err(|value| {
+        Failure::usage(format_args!("the argument \"{}\" is not UTF-8: use plain text", value.display()))
+    })
 }
 
 /// Reads all arguments.
 pub fn read(mut parser: Parser) -> Result<Wish, Failure> {
     let mut name = String::new();
     let command = loop {
-        match parser.next().map_err(|error| usage(&error.to_string(), &name))? {
+        match parser.next().map_err(|error| usage(&fault(&error), &name))? {
             None if name.is_empty() => return Err(Failure::usage(help::overview())),
             None => return Err(usage(&format!("`lanrage {name}` needs another word"), &name)),
             Some(Arg::Short('h') | Arg::Long("help")) => {
@@ -94,7 +104,7 @@ pub fn read(mut parser: Parser) -> Result<Wish, Failure> {
 /// `lanrage help COMMAND`.
 fn help_on(mut parser: Parser) -> Result<Wish, Failure> {
     let mut words = Vec::new();
-    while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string(), ""))? {
+    while let Some(argument) = parser.next().map_err(|error| usage(&fault(&error), ""))? {
         if let Arg::Value(word) = argument {
             words.push(text(word)?);
         }
@@ -148,7 +158,7 @@ fn options(mut parser: Parser, command: &'static Command) -> Result<Wish, Failur
     let mut invocation = Invocation { command, options: Vec::new(), arguments: Vec::new() };
     let wrong = |message: &str| usage(message, command.name);
     loop {
-        let option = match parser.next().map_err(|error| wrong(&error.to_string()))? {
+        let option = match parser.next().map_err(|error| wrong(&fault(&error)))? {
             None => break,
             Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Wish::Show(help::of(command))),
             Some(Arg::Short(letter)) => return Err(wrong(&format!("there is no option -{letter}"))),

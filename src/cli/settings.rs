@@ -64,7 +64,7 @@ fn environment() -> Result<Vec<(String, String)>, Failure> {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
     ours.map(|(name, value)| {
-        let shown = format!("environment variable {name:?} is not UTF-8: set it to plain text");
+        let shown = format!("environment variable {} is not UTF-8: set it to plain text", name.display());
         text(name, value).ok_or_else(|| Failure::usage(shown))
     })
     .collect()

@@ -48,6 +48,10 @@ fn human(status: &Value, style: Style) -> String {
         for (name, kind) in [("blind", "blind"), ("hub", "hub"), ("broadcast", "broadcast")] {
             facts.add(name, &amount(traffic.get(kind).unwrap_or(&Value::Null)));
         }
+        let local = traffic.get("local").unwrap_or(&Value::Null);
+        if number(local, "packets") > 0 {
+            facts.add("to this machine", &amount(local));
+        }
         facts.add("flows", &number(traffic, "flows").to_string());
         facts.add("dropped", &dropped(traffic));
     }

@@ -6,6 +6,7 @@ use super::tokens::TokenHash;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::UnixTime;
+use std::fmt;
 
 /// Why a member is no longer in its party.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +19,17 @@ pub enum Departure {
     Stale,
     /// The party is gone.
     PartyDeleted,
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Departure::Left => "it said so",
+            Departure::Kicked => "it was removed",
+            Departure::Stale => "it fell silent",
+            Departure::PartyDeleted => "the party ended",
+        })
+    }
 }
 
 /// One thing that happened, in the order in which it happened.

@@ -8,7 +8,8 @@ use super::standing::{Actor, Identity};
 use super::viewer::LocalClock;
 use super::{Control, PartyId, PeerId};
 use crate::crypto::random;
-use crate::time::Now;
+use crate::crypto::x25519::PublicKey;
+use crate::time::{Instant, Now};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What came of removing a peer from a party.
@@ -140,6 +141,7 @@ impl Control {
         }
         let name = self.addresses.name(&address_key(&info, key), key.is_some(), &by.peer);
         let acquired = self.addresses.acquire(&name, &by.peer)?;
+        let info = info.sharing(&acquired.name);
 
         let party = self.parties.get_mut(&id).expect("looked up above");
         let old = party.members.remove(&by.peer);
@@ -151,7 +153,7 @@ impl Control {
             seen: now.instant,
             clock,
             standing: by.standing,
-            signals: old.as_ref().map(|member| member.signals.clone()).unwrap_or_default(),
+            signals: old.as_ref().and_then(|member| member.signals.clone()),
             info,
         };
         if acquired.assigned {
@@ -303,7 +305,7 @@ impl Control {
         if data.len() > limits.signal_size {
             return Err(Refusal::Limit { what: "bytes in one signal", limit: limits.signal_size });
         }
-        if member.signals.len() >= limits.signals_per_peer {
+        if member.signals.as_ref().map_or(0, |waiting| waiting.len()) >= limits.signals_per_peer {
             return Err(Refusal::Limit {
                 what: "signals waiting for this peer",
                 limit: limits.signals_per_peer,
@@ -322,7 +324,7 @@ impl Control {
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
         if let Some(member) = member {
             self.signals_size += signal.data.len();
-            member.signals.push_back(signal);
+            member.signals.get_or_insert_default().push_back(signal);
         }
     }
 
@@ -330,7 +332,7 @@ impl Control {
     pub fn take_signals(&mut self, party: &str, peer: &str) -> Result<VecDeque<Signal>, Refusal> {
         let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
         let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
-        let signals = std::mem::take(&mut member.signals);
+        let signals = member.signals.take().map(|waiting| *waiting).unwrap_or_default();
         self.signals_size -= signals.iter().map(|signal| signal.data.len()).sum::<usize>();
         Ok(signals)
     }
@@ -339,7 +341,12 @@ impl Control {
         let Some(member) = self.parties.get_mut(id).and_then(|party| party.members.remove(peer)) else {
             return;
         };
-        self.signals_size -= member.signals.iter().map(|signal| signal.data.len()).sum::<usize>();
+        self.signals_size -= member
+            .signals
+            .iter()
+            .flat_map(|waiting| waiting.iter())
+            .map(|signal| signal.data.len())
+            .sum::<usize>();
         self.addresses.release(&member.address_name);
         if let Some(parties) = self.memberships.get_mut(peer) {
             parties.retain(|party| party != id);
@@ -363,6 +370,19 @@ impl Control {
         }
         self.parties.remove(id);
         self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
+    }
+
+    /// Takes handshakes for signs of life: a member with a WireGuard app and nothing else gives no others. `at`
+    /// says when a session of the member with a key last came up; it is asked about those alone who have been
+    /// silent for long.
+    pub fn note_handshakes(&mut self, at: impl Fn(&PublicKey) -> Option<Instant>, now: Now) {
+        let silence = self.settings.lifetimes.peer / 2;
+        let members = self.parties.values_mut().flat_map(|party| party.members.values_mut());
+        for member in members.filter(|member| member.seen + silence <= now.instant) {
+            if let Some(heard) = member.relay_key().and_then(|key| at(&key)) {
+                member.seen = member.seen.max(heard);
+            }
+        }
     }
 
     /// Removes members that went stale, hands over parties whose host is gone, and ends empty ones.
@@ -404,8 +424,8 @@ impl Control {
 }
 
 /// What tells a key from others: its canonical form, or the text if WireGuard cannot use it.
-fn address_key(info: &PeerInfo, key: Option<crate::crypto::x25519::PublicKey>) -> String {
-    key.map_or_else(|| info.public_key.clone(), |key| key.encode())
+fn address_key(info: &PeerInfo, key: Option<PublicKey>) -> String {
+    key.map_or_else(|| info.public_key.to_string(), |key| key.encode())
 }
 
 /// Whether nothing changed that others are told or that has to be kept.

@@ -134,6 +134,7 @@ impl Control {
         let Ok(acquired) = self.addresses.acquire(&member.address_name, &peer) else { return };
         member.virtual_ip = acquired.address;
         member.address_name = acquired.name.clone();
+        member.info = member.info.sharing(&acquired.name);
         found.joins = found.joins.max(member.joined + 1);
         found.members.insert(peer.clone(), Box::new(member));
         self.remember_membership(peer.clone(), party.clone());

@@ -65,17 +65,17 @@ pub struct PeerInfo {
     /// Its id.
     pub peer_id: PeerId,
     /// What people call it, 1 to 100 characters.
-    pub name: String,
+    pub name: Box<str>,
     /// Its public key as it was sent, at most 128 characters; opaque to the API.
-    pub public_key: String,
+    pub public_key: Rc<str>,
     /// Its NAT.
     pub nat_type: NatType,
     /// Its address as seen from outside, or `unknown`.
-    pub public_ip: String,
+    pub public_ip: Box<str>,
     /// The port there, or 0.
     pub public_port: u16,
     /// Its address in its own network, or `unknown`.
-    pub local_ip: String,
+    pub local_ip: Box<str>,
     /// The port there, or 0.
     pub local_port: u16,
     /// Its own clock.
@@ -83,6 +83,14 @@ pub struct PeerInfo {
 }
 
 impl PeerInfo {
+    /// With its key in the memory of `text`, if that is the same: as a rule, the name of its address is.
+    pub(super) fn sharing(mut self, text: &Rc<str>) -> Self {
+        if self.public_key == *text {
+            self.public_key = text.clone();
+        }
+        self
+    }
+
     /// The key in canonical form, if it is one that WireGuard can use.
     pub fn wireguard_key(&self) -> Option<PublicKey> {
         PublicKey::decode(&self.public_key).filter(|key| !key.is_low_order())
@@ -109,7 +117,8 @@ pub struct Member {
     /// Who may speak for it.
     pub standing: Standing,
     /// What waits for it, oldest first.
-    pub signals: VecDeque<Signal>,
+    #[allow(clippy::box_collection, reason = "nearly nobody has any, and there are thousands")]
+    pub signals: Option<Box<VecDeque<Signal>>>,
 }
 
 impl Member {

@@ -11,7 +11,7 @@ use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::{Now, UnixTime};
 use nanoserde::{DeJson, SerJson};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -175,12 +175,12 @@ impl MemberRecord {
         };
         let info = &member.info;
         MemberRecord {
-            name: info.name.clone(),
-            public_key: info.public_key.clone(),
+            name: info.name.to_string(),
+            public_key: info.public_key.to_string(),
             nat_type: info.nat_type.as_str().to_owned(),
-            public_ip: info.public_ip.clone(),
+            public_ip: info.public_ip.to_string(),
             public_port: info.public_port,
-            local_ip: info.local_ip.clone(),
+            local_ip: info.local_ip.to_string(),
             local_port: info.local_port,
             virtual_ip: member.virtual_ip.to_string(),
             address_name: member.address_name.to_string(),
@@ -194,12 +194,12 @@ impl MemberRecord {
     pub(super) fn restore(self, peer: &str, now: Now) -> Option<Member> {
         let info = PeerInfo {
             peer_id: PeerId::new(peer)?,
-            name: self.name,
-            public_key: self.public_key,
+            name: self.name.into(),
+            public_key: self.public_key.into(),
             nat_type: NatType::parse(&self.nat_type).unwrap_or_default(),
-            public_ip: self.public_ip,
+            public_ip: self.public_ip.into(),
             public_port: self.public_port,
-            local_ip: self.local_ip,
+            local_ip: self.local_ip.into(),
             local_port: self.local_port,
             last_seen: None,
         };
@@ -217,7 +217,7 @@ impl MemberRecord {
             seen: now.instant,
             clock: LocalClock::Offset(self.clock_offset),
             standing,
-            signals: VecDeque::new(),
+            signals: None,
         })
     }
 }

@@ -27,6 +27,11 @@ impl Subnet {
         u32::MAX << (32 - self.prefix)
     }
 
+    /// How many bits of an address are the network's.
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
     /// The first host address, which is the hub's.
     pub const fn hub(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.to_bits() + 1)

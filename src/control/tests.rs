@@ -111,7 +111,7 @@ impl World {
             }
         }
         for (hash, _) in control.tokens().iter() {
-            records.tokens.push((*hash, control.token_record(hash, self.now).unwrap()));
+            records.tokens.push((hash, control.token_record(&hash, self.now).unwrap()));
         }
         for relay in control.relays().iter() {
             let id = &relay.info.relay_id;
@@ -471,6 +471,38 @@ fn an_open_session_keeps_its_peer_and_its_tokens_alive() {
     }
     assert!(world.control.party(party.as_str()).is_ok());
     assert!(world.control.authenticate(&token, world.now).is_ok());
+}
+
+/// A WireGuard app sends no heartbeats; with a keepalive it makes a session every two minutes.
+#[test]
+fn whoever_makes_sessions_with_the_relay_is_alive() {
+    let mut world = World::new();
+    let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+    let (phone, silent) = (PrivateKey::generate().public_key(), PrivateKey::generate().public_key());
+    let party = world.create(&alice);
+    world.join_with(&alice, &party, &phone.encode()).unwrap();
+    world.join_with(&bob, &party, &silent.encode()).unwrap();
+    let mut heard = world.now.instant;
+    let mut hear = |world: &mut World, times: u32| {
+        for _ in 0..times {
+            world.wait(Duration::from_secs(60));
+            if world.now.instant.since(heard) >= Duration::from_secs(120) {
+                heard = world.now.instant;
+            }
+            world.control.note_handshakes(|key| (*key == phone).then_some(heard), world.now);
+            world.control.sweep(world.now);
+        }
+    };
+    hear(&mut world, 24 * 60);
+    assert_eq!(world.control.party(party.as_str()).unwrap().members.len(), 1, "bob made none");
+    // An old session is no sign of life.
+    let last = world.now.instant;
+    for _ in 0..5 {
+        world.wait(Duration::from_secs(60));
+        world.control.note_handshakes(|_| Some(last), world.now);
+        world.control.sweep(world.now);
+    }
+    assert!(world.control.party(party.as_str()).is_err());
 }
 
 #[test]

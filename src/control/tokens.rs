@@ -34,13 +34,17 @@ pub struct Token {
 #[derive(Default, Debug)]
 pub struct Tokens {
     /// By the first half of the hash; the second half is compared in constant time.
-    by_id: HashMap<[u8; 16], (TokenHash, Token)>,
+    by_id: HashMap<[u8; 16], ([u8; 16], Token)>,
     /// Oldest first.
     by_peer: HashMap<PeerId, Vec<TokenHash>>,
 }
 
 fn id(hash: &TokenHash) -> [u8; 16] {
     *hash.first_chunk().expect("a hash is 32 bytes")
+}
+
+fn rest(hash: &TokenHash) -> [u8; 16] {
+    *hash.last_chunk().expect("a hash is 32 bytes")
 }
 
 /// The hash under which the token spelled `text` is kept.
@@ -66,13 +70,18 @@ impl Tokens {
 
     /// The token with this hash.
     pub fn get(&self, hash: &TokenHash) -> Option<&Token> {
-        let (whole, token) = self.by_id.get(&id(hash))?;
-        constant_time::eq(whole, hash).then_some(token)
+        let (known, token) = self.by_id.get(&id(hash))?;
+        constant_time::eq(known, &rest(hash)).then_some(token)
     }
 
     /// Every token.
-    pub fn iter(&self) -> impl Iterator<Item = (&TokenHash, &Token)> {
-        self.by_id.values().map(|(hash, token)| (hash, token))
+    pub fn iter(&self) -> impl Iterator<Item = (TokenHash, &Token)> {
+        self.by_id.iter().map(|(id, (rest, token))| {
+            let mut hash = [0; 32];
+            hash[..16].copy_from_slice(id);
+            hash[16..].copy_from_slice(rest);
+            (hash, token)
+        })
     }
 
     /// Makes a token and gives its text, which is nowhere kept.
@@ -87,7 +96,7 @@ impl Tokens {
     pub fn insert(&mut self, hash: TokenHash, token: Token) {
         // Nearly every peer has one token, so there is no room for more before they come.
         self.by_peer.entry(token.peer.clone()).or_insert_with(|| Vec::with_capacity(1)).push(hash);
-        self.by_id.insert(id(&hash), (hash, token));
+        self.by_id.insert(id(&hash), (rest(&hash), token));
     }
 
     /// Whom a token speaks for.
@@ -129,6 +138,6 @@ impl Tokens {
     /// The tokens that ended so long ago that they can be forgotten.
     pub fn forgettable(&self, now: Instant) -> Vec<TokenHash> {
         let ended = |token: &Token| token.expires + EXPIRED_REMEMBERED <= now;
-        self.iter().filter(|(_, token)| ended(token)).map(|(hash, _)| *hash).collect()
+        self.iter().filter(|(_, token)| ended(token)).map(|(hash, _)| hash).collect()
     }
 }

@@ -4,7 +4,9 @@ use crate::api::admission::Rates;
 use crate::control;
 use crate::control::subnet::Subnet;
 use crate::net::http::Limits as DoorLimits;
+use crate::sys::interface;
 use crate::token_bucket::Rate;
+use crate::wire::toml::{self, Entry};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,10 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// Whether the relay hands the kernel runs of datagrams as one (GSO).
     pub gso: bool,
+    /// Whether this machine itself is in the virtual LAN.
+    pub tun: bool,
+    /// The interface by which it is.
+    pub interface: String,
     /// Where the control API listens.
     pub http: SocketAddr,
     /// Where the relay listens.
@@ -49,6 +55,8 @@ impl Default for Config {
             state_dir: default_state_dir(),
             runtime_dir: default_runtime_dir(),
             gso: true,
+            tun: false,
+            interface: "lanrage0".to_owned(),
             http: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8667)),
             relay: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 51820)),
             public_endpoint: None,
@@ -282,6 +290,32 @@ pub const SETTINGS: &[Setting] = &[
         },
         show: |config| config.gso.to_string(),
     },
+    Setting {
+        key: "tun",
+        expected: "yes or no",
+        help: "whether games on this machine itself can be played, at the subnet's first address (10.66.0.1)",
+        reloads: false,
+        set: |config, text| {
+            config.tun = match text {
+                "yes" | "true" => true,
+                "no" | "false" => false,
+                _ => return None,
+            };
+            Some(())
+        },
+        show: |config| if config.tun { "yes" } else { "no" }.to_owned(),
+    },
+    Setting {
+        key: "interface",
+        expected: "a name of 1 to 15 letters, digits and . _ -",
+        help: "the network interface that tun makes",
+        reloads: false,
+        set: |config, text| {
+            config.interface = is_interface(text).then(|| text.to_owned())?;
+            Some(())
+        },
+        show: |config| config.interface.clone(),
+    },
     count!("max_clients", max_clients, 1, "how many clients the relay says it takes"),
     Setting {
         key: "admin_token",
@@ -367,6 +401,15 @@ pub const SETTINGS: &[Setting] = &[
     seconds!("timeouts.write", door.write_timeout, "for an answer to be read"),
 ];
 
+/// What a kernel takes for the name of an interface, of plain signs; another sign may ask it for a number.
+fn is_interface(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=interface::NAME_LENGTH).contains(&text.len())
+        && text.bytes().all(fits)
+        && text != "."
+        && text != ".."
+}
+
 fn parse_seconds(text: &str) -> Option<Duration> {
     let span = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
     (span > Duration::ZERO && span <= Duration::from_secs(10 * 365 * 86_400)).then_some(span)
@@ -427,12 +470,16 @@ impl Config {
 
     /// Takes settings from the text of a TOML file called `path`.
     pub fn read_file(&mut self, text: &str, path: &str) -> Result<(), ConfigError> {
-        let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
-        let table = toml::de::DeTable::parse(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| line_at(span.start));
-            ConfigError(format!("{path}, line {line}: no valid TOML: {}", error.message()))
-        })?;
-        self.read_table(table.get_ref(), "", &|offset| format!("{path}, line {}", line_at(offset)))
+        let entries = toml::parse(text)
+            .map_err(|error| ConfigError(format!("{path}, line {}: no valid TOML: {error}", error.line)))?;
+        for Entry { line, key, value } in entries {
+            let place = format!("{path}, line {line}");
+            let value = value.ok_or_else(|| {
+                ConfigError(format!("{place}: {key} has a value of a kind that is not understood here"))
+            })?;
+            self.set(&key, &value, &place)?;
+        }
+        Ok(())
     }
 
     /// Takes from `new` what can change while the daemon runs; the rest stays as it is.
@@ -451,35 +498,6 @@ impl Config {
         }
         *self = new;
         reloaded
-    }
-
-    fn read_table(
-        &mut self,
-        table: &toml::de::DeTable<'_>,
-        prefix: &str,
-        place: &dyn Fn(usize) -> String,
-    ) -> Result<(), ConfigError> {
-        for (name, value) in table {
-            let key = format!("{prefix}{}", name.get_ref());
-            let place_here = place(name.span().start);
-            let text = match value.get_ref() {
-                toml::de::DeValue::Table(inner) => {
-                    self.read_table(inner, &format!("{key}."), place)?;
-                    continue;
-                }
-                toml::de::DeValue::Array(items) => {
-                    let texts: Option<Vec<String>> =
-                        items.iter().map(|item| scalar(item.get_ref())).collect();
-                    texts.map(|texts| texts.join(","))
-                }
-                other => scalar(other),
-            };
-            let text = text.ok_or_else(|| {
-                ConfigError(format!("{place_here}: {key} has a value of a kind that is not understood here"))
-            })?;
-            self.set(&key, &text, &place_here)?;
-        }
-        Ok(())
     }
 
     /// Takes settings from environment variables; those that do not begin with `LANRAGE_` are ignored.
@@ -501,16 +519,6 @@ impl Config {
 
 /// Names the configuration file in the environment.
 pub const CONFIG_VARIABLE: &str = "LANRAGE_CONFIG";
-
-fn scalar(value: &toml::de::DeValue<'_>) -> Option<String> {
-    match value {
-        toml::de::DeValue::String(text) => Some(text.to_string()),
-        toml::de::DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
-        toml::de::DeValue::Float(number) => Some(number.as_str().to_owned()),
-        toml::de::DeValue::Boolean(value) => Some(value.to_string()),
-        _ => None,
-    }
-}
 
 /// The key that may have been meant.
 fn suggestion(key: &str) -> String {
@@ -625,6 +633,25 @@ mod tests {
         assert!(["http", "subnet", "limits.parties"].iter().all(|key| same(key, &Config::default())));
         assert!(["region", "rates.requests", "admin_token"].iter().all(|key| same(key, &read(new))));
         assert_eq!(running.clone().reload(read(new)).at_restart, reloaded.at_restart);
+    }
+
+    #[test]
+    fn the_interface_has_a_name_that_kernels_take() {
+        let mut config = Config::default();
+        assert_eq!((config.tun, config.interface.as_str()), (false, "lanrage0"));
+        for good in ["l", "lanrage0", "fifteen-letters", "a.b_c-1", "..."] {
+            config.set("interface", good, "test").unwrap();
+            assert_eq!(config.interface, good);
+        }
+        for bad in ["", ".", "..", "sixteen-letters0", "a/b", "a b", "a\tb", "a:1", "lan%d", "Z\u{fc}rich"] {
+            assert!(config.set("interface", bad, "test").is_err(), "{bad}");
+        }
+        assert!(file("tun = true").unwrap().tun && file("tun = \"yes\"").unwrap().tun);
+        assert!(!file("tun = false").unwrap().tun && file("tun = 1").is_err());
+        assert_eq!(
+            file("tun = true\ninterface = \"x\"").unwrap().reload(Config::default()).at_restart.len(),
+            2
+        );
     }
 
     #[test]

@@ -6,27 +6,45 @@ use crate::control::Control;
 use crate::control::change::Change;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId};
-use crate::net::udp::{self, Inbox, Outbox, RelaySocket};
+use crate::net::udp::{self, Inbox, Origin, Outbox, RelaySocket};
+use crate::relay::snapshot::Restored;
 use crate::relay::stats::{Count, Path as Reach};
-use crate::relay::{Port, Relay};
+use crate::relay::{LOCAL_HEADROOM, Port, Relay, Run, Transmit};
 use crate::time::{Clock, Instant, Now};
+use crate::tun::Tun;
 use smol::Timer;
 use smol::future::FutureExt;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// How long the count of reachable members may be out of date: it looks at every member.
 const LOAD_LIFETIME: Duration = Duration::from_secs(1);
-/// Where flows wait for the next daemon, in the runtime directory.
+/// Where flows and members' addresses wait for the next daemon, in the runtime directory.
 const FLOWS_FILE: &str = "flows";
+/// The same, half written.
+const NEW_FLOWS_FILE: &str = "flows.new";
+/// How old what is kept for the daemon after a crash may be.
+const KEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// With more sessions than this, nothing is kept for after a crash: writing them would hold up packets for
+/// milliseconds on a router.
+const MAX_KEPT: usize = 1024;
+/// File systems that are in memory, as statfs(2) names them: tmpfs and ramfs. Nothing else is written to for a crash
+/// that may never come.
+const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 /// The longest file of flows that is read back, in bytes.
 const MAX_FLOWS: u64 = 16 * 1024 * 1024;
+
+/// How long after the interface is gone it is made anew.
+const RETRY: Duration = Duration::from_secs(5);
+/// Room for a packet of this machine's, in bytes. Its interface has the hub's MTU; what is longer is cut, and dropped.
+const LOCAL_PACKET: usize = 2048;
 
 /// The relay with its sockets.
 pub struct Forwarder {
@@ -42,6 +60,18 @@ pub struct Forwarder {
     /// Marks for TAI64N that must be stored: one or two a day.
     marks: (smol::channel::Sender<u64>, smol::channel::Receiver<u64>),
     load: Cell<(Instant, u32)>,
+    local: Option<Local>,
+    /// Where something is kept for the daemon after a crash, if that wears nothing out, and when it was last.
+    keep_in: OnceCell<PathBuf>,
+    kept: Cell<Instant>,
+}
+
+/// This machine's own interface in the virtual LAN.
+struct Local {
+    tun: Tun,
+    buffer: RefCell<Box<[u8]>>,
+    /// Rung when it is gone.
+    lost: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
 }
 
 struct Socket {
@@ -60,6 +90,40 @@ impl Socket {
 
     fn flush(&self) {
         self.socket.flush(&mut self.outbox.borrow_mut());
+    }
+}
+
+/// The way out for what came to one port.
+struct Exit<'a> {
+    outbox: &'a mut Outbox,
+    port: Port,
+    other: Option<&'a Socket>,
+    origin: &'a Origin,
+    /// Whether something leaves from the other port.
+    crossed: &'a Cell<bool>,
+    local: Option<&'a Tun>,
+}
+
+impl Transmit for Exit<'_> {
+    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]) {
+        if from == self.port {
+            self.outbox.push(to, datagram);
+        } else if let Some(other) = self.other {
+            self.crossed.set(true);
+            other.outbox.borrow_mut().push_from(self.origin.local, to, datagram);
+        }
+    }
+
+    fn transmit_run(&mut self, to: SocketAddr, from: Port, run: Run<'_>) {
+        if from == self.port {
+            self.outbox.push_run(to, run.bytes, run.segment);
+        } else {
+            run.datagrams().for_each(|datagram| self.transmit(to, from, datagram));
+        }
+    }
+
+    fn deliver(&mut self, packet: &[u8]) -> bool {
+        self.local.is_some_and(|tun| tun.write(packet))
     }
 }
 
@@ -82,7 +146,20 @@ impl Forwarder {
             wake: smol::channel::bounded(1),
             marks: smol::channel::unbounded(),
             load: Cell::new((Instant::ZERO, 0)),
+            local: None,
+            keep_in: OnceCell::new(),
+            kept: Cell::new(Instant::ZERO),
         }
+    }
+
+    /// With this machine in the virtual LAN, by this interface.
+    pub fn with_local(mut self, tun: Option<Tun>) -> Self {
+        if let Some(tun) = tun {
+            self.relay.get_mut().take_part();
+            let buffer = RefCell::new(vec![0; LOCAL_PACKET].into());
+            self.local = Some(Local { tun, buffer, lost: smol::channel::bounded(1) });
+        }
+        self
     }
 
     fn socket(&self, port: Port) -> Option<&Socket> {
@@ -97,37 +174,77 @@ impl Forwarder {
         let ports = [Port::Main, Port::Alternate].into_iter();
         let own: Vec<(Port, &Socket)> = ports.filter_map(|port| Some((port, self.socket(port)?))).collect();
         let sockets: Vec<&RelaySocket> = own.iter().map(|(_, own)| &own.socket).collect();
+        let others: Vec<_> = self.local.iter().map(|local| local.tun.as_fd()).collect();
         let ready = |index: usize| {
-            let (port, own) = own[index];
-            self.turn(own, port)?;
+            match own.get(index) {
+                Some((port, own)) => self.turn(own, *port)?,
+                None => self.local_turn(),
+            }
             self.arm();
             Ok(())
         };
-        udp::drive(future, &sockets, ready).map_err(DaemonError::Relay)
+        udp::drive(future, &sockets, &others, ready).map_err(DaemonError::Relay)
     }
 
-    fn turn(&self, own: &Socket, port: Port) -> std::io::Result<()> {
+    fn turn(&self, own: &Socket, port: Port) -> io::Result<()> {
         let now = (self.clock)();
         let mut relay = self.relay.borrow_mut();
         let other = self.socket(port.other());
+        let local = self.local.as_ref().map(|local| &local.tun);
         let (mut inbox, mut outbox) = (self.inbox.borrow_mut(), own.outbox.borrow_mut());
-        let mut crossed = false;
-        own.socket.turn(&mut inbox, &mut outbox, |datagram, origin, outbox| {
-            let mut out = |to: SocketAddr, from: Port, bytes: &[u8]| {
-                if from == port {
-                    outbox.push(to, bytes);
-                } else if let Some(other) = other {
-                    crossed = true;
-                    other.outbox.borrow_mut().push_from(origin.local, to, bytes);
-                }
-            };
+        let crossed = Cell::new(false);
+        own.socket.turn_by_runs(&mut inbox, &mut outbox, |run, segment, origin, outbox| {
+            let mut out = Exit { outbox, port, other, origin, crossed: &crossed, local };
             // What went wrong is in the relay's counters.
-            let _ = relay.receive(datagram, origin.source, port, now, &mut out);
+            relay.receive_run(run, segment, origin.source, port, now, &mut out)
         })?;
-        if crossed && let Some(other) = other {
+        if crossed.get()
+            && let Some(other) = other
+        {
             other.flush();
         }
         Ok(())
+    }
+
+    /// Sends on what this machine itself has sent.
+    fn local_turn(&self) {
+        let Some(Local { tun, buffer, lost }) = &self.local else { return };
+        let now = (self.clock)();
+        let (mut relay, mut outbox) = (self.relay.borrow_mut(), self.main.outbox.borrow_mut());
+        let mut out = |to: SocketAddr, _: Port, bytes: &[u8]| outbox.push(to, bytes);
+        let mut buffer = buffer.borrow_mut();
+        let is_there = tun.turn(&mut buffer, LOCAL_HEADROOM, |buffer, length| {
+            // What went wrong is in the relay's counters.
+            let _ = relay.send_local(buffer, length, now, &mut out);
+        });
+        self.main.socket.flush(&mut outbox);
+        if !is_there {
+            log::warn!("the interface {} is gone: it is going to be made anew", tun.name());
+            // A full channel is a ring that will be answered.
+            let _ = lost.0.try_send(());
+        }
+    }
+
+    /// Makes this machine's interface anew whenever it is gone, for ever.
+    pub async fn keep_local(self: Rc<Self>) {
+        let Some(Local { tun, lost, .. }) = &self.local else { return };
+        let mut said = String::new();
+        while lost.1.recv().await.is_ok() {
+            while !tun.is_open() {
+                Timer::after(RETRY).await;
+                match tun.reopen() {
+                    Ok(()) => log::info!("the interface {} is back", tun.name()),
+                    Err(error) => {
+                        let error = error.to_string();
+                        if said != error {
+                            log::warn!("{error}");
+                        }
+                        said = error;
+                    }
+                }
+            }
+            said.clear();
+        }
     }
 
     /// Sees to it that the timers are looked at in time, and that marks are stored.
@@ -186,6 +303,30 @@ impl Forwarder {
         if let Some(alternate) = &self.alternate {
             alternate.flush();
         }
+        self.keep(now.instant);
+    }
+
+    /// Keeps flows and addresses for the daemon after a crash, now and then while there are any.
+    fn keep(&self, now: Instant) {
+        let Some(directory) = self.keep_in.get() else { return };
+        let sessions = self.relay.borrow().session_count();
+        if now.since(self.kept.get()) < KEEP_INTERVAL || sessions == 0 || sessions > MAX_KEPT {
+            return;
+        }
+        self.kept.set(now);
+        if let Err(error) = self.write(directory) {
+            log::debug!("nothing is kept for after a crash: {}: {error}", directory.display());
+        }
+    }
+
+    fn write(&self, directory: &Path) -> io::Result<()> {
+        let snapshot = self.relay.borrow().snapshot((self.clock)());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let new = directory.join(NEW_FLOWS_FILE);
+        let _ = fs::remove_file(&new);
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).open(&new)?.write_all(&snapshot)?;
+        fs::rename(new, directory.join(FLOWS_FILE))
     }
 
     /// Waits for a mark for TAI64N that must be stored.
@@ -243,15 +384,7 @@ impl Forwarder {
 
     /// Leaves the flows to the next daemon, in memory that a reboot clears.
     pub fn hand_over(&self, directory: &Path) {
-        let snapshot = self.relay.borrow().snapshot((self.clock)());
-        let write = || {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            let mut options = fs::OpenOptions::new();
-            let path = directory.join(FLOWS_FILE);
-            let _ = fs::remove_file(&path);
-            options.write(true).create_new(true).mode(0o600).open(path)?.write_all(&snapshot)
-        };
-        if let Err(error) = write() {
+        if let Err(error) = self.write(directory) {
             log::info!(
                 "flows are not handed over, players reconnect by themselves: {}: {error}",
                 directory.display()
@@ -259,18 +392,30 @@ impl Forwarder {
         }
     }
 
-    /// Takes over the flows of the daemon before, if it left any. They are used once.
+    /// Takes over the flows of the daemon before, if it left any. They are used once. From now on some are kept there
+    /// for the next one, in case that this one can't say goodbye.
     pub fn take_over(&self, directory: &Path) {
+        if is_in_memory(directory) {
+            let _ = self.keep_in.set(directory.to_owned());
+        }
         let path = directory.join(FLOWS_FILE);
         let read = fs::metadata(&path).ok().filter(|found| found.is_file() && found.len() <= MAX_FLOWS);
         let Some(snapshot) = read.and_then(|_| fs::read(&path).ok()) else { return };
         let _ = fs::remove_file(&path);
         match self.relay.borrow_mut().restore(&snapshot, (self.clock)()) {
-            Ok(0) => {}
-            Ok(count) => log::info!("took over {count} flows"),
+            Ok(Restored { flows: 0, spokes: 0 }) => {}
+            Ok(Restored { flows, spokes }) => {
+                log::info!("took over {flows} flows and {spokes} members of the hub");
+            }
             Err(error) => log::info!("the flows of the daemon before can't be used: {error}"),
         }
     }
+}
+
+/// Whether `directory` is in memory; if it does not exist yet, what it is going to be in.
+fn is_in_memory(directory: &Path) -> bool {
+    let found = directory.ancestors().find_map(|part| rustix::fs::statfs(part).ok());
+    found.is_some_and(|found| IN_MEMORY.contains(&(found.f_type as u32)))
 }
 
 fn traffic(count: Count) -> Traffic {
@@ -288,6 +433,7 @@ impl RelayView for Forwarder {
             hub: traffic(stats.hub),
             broadcast: traffic(stats.broadcast),
             stun: traffic(stats.stun),
+            local: traffic(stats.local),
             flows: relay.flow_count() as u64,
             drops: stats.drops().collect(),
         }
@@ -318,5 +464,20 @@ impl RelayView for Forwarder {
         let load = u32::try_from(self.relay.borrow().reachable_count()).unwrap_or(u32::MAX);
         self.load.set((now, load));
         load
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_memory_is_written_to_all_the_time() {
+        let shared = Path::new("/dev/shm");
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let is_tmpfs = mounts.lines().any(|line| line.contains(" /dev/shm tmpfs "));
+        assert_eq!(is_in_memory(shared), is_tmpfs);
+        assert_eq!(is_in_memory(&shared.join("not/there/yet")), is_tmpfs);
+        assert!(!is_in_memory(Path::new("/proc")));
     }
 }

@@ -21,6 +21,7 @@ use crate::relay::{self, Relay};
 use crate::store::records::{self, Loaded};
 use crate::store::{self, OpenError, Row, Store, StoreError};
 use crate::time::Clock;
+use crate::tun::{self, Tun, TunError};
 use async_signal::{Signal, Signals};
 use config::Config;
 use forwarder::Forwarder;
@@ -61,6 +62,8 @@ pub enum DaemonError {
     Write(StoreError),
     /// A socket.
     Listen(ListenError),
+    /// The interface of this machine itself.
+    Tun(TunError),
     /// A setting that only shows to be wrong now.
     Setting(String),
     /// Signals.
@@ -81,6 +84,7 @@ impl fmt::Display for DaemonError {
                 }
             }
             DaemonError::Listen(error) => error.fmt(f),
+            DaemonError::Tun(error) => error.fmt(f),
             DaemonError::Setting(text) => f.write_str(text),
             DaemonError::Relay(error) => write!(f, "the relay's socket failed: {error}"),
             DaemonError::Signals(error) => write!(f, "signals can't be received: {error}"),
@@ -99,6 +103,12 @@ impl From<OpenError> for DaemonError {
 impl From<ListenError> for DaemonError {
     fn from(error: ListenError) -> Self {
         DaemonError::Listen(error)
+    }
+}
+
+impl From<TunError> for DaemonError {
+    fn from(error: TunError) -> Self {
+        DaemonError::Tun(error)
     }
 }
 
@@ -132,17 +142,19 @@ pub struct Daemon {
     relay: RelaySocket,
     /// The relay's second port, for STUN.
     alternate: Option<RelaySocket>,
+    /// The interface of this machine itself.
+    tun: Option<Tun>,
     /// What asks for new settings, and where they are.
     reload: Option<(Bell, Source)>,
     clock: Clock,
     supervisor: Rc<Supervisor>,
 }
 
-/// The sockets of a daemon.
-type Sockets = (Listener, Listener, RelaySocket, Option<RelaySocket>);
+/// The sockets of a daemon, and its interface.
+type Sockets = (Listener, Listener, RelaySocket, Option<RelaySocket>, Option<Tun>);
 
 impl Daemon {
-    /// Opens the store of the state directory and every socket.
+    /// Opens the store of the state directory, every socket, and the interface if there is to be one.
     pub fn open(config: Config) -> Result<Self, DaemonError> {
         let (store, rows) = Store::open(&store::path_in(&config.state_dir), now)?;
         Self::with_store(config, store, rows)
@@ -151,19 +163,31 @@ impl Daemon {
     /// Over a store that is open already, and the rows that it held.
     pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
         match Self::bind(&config) {
-            Ok((http, unix, relay, alternate)) => {
+            Ok((http, unix, relay, alternate, tun)) => {
                 let (reload, supervisor, clock) = (None, Rc::default(), now);
-                Ok(Daemon { config, store, rows, http, unix, relay, alternate, reload, clock, supervisor })
+                Ok(Daemon {
+                    config,
+                    store,
+                    rows,
+                    http,
+                    unix,
+                    relay,
+                    alternate,
+                    tun,
+                    reload,
+                    clock,
+                    supervisor,
+                })
             }
             Err(error) => {
                 // What happened is in `error`; the store has nothing to write.
                 let _ = store.close();
-                Err(error.into())
+                Err(error)
             }
         }
     }
 
-    fn bind(config: &Config) -> Result<Sockets, ListenError> {
+    fn bind(config: &Config) -> Result<Sockets, DaemonError> {
         let http = Listener::tcp(config.http)?;
         let unix = Listener::unix(&socket_in(&config.state_dir))?;
         let relay = RelaySocket::bind(config.relay)?;
@@ -175,7 +199,8 @@ impl Daemon {
         let alternate = alternate.and_then(|bound| {
             bound.inspect_err(|error| log::warn!("NAT types can't be told apart: {error}")).ok()
         });
-        Ok((http, unix, relay, alternate))
+        let tun = config.tun.then(|| Tun::open(tun_settings(config))).transpose()?;
+        Ok((http, unix, relay, alternate, tun))
     }
 
     /// To read its settings again from `source` when `bell` is rung.
@@ -204,10 +229,11 @@ impl Daemon {
         let executor = Rc::new(LocalExecutor::new());
         let (sender, stopped) = smol::channel::bounded::<Infallible>(1);
         // As a task it is looked at when it was woken, not whenever anything was.
-        let _waiting = executor.spawn(async move {
+        let waiting = async move {
             stop.await;
             sender.close();
-        });
+        };
+        let _waiting = executor.spawn(waiting.boxed_local());
         let load = async { Some(self.load(executor.clone()).await) };
         // A disk that hangs holds up the start for ever. Nobody has been answered, so nothing is lost.
         let given_up = async {
@@ -253,20 +279,30 @@ impl Daemon {
         let (clock, start) = (self.clock, (self.clock)());
         let settings = api_settings(&self.config, &hub.public_key(), addresses);
         let relay = Relay::new(relay_settings(&self.config, &hub, stamp_mark), start.instant);
-        let forwarder = Rc::new(Forwarder::new(relay, self.relay, self.alternate, self.config.gso, clock));
+        let forwarder = Forwarder::new(relay, self.relay, self.alternate, self.config.gso, clock);
+        if let Some(tun) = &self.tun {
+            let (name, address) = (tun.name(), self.config.control.subnet.hub());
+            log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
+        }
+        let forwarder = Rc::new(forwarder.with_local(self.tun));
         let control = Control::new(self.config.control.clone(), hub, records, start);
         let api = Api::new(control, settings, start);
         let service = Rc::new(Service::new(api, self.store, forwarder.clone(), clock));
         service.settle();
         forwarder.take_over(&self.config.runtime_dir);
         let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), clock);
-        let mut tasks = vec![executor.spawn(door.serve(self.http)), executor.spawn(door.serve(self.unix))];
-        tasks.push(executor.spawn(service.clone().keep_time()));
-        tasks.push(executor.spawn(service.clone().answer_messages()));
-        tasks.push(executor.spawn(service.clone().keep_marks()));
-        tasks.push(executor.spawn(forwarder.clone().keep_time()));
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
-        tasks.push(executor.spawn(async move { supervisor.keep_company(|| told.summary()).await }));
+        // In boxes, so that the executor's code is there once and not for each of them.
+        let mut chores = vec![
+            door.serve(self.http).boxed_local(),
+            door.serve(self.unix).boxed_local(),
+            service.clone().keep_time().boxed_local(),
+            service.clone().answer_messages().boxed_local(),
+            service.clone().keep_marks().boxed_local(),
+            forwarder.clone().keep_time().boxed_local(),
+            forwarder.clone().keep_local().boxed_local(),
+            async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
+        ];
         let (runtime_dir, supervisor) = (self.config.runtime_dir.clone(), self.supervisor);
         if let Some((bell, source)) = self.reload {
             let reloader = Reloader {
@@ -280,8 +316,9 @@ impl Daemon {
                 supervisor: supervisor.clone(),
                 said: String::new(),
             };
-            tasks.push(executor.spawn(reloader.keep_listening()));
+            chores.push(reloader.keep_listening().boxed_local());
         }
+        let tasks = chores.into_iter().map(|chore| executor.spawn(chore)).collect();
         Ok(Running { service, door, forwarder, supervisor, tasks, runtime_dir })
     }
 }
@@ -299,6 +336,7 @@ struct Running {
 impl Running {
     /// Lets everything run until `stop` is ready, then stops in good order.
     async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+        // The loop runs, and its tasks come after this: nothing is said of a reload before.
         self.supervisor.ready(self.service.summary());
         stop.await;
         log::info!("stopping");
@@ -353,6 +391,16 @@ fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::
         stamp_mark,
         seed: u64::from_le_bytes(random::bytes()),
         limits: RelayLimits { members_per_party: members_per_party(config), ..RelayLimits::default() },
+    }
+}
+
+fn tun_settings(config: &Config) -> tun::Settings {
+    let subnet = config.control.subnet;
+    tun::Settings {
+        name: config.interface.clone(),
+        address: subnet.hub(),
+        prefix: subnet.prefix(),
+        mtu: HUB_MTU,
     }
 }
 

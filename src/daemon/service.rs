@@ -231,7 +231,7 @@ impl Service {
                     slept.or(woken).await;
                 }
                 Some(_) => {
-                    let effects = self.api.borrow_mut().poll(now);
+                    let effects = self.api.borrow_mut().poll(Some(&*self.relay), now);
                     self.carry_out(effects, now);
                     // Something due at once again would be a mistake; it must not become a busy loop.
                     Timer::after(Duration::from_millis(100)).await;

@@ -93,7 +93,7 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
         }
     };
     if let Err(ended) = outcome {
-        log::debug!("a connection from {:?} ended: {ended}", exchange.seat.source);
+        log::debug!("a connection from {} ended: {ended}", exchange.seat.source);
     }
 }
 
@@ -254,7 +254,7 @@ impl<S: Service> Exchange<S> {
 
     async fn answer(&mut self, answer: &Answer, framing: &Framing) -> Result<Next, Ended> {
         let close = !framing.keep_alive || self.door.stopping.get();
-        let head = response::head(answer, Length::Bytes(answer.body.len()), close);
+        let head = response::head(answer, Length::Bytes(answer.body.len()), close, (self.door.clock)().unix);
         let without_body = framing.without_body || response::is_bodiless(answer.status);
         self.write(&head, if without_body { &[] } else { &answer.body }).await?;
         Ok(self.after_answer(close).await)
@@ -271,7 +271,7 @@ impl<S: Service> Exchange<S> {
             return self.refuse(Refusal::new(505, "this answer needs HTTP/1.1")).await;
         }
         let close = !framing.keep_alive || self.door.stopping.get();
-        self.write(&response::head(answer, Length::Chunked, close), &[]).await?;
+        self.write(&response::head(answer, Length::Chunked, close, (self.door.clock)().unix), &[]).await?;
         if framing.without_body {
             return Ok(self.after_answer(close).await);
         }
@@ -307,7 +307,7 @@ impl<S: Service> Exchange<S> {
         self.door.service.refused(refusal.status);
         self.seat.enter_answering();
         let answer = refusal.answer();
-        let head = response::head(&answer, Length::Bytes(answer.body.len()), true);
+        let head = response::head(&answer, Length::Bytes(answer.body.len()), true, (self.door.clock)().unix);
         self.write(&head, &answer.body).await?;
         Ok(Next::Linger)
     }

@@ -82,7 +82,8 @@ impl<S: Service> Door<S> {
         if !self.shared.table.make_room(source) {
             self.shared.service.refused(503);
             let answer = Refusal::new(503, "too many connections").answer();
-            let head = response::head(&answer, Length::Bytes(answer.body.len()), true);
+            let head =
+                response::head(&answer, Length::Bytes(answer.body.len()), true, (self.shared.clock)().unix);
             // Unread bytes would turn the close into a reset, which destroys the answer.
             let _ = stream.try_read(&mut self.shared.scratch.borrow_mut());
             // Who does not take it has left already.

@@ -1,5 +1,7 @@
 //! The bytes of an answer's head, printed by tiny_http.
 
+use crate::time::UnixTime;
+use crate::wire::datetime;
 use crate::wire::http::Answer;
 use std::io;
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
@@ -18,15 +20,15 @@ pub(super) fn is_bodiless(status: u16) -> bool {
     matches!(status, 100..=199 | 204 | 304)
 }
 
-/// Prints the head of `answer`, with its empty last line.
-pub(super) fn head(answer: &Answer, length: Length, close: bool) -> Vec<u8> {
+/// Prints the head of `answer`, sent at `date`, with its empty last line.
+pub(super) fn head(answer: &Answer, length: Length, close: bool, date: UnixTime) -> Vec<u8> {
     let size = match length {
         Length::Bytes(size) => Some(size),
         Length::Chunked => None,
     };
     let mut response = Response::new(StatusCode(answer.status), Vec::new(), io::empty(), size, None)
         .with_chunked_threshold(usize::MAX);
-    add(&mut response, "Server", "lanrage");
+    sign(&mut response, date);
     add(&mut response, "Content-Type", answer.content_type);
     for (name, value) in &answer.headers {
         add(&mut response, name, value);
@@ -45,11 +47,17 @@ pub(super) fn head(answer: &Answer, length: Length, close: bool) -> Vec<u8> {
 }
 
 /// Prints the answer that turns the connection into a WebSocket (RFC 6455 section 4.2.2).
-pub(super) fn switching_protocols(accept: &str) -> Vec<u8> {
+pub(super) fn switching_protocols(accept: &str, date: UnixTime) -> Vec<u8> {
     let mut response = Response::empty(101);
-    add(&mut response, "Server", "lanrage");
+    sign(&mut response, date);
     add(&mut response, "Sec-WebSocket-Accept", accept);
     print(response, Some("websocket"))
+}
+
+/// Without a date tiny_http asks std for it, which panics on 32-bit musl once the clock is past 2038.
+fn sign(response: &mut Response<io::Empty>, date: UnixTime) {
+    add(response, "Date", &datetime::Http(date).to_string());
+    add(response, "Server", "lanrage");
 }
 
 /// A value that could break out of its line is left out, which only our own mistake can bring about.
@@ -72,8 +80,12 @@ fn print(response: Response<io::Empty>, upgrade: Option<&str>) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn date() -> UnixTime {
+        UnixTime::from_micros(5_000_000_000_000_000)
+    }
+
     fn printed(answer: &Answer, length: Length, close: bool) -> String {
-        String::from_utf8(head(answer, length, close)).unwrap()
+        String::from_utf8(head(answer, length, close, date())).unwrap()
     }
 
     fn has(text: &str, line: &str) -> bool {
@@ -94,7 +106,8 @@ mod tests {
             assert!(has(&text, line), "{line} in {text}");
         }
         assert!(!text.contains("Connection") && !text.contains("Transfer-Encoding"));
-        assert!(text.lines().any(|line| line.starts_with("Date: ") && line.ends_with(" GMT")));
+        assert_eq!(text.lines().filter(|line| line.starts_with("Date: ")).count(), 1);
+        assert!(has(&text, "Date: Fri, 11 Jun 2128 08:53:20 GMT"), "{text}");
     }
 
     #[test]
@@ -107,7 +120,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_has_no_length() {
-        let text = String::from_utf8(switching_protocols("abc=")).unwrap();
+        let text = String::from_utf8(switching_protocols("abc=", date())).unwrap();
         assert!(text.starts_with("HTTP/1.1 101 Switching Protocols\r\n") && text.ends_with("\r\n\r\n"));
         assert!(has(&text, "Upgrade: websocket") && has(&text, "Connection: upgrade"));
         assert!(has(&text, "Sec-WebSocket-Accept: abc="));

@@ -47,7 +47,8 @@ impl<S: Service> Shared<S> {
 
     /// Runs a connection's task. If it panics, that connection is dropped and nothing else.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.executor.spawn(AssertUnwindSafe(task).catch_unwind()).detach();
+        // In a box, so that the executor's code is there once and not for each kind of task.
+        self.executor.spawn(AssertUnwindSafe(task.boxed_local()).catch_unwind()).detach();
     }
 
     /// Reads and forgets up to `most` bytes, or until the peer has sent all it has.

@@ -45,7 +45,7 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat, opened: O
     let Opened { id, outbox, accept } = opened;
     let mut session = Session::new(door, seat, id, outbox, unread);
     if let Err(ended) = session.run(&accept).await {
-        log::debug!("a WebSocket session from {:?} ended: {ended}", session.seat.source);
+        log::debug!("a WebSocket session from {} ended: {ended}", session.seat.source);
     }
 }
 
@@ -138,7 +138,7 @@ impl<S: Service> Session<S> {
 
     async fn run(&mut self, accept: &str) -> Result<(), Ended> {
         let limits = self.door.table.limits();
-        let head = response::switching_protocols(accept);
+        let head = response::switching_protocols(accept, (self.door.clock)().unix);
         self.seat.write(&head, &[], self.door.clock, limits.write_timeout).await?;
         poll_fn(|cx| self.poll(cx)).await?;
         self.seat.stream.finish_writing();

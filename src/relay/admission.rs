@@ -35,13 +35,15 @@ impl ByteRate {
 
 impl ByteBucket {
     fn take(&mut self, rate: ByteRate, bytes: usize, now: u64) -> bool {
+        let after = self.without(rate, bytes, now);
+        after.inspect(|after| *self = *after).is_some()
+    }
+
+    /// What it would be without these bytes, if it holds so many.
+    fn without(self, rate: ByteRate, bytes: usize, now: u64) -> Option<Self> {
         let cost = rate.byte.saturating_mul(bytes as u64);
         let full_at = self.full_at.max(now).saturating_add(cost);
-        let fits = cost <= rate.burst && full_at - now <= rate.burst;
-        if fits {
-            self.full_at = full_at;
-        }
-        fits
+        (cost <= rate.burst && full_at - now <= rate.burst).then_some(ByteBucket { full_at })
     }
 }
 
@@ -82,6 +84,8 @@ pub struct Admission {
     stun: AddressBuckets,
     trials: TokenBucket,
     stun_surplus: TokenBucket,
+    local_broadcasts: TokenBucket,
+    local_copies: TokenBucket,
     members: Vec<MemberBuckets>,
     parties: Vec<PartyBuckets>,
 }
@@ -99,6 +103,8 @@ impl Admission {
             stun: AddressBuckets::new(),
             trials: TokenBucket::default(),
             stun_surplus: TokenBucket::default(),
+            local_broadcasts: TokenBucket::default(),
+            local_copies: TokenBucket::default(),
             members: Vec::new(),
             parties: Vec::new(),
         }
@@ -143,7 +149,8 @@ impl Admission {
         self.trials.take(limits.mac1_trials, count, now).is_ok()
     }
 
-    /// Whether `member`, at the address with this bucket, may send `length` bytes within `party`.
+    /// Whether `member`, at the address with this bucket, may send `length` bytes within `party`. If it may not,
+    /// it costs nobody anything.
     pub fn data(
         &mut self,
         member: MemberId,
@@ -158,9 +165,16 @@ impl Admission {
         else {
             return false;
         };
-        self.bytes[usize::from(bucket) % ADDRESS_BUCKETS].take(self.address_rate, length, now)
-            && member.bytes.take(self.member_rate, length, now)
-            && party.bytes.take(self.party_rate, length, now)
+        let address = &mut self.bytes[usize::from(bucket) % ADDRESS_BUCKETS];
+        let (Some(of_address), Some(of_member), Some(of_party)) = (
+            address.without(self.address_rate, length, now),
+            member.bytes.without(self.member_rate, length, now),
+            party.bytes.without(self.party_rate, length, now),
+        ) else {
+            return false;
+        };
+        (*address, member.bytes, party.bytes) = (of_address, of_member, of_party);
+        true
     }
 
     /// Whether `member` may send one more broadcast.
@@ -175,6 +189,22 @@ impl Admission {
             party.copies.take(limits.broadcast_copies_per_party, 1, now).is_ok()
                 && party.bytes.take(self.party_rate, length, now.as_nanos())
         })
+    }
+
+    /// Whether this machine may send `length` bytes to somebody in `party`.
+    pub fn local_data(&mut self, party: PartySlot, length: usize, now: Instant) -> bool {
+        let party = self.parties.get_mut(party as usize);
+        party.is_some_and(|party| party.bytes.take(self.party_rate, length, now.as_nanos()))
+    }
+
+    /// Whether this machine may send one more broadcast.
+    pub fn local_broadcast(&mut self, limits: &Limits, now: Instant) -> bool {
+        self.local_broadcasts.take(limits.local_broadcasts, 1, now).is_ok()
+    }
+
+    /// Whether somebody in `party` may get one more copy of a broadcast of this machine's, of `length` bytes.
+    pub fn local_copy(&mut self, party: PartySlot, length: usize, limits: &Limits, now: Instant) -> bool {
+        self.local_copies.take(limits.local_copies, 1, now).is_ok() && self.copy(party, length, limits, now)
     }
 
     /// Whether `member` may move its flows to another address now.
@@ -218,6 +248,26 @@ mod tests {
         assert!(data(1, 0, 1) && !data(1, 0, 1), "the address's is");
         assert!(data(1, 0, 3) && !data(2, 0, 4), "the party's is");
         assert!(data(2, 1, 5), "another party's is not");
+    }
+
+    #[test]
+    fn what_one_bucket_refuses_costs_the_others_nothing() {
+        let members = some_members(2);
+        let small = Rate::new(1000, Duration::from_secs(1), 1000);
+        for limits in [
+            Limits { address_bytes: small, member_bytes: small, ..Limits::default() },
+            Limits { member_bytes: small, party_bytes: small, ..Limits::default() },
+        ] {
+            let mut admission = Admission::new(KeyedState::new(1, 2), &limits);
+            admission.reserve(2, 2);
+            let mut data = |member: usize, party, bucket, length| {
+                admission.data(members[member], party, bucket, length, START)
+            };
+            // The first member has spent its own share, at another address and in another party.
+            assert!(data(0, 1, 2, 1000));
+            assert!(!data(0, 0, 1, 1000));
+            assert!(data(1, 0, 1, 1000), "the second has the whole of the first address and party");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Where members are (rule 4): by a hub session, by confirmed flows.
 
-use crate::relay::limits::ADDRESSES_PER_MEMBER;
+use crate::relay::limits::{ADDRESSES_PER_MEMBER, SIGHTINGS_PER_MEMBER};
 use crate::relay::roster::MemberId;
 use crate::time::Instant;
 use std::net::SocketAddr;
@@ -15,10 +15,26 @@ struct Learned {
     at: Instant,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// An address from which data came that bore the index of a member's flow. Who has seen the member's datagrams can
+/// send that, too, so it is a place to ask at, and no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// The address.
+    pub address: SocketAddr,
+    /// The index.
+    pub index: u32,
+    /// The member at the other end of that flow, or `None` if there were several. It knows the index, so it must not
+    /// crowd out what others' flows tell.
+    pub witness: Option<MemberId>,
+    /// When data last came.
+    pub at: Instant,
+}
+
+#[derive(Debug, Default)]
 struct Binding {
     hub: Option<SocketAddr>,
     learned: [Option<Learned>; ADDRESSES_PER_MEMBER],
+    sightings: Vec<Sighting>,
 }
 
 /// The addresses of all members, by slot. Most members never come here, and a binding is not small.
@@ -54,6 +70,29 @@ impl Bindings {
         }
     }
 
+    /// Notes where the member may be. The address that had to make room is given back.
+    pub fn sight(&mut self, member: MemberId, sighting: Sighting) -> Option<SocketAddr> {
+        let sightings = &mut self.members.get_mut(member.slot())?.get_or_insert_default().sightings;
+        if let Some(known) = sightings.iter_mut().find(|known| known.address == sighting.address) {
+            let witness = known.witness.filter(|&witness| sighting.witness == Some(witness));
+            *known = Sighting { witness, ..sighting };
+            return None;
+        }
+        if sightings.len() < SIGHTINGS_PER_MEMBER {
+            sightings.push(sighting);
+            return None;
+        }
+        let oldest =
+            sightings.iter_mut().min_by_key(|known| (known.witness != sighting.witness, known.at))?;
+        Some(std::mem::replace(oldest, sighting).address)
+    }
+
+    /// Where the member may be, in no order.
+    pub fn sightings(&self, member: MemberId) -> &[Sighting] {
+        let binding = self.members.get(member.slot()).and_then(Option::as_deref);
+        binding.map_or(&[], |binding| &binding.sightings)
+    }
+
     /// Where the member's hub session is, once that address is proven.
     pub fn set_hub(&mut self, member: MemberId, address: Option<SocketAddr>) {
         let Some(place) = self.members.get_mut(member.slot()) else { return };
@@ -70,11 +109,11 @@ impl Bindings {
 
     /// The member's addresses, best first: the hub session's, then what was learned, the newest first.
     pub fn addresses(&self, member: MemberId) -> impl Iterator<Item = SocketAddr> {
-        let binding = self.members.get(member.slot()).and_then(Option::as_deref).copied().unwrap_or_default();
-        let mut learned = binding.learned;
+        let binding = self.members.get(member.slot()).and_then(Option::as_deref);
+        let (hub, mut learned) = binding.map(|binding| (binding.hub, binding.learned)).unwrap_or_default();
         learned.sort_by_key(|known| std::cmp::Reverse(known.map(|known| known.at)));
         let learned = learned.into_iter().flatten().map(|known| known.address);
-        binding.hub.into_iter().chain(learned.filter(move |&address| Some(address) != binding.hub))
+        hub.into_iter().chain(learned.filter(move |&address| Some(address) != hub))
     }
 
     /// Forgets all of a member's addresses.
@@ -91,7 +130,11 @@ impl Bindings {
             for known in &mut binding.learned {
                 known.take_if(|known| !is_known(known.address));
             }
-            if binding.hub.is_none() && binding.learned.iter().all(Option::is_none) {
+            binding.sightings.retain(|sighting| is_known(sighting.address));
+            if binding.sightings.is_empty()
+                && binding.hub.is_none()
+                && binding.learned.iter().all(Option::is_none)
+            {
                 *place = None;
             }
         }
@@ -154,5 +197,38 @@ mod tests {
             bindings.learn(members[0], address(witness), members[usize::from(witness)], at(300));
         }
         assert_eq!(bindings.addresses(members[0]).count(), ADDRESSES_PER_MEMBER);
+    }
+
+    #[test]
+    fn a_witness_crowds_out_its_own_sightings_only() {
+        let members = some_members(4);
+        let mut bindings = Bindings::default();
+        bindings.reserve(4);
+        let sighting = |port: u16, witness: usize| Sighting {
+            address: address(port),
+            index: port.into(),
+            witness: Some(members[witness]),
+            at: at(port.into()),
+        };
+        assert_eq!(bindings.sight(members[0], sighting(1, 1)), None);
+        assert_eq!(bindings.sight(members[0], sighting(2, 2)), None);
+        for port in 3..5 {
+            assert_eq!(bindings.sight(members[0], sighting(port, 3)), None);
+        }
+        // The second has a second witness now.
+        assert_eq!(bindings.sight(members[0], Sighting { index: 9, ..sighting(2, 3) }), None);
+        for port in 5..20 {
+            assert_eq!(bindings.sight(members[0], sighting(port, 3)), Some(address(port - 2)));
+        }
+        assert_eq!(bindings.sight(members[0], sighting(20, 1)), Some(address(1)));
+        assert!(bindings.sightings(members[0]).contains(&Sighting {
+            index: 9,
+            witness: None,
+            ..sighting(2, 2)
+        }));
+        bindings.sweep(|there| there == address(20));
+        assert_eq!(bindings.sightings(members[0]), [sighting(20, 1)]);
+        bindings.sweep(|_| false);
+        assert!(bindings.members[0].is_none());
     }
 }

@@ -3,14 +3,16 @@
 //! 1. An initiation names its recipient by mac1. Only members' keys open the relay.
 //! 2. A response names the initiator by mac1 and by the index that it echoes.
 //! 3. An endpoint is learned only from a response that echoes an initiation, from where that was sent.
-//! 4. A member is at its hub session's address, at a confirmed flow's, or found by elimination. One
-//!    initiation in, at most one copy out; candidates take turns, one per retry.
+//! 4. A member is at its hub session's address, at a confirmed flow's, or found: where the index of a flow of its
+//!    that is silent at its own address was seen, or by elimination. One initiation in, at most one copy out;
+//!    candidates take turns, one per retry.
 //! 5. Data goes by source address and receiver index alone. Indices that clash end the handshake.
 //! 6. A cookie reply goes to whom it answers only, from where the answered message was sent.
 //! 7. Nothing is rewritten.
 //! 8. An unproven address gets at most as many bytes as came from it; initiations are paced.
 //! 9. What is silent is forgotten.
 
+use crate::relay::bindings::Sighting;
 use crate::relay::books::Books;
 use crate::relay::flow_key::{FlowKey, KeyedState};
 use crate::relay::flows::{Flow, Flows};
@@ -19,15 +21,13 @@ use crate::relay::pacing::{Paced, Pacer};
 use crate::relay::pending::PendingTable;
 use crate::relay::roster::MemberId;
 use crate::relay::stats::{Count, DropReason, Path};
-use crate::relay::{Arrival, Transmit};
+use crate::relay::{Arrival, Port, Run, Transmit};
 use crate::time::{Instant, Now};
 use crate::wireguard::message::{
     COOKIE_REPLY_LENGTH, INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response,
 };
 use std::net::SocketAddr;
 
-/// Candidates for one member's address that are looked at.
-const MAX_CANDIDATES: usize = 8;
 /// Answers to one initiation whose mac1 may fit nobody: each costs a trial per member of the party.
 const MAX_MISFITS: u8 = 4;
 
@@ -69,34 +69,13 @@ impl Blind {
         found.map(|(id, _)| id).ok_or(DropReason::NoMember)
     }
 
-    /// Where `target` may be, best first, but not at `source`.
-    fn candidates(books: &Books, target: MemberId, source: SocketAddr) -> Candidates {
-        let mut candidates = Candidates { found: [source; MAX_CANDIDATES], count: 0, not: source };
-        let bound = books.bindings.addresses(target).filter(|&address| books.sources.contains(address));
-        bound.for_each(|address| candidates.add(address));
-        let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
-        for &party in parties {
-            let others = books.roster.members(party);
-            books.sources.eliminated(party, target, others).for_each(|address| candidates.add(address));
-        }
-        if candidates.count == 0 {
-            // Nobody certain: perhaps not all of the party know each other. Those who may be it take turns.
-            for &party in parties {
-                let others = books.roster.members(party);
-                let possible = books.sources.not_eliminated(party, target, others);
-                possible.for_each(|address| candidates.add(address));
-            }
-        }
-        candidates
-    }
-
     /// Type 1 (rules 1, 4, 5, 8). Its source's share of handshakes was taken before.
     pub fn on_initiation(
         &mut self,
         books: &mut Books,
         message: Initiation<'_>,
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let target = Self::recipient(books, message.bytes(), source, now)?;
@@ -109,16 +88,22 @@ impl Blind {
             let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
             parties.iter().for_each(|&party| books.sources.note_newcomer(source, party, &books.limits));
         }
-        let candidates = Self::candidates(books, target, source);
+        let candidates = self.candidates(books, target, source, now);
         let to = candidates
             .beginning_with(books.sources.attempts(source, target))
-            .find(|&to| books.sources.can_charge(to, INITIATION_LENGTH))
+            .find(|&to| books.sources.can_spare(to, INITIATION_LENGTH, now))
             .ok_or(if candidates.count == 0 { DropReason::NoAddress } else { DropReason::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
         let is_stranger = books.sources.member(source).is_none();
         let Books { sources, limits, .. } = books;
         let wait = sources.pace(to, is_stranger, limits, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
         books.sources.count_attempt(source, target, false);
+        if candidates.guessed {
+            if books.sources.is_refuted(source, target, to) {
+                books.sources.forget_guesses(source);
+            }
+            books.sources.note_guess(source, target, to);
+        }
         let paced = Paced { due: now + wait, from: source, to, target, bytes: *message.bytes() };
         if wait.is_zero() {
             self.forward_initiation(books, &paced, now, out)
@@ -153,7 +138,7 @@ impl Blind {
         books: &mut Books,
         initiation: &Paced,
         now: Instant,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Paced { from, to, target, bytes, .. } = initiation;
         let is_stranger = books.sources.member(*from).is_none();
@@ -163,13 +148,14 @@ impl Blind {
         if !books.sources.charge(*to, INITIATION_LENGTH) {
             return Err(DropReason::Unproven);
         }
+        books.sources.await_answer(*from, now);
         self.pending.insert(FlowKey::new(*to, sender_index(bytes)), *from, *target, now);
         books.send(*to, bytes, out);
         Ok(())
     }
 
     /// Sends initiations whose turn has come.
-    pub fn poll(&mut self, books: &mut Books, now: Instant, out: &mut impl Transmit) {
+    pub fn poll(&mut self, books: &mut Books, now: Instant, out: &mut dyn Transmit) {
         while let Some(paced) = self.pacer.pop(now) {
             let sent = match books.roster.get(paced.target) {
                 None => Err(DropReason::NoMember),
@@ -190,7 +176,7 @@ impl Blind {
         message: Response<'_>,
         arrival: Arrival,
         is_taken: impl Fn(u32) -> bool,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let to_initiator = FlowKey::new(source, message.receiver());
@@ -279,7 +265,7 @@ impl Blind {
         datagram: &[u8],
         receiver: u32,
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let key = FlowKey::new(arrival.source, receiver);
         let to = if let Some(pending) = self.pending.get_mut(&key, arrival.now.instant) {
@@ -308,15 +294,12 @@ impl Blind {
         datagram: &[u8],
         receiver: u32,
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now: Now { instant: now, .. } } = arrival;
         let length = datagram.len();
         let key = FlowKey::new(source, receiver);
-        let Some(flow) = self.flows.get_mut(&key) else {
-            books.sources.credit(source, length);
-            return Err(DropReason::NoFlow);
-        };
+        let flow = self.flows.get_mut(&key).ok_or(DropReason::NoFlow)?;
         if !books.admission.data(flow.from, flow.party, flow.bucket, length, now) {
             return Err(DropReason::DataLimit);
         }
@@ -330,10 +313,66 @@ impl Blind {
                 twin.held = false;
             }
         }
-        books.count_data(from, receiver, length);
+        books.count_data(from, receiver, 1, length);
         books.stats.blind.add(length);
         books.send(to, datagram, out);
         Ok(())
+    }
+
+    /// Counts data that no flow is for. If it bears the index of one, whose sender may have moved to where it came
+    /// from, that is remembered, and said whose flow it is.
+    pub fn on_stray(
+        &mut self,
+        books: &mut Books,
+        length: usize,
+        receiver: u32,
+        arrival: Arrival,
+    ) -> Option<MemberId> {
+        let Arrival { source, now: Now { instant: now, .. } } = arrival;
+        let sighted = self.flows.with_index(receiver).and_then(|flow| {
+            let Flow { from: member, receiver: witness, .. } = *flow;
+            if books.sources.member(source).is_some_and(|there| there != member) {
+                return None;
+            }
+            if !books.sources.note(source, &books.limits, now) {
+                return None;
+            }
+            let sighting = Sighting { address: source, index: receiver, witness: Some(witness), at: now };
+            if let Some(forgotten) = books.bindings.sight(member, sighting) {
+                books.sources.forget_stray(forgotten);
+            }
+            Some(member)
+        });
+        books.sources.credit(source, length);
+        sighted
+    }
+
+    /// As [`Blind::on_data`], for `count` datagrams of one flow that lie one behind the other, if nothing is left
+    /// to be checked but whether all of them are within the buckets.
+    pub fn on_run(
+        &mut self,
+        books: &mut Books,
+        run: Run<'_>,
+        receiver: u32,
+        count: usize,
+        arrival: Arrival,
+        out: &mut dyn Transmit,
+    ) -> bool {
+        let Arrival { source, now: Now { instant: now, .. } } = arrival;
+        let bytes = run.bytes.len();
+        let flow = self.flows.get_mut(&FlowKey::new(source, receiver)).filter(|flow| flow.settled);
+        let Some(flow) = flow else { return false };
+        if !books.admission.data(flow.from, flow.party, flow.bucket, bytes, now) {
+            return false;
+        }
+        flow.last = now;
+        flow.count.add_run(count, bytes);
+        books.count_data(flow.from, flow.receiver, count, bytes);
+        for all in [&mut books.stats.received, &mut books.stats.blind, &mut books.stats.sent] {
+            all.add_run(count, bytes);
+        }
+        out.transmit_run(flow.to, Port::Main, run);
+        true
     }
 
     /// Moves a member's flows to where its hub session is.
@@ -355,28 +394,6 @@ impl Blind {
 
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty() && self.pending.is_empty()
-    }
-}
-
-/// Addresses without repetition.
-struct Candidates {
-    found: [SocketAddr; MAX_CANDIDATES],
-    count: usize,
-    not: SocketAddr,
-}
-
-impl Candidates {
-    fn add(&mut self, address: SocketAddr) {
-        if address != self.not && self.count < MAX_CANDIDATES && !self.found[..self.count].contains(&address)
-        {
-            self.found[self.count] = address;
-            self.count += 1;
-        }
-    }
-
-    /// All of them, beginning with the one whose turn it is.
-    fn beginning_with(&self, turn: u8) -> impl Iterator<Item = SocketAddr> {
-        (0..self.count).map(move |step| self.found[(usize::from(turn) + step) % self.count])
     }
 }
 

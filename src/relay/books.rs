@@ -66,18 +66,18 @@ impl Books {
     }
 
     /// Sends from the main port.
-    pub fn send(&mut self, to: SocketAddr, datagram: &[u8], out: &mut impl Transmit) {
+    pub fn send(&mut self, to: SocketAddr, datagram: &[u8], out: &mut dyn Transmit) {
         self.stats.sent.add(datagram.len());
         out.transmit(to, super::Port::Main, datagram);
     }
 
-    /// Counts data that went from one member to another.
-    pub fn count_data(&mut self, from: MemberId, to: MemberId, bytes: usize) {
+    /// Counts `count` datagrams of data, of `bytes` bytes together, that went from one member to another.
+    pub fn count_data(&mut self, from: MemberId, to: MemberId, count: usize, bytes: usize) {
         if let Some(stats) = self.members.get_mut(from.slot()) {
-            stats.from.add(bytes);
+            stats.from.add_run(count, bytes);
         }
         if let Some(stats) = self.members.get_mut(to.slot()) {
-            stats.to.add(bytes);
+            stats.to.add_run(count, bytes);
         }
     }
 }

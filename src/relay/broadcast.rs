@@ -25,7 +25,7 @@ impl Hub {
         datagram: &mut [u8],
         length: usize,
         now: Now,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
         // Only UDP: ICMP would draw an answer from everybody, and IGMP has no business here.
@@ -42,6 +42,9 @@ impl Hub {
         }
         let packet = &datagram[TRANSPORT_HEADER_LENGTH..][..length];
         let mut result = Ok(());
+        if self.is_local {
+            result = self.deliver_copy(books, packet, out);
+        }
         for place in 0.. {
             let parties = books.roster.get(member).map_or(&[][..], |member| member.parties());
             let Some(&party) = parties.get(place) else { break };
@@ -52,7 +55,7 @@ impl Hub {
                 if !books.admission.copy(party, sealed, &books.limits, now.instant) {
                     result = Err(DropReason::BroadcastLimit);
                 } else if let Some((to, sealed)) = self.copy(books, peer, receiver, packet, now) {
-                    books.count_data(member, receiver, sealed);
+                    books.count_data(member, receiver, 1, sealed);
                     books.stats.hub.add(sealed);
                     books.stats.broadcast.add(sealed);
                     books.send(to, &self.scratch[..sealed], out);
@@ -71,7 +74,7 @@ impl Hub {
     }
 
     /// Seals a copy for `receiver` in the scratch buffer.
-    fn copy(
+    pub(super) fn copy(
         &mut self,
         books: &mut Books,
         peer: PeerIndex,

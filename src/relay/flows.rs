@@ -48,6 +48,8 @@ impl Flow {
 /// All directions of all blind sessions.
 pub struct Flows {
     map: HashMap<FlowKey, Flow, KeyedState>,
+    /// Keys by their index alone; of those with the same one the last.
+    by_index: HashMap<u32, FlowKey, KeyedState>,
     /// The keys of each member's flows, by slot: of those it sends and of those it gets.
     by_member: Vec<Vec<FlowKey>>,
 }
@@ -55,7 +57,11 @@ pub struct Flows {
 impl Flows {
     /// None yet.
     pub fn new(hasher: KeyedState) -> Self {
-        Flows { map: HashMap::with_hasher(hasher), by_member: Vec::new() }
+        Flows {
+            map: HashMap::with_hasher(hasher),
+            by_index: HashMap::with_hasher(hasher),
+            by_member: Vec::new(),
+        }
     }
 
     /// Makes room for members with slots below `count`.
@@ -85,6 +91,11 @@ impl Flows {
         self.map.get_mut(key)
     }
 
+    /// A flow whose data bears this index, from wherever.
+    pub fn with_index(&self, index: u32) -> Option<&Flow> {
+        self.map.get(self.by_index.get(&index)?)
+    }
+
     /// Whether there is a flow with this key.
     pub fn contains(&self, key: &FlowKey) -> bool {
         self.map.contains_key(key)
@@ -102,11 +113,15 @@ impl Flows {
                 keys.push(key);
             }
         }
+        self.by_index.insert(key.index(), key);
         self.map.insert(key, flow);
     }
 
     fn remove(&mut self, key: &FlowKey) -> Option<Flow> {
         let flow = self.map.remove(key)?;
+        if self.by_index.get(&key.index()) == Some(key) {
+            self.by_index.remove(&key.index());
+        }
         for member in [flow.from, flow.receiver] {
             forget_key(&mut self.by_member, member, key);
         }
@@ -217,6 +232,7 @@ mod tests {
         insert_pair(&mut flows, members[0], 10, members[1]);
         flows.relocate(members[0], address(9), 7);
         assert!(!flows.contains(&FlowKey::new(address(1), 20)));
+        assert!(flows.with_index(20).is_some_and(|flow| flow.from == members[0]));
         let there = flows.get_mut(&FlowKey::new(address(9), 20)).unwrap().clone();
         assert_eq!((there.to, there.settled, there.echo, there.bucket), (address(2), false, false, 7));
         let back = flows.get_mut(&there.twin_key()).unwrap().clone();
@@ -235,7 +251,9 @@ mod tests {
         insert_pair(&mut flows, members[0], 10, members[1]);
         flows.cut(members[0], |other| other == members[1]);
         assert_eq!(flows.len(), 2);
+        assert!(flows.with_index(10).is_some_and(|flow| flow.from == members[1]));
         flows.cut(members[1], |_| false);
+        assert!(flows.with_index(10).is_none() && flows.by_index.is_empty());
         assert!(flows.is_empty() && flows.count_of(members[0]) == 0 && flows.count_of(members[1]) == 0);
     }
 

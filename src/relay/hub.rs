@@ -5,6 +5,7 @@ use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::relay::blind::Blind;
 use crate::relay::books::Books;
 use crate::relay::flow_key::KeyedState;
+use crate::relay::greetings::{Greeting, Greetings};
 use crate::relay::roster::MemberId;
 use crate::relay::stats::{DropReason, Path};
 use crate::relay::{Arrival, Transmit};
@@ -16,7 +17,6 @@ use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::message::{INITIATION_LENGTH, Message, TRANSPORT_HEADER_LENGTH, Type};
 use crate::wireguard::noise::{Claim, LocalIdentity};
 use crate::wireguard::peer::{PeerConfig, PeerIndex};
-use crate::wireguard::timestamp::Timestamp;
 use crate::wireguard::verdict::{Accepted, Content, Outgoing, Reason, Rejection, Sent, Verdict};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,13 +32,15 @@ const MAX_UNPROVEN: usize = 64;
 pub(super) struct Spoke {
     pub member: MemberId,
     /// The address at which it is known to receive what we send.
-    proven_at: Option<SocketAddr>,
+    pub proven_at: Option<SocketAddr>,
     /// Where our last initiation to it went.
     initiated_to: Option<SocketAddr>,
     /// Where our last answer to its initiation went.
     answered_to: Option<SocketAddr>,
     /// The last broadcast that it has had.
     pub round: u64,
+    /// It had a session before a restart, and none since.
+    pub greeting: Option<Greeting>,
 }
 
 /// The hub.
@@ -51,10 +53,13 @@ pub(super) struct Hub {
     by_member: Vec<Option<PeerIndex>>,
     pub ip: Ipv4Addr,
     pub broadcast_ip: Ipv4Addr,
+    /// Whether this machine itself is at that address.
+    pub is_local: bool,
     pub scratch: Box<[u8]>,
     pub rounds: u64,
     /// Members that have shown up somewhere and must prove it.
     unproven: Vec<PeerIndex>,
+    pub greetings: Greetings,
 }
 
 impl Hub {
@@ -72,9 +77,11 @@ impl Hub {
             by_member: Vec::new(),
             ip,
             broadcast_ip,
+            is_local: false,
             scratch: vec![0; SCRATCH_LENGTH].into(),
             rounds: 0,
             unproven: Vec::new(),
+            greetings: Greetings::default(),
         }
     }
 
@@ -89,14 +96,32 @@ impl Hub {
         self.spokes.get(&peer).is_some_and(|spoke| spoke.member == member).then_some(peer)
     }
 
+    /// One more than the highest slot of a member.
+    pub fn member_slots(&self) -> usize {
+        self.by_member.len()
+    }
+
+    /// The member with this slot, if it has come to the hub.
+    pub fn spoke_in(&self, slot: usize) -> Option<(PeerIndex, MemberId)> {
+        let peer = (*self.by_member.get(slot)?)?;
+        Some((peer, self.spokes.get(&peer)?.member))
+    }
+
     /// Takes a member in, when it first comes: most never do, and a peer of the device is not small.
-    fn adopt(&mut self, books: &Books, key: &PublicKey, now: Instant) -> Option<PeerIndex> {
+    pub fn adopt(&mut self, books: &Books, key: &PublicKey, now: Instant) -> Option<PeerIndex> {
         let id = books.roster.with_key(key)?;
         let member = books.roster.get(id)?;
         let allowed_ips = vec![Prefix::host(member.ip.into())];
         let config = PeerConfig { allowed_ips, ..PeerConfig::new(member.key) };
         let peer = self.device.add_peer(config, now).ok()?;
-        let spoke = Spoke { member: id, proven_at: None, initiated_to: None, answered_to: None, round: 0 };
+        let spoke = Spoke {
+            member: id,
+            proven_at: None,
+            initiated_to: None,
+            answered_to: None,
+            round: 0,
+            greeting: None,
+        };
         self.spokes.insert(peer, spoke);
         self.by_member[id.slot()] = Some(peer);
         Some(peer)
@@ -129,7 +154,7 @@ impl Hub {
         blind: &mut Blind,
         datagram: &mut [u8],
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now } = arrival;
         let mut verdict = self.device.receive(datagram, source, now);
@@ -163,7 +188,7 @@ impl Hub {
         accepted: Accepted,
         datagram: &mut [u8],
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Arrival { source, now } = arrival;
         let Accepted { peer, content, established, .. } = accepted;
@@ -179,6 +204,7 @@ impl Hub {
             if established && told == Some(source) {
                 books.sources.prove(source, now.instant);
                 spoke.proven_at = Some(source);
+                spoke.greeting = None;
                 books.place(member, source);
             } else if content != Content::Handshake {
                 // Whoever else was shown to be there, this member must prove it itself: by a handshake, once it
@@ -205,9 +231,7 @@ impl Hub {
             Content::Rejected(Rejection::Malformed) => Err(DropReason::HubMalformed),
             Content::Rejected(Rejection::Source) => Err(DropReason::InnerSource),
             Content::Packet { inner, .. } => match inner.destination {
-                IpAddr::V4(to)
-                    if to.is_multicast() || to == Ipv4Addr::BROADCAST || to == self.broadcast_ip =>
-                {
+                IpAddr::V4(to) if self.is_for_all(to) => {
                     self.broadcast(books, member, datagram, inner.length, now, out)
                 }
                 _ => self.forward(books, peer, inner, datagram, arrival, out),
@@ -229,6 +253,27 @@ impl Hub {
         true
     }
 
+    /// Asks a member with a session whether it is where this came from: a flow of its says so, which anybody may have
+    /// sent. Whether something is to be [sent](Hub::drain) now.
+    pub fn seek(&mut self, books: &Books, member: MemberId, arrival: Arrival) -> bool {
+        let Arrival { source, now } = arrival;
+        let Some(peer) = self.peer_of(member) else { return false };
+        let elsewhere = self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at != Some(source));
+        let may_ask = elsewhere && books.sources.can_charge(source, INITIATION_LENGTH);
+        may_ask && self.device.can_send(peer, now.instant) && self.device.probe(peer, source, now)
+    }
+
+    /// Whether an address is one of the virtual LAN's, out of which this machine may send.
+    pub fn is_inside(&self, address: IpAddr) -> bool {
+        self.is_local
+            && matches!(address, IpAddr::V4(address) if (self.ip..=self.broadcast_ip).contains(&address))
+    }
+
+    /// Whether a packet to this address is for everybody.
+    pub fn is_for_all(&self, to: Ipv4Addr) -> bool {
+        to.is_multicast() || to == Ipv4Addr::BROADCAST || to == self.broadcast_ip
+    }
+
     /// Sends a packet from `peer` on, over the same bytes.
     fn forward(
         &mut self,
@@ -237,10 +282,13 @@ impl Hub {
         inner: InnerPacket,
         datagram: &mut [u8],
         arrival: Arrival,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let InnerPacket { destination, length, .. } = inner;
         let Arrival { source, now } = arrival;
+        if destination == self.ip && self.is_local {
+            return self.deliver(books, peer, &datagram[TRANSPORT_HEADER_LENGTH..][..length], arrival, out);
+        }
         let next = if destination == self.ip {
             let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
             let answered = Ipv4::parse(packet).is_some_and(|mut packet| packet.answer_echo());
@@ -264,7 +312,7 @@ impl Hub {
                 if !self.may_send(next, to) {
                     return Err(DropReason::Unproven);
                 }
-                books.count_data(member, receiver, length);
+                books.count_data(member, receiver, 1, length);
                 books.stats.hub.add(length);
                 books.send(to, &datagram[..length], out);
                 Ok(())
@@ -280,12 +328,13 @@ impl Hub {
     }
 
     /// Sends what the device wants to send of its own accord.
-    pub fn drain(&mut self, books: &mut Books, now: Now, out: &mut impl Transmit) {
+    pub fn drain(&mut self, books: &mut Books, now: Now, out: &mut dyn Transmit) {
         while let Some(Outgoing { peer, to, length }) = self.device.poll(now, &mut self.scratch) {
             if let Some(peer) = peer {
                 let kind = Message::parse(&self.scratch[..length]).map(|message| message.kind());
                 let may_send = match kind {
                     Some(Type::Transport) => self.may_send(peer, to),
+                    Some(Type::Initiation) if self.is_greeting(peer, to) => true,
                     _ => books.sources.charge(to, length),
                 };
                 if !may_send {
@@ -305,29 +354,6 @@ impl Hub {
         }
     }
 
-    /// The greatest timestamp that each member has sent the hub.
-    pub fn greatest_timestamps(&self) -> impl Iterator<Item = (MemberId, Timestamp)> {
-        let device = &self.device;
-        self.spokes.iter().filter_map(|(&peer, spoke)| {
-            device.greatest_timestamp(peer).map(|timestamp| (spoke.member, timestamp))
-        })
-    }
-
-    /// Sets the timestamp that a member's next one must exceed.
-    pub fn set_greatest_timestamp(
-        &mut self,
-        books: &Books,
-        member: MemberId,
-        timestamp: Timestamp,
-        now: Instant,
-    ) {
-        let key = books.roster.get(member).map(|member| member.key);
-        let peer = self.peer_of(member).or_else(|| self.adopt(books, &key?, now));
-        if let Some(peer) = peer {
-            self.device.set_greatest_timestamp(peer, Some(timestamp));
-        }
-    }
-
     /// Keeps the addresses of members that the hub heard of since `since`, and lets go of those whose session
     /// is over.
     pub fn sweep(&mut self, books: &mut Books, since: Instant, now: Instant) {
@@ -340,6 +366,7 @@ impl Hub {
             {
                 books.sources.touch(address, heard);
             }
+            spoke.greeting.take_if(|greeting| greeting.is_over(now));
             if spoke.proven_at.is_some_and(|address| !books.sources.contains(address))
                 || !self.device.can_send(peer, now)
             {

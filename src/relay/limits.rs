@@ -14,10 +14,21 @@ pub const IDLE_LIFETIME: Duration = Duration::from_secs(240);
 pub const UNPROVEN_LIFETIME: Duration = Duration::from_secs(60);
 /// An initiation is not held back longer than this: its initiator sends the next one after 5 s.
 pub const LONGEST_PACE: Duration = Duration::from_secs(4);
+/// The answer to an initiation is waited for so long, before its initiator may be bothered with others' initiations.
+pub const ANSWER_TIME: Duration = Duration::from_millis(700);
 /// How often what has expired is looked for.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// After a restart the hub asks one member this long after the other for a new session: that costs up to 5 ms of a
+/// router's processor, and games have the rest.
+pub const GREETING_INTERVAL: Duration = Duration::from_millis(10);
+/// How often one is asked at the address where it was before the restart.
+pub const GREETINGS: u8 = 3;
 /// Addresses remembered of one member.
 pub const ADDRESSES_PER_MEMBER: usize = 4;
+/// Guesses remembered of one address, at 4 bytes each.
+pub const GUESSES_PER_SOURCE: usize = 64;
+/// Addresses remembered at which one member may be.
+pub const SIGHTINGS_PER_MEMBER: usize = 4;
 
 /// What the relay may hold and do. Nothing it keeps grows past these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,12 +37,13 @@ pub struct Limits {
     pub members: usize,
     /// Members of one party: 64 trials of mac1 are 20 us.
     pub members_per_party: usize,
-    /// Directions of blind sessions, at 250 bytes each. A pair of members that talk use two to six: this is
+    /// Directions of blind sessions, at 300 bytes each. A pair of members that talk use two to six: this is
     /// one party of 100 that all talk to all.
     pub flows: usize,
     /// Directions of blind sessions that may begin or end at one responder.
     pub flows_per_member: usize,
-    /// Addresses that made a valid mac1, at 150 bytes each and 12 for each member that they asked for.
+    /// Addresses that made a valid mac1, at 200 bytes each, 12 for each member that they asked for and
+    /// 4 for each guess where that is.
     pub sources: usize,
     /// Addresses of one party that have proven nothing; the oldest makes room.
     pub newcomers_per_party: usize,
@@ -62,6 +74,10 @@ pub struct Limits {
     pub broadcasts_per_member: Rate,
     /// Copies of broadcast packets within one party.
     pub broadcast_copies_per_party: Rate,
+    /// Broadcast packets from this machine itself, to the members of all parties.
+    pub local_broadcasts: Rate,
+    /// Copies of those.
+    pub local_copies: Rate,
     /// STUN requests from one IPv4 address or IPv6 /64.
     pub stun_per_address: Rate,
     /// STUN answers, to anybody, that are longer than their requests (by 44 bytes at most).
@@ -99,6 +115,8 @@ impl Default for Limits {
             party_bytes: Rate::new(50_000_000, SECOND, 2 << 20),
             broadcasts_per_member: Rate::new(30, SECOND, 60),
             broadcast_copies_per_party: Rate::new(1000, SECOND, 2000),
+            local_broadcasts: Rate::new(30, SECOND, 60),
+            local_copies: Rate::new(1000, SECOND, 2000),
             stun_per_address: Rate::new(5, SECOND, 20),
             stun_surplus: Rate::new(200, SECOND, 400),
             moves_per_member: Rate::new(1, SECOND, 5),

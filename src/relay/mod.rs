@@ -16,8 +16,11 @@ mod bindings;
 mod blind;
 mod books;
 mod broadcast;
+mod candidates;
 mod flows;
+mod greetings;
 mod hub;
+mod local;
 mod pacing;
 mod pending;
 mod sources;
@@ -38,8 +41,11 @@ use crate::relay::stats::{DropReason, Drops, MemberStats, Path, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
-use crate::wireguard::message::Message;
+use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
 use std::net::{Ipv4Addr, SocketAddr};
+
+/// Room before and behind a packet that this machine itself sends, in bytes, so that it can be sealed in place.
+pub const LOCAL_HEADROOM: usize = TRANSPORT_HEADER_LENGTH;
 
 /// One of our two UDP ports.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,11 +74,37 @@ struct Arrival {
     now: Now,
 }
 
+/// Datagrams that lie one behind the other.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// All of them.
+    pub bytes: &'a [u8],
+    /// The length of each but the last, which may be shorter, in bytes; not 0.
+    pub segment: usize,
+}
+
+impl<'a> Run<'a> {
+    /// One by one.
+    pub fn datagrams(self) -> impl Iterator<Item = &'a [u8]> {
+        self.bytes.chunks(self.segment)
+    }
+}
+
 /// Takes datagrams that are to be sent. They lie in the buffer that the relay was given, or in its own, so
 /// they must be sent or copied at once.
 pub trait Transmit {
     /// Sends `datagram` to `to` from one of our ports.
     fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]);
+
+    /// Sends each datagram of `run` to `to` from one of our ports.
+    fn transmit_run(&mut self, to: SocketAddr, from: Port, run: Run<'_>) {
+        run.datagrams().for_each(|datagram| self.transmit(to, from, datagram));
+    }
+
+    /// Hands a member's packet to this machine itself, [if that takes part](Relay::take_part); whether it was taken.
+    fn deliver(&mut self, _packet: &[u8]) -> bool {
+        false
+    }
 }
 
 impl<F: FnMut(SocketAddr, Port, &[u8])> Transmit for F {
@@ -128,6 +160,12 @@ impl Relay {
         self.hub.device.public_key()
     }
 
+    /// From now on this machine itself is in the virtual LAN, under the hub's address and in every party: what is
+    /// for that address is [delivered](Transmit::deliver), and [`Relay::send_local`] sends what comes from there.
+    pub fn take_part(&mut self) {
+        self.hub.is_local = true;
+    }
+
     /// `peer` is in `party`, with this key and this address in the virtual LAN; again, if either has changed.
     pub fn join(
         &mut self,
@@ -181,7 +219,7 @@ impl Relay {
         source: SocketAddr,
         port: Port,
         now: Now,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         self.books.stats.received.add(datagram.len());
         let arrival = Arrival { source: canonical(source), now };
@@ -192,12 +230,39 @@ impl Relay {
         result
     }
 
+    /// Takes datagrams that came from `source` as one and lie one behind the other: each of `segment` bytes but
+    /// the last, which may be shorter. Handles as many as can be handled together, at least one, and returns
+    /// how many bytes that were. What went wrong is counted.
+    pub fn receive_run(
+        &mut self,
+        run: &mut [u8],
+        segment: usize,
+        source: SocketAddr,
+        port: Port,
+        now: Now,
+        out: &mut dyn Transmit,
+    ) -> usize {
+        if port == Port::Main
+            && let Some((receiver, count, length)) = alike(run, segment)
+            && !self.hub.device.owns_index(receiver)
+        {
+            let arrival = Arrival { source: canonical(source), now };
+            let run = Run { bytes: &run[..length], segment };
+            if self.blind.on_run(&mut self.books, run, receiver, count, arrival, out) {
+                return length;
+            }
+        }
+        let length = if segment == 0 { run.len() } else { segment.min(run.len()) };
+        let _ = self.receive(&mut run[..length], source, port, now, out);
+        length
+    }
+
     fn dispatch(
         &mut self,
         datagram: &mut [u8],
         arrival: Arrival,
         port: Port,
-        out: &mut impl Transmit,
+        out: &mut dyn Transmit,
     ) -> Result<(), DropReason> {
         let Relay { books, blind, hub, .. } = self;
         if is_stun(datagram) {
@@ -206,6 +271,10 @@ impl Relay {
         let message = Message::parse(datagram).ok_or(DropReason::Unknown)?;
         if port == Port::Alternate {
             return Err(DropReason::WrongPort);
+        }
+        if hub.is_inside(arrival.source.ip()) {
+            // A tunnel within the tunnel: its packets would be carried to their own carrier.
+            return Err(DropReason::LocalSource);
         }
         let for_hub = match message {
             Message::Initiation(message) => {
@@ -235,13 +304,34 @@ impl Relay {
             }
             Message::Transport(message) => {
                 let result = blind.on_data(books, datagram, message.receiver(), arrival, out);
-                // Who has roamed may have given enough by this to be asked who it is.
-                if result == Err(DropReason::NoFlow) && hub.ask(books, arrival) {
-                    hub.drain(books, arrival.now, out);
+                if result == Err(DropReason::NoFlow) {
+                    let sighted = blind.on_stray(books, datagram.len(), message.receiver(), arrival);
+                    // Who has roamed may have given enough by this to be asked who it is.
+                    if hub.ask(books, arrival) || sighted.is_some_and(|id| hub.seek(books, id, arrival)) {
+                        hub.drain(books, arrival.now, out);
+                    }
                 }
                 result
             }
         }
+    }
+
+    /// Takes a packet of `length` bytes from this machine itself, which lies in `buffer` behind
+    /// [`LOCAL_HEADROOM`] bytes; as many behind it are used. It is sealed in place. What went wrong is counted.
+    pub fn send_local(
+        &mut self,
+        buffer: &mut [u8],
+        length: usize,
+        now: Now,
+        out: &mut dyn Transmit,
+    ) -> Result<(), DropReason> {
+        let Relay { books, hub, .. } = self;
+        let result = hub.send_local(books, buffer, length, now, out);
+        if let Err(reason) = result {
+            books.stats.drop(reason);
+        }
+        hub.drain(books, now, out);
+        result
     }
 
     /// When [`Relay::poll`] is to be called next; `None` for never.
@@ -249,12 +339,13 @@ impl Relay {
         let sweep = (!self.blind.is_empty() || !self.books.sources.is_empty() || !self.hub.spokes.is_empty())
             .then(|| self.swept + SWEEP_INTERVAL);
         let hub = self.hub.device.poll_timeout();
-        [sweep, hub, self.blind.pacer.next()].into_iter().flatten().min()
+        [sweep, hub, self.blind.pacer.next(), self.hub.greetings.next()].into_iter().flatten().min()
     }
 
     /// Does what is due: sends what has waited, forgets what has expired.
-    pub fn poll(&mut self, now: Now, out: &mut impl Transmit) {
+    pub fn poll(&mut self, now: Now, out: &mut dyn Transmit) {
         let Relay { books, blind, hub, .. } = self;
+        hub.greet(now);
         hub.drain(books, now, out);
         blind.poll(books, now.instant, out);
         if now.instant.since(self.swept) >= SWEEP_INTERVAL {
@@ -307,6 +398,11 @@ impl Relay {
         self.blind.flows.len() / 2
     }
 
+    /// How many sessions a [snapshot](Relay::snapshot) would have: blind ones and the hub's.
+    pub fn session_count(&self) -> usize {
+        self.flow_count() + self.hub.spokes.len()
+    }
+
     /// What is counted of the member with this key.
     pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
         let id: MemberId = self.books.roster.with_key(key)?;
@@ -320,4 +416,18 @@ impl Relay {
         let drops = id.and_then(|id| self.books.drops.get(id.slot())?.as_deref());
         drops.into_iter().flat_map(Drops::iter).filter(|&(_, count)| count > 0)
     }
+}
+
+/// How many datagrams at the start of a run are data with one receiver index, if there are several: the index,
+/// how many, and their bytes.
+fn alike(run: &[u8], segment: usize) -> Option<(u32, usize, usize)> {
+    let first = run.get(..segment).filter(|first| first.len() < run.len())?;
+    let Some(Message::Transport(message)) = Message::parse(first) else { return None };
+    // Type, reserved bytes and index.
+    let head = first.first_chunk::<8>()?;
+    let alike = run
+        .chunks(segment)
+        .take_while(|other| other.len() >= KEEPALIVE_LENGTH && other.first_chunk() == Some(head));
+    let (count, length) = alike.fold((0, 0), |(count, length), one| (count + 1, length + one.len()));
+    (count > 1).then_some((message.receiver(), count, length))
 }

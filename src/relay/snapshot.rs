@@ -1,8 +1,11 @@
-//! Blind flows as bytes, so that a graceful restart does not cut them (rule 9).
+//! Blind flows, and where the hub's members are, as bytes, so that a restart does not cut them (rule 9).
 //!
 //! ```text
-//! | version 8 | unix time 8 | keys: count 4, 32 each | hub: count 4, 16 each | flows: count 4, 84 each | mac 16 |
+//! | version 8 | unix time 8 | keys: count 4, 32 each | hub: count 4, 42 each | flows: count 4, 84 each | mac 16 |
 //! ```
+//!
+//! There are public keys in it, and no others: the hub makes new sessions with its members. An address without a
+//! port is none.
 //!
 //! All numbers are little endian. Somebody else writes them to a file and reads them back, so they bear a MAC
 //! keyed with the hub's key: what anybody else wrote, or what was damaged, is refused whole.
@@ -13,6 +16,7 @@ use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::relay::Relay;
 use crate::relay::flow_key::{FlowKey, canonical};
 use crate::relay::flows::Flow;
+use crate::relay::greetings::Former;
 use crate::relay::limits::IDLE_LIFETIME;
 use crate::relay::roster::MemberId;
 use crate::relay::stats::{Count, Path};
@@ -20,13 +24,15 @@ use crate::time::{Instant, Now};
 use crate::wireguard::timestamp::{self, Timestamp};
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// The format, to be changed with it.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 const MAC_LENGTH: usize = 16;
+/// For a member that is nowhere.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const MAC_LABEL: &[u8] = b"lanrage relay snapshot";
 
 /// Why a snapshot was refused. Nothing is lost by it but the time that clients need to notice: 15 s.
@@ -38,6 +44,15 @@ pub enum SnapshotError {
     Version,
     /// Its flows have expired, or a clock was set.
     Old,
+}
+
+/// What a restart did not cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Restored {
+    /// Directions of blind sessions.
+    pub flows: usize,
+    /// Members that the hub is going to ask for a new session.
+    pub spokes: usize,
 }
 
 impl fmt::Display for SnapshotError {
@@ -87,6 +102,12 @@ impl<'a> Reader<'a> {
         self.bytes().map(|bytes| u64::from_le_bytes(*bytes))
     }
 
+    /// The instant that [`write_age`] wrote, `passed` ago.
+    fn instant(&mut self, passed: Duration, now: Instant) -> Option<Instant> {
+        let age = Duration::from_millis(self.u32()?.into());
+        Some(now - age.saturating_add(passed))
+    }
+
     fn address(&mut self) -> Option<SocketAddr> {
         let ip = Ipv6Addr::from(*self.bytes::<16>()?);
         let (port, scope) = (self.u16()?, self.u32()?);
@@ -104,6 +125,10 @@ fn write_address(out: &mut Vec<u8>, address: SocketAddr) {
     out.extend_from_slice(&scope.to_le_bytes());
 }
 
+fn write_age(out: &mut Vec<u8>, age: Duration) {
+    out.extend_from_slice(&u32::try_from(age.as_millis()).unwrap_or(u32::MAX).to_le_bytes());
+}
+
 fn write_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&(count as u32).to_le_bytes());
 }
@@ -115,7 +140,7 @@ struct Entry {
     twin: u32,
     from: u32,
     receiver: u32,
-    age: Duration,
+    last: Instant,
     proven: bool,
     echo: bool,
     held: bool,
@@ -123,36 +148,44 @@ struct Entry {
 }
 
 impl Relay {
-    /// All flows, and what the hub must remember of each member's handshakes so that old ones can't be
-    /// replayed. For a restart: see [`Relay::restore`].
+    /// All flows, where each of the hub's members is, and what the hub must remember of its handshakes so that old
+    /// ones can't be replayed. For a restart: see [`Relay::restore`].
     pub fn snapshot(&self, now: Now) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&now.unix.as_micros().to_le_bytes());
-        let mut places = HashMap::new();
-        write_count(&mut out, self.books.roster.len());
-        for (place, (id, member)) in self.books.roster.iter().enumerate() {
-            places.insert(id, place as u32);
-            out.extend_from_slice(member.key.as_bytes());
+        let formers: Vec<_> = self.hub.formers().collect();
+        let ends = self.blind.flows.iter().flat_map(|(_, flow)| [flow.from, flow.receiver]);
+        let (mut places, mut keys) = (HashMap::new(), Vec::new());
+        for id in formers.iter().map(|former| former.member).chain(ends) {
+            if let Some(member) = self.books.roster.get(id) {
+                places.entry(id).or_insert_with(|| {
+                    keys.extend_from_slice(member.key.as_bytes());
+                    (keys.len() / member.key.as_bytes().len()) as u32 - 1
+                });
+            }
         }
-        let hub: Vec<_> = self.hub.greatest_timestamps().collect();
-        write_count(&mut out, hub.len());
-        for (member, timestamp) in hub {
-            out.extend_from_slice(&places.get(&member).copied().unwrap_or(u32::MAX).to_le_bytes());
+        write_count(&mut out, places.len());
+        out.extend_from_slice(&keys);
+        let place = |member: MemberId| places.get(&member).copied().unwrap_or(u32::MAX);
+        write_count(&mut out, formers.len());
+        for Former { member, timestamp, place: at } in formers {
+            let (address, heard) = at.unwrap_or((NOWHERE, now.instant));
+            out.extend_from_slice(&place(member).to_le_bytes());
             out.extend_from_slice(timestamp.as_bytes());
+            write_address(&mut out, address);
+            write_age(&mut out, now.instant.since(heard));
         }
         write_count(&mut out, self.blind.flows.len());
         for (key, flow) in self.blind.flows.iter() {
-            let place = |member: MemberId| places.get(&member).copied().unwrap_or(u32::MAX);
             write_address(&mut out, key.address());
             write_address(&mut out, flow.to);
             for number in [key.index(), flow.twin, place(flow.from), place(flow.receiver)] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
-            let age = now.instant.since(flow.last).as_millis() as u32;
             let proven = self.books.sources.is_proven(key.address());
             let flags = u32::from(proven) | u32::from(flow.echo) << 1 | u32::from(flow.held) << 2;
-            out.extend_from_slice(&age.to_le_bytes());
+            write_age(&mut out, now.instant.since(flow.last));
             out.extend_from_slice(&flags.to_le_bytes());
             out.extend_from_slice(&flow.count.packets.to_le_bytes());
             out.extend_from_slice(&flow.count.bytes.to_le_bytes());
@@ -162,9 +195,9 @@ impl Relay {
         out
     }
 
-    /// Takes over the flows of a [snapshot](Relay::snapshot), as far as their members are in the roster now and
-    /// still may talk. How many directions that were.
-    pub fn restore(&mut self, snapshot: &[u8], now: Now) -> Result<usize, SnapshotError> {
+    /// Takes over what is in a [snapshot](Relay::snapshot), as far as its members are in the roster now and still
+    /// may talk.
+    pub fn restore(&mut self, snapshot: &[u8], now: Now) -> Result<Restored, SnapshotError> {
         let (body, given) = snapshot.split_last_chunk::<MAC_LENGTH>().ok_or(SnapshotError::Damaged)?;
         if !constant_time::eq(&self.snapshot_key.mac(body), given) {
             return Err(SnapshotError::Damaged);
@@ -182,40 +215,44 @@ impl Relay {
         self.read_snapshot(&mut reader, passed, now.instant).ok_or(SnapshotError::Damaged)
     }
 
-    fn read_snapshot(&mut self, reader: &mut Reader<'_>, passed: Duration, now: Instant) -> Option<usize> {
+    fn read_snapshot(&mut self, reader: &mut Reader<'_>, passed: Duration, now: Instant) -> Option<Restored> {
         let mut members = Vec::new();
         for _ in 0..reader.u32()? {
             let key = PublicKey::from_bytes(*reader.bytes()?);
             members.push(self.books.roster.with_key(&key));
         }
         let member = |place: u32| members.get(place as usize).copied().flatten();
+        let mut formers = Vec::new();
         for _ in 0..reader.u32()? {
             let id = member(reader.u32()?);
             let timestamp = Timestamp::from_bytes(*reader.bytes::<{ timestamp::LENGTH }>()?);
-            if let Some(id) = id {
-                self.hub.set_greatest_timestamp(&self.books, id, timestamp, now);
-            }
+            let (address, heard) = (reader.address()?, reader.instant(passed, now)?);
+            let place = (address.port() != 0).then_some((address, heard));
+            formers.extend(id.map(|member| Former { member, timestamp, place }));
         }
         let mut entries = Vec::new();
         for _ in 0..reader.u32()? {
             let (here, to) = (reader.address()?, reader.address()?);
             let (index, twin, from, receiver) = (reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?);
-            let (age, flags) = (Duration::from_millis(reader.u32()?.into()), reader.u32()?);
+            let (last, flags) = (reader.instant(passed, now)?, reader.u32()?);
             entries.push(Entry {
                 key: FlowKey::new(here, index),
                 to,
                 twin,
                 from,
                 receiver,
-                age: age.saturating_add(passed),
+                last,
                 proven: flags & 1 != 0,
                 echo: flags & 2 != 0,
                 held: flags & 4 != 0,
                 count: Count { packets: reader.u64()?, bytes: reader.u64()? },
             });
         }
-        let restored = entries.iter().filter(|entry| self.restore_flow(entry, member, now).is_some()).count();
-        reader.0.is_empty().then_some(restored)
+        if !reader.0.is_empty() {
+            return None;
+        }
+        let flows = entries.iter().filter(|entry| self.restore_flow(entry, member, now).is_some()).count();
+        Some(Restored { flows, spokes: self.hub.take_over(&mut self.books, formers, now) })
     }
 
     fn restore_flow(
@@ -228,10 +265,10 @@ impl Relay {
         let party = self.books.roster.shared_party(from, receiver)?;
         let here = entry.key.address();
         let full = self.blind.flows.len() >= self.books.limits.flows;
-        if full || self.blind.flows.contains(&entry.key) || entry.age >= IDLE_LIFETIME {
+        let last = entry.last;
+        if full || self.blind.flows.contains(&entry.key) || now.since(last) >= IDLE_LIFETIME {
             return None;
         }
-        let last = now - entry.age;
         if !self.books.sources.note(here, &self.books.limits, last) {
             return None;
         }
@@ -261,5 +298,111 @@ impl Relay {
             },
         );
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::subnet::Subnet;
+    use crate::crypto::random::Seeded;
+    use crate::ids::{PartyId, PeerId};
+    use crate::relay::Config;
+    use crate::relay::limits::Limits;
+    use crate::time::UnixTime;
+    use std::net::Ipv4Addr;
+
+    fn now() -> Now {
+        Now { instant: Instant::from_nanos(10_000_000_000_000), unix: UnixTime::from_micros(1 << 50) }
+    }
+
+    fn relay(keys: &[PublicKey], limits: Limits) -> Relay {
+        let config = Config {
+            hub_key: PrivateKey::from_bytes([9; 32]),
+            subnet: Subnet::DEFAULT,
+            mtu: 1420,
+            stamp_mark: 0,
+            seed: 1,
+            limits,
+        };
+        let mut relay = Relay::new(config, now().instant);
+        let party = PartyId::new("p").unwrap();
+        for (number, &key) in keys.iter().enumerate() {
+            let peer = PeerId::new(&number.to_string()).unwrap();
+            let ip = Ipv4Addr::new(10, 66, 1, number as u8 + 2);
+            relay.join(&party, &peer, key, ip, now().instant).unwrap();
+        }
+        relay
+    }
+
+    /// Somebody who has the hub's key writes nonsense. Nothing panics, and nothing grows past its limits.
+    #[test]
+    fn a_snapshot_that_says_nonsense_does_no_harm() {
+        let mut random = Seeded::new(4);
+        let keys: Vec<_> = (1..5).map(|seed| PrivateKey::from_bytes([seed; 32]).public_key()).collect();
+        let limits = Limits { flows: 6, sources: 8, ..Limits::default() };
+        let (mut taken, mut greeted) = (0, 0);
+        for round in 0..300 {
+            let mut body = Vec::new();
+            body.extend_from_slice(&VERSION.to_le_bytes());
+            body.extend_from_slice(&(now().unix.as_micros() - random.below(9_000_000) as i64).to_le_bytes());
+            write_count(&mut body, keys.len());
+            keys.iter().for_each(|key| body.extend_from_slice(key.as_bytes()));
+            let address = |random: &mut Seeded| {
+                SocketAddr::from(([192, 0, 2, random.below(20) as u8], random.below(3) as u16))
+            };
+            let spokes = random.below(20) as usize;
+            write_count(&mut body, spokes);
+            for _ in 0..spokes {
+                body.extend_from_slice(&(random.below(6) as u32).to_le_bytes());
+                body.extend_from_slice(&[random.below(256) as u8; timestamp::LENGTH]);
+                write_address(&mut body, address(&mut random));
+                write_age(&mut body, Duration::from_secs(random.below(300)));
+            }
+            let flows = random.below(20) as usize;
+            write_count(&mut body, flows);
+            for _ in 0..flows {
+                write_address(&mut body, address(&mut random));
+                write_address(&mut body, address(&mut random));
+                for below in [3, 3, 6, 6, 300_000, 8] {
+                    body.extend_from_slice(&(random.below(below) as u32).to_le_bytes());
+                }
+                (0..2).for_each(|_| body.extend_from_slice(&random.next_u64().to_le_bytes()));
+            }
+            if round % 2 == 1 {
+                for _ in 0..=random.below(3) {
+                    let place = 16 + random.below(body.len() as u64 - 16) as usize;
+                    body[place] = random.below(256) as u8;
+                }
+                body.truncate(body.len() - random.below(2) as usize * random.below(30) as usize);
+            }
+            let mut relay = relay(&keys, limits);
+            let mac = relay.snapshot_key.mac(&body);
+            body.extend_from_slice(&mac);
+            let restored = relay.restore(&body, now());
+            assert!(round % 2 == 1 || restored.is_ok(), "{restored:?}");
+            let Ok(Restored { flows, spokes }) = restored else { continue };
+            assert!(flows <= limits.flows && spokes <= keys.len());
+            assert_eq!(relay.blind.flows.len(), flows);
+            (taken, greeted) = (taken + flows, greeted + spokes);
+            let mut sent = 0;
+            for second in 0..30 {
+                let instant = now().instant + Duration::from_secs(second);
+                relay.poll(Now { instant, ..now() }, &mut |to: SocketAddr, _, _: &[u8]| {
+                    assert!(to.port() != 0);
+                    sent += 1;
+                });
+            }
+            assert!(sent <= keys.len() * 20, "{sent}");
+        }
+        assert!(taken > 200 && greeted > 200, "{taken} {greeted}");
+    }
+
+    #[test]
+    fn there_are_no_secret_keys_in_it() {
+        let relay = relay(&[PrivateKey::from_bytes([1; 32]).public_key()], Limits::default());
+        let snapshot = relay.snapshot(now());
+        assert!(snapshot.windows(32).all(|window| window != [9; 32]));
+        assert_eq!(snapshot.len(), 8 + 8 + 4 + 4 + 4 + MAC_LENGTH, "nobody came, nobody is in it");
     }
 }

@@ -4,11 +4,13 @@
 //! many bytes as came from it, so nobody gains anything by writing a victim's address on a datagram.
 
 use crate::relay::flow_key::KeyedState;
-use crate::relay::limits::{IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
+use crate::relay::limits::{ANSWER_TIME, GUESSES_PER_SOURCE, IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot};
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
+use crate::wireguard::message::RESPONSE_LENGTH;
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -32,10 +34,14 @@ pub struct Source {
     /// Bytes from there minus bytes to there, while unproven.
     credit: u32,
     proven: bool,
+    /// Until when some of the credit is kept for the answer to what was forwarded from there.
+    answer_until: Instant,
     /// Who is there, as far as anybody has shown.
     member: Option<MemberId>,
     /// In order of their ids.
     wanted: Vec<Wanted>,
+    /// Where members that it asked for were looked for though nobody was known to be there, hashed; the newest last.
+    guesses: Vec<u32>,
 }
 
 /// All of them, bounded.
@@ -100,6 +106,15 @@ impl Sources {
         waiting.push_back(address);
     }
 
+    /// Forgets an address of which nothing was known but that somebody may be there.
+    pub fn forget_stray(&mut self, address: SocketAddr) {
+        let is_stray =
+            |source: &Source| !source.proven && source.member.is_none() && source.wanted.is_empty();
+        if self.map.get(&address).is_some_and(is_stray) {
+            self.map.remove(&address);
+        }
+    }
+
     /// Notes an initiation from `address` to `member`; `cap` bounds how many members are remembered.
     pub fn note_wanted(&mut self, address: SocketAddr, member: MemberId, cap: usize) {
         let Some(source) = self.map.get_mut(&address) else { return };
@@ -116,12 +131,49 @@ impl Sources {
         wanted.map_or(0, |wanted| wanted.attempts)
     }
 
+    /// Notes that an initiation from `address` to `member` went to `there` though nobody is known to be there.
+    pub fn note_guess(&mut self, address: SocketAddr, member: MemberId, there: SocketAddr) {
+        let guess = self.guess(member, there);
+        let Some(source) = self.map.get_mut(&address) else { return };
+        if source.guesses.len() >= GUESSES_PER_SOURCE {
+            source.guesses.remove(0);
+        }
+        source.guesses.push(guess);
+    }
+
+    /// All that was tried for `address` was in vain: begin anew, as datagrams get lost.
+    pub fn forget_guesses(&mut self, address: SocketAddr) {
+        if let Some(source) = self.map.get_mut(&address) {
+            source.guesses = Vec::new();
+        }
+    }
+
+    fn guess(&self, member: MemberId, there: SocketAddr) -> u32 {
+        self.map.hasher().hash_one((member, there)) as u32
+    }
+
+    /// Whether it was tried in vain whether `member`, that `address` asks for, is at `there`: from here, or from there,
+    /// if all that was asked for from there was looked for here. Who has a peer is that one's peer, too, or nothing
+    /// comes of it.
+    pub fn is_refuted(&self, address: SocketAddr, member: MemberId, there: SocketAddr) -> bool {
+        let tried = |from: SocketAddr, member: MemberId, to: SocketAddr| {
+            let guess = self.guess(member, to);
+            self.map.get(&from).is_some_and(|source| source.guesses.contains(&guess))
+        };
+        let wanted = self.map.get(&there).map_or(&[][..], |source| &source.wanted);
+        tried(address, member, there)
+            || !wanted.is_empty() && wanted.iter().all(|wanted| tried(there, wanted.member, address))
+    }
+
     /// Counts an initiation that was forwarded, or begins to count anew because one was answered.
     pub fn count_attempt(&mut self, address: SocketAddr, member: MemberId, answered: bool) {
         let Some(source) = self.map.get_mut(&address) else { return };
         if let Ok(place) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member) {
             let wanted = &mut source.wanted[place];
             wanted.attempts = if answered { 0 } else { wanted.attempts.wrapping_add(1) };
+        }
+        if answered {
+            source.guesses = Vec::new();
         }
     }
 
@@ -201,6 +253,22 @@ impl Sources {
     /// Whether `bytes` could be [charged](Sources::charge).
     pub fn can_charge(&self, address: SocketAddr, bytes: usize) -> bool {
         self.map.get(&address).is_some_and(|source| source.proven || source.credit as usize >= bytes)
+    }
+
+    /// Whether `bytes` that nobody there has asked for could be charged: the answer to what was forwarded from there
+    /// must still fit.
+    pub fn can_spare(&self, address: SocketAddr, bytes: usize, now: Instant) -> bool {
+        self.map.get(&address).is_some_and(|source| {
+            let kept = if now < source.answer_until { RESPONSE_LENGTH } else { 0 };
+            source.proven || source.credit as usize >= bytes + kept
+        })
+    }
+
+    /// An initiation from `address` was forwarded: an answer may come.
+    pub fn await_answer(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(source) = self.map.get_mut(&address) {
+            source.answer_until = now + ANSWER_TIME;
+        }
     }
 
     /// Somebody at `address` has received what we sent there.
@@ -312,6 +380,10 @@ mod tests {
         sources.credit(address(1), 148);
         assert!(sources.can_charge(address(1), 148) && !sources.can_charge(address(1), 149));
         assert!(!sources.charge(address(1), 149));
+        assert!(sources.can_spare(address(1), 148, START));
+        sources.await_answer(address(1), START);
+        assert!(sources.can_spare(address(1), 56, START) && !sources.can_spare(address(1), 57, START));
+        assert!(sources.can_spare(address(1), 148, START + ANSWER_TIME));
         assert!(sources.charge(address(1), 92));
         assert!(!sources.charge(address(1), 57));
         assert!(sources.charge(address(1), 56) && !sources.charge(address(1), 1));

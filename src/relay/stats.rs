@@ -58,10 +58,15 @@ pub enum DropReason {
     StunMalformed,
     /// STUN above its source's share.
     StunLimit,
+    /// This machine itself sent it under another address than the hub's, or it is no IPv4; or it came to the relay
+    /// out of the virtual LAN.
+    LocalSource,
+    /// This machine did not take it: its interface is down or gone.
+    LocalRefused,
 }
 
 /// All reasons, in the order of their counters, with their names for the metrics.
-pub const DROPS: [(DropReason, &str); 26] = [
+pub const DROPS: [(DropReason, &str); 28] = [
     (DropReason::Unknown, "unknown"),
     (DropReason::WrongPort, "wrong_port"),
     (DropReason::NoMember, "no_member"),
@@ -88,6 +93,8 @@ pub const DROPS: [(DropReason, &str); 26] = [
     (DropReason::BroadcastLimit, "broadcast_limit"),
     (DropReason::StunMalformed, "stun_malformed"),
     (DropReason::StunLimit, "stun_limit"),
+    (DropReason::LocalSource, "local_source"),
+    (DropReason::LocalRefused, "local_refused"),
 ];
 
 /// Datagrams and their bytes, without UDP's headers.
@@ -102,7 +109,12 @@ pub struct Count {
 impl Count {
     /// Counts one datagram.
     pub fn add(&mut self, bytes: usize) {
-        self.packets += 1;
+        self.add_run(1, bytes);
+    }
+
+    /// Counts datagrams of so many bytes together.
+    pub fn add_run(&mut self, datagrams: usize, bytes: usize) {
+        self.packets += datagrams as u64;
         self.bytes += bytes as u64;
     }
 }
@@ -143,6 +155,8 @@ pub struct Stats {
     pub broadcast: Count,
     /// Of what went: STUN answers.
     pub stun: Count,
+    /// Packets that this machine itself took.
+    pub local: Count,
     /// Blind sessions that were set up.
     pub blind_handshakes: u64,
     drops: Drops,

@@ -17,7 +17,7 @@ pub(super) fn answer(
     datagram: &[u8],
     arrival: Arrival,
     port: Port,
-    out: &mut impl Transmit,
+    out: &mut dyn Transmit,
 ) -> Result<(), DropReason> {
     let Arrival { source, now } = arrival;
     let request =

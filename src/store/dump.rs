@@ -133,7 +133,7 @@ fn write_lines(
     let mut rows = 0u64;
     open::each_row(snapshot, |table, key, value| {
         let value = json::parse(value)
-            .map_err(|_| Error::Corrupted(format!("{} {key:?} is not JSON", table.name())))?;
+            .map_err(|_| Error::Corrupted(format!("{} \"{key}\" is not JSON", table.name())))?;
         let mut line = json::object(|json| {
             json.key("table").string(table.name());
             json.key("key").string(key);

@@ -3,6 +3,7 @@
 use super::Row;
 use super::disk::{BackendFactory, Disk, FileBackend, Lock, lock};
 use super::schema::{self, Schema, Table, VERSION_KEY};
+use crate::sys::in_a_copy;
 use crate::time::UnixTime;
 use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend};
 use std::fmt;
@@ -166,7 +167,9 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Runs `work`, taking a panic of redb for what it is: a sign of damage.
+/// Runs `work`, taking a panic of redb for what it is: a sign of damage. Where a panic ends the process, it
+/// does so here too: a file is tried in a copy of the process before it is used, and the next start finds what
+/// has befallen it since.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
@@ -208,35 +211,60 @@ pub(super) struct Examined {
 
 /// Opens what `backend` holds, verifies every checksum in it and loads it, without changing it.
 pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Result<Examined, Fault> {
-    guarded(|| {
-        let disk = Disk::new(backend).map_err(Fault::Io)?;
-        let unclean = Arc::new(AtomicBool::new(false));
-        let rolled_back = Arc::new(AtomicBool::new(false));
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_SIZE).set_repair_callback({
-            let (unclean, rolled_back) = (unclean.clone(), rolled_back.clone());
-            move |session| {
-                unclean.store(true, Ordering::Relaxed);
-                // redb reports 0.3 only when the last commit was not whole, and leaves it out otherwise.
-                if (0.2..0.5).contains(&session.progress()) {
-                    rolled_back.store(true, Ordering::Relaxed);
-                }
-            }
-        });
-        let mut database = builder.create_with_backend(disk.clone()).map_err(Error::from)?;
-        let unclean = unclean.load(Ordering::Relaxed);
-        let rolled_back = rolled_back.load(Ordering::Relaxed);
-        // An unclean file has been verified on the way.
-        let repaired = !unclean && !database.check_integrity().map_err(Error::from)?;
-        let transaction = database.begin_read().map_err(Error::from)?;
-        let version = schema::stored_version(&transaction)?;
-        if let Some(found) = version.filter(|found| *found > schema.version) {
-            return Err(Fault::NewerSchema(found));
+    let disk = Disk::new(backend).map_err(Fault::Io)?;
+    let verified = cfg!(panic = "abort") && rehearse(&disk, schema)?;
+    guarded(|| inspect(disk, schema, verified))
+}
+
+/// Does in a copy of this process what a panic of redb would end it by, where one does. Returns whether every
+/// checksum was found right.
+fn rehearse(disk: &Disk, schema: &Schema) -> Result<bool, Fault> {
+    let whole = || match inspect(disk.clone(), schema, false) {
+        Ok(examined) => {
+            let whole = !examined.repaired;
+            // Nothing is left to be found out by closing it.
+            std::mem::forget(examined);
+            whole
         }
-        let rows = if version.is_some() { load(&transaction)? } else { Vec::new() };
-        drop(transaction);
-        Ok(Examined { database, disk, version, unclean, rolled_back, repaired, rows })
-    })
+        Err(_) => false,
+    };
+    match in_a_copy(whole) {
+        Ok(Some(whole)) => Ok(whole),
+        Ok(None) => Err(Fault::Corrupt("the database engine gave up".into())),
+        Err(error) => {
+            log::warn!("the state file is opened without a rehearsal: {error}");
+            Ok(false)
+        }
+    }
+}
+
+fn inspect(disk: Disk, schema: &Schema, verified: bool) -> Result<Examined, Fault> {
+    let unclean = Arc::new(AtomicBool::new(false));
+    let rolled_back = Arc::new(AtomicBool::new(false));
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_SIZE).set_repair_callback({
+        let (unclean, rolled_back) = (unclean.clone(), rolled_back.clone());
+        move |session| {
+            unclean.store(true, Ordering::Relaxed);
+            // redb reports 0.3 only when the last commit was not whole, and leaves it out otherwise.
+            if (0.2..0.5).contains(&session.progress()) {
+                rolled_back.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    let mut database = builder.create_with_backend(disk.clone()).map_err(Error::from)?;
+    let unclean = unclean.load(Ordering::Relaxed);
+    let rolled_back = rolled_back.load(Ordering::Relaxed);
+    // An unclean file has been verified on the way.
+    let repaired = !verified && !unclean && !database.check_integrity().map_err(Error::from)?;
+    let transaction = database.begin_read().map_err(Error::from)?;
+    let version = schema::stored_version(&transaction)?;
+    if let Some(found) = version.filter(|found| *found > schema.version) {
+        return Err(Fault::NewerSchema(found));
+    }
+    let rows = if version.is_some() { load(&transaction)? } else { Vec::new() };
+    drop(transaction);
+    Ok(Examined { database, disk, version, unclean, rolled_back, repaired, rows })
 }
 
 impl Examined {

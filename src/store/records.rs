@@ -124,7 +124,7 @@ pub fn stopped(at: Option<UnixTime>) -> Row {
 /// clock has jumped since, they would not be what they seem after a stop.
 pub fn all_tokens(control: &Control, now: Now) -> Vec<Row> {
     let token = |hash: &TokenHash| row(Table::Tokens, to_hex(hash), control.token_record(hash, now));
-    control.tokens().iter().map(|(hash, _)| token(hash)).collect()
+    control.tokens().iter().map(|(hash, _)| token(&hash)).collect()
 }
 
 fn to_hex(bytes: &[u8]) -> String {

@@ -1,4 +1,5 @@
-//! Dates as the stock clients write and read them: ISO 8601, naive (REFERENCE: Python's `datetime`).
+//! Dates as the stock clients write and read them: ISO 8601, naive (REFERENCE: Python's `datetime`); and as
+//! HTTP does.
 
 use crate::time::UnixTime;
 use std::fmt;
@@ -48,6 +49,31 @@ impl fmt::Display for Naive {
             0 => Ok(()),
             micros => write!(f, ".{micros:06}"),
         }
+    }
+}
+
+/// Shows a time as HTTP's `Date` does, such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+pub struct Http(pub UnixTime);
+
+impl fmt::Display for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The epoch was a Thursday.
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let secs = self.0.as_secs();
+        let days = secs.div_euclid(SECS_PER_DAY);
+        let (year, month, day) = civil_from_days(days);
+        let second = secs.rem_euclid(SECS_PER_DAY);
+        write!(
+            f,
+            "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+            DAYS[days.rem_euclid(7) as usize],
+            MONTHS[month as usize - 1],
+            second / 3600,
+            second / 60 % 60,
+            second % 60
+        )
     }
 }
 
@@ -146,6 +172,15 @@ mod tests {
 
     fn aware(micros: i64) -> Option<Read> {
         Some(Read::Aware(UnixTime::from_micros(micros)))
+    }
+
+    #[test]
+    fn shows_what_http_says() {
+        let shown = |secs: i64| Http(UnixTime::from_micros(secs * MICROS_PER_SEC)).to_string();
+        assert_eq!(shown(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(shown(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(shown(-1), "Wed, 31 Dec 1969 23:59:59 GMT");
+        assert_eq!(shown(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
     }
 
     #[test]

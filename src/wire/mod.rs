@@ -7,4 +7,5 @@ pub mod ip;
 pub mod json;
 pub mod percent;
 pub mod stun;
+pub mod toml;
 pub mod websocket_upgrade;

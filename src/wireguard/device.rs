@@ -202,6 +202,15 @@ impl Device {
         }
     }
 
+    /// Sends one initiation to `address`, where a peer may be, unless a handshake message went to that peer less than
+    /// 5 s ago; whether it did. Only an answer makes that the peer's endpoint.
+    pub fn probe(&mut self, index: PeerIndex, address: SocketAddr, now: Now) -> bool {
+        let Some(peer) = self.peers.get_mut(index) else { return false };
+        let sent = self.sessions.probe(peer, address, now);
+        self.schedule.plan(index.slot, peer.timers.next());
+        sent
+    }
+
     /// The length in bytes of the datagram that carries a packet of `length` bytes, padded.
     pub fn sealed_length(&self, length: usize) -> usize {
         length.next_multiple_of(PADDING).min(self.mtu.max(length)) + KEEPALIVE_LENGTH

@@ -88,6 +88,22 @@ impl Sessions {
         }
     }
 
+    /// Sends one initiation to `address` and does not try again there; `false` if the last handshake message is too
+    /// recent.
+    pub fn probe(&mut self, peer: &mut Peer, address: SocketAddr, now: Now) -> bool {
+        if peer.last_handshake_sent.is_some_and(|last| now.instant.since(last) < REKEY_TIMEOUT) {
+            return false;
+        }
+        let retries = peer.timers.is_running(Timer::RetryHandshake);
+        let endpoint = peer.stats.endpoint.replace(address);
+        self.initiate(peer, now);
+        peer.stats.endpoint = endpoint;
+        if !retries {
+            peer.timers.stop(Timer::RetryHandshake);
+        }
+        true
+    }
+
     /// Sends an initiation, or plans one if the last handshake message is too recent.
     fn initiate(&mut self, peer: &mut Peer, now: Now) {
         let Some(to) = peer.stats.endpoint else { return };

@@ -8,11 +8,12 @@ use super::turn::{self, Clients};
 use super::volley::{BURST, LANES, Pairing, Style, Waiting, echo_lanes, measure};
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// Players of which each two have a session with each other through the relay.
-pub fn pairs(stand: &mut Stand) -> Vec<Player> {
+/// Players of which each two have a session with each other through the relay, for the part `name`: sessions last three
+/// minutes.
+pub fn pairs(stand: &mut Stand, name: &str) -> Vec<Player> {
     let mut players: Vec<Player> =
         (0..2 * LANES).map(|number| Player::new(number, Ipv4Addr::UNSPECIFIED)).collect();
-    make_parties(&mut stand.client, "blind", &mut players);
+    make_parties(&mut stand.client(), name, &mut players);
     for pair in players.chunks_mut(2) {
         let keys = [pair[1].key, pair[0].key];
         for (player, key) in pair.iter_mut().zip(keys) {
@@ -36,7 +37,8 @@ pub fn lanes(players: &mut [Player], relay: SocketAddr, size: usize) -> Vec<Lane
 }
 
 /// Beside loops of system calls.
-pub fn beside_loops(stand: &mut Stand, players: &mut [Player]) {
+pub fn beside_loops(stand: &mut Stand) {
+    let players = &mut pairs(stand, "loops");
     let (scale, daemon) = (stand.scale, stand.daemon.id());
     for size in [100, 1420] {
         let plain = stand.network.among_servers(|| Rival::echo(0, stand.cores));
@@ -69,7 +71,8 @@ pub fn beside_loops(stand: &mut Stand, players: &mut [Player]) {
 
 /// Beside coturn, with channels in place of indications. The datagrams are the same, but for the four bytes of a
 /// channel's header.
-pub fn beside_turn(stand: &mut Stand, players: &mut [Player]) {
+pub fn beside_turn(stand: &mut Stand) {
+    let players = &mut pairs(stand, "turn");
     let Some(coturn) = stand.network.among_servers(|| turn::start(stand.cores)) else {
         stand.table.missing("blind: CPU against coturn", "turnserver, of Debian's package coturn");
         return;

@@ -1,6 +1,7 @@
 //! What the control plane costs: CPU per request, latency, memory, disk. `cargo bench --bench control`, with
 //! `-- --quick` for a glance, or with the names of the parts that are wanted: `-- idle requests joins house
-//! sessions`. Prints a table with the budgets beside the figures; missing one is no error.
+//! sessions`. Prints a table with the budgets beside the figures; missing one is no error. With `--budgets` it
+//! prints only these, for `.ci/budgets`. `LANRAGE_BENCH_BINARY` names another build to measure.
 //!
 //! The daemon is the real one, as a process on a core of its own. CPU time is the kernel's own count in
 //! nanoseconds, so it holds on a busy machine too; wall-clock figures want a quiet one.
@@ -9,6 +10,10 @@ mod baseline;
 mod client;
 mod house;
 #[allow(dead_code, reason = "shared with the relay's benchmark")]
+mod network;
+#[allow(dead_code, reason = "shared with the relay's benchmark")]
+mod players;
+#[allow(dead_code, reason = "shared with the relay's benchmark")]
 mod process;
 #[allow(dead_code, reason = "shared with the relay's benchmark")]
 mod table;
@@ -16,15 +21,20 @@ mod table;
 use baseline::Baseline;
 use client::{Client, WebSocket, request};
 use house::Peer;
+use players::Player;
 use process::{Cores, Daemon, StateDir, binary};
 use std::fs;
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 use table::{Samples, Table};
 
 /// Peers in a party.
 const SIZE: usize = 8;
 /// Connections that heartbeats of a full house come over.
 const CONNECTIONS: usize = 32;
+/// Pairs that have a session through the relay while the house is full.
+const FLOWS: usize = 100;
 /// A stock client's heartbeat.
 const HEARTBEAT_INTERVAL: f64 = 30.0;
 
@@ -75,7 +85,8 @@ const QUICK: Scale = Scale {
 
 fn main() {
     // cargo adds --bench.
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let given = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let quick = given("--quick");
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
@@ -104,6 +115,9 @@ fn main() {
         for members in scale.audiences {
             fan_out(members, scale.changes, cores, &mut table);
         }
+    }
+    if given("--budgets") {
+        return table.print_budgets();
     }
     println!();
     table.print();
@@ -254,21 +268,28 @@ fn full_house(scale: &Scale, cores: Cores, table: &mut Table) {
     let house = format!("{} parties of {SIZE}", scale.parties);
     let daemon = Daemon::start(state.path(), SETTINGS, cores);
     let peers = house::fill(daemon.http, "peer", scale.parties, SIZE);
+    let players = flows(&daemon, FLOWS);
     std::thread::sleep(Duration::from_millis(1500));
     let (value, line) = memory_line(&daemon);
-    table.budget(&format!("memory, {house} just made"), line, value, 16.0, " MiB");
+    table.budget(&format!("memory, {house} just made, {FLOWS} flows"), line, value, 16.0, " MiB");
+    drop(players);
     daemon.stop();
 
-    let mut starts = Samples::default();
+    let (mut starts, mut start_cpu) = (Samples::default(), Samples::default());
     for _ in 0..scale.starts {
         let begun = Instant::now();
         let daemon = Daemon::start(state.path(), SETTINGS, cores);
         Client::connect(daemon.http).ask(&request("GET", "/", None, ""));
         starts.push(begun.elapsed().as_secs_f64() * 1000.0);
+        start_cpu.push(daemon.cpu_with_children());
         daemon.stop();
     }
-    let start = starts.median();
-    table.budget(&format!("start to first answer, {house}"), format!("{start:.0} ms"), start, 100.0, " ms");
+    // What else the machine does comes on top: the best is the one that is ours.
+    let (best, median) = (starts.quantile(0.0), starts.median());
+    let measured = format!("{best:.0} ms at best (median {median:.0})");
+    table.budget(&format!("start to first answer, {house}"), measured, best, 100.0, " ms");
+    let cpu = start_cpu.quantile(0.0);
+    table.budget("start to first answer: CPU", format!("{cpu:.0} ms at best"), cpu, 100.0, " ms");
 
     let daemon = Daemon::start(state.path(), SETTINGS, cores);
     let heartbeats: Vec<Vec<u8>> = peers.iter().map(Peer::heartbeat).collect();
@@ -276,7 +297,7 @@ fn full_house(scale: &Scale, cores: Cores, table: &mut Table) {
     house::ask_all(&mut clients, &heartbeats, |_, _| {});
     let (value, line) = memory_line(&daemon);
     table.budget(&format!("memory, {house} after a restart"), line, value, 16.0, " MiB");
-    let written = daemon.written();
+    let (written, files) = (daemon.written(), files_in(state.path()));
     let natural = peers.len() as f64 / HEARTBEAT_INTERVAL;
     let baseline = Baseline::start(cores);
     let mut bare = [Client::connect(baseline.address)];
@@ -304,8 +325,52 @@ fn full_house(scale: &Scale, cores: Cores, table: &mut Table) {
     }
     let written = daemon.written() - written;
     table.budget("written to disk meanwhile", format!("{written} B"), written as f64, 0.0, " B");
+    let now = files_in(state.path());
+    let changed = now.iter().filter(|file| !files.contains(file)).count() + files.len().abs_diff(now.len());
+    table.budget("files changed meanwhile", changed.to_string(), changed as f64, 0.0, "");
     drop(clients);
     daemon.stop();
+}
+
+/// Every file in a directory, with its length and when it was last written.
+fn files_in(directory: &Path) -> Vec<(std::ffi::OsString, u64, SystemTime)> {
+    let entries = fs::read_dir(directory).expect("the state directory");
+    let mut files: Vec<_> = entries
+        .map(|entry| {
+            let entry = entry.expect("a file");
+            let metadata = entry.metadata().expect("its metadata");
+            (entry.file_name(), metadata.len(), metadata.modified().expect("a time"))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Parties of two who have a session with each other that the relay can't read.
+fn flows(daemon: &Daemon, count: usize) -> Vec<Player> {
+    let mut players: Vec<Player> = (0..2 * count)
+        .map(|number| {
+            // To the relay's limits for sources they are as many as they would be in the world.
+            let home = Ipv4Addr::new(127, 1, (number / 250) as u8, (number % 250) as u8 + 1);
+            let socket = UdpSocket::bind((home, 0)).expect("a socket");
+            socket.set_nonblocking(true).expect("a socket that does not block");
+            Player::at(socket, number, Ipv4Addr::UNSPECIFIED)
+        })
+        .collect();
+    let mut client = Client::connect(daemon.http);
+    players::make_parties(&mut client, "flow", &mut players);
+    for pair in players.chunks_mut(2) {
+        let [one, other] = &mut *pair else { unreachable!("they come in pairs") };
+        one.reach(other.key, daemon.relay);
+        other.reach(one.key, daemon.relay);
+        // One pair after the other: the relay has a limit for strangers who all come at once.
+        players::settle(pair);
+    }
+    let metrics = client.ask(&request("GET", "/metrics", None, ""));
+    let metrics = String::from_utf8_lossy(metrics);
+    let flows = metrics.lines().find_map(|line| line.strip_prefix("lanrage_relay_flows ")).map(str::parse);
+    assert_eq!(flows, Some(Ok(count)), "flows through the relay");
+    players
 }
 
 /// Sends `requests` again and again at `rate` a second. The latencies in ms, each from when the request was

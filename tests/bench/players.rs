@@ -53,11 +53,16 @@ pub struct Player {
 impl Player {
     /// With the address `number` in the players' network and `ip` in the virtual one.
     pub fn new(number: usize, ip: Ipv4Addr) -> Self {
+        Player::at(socket(number), number, ip)
+    }
+
+    /// With a socket of its own; `number` is anything that nobody else has.
+    pub fn at(socket: UdpSocket, number: usize, ip: Ipv4Addr) -> Self {
         let private_key = PrivateKey::generate();
         let config =
             Config { private_key: private_key.clone(), mtu: 1420, stamp_mark: 0, jitter_seed: number as u64 };
         let device = Device::new(config, now().instant);
-        Player { socket: socket(number), private_key, key: *device.public_key(), device, ip, peer: None }
+        Player { socket, private_key, key: *device.public_key(), device, ip, peer: None }
     }
 
     /// What it wants to reach is behind `key` at `endpoint`.

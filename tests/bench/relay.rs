@@ -52,10 +52,16 @@ struct Stand {
     scale: Scale,
     cores: Cores,
     daemon: Daemon,
-    client: Client,
     table: Table,
     state: StateDir,
     network: Network,
+}
+
+impl Stand {
+    /// A fresh connection to the daemon's API, which closes those that say nothing for long.
+    fn client(&self) -> Client {
+        self.network.among_servers(|| Client::connect(self.daemon.http))
+    }
 }
 
 fn main() {
@@ -82,22 +88,18 @@ fn main() {
     let network = Network::new();
     let state = StateDir::new("relay");
     let daemon = network.among_servers(|| Daemon::start(state.path(), SETTINGS, cores));
-    let client = network.among_servers(|| Client::connect(daemon.http));
-    let mut stand = Stand { scale, cores, daemon, client, table: Table::default(), state, network };
-    if ["loops", "turn", "kernel", "latency"].into_iter().any(wants) {
-        let mut pairs = blind::pairs(&mut stand);
-        if wants("loops") {
-            blind::beside_loops(&mut stand, &mut pairs);
-        }
-        if wants("turn") {
-            blind::beside_turn(&mut stand, &mut pairs);
-        }
-        if wants("kernel") {
-            kernel::run(&mut stand, &mut pairs);
-        }
-        if wants("latency") {
-            latency::run(&mut stand, &mut pairs);
-        }
+    let mut stand = Stand { scale, cores, daemon, table: Table::default(), state, network };
+    if wants("loops") {
+        blind::beside_loops(&mut stand);
+    }
+    if wants("turn") {
+        blind::beside_turn(&mut stand);
+    }
+    if wants("kernel") {
+        kernel::run(&mut stand);
+    }
+    if wants("latency") {
+        latency::run(&mut stand);
     }
     if wants("hub") {
         hubs::run(&mut stand);

@@ -34,6 +34,8 @@ impl Samples {
 #[derive(Default)]
 pub struct Table {
     lines: Vec<[String; 4]>,
+    /// What has a budget, for a script: what, how much, at most how much, and of what.
+    budgets: Vec<String>,
 }
 
 impl Table {
@@ -51,6 +53,7 @@ impl Table {
             format!("<= {}{unit}", shown(budget)),
             verdict.to_owned(),
         ]);
+        self.budgets.push(format!("{what}\t{value:.3}\t{budget}\t{}", unit.trim()));
     }
 
     /// A figure that is at least `budget`, or else missed it.
@@ -67,6 +70,11 @@ impl Table {
     /// Something that could not be measured, for want of something else.
     pub fn missing(&mut self, what: &str, lack: &str) {
         self.note(what, format!("not measured: there is no {lack}"));
+    }
+
+    /// The budgets, a line each with tabs, for `.ci/budgets`.
+    pub fn print_budgets(&self) {
+        self.budgets.iter().for_each(|line| println!("{line}"));
     }
 
     pub fn print(&self) {

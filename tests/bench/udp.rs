@@ -141,7 +141,7 @@ fn echo_bare(socket: &UdpSocket) {
 
 fn echo_relay(socket: &RelaySocket) {
     let (mut inbox, mut outbox, mut stop) = (Inbox::default(), socket.outbox(), false);
-    let served = drive(pending::<()>(), &[socket], |_| {
+    let served = drive(pending::<()>(), &[socket], &[], |_| {
         socket.turn(&mut inbox, &mut outbox, |datagram, origin, out| {
             stop |= datagram == STOP;
             out.push(origin.source, datagram);

@@ -11,6 +11,8 @@ pub const LANES: usize = 8;
 pub const LANE_RATE: f64 = 20e6;
 /// Datagrams in a burst.
 pub const BURST: usize = 32;
+/// Of a pair that counts, from 0 to 1.
+const MOST_LOST: f64 = 0.02;
 /// A volley is over when nothing has arrived for this long.
 pub const LOST: Duration = Duration::from_millis(100);
 /// Memory that waiting datagrams may take in a server's socket, in bytes: what kernels give by default, with
@@ -80,8 +82,8 @@ pub fn measure(
         lane.arrived(&mut buffer);
     });
     let (mut sent, mut arrived) = (0, 0);
-    let before = cpu();
-    let begun = Instant::now();
+    // Begins anew after the first volley, which wakes everybody up.
+    let (mut before, mut begun, mut is_first) = (cpu(), Instant::now(), true);
     let room = BACKLOG / (lanes[0].size + BOOKKEEPING);
     let each = match style {
         Style::Bursts => BURST,
@@ -116,6 +118,10 @@ pub fn measure(
             }
         }
         arrived += here;
+        if std::mem::take(&mut is_first) {
+            (sent, arrived) = (0, 0);
+            (before, begun) = (cpu(), Instant::now());
+        }
         if style != Style::Alone {
             std::thread::sleep(pause.saturating_sub(volley.elapsed()));
         }
@@ -123,7 +129,7 @@ pub fn measure(
     let used = cpu() - before;
     Cost {
         nanos: used as f64 / (arrived as f64).max(1.0),
-        lost: (sent - arrived.min(sent)) as f64 / sent as f64,
+        lost: (sent - arrived.min(sent)) as f64 / (sent as f64).max(1.0),
     }
 }
 
@@ -139,25 +145,37 @@ pub struct Pairing {
     other: Samples,
     ratio: Samples,
     lost: Samples,
+    left_out: usize,
 }
 
 impl Pairing {
+    /// Takes a pair, unless much was lost: what it cost to lose datagrams is no price of those that arrived.
     pub fn push(&mut self, own: &Cost, other: &Cost) {
+        let lost = own.lost.max(other.lost);
+        self.lost.push(lost);
+        if lost > MOST_LOST {
+            self.left_out += 1;
+            return;
+        }
         self.own.push(own.nanos);
         self.other.push(other.nanos);
         self.ratio.push(own.nanos / other.nanos);
-        self.lost.push(own.lost.max(other.lost));
     }
 
     fn text(&self) -> String {
-        let lost = self.lost.quantile(1.0);
-        let lost = if lost > 0.001 { format!(", up to {:.1}% lost", lost * 100.0) } else { String::new() };
-        format!("{:.2} x ({} to {}{lost})", self.ratio.median(), micros(&self.own), micros(&self.other))
+        let lost = self.lost.quantile(1.0) * 100.0;
+        let loss = match self.left_out {
+            0 if lost < 0.1 => String::new(),
+            0 => format!(", up to {lost:.1}% lost"),
+            count => format!(", {count} pairs left out with up to {lost:.0}% lost"),
+        };
+        format!("{:.2} x ({} to {}{loss})", self.ratio.median(), micros(&self.own), micros(&self.other))
     }
 
     /// A line of the table, with a budget for the ratio if there is one.
     pub fn tell(&self, table: &mut Table, what: &str, budget: Option<f64>) {
         match budget {
+            _ if self.ratio.len() == 0 => table.note(what, "not measured: too much was lost in every pair"),
             Some(budget) => table.budget(what, self.text(), self.ratio.median(), budget, " x"),
             None => table.note(what, self.text()),
         }

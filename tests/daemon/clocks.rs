@@ -84,7 +84,7 @@ impl<'a> Play<'a> {
         while let Some(due) = self.api.poll_timeout().filter(|due| *due <= Instant::ZERO + end) {
             self.elapsed = self.elapsed.max(due.since(Instant::ZERO));
             let now = self.now();
-            let effects = self.api.poll(now);
+            let effects = self.api.poll(None, now);
             self.keep(&effects.changes, now);
         }
         self.elapsed = end;

@@ -24,7 +24,7 @@ fn rounds(count: usize) {
         assert!(acknowledged > 0 || round < 10, "round {round} changed nothing");
     }
     let acknowledged: usize = worlds.iter().map(|world| world.acknowledged).sum();
-    assert!(acknowledged > 20 * count, "{acknowledged} changes in {count} rounds say little");
+    assert!(acknowledged > 5 * count, "{acknowledged} changes in {count} rounds say little");
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! State files that are damaged, or somebody else's.
 
+use crate::Random;
 use crate::house::{House, Plan};
+use lanrage::store::schema::Table;
+use lanrage::store::{Row, Store};
+use lanrage::time::{Instant as Moment, Now, UnixTime};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -79,4 +83,53 @@ fn a_taken_port_is_told() {
     let (status, said) = Plan::new(&[("http", &address)]).fail();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("already in use") && said.contains("--http"), "{said}");
+}
+
+/// A state file, the same in every run, of many pages.
+fn specimen(plan: &Plan) -> Vec<u8> {
+    let clock = || Now { instant: Moment::ZERO, unix: UnixTime::from_micros(1_800_000_000_000_000) };
+    let file = plan.directory().file();
+    let (store, _) = Store::open(&file, clock).unwrap();
+    for commit in 0..8 {
+        let row = |number: usize| Row {
+            table: Table::ALL[1 + number % 5],
+            key: format!("row-{}", number + commit * 3),
+            value: Some(format!("{{\"filler\":\"{}\"}}", "y".repeat(150)).into_bytes()),
+        };
+        smol::block_on(store.durable(store.submit((0..40).map(row).collect()))).unwrap();
+    }
+    store.close().unwrap();
+    std::fs::read(&file).unwrap()
+}
+
+#[test]
+fn a_file_that_the_database_engine_panics_over_is_set_aside() {
+    let plan = Plan::new(&[("log", "error")]);
+    let image = specimen(&plan);
+    let pages: Vec<usize> = (0..image.len() / 4096)
+        .filter(|page| image[page * 4096..][..4096].iter().any(|byte| *byte != 0))
+        .collect();
+    let mut random = Random(5);
+    let (mut panics, mut kept) = (0, 0);
+    for _ in 0..40 {
+        let mut any = || 4096 * pages[random.below(pages.len())];
+        // As when flash mixes up its blocks.
+        let (from, to) = (any(), any());
+        let mut damaged = image.clone();
+        damaged.copy_within(from..from + 4096, to);
+        std::fs::remove_dir_all(plan.directory().state()).unwrap();
+        std::fs::create_dir(plan.directory().state()).unwrap();
+        std::fs::write(plan.directory().file(), &damaged).unwrap();
+        let before = plan.log().len();
+        let mut house = plan.clone().start();
+        let said = plan.log().split_off(before);
+        if said.contains("panicked") {
+            panics += 1;
+            assert_eq!(set_aside(&house), 1, "{said}");
+        }
+        kept += usize::from(set_aside(&house) == 0);
+        house.client().register("host").create("LAN", "host");
+        assert!(house.terminate().0.success(), "{said}");
+    }
+    assert!(panics > 0 && kept > 0, "{panics} panics, {kept} kept: this shows nothing");
 }

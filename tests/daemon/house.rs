@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -98,7 +99,8 @@ impl Plan {
         let mut command = Command::new("sh");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.log()).unwrap();
         command
-            .args(["-c", &format!("{}\nexec \"$0\" serve", self.prelude), env!("CARGO_BIN_EXE_lanrage")])
+            .args(["-c", &format!("{}\nexec \"$0\" serve", self.prelude)])
+            .arg(binary())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANRAGE_STATE_DIR", &self.state)
@@ -150,6 +152,11 @@ impl Plan {
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
+}
+
+/// What is tested: the program that Cargo built, or another build of it in `LANRAGE_BIN`.
+fn binary() -> OsString {
+    std::env::var_os("LANRAGE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_lanrage").into())
 }
 
 fn wait(child: &mut Child) -> ExitStatus {

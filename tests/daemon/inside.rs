@@ -29,15 +29,11 @@ impl Inside {
 
     /// Does something to the disk when the store is open and the rest is not.
     pub fn start_with(disk: &SimDisk, meanwhile: fn(&SimDisk)) -> Self {
-        Self::build(disk, meanwhile, Supervisor::default())
+        Self::supervised(disk, meanwhile, Supervisor::default())
     }
 
-    /// Starts it to tell `supervisor` how it is doing.
-    pub fn supervised(disk: &SimDisk, supervisor: Supervisor) -> Self {
-        Self::build(disk, |_| (), supervisor)
-    }
-
-    fn build(disk: &SimDisk, meanwhile: fn(&SimDisk), supervisor: Supervisor) -> Self {
+    /// The same, and it tells `supervisor` how it is doing.
+    pub fn supervised(disk: &SimDisk, meanwhile: fn(&SimDisk), supervisor: Supervisor) -> Self {
         let held = disk.clone();
         let directory = Directory::new();
         std::fs::create_dir_all(directory.state()).unwrap();

@@ -208,8 +208,9 @@ pub fn run(worlds: Vec<World>, house: &mut House, end: impl FnOnce(&mut House)) 
     let threads: Vec<_> = worlds
         .into_iter()
         .map(|mut world| {
+            // Here and not in the thread, which may come too late for a daemon that soon ends.
+            let mut client = Client::connect(address);
             std::thread::spawn(move || {
-                let mut client = Client::connect(address);
                 while world.step(&mut client).is_ok() {}
                 world
             })

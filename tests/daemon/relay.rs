@@ -101,6 +101,35 @@ fn two_members_talk_through_the_hub_until_one_is_kicked() {
     assert!(!gets_through(&mut a, &mut b, "still there?", Duration::from_secs(1)));
 }
 
+/// A WireGuard app sends no heartbeats, its handshakes show that it is there.
+#[test]
+fn a_handshake_is_a_sign_of_life() {
+    let house = Plan::new(&[("timeouts.peer", "6"), ("timeouts.sweep", "0.5")]).start();
+    let joined = Instant::now();
+    let (mut ann, _bob, _a, mut b, id) = party(&house);
+    let is_there = |ann: &mut Client| {
+        ann.ask("POST", &format!("/parties/{id}/peers/ann/heartbeat"), "").is(200);
+        std::thread::sleep(Duration::from_millis(200));
+        ann.get(&format!("/parties/{id}")).is(200).body.contains("\"bob\"")
+    };
+    while joined.elapsed() < Duration::from_secs(4) {
+        assert!(is_there(&mut ann));
+    }
+    let hub = hub_key(&mut ann, &id);
+    b.add_peer(hub, house.relay, Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap());
+    b.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+    eventually("the hub hears of it", || {
+        b.pump();
+        path(&house, "bob") == "hub"
+    });
+    let heard = Instant::now();
+    while heard.elapsed() < Duration::from_secs(4) {
+        assert!(is_there(&mut ann), "for {:?}", joined.elapsed());
+    }
+    assert!(joined.elapsed() > Duration::from_secs(7), "this shows nothing yet");
+    eventually("bob is gone", || !is_there(&mut ann));
+}
+
 /// What the daemon tells of a member, in all three places.
 #[test]
 fn an_owner_sees_what_each_member_does() {
@@ -185,4 +214,26 @@ fn a_restart_in_good_order_does_not_interrupt_a_game() {
     let took = start.elapsed();
     assert_eq!(a.sessions + b.sessions, sessions, "they had to greet each other again");
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// The hub's keys are gone with it; it asks its members for new sessions before they notice.
+#[test]
+fn a_restart_in_good_order_does_not_interrupt_a_game_at_the_hub() {
+    let mut house = house();
+    let (mut ann, _bob, mut a, mut b, id) = party(&house);
+    let hub = hub_key(&mut ann, &id);
+    let all = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
+    for player in [&mut a, &mut b] {
+        player.add_peer(hub, house.relay, all);
+        player.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+    }
+    reach(&mut a, &mut b, "before");
+    reach(&mut b, &mut a, "before, too");
+    house.terminate();
+    house.restart();
+    let start = Instant::now();
+    reach(&mut a, &mut b, "after");
+    reach(&mut b, &mut a, "after, too");
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}: they would notice by themselves after 15 s");
 }

@@ -115,8 +115,8 @@ fn sigterm_does_not_wait_for_those_who_hold_on() {
 fn sigint_is_the_same_and_more_signals_change_nothing() {
     let mut house = House::start();
     house.client().register("host").create("LAN", "host");
-    house.signal(Signal::INT);
     let _half = crate::client::connect_from([127, 0, 0, 2].into(), house.http);
+    house.signal(Signal::INT);
     // What comes while it stops does not stop the stop.
     for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::TERM] {
         house.signal(signal);

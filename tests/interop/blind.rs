@@ -105,7 +105,29 @@ fn a_rebinding_costs_what_wireguard_needs_to_notice() {
     }
 }
 
-/// With the hub as a peer, one packet to the hub is enough, and without one it takes no longer than without the hub.
+/// Who says nothing is found by its keepalives, by all of which together it gives enough to be asked where it is.
+#[test]
+#[ignore = "needs root: network namespaces, wireguard-go"]
+fn a_silent_player_that_moved_is_found() {
+    let _alone = crate::alone();
+    let lab = Lab::new();
+    let server = Server::new(&lab);
+    let nat = lab.nat(20, Mapping::Symmetric);
+    let mut hosts = vec![nat.host(2)];
+    hosts.extend((10..15).map(|number| lab.host(number)));
+    let players = party(&server, hosts);
+    introduce(&players);
+    all_pairs(&players);
+    // What WireGuard says after data without an answer of its own has been said.
+    std::thread::sleep(Duration::from_secs(12));
+    nat.set(Mapping::Symmetric, Some("20000-29999"));
+    let silent = players[0].member.ip;
+    let outage = players[1].reaches(silent, Duration::from_secs(60)).expect("it is found again");
+    println!("rebinding of a silent player: {outage:?}");
+    assert!(outage < Duration::from_secs(40), "{outage:?}: it would speak up by itself after two minutes");
+}
+
+/// With the hub as a peer, one packet to the hub is enough, or some words to anybody.
 #[test]
 #[ignore = "needs root: network namespaces, wireguard-go"]
 fn a_hub_session_moves_blind_flows() {
@@ -133,5 +155,6 @@ fn a_hub_session_moves_blind_flows() {
     wait_for_handshakes_to_age();
     nat.set(Mapping::Symmetric, Some("40000-49999"));
     let outage = players[0].talk(&players[1]).wait(Instant::now());
-    println!("rebinding, with the hub's keepalive alone: {outage:?}");
+    println!("rebinding, with words to each other alone: {outage:?}");
+    assert!(outage < Duration::from_secs(2), "{outage:?}");
 }

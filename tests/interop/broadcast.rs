@@ -40,12 +40,15 @@ fn games_find_each_other() {
     let lab = Lab::new();
     let server = Server::new(&lab);
     let players = party(&server, (10..13).map(|number| lab.host(number)).collect());
-    let host = lab.host(14);
-    let outsider = vec![Player::new(server.create(&host, "outsider"), host)];
+    let hosts = [lab.host(14), lab.host(15)];
+    let first = server.create(&hosts[0], "outsider");
+    let second = server.join(&hosts[1], "outsider2", &first.party);
+    let outsider: Vec<_> =
+        [first, second].into_iter().zip(hosts).map(|(it, host)| Player::new(it, host)).collect();
     use_hub(&server, &players);
     use_hub(&server, &outsider);
     let games: Vec<_> = players.iter().map(Player::game).collect();
-    let other_game = outsider[0].game();
+    let other_games: Vec<_> = outsider.iter().map(Player::game).collect();
     // What the README asks of players: that the tunnel takes broadcasts, and that they go there.
     for player in players.iter().chain(&outsider) {
         player.add_hub(&server.hub_key, "10.66.0.0/16,255.255.255.255/32");
@@ -64,9 +67,13 @@ fn games_find_each_other() {
                 b"count me in"
             );
         }
-        assert_eq!(heard(&other_game, outsider[0].member.ip), None, "another party");
+        assert_eq!(heard(&other_games[0], outsider[0].member.ip), None, "another party");
     }
-    assert_eq!(server.owner().metric("lanrage_relay_packets_total{kind=\"broadcast\"}"), 4);
+    // It is not deaf.
+    other_games[1].send_to(b"another game", (Ipv4Addr::BROADCAST, GAME)).unwrap();
+    assert_eq!(heard(&other_games[0], outsider[0].member.ip).expect("its own party").0, b"another game");
+    assert_eq!(heard(&games[1], players[1].member.ip), None);
+    assert_eq!(server.owner().metric("lanrage_relay_packets_total{kind=\"broadcast\"}"), 5);
 
     // A game gone wild: what exceeds its share reaches nobody, and all hear the same.
     let begun = Instant::now();
@@ -80,7 +87,7 @@ fn games_find_each_other() {
     println!("of 400 broadcasts at once the others heard {counts:?}");
     assert!(counts.iter().all(|&count| count >= 40 && count <= most), "{counts:?}, at most {most}");
     assert!(server.dropped("broadcast_limit") >= (400 - most) as u64);
-    assert_eq!(heard(&other_game, outsider[0].member.ip), None, "another party");
+    assert_eq!(heard(&other_games[0], outsider[0].member.ip), None, "another party");
     // Its share comes back, and the others always had theirs.
     for (from, to) in [(1, 2), (0, 1)] {
         games[from].send_to(b"again", (Ipv4Addr::BROADCAST, GAME)).unwrap();

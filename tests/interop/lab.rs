@@ -72,6 +72,15 @@ impl Namespace {
         run(&format!("ip -n {} {arguments}", self.0))
     }
 
+    /// Sends every datagram that is for this UDP port twice from now on.
+    pub fn stutter(&self, port: u16) {
+        let rules = format!(
+            "add table ip stutter\nadd chain ip stutter out {{ type filter hook output priority 0; }}\n\
+             add rule ip stutter out udp dport {port} dup to ip daddr device \"eth0\"\n"
+        );
+        feed(&format!("ip netns exec {} nft -f -", self.0), &rules);
+    }
+
     /// Any command in here.
     #[track_caller]
     pub fn run(&self, command: &str) -> String {

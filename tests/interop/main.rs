@@ -15,6 +15,7 @@ mod floods;
 mod hostile;
 mod hub;
 mod lab;
+mod local;
 mod no_clock;
 mod player;
 mod restart;

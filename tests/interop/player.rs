@@ -66,7 +66,8 @@ impl Player {
         player
     }
 
-    fn set_key(&self) {
+    /// Uses the member's private key, if that has changed.
+    pub fn set_key(&self) {
         self.wg_with("private-key /dev/stdin", &encode(&self.member.key));
     }
 

@@ -46,8 +46,7 @@ fn a_graceful_restart_is_hardly_felt() {
     server.start();
     let outages = outages(&players, start);
     println!("SIGTERM and start: stopped after {stopped:?}; blind, hub, both are back after {outages:?}");
-    assert!(outages[0] < Duration::from_secs(2) && outages[2] < Duration::from_secs(2), "{outages:?}");
-    assert!(outages[1] < Duration::from_secs(20), "{outages:?}");
+    assert!(outages.iter().all(|&outage| outage < Duration::from_secs(2)), "{outages:?}");
 }
 
 #[test]
@@ -59,8 +58,27 @@ fn a_crash_costs_what_wireguard_needs_to_notice() {
     let (players, _nats) = tables(&lab, &server);
     let start = Instant::now();
     server.kill();
+    // As after a power cut: with what was in memory.
+    server.forget();
+    server.start();
+    let outages = outages(&players, start);
+    println!("kill -9, nothing kept, and start: blind, hub, both are back after {outages:?}");
+    assert!(outages.iter().all(|&outage| outage < Duration::from_secs(30)), "{outages:?}");
+}
+
+/// What is kept in memory is at most some seconds old, and all that a crash needs.
+#[test]
+#[ignore = "needs root: network namespaces, wireguard-go"]
+fn a_crash_is_hardly_felt_either() {
+    let _alone = crate::alone();
+    let lab = Lab::new();
+    let mut server = Server::new(&lab);
+    let (players, _nats) = tables(&lab, &server);
+    std::thread::sleep(Duration::from_secs(21));
+    let start = Instant::now();
+    server.kill();
     server.start();
     let outages = outages(&players, start);
     println!("kill -9 and start: blind, hub, both are back after {outages:?}");
-    assert!(outages.iter().all(|&outage| outage < Duration::from_secs(30)), "{outages:?}");
+    assert!(outages.iter().all(|&outage| outage < Duration::from_secs(2)), "{outages:?}");
 }

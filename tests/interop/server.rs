@@ -11,7 +11,7 @@ use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,8 +25,12 @@ const HTTP_PORT: u16 = 8667;
 pub struct Server {
     pub host: Rc<Namespace>,
     directory: PathBuf,
+    /// In memory, as it should be.
+    runtime: PathBuf,
     process: Option<(Process, BufReader<ChildStdout>)>,
     pub hub_key: String,
+    /// Variables of its environment besides the usual ones.
+    pub settings: Vec<(&'static str, &'static str)>,
 }
 
 /// Somebody in a party.
@@ -62,7 +66,8 @@ impl Server {
     pub fn asleep(host: Rc<Namespace>) -> Self {
         let directory = std::env::temp_dir().join(format!("lanrage-interop-{}", unique()));
         std::fs::create_dir_all(&directory).unwrap();
-        Server { host, directory, process: None, hub_key: String::new() }
+        let runtime = Path::new("/dev/shm").join(directory.file_name().unwrap());
+        Server { host, directory, runtime, process: None, hub_key: String::new(), settings: Vec::new() }
     }
 
     pub fn learn_hub_key(&mut self) {
@@ -79,23 +84,33 @@ impl Server {
         self.directory.join("state")
     }
 
-    pub fn start(&mut self) {
+    /// How it is started, by way of this program; what it prints is for the caller.
+    pub fn command(&self, by: &[&str]) -> Command {
         let log = OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
-        let mut child = self
-            .host
-            .command(env!("CARGO_BIN_EXE_lanrage"))
-            .arg("serve")
+        let words = [by, &[env!("CARGO_BIN_EXE_lanrage"), "serve"]].concat();
+        let mut command = self.host.command(words[0]);
+        command
+            .args(&words[1..])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANRAGE_STATE_DIR", self.state())
-            .env("LANRAGE_RUNTIME_DIR", self.directory.join("run"))
+            .env("LANRAGE_RUNTIME_DIR", &self.runtime)
             .env("LANRAGE_HTTP", format!("0.0.0.0:{HTTP_PORT}"))
             .env("LANRAGE_RELAY", "[::]:51820")
+            .envs(self.settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .stderr(log);
+        command
+    }
+
+    pub fn start(&mut self) {
+        self.start_by(&[]);
+    }
+
+    /// Starts it by way of a program.
+    pub fn start_by(&mut self, program: &[&str]) {
+        let mut child = self.command(program).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
@@ -140,6 +155,11 @@ impl Server {
     /// kill -9.
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Loses what was in memory.
+    pub fn forget(&self) {
+        let _ = std::fs::remove_dir_all(&self.runtime);
     }
 
     /// A client of the owner's.
@@ -211,6 +231,7 @@ impl Drop for Server {
         }
         self.process = None;
         let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = std::fs::remove_dir_all(&self.runtime);
     }
 }
 

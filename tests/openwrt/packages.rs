@@ -100,7 +100,7 @@ fn it_is_optimised_as_the_project_says() {
     let profile = cargo.split("[profile.release]").nth(1).unwrap().split("\n[").next().unwrap();
     let level = profile.lines().find_map(|line| line.strip_prefix("opt-level = ")).unwrap().trim_matches('"');
     let expected = format!("CARGO_PKG_VARS += CARGO_PROFILE_RELEASE_OPT_LEVEL={level}");
-    assert!(makefile("lanrage/Makefile").lines().any(|line| line == expected), "{expected}");
+    assert!(makefile("lanrage/Makefile").lines().any(|line| line == expected), "it has to say: {expected}");
 }
 
 fn done(output: Output) -> String {

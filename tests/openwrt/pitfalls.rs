@@ -22,8 +22,16 @@ fn an_upgrade_restarts_it() {
 #[test]
 fn installed_it_is_off_until_it_is_enabled() {
     let router = Router::new();
-    for action in ["start", "boot", "reload"] {
-        let run = router.run(action, &config());
+    let settings_alone = "config settings 'main'\n\toption region 'x'\n".to_owned();
+    let nothing_said = "config service 'service'\n\toption jail '1'\n".to_owned();
+    for (action, config) in [
+        ("start", config()),
+        ("boot", config()),
+        ("reload", config()),
+        ("start", settings_alone),
+        ("start", nothing_said),
+    ] {
+        let run = router.run(action, &config);
         assert!(run.succeeded && !run.has_instance(), "{run:?}");
         assert!(
             run.of("procd_open_data").is_empty() && run.of("procd_add_raw_trigger").is_empty(),
@@ -31,13 +39,19 @@ fn installed_it_is_off_until_it_is_enabled() {
         );
         // Enabling it later needs no more than a change of the settings.
         assert_eq!(run.of("procd_add_reload_trigger"), [["lanrage"]]);
-        assert_eq!(run.said, "");
+        assert!(run.said.is_empty() && run.of("procd_set_config_changed").is_empty(), "{run:?}");
     }
     assert_eq!(router.settings(), None);
     assert!(!router.path("var/run/lanrage.toml.new").exists());
 
     let run = router.run("start", &config().replace("option enabled '0'", "option enabled '1'"));
     assert!(run.succeeded && run.has_instance(), "{run:?}");
+
+    // Off again: the instance, what the firewall was told and the file with the settings are gone.
+    let run = router.run("reload", &config());
+    assert!(run.succeeded && !run.has_instance() && run.of("procd_open_data").is_empty(), "{run:?}");
+    assert_eq!(run.of("procd_set_config_changed"), [["firewall"]]);
+    assert_eq!(router.settings(), None);
 }
 
 /// Those events come for downs and updates too: a restart would cut every game.
@@ -189,8 +203,9 @@ fn settings_that_cannot_be_used_leave_the_running_service_alone() {
         (enabled(&[("main", "state_dir", "etc/x")]), "lanrage.main.state_dir"),
         (enabled(&[("main", "runtime_dir", "/mnt/my disk")]), "lanrage.main.runtime_dir"),
     ];
-    for (config, expected) in mistakes {
-        for action in ["reload", "start", "restart"] {
+    for (i, (config, expected)) in mistakes.into_iter().enumerate() {
+        let actions = ["reload", "start", "restart"];
+        for action in if i == 0 { &actions[..] } else { &actions[..1] } {
             router.run(action, &config).assert_left_alone(&[
                 expected,
                 "nothing was changed",
@@ -221,29 +236,28 @@ fn the_tun_device_is_shared_only_if_it_is_wanted() {
         "{run:?}"
     );
 
-    // A daemon that knows the setting.
-    let program = router.path("knows-tun");
-    let script = "#!/bin/sh\necho 'relay = \"0.0.0.0:51820\"'\nsed -n 's/^tun/tun/p' \"$3\"\n";
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    router.program = program;
-    let device = router.path("tun");
-    fs::write(&device, "").unwrap();
-    router.tun = device;
-    let wanted = enabled(&[("main", "tun", "yes")]);
-    router.run("start", &wanted).assert_left_alone(&["kmod-tun"]);
-    router.tun = "/dev/null".into();
-    router
-        .run("start", &(wanted.clone() + "config service 'service'\n\toption jail 0\n"))
-        .assert_left_alone(&["procd-ujail"]);
-    router.has_jail = false;
-    router.run("start", &wanted).assert_left_alone(&["procd-ujail"]);
-    assert!(
-        !router
-            .run("start", &enabled(&[("main", "tun", "no")]))
-            .calls
-            .iter()
-            .flatten()
-            .any(|word| word.contains("/dev/"))
-    );
+    fs::write(router.path("tun"), "").unwrap();
+    router.tun = router.path("tun");
+    for word in ["yes", "true"] {
+        let wanted = enabled(&[("main", "tun", word)]);
+        router.run("start", &wanted).assert_left_alone(&["kmod-tun"]);
+        router.tun = "/dev/null".into();
+        let unjailed = wanted.clone() + "config service 'service'\n\toption jail 0\n";
+        router.run("start", &unjailed).assert_left_alone(&["procd-ujail"]);
+        router.has_jail = false;
+        router.run("start", &wanted).assert_left_alone(&["procd-ujail"]);
+        router.has_jail = true;
+
+        let run = router.run("start", &wanted);
+        assert!(run.succeeded, "{}", run.said);
+        assert!(run.of("chgrp").contains(&&["lanrage".to_owned(), "/dev/null".to_owned()][..]));
+        assert!(run.of("chmod").contains(&&["0660".to_owned(), "/dev/null".to_owned()][..]));
+        assert!(run.of("procd_add_jail_mount_rw").concat().contains(&"/dev/null".to_owned()));
+        let capabilities = run.param("capabilities").unwrap();
+        assert_eq!(capabilities, ["/etc/capabilities/lanrage-tun.json"]);
+        assert!(run.place(&["procd_add_jail"]) < run.place(&["procd_set_param", "capabilities"]));
+        router.tun = router.path("tun");
+    }
+    let run = router.run("start", &enabled(&[("main", "tun", "no")]));
+    assert!(run.succeeded && !run.calls.iter().flatten().any(|word| word.contains("/dev/")));
 }

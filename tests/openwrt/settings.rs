@@ -167,13 +167,13 @@ fn state_is_kept_on_flash_and_counters_in_memory() {
 fn a_directory_of_somebody_else_is_not_taken() {
     let router = Router::new();
     let state = router.path("etc/lanrage");
-    std::os::unix::fs::symlink("/etc", &state).unwrap();
+    std::os::unix::fs::symlink(router.path("uci"), &state).unwrap();
     router.run("start", &enabled(&[])).assert_left_alone(&["is a link"]);
     fs::remove_file(&state).unwrap();
-    let config = enabled(&[("main", "state_dir", "/etc/init.d")]);
+    let config = enabled(&[("main", "state_dir", "/usr/bin")]);
     router
         .run("start", &config)
-        .assert_left_alone(&["/etc/init.d is somebody else's", "chown -R lanrage:lanrage"]);
+        .assert_left_alone(&["/usr/bin is somebody else's", "chown -R lanrage:lanrage"]);
     // One of its own, with something in it, is.
     fs::create_dir(&state).unwrap();
     fs::write(state.join("lanrage.redb"), "").unwrap();

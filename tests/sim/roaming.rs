@@ -1,9 +1,13 @@
 //! NATs that rebind, relays that restart, responders under load.
 
 use crate::world::{HubUse, MILLISECOND, Record, SECOND, World};
-use lanrage::relay::snapshot::SnapshotError;
+use lanrage::relay::snapshot::{Restored, SnapshotError};
 use lanrage::relay::stats::DropReason;
 use std::time::Duration;
+
+const NOTHING: Restored = Restored { flows: 0, spokes: 0 };
+/// The two directions of one session.
+const FLOWS: Restored = Restored { flows: 2, spokes: 0 };
 
 /// Two that talk, the first behind a symmetric NAT.
 fn pair(seed: u64, hub: HubUse) -> World {
@@ -136,7 +140,7 @@ fn a_graceful_restart_loses_nothing() {
             world.restart_relay();
             (0..2).for_each(|client| world.join("p", client).unwrap());
             let now = world.clock();
-            assert_eq!(world.relay.restore(&snapshot, now), Ok(2));
+            assert_eq!(world.relay.restore(&snapshot, now), Ok(Restored { flows: 2, spokes: 2 }));
         }
         world.say(0, 1, &[round]);
         world.say(1, 0, &[round]);
@@ -162,7 +166,7 @@ fn old_handshakes_are_not_replayed_after_a_restart() {
         world.join("p", members[0]).unwrap();
         let now = world.clock();
         if restored {
-            assert_eq!(world.relay.restore(&snapshot, now), Ok(0));
+            assert_eq!(world.relay.restore(&snapshot, now), Ok(Restored { flows: 0, spokes: 1 }));
         }
         assert_eq!(world.inject(old.remote, &old.bytes), expected);
     }
@@ -205,8 +209,8 @@ fn snapshots_are_checked() {
     let mut before = now;
     before.unix = now.unix.shifted(-1);
     assert_eq!(world.relay.restore(&good, before), Err(SnapshotError::Old));
-    assert_eq!(world.relay.restore(&good, later(&world, 200 * SECOND)), Ok(2));
-    assert_eq!(world.relay.restore(&good, now), Ok(0), "they are there already");
+    assert_eq!(world.relay.restore(&good, later(&world, 200 * SECOND)), Ok(FLOWS));
+    assert_eq!(world.relay.restore(&good, now), Ok(NOTHING), "they are there already");
     // Another relay's snapshot is worth nothing.
     let mut other = World::new(26);
     let now = other.clock();
@@ -215,7 +219,7 @@ fn snapshots_are_checked() {
     fresh(&mut world);
     world.leave("p", 1);
     let now = world.clock();
-    assert_eq!(world.relay.restore(&good, now), Ok(0));
+    assert_eq!(world.relay.restore(&good, now), Ok(NOTHING));
 }
 
 /// A responder that gets too many handshakes asks for cookies (rule 6), which reach the right one.

@@ -11,7 +11,7 @@ use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::roster::JoinError;
 use lanrage::relay::stats::DropReason;
-use lanrage::relay::{Config, Port, Relay};
+use lanrage::relay::{Config, LOCAL_HEADROOM, Port, Relay, Transmit};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
 use lanrage::wireguard::device::{Config as DeviceConfig, Device};
@@ -95,6 +95,10 @@ pub struct World {
     pub ledger: Ledger,
     /// All that passed the relay, if anybody wants to know.
     pub records: Option<Vec<Record>>,
+    /// Packets that the relay's own machine was handed.
+    pub local: Vec<Vec<u8>>,
+    /// Whether it takes them.
+    pub local_is_up: bool,
 }
 
 /// How a client uses the hub.
@@ -132,6 +136,8 @@ impl World {
             link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0 },
             ledger: Ledger::default(),
             records: None,
+            local: Vec::new(),
+            local_is_up: true,
         }
     }
 
@@ -301,9 +307,10 @@ impl World {
             records.push(Record { at: self.now, remote: from, to_relay: true, bytes: bytes.clone() });
         }
         let now = self.clock();
-        let mut sent = Vec::new();
-        let result = self.relay.receive(&mut bytes, from, port, now, &mut collect(&mut sent));
-        self.leave_relay(sent);
+        let mut out = Exit { local_is_up: self.local_is_up, ..Exit::default() };
+        let result = self.relay.receive(&mut bytes, from, port, now, &mut out);
+        self.local.append(&mut out.local);
+        self.leave_relay(out.sent);
         self.pump_relay();
         result
     }
@@ -323,9 +330,20 @@ impl World {
 
     fn pump_relay(&mut self) {
         let now = self.clock();
-        let mut sent = Vec::new();
-        self.relay.poll(now, &mut collect(&mut sent));
-        self.leave_relay(sent);
+        let mut out = Exit::default();
+        self.relay.poll(now, &mut out);
+        self.leave_relay(out.sent);
+    }
+
+    /// The relay's own machine sends a packet into the virtual LAN.
+    pub fn send_local(&mut self, packet: &[u8]) -> Result<(), DropReason> {
+        let mut buffer = [0; 2048];
+        buffer[LOCAL_HEADROOM..][..packet.len()].copy_from_slice(packet);
+        let (now, mut out) = (self.clock(), Exit::default());
+        let result = self.relay.send_local(&mut buffer, packet.len(), now, &mut out);
+        self.leave_relay(out.sent);
+        self.pump_relay();
+        result
     }
 
     fn pump(&mut self, client: usize) {
@@ -480,6 +498,28 @@ impl World {
         None
     }
 
+    /// The first moment from now on, within `limit`, at which `to`, who says nothing, hears `from`, who talks all the
+    /// time.
+    pub fn time_to_be_heard(&mut self, from: usize, to: usize, limit: Duration) -> Option<Duration> {
+        let (began, ip) = (self.now, self.clients[from].ip);
+        self.clients[to].inbox.clear();
+        while self.now.since(began) < limit {
+            self.say(from, to, b"are you there?");
+            self.run(50 * MILLISECOND);
+            if self.clients[to].inbox.iter().any(|(source, _)| *source == ip) {
+                return Some(self.now.since(began));
+            }
+        }
+        None
+    }
+
+    /// The client's peers are told nothing any more when it has nothing to say.
+    pub fn stop_keepalives(&mut self, client: usize) {
+        let device = &mut self.clients[client].device;
+        let peers: Vec<_> = device.peers().map(|(peer, _)| peer).collect();
+        peers.into_iter().for_each(|peer| device.set_persistent_keepalive(peer, None, self.now));
+    }
+
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.relay.stats().dropped(reason)
     }
@@ -496,6 +536,23 @@ fn relay(hub_key: &PrivateKey, limits: Limits, seed: u64, now: Instant) -> Relay
     Relay::new(config, now)
 }
 
-fn collect(sent: &mut Vec<(SocketAddr, Port, Vec<u8>)>) -> impl FnMut(SocketAddr, Port, &[u8]) {
-    |to, from, bytes| sent.push((to, from, bytes.to_vec()))
+/// What comes out of the relay at once.
+#[derive(Default)]
+struct Exit {
+    sent: Vec<(SocketAddr, Port, Vec<u8>)>,
+    local: Vec<Vec<u8>>,
+    local_is_up: bool,
+}
+
+impl Transmit for Exit {
+    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]) {
+        self.sent.push((to, from, datagram.to_vec()));
+    }
+
+    fn deliver(&mut self, packet: &[u8]) -> bool {
+        if self.local_is_up {
+            self.local.push(packet.to_vec());
+        }
+        self.local_is_up
+    }
 }

@@ -4,7 +4,7 @@ use super::RelaySocket;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -46,14 +46,16 @@ impl Wake for Bell {
 }
 
 /// Runs `future` on this thread, and calls `ready` with the index of a socket that there is something to
-/// receive from, for a [`RelaySocket::turn`]. They take turns, so that neither starves the other. Returns
-/// what the future does, or the first error of `ready`.
+/// receive from, or room for what waits to be sent, for a [`RelaySocket::turn`]; after the sockets come the
+/// `others`, when there is something to read. They take turns, so that neither starves the other. Returns what
+/// the future does, or the first error of `ready`.
 ///
 /// One `poll` is all that a datagram which comes alone pays; through the reactor it would be seven system
 /// calls. Everything else waits in the reactor's thread meanwhile.
 pub fn drive<T>(
     future: impl Future<Output = T>,
     sockets: &[&RelaySocket],
+    others: &[BorrowedFd<'_>],
     mut ready: impl FnMut(usize) -> io::Result<()>,
 ) -> io::Result<T> {
     let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -61,13 +63,18 @@ pub fn drive<T>(
     let waker = Waker::from(bell.clone());
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
-    let fds = sockets.iter().map(|socket| socket.io.as_fd()).chain([bell.event.as_fd()]);
+    let own = sockets.iter().map(|socket| socket.io.as_fd());
+    let fds = own.chain(others.iter().copied()).chain([bell.event.as_fd()]);
     let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     loop {
         if bell.turn(RUNG, AWAKE)
             && let Poll::Ready(result) = future.as_mut().poll(&mut context)
         {
             return Ok(result);
+        }
+        for (fd, socket) in fds.iter_mut().zip(sockets) {
+            let room = if socket.is_full.get() { PollFlags::OUT } else { PollFlags::empty() };
+            *fd = PollFd::from_borrowed_fd(socket.io.as_fd(), PollFlags::IN | room);
         }
         let sleeps = bell.turn(AWAKE, ASLEEP);
         let result = poll(&mut fds, if sleeps { None } else { Some(&NOT_AT_ALL) });
@@ -77,7 +84,7 @@ pub fn drive<T>(
             result => result?,
         };
         for (index, fd) in fds.iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty()) {
-            if index < sockets.len() {
+            if index < sockets.len() + others.len() {
                 ready(index)?;
             } else {
                 let _ = rustix::io::read(fd, &mut [0u8; 8]);

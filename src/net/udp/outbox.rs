@@ -1,20 +1,14 @@
 //! Datagrams on their way out.
 
-use super::ancillary::{CONTROL_LENGTH, Control, write_name};
+use super::backlog::{Address, Backlog};
+use super::envelope::Envelope;
 use super::homes::Homes;
-use crate::sys::{MAX_MESSAGES, Message, NAME_LENGTH};
+use super::runs::{MAX_BYTES, MAX_COUNT, Piece, Place, Runs};
+use crate::sys::{MAX_MESSAGES, Message};
 use rustix::io::Errno;
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 
-/// Most datagrams in one run: what kernels have taken since they have GSO.
-const MAX_COUNT: usize = 64;
-/// Most bytes in one run: the longest payload that fits an IPv4 packet.
-const MAX_BYTES: usize = 65_507;
-/// Runs that can wait, 88 bytes each.
-const RUNS: usize = 512;
-/// Pieces that can wait, 12 bytes each. A handler may add 512 before the outbox is looked at again.
-const PIECES: usize = 1024;
 /// Room for datagrams that do not lie in the inbox, in bytes; taken from the system when it is used.
 const SCRATCH: usize = 192 * 1024;
 /// What has to be free of it for the next datagram that is handled: a copy for each of 64 others.
@@ -51,34 +45,10 @@ pub struct Sent {
 /// The way out: the kernel, or a test.
 pub(super) trait Wire {
     /// As [`crate::sys::send_many`].
-    fn send(&self, messages: &[Message<'_>]) -> Result<usize, Errno>;
+    fn transmit(&self, messages: &[Message<'_>]) -> Result<usize, Errno>;
 }
 
-/// Consecutive datagrams that one system call message can carry: of one destination and equal in all but the
-/// length of the last.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    to: SocketAddr,
-    from: Option<IpAddr>,
-    class: u8,
-    /// Takes no more, because its last datagram is shorter.
-    closed: bool,
-    segment: usize,
-    count: usize,
-    bytes: usize,
-    first_piece: usize,
-    pieces: usize,
-}
-
-/// Bytes that lie together: one or more datagrams of a run.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    in_scratch: bool,
-    start: u32,
-    length: u32,
-}
-
-/// The datagram that is being handled.
+/// What is being handled.
 struct Current {
     origin: Origin,
     /// Where it lies in memory, and in the inbox.
@@ -89,15 +59,16 @@ struct Current {
 }
 
 /// Datagrams that wait to be sent by one socket. What is a part of the datagram being handled is not copied.
-/// It never blocks and, once made, never allocates for a datagram: what does not fit is dropped and counted.
+/// It never blocks and, once made, allocates only once more, when the socket has no room for the first time: what
+/// does not fit then is dropped and counted.
 pub struct Outbox {
     is_ipv6: bool,
     gso: bool,
     current: Option<Current>,
-    runs: Vec<Run>,
-    pieces: Vec<Piece>,
+    runs: Runs,
     scratch: Box<[u8]>,
     scratch_used: usize,
+    backlog: Backlog,
     homes: Homes,
     /// Our address that a datagram could not be sent from just now.
     suspect: Option<IpAddr>,
@@ -110,16 +81,22 @@ enum Next {
     Stop,
 }
 
+/// What the socket has no room for: all from this run on, but for so many datagrams of it.
+struct Unsent {
+    run: usize,
+    done: usize,
+}
+
 impl Outbox {
     pub(super) fn new(is_ipv6: bool, gso: bool) -> Self {
         Outbox {
             is_ipv6,
             gso,
             current: None,
-            runs: Vec::with_capacity(RUNS),
-            pieces: Vec::with_capacity(PIECES),
+            runs: Runs::new(),
             scratch: vec![0; SCRATCH].into(),
             scratch_used: 0,
+            backlog: Backlog::new(),
             homes: Homes::default(),
             suspect: None,
             sent: Sent::default(),
@@ -130,37 +107,67 @@ impl Outbox {
     /// part of it is not copied, so it must not be changed any more; it keeps its DSCP and ECN. Anything
     /// else is copied, and has neither.
     pub fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
-        let from = match (&self.current, self.runs.last()) {
+        self.push_from(self.home_for(to), to, datagram);
+    }
+
+    /// Sends the datagrams in `run`, each of `segment` bytes but the last, which may be shorter. Like
+    /// [`Outbox::push`] for each, but cheaper if they are a part of what was received.
+    pub fn push_run(&mut self, to: SocketAddr, run: &[u8], segment: usize) {
+        let located = if self.gso { self.locate(run) } else { None };
+        let Some((class, start)) = located else {
+            run.chunks(segment).for_each(|datagram| self.push(to, datagram));
+            return;
+        };
+        let address = Address { to, from: self.home_for(to), class };
+        let size = (MAX_BYTES / segment).clamp(1, MAX_COUNT) * segment;
+        for (part, start) in run.chunks(size).zip((start..).step_by(size)) {
+            self.add(address, Piece::new(Place::Inbox, start, part.len()), segment);
+        }
+        self.is_answered();
+    }
+
+    /// Our address that `to` knows.
+    fn home_for(&self, to: SocketAddr) -> Option<IpAddr> {
+        match (&self.current, self.runs.all().last()) {
             (Some(current), _) if current.origin.source == to && current.origin.local.is_some() => {
                 current.origin.local
             }
-            (_, Some(last)) if last.to == to => last.from,
+            (_, Some(last)) if last.address.to == to => last.address.from,
             _ => self.homes.of(to),
-        };
-        self.push_from(from, to, datagram);
+        }
+    }
+
+    /// What is handled has made us send something.
+    fn is_answered(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.answered = true;
+        }
     }
 
     /// Like [`Outbox::push`], from the given address of ours; `None` leaves it to the kernel's routes.
     pub fn push_from(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
+        let length = datagram.len();
         let (class, piece) = match self.locate(datagram) {
-            Some((class, start)) => {
-                (class, Piece { in_scratch: false, start, length: datagram.len() as u32 })
-            }
+            Some((class, start)) => (class, Piece::new(Place::Inbox, start, length)),
             None => {
                 let start = self.scratch_used;
-                let Some(room) = self.scratch.get_mut(start..start + datagram.len()) else {
+                let Some(room) = self.scratch.get_mut(start..start + length) else {
                     self.sent.full += 1;
                     return;
                 };
                 room.copy_from_slice(datagram);
-                self.scratch_used += datagram.len();
-                (0, Piece { in_scratch: true, start: start as u32, length: datagram.len() as u32 })
+                self.scratch_used += length;
+                (0, Piece::new(Place::Scratch, start, length))
             }
         };
-        if let Some(current) = &mut self.current {
-            current.answered = true;
+        self.is_answered();
+        self.add(Address { to, from, class }, piece, length);
+    }
+
+    fn add(&mut self, address: Address, piece: Piece, segment: usize) {
+        if let Err(count) = self.runs.add(address, piece, segment, self.gso) {
+            self.sent.full += count as u64;
         }
-        self.add(to, from, class, piece);
     }
 
     /// Whether runs of datagrams go out as one, which the kernel or the network card splits (GSO).
@@ -178,9 +185,9 @@ impl Outbox {
         self.sent
     }
 
-    /// `datagram` is handled now. It lies at `start` in the inbox.
-    pub(super) fn begin(&mut self, origin: Origin, start: usize, datagram: &[u8]) {
-        let (address, length) = (datagram.as_ptr().addr(), datagram.len());
+    /// What was `received` is handled now, or the beginning of it. It lies at `start` in the inbox.
+    pub(super) fn begin(&mut self, origin: Origin, start: usize, received: &[u8]) {
+        let (address, length) = (received.as_ptr().addr(), received.len());
         self.current = Some(Current { origin, address, start, length, answered: false });
     }
 
@@ -195,9 +202,7 @@ impl Outbox {
 
     /// Whether it has to be flushed before the next datagram is handled.
     pub(super) fn is_nearly_full(&self) -> bool {
-        self.runs.len() > RUNS / 2
-            || self.pieces.len() > PIECES / 2
-            || self.scratch.len() - self.scratch_used < SCRATCH_RESERVE
+        self.runs.are_many() || self.scratch.len() - self.scratch_used < SCRATCH_RESERVE
     }
 
     /// Forgets those of our addresses that are not `ours`, which is asked once about each.
@@ -209,74 +214,84 @@ impl Outbox {
         }
     }
 
-    /// The class and the place in the inbox, if the bytes are part of the current datagram.
-    fn locate(&self, datagram: &[u8]) -> Option<(u8, u32)> {
+    /// The class and the place in the inbox, if the bytes are part of what is handled.
+    fn locate(&self, datagram: &[u8]) -> Option<(u8, usize)> {
         let current = self.current.as_ref()?;
         let offset = datagram.as_ptr().addr().checked_sub(current.address)?;
         let end = offset.checked_add(datagram.len())?;
-        (end <= current.length).then_some((current.origin.class, (current.start + offset) as u32))
+        (end <= current.length).then_some((current.origin.class, current.start + offset))
     }
 
-    fn add(&mut self, to: SocketAddr, from: Option<IpAddr>, class: u8, piece: Piece) {
-        let length = piece.length as usize;
-        let no_piece_left = self.pieces.len() == PIECES;
-        if self.gso
-            && let Some(run) = self.runs.last_mut()
-            && run.to == to
-            && run.from == from
-            && run.class == class
-            && !run.closed
-            && (1..=run.segment).contains(&length)
-            && run.count < MAX_COUNT
-            && run.bytes + length <= MAX_BYTES
-        {
-            match self.pieces.last_mut() {
-                Some(last)
-                    if last.in_scratch == piece.in_scratch && last.start + last.length == piece.start =>
-                {
-                    last.length += piece.length;
-                }
-                _ if no_piece_left => {
-                    self.sent.full += 1;
-                    return;
-                }
-                _ => {
-                    self.pieces.push(piece);
-                    run.pieces += 1;
+    /// Whether something waits until the socket has room.
+    pub(super) fn waits(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Sends everything that the socket has room for, small datagrams first, and keeps the rest, as far as
+    /// there is room here; `inbox` is the buffer that [`Outbox::begin`] spoke of.
+    pub(super) fn flush(&mut self, wire: &impl Wire, inbox: &[u8]) {
+        self.runs.sort();
+        // Who has waited is first.
+        let full = if self.waits() { Some(Unsent { run: 0, done: 0 }) } else { self.send_all(wire, inbox) };
+        let waited = self.waits();
+        if let Some(unsent) = full {
+            self.keep(unsent, inbox);
+        }
+        self.clear();
+        if waited {
+            self.resume(wire);
+        }
+    }
+
+    /// Sends what waits as long as the socket has room.
+    fn resume(&mut self, wire: &impl Wire) {
+        while let Some(waiting) = self.backlog.next(MAX_COUNT, MAX_BYTES) {
+            let (kind, count) = (waiting.kind, waiting.count);
+            let Outbox { runs, backlog, .. } = self;
+            runs.load(&waiting, (0..count).map(|place| backlog.datagram(kind, place).len()));
+            let full = self.send_all(wire, &[]);
+            self.clear();
+            self.backlog.release(kind, full.as_ref().map_or(count, |unsent| unsent.done));
+            if full.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Copies what the socket has no room for to where it can wait.
+    fn keep(&mut self, unsent: Unsent, inbox: &[u8]) {
+        let Outbox { runs, scratch, backlog, sent, .. } = self;
+        let mut done = unsent.done;
+        for run in &runs.all()[unsent.run..] {
+            for piece in runs.pieces_of(run) {
+                let bytes = piece.of(inbox, scratch);
+                // A run of one may be empty.
+                let size = if run.count == 1 { bytes.len().max(1) } else { run.segment };
+                let datagrams = bytes.chunks(size).chain(bytes.is_empty().then_some(bytes));
+                for datagram in datagrams {
+                    if done > 0 {
+                        done -= 1;
+                    } else if !backlog.push(run.address, datagram) {
+                        sent.full += 1;
+                    }
                 }
             }
-            run.count += 1;
-            run.bytes += length;
-            run.closed = length < run.segment;
-            return;
         }
-        if self.runs.len() == RUNS || no_piece_left {
-            self.sent.full += 1;
-            return;
-        }
-        let first_piece = self.pieces.len();
-        self.pieces.push(piece);
-        self.runs.push(Run {
-            to,
-            from,
-            class,
-            closed: false,
-            segment: length,
-            count: 1,
-            bytes: length,
-            first_piece,
-            pieces: 1,
-        });
     }
 
-    /// Sends everything; `inbox` is the buffer that [`Outbox::begin`] spoke of.
-    pub(super) fn flush(&mut self, wire: &impl Wire, inbox: &[u8]) {
+    fn clear(&mut self) {
+        self.runs.clear();
+        self.scratch_used = 0;
+    }
+
+    /// Sends all runs. Gives what is left if the socket has no more room.
+    fn send_all(&mut self, wire: &impl Wire, inbox: &[u8]) -> Option<Unsent> {
         let mut at = 0;
-        while at < self.runs.len() {
-            let split = self.runs[at].count > 1 && !self.gso;
+        while at < self.runs.all().len() {
+            let split = self.runs.all()[at].count > 1 && !self.gso;
             let result = if split {
                 Err(Errno::MSGSIZE)
-            } else if self.runs.len() - at <= FEW && self.pieces.len() <= FEW {
+            } else if self.runs.all().len() - at <= FEW && self.runs.piece_count() <= FEW {
                 // Most often there are few, and clearing much costs as much as a datagram.
                 self.send_runs::<FEW, FEW>(wire, inbox, at)
             } else {
@@ -285,34 +300,31 @@ impl Outbox {
             self.sent.calls += u64::from(!split);
             let next = match result {
                 Ok(sent) => {
-                    self.taken(self.runs[at..at + sent].iter().map(|run| run.count as u64).sum());
+                    self.taken(self.runs.all()[at..at + sent].iter().map(|run| run.count as u64).sum());
                     at += sent;
                     continue;
                 }
-                Err(errno @ (Errno::IO | Errno::INVAL | Errno::MSGSIZE)) if self.runs[at].count > 1 => {
+                Err(errno @ (Errno::IO | Errno::INVAL | Errno::MSGSIZE)) if self.runs.all()[at].count > 1 => {
                     // An I/O error says that something on the way can't do it. The others speak of this
                     // run alone, such as that its datagrams have to be fragmented.
                     if errno == Errno::IO {
                         log::info!("the network can't send with GSO: doing without from now on");
                         self.gso = false;
                     }
-                    self.send_singly(wire, inbox, at)
+                    match self.send_singly(wire, inbox, at) {
+                        Ok(()) => Next::Skip,
+                        Err(done) => return Some(Unsent { run: at, done }),
+                    }
                 }
-                Err(errno) => self.refused(at, errno, self.runs[at].count),
+                Err(errno) => self.refused(at, errno, self.runs.all()[at].count),
             };
             match next {
                 Next::Retry => (),
                 Next::Skip => at += 1,
-                Next::Stop => {
-                    let rest = self.runs.get(at + 1..).unwrap_or(&[]);
-                    self.sent.full += rest.iter().map(|run| run.count as u64).sum::<u64>();
-                    break;
-                }
+                Next::Stop => return Some(Unsent { run: at, done: 0 }),
             }
         }
-        self.runs.clear();
-        self.pieces.clear();
-        self.scratch_used = 0;
+        None
     }
 
     /// Sends runs, from number `first` on, by one system call: at most `M`, of `S` pieces together. Returns
@@ -327,44 +339,43 @@ impl Outbox {
         let mut slice_count = 0;
         let mut envelopes = [const { Envelope::EMPTY }; M];
         let mut count = 0;
-        for (run, envelope) in self.runs[first..].iter().zip(&mut envelopes) {
+        for (run, envelope) in self.runs.all()[first..].iter().zip(&mut envelopes) {
             if slice_count + run.pieces > S || run.count > 1 && !self.gso {
                 break;
             }
             let segment = (run.count > 1).then_some(run.segment as u16);
-            let addressed = envelope.address(run, segment, self.is_ipv6);
+            let addressed = envelope.address(run.address, segment, self.is_ipv6);
             if !addressed {
                 if count == 0 {
                     return Err(Errno::AFNOSUPPORT);
                 }
                 break;
             }
-            envelope.first_slice = slice_count;
-            for piece in &self.pieces[run.first_piece..run.first_piece + run.pieces] {
+            let first_slice = slice_count;
+            for piece in self.runs.pieces_of(run) {
                 slices[slice_count] = IoSlice::new(self.bytes(piece, inbox));
                 slice_count += 1;
             }
-            envelope.end_slice = slice_count;
+            envelope.slices = first_slice..slice_count;
             count += 1;
         }
         let mut messages = [Message { name: &[], control: &[], data: &[] }; M];
         for (message, envelope) in messages.iter_mut().zip(&envelopes[..count]) {
-            *message = envelope.message(&slices[envelope.first_slice..envelope.end_slice]);
+            *message = envelope.message(&slices[envelope.slices.clone()]);
         }
-        wire.send(&messages[..count])
+        wire.transmit(&messages[..count])
     }
 
-    /// Sends the datagrams of a run one by one.
-    fn send_singly(&mut self, wire: &impl Wire, inbox: &[u8], index: usize) -> Next {
+    /// Sends the datagrams of a run one by one; the error is how many, if the socket has no more room.
+    fn send_singly(&mut self, wire: &impl Wire, inbox: &[u8], index: usize) -> Result<(), usize> {
         let mut done = 0;
-        while done < self.runs[index].count {
-            let run = &self.runs[index];
+        while done < self.runs.all()[index].count {
+            let run = &self.runs.all()[index];
             let mut envelope = Envelope::EMPTY;
-            let result = if envelope.address(run, None, self.is_ipv6) {
+            let result = if envelope.address(run.address, None, self.is_ipv6) {
                 let mut slices = [IoSlice::new(&[]); MAX_MESSAGES];
-                let datagrams = self.pieces[run.first_piece..run.first_piece + run.pieces]
-                    .iter()
-                    .flat_map(|piece| self.bytes(piece, inbox).chunks(run.segment));
+                let datagrams =
+                    self.runs.pieces_of(run).flat_map(|piece| self.bytes(piece, inbox).chunks(run.segment));
                 for (slice, datagram) in slices.iter_mut().zip(datagrams.skip(done)) {
                     *slice = IoSlice::new(datagram);
                 }
@@ -373,7 +384,7 @@ impl Outbox {
                     *message = envelope.message(std::slice::from_ref(slice));
                 }
                 let count = (run.count - done).min(MAX_MESSAGES);
-                wire.send(&messages[..count])
+                wire.transmit(&messages[..count])
             } else {
                 Err(Errno::AFNOSUPPORT)
             };
@@ -383,14 +394,14 @@ impl Outbox {
                     self.taken(sent as u64);
                     done += sent;
                 }
-                Err(Errno::AGAIN) => return self.refused(index, Errno::AGAIN, self.runs[index].count - done),
                 Err(errno) => match self.refused(index, errno, 1) {
                     Next::Retry => (),
-                    _ => done += 1,
+                    Next::Skip => done += 1,
+                    Next::Stop => return Err(done),
                 },
             }
         }
-        Next::Skip
+        Ok(())
     }
 
     /// The kernel has taken datagrams.
@@ -403,22 +414,21 @@ impl Outbox {
 
     /// What to do about an error with a run, and `count` datagrams of it that would be lost.
     fn refused(&mut self, index: usize, errno: Errno, count: usize) -> Next {
-        let run = &mut self.runs[index];
+        let run = self.runs.get_mut(index);
         match errno {
             Errno::INTR => return Next::Retry,
             // Our address may have changed: any address is better than none. If it helps, this one is gone.
-            Errno::INVAL | Errno::NETUNREACH | Errno::ADDRNOTAVAIL if run.from.is_some() => {
-                self.suspect = run.from.take();
+            Errno::INVAL | Errno::NETUNREACH | Errno::ADDRNOTAVAIL if run.address.from.is_some() => {
+                self.suspect = run.address.from.take();
                 return Next::Retry;
             }
             Errno::AGAIN => {
                 self.suspect = None;
-                self.sent.full += count as u64;
                 return Next::Stop;
             }
             Errno::NOBUFS => self.sent.full += count as u64,
             errno => {
-                log::trace!("nothing sent to {}: {errno}", run.to);
+                log::trace!("nothing sent to {}: {errno}", run.address.to);
                 self.sent.refused += count as u64;
             }
         }
@@ -427,40 +437,11 @@ impl Outbox {
     }
 
     fn bytes<'a>(&'a self, piece: &Piece, inbox: &'a [u8]) -> &'a [u8] {
-        let buffer = if piece.in_scratch { &self.scratch } else { inbox };
-        &buffer[piece.start as usize..][..piece.length as usize]
+        match piece.place() {
+            (Place::Backlog(kind), index) => self.backlog.datagram(kind, index),
+            _ => piece.of(inbox, &self.scratch),
+        }
     }
 }
 
-/// What a message needs beside its payload.
-struct Envelope {
-    name: [u8; NAME_LENGTH],
-    name_length: usize,
-    control: Control,
-    first_slice: usize,
-    end_slice: usize,
-}
-
-impl Envelope {
-    const EMPTY: Envelope = Envelope {
-        name: [0; NAME_LENGTH],
-        name_length: 0,
-        control: Control::EMPTY,
-        first_slice: 0,
-        end_slice: 0,
-    };
-
-    /// Returns false if the socket can't send there.
-    fn address(&mut self, run: &Run, segment: Option<u16>, is_ipv6: bool) -> bool {
-        let Some(length) = write_name(run.to, is_ipv6, &mut self.name) else { return false };
-        self.name_length = length;
-        self.control.write(run.to.ip(), run.from, run.class, segment);
-        true
-    }
-
-    fn message<'a>(&'a self, data: &'a [IoSlice<'a>]) -> Message<'a> {
-        Message { name: &self.name[..self.name_length], control: self.control.bytes(), data }
-    }
-}
-
-const _: () = assert!(SLICES >= MAX_COUNT && CONTROL_LENGTH >= 88 && SCRATCH >= SCRATCH_RESERVE + 65_536);
+const _: () = assert!(SLICES >= MAX_COUNT && SCRATCH >= SCRATCH_RESERVE + 65_536);

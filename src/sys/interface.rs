@@ -1,0 +1,155 @@
+//! Network interfaces: making a TUN, and the few settings that an IPv4 address takes (netdevice(7)).
+
+use super::last_error;
+use rustix::io::Errno;
+use std::ffi::c_int;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
+
+/// The longest name of an interface, in bytes.
+pub const NAME_LENGTH: usize = 15;
+
+/// `struct ifreq` of Linux. Its value has 16 or 24 bytes, by the size of a pointer.
+#[repr(C, align(8))]
+struct Request {
+    name: [u8; NAME_LENGTH + 1],
+    value: [u8; 24],
+}
+
+impl Request {
+    fn new(name: &str, value: &[u8]) -> Result<Self, Errno> {
+        let mut request = Request { name: [0; NAME_LENGTH + 1], value: [0; 24] };
+        request.name[..NAME_LENGTH]
+            .get_mut(..name.len())
+            .ok_or(Errno::INVAL)?
+            .copy_from_slice(name.as_bytes());
+        request.value.get_mut(..value.len()).ok_or(Errno::INVAL)?.copy_from_slice(value);
+        Ok(request)
+    }
+
+    /// Asks the kernel for one of the things in this file, all of which take a `struct ifreq`.
+    fn ask(&mut self, fd: BorrowedFd<'_>, what: libc::Ioctl) -> Result<(), Errno> {
+        // SAFETY: every caller is in this file, and names a request that is documented to read and write one
+        // `struct ifreq`. The pointer is to a value of at least that size and alignment, of plain bytes, that is
+        // borrowed exclusively until the call returns. No value that is given holds a pointer, and the kernel
+        // keeps none. On a descriptor of another kind the kernel refuses the request.
+        let result = unsafe { libc::ioctl(fd.as_raw_fd(), what, ptr::from_mut(self)) };
+        if result == -1 { Err(last_error()) } else { Ok(()) }
+    }
+
+    fn number(&self) -> c_int {
+        let [a, b, c, d, ..] = self.value;
+        c_int::from_ne_bytes([a, b, c, d])
+    }
+}
+
+/// Makes the interface `name` out of `device`, an open `/dev/net/tun`, or takes over the one that there is: it
+/// carries bare IP packets, and goes when `device` is closed, unless it was made to stay.
+pub fn make_tun(device: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+    let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
+    Request::new(name, &flags.to_ne_bytes())?.ask(device, libc::TUNSETIFF)
+}
+
+/// An interface's settings.
+pub struct Interface<'a> {
+    socket: OwnedFd,
+    name: &'a str,
+}
+
+impl<'a> Interface<'a> {
+    /// Those of the interface `name`, which need not be there yet.
+    pub fn named(name: &'a str) -> Result<Self, Errno> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        Ok(Interface { socket, name })
+    }
+
+    fn ask(&self, what: libc::c_ulong, value: &[u8]) -> Result<Request, Errno> {
+        let mut request = Request::new(self.name, value)?;
+        request.ask(self.socket.as_fd(), what as libc::Ioctl)?;
+        Ok(request)
+    }
+
+    /// Asks for an address, which is written as a `struct sockaddr_in`.
+    fn ask_address(&self, what: libc::c_ulong, address: Ipv4Addr) -> Result<Ipv4Addr, Errno> {
+        let mut value = [0; 8];
+        value[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+        value[4..].copy_from_slice(&address.octets());
+        let [_, _, _, _, a, b, c, d, ..] = self.ask(what, &value)?.value;
+        Ok(Ipv4Addr::new(a, b, c, d))
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Result<Ipv4Addr, Errno> {
+        self.ask_address(libc::SIOCGIFADDR, Ipv4Addr::UNSPECIFIED)
+    }
+
+    /// Gives it an address, in place of the one that it has.
+    pub fn set_address(&self, address: Ipv4Addr) -> Result<(), Errno> {
+        self.ask_address(libc::SIOCSIFADDR, address).map(drop)
+    }
+
+    /// Which bits of its address are those of its network.
+    pub fn netmask(&self) -> Result<Ipv4Addr, Errno> {
+        self.ask_address(libc::SIOCGIFNETMASK, Ipv4Addr::UNSPECIFIED)
+    }
+
+    /// Sets which bits of its address are those of its network.
+    pub fn set_netmask(&self, mask: Ipv4Addr) -> Result<(), Errno> {
+        self.ask_address(libc::SIOCSIFNETMASK, mask).map(drop)
+    }
+
+    /// The longest packet, in bytes.
+    pub fn mtu(&self) -> Result<usize, Errno> {
+        let number = self.ask(libc::SIOCGIFMTU, &[])?.number();
+        usize::try_from(number).map_err(|_| Errno::INVAL)
+    }
+
+    /// Sets the longest packet, in bytes.
+    pub fn set_mtu(&self, mtu: usize) -> Result<(), Errno> {
+        let number = c_int::try_from(mtu).map_err(|_| Errno::INVAL)?;
+        self.ask(libc::SIOCSIFMTU, &number.to_ne_bytes()).map(drop)
+    }
+
+    fn flags(&self) -> Result<u16, Errno> {
+        let [a, b, ..] = self.ask(libc::SIOCGIFFLAGS, &[])?.value;
+        Ok(u16::from_ne_bytes([a, b]))
+    }
+
+    /// Whether it is switched on.
+    pub fn is_up(&self) -> Result<bool, Errno> {
+        Ok(self.flags()? & libc::IFF_UP as u16 != 0)
+    }
+
+    /// Switches it on.
+    pub fn set_up(&self) -> Result<(), Errno> {
+        let flags = self.flags()? | libc::IFF_UP as u16;
+        self.ask(libc::SIOCSIFFLAGS, &flags.to_ne_bytes()).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_read() {
+        let lo = Interface::named("lo").unwrap();
+        assert!(lo.mtu().unwrap() >= 1500);
+        // In a container it may be down, and then it has no address.
+        if lo.is_up().unwrap() {
+            assert_eq!(lo.address(), Ok(Ipv4Addr::LOCALHOST));
+            assert_eq!(lo.netmask(), Ok(Ipv4Addr::new(255, 0, 0, 0)));
+        }
+    }
+
+    #[test]
+    fn names_that_do_not_fit_and_other_descriptors_are_refused() {
+        for name in ["sixteen-letters0", "nosuchinterface"] {
+            assert!(Interface::named(name).unwrap().mtu().is_err(), "{name}");
+        }
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(make_tun(socket.as_fd(), "lanrage0").is_err());
+    }
+}

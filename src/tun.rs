@@ -1,0 +1,296 @@
+//! Floor 5: the only TUN. An interface of the machine itself, by which its own programs are in the virtual LAN.
+
+use crate::sys::interface::{Interface, make_tun};
+use rustix::event::epoll;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const DEVICE: &str = "/dev/net/tun";
+/// Packets taken before anybody else gets a turn.
+const TURN_PACKETS: usize = 64;
+
+/// What an interface is to be like.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Its name, of 1 to 15 bytes.
+    pub name: String,
+    /// Our address on it.
+    pub address: Ipv4Addr,
+    /// How many bits of that are the network's.
+    pub prefix: u8,
+    /// The longest packet, in bytes.
+    pub mtu: usize,
+}
+
+/// Which step towards an interface failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Open,
+    Make,
+    SetUp,
+}
+
+/// Why there is no interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TunError {
+    step: Step,
+    settings: Settings,
+    errno: Errno,
+}
+
+/// Who may make interfaces, and how to become one.
+const PRIVILEGE: &str = "CAP_NET_ADMIN (systemd: the drop-in /usr/share/lanrage/lanrage-tun.conf; OpenWrt: the package \
+                         procd-ujail)";
+
+impl fmt::Display for TunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TunError { step, settings: Settings { name, address, prefix, mtu }, errno } = self;
+        match (step, *errno) {
+            (Step::Open, Errno::NOENT | Errno::NXIO | Errno::NODEV) => write!(
+                f,
+                "tun: there is no {DEVICE}. Load the kernel's module (modprobe tun; OpenWrt: opkg install kmod-tun); \
+                 under systemd a service sees it with the drop-in /usr/share/lanrage/lanrage-tun.conf"
+            ),
+            (Step::Open, Errno::ACCESS | Errno::PERM) => {
+                write!(f, "tun: this user may not open {DEVICE}, which takes access to it and {PRIVILEGE}")
+            }
+            (Step::Make, Errno::BUSY) => write!(
+                f,
+                "tun: another program has the interface {name}: end that, or choose another --interface"
+            ),
+            (Step::Make, Errno::INVAL) => {
+                write!(f, "tun: {name} is an interface of another kind: choose another --interface")
+            }
+            (Step::Make | Step::SetUp, Errno::PERM) => write!(
+                f,
+                "tun: the interface {name} takes {PRIVILEGE}; or have root make it: ip tuntap add {name} mode tun \
+                 user USER; ip address add {address}/{prefix} dev {name}; ip link set {name} mtu {mtu} up"
+            ),
+            (Step::Open, errno) => write!(f, "tun: {DEVICE} can't be opened: {errno}"),
+            (Step::Make, errno) => write!(f, "tun: the interface {name} can't be made: {errno}"),
+            (Step::SetUp, errno) => {
+                write!(f, "tun: the interface {name} can't be given {address}/{prefix}: {errno}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TunError {}
+
+/// The interface. Should somebody remove it, it can be [made anew](Tun::reopen).
+pub struct Tun {
+    settings: Settings,
+    /// Readable when the device is; the same for as long as this lives.
+    watch: OwnedFd,
+    device: RefCell<Option<OwnedFd>>,
+    /// It was said that nothing can be handed to it.
+    is_stuck: Cell<bool>,
+}
+
+impl Tun {
+    /// Makes the interface, or takes over one of that name that somebody has made for us, and sets it up as far as
+    /// it is not.
+    pub fn open(settings: Settings) -> Result<Self, TunError> {
+        let device = make(&settings)?;
+        let open = |errno| TunError { step: Step::Open, settings: settings.clone(), errno };
+        Tun::over(device, settings.clone()).map_err(open)
+    }
+
+    fn over(device: OwnedFd, settings: Settings) -> Result<Self, Errno> {
+        let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let tun = Tun { settings, watch, device: RefCell::new(None), is_stuck: Cell::new(false) };
+        tun.watch(device)?;
+        Ok(tun)
+    }
+
+    fn watch(&self, device: OwnedFd) -> Result<(), Errno> {
+        epoll::add(&self.watch, &device, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+        *self.device.borrow_mut() = Some(device);
+        Ok(())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Whether it is there, as far as we know.
+    pub fn is_open(&self) -> bool {
+        self.device.borrow().is_some()
+    }
+
+    /// Makes the interface anew.
+    pub fn reopen(&self) -> Result<(), TunError> {
+        let device = make(&self.settings)?;
+        let error = |errno| TunError { step: Step::Open, settings: self.settings.clone(), errno };
+        self.watch(device).map_err(error)
+    }
+
+    /// Has `handle` handle the packets that the machine sends, up to a budget. Each lies at `start` in `buffer` and
+    /// has the length given; one that does not fit is cut. `false` if the interface is gone: nothing is readable any
+    /// more then, until it is [made anew](Tun::reopen).
+    pub fn turn(&self, buffer: &mut [u8], start: usize, mut handle: impl FnMut(&mut [u8], usize)) -> bool {
+        let mut read = || match &*self.device.borrow() {
+            Some(device) => {
+                rustix::io::read(device, &mut buffer[start..]).map(|length| handle(buffer, length))
+            }
+            None => Err(Errno::BADFD),
+        };
+        let result = (0..TURN_PACKETS).try_for_each(|_| read());
+        if matches!(result, Ok(()) | Err(Errno::AGAIN | Errno::INTR)) {
+            return true;
+        }
+        // A device without an interface is readable for ever.
+        self.device.take();
+        false
+    }
+
+    /// Hands a packet to the machine; whether that has taken it.
+    pub fn write(&self, packet: &[u8]) -> bool {
+        let device = self.device.borrow();
+        let Some(device) = &*device else { return false };
+        let result = rustix::io::write(device, packet);
+        match result {
+            Ok(_) => self.is_stuck.set(false),
+            // It is there and switched off.
+            Err(Errno::IO) if !self.is_stuck.replace(true) => {
+                let name = self.name();
+                log::warn!(
+                    "the interface {name} is down, members can't reach this machine: ip link set {name} up"
+                );
+            }
+            Err(_) => (),
+        }
+        result.is_ok()
+    }
+}
+
+/// Something to wait for until there are packets.
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
+
+fn make(settings: &Settings) -> Result<OwnedFd, TunError> {
+    let failed = |step| move |errno| TunError { step, settings: settings.clone(), errno };
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let device = rustix::fs::open(DEVICE, flags, Mode::empty()).map_err(failed(Step::Open))?;
+    make_tun(device.as_fd(), &settings.name).map_err(failed(Step::Make))?;
+    set_up(settings).map_err(failed(Step::SetUp))?;
+    Ok(device)
+}
+
+/// Changes what is not as it should be. What is, may have been made by somebody with more privileges.
+fn set_up(settings: &Settings) -> Result<(), Errno> {
+    let Settings { name, address, prefix, mtu } = settings;
+    let mask = Ipv4Addr::from_bits(u32::MAX.unbounded_shl(32 - u32::from(*prefix)));
+    let interface = Interface::named(name)?;
+    if interface.address() != Ok(*address) {
+        interface.set_address(*address)?;
+    }
+    if interface.netmask()? != mask {
+        interface.set_netmask(mask)?;
+    }
+    if interface.mtu()? != *mtu {
+        interface.set_mtu(*mtu)?;
+    }
+    if interface.is_up()? { Ok(()) } else { interface.set_up() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::os::unix::net::UnixDatagram;
+
+    fn settings() -> Settings {
+        let address = Ipv4Addr::new(10, 66, 0, 1);
+        Settings { name: "lanrage7".to_owned(), address, prefix: 16, mtu: 1420 }
+    }
+
+    /// One over a socket instead of a device, and the other end.
+    fn pair() -> (Tun, UnixDatagram) {
+        let (device, machine) = UnixDatagram::pair().unwrap();
+        device.set_nonblocking(true).unwrap();
+        (Tun::over(device.into(), settings()).unwrap(), machine)
+    }
+
+    fn is_readable(tun: &Tun) -> bool {
+        let mut fds = [PollFd::new(tun, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+    }
+
+    #[test]
+    fn packets_come_in_turns_and_lie_where_they_should() {
+        let (tun, machine) = pair();
+        machine.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 64];
+        assert!(!is_readable(&tun));
+        assert!(tun.turn(&mut buffer, 16, |_, _| panic!("nothing was sent")));
+        // More than fit one turn; a socket holds as many as it can.
+        let (mut sent, mut got, mut turns) = (0u8, Vec::new(), 0);
+        while turns < 4 {
+            while sent < 100 && machine.send(&[sent, 1, 2]).is_ok() {
+                sent += 1;
+            }
+            assert_eq!(is_readable(&tun), got.len() < usize::from(sent));
+            let before = got.len();
+            let open = tun.turn(&mut buffer, 16, |buffer, length| {
+                assert_eq!((length, &buffer[17..19]), (3, &[1, 2][..]));
+                got.push(buffer[16]);
+            });
+            assert!(open && got.len() - before <= TURN_PACKETS);
+            turns += 1;
+        }
+        machine.send(&[7; 60]).unwrap();
+        assert!(tun.turn(&mut buffer, 16, |buffer, length| assert_eq!(length, buffer.len() - 16)));
+        assert!(tun.write(b"packet"));
+        assert_eq!((machine.recv(&mut buffer).unwrap(), &buffer[..6]), (6, &b"packet"[..]));
+        assert!(got.iter().copied().eq(0..sent) && sent > 0);
+    }
+
+    /// A device without an interface is always readable, and every read of it fails.
+    #[test]
+    fn an_interface_that_is_gone_keeps_nobody_busy() {
+        let (tun, machine) = pair();
+        // Fails to be read like one.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        drop(listener);
+        stream.set_nonblocking(true).unwrap();
+        drop(machine);
+        let gone = Tun::over(stream.into(), settings()).unwrap();
+        let mut buffer = [0; 64];
+        while !is_readable(&gone) {
+            std::thread::yield_now();
+        }
+        assert!(!gone.turn(&mut buffer, 16, |_, _| panic!("nothing was sent")));
+        assert!(!gone.is_open() && !is_readable(&gone));
+        assert!(!gone.write(b"packet") && !gone.turn(&mut buffer, 16, |_, _| ()));
+        assert!(!tun.write(b"nobody reads this") && tun.is_open(), "only a read tells that it is gone");
+        assert!(!is_readable(&tun));
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_what_to_do_about_it() {
+        let say = |step, errno| TunError { step, settings: settings(), errno }.to_string();
+        assert!(say(Step::Open, Errno::NOENT).contains("modprobe tun"));
+        assert!(say(Step::Open, Errno::ACCESS).contains("may not open /dev/net/tun"));
+        assert!(say(Step::Make, Errno::BUSY).contains("another program has the interface lanrage7"));
+        assert!(say(Step::Make, Errno::INVAL).contains("--interface"));
+        for step in [Step::Make, Step::SetUp] {
+            let said = say(step, Errno::PERM);
+            for part in
+                ["CAP_NET_ADMIN", "lanrage-tun.conf", "ip tuntap add lanrage7", "10.66.0.1/16", "mtu 1420"]
+            {
+                assert!(said.contains(part), "{said}");
+            }
+        }
+        assert!(say(Step::SetUp, Errno::NOMEM).contains("can't be given 10.66.0.1/16"));
+    }
+}
