@@ -13,7 +13,10 @@ mod figures;
 mod hub;
 mod lab;
 mod no_clock;
+#[path = "../daemon/paste.rs"]
+mod paste;
 mod player;
+mod readme;
 mod restart;
 mod server;
 mod stun;

@@ -28,6 +28,8 @@ pub struct Server {
     /// In memory, as it should be.
     runtime: PathBuf,
     process: Option<(Process, BufReader<ChildStdout>)>,
+    /// Settings besides the usual ones, as the environment has them.
+    pub settings: Vec<(&'static str, &'static str)>,
     pub hub_key: String,
 }
 
@@ -65,7 +67,8 @@ impl Server {
         let directory = std::env::temp_dir().join(format!("lanrage-interop-{}", unique()));
         std::fs::create_dir_all(&directory).unwrap();
         let runtime = Path::new("/dev/shm").join(directory.file_name().unwrap());
-        Server { host, directory, runtime, process: None, hub_key: String::new() }
+        let settings = Vec::new();
+        Server { host, directory, runtime, process: None, settings, hub_key: String::new() }
     }
 
     pub fn learn_hub_key(&mut self) {
@@ -94,6 +97,7 @@ impl Server {
             .env("LANRAGE_RUNTIME_DIR", &self.runtime)
             .env("LANRAGE_HTTP", format!("0.0.0.0:{HTTP_PORT}"))
             .env("LANRAGE_RELAY", "[::]:51820")
+            .envs(self.settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
