@@ -155,7 +155,7 @@ impl Plan {
 }
 
 /// What is tested: the program that Cargo built, or another build of it in `LANRAGE_BIN`.
-fn binary() -> OsString {
+pub fn binary() -> OsString {
     std::env::var_os("LANRAGE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_lanrage").into())
 }
 

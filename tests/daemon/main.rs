@@ -19,8 +19,10 @@ mod mutations;
 #[path = "../sim/packets.rs"]
 #[allow(dead_code, reason = "shared with tests/sim")]
 mod packets;
+mod paste;
 mod player;
 mod quiet_disk;
+mod readme;
 mod relay;
 mod reload;
 mod sessions;

@@ -17,7 +17,11 @@ mod hub;
 mod lab;
 mod local;
 mod no_clock;
+#[path = "../daemon/paste.rs"]
+#[allow(dead_code)]
+mod paste;
 mod player;
+mod readme;
 mod restart;
 mod server;
 mod stun;

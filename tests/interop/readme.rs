@@ -1,0 +1,95 @@
+//! The README's way from nothing to two friends in a party, with the files that it gives them.
+
+use crate::lab::{Lab, Mapping, Namespace, unique};
+use crate::paste::{Home, READY, block};
+use crate::server::{HUB_IP, RELAY, Server};
+use lanrage::wire::json::Value;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
+
+const ALICE: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 2);
+const BOB: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 3);
+/// Without a sign of life; an app gives one every 120 s.
+const AWAY: Duration = Duration::from_secs(140);
+
+/// A friend's machine with a WireGuard app, switched on.
+struct Friend {
+    host: Rc<Namespace>,
+    /// Under a name of its own: it becomes the interface's.
+    file: PathBuf,
+}
+
+impl Friend {
+    fn connect(host: Rc<Namespace>, conf: &str) -> Self {
+        let file = std::env::temp_dir().join(format!("lr{}.conf", unique()));
+        std::fs::write(&file, conf).unwrap();
+        let friend = Friend { host, file };
+        friend.switch("up");
+        friend
+    }
+
+    fn switch(&self, way: &str) {
+        self.host.run(&format!("wg-quick {way} {}", self.file.display()));
+    }
+
+    #[track_caller]
+    fn ping(&self, ip: Ipv4Addr) {
+        self.host.run(&format!("ping -n -q -i 0.2 -c 1 -w 30 {ip}"));
+    }
+}
+
+impl Drop for Friend {
+    fn drop(&mut self) {
+        let down = ["netns", "exec", self.host.name(), "wg-quick", "down"];
+        let _ = Command::new("ip").args(down).arg(&self.file).output();
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+#[test]
+#[ignore = "needs root and minutes: network namespaces, wireguard-go, curl"]
+fn two_friends_play_with_the_files_of_the_readme() {
+    let lab = Lab::new();
+    let mut server = Server::asleep(lab.host(1));
+    let away = AWAY.as_secs().to_string().leak();
+    server.settings = vec![
+        ("LANRAGE_PUBLIC_ENDPOINT", RELAY),
+        ("LANRAGE_TIMEOUTS_PEER", away),
+        ("LANRAGE_TIMEOUTS_SWEEP", "1"),
+    ];
+    server.start();
+    let home = Home::new(Path::new(env!("CARGO_BIN_EXE_lanrage")));
+    let path = std::env::var("PATH").unwrap();
+    let mut terminal = home.terminal(server.host.command("sh"), &path);
+    terminal.paste(block("party.sh"));
+    terminal.until(READY);
+    drop(terminal);
+    // Carol never connects.
+    let mut terminal = home.terminal(server.host.command("sh"), &path);
+    terminal.paste("cd ~/party && sh party.sh alice bob carol");
+    terminal.until(READY);
+
+    let nat = lab.nat(20, Mapping::Symmetric);
+    let alice = Friend::connect(lab.host(10), &home.read("party/alice.conf"));
+    let bob = Friend::connect(nat.host(2), &home.read("party/bob.conf"));
+    alice.ping(HUB_IP);
+    bob.ping(HUB_IP);
+    alice.ping(BOB);
+    bob.ping(ALICE);
+    for name in ["alice", "bob"] {
+        let member = server.member(name);
+        assert_eq!(member.get("path").and_then(Value::as_str), Some("hub"), "{member:?}");
+    }
+
+    // The script is ended. Whose app is on stays.
+    drop(terminal);
+    let members = || server.owner().metric("lanrage_peers");
+    assert_eq!(members(), 3);
+    std::thread::sleep(AWAY + Duration::from_secs(10));
+    assert_eq!(members(), 2);
+    alice.ping(BOB);
+    bob.ping(ALICE);
+}
