@@ -18,7 +18,7 @@ mod lab;
 mod local;
 mod no_clock;
 #[path = "../daemon/paste.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the daemon's own tests read more of what it prints")]
 mod paste;
 mod player;
 mod readme;
