@@ -18,6 +18,8 @@ const APPLETS: [&str; 4] = ["cat", "grep", "mkdir", "sed"];
 fn for_daemon(house: &House, part: &str) -> String {
     let (usual, block) = ("http://127.0.0.1:8667", block(part));
     assert_eq!(block.matches(usual).count(), 1, "{block}");
+    // Where somebody types, bash takes these for its history and for completion.
+    assert!(!block.contains('\t') && block.split('!').skip(1).all(|rest| rest.starts_with(' ')), "{block}");
     block.replace(usual, &format!("http://{}", house.http))
 }
 
@@ -132,7 +134,7 @@ fn what_the_script_cannot_do_it_says() {
         shell.paste(&format!("cd ~/party; sh party.sh {who}; echo status $?"));
         shell.end()
     };
-    for name in ["'alice smith'", "../eve", "J\u{f6}rg", "''", "'*'"] {
+    for name in ["'alice smith'", "../eve", "J\u{f6}rg", "''", "'*'", "-n", ".hidden"] {
         let printed = run(name);
         assert!(printed.contains("letters") && printed.ends_with("status 1\n"), "{name}: {printed}");
     }
