@@ -1,0 +1,368 @@
+//! The table of settings: their names, and how a value is read and shown.
+
+use super::Config;
+use crate::control::subnet::Subnet;
+use crate::sys::interface;
+use crate::token_bucket::Rate;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One setting. Its key is its name in the file; `a.b_c` is `--a-b-c` as a flag and `LANRAGE_A_B_C` in the
+/// environment.
+pub struct Setting {
+    /// Its key.
+    pub key: &'static str,
+    /// What a value looks like, for errors: "expected ...".
+    pub expected: &'static str,
+    /// What it is for.
+    pub help: &'static str,
+    /// Whether SIGHUP brings in a new value. Otherwise a restart does.
+    pub reloads: bool,
+    pub(super) set: fn(&mut Config, &str) -> Option<()>,
+    show: fn(&Config) -> String,
+}
+
+impl Setting {
+    /// Its flag.
+    pub fn flag(&self) -> String {
+        format!("--{}", self.key.replace(['.', '_'], "-"))
+    }
+
+    /// Its variable.
+    pub fn variable(&self) -> String {
+        format!("LANRAGE_{}", self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// Its value in `config`, as it would be written.
+    pub fn show(&self, config: &Config) -> String {
+        (self.show)(config)
+    }
+
+    pub(super) fn is_same(&self, one: &Config, other: &Config) -> bool {
+        // Whatever a secret is, it is shown in the same way.
+        let same_secret = self.key != "admin_token" || one.admin_token == other.admin_token;
+        same_secret && self.show(one) == self.show(other)
+    }
+}
+
+macro_rules! count {
+    ($key:literal, $field:ident $(. $rest:ident)*, $min:literal, $help:literal) => {
+        Setting {
+            key: $key,
+            expected: concat!("a whole number, at least ", $min),
+            help: $help,
+            reloads: true,
+            set: |config, text| {
+                config.$field $(. $rest)* = text.parse().ok().filter(|count| *count >= $min)?;
+                Some(())
+            },
+            show: |config| config.$field $(. $rest)*.to_string(),
+        }
+    };
+}
+
+macro_rules! seconds {
+    ($key:literal, $field:ident $(. $rest:ident)*, $help:literal) => {
+        Setting {
+            key: $key,
+            expected: "a number of seconds, more than 0",
+            help: $help,
+            reloads: true,
+            set: |config, text| {
+                config.$field $(. $rest)* = parse_seconds(text)?;
+                Some(())
+            },
+            show: |config| config.$field $(. $rest)*.as_secs_f64().to_string(),
+        }
+    };
+}
+
+macro_rules! rate {
+    ($key:literal, $field:ident, $per:literal, $help:literal) => {
+        Setting {
+            key: $key,
+            expected: concat!("COUNT/BURST: how many per ", $per, " s and how many at once, such as 50/200"),
+            help: $help,
+            reloads: true,
+            set: |config, text| {
+                config.rates.$field = parse_rate(text, Duration::from_secs($per))?;
+                Some(())
+            },
+            show: |config| show_rate(config.rates.$field, Duration::from_secs($per)),
+        }
+    };
+}
+
+/// Every setting, the ones most often wanted first.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "state_dir",
+        expected: "a directory",
+        help: "where state and the control socket are kept",
+        reloads: false,
+        set: |config, text| {
+            config.state_dir = Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)?;
+            Some(())
+        },
+        show: |config| config.state_dir.display().to_string(),
+    },
+    Setting {
+        key: "http",
+        expected: "an address and port, such as 0.0.0.0:8667 (port 0: any free one)",
+        help: "where the control API listens; 0.0.0.0 means IPv6 too",
+        reloads: false,
+        set: |config, text| {
+            config.http = text.parse().ok()?;
+            Some(())
+        },
+        show: |config| config.http.to_string(),
+    },
+    Setting {
+        key: "relay",
+        expected: "an address and port, such as 0.0.0.0:51820 (port 0: any free one)",
+        help: "where the relay listens (UDP); 0.0.0.0 means IPv6 too",
+        reloads: false,
+        set: |config, text| {
+            config.relay = text.parse().ok()?;
+            Some(())
+        },
+        show: |config| config.relay.to_string(),
+    },
+    Setting {
+        key: "public_endpoint",
+        expected: "HOST:PORT, such as home.example.org:51820",
+        help: "where clients reach the relay from outside",
+        reloads: true,
+        set: |config, text| {
+            config.public_endpoint = if text.is_empty() { None } else { Some(parse_endpoint(text)?) };
+            Some(())
+        },
+        show: |config| {
+            let endpoint = config.public_endpoint.as_ref();
+            endpoint.map_or_else(String::new, |(host, port)| show_endpoint(host, *port))
+        },
+    },
+    Setting {
+        key: "subnet",
+        expected: "an IPv4 subnet of /8 to /30, such as 10.66.0.0/16",
+        help: "the virtual LAN",
+        reloads: false,
+        set: |config, text| {
+            config.control.subnet = Subnet::parse(text)?;
+            Some(())
+        },
+        show: |config| config.control.subnet.to_string(),
+    },
+    Setting {
+        key: "region",
+        expected: "a name of 1 to 64 characters",
+        help: "where this relay is, for clients to choose by",
+        reloads: true,
+        set: |config, text| {
+            let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+            config.region = fits.then(|| text.to_owned())?;
+            Some(())
+        },
+        show: |config| config.region.clone(),
+    },
+    Setting {
+        key: "log",
+        expected: "off, error, warn, info, debug or trace",
+        help: "how much is logged",
+        reloads: true,
+        set: |config, text| {
+            config.log = text.parse().ok()?;
+            Some(())
+        },
+        show: |config| config.log.to_string().to_lowercase(),
+    },
+    Setting {
+        key: "runtime_dir",
+        expected: "a directory in memory",
+        help: "where connections wait for a restarted daemon",
+        reloads: false,
+        set: |config, text| {
+            config.runtime_dir = Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)?;
+            Some(())
+        },
+        show: |config| config.runtime_dir.display().to_string(),
+    },
+    Setting {
+        key: "gso",
+        expected: "true or false",
+        help: "whether datagrams are sent in runs; try false if games stutter over PPPoE",
+        reloads: false,
+        set: |config, text| {
+            config.gso = text.parse().ok()?;
+            Some(())
+        },
+        show: |config| config.gso.to_string(),
+    },
+    Setting {
+        key: "tun",
+        expected: "yes or no",
+        help: "whether games on this machine itself can be played, at the subnet's first address (10.66.0.1)",
+        reloads: false,
+        set: |config, text| {
+            config.tun = match text {
+                "yes" | "true" => true,
+                "no" | "false" => false,
+                _ => return None,
+            };
+            Some(())
+        },
+        show: |config| if config.tun { "yes" } else { "no" }.to_owned(),
+    },
+    Setting {
+        key: "interface",
+        expected: "a name of 1 to 15 letters, digits and . _ -",
+        help: "the network interface that tun makes",
+        reloads: false,
+        set: |config, text| {
+            config.interface = is_interface(text).then(|| text.to_owned())?;
+            Some(())
+        },
+        show: |config| config.interface.clone(),
+    },
+    count!("max_clients", max_clients, 1, "how many clients the relay says it takes"),
+    Setting {
+        key: "admin_token",
+        expected: "at least 16 characters without spaces (keep it secret), or nothing",
+        help: "a Bearer token that makes an admin; empty: only the control socket does",
+        reloads: true,
+        set: |config, text| {
+            let fits = text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic());
+            config.admin_token = if text.is_empty() { None } else { Some(fits.then(|| text.to_owned())?) };
+            Some(())
+        },
+        show: |config| config.admin_token.as_ref().map_or_else(String::new, |_| "(set)".to_owned()),
+    },
+    Setting {
+        key: "trusted_proxies",
+        expected: "IP addresses with commas between them, such as 127.0.0.1,::1",
+        help: "proxies whose X-Forwarded-For is believed",
+        reloads: true,
+        set: |config, text| {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            config.trusted_proxies =
+                parts.map(|part| Some(part.parse::<IpAddr>().ok()?.to_canonical())).collect::<Option<_>>()?;
+            Some(())
+        },
+        show: |config| config.trusted_proxies.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(","),
+    },
+    count!("limits.parties", control.limits.parties, 1, "parties in all"),
+    count!("limits.parties_hosted", control.limits.parties_hosted, 1, "parties that one peer may host"),
+    count!("limits.parties_joined", control.limits.parties_joined, 1, "parties that one peer may be in"),
+    count!(
+        "limits.peers_per_party",
+        control.limits.peers_per_party,
+        1,
+        "peers in one party, about 1 KiB each"
+    ),
+    count!("limits.tokens", control.limits.tokens, 1, "tokens in all, about 250 bytes each"),
+    count!("limits.tokens_per_peer", control.limits.tokens_per_peer, 1, "tokens of one peer"),
+    count!("limits.relays", control.limits.relays, 1, "registered relays in all"),
+    count!(
+        "limits.relays_per_owner",
+        control.limits.relays_per_owner,
+        1,
+        "relays that one registration may own"
+    ),
+    count!("limits.bans_per_party", control.limits.bans_per_party, 1, "bans in one party"),
+    count!("limits.signals_per_peer", control.limits.signals_per_peer, 1, "signals that wait for one peer"),
+    count!("limits.signal_size", control.limits.signal_size, 1, "bytes of one signal"),
+    count!("limits.signals_size", control.limits.signals_size, 1, "bytes of all waiting signals"),
+    count!(
+        "limits.addresses_remembered",
+        control.limits.addresses_remembered,
+        1,
+        "virtual addresses kept for keys that are in no party, about 300 bytes each"
+    ),
+    count!("limits.connections", door.connections, 1, "HTTP connections, about 3 KB each"),
+    count!(
+        "limits.connections_per_source",
+        door.connections_per_source,
+        1,
+        "HTTP connections of one IPv4 address or IPv6 /64"
+    ),
+    count!("limits.sessions", door.sessions, 1, "WebSocket sessions, about 5 KB each"),
+    count!(
+        "limits.sessions_per_source",
+        door.sessions_per_source,
+        1,
+        "WebSocket sessions of one IPv4 address or IPv6 /64"
+    ),
+    count!("limits.sources", rates.sources, 1, "sources whose rates are told apart, about 100 bytes each"),
+    rate!("rates.requests", requests, 1, "requests per second of one source, and burst"),
+    rate!("rates.creations", creations, 60, "registrations and creates per minute of one source, and burst"),
+    seconds!("timeouts.token", control.lifetimes.token, "life of an unused token"),
+    seconds!("timeouts.peer", control.lifetimes.peer, "a peer without heartbeat leaves after this"),
+    seconds!(
+        "timeouts.relay",
+        control.lifetimes.relay,
+        "a relay not registered again is forgotten after this"
+    ),
+    seconds!("timeouts.sweep", control.lifetimes.sweep, "how often expiry is looked at"),
+    seconds!("timeouts.head", door.head_timeout, "for the head of a request"),
+    seconds!("timeouts.body", door.body_timeout, "for the body of a request"),
+    seconds!("timeouts.idle", door.idle_timeout, "for a connection without requests"),
+    seconds!("timeouts.write", door.write_timeout, "for an answer to be read"),
+];
+
+/// What a kernel takes for the name of an interface, of plain signs; another sign may ask it for a number.
+fn is_interface(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=interface::NAME_LENGTH).contains(&text.len())
+        && text.bytes().all(fits)
+        && text != "."
+        && text != ".."
+}
+
+fn parse_seconds(text: &str) -> Option<Duration> {
+    let span = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+    (span > Duration::ZERO && span <= Duration::from_secs(10 * 365 * 86_400)).then_some(span)
+}
+
+fn parse_rate(text: &str, per: Duration) -> Option<Rate> {
+    let (count, burst) = text.split_once('/')?;
+    let (count, burst) = (count.trim().parse().ok()?, burst.trim().parse().ok()?);
+    (1..=1_000_000).contains(&count).then_some(())?;
+    (1..=1_000_000).contains(&burst).then(|| Rate::new(count, per, burst))
+}
+
+fn show_rate(rate: Rate, per: Duration) -> String {
+    format!("{}/{}", per.as_nanos() / rate.interval.as_nanos().max(1), rate.burst)
+}
+
+/// `HOST:PORT`; an IPv6 host is in brackets, and given without them.
+fn parse_endpoint(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').filter(|host| host.parse::<std::net::Ipv6Addr>().is_ok())?,
+        None => Some(host).filter(|host| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            (1..=253).contains(&host.len()) && host.bytes().all(plain)
+        })?,
+    };
+    Some((host.to_owned(), port))
+}
+
+fn show_endpoint(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        assert_eq!(parse_endpoint("[2001:db8::1]:51820"), Some(("2001:db8::1".into(), 51820)));
+        assert_eq!(parse_endpoint("home.example.org:1"), Some(("home.example.org".into(), 1)));
+        for bad in ["host", "host:0", ":1", "2001:db8::1:5", "[::1]", "a b:1", "host:65536", "[x]:1"] {
+            assert_eq!(parse_endpoint(bad), None, "{bad}");
+        }
+    }
+}
