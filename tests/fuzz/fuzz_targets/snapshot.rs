@@ -20,8 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
     let secret = mac32(&*house::key(house::HUB).to_bytes(), &[b"lanrage relay snapshot"]);
     let tag = mac(&secret, &[&body]);
     body.extend_from_slice(&tag);
-    let Ok(count) = relay.restore(&body, now) else { return };
-    assert!(count <= bytes.len() / 84);
+    let Ok(found) = relay.restore(&body, now) else { return };
+    assert!(found.flows <= bytes.len() / 84 && found.spokes <= house::MEMBERS);
     // It goes on with what it was given, and what it leaves behind can be taken over in turn.
     for _ in 0..30 {
         let again = relay.snapshot(now);
