@@ -12,9 +12,10 @@
 //! 8. An unproven address gets at most as many bytes as came from it; initiations are paced.
 //! 9. What is silent is forgotten.
 
+use crate::keyed_hash::KeyedState;
 use crate::relay::bindings::Sighting;
 use crate::relay::books::Books;
-use crate::relay::flow_key::{FlowKey, KeyedState};
+use crate::relay::flow_key::FlowKey;
 use crate::relay::flows::{Flow, Flows};
 use crate::relay::limits::{LONGEST_PACE, Limits};
 use crate::relay::pacing::{Paced, Pacer};

@@ -1,9 +1,9 @@
 //! The books that blind forwarding and the hub both keep.
 
+use crate::keyed_hash::KeyedState;
 use crate::relay::Transmit;
 use crate::relay::admission::Admission;
 use crate::relay::bindings::Bindings;
-use crate::relay::flow_key::KeyedState;
 use crate::relay::limits::Limits;
 use crate::relay::roster::{MemberId, Roster};
 use crate::relay::sources::Sources;

@@ -2,9 +2,9 @@
 //! peers, so that they roam with authentication.
 
 use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::keyed_hash::KeyedState;
 use crate::relay::blind::Blind;
 use crate::relay::books::Books;
-use crate::relay::flow_key::KeyedState;
 use crate::relay::greetings::{Greeting, Greetings};
 use crate::relay::roster::MemberId;
 use crate::relay::stats::{DropReason, Path};
