@@ -32,7 +32,7 @@ const ROOMS: &[(&str, u8)] = &[
 ];
 
 /// Rooms of one floor that may know each other: who, and whom.
-const NEIGHBOURS: &[(&str, &str)] = &[("main", "cli")];
+const NEIGHBOURS: &[(&str, &str)] = &[("main", "cli"), ("owners", "keyed_hash"), ("owners", "token_bucket")];
 
 /// The room that reads the clocks.
 const CLOCKS: &str = "daemon";
