@@ -8,6 +8,8 @@
 //!    oldest of [whoever holds most](Holdings::victim), never the newcomer's.
 //! 2. Each resource has a total, that a small machine survives.
 
+pub mod table;
+
 use crate::keyed_hash::KeyedState;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
@@ -148,8 +150,20 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
+        self.take_of(source, 0, count, rates, now)
+    }
+
+    /// As [`SourceBuckets::take`], where each owner has its own tokens for every number of `what`.
+    pub fn take_of(
+        &mut self,
+        source: IpAddr,
+        what: u64,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
         let owners = Prefix::all(source).map(|owner| {
-            let bucket = self.hasher.hash_one(owner) as usize % BUCKETS;
+            let bucket = self.hasher.hash_one((owner, what)) as usize % BUCKETS;
             (bucket, rates.of(owner.level))
         });
         for (bucket, rate) in owners {

@@ -1,7 +1,7 @@
 //! How soon members find each other again when the relay was away, or one of them has moved unheard.
 
 use crate::world::{HubUse, MILLISECOND, SECOND, World};
-use lanrage::relay::limits::{GREETING_INTERVAL, GREETINGS, Limits};
+use lanrage::relay::limits::{Limits, RESUMPTION_INTERVAL, RESUMPTIONS};
 use lanrage::relay::snapshot::Restored;
 use lanrage::wireguard::message::INITIATION_LENGTH;
 use std::net::SocketAddr;
@@ -63,7 +63,7 @@ fn a_hundred_hub_members_are_back_within_a_second_or_so() {
     let asked = initiations(&world);
     assert_eq!(asked.len(), 100);
     for pair in asked.windows(2) {
-        assert!(pair[1].0.since(pair[0].0) >= GREETING_INTERVAL, "not all at the same instant");
+        assert!(pair[1].0.since(pair[0].0) >= RESUMPTION_INTERVAL, "not all at the same instant");
     }
     for pair in members.chunks(2) {
         assert!(world.talk(pair[0], pair[1]));
@@ -86,7 +86,7 @@ fn an_address_of_before_a_restart_gets_little() {
         world.run(SECOND);
     }
     let to: Vec<_> = world.records().iter().filter(|r| !r.to_relay && r.remote == gone).collect();
-    assert_eq!(to.len(), usize::from(GREETINGS));
+    assert_eq!(to.len(), usize::from(RESUMPTIONS));
     assert!(to.iter().all(|record| record.bytes.len() == INITIATION_LENGTH));
     // One that comes back is served like any other, from elsewhere, too.
     world.clients[members[0]].offline = false;

@@ -208,7 +208,23 @@ impl World {
     pub fn join(&mut self, party: &str, client: usize) -> Result<(), JoinError> {
         let Client { name, ip, .. } = &self.clients[client];
         let (peer, ip, key) = (PeerId::new(name).unwrap(), *ip, self.public_key(client));
-        self.relay.join(&party_id(party), &peer, key, ip, self.now)
+        self.relay.join(&party_id(party), &peer, key, ip, self.now)?;
+        // It speaks to the control plane from where it is.
+        let origin = self.public_ip(client);
+        self.relay.set_origin(&key, Some(origin), false);
+        Ok(())
+    }
+
+    /// A client speaks to the control plane from somewhere else than it plays.
+    pub fn set_origin(&mut self, client: usize, origin: IpAddr) {
+        let key = self.public_key(client);
+        self.relay.set_origin(&key, Some(origin), false);
+    }
+
+    /// The address under which a client is seen.
+    pub fn public_ip(&self, client: usize) -> IpAddr {
+        let Client { local, nat, .. } = &self.clients[client];
+        nat.map_or(local.ip(), |nat| self.nats[nat].address)
     }
 
     pub fn leave(&mut self, party: &str, client: usize) {
@@ -303,7 +319,7 @@ impl World {
         port: Port,
         mut bytes: Vec<u8>,
     ) -> Result<(), DropReason> {
-        self.ledger.arrived(from, bytes.len());
+        self.ledger.arrived(from, &bytes);
         if let Some(records) = &mut self.records {
             records.push(Record { at: self.now, remote: from, to_relay: true, bytes: bytes.clone() });
         }
@@ -320,7 +336,7 @@ impl World {
         for (to, port, bytes) in sent {
             // STUN has a budget of its own, which its own tests are about.
             if !lanrage::wire::stun::is_stun(&bytes) {
-                self.ledger.sent(to, bytes.len());
+                self.ledger.sent(to, &bytes);
             }
             if let Some(records) = &mut self.records {
                 records.push(Record { at: self.now, remote: to, to_relay: false, bytes: bytes.clone() });
