@@ -65,6 +65,11 @@ impl Pacer {
         paced
     }
 
+    /// Who holds how many.
+    pub fn held(&self) -> &Holdings {
+        &self.held
+    }
+
     /// When one is due.
     pub fn next(&self) -> Option<Instant> {
         self.next

@@ -5,6 +5,7 @@
 
 use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
+use crate::owners::Holdings;
 use crate::owners::table::{Merit, Table};
 use crate::relay::limits::{ANSWER_TIME, GUESSES_PER_SOURCE, IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot};
@@ -65,6 +66,11 @@ impl Sources {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    /// Who holds how many.
+    pub fn held(&self) -> &Holdings {
+        self.table.held()
     }
 
     /// Whether the address is known.
@@ -306,11 +312,6 @@ impl Sources {
             source.seen = now;
             source.local = path.local;
         }
-    }
-
-    /// Whether somebody there receives what we send.
-    pub fn is_proven(&self, address: SocketAddr) -> bool {
-        self.table.with_key(&address).is_some_and(|source| source.proven)
     }
 
     /// Whether the member was shown to be there, by itself or by others, and receives what we send.

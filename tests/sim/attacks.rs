@@ -27,7 +27,7 @@ pub fn initiation_for(world: &mut World, member: usize) -> [u8; INITIATION_LENGT
 }
 
 /// A response for the member with this public key that echoes `index`.
-fn response_for(world: &mut World, member: usize, index: u32) -> [u8; RESPONSE_LENGTH] {
+pub fn response_for(world: &mut World, member: usize, index: u32) -> [u8; RESPONSE_LENGTH] {
     let mut message = [0; RESPONSE_LENGTH];
     world.random.fill(&mut message);
     message[..4].copy_from_slice(&[2, 0, 0, 0]);
@@ -44,17 +44,17 @@ fn cookie_reply(index: u32) -> [u8; COOKIE_REPLY_LENGTH] {
     message
 }
 
-fn data(index: u32) -> [u8; 100] {
+pub fn data(index: u32) -> [u8; 100] {
     let mut message = [9; 100];
     message[..16].copy_from_slice(&transport_header(index, 0));
     message
 }
 
-fn sender_index(message: &[u8]) -> u32 {
+pub fn sender_index(message: &[u8]) -> u32 {
     u32::from_le_bytes(message[4..8].try_into().unwrap())
 }
 
-fn address(text: &str) -> SocketAddr {
+pub fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
