@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(flood(&mut |n| in_56(n).into()), 20 - 5, "one site");
         let in_48 = |n: u32| Ipv6Addr::from_bits(0x2001_0db8_0001_0000 << 64 | u128::from(n) << 64);
         assert_eq!(flood(&mut |n| in_48(n).into()), 80 - 20, "one network");
-        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | n % 256).into()), 80, "another one");
+        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | (n % 256)).into()), 80, "another one");
         let honest = (0..200).filter(|&n| {
             let address = Ipv4Addr::from_bits(0xcb00_7100 + n * 256);
             buckets.take(address.into(), 1, &rates, START).is_ok()

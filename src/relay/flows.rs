@@ -11,7 +11,7 @@ use crate::relay::stats::Count;
 use crate::slots::Handle;
 use crate::time::Instant;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Names one direction of a blind session.
 pub type FlowId = Handle<Entry<FlowKey, Flow>>;
@@ -263,6 +263,7 @@ impl Flows {
 mod tests {
     use super::*;
     use crate::relay::roster::some_roster;
+    use std::net::SocketAddr;
 
     const START: Instant = Instant::from_nanos(5_000_000_000);
 
