@@ -2,7 +2,9 @@
 
 use crate::attacks::{address, data, initiation_for, response_for, sender_index};
 use crate::world::{HubUse, MILLISECOND, Record, SECOND, World};
+use lanrage::datagram::Path;
 use lanrage::relay::stats::Reach;
+use lanrage::relay::{Arrival, Port};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -175,5 +177,52 @@ fn there_and_back_again_within_seconds() {
                 assert!(deaf <= 300 * MILLISECOND, "seed {seed}, to {move_to}: {deaf:?}");
             }
         }
+    }
+}
+
+/// What the relay sends leaves from the address of ours that its receiver speaks to: with a session, with a flow, also
+/// after a restart, and whatever somebody writes on a datagram.
+#[test]
+fn answers_leave_from_where_they_are_expected() {
+    for how in [HubUse::None, HubUse::Only] {
+        let mut world = World::new(860);
+        let members: Vec<_> = (0..4).map(|_| world.member("p", None)).collect();
+        for (number, &member) in (1..).zip(&members) {
+            let local = SocketAddr::from(([198, 51, 100, number % 3], 1)).ip();
+            world.locals.insert(world.public_ip(member), local);
+        }
+        if how == HubUse::None {
+            world.introduce_all(&members);
+        }
+        members.iter().for_each(|&member| world.use_hub(member, how));
+        world.run(30 * SECOND);
+        let all_talk = |world: &mut World| {
+            for (one, other) in [(0, 1), (1, 2), (2, 3), (3, 0)] {
+                assert!(world.talk(members[one], members[other]));
+            }
+        };
+        all_talk(&mut world);
+        // Somebody writes a member's address on what he sends to another address of ours.
+        for (place, &member) in members.iter().enumerate() {
+            let remote = world.clients[member].seen_as.unwrap();
+            let path = Path { remote, local: Some([203, 0, 113, 1].into()) };
+            let arrival = Arrival { path, port: Port::Main, now: world.clock() };
+            let forged = initiation_for(&mut world, members[(place + 1) % 4]);
+            for mut bytes in [forged.to_vec(), data(77).to_vec()] {
+                let mut answered = 0;
+                let mut out = |_: SocketAddr, _: Port, _: &[u8]| answered += 1;
+                let _ = world.relay.receive(&mut bytes, arrival, &mut out);
+            }
+        }
+        all_talk(&mut world);
+        let snapshot = world.relay.snapshot(world.clock());
+        world.restart_relay();
+        members.iter().for_each(|&member| world.join("p", member).unwrap());
+        let now = world.clock();
+        world.relay.restore(&snapshot, now).unwrap();
+        world.run(2 * SECOND);
+        all_talk(&mut world);
+        world.run(200 * SECOND);
+        all_talk(&mut world);
     }
 }
