@@ -373,6 +373,7 @@ impl Forwarder {
         let mut relay = self.relay.borrow_mut();
         let joined = match member.relay_service() {
             RelayService::Served { key } => relay.join(party, peer, key, member.virtual_ip, now),
+            // A relay that completes handshakes with a key that is only claimed can report them: `handshakes`.
             RelayService::Claimed { .. } | RelayService::None => {
                 relay.leave(party, peer, now);
                 return;
