@@ -300,13 +300,12 @@ fn join_with(
     peer: &str,
     key: &str,
     rest: &str,
-    from: &str,
+    from: Source,
 ) -> (String, String) {
     let token = world.token(peer);
     let info = format!("{{\"peer_id\":\"{peer}\",\"name\":\"P\",\"public_key\":\"{key}\"}}");
     let body = format!("{{\"party_id\":\"x\",\"peer_info\":{info}{rest}}}");
-    let answer =
-        world.ask_from(ip(from), Method::Post, &format!("/parties/{party}/join"), Some(&token), &body);
+    let answer = world.ask_from(from, Method::Post, &format!("/parties/{party}/join"), Some(&token), &body);
     let body = parse(&answer.body).unwrap();
     assert_eq!(answer.status, 200, "{body:?}");
     let network = body.get("network").unwrap().get("virtual_ip").unwrap().as_str().unwrap().to_owned();
@@ -327,9 +326,9 @@ fn who_has_somebody_else_s_key_is_warned_until_it_proves_it() {
     let party = world.create("alice", &alice);
     let private = PrivateKey::generate();
     let key = private.public_key().encode();
-    let (address, fine) = join_with(&mut world, &party, "thief", &key, "", "198.51.100.66");
+    let (address, fine) = join_with(&mut world, &party, "thief", &key, "", ip("198.51.100.66"));
     assert_eq!(fine, "");
-    let (other, warned) = join_with(&mut world, &party, "bob", &key, "", "198.51.100.2");
+    let (other, warned) = join_with(&mut world, &party, "bob", &key, "", ip("198.51.100.2"));
     assert!(
         other != address && warned.starts_with("another peer is in a party with this public_key"),
         "{warned}"
@@ -358,9 +357,24 @@ fn who_has_somebody_else_s_key_is_warned_until_it_proves_it() {
     let proof = crate::control::proof::prove(&private, &hub, &robert, nonce).unwrap();
     let rest = format!(",\"nonce\":\"{nonce}\",\"proof\":\"{proof}\"");
     assert_eq!(
-        join_with(&mut world, &party, "robert", &key, &rest, "198.51.100.3"),
-        (address, String::new())
+        join_with(&mut world, &party, "robert", &key, &rest, ip("198.51.100.3")),
+        (address.clone(), String::new())
     );
+    // It is Robert's proof; with a create and over a WebSocket it is looked at, too.
+    let (carl, body) = (world.token("carl"), info("carl").replace("key of carl", &key));
+    let create = format!("{{\"name\":\"LAN\",\"host_peer_info\":{body}{rest}}}");
+    assert_eq!(world.ask(Method::Post, "/parties", Some(&carl), &create).0, 403);
+    world.open(3, "198.51.100.3");
+    for text in [
+        message("join_party", &party, &format!("\"peer\":{body}{rest}")),
+        message("register_party", "q", &format!("\"name\":\"LAN\",\"host_peer\":{body}{rest}")),
+    ] {
+        world.say(3, &text);
+        assert_eq!(world.heard(3), ["error"], "{text}");
+    }
+    // The owner of the machine is believed.
+    let (owned, fine) = join_with(&mut world, &party, "phone", &key, "", Source::Unix);
+    assert_eq!((owned, fine), (address, String::new()));
 }
 
 #[test]

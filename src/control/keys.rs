@@ -69,6 +69,7 @@ pub fn same_network(one: IpAddr, other: IpAddr) -> bool {
     Prefix::subscriber(one) == Prefix::subscriber(other)
 }
 
+#[cfg(test)]
 impl KeyClaim<'_> {
     /// A claim from `origin` without a proof of its own.
     pub const fn from(origin: IpAddr) -> Self {

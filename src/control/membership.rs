@@ -175,7 +175,7 @@ impl Control {
             signals: old.as_ref().and_then(|member| member.signals.clone()),
             info,
         };
-        self.claims = self.claims.max(member.claim + 1);
+        self.claims = self.claims.max(member.claim.saturating_add(1));
         match &old {
             Some(old) => {
                 if !same_to_others(old, &member) {
