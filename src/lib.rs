@@ -7,6 +7,7 @@ pub mod ids;
 pub mod time;
 
 pub mod crypto;
+pub mod datagram;
 pub mod keyed_hash;
 pub mod metrics;
 pub mod owners;

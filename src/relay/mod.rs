@@ -3,7 +3,7 @@
 //!
 //! Per datagram, in this order: STUN, the hub, blind flows, drop. The caller owns the sockets. It hands each
 //! datagram to [`Relay::receive`], as it lies in its buffer (no headroom is needed), and calls
-//! [`Relay::poll`] when [`Relay::poll_timeout`] says so; what is to be sent comes out through [`Transmit`].
+//! [`Relay::poll`] when [`Relay::poll_timeout`] says so; what is to be sent comes out through [`Output`].
 
 pub mod flow_key;
 pub mod limits;
@@ -12,38 +12,41 @@ pub mod snapshot;
 pub mod stats;
 
 mod admission;
-mod bindings;
 mod blind;
-mod books;
 mod broadcast;
 mod candidates;
+mod endpoints;
 mod flows;
-mod greetings;
 mod hub;
 mod local;
+mod member;
 mod pacing;
 mod pending;
+mod resumption;
 mod sources;
+mod state;
 mod stun;
 
 use crate::control::subnet::Subnet;
 use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::datagram::Path;
 use crate::ids::{PartyId, PeerId};
 use crate::keyed_hash::KeyedState;
+use crate::owners::Prefix;
 use crate::relay::blind::Blind;
-use crate::relay::books::Books;
 use crate::relay::flow_key::canonical;
 use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::snapshot::SnapshotKey;
-use crate::relay::stats::{DropReason, Drops, MemberStats, Path, Stats};
+use crate::relay::state::{State, Turn};
+use crate::relay::stats::{DropReason, Drops, MemberStats, Reach, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
 use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Room before and behind a packet that this machine itself sends, in bytes, so that it can be sealed in place.
 pub const LOCAL_HEADROOM: usize = TRANSPORT_HEADER_LENGTH;
@@ -68,39 +71,52 @@ impl Port {
 }
 
 /// Where and when a datagram came.
-#[derive(Clone, Copy)]
-struct Arrival {
-    /// From where, in canonical spelling.
-    source: SocketAddr,
-    now: Now,
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Who sent it, and to which address of ours.
+    pub path: Path,
+    /// To which port of ours.
+    pub port: Port,
+    /// When.
+    pub now: Now,
 }
 
-/// Datagrams that lie one behind the other.
+impl Arrival {
+    /// From `source`, to whichever address of ours.
+    pub fn new(source: SocketAddr, port: Port, now: Now) -> Self {
+        Arrival { path: Path::to(source), port, now }
+    }
+
+    fn source(&self) -> SocketAddr {
+        self.path.remote
+    }
+
+    /// With the sender in the one spelling that it is compared in.
+    fn canonical(self) -> Self {
+        Arrival { path: Path { remote: canonical(self.path.remote), ..self.path }, ..self }
+    }
+}
+
+/// Datagrams of one flow that lie one behind the other.
 #[derive(Clone, Copy)]
-pub struct Run<'a> {
+struct Run<'a> {
     /// All of them.
-    pub bytes: &'a [u8],
+    bytes: &'a [u8],
     /// The length of each but the last, which may be shorter, in bytes; not 0.
-    pub segment: usize,
+    segment: usize,
+    /// How many they are.
+    count: usize,
 }
 
-impl<'a> Run<'a> {
-    /// One by one.
-    pub fn datagrams(self) -> impl Iterator<Item = &'a [u8]> {
-        self.bytes.chunks(self.segment)
-    }
-}
+/// Takes what is to be sent, and copies it or sends it at once: it lies in the buffer that the relay was given, or
+/// in its own.
+pub trait Output {
+    /// Sends on what is being received, from the main port and with its traffic class: `received` is the beginning of
+    /// the bytes that the relay was given, datagrams of `segment` bytes each but the last, which may be shorter.
+    fn forward(&mut self, to: Path, received: &[u8], segment: usize);
 
-/// Takes datagrams that are to be sent. They lie in the buffer that the relay was given, or in its own, so
-/// they must be sent or copied at once.
-pub trait Transmit {
-    /// Sends `datagram` to `to` from one of our ports.
-    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]);
-
-    /// Sends each datagram of `run` to `to` from one of our ports.
-    fn transmit_run(&mut self, to: SocketAddr, from: Port, run: Run<'_>) {
-        run.datagrams().for_each(|datagram| self.transmit(to, from, datagram));
-    }
+    /// Sends a datagram that lies elsewhere, from one of our ports.
+    fn send(&mut self, to: Path, from: Port, datagram: &[u8]);
 
     /// Hands a member's packet to this machine itself, [if that takes part](Relay::take_part); whether it was taken.
     fn deliver(&mut self, _packet: &[u8]) -> bool {
@@ -108,9 +124,14 @@ pub trait Transmit {
     }
 }
 
-impl<F: FnMut(SocketAddr, Port, &[u8])> Transmit for F {
-    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]) {
-        self(to, from, datagram);
+/// For who only wants to know what is sent where.
+impl<F: FnMut(SocketAddr, Port, &[u8])> Output for F {
+    fn forward(&mut self, to: Path, received: &[u8], segment: usize) {
+        received.chunks(segment).for_each(|datagram| self(to.remote, Port::Main, datagram));
+    }
+
+    fn send(&mut self, to: Path, from: Port, datagram: &[u8]) {
+        self(to.remote, from, datagram);
     }
 }
 
@@ -130,9 +151,22 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// How full a table is, and because of whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableUse {
+    /// The table.
+    pub name: &'static str,
+    /// Entries.
+    pub used: usize,
+    /// The most there may be.
+    pub room: usize,
+    /// The network that holds most of them, and how many.
+    pub largest: Option<(Prefix, usize)>,
+}
+
 /// The relay.
 pub struct Relay {
-    books: Books,
+    state: State,
     blind: Blind,
     hub: Hub,
     snapshot_key: SnapshotKey,
@@ -148,8 +182,8 @@ impl Relay {
         let snapshot_key = SnapshotKey::new(&hub_key);
         let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed: random.next_u64() };
         Relay {
-            books: Books::new(limits, hasher),
-            blind: Blind::new(hasher),
+            state: State::new(limits, hasher, random.next_u64()),
+            blind: Blind::new(hasher, random.next_u64()),
             hub: Hub::new(device, subnet.hub(), subnet.broadcast(), hasher, now),
             snapshot_key,
             swept: now,
@@ -162,7 +196,7 @@ impl Relay {
     }
 
     /// From now on this machine itself is in the virtual LAN, under the hub's address and in every party: what is
-    /// for that address is [delivered](Transmit::deliver), and [`Relay::send_local`] sends what comes from there.
+    /// for that address is [delivered](Output::deliver), and [`Relay::send_local`] sends what comes from there.
     pub fn take_part(&mut self) {
         self.hub.is_local = true;
     }
@@ -179,82 +213,89 @@ impl Relay {
         if key == *self.hub_key() {
             return Err(JoinError::BadKey);
         }
-        let before = self.books.roster.with_key(&key);
-        if self.books.roster.find(party, peer).is_some_and(|known| Some(known) != before) {
+        let before = self.state.roster.with_key(&key);
+        if self.state.roster.find(party, peer).is_some_and(|known| Some(known) != before) {
             self.leave(party, peer, now);
         }
-        let old_ip = before.and_then(|id| self.books.roster.get(id)).map(|member| member.ip);
-        let id = self.books.roster.join(party, peer, key, ip, &self.books.limits)?;
-        self.books.reserve();
-        let members = self.books.roster.slot_count();
-        self.blind.reserve(members);
-        self.hub.reserve(members);
-        match old_ip {
-            None => {
-                self.books.members[id.slot()] = MemberStats::default();
-                self.books.drops[id.slot()] = None;
-                self.books.admission.reset_member(id);
-            }
-            Some(old) if old != ip => self.hub.readdress(id, old, ip),
-            Some(_) => (),
+        let old_ip = before.and_then(|id| self.state.roster.get(id)).map(|member| member.ip);
+        let id = self.state.roster.join(party, peer, key, ip, &self.state.limits)?;
+        if let Some(old) = old_ip.filter(|&old| old != ip)
+            && let Some(member) = self.state.roster.get(id)
+        {
+            self.hub.readdress(member, old, ip);
         }
         Ok(())
     }
 
-    /// `peer` is no more in `party`: what it had there is cut at once, flows and hub session.
-    pub fn leave(&mut self, party: &PartyId, peer: &PeerId, now: Instant) {
-        let Some(id) = self.books.roster.leave(party, peer) else { return };
-        self.blind.cut(&self.books, id, now);
-        if self.books.roster.get(id).is_none() {
-            self.hub.remove(id);
-            self.books.bindings.forget(id);
-            self.books.sources.forget_member(id);
+    /// The member with this key speaks to the control plane from this address: there it may be (rule 4). With `proves`,
+    /// it is served only once a handshake with the key has come from there, see [`Relay::take_handshakes`].
+    pub fn set_origin(&mut self, key: &PublicKey, origin: Option<IpAddr>, proves: bool) {
+        let Some(id) = self.state.roster.with_key(key) else { return };
+        self.state.roster.set_origin(id, origin);
+        if let Some(member) = self.state.roster.get_mut(id) {
+            member.is_claim = proves;
         }
     }
 
-    /// Takes a datagram that came from `source` to one of our ports. A hub packet is opened, and sealed again,
-    /// in place, so the bytes are of no use afterwards. What went wrong is counted, too.
+    /// Keys that completed a handshake with the hub since last asked, and from which addresses.
+    pub fn take_handshakes(&mut self) -> Vec<(PublicKey, IpAddr)> {
+        std::mem::take(&mut self.hub.handshakes)
+    }
+
+    /// `peer` is no more in `party`: what it had there ends at once, flows and hub session.
+    pub fn leave(&mut self, party: &PartyId, peer: &PeerId, now: Instant) {
+        let Some((id, gone)) = self.state.roster.leave(party, peer) else { return };
+        let presence = match &gone {
+            Some(gone) => gone.state.presence(),
+            None => self.state.roster.get(id).and_then(|member| member.state.presence()),
+        };
+        let flows = presence.map(|presence| presence.flows.clone()).unwrap_or_default();
+        self.blind.end(&mut self.state, id, &flows, now);
+        if let Some(gone) = gone {
+            self.hub.remove(&gone);
+            self.state.sources.forget_member(id);
+        }
+    }
+
+    /// Takes a datagram. A hub packet is opened, and sealed again, in place, so the bytes are of no use afterwards.
+    /// What went wrong is counted, too.
     pub fn receive(
         &mut self,
         datagram: &mut [u8],
-        source: SocketAddr,
-        port: Port,
-        now: Now,
-        out: &mut dyn Transmit,
+        arrival: Arrival,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        self.books.stats.received.add(datagram.len());
-        let arrival = Arrival { source: canonical(source), now };
-        let result = self.dispatch(datagram, arrival, port, out);
+        self.state.stats.received.add(datagram.len());
+        let arrival = arrival.canonical();
+        let result = self.dispatch(datagram, arrival, out);
         if let Err(reason) = result {
-            self.books.drop(arrival.source, reason);
+            self.state.drop(arrival.source(), reason);
         }
         result
     }
 
-    /// Takes datagrams that came from `source` as one and lie one behind the other: each of `segment` bytes but
-    /// the last, which may be shorter. Handles as many as can be handled together, at least one, and returns
-    /// how many bytes that were. What went wrong is counted.
+    /// Takes datagrams that came as one and lie one behind the other: each of `segment` bytes but the last, which may
+    /// be shorter. Handles as many as can be handled together, at least one, and returns how many bytes that were.
+    /// What went wrong is counted.
     pub fn receive_run(
         &mut self,
         run: &mut [u8],
         segment: usize,
-        source: SocketAddr,
-        port: Port,
-        now: Now,
-        out: &mut dyn Transmit,
+        arrival: Arrival,
+        out: &mut dyn Output,
     ) -> usize {
-        if port == Port::Main
+        if arrival.port == Port::Main
             && let Some((receiver, count, length)) = alike(run, segment)
             && !self.hub.device.owns_index(receiver)
         {
-            let arrival = Arrival { source: canonical(source), now };
-            let run = Run { bytes: &run[..length], segment };
-            if self.blind.on_run(&mut self.books, run, receiver, count, arrival, out) {
+            let run = Run { bytes: &run[..length], segment, count };
+            let mut turn = Turn { state: &mut self.state, now: arrival.now, out };
+            if self.blind.on_run(&mut turn, run, receiver, arrival.canonical().source()) {
                 return length;
             }
         }
         let length = if segment == 0 { run.len() } else { segment.min(run.len()) };
-        let _ = self.receive(&mut run[..length], source, port, now, out);
+        let _ = self.receive(&mut run[..length], arrival, out);
         length
     }
 
@@ -262,27 +303,28 @@ impl Relay {
         &mut self,
         datagram: &mut [u8],
         arrival: Arrival,
-        port: Port,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Relay { books, blind, hub, .. } = self;
+        let Relay { state, blind, hub, .. } = self;
+        let (from, source) = (arrival.path, arrival.source());
+        let turn = &mut Turn { state, now: arrival.now, out };
         if is_stun(datagram) {
-            return stun::answer(books, datagram, arrival, port, out);
+            return stun::answer(turn, datagram, arrival);
         }
         let message = Message::parse(datagram).ok_or(DropReason::Unknown)?;
-        if port == Port::Alternate {
+        if arrival.port == Port::Alternate {
             return Err(DropReason::WrongPort);
         }
-        if hub.is_inside(arrival.source.ip()) {
+        if hub.is_inside(source.ip()) {
             // A tunnel within the tunnel: its packets would be carried to their own carrier.
             return Err(DropReason::LocalSource);
         }
         let for_hub = match message {
             Message::Initiation(message) => {
-                let Arrival { source, now: Now { instant, .. } } = arrival;
-                let rate = books.limits.handshakes_per_source;
-                let known = books.sources.take_handshake(source, rate, instant);
-                if !known.unwrap_or_else(|| books.admission.handshake(source, &books.limits, instant)) {
+                let State { sources, admission, limits, .. } = &mut *turn.state;
+                let now = turn.now.instant;
+                let known = sources.take_handshake(source, limits.handshakes_per_source, now);
+                if !known.unwrap_or_else(|| admission.handshake(source, limits, now)) {
                     return Err(DropReason::HandshakeLimit);
                 }
                 hub.device.mac1_key().matches(message.bytes())
@@ -292,24 +334,24 @@ impl Relay {
             Message::Transport(message) => hub.device.owns_index(message.receiver()),
         };
         if for_hub {
-            return hub.receive(books, blind, datagram, arrival, out);
+            return hub.receive(blind, turn, datagram, from);
         }
         match message {
-            Message::Initiation(message) => blind.on_initiation(books, message, arrival, out),
+            Message::Initiation(message) => blind.on_initiation(turn, message, from),
             Message::Response(message) => {
                 let is_taken = |index| hub.device.owns_index(index);
-                blind.on_response(books, message, arrival, is_taken, out)
+                blind.on_response(turn, message, from, is_taken)
             }
             Message::CookieReply(message) => {
-                blind.on_cookie_reply(books, datagram, message.receiver(), arrival, out)
+                blind.on_cookie_reply(turn, datagram, message.receiver(), source)
             }
             Message::Transport(message) => {
-                let result = blind.on_data(books, datagram, message.receiver(), arrival, out);
+                let result = blind.on_data(turn, datagram, message.receiver(), from);
                 if result == Err(DropReason::NoFlow) {
-                    let sighted = blind.on_stray(books, datagram.len(), message.receiver(), arrival);
+                    let sighted = blind.on_stray(turn, datagram.len(), message.receiver(), from);
                     // Who has roamed may have given enough by this to be asked who it is.
-                    if hub.ask(books, arrival) || sighted.is_some_and(|id| hub.seek(books, id, arrival)) {
-                        hub.drain(books, arrival.now, out);
+                    if sighted.is_some_and(|id| hub.seek(turn, id, source)) {
+                        hub.drain(turn, Some(from));
                     }
                 }
                 result
@@ -324,54 +366,59 @@ impl Relay {
         buffer: &mut [u8],
         length: usize,
         now: Now,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Relay { books, hub, .. } = self;
-        let result = hub.send_local(books, buffer, length, now, out);
+        let turn = &mut Turn { state: &mut self.state, now, out };
+        let result = self.hub.send_local(turn, buffer, length);
         if let Err(reason) = result {
-            books.stats.drop(reason);
+            turn.state.stats.drop(reason);
         }
-        hub.drain(books, now, out);
+        self.hub.drain(turn, None);
         result
     }
 
     /// When [`Relay::poll`] is to be called next; `None` for never.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        let sweep = (!self.blind.is_empty() || !self.books.sources.is_empty() || !self.hub.spokes.is_empty())
-            .then(|| self.swept + SWEEP_INTERVAL);
+        let is_idle = self.blind.is_empty() && self.state.sources.is_empty() && self.hub.members.is_empty();
+        let sweep = (!is_idle).then(|| self.swept + SWEEP_INTERVAL);
         let hub = self.hub.device.poll_timeout();
-        [sweep, hub, self.blind.pacer.next(), self.hub.greetings.next()].into_iter().flatten().min()
+        [sweep, hub, self.blind.pacer.next(), self.hub.resumptions.next()].into_iter().flatten().min()
     }
 
     /// Does what is due: sends what has waited, forgets what has expired.
-    pub fn poll(&mut self, now: Now, out: &mut dyn Transmit) {
-        let Relay { books, blind, hub, .. } = self;
-        hub.greet(now);
-        hub.drain(books, now, out);
-        blind.poll(books, now.instant, out);
+    pub fn poll(&mut self, now: Now, out: &mut dyn Output) {
+        let Relay { state, blind, hub, .. } = self;
+        hub.resume(state, now);
+        let turn = &mut Turn { state, now, out };
+        hub.drain(turn, None);
+        blind.poll(turn);
         if now.instant.since(self.swept) >= SWEEP_INTERVAL {
-            hub.sweep(books, self.swept, now.instant);
-            blind.sweep(now.instant);
-            books.sources.sweep(now.instant);
-            let Books { bindings, sources, .. } = books;
-            bindings.sweep(|address| sources.contains(address));
-            for (id, _) in books.roster.iter() {
-                let path = match books.bindings.hub(id) {
-                    Some(_) => Path::Hub,
-                    None if blind.flows.count_of(id) > 0 => Path::Blind,
-                    None => Path::None,
-                };
-                if let Some(stats) = books.members.get_mut(id.slot()) {
-                    stats.path = path;
-                }
-            }
-            self.swept = now.instant;
+            self.sweep(now.instant);
         }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let Relay { state, blind, hub, .. } = self;
+        hub.sweep(state, self.swept, now);
+        blind.sweep(state, now);
+        state.sources.sweep(now);
+        let State { roster, sources, .. } = state;
+        for (_, member) in roster.iter_mut() {
+            let Some(presence) = member.state.presence_mut() else { continue };
+            presence.endpoints.sweep(|address| sources.contains(address));
+            let is_blind = presence.flows.iter().any(|&id| blind.flows.is_open(id));
+            member.state.stats.reach = match presence.endpoints.hub {
+                Some(_) => Reach::Hub,
+                None if is_blind => Reach::Blind,
+                None => Reach::None,
+            };
+        }
+        self.swept = now;
     }
 
     /// How many members a party may have from now on.
     pub fn set_members_per_party(&mut self, count: usize) {
-        self.books.limits.members_per_party = count;
+        self.state.limits.members_per_party = count;
     }
 
     /// The mark that must be stored for the next [`Config::stamp_mark`], if it has moved since last asked.
@@ -381,17 +428,17 @@ impl Relay {
 
     /// What the whole relay has counted.
     pub fn stats(&self) -> &Stats {
-        &self.books.stats
+        &self.state.stats
     }
 
     /// How many members there are.
     pub fn member_count(&self) -> usize {
-        self.books.roster.len()
+        self.state.roster.len()
     }
 
     /// How many members are reached, blind or through the hub. Looks at each.
     pub fn reachable_count(&self) -> usize {
-        self.books.members.iter().filter(|member| member.path != Path::None).count()
+        self.state.roster.iter().filter(|(_, member)| member.state.stats.reach != Reach::None).count()
     }
 
     /// How many blind sessions there are: half the number of directions.
@@ -401,20 +448,38 @@ impl Relay {
 
     /// How many sessions a [snapshot](Relay::snapshot) would have: blind ones and the hub's.
     pub fn session_count(&self) -> usize {
-        self.flow_count() + self.hub.spokes.len()
+        self.flow_count() + self.hub.members.len()
+    }
+
+    /// The tables that strangers can fill.
+    pub fn tables(&self) -> [TableUse; 4] {
+        let limits = &self.state.limits;
+        [
+            ("sources", self.state.sources.held(), limits.sources),
+            ("pending", self.blind.pending.held(), limits.pending),
+            ("paced", self.blind.pacer.held(), limits.paced),
+            ("flows", self.blind.flows.held(), limits.flows),
+        ]
+        .map(|(name, held, room)| TableUse {
+            name,
+            used: held.total(),
+            room,
+            largest: held.largest(),
+        })
     }
 
     /// What is counted of the member with this key.
     pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
-        let id: MemberId = self.books.roster.with_key(key)?;
-        self.books.members.get(id.slot())
+        let id: MemberId = self.state.roster.with_key(key)?;
+        Some(&self.state.roster.get(id)?.state.stats)
     }
 
     /// What came from where the member with this key is known to be and went nowhere: each reason that happened,
     /// by its name.
     pub fn member_drops(&self, key: &PublicKey) -> impl Iterator<Item = (&'static str, u64)> {
-        let id: Option<MemberId> = self.books.roster.with_key(key);
-        let drops = id.and_then(|id| self.books.drops.get(id.slot())?.as_deref());
+        let id: Option<MemberId> = self.state.roster.with_key(key);
+        let presence = id.and_then(|id| self.state.roster.get(id)?.state.presence());
+        let drops = presence.map(|presence| &presence.drops);
         drops.into_iter().flat_map(Drops::iter).filter(|&(_, count)| count > 0)
     }
 }

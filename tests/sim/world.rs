@@ -7,11 +7,12 @@ use crate::packets::{read_udp, udp};
 use lanrage::control::subnet::Subnet;
 use lanrage::crypto::random::Seeded;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
+use lanrage::datagram::Path;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::roster::JoinError;
 use lanrage::relay::stats::DropReason;
-use lanrage::relay::{Config, LOCAL_HEADROOM, Port, Relay, Transmit};
+use lanrage::relay::{Arrival, Config, LOCAL_HEADROOM, Output, Port, Relay};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
 use lanrage::wireguard::device::{Config as DeviceConfig, Device};
@@ -207,7 +208,23 @@ impl World {
     pub fn join(&mut self, party: &str, client: usize) -> Result<(), JoinError> {
         let Client { name, ip, .. } = &self.clients[client];
         let (peer, ip, key) = (PeerId::new(name).unwrap(), *ip, self.public_key(client));
-        self.relay.join(&party_id(party), &peer, key, ip, self.now)
+        self.relay.join(&party_id(party), &peer, key, ip, self.now)?;
+        // It speaks to the control plane from where it is.
+        let origin = self.public_ip(client);
+        self.relay.set_origin(&key, Some(origin), false);
+        Ok(())
+    }
+
+    /// A client speaks to the control plane from somewhere else than it plays.
+    pub fn set_origin(&mut self, client: usize, origin: IpAddr) {
+        let key = self.public_key(client);
+        self.relay.set_origin(&key, Some(origin), false);
+    }
+
+    /// The address under which a client is seen.
+    pub fn public_ip(&self, client: usize) -> IpAddr {
+        let Client { local, nat, .. } = &self.clients[client];
+        nat.map_or(local.ip(), |nat| self.nats[nat].address)
     }
 
     pub fn leave(&mut self, party: &str, client: usize) {
@@ -302,13 +319,13 @@ impl World {
         port: Port,
         mut bytes: Vec<u8>,
     ) -> Result<(), DropReason> {
-        self.ledger.arrived(from, bytes.len());
+        self.ledger.arrived(from, &bytes);
         if let Some(records) = &mut self.records {
             records.push(Record { at: self.now, remote: from, to_relay: true, bytes: bytes.clone() });
         }
         let now = self.clock();
         let mut out = Exit { local_is_up: self.local_is_up, ..Exit::default() };
-        let result = self.relay.receive(&mut bytes, from, port, now, &mut out);
+        let result = self.relay.receive(&mut bytes, Arrival::new(from, port, now), &mut out);
         self.local.append(&mut out.local);
         self.leave_relay(out.sent);
         self.pump_relay();
@@ -319,7 +336,7 @@ impl World {
         for (to, port, bytes) in sent {
             // STUN has a budget of its own, which its own tests are about.
             if !lanrage::wire::stun::is_stun(&bytes) {
-                self.ledger.sent(to, bytes.len());
+                self.ledger.sent(to, &bytes);
             }
             if let Some(records) = &mut self.records {
                 records.push(Record { at: self.now, remote: to, to_relay: false, bytes: bytes.clone() });
@@ -544,9 +561,13 @@ struct Exit {
     local_is_up: bool,
 }
 
-impl Transmit for Exit {
-    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]) {
-        self.sent.push((to, from, datagram.to_vec()));
+impl Output for Exit {
+    fn forward(&mut self, to: Path, received: &[u8], segment: usize) {
+        received.chunks(segment).for_each(|datagram| self.send(to, Port::Main, datagram));
+    }
+
+    fn send(&mut self, to: Path, from: Port, datagram: &[u8]) {
+        self.sent.push((to.remote, from, datagram.to_vec()));
     }
 
     fn deliver(&mut self, packet: &[u8]) -> bool {
