@@ -50,6 +50,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Room for a packet of this machine's, in bytes. Its interface has the hub's MTU; what is longer is cut, and dropped.
 const LOCAL_PACKET: usize = 2048;
 
+/// With which key, and from where.
+type Handshake = (PublicKey, IpAddr);
+
 /// The relay with its sockets.
 pub struct Forwarder {
     relay: RefCell<Relay>,
@@ -63,8 +66,8 @@ pub struct Forwarder {
     wake: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
     /// Marks for TAI64N that must be stored: one or two a day.
     marks: (smol::channel::Sender<u64>, smol::channel::Receiver<u64>),
-    /// Handshakes that were completed at the hub: with which key, and from where.
-    handshakes: (smol::channel::Sender<(PublicKey, IpAddr)>, smol::channel::Receiver<(PublicKey, IpAddr)>),
+    /// Handshakes that were completed at the hub.
+    handshakes: (smol::channel::Sender<Handshake>, smol::channel::Receiver<Handshake>),
     load: Cell<(Instant, u32)>,
     local: Option<Local>,
     /// Where something is kept for the daemon after a crash, if that wears nothing out, and when it was last.
@@ -339,7 +342,7 @@ impl Forwarder {
     }
 
     /// Waits for a handshake that was completed at the hub.
-    pub async fn handshake(&self) -> Option<(PublicKey, IpAddr)> {
+    pub async fn handshake(&self) -> Option<Handshake> {
         self.handshakes.1.recv().await.ok()
     }
 

@@ -542,10 +542,12 @@ fn what_an_older_version_stored_is_understood_and_nobody_waits_for_nobody() {
         *record = AddressRecord::deserialize_json(&format!("{}}}", &json[..end])).unwrap();
         assert_eq!((record.owner, record.proven), (None, None));
     }
-    let mut stuck = Records::default();
-    stuck.parties = records.parties.clone();
-    stuck.members = records.members.iter().filter(|(_, peer, _)| peer != "ghost").cloned().collect();
-    stuck.addresses = records.addresses.clone();
+    let stuck = Records {
+        parties: records.parties.clone(),
+        members: records.members.iter().filter(|(_, peer, _)| peer != "ghost").cloned().collect(),
+        addresses: records.addresses.clone(),
+        ..Records::default()
+    };
     let healed = World::start(Settings::default(), stuck, 0);
     assert!(healed.is_served(&party, "bob") && healed.is_served(&party, "carol"));
     assert_eq!(healed.ip(&party, "bob"), address);
