@@ -1,7 +1,7 @@
 //! The relay's own WireGuard identity: what stock apps have as their only peer, and others besides their
 //! peers, so that they roam with authentication.
 
-use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
 use crate::relay::blind::Blind;
@@ -13,10 +13,9 @@ use crate::relay::{Arrival, Output};
 use crate::time::{Instant, Now};
 use crate::wire::ip::Ipv4;
 use crate::wireguard::allowed_ips::Prefix;
-use crate::wireguard::device::{Config, Device};
+use crate::wireguard::device::{Config, Device, Received};
 use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::message::{INITIATION_LENGTH, Message, TRANSPORT_HEADER_LENGTH, Type};
-use crate::wireguard::noise::{Claim, LocalIdentity};
 use crate::wireguard::peer::{PeerConfig, PeerIndex};
 use crate::wireguard::verdict::{Accepted, Content, Outgoing, Reason, Rejection, Sent, Verdict};
 use std::collections::HashMap;
@@ -47,8 +46,6 @@ pub(super) struct Spoke {
 /// The hub.
 pub(super) struct Hub {
     pub device: Device,
-    /// The same identity once more: to read who an initiation says it is from.
-    identity: LocalIdentity,
     pub spokes: HashMap<PeerIndex, Spoke, KeyedState>,
     /// Which peer of the device each member is, by slot.
     by_member: Vec<Option<PeerIndex>>,
@@ -72,7 +69,6 @@ impl Hub {
         now: Instant,
     ) -> Self {
         Hub {
-            identity: LocalIdentity::new(PrivateKey::from_bytes(*config.private_key.to_bytes())),
             device: Device::new(config, now),
             spokes: HashMap::with_hasher(hasher),
             by_member: Vec::new(),
@@ -158,14 +154,15 @@ impl Hub {
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let (source, now) = (arrival.source(), arrival.now);
-        let mut verdict = self.device.receive(datagram, source, now);
-        if verdict == Verdict::Dropped(Reason::UnknownPeer)
-            && let Some(Message::Initiation(message)) = Message::parse(datagram)
-            && let Some(claim) = Claim::read(&self.identity, message)
-            && self.adopt(books, claim.public_key(), now.instant).is_some()
-        {
-            verdict = self.device.receive(datagram, source, now);
-        }
+        let is_expected = books.sources.is_proven(source);
+        let verdict = match self.device.receive_from(datagram, source, is_expected, now) {
+            Received::Verdict(verdict) => verdict,
+            Received::Unknown(stranger) => {
+                // If it stays unknown, that is what comes of it.
+                self.adopt(books, stranger.public_key(), now.instant);
+                self.device.accept(stranger, now.instant)
+            }
+        };
         let result = match verdict {
             Verdict::Accepted(accepted) => self.accept(books, blind, accepted, datagram, arrival, out),
             Verdict::Challenged | Verdict::CookieTaken(_) => Ok(()),

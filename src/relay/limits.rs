@@ -1,6 +1,7 @@
 //! Every cap of the relay, with what it costs.
 
 use crate::token_bucket::Rate;
+use crate::wireguard::constants::X25519_TYPICAL;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -84,6 +85,9 @@ pub struct Limits {
     pub stun_surplus: Rate,
     /// How often one member may move its flows to another address.
     pub moves_per_member: Rate,
+    /// How long an X25519 computation takes here: half of one core is what handshakes with the hub may cost at most, and
+    /// a quarter those of strangers.
+    pub x25519: Duration,
 }
 
 impl Limits {
@@ -120,6 +124,7 @@ impl Default for Limits {
             stun_per_address: Rate::new(5, SECOND, 20),
             stun_surplus: Rate::new(200, SECOND, 400),
             moves_per_member: Rate::new(1, SECOND, 5),
+            x25519: X25519_TYPICAL,
         }
     }
 }

@@ -165,7 +165,8 @@ impl Relay {
         let mut random = Seeded::new(seed);
         let hasher = KeyedState::new(random.next_u64(), random.next_u64());
         let snapshot_key = SnapshotKey::new(&hub_key);
-        let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed: random.next_u64() };
+        let (jitter_seed, x25519) = (random.next_u64(), limits.x25519);
+        let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed, x25519 };
         Relay {
             books: Books::new(limits, hasher),
             blind: Blind::new(hasher),
@@ -395,6 +396,11 @@ impl Relay {
     /// What the whole relay has counted.
     pub fn stats(&self) -> &Stats {
         &self.books.stats
+    }
+
+    /// X25519 computations that handshakes with the hub have cost.
+    pub fn x25519_count(&self) -> u64 {
+        self.hub.device.x25519_count()
     }
 
     /// How many members there are.

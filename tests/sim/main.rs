@@ -2,6 +2,7 @@
 //! happens there. `ledger` watches over every scenario.
 
 mod attacks;
+mod floods;
 mod fuzz;
 mod hub;
 mod ledger;
