@@ -51,7 +51,8 @@ impl Budget {
 }
 
 /// `total` computations a second for everybody. A quarter of that for one network, so that one can't take all of it,
-/// an eighth for a site and a sixteenth for a subscriber, in bursts of 20, 12 and 8 whole handshakes.
+/// an eighth for a site and a sixteenth for a subscriber. What they can do at once: [`SHARE_BURST`] whole handshakes for
+/// a network, which may be a hall full of players, 24 for a site, 16 for a subscriber, which may be a house of them.
 fn rates(total: u32) -> SourceRates {
     let part = |divisor: u32, handshakes: u32| {
         Rate::new((total / divisor).max(1), Duration::from_secs(1), handshakes * INITIATION_COST)
@@ -59,9 +60,9 @@ fn rates(total: u32) -> SourceRates {
     let burst = total.saturating_mul(2).max(SHARE_BURST * INITIATION_COST);
     SourceRates {
         total: Rate::new(total.max(1), Duration::from_secs(1), burst),
-        network: part(4, 20),
-        site: part(8, 12),
-        subscriber: part(16, 8),
+        network: part(4, SHARE_BURST),
+        site: part(8, 24),
+        subscriber: part(16, 16),
     }
 }
 
@@ -182,13 +183,13 @@ mod tests {
         );
     }
 
-    /// Somebody who begins a handshake every 5 s, and a household of eight who come at once.
+    /// Somebody who begins a handshake every 5 s, and a household of 16 who come at once.
     #[test]
     fn the_slowest_machine_lets_one_in() {
         let mut purse = purse(Duration::from_secs(1));
         let source = v6(0x2001_0db8_0001_0000);
         for lane in LANES {
-            for number in 0..8 {
+            for number in 0..16 {
                 assert!(purse.affords(lane, source, INITIATION_COST, START), "{lane:?} {number}");
                 purse.spend(lane, source, INITIATION_COST, START);
             }

@@ -54,7 +54,7 @@ pub const PROVEN_SHARE: u128 = 20;
 pub const EXPECTED_SHARE: u128 = 25;
 /// Whole handshakes that each of these parts can do at once, however slow the machine: a party that comes back after a
 /// restart.
-pub const SHARE_BURST: u32 = 50;
+pub const SHARE_BURST: u32 = 60;
 /// An X25519 computation is never taken to be faster or slower than this, whatever was measured. No machine is.
 pub const X25519_FASTEST: Duration = Duration::from_micros(10);
 /// See [`X25519_FASTEST`].

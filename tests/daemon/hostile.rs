@@ -228,10 +228,12 @@ fn handshakes_from_one_source_and_from_many() {
 /// that costs in X25519 is bounded by the time it takes, however many there are, and a newcomer beside it is let in.
 #[test]
 fn handshakes_from_a_network_that_takes_its_cookies() {
-    /// Of one core: a quarter of what strangers have is for one network. The rest is room for looking at cookies.
-    const SHARE: f64 = 0.15;
+    /// Of one core: a quarter of what strangers have is for one network, and some room for noise.
+    const SHARE: f64 = 0.1;
     /// What may be done at once, in seconds.
     const BURST: f64 = 0.05;
+    /// What looking at a cookie costs, as a part of what a datagram costs anyway.
+    const COOKIE: f64 = 0.5;
     let house = house();
     let (mut ann, _bob, mut a, _b, id) = party(&house);
     let answer = ann.get(&format!("/parties/{id}")).is(200);
@@ -275,7 +277,7 @@ fn handshakes_from_a_network_that_takes_its_cookies() {
         let (begun, cpu, count) = (Instant::now(), house.cpu(), received());
         let mut next = 0;
         while !beside() || begun.elapsed() < Duration::from_secs(4) {
-            for _ in 0..25 {
+            for _ in 0..100 {
                 next += 1;
                 let place = next % attackers.len();
                 let (attacker, _, message) = &mut attackers[place];
@@ -317,7 +319,7 @@ fn handshakes_from_a_network_that_takes_its_cookies() {
         "{count} datagrams in {span:.1} s: {:.1} us each without X25519, {extra:.2} s more with; a newcomer took {took:?}",
         each * 1e6
     );
-    assert!(extra <= span * SHARE + BURST, "{extra} s of {span} s");
+    assert!(extra <= span * SHARE + BURST + COOKIE * each * count, "{extra} s of {span} s");
     // Two retries, and their jitter.
     assert!(took.unwrap() < Duration::from_millis(11_500), "{took:?}");
 }
