@@ -250,7 +250,7 @@ fn a_responder_under_load_sends_cookies() {
     world.records = Some(Vec::new());
     world.clients.iter_mut().for_each(|client| client.offline = false);
     for _ in 0..10_000 {
-        keep_busy(&mut world, 2);
+        keep_busy(&mut world, 1);
         world.run(2 * MILLISECOND);
     }
     let home = world.clients[busy].seen_as.unwrap();
