@@ -4,6 +4,7 @@
 mod clock;
 pub mod config;
 mod forwarder;
+pub mod log_output;
 mod reload;
 mod service;
 mod supervisor;
@@ -50,6 +51,8 @@ const DRAIN_DISK: Duration = Duration::from_millis(700);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long all of a stop takes at most. It is promised within two seconds.
 const STOP: Duration = Duration::from_millis(1800);
+/// Threads at rest: the loop, async-io's, and the store's.
+const THREADS: usize = 3;
 /// How long a start may still take when it is to stop.
 const LOAD: Duration = Duration::from_millis(300);
 
@@ -68,6 +71,8 @@ pub enum DaemonError {
     Setting(String),
     /// Signals.
     Signals(std::io::Error),
+    /// Threads.
+    Threads(std::io::Error),
     /// The relay's socket.
     Relay(std::io::Error),
 }
@@ -88,6 +93,12 @@ impl fmt::Display for DaemonError {
             DaemonError::Setting(text) => f.write_str(text),
             DaemonError::Relay(error) => write!(f, "the relay's socket failed: {error}"),
             DaemonError::Signals(error) => write!(f, "signals can't be received: {error}"),
+            DaemonError::Threads(error) => write!(
+                f,
+                "threads can't be started: {error}; it needs {} beside its own, so raise the limit of processes: \
+                 `ulimit -u`, TasksMax= of a systemd unit, or the pids limit of a container",
+                THREADS - 1
+            ),
         }
     }
 }
@@ -416,17 +427,46 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
-pub fn stop_signal(bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
-    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(DaemonError::Signals)?;
-    Ok(async move {
-        let mut signals = signals;
-        while let Some(signal) = signals.next().await {
-            match signal {
-                Ok(Signal::Term | Signal::Int) => return,
-                Ok(_) => bell.ring(),
-                Err(error) => log::warn!("a signal was lost: {error}"),
+/// Whether as many threads as the daemon needs can run at once. What starts them later can't report an error.
+pub fn check_threads() -> Result<(), DaemonError> {
+    let (sender, receiver) = smol::channel::bounded::<Infallible>(1);
+    let wait = || {
+        let receiver = receiver.clone();
+        // Until the channel closes.
+        std::thread::Builder::new().spawn(move || {
+            let _ = receiver.recv_blocking();
+        })
+    };
+    let threads: Result<Vec<_>, _> = (1..THREADS).map(|_| wait()).collect();
+    sender.close();
+    for thread in threads.map_err(DaemonError::Threads)? {
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+/// The signals that mean something here. SIGHUP is kept from the beginning; SIGTERM and SIGINT end the process,
+/// as they do by default, until the settings are known.
+pub struct SignalWatch(Signals);
+
+impl SignalWatch {
+    /// Keeps every SIGHUP from now on.
+    pub fn new() -> Result<Self, DaemonError> {
+        Signals::new([Signal::Hup]).map(SignalWatch).map_err(DaemonError::Signals)
+    }
+
+    /// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
+    pub fn stop(self, bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
+        let SignalWatch(mut signals) = self;
+        signals.add_signals([Signal::Term, Signal::Int]).map_err(DaemonError::Signals)?;
+        Ok(async move {
+            while let Some(signal) = signals.next().await {
+                match signal {
+                    Ok(Signal::Term | Signal::Int) => return,
+                    Ok(_) => bell.ring(),
+                    Err(error) => log::warn!("a signal was lost: {error}"),
+                }
             }
-        }
-    })
+        })
+    }
 }

@@ -25,6 +25,7 @@ mod quiet_disk;
 mod readme;
 mod relay;
 mod reload;
+mod running;
 mod sessions;
 #[path = "../store_disk/sim_disk.rs"]
 #[allow(dead_code, reason = "the store's own tests do more to it")]
