@@ -6,6 +6,7 @@ mod clocks;
 mod crash;
 mod crowd;
 mod damage;
+mod deleted;
 mod door;
 mod floods;
 mod full_disk;
