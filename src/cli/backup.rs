@@ -1,7 +1,7 @@
 //! `lanrage backup`: a copy of the state, from the running daemon or from its file.
 
-use super::arguments::Invocation;
 use super::ask::{self, Daemon};
+use super::command::Invocation;
 use super::measures::{count, size};
 use super::table::escape;
 use super::{Failure, output};

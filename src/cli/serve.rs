@@ -1,6 +1,6 @@
 //! `lanrage serve`: the daemon in the foreground.
 
-use super::arguments::Invocation;
+use super::command::Invocation;
 use super::{Failure, output, settings, table};
 use lanrage::daemon::config::Config;
 use lanrage::daemon::log_output::{self, LogOutput};

@@ -1,7 +1,7 @@
 //! Where settings come from: flags, the environment, a file, defaults; the first that has one counts.
 
 use super::Failure;
-use super::arguments::Invocation;
+use super::command::Invocation;
 use lanrage::daemon::config::{CONFIG_VARIABLE, Config, SETTINGS};
 use std::fmt::Write as _;
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! `lanrage status`.
 
 use super::Failure;
-use super::arguments::Invocation;
 use super::ask::{Daemon, list, number, text};
+use super::command::Invocation;
 use super::measures::{count, size, span};
 use super::output::Style;
 use super::table::{Facts, Table, escape};

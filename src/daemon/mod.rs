@@ -11,6 +11,7 @@ mod supervisor;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
+use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::RelayId;
@@ -19,6 +20,7 @@ use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
 use crate::relay::limits::Limits as RelayLimits;
 use crate::relay::{self, Relay};
+use crate::store::handover::HandOver;
 use crate::store::records::{self, Loaded};
 use crate::store::{self, OpenError, Row, Store, StoreError};
 use crate::time::Clock;
@@ -297,10 +299,11 @@ impl Daemon {
         }
         let forwarder = Rc::new(forwarder.with_local(self.tun));
         let control = Control::new(self.config.control.clone(), hub, records, start);
+        let handover = HandOver::new(&self.config.runtime_dir, &control.hub());
         let api = Api::new(control, settings, start);
         let service = Rc::new(Service::new(api, self.store, forwarder.clone(), clock));
         service.settle();
-        forwarder.take_over(&self.config.runtime_dir);
+        forwarder.take_over(&handover);
         let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), clock);
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
@@ -314,7 +317,7 @@ impl Daemon {
             forwarder.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
         ];
-        let (runtime_dir, supervisor) = (self.config.runtime_dir.clone(), self.supervisor);
+        let supervisor = self.supervisor;
         if let Some((bell, source)) = self.reload {
             let reloader = Reloader {
                 bell,
@@ -330,7 +333,7 @@ impl Daemon {
             chores.push(reloader.keep_listening().boxed_local());
         }
         let tasks = chores.into_iter().map(|chore| executor.spawn(chore)).collect();
-        Ok(Running { service, door, forwarder, supervisor, tasks, runtime_dir })
+        Ok(Running { service, door, forwarder, supervisor, tasks, handover })
     }
 }
 
@@ -341,7 +344,7 @@ struct Running {
     forwarder: Rc<Forwarder>,
     supervisor: Rc<Supervisor>,
     tasks: Vec<Task<()>>,
-    runtime_dir: PathBuf,
+    handover: HandOver,
 }
 
 impl Running {
@@ -368,13 +371,13 @@ impl Running {
         for task in self.tasks {
             task.cancel().await;
         }
-        self.forwarder.hand_over(&self.runtime_dir);
+        self.forwarder.hand_over(&self.handover);
         self.service.close(STOP.saturating_sub(now().instant.since(begun))).map_err(DaemonError::Write)
     }
 }
 
 fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::Settings {
-    let short: String = hub.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let short = hex::encode(&hub.as_bytes()[..4]);
     api::Settings {
         relay: OwnRelay {
             relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),

@@ -1,4 +1,4 @@
-//! Floor 5: the only disk, redb behind a writer thread.
+//! Floor 5: the only disk, redb behind a writer thread, and the hand-over file.
 //!
 //! A generic, durable key-value engine. The control state lives in memory on the loop's thread; what changes
 //! there is submitted here as rows, which one thread commits in groups, because a sync takes up to half a
@@ -7,6 +7,8 @@
 mod check;
 mod disk;
 pub mod dump;
+mod dump_request;
+pub mod handover;
 mod open;
 mod queue;
 pub mod records;

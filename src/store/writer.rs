@@ -1,11 +1,12 @@
 //! The thread that waits for the disk.
 
 use super::disk::{BackendFactory, Disk};
+use super::dump_request::Request;
 use super::open::{self, Examined, Fault, drop_quietly, guarded};
 use super::queue::{Batch, Rows, Shared};
 use super::schema::{Schema, Table};
 use super::state_file::{Found, StateFile};
-use super::{Health, Stats, StoreError, dump};
+use super::{Health, Stats, StoreError};
 use crate::time::Clock;
 use redb::{Database, Error, ReadableDatabase, StorageBackend};
 use std::io;
@@ -86,7 +87,7 @@ pub(super) fn start(
 /// What the thread woke up for.
 enum Work {
     Commit,
-    Dump(dump::Request),
+    Dump(Request),
     Close,
 }
 
