@@ -223,6 +223,42 @@ const tests = {
 		assert.match(page.text, /Parties, peers/);
 	},
 
+	async 'ids that every object has are like others'() {
+		const exec = luciFs.exec;
+		const odd = ['__proto__', 'constructor', 'toString', 'hasOwnProperty'];
+		const info = (id) => ({ peer_id: id, name: 'Name of ' + id, last_seen: '2026-11-05T12:00:00.123456' });
+		// As the daemon prints them: in an object literal `__proto__` would be something else.
+		const byId = (value) => '{' + odd.map((id) => JSON.stringify(id) + ':' + JSON.stringify(value(id))).join(',') + '}';
+		let many = [];
+		luciFs.exec = (command, words) => exec(command, words).then((result) => {
+			const line = words.filter((word) => word !== '--json' && word !== '--').join(' ');
+			if (line === 'party list')
+				return { code: 0, stdout: JSON.stringify({ parties: odd.concat(many).map((id) => ({ party_id: id, name: 'Party ' + id, host_id: id, peers: 4 })) }) };
+			if (line.startsWith('party show '))
+				return { code: 0, stdout: `{"party":{"host_id":"constructor","peers":${byId(info)}},"network":{"peers":{"toString":"10.66.0.9"}}}` };
+			if (line.startsWith('peer bans '))
+				return { code: 0, stdout: '{"bans":[{"peer_id":"__proto__"}]}' };
+			return result;
+		});
+		await open(load('view.lanrage.overview'));
+		for (const id of odd) {
+			assert(page.text.includes('Party ' + id));
+			const address = id === 'toString' ? '10.66.0.9' : '-';
+			const shown = rows(page).filter((row) => row[0] === 'Name of ' + id);
+			assert.equal(shown.length, odd.length, id);
+			for (const row of shown)
+				assert.deepEqual(row.slice(1, 5), [id === 'constructor' ? id + ' (host)' : id, address, '-', '-']);
+		}
+		// Nobody has opened these.
+		many = Array.from({ length: 9 }, (_, i) => 'p' + i);
+		await open(load('view.lanrage.overview'));
+		assert.equal(buttons('Show', page).length, odd.length + 9);
+		await buttons('Show', page)[0].click();
+		assert.equal(buttons('Show', page).length, odd.length + 8);
+		assert(!/null|undefined|NaN|function|\[object/.test(page.text), page.text);
+		luciFs.exec = exec;
+	},
+
 	async 'of many parties only those that were opened are asked for'() {
 		const view = load('view.lanrage.overview');
 		const { parties } = daemon('party', 'list');

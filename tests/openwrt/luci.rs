@@ -113,5 +113,5 @@ fn the_pages_work_with_a_real_daemon() {
         .expect("node is not installed");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert_eq!(said.matches("ok: ").count(), 8, "{said}");
+    assert_eq!(said.matches("ok: ").count(), 9, "{said}");
 }
