@@ -107,17 +107,24 @@ let stateDirNow = stateDir;
 
 // --- Forms: what is asked of them is kept.
 
+/* What rpcd grants over a package of settings: lists grant their section's own right, tables what they name. */
+function mayRead(config) {
+	return role.some((name) => Array.isArray(acl[name].uci)
+		? name === 'read' && acl[name].uci.includes(config)
+		: (acl[name].uci[config] || []).includes('read'));
+}
+
 const fields = [];
 const form = {
 	NamedSection: 'NamedSection', Flag: 'Flag', Value: 'Value', ListValue: 'ListValue',
 	Map: function(config) {
-		assert.equal(config, 'lanrage');
+		assert(mayRead(config), config + ' can not be read by ' + role);
 		this.section = (kind, name, type) => {
 			assert.equal(kind, 'NamedSection');
 			return {
 				section: name,
 				option(kind, option, title, help) {
-					const field = { kind, section: name, type, option, title, help, choices: [], value: (key) => field.choices.push(key) };
+					const field = { kind, config, section: name, type, option, title, help, choices: [], value: (key) => field.choices.push(key) };
 					fields.push(field);
 					return field;
 				}
@@ -312,11 +319,23 @@ const tests = {
 		assert(own.every((field) => field.type === 'service' && field.kind === 'Flag' && field.rmempty === false));
 		assert.deepEqual(own.find((field) => field.option === 'enabled').default, '0');
 		const others = fields.filter((field) => field.section !== 'service');
-		assert.deepEqual(others.map((field) => [field.section, field.option]), options.map((option) => [option.section, option.name]));
+		const named = (all) => all.map((field) => [field.config || 'lanrage', field.section, field.option || field.name]).sort();
+		assert.deepEqual(named(others), named(options));
 		assert(others.every((field) => field.type === 'settings' && field.rmempty && field.help));
 		assert.deepEqual(others.filter((field) => field.password).map((field) => field.option), ['admin_token']);
+		assert.deepEqual(others.filter((field) => field.config !== 'lanrage').map((field) => field.option), ['admin_token']);
 		const gso = others.find((field) => field.option === 'gso');
 		assert.deepEqual([gso.kind, gso.choices], ['ListValue', ['', 'true', 'false']]);
+	},
+
+	async 'who may only look sees no secret'() {
+		role = ['read'];
+		assert(mayRead('lanrage') && !mayRead('lanrage_secret'));
+		fields.length = 0;
+		await load('view.lanrage.settings').render();
+		assert(fields.length > 20 && !fields.some((field) => field.password || field.option === 'admin_token'));
+		role = ['read', 'write'];
+		assert(mayRead('lanrage_secret'));
 	},
 
 	async 'a page takes what the daemon takes'() {
