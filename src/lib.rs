@@ -7,7 +7,11 @@ pub mod ids;
 pub mod time;
 
 pub mod crypto;
+pub mod datagram;
+pub mod keyed_hash;
 pub mod metrics;
+pub mod owners;
+pub mod slots;
 pub mod token_bucket;
 pub mod wire;
 

@@ -17,6 +17,12 @@ impl Rate {
     pub const fn new(count: u32, per: Duration, burst: u32) -> Self {
         Rate { interval: Duration::from_nanos(per.as_nanos() as u64 / count as u64), burst }
     }
+
+    /// `factor` times as fast, and as much at once.
+    pub const fn times(self, factor: u32) -> Self {
+        let interval = Duration::from_nanos(self.interval.as_nanos() as u64 / factor as u64);
+        Rate { interval, burst: self.burst.saturating_mul(factor) }
+    }
 }
 
 /// One source's tokens. It keeps only the instant at which it will be full again (the generic cell rate
@@ -29,14 +35,20 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// Takes `count` tokens, or says how long to wait until they are there.
     pub fn take(&mut self, rate: Rate, count: u32, now: Instant) -> Result<(), Duration> {
+        self.full_at = self.without(rate, count, now)?;
+        Ok(())
+    }
+
+    /// As [`TokenBucket::take`], but leaves them there.
+    pub fn peek(&self, rate: Rate, count: u32, now: Instant) -> Result<(), Duration> {
+        self.without(rate, count, now).map(drop)
+    }
+
+    /// When it would be full without these tokens.
+    fn without(&self, rate: Rate, count: u32, now: Instant) -> Result<Instant, Duration> {
         let full_at = self.full_at.max(now) + rate.interval.saturating_mul(count);
         let excess = full_at.since(now).saturating_sub(rate.interval.saturating_mul(rate.burst));
-        if excess.is_zero() {
-            self.full_at = full_at;
-            Ok(())
-        } else {
-            Err(excess)
-        }
+        if excess.is_zero() { Ok(full_at) } else { Err(excess) }
     }
 
     /// Whether the bucket is full, which makes it as good as a new one.

@@ -22,6 +22,9 @@ const ROOMS: &[(&str, u8)] = &[
     ("crypto", 1),
     ("datagram", 1),
     ("metrics", 1),
+    ("keyed_hash", 1),
+    ("owners", 1),
+    ("slots", 1),
     ("token_bucket", 1),
     ("expiring_map", 1),
     ("backoff", 1),
@@ -30,7 +33,7 @@ const ROOMS: &[(&str, u8)] = &[
 ];
 
 /// Rooms of one floor that may know each other: who, and whom.
-const NEIGHBOURS: &[(&str, &str)] = &[("main", "cli")];
+const NEIGHBOURS: &[(&str, &str)] = &[("main", "cli"), ("owners", "keyed_hash"), ("owners", "token_bucket")];
 
 /// Loops between files that are known, each from both ends.
 const LOOPS: &[&str] =

@@ -5,9 +5,10 @@
 
 use lanrage::control::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
+use lanrage::datagram::Path;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
-use lanrage::relay::{Config as RelayConfig, LOCAL_HEADROOM, Port, Relay, Transmit};
+use lanrage::relay::{Arrival, Config as RelayConfig, LOCAL_HEADROOM, Output, Port, Relay};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
 use lanrage::wireguard::device::{Config, Device};
@@ -221,9 +222,13 @@ struct Nodes<'a> {
     local: usize,
 }
 
-impl Transmit for Nodes<'_> {
-    fn transmit(&mut self, to: SocketAddr, _: Port, datagram: &[u8]) {
-        let node = (0..4).find(|&node| address(node) == to).expect("one of us");
+impl Output for Nodes<'_> {
+    fn forward(&mut self, to: Path, received: &[u8], _: usize) {
+        self.send(to, Port::Main, received);
+    }
+
+    fn send(&mut self, to: Path, _: Port, datagram: &[u8]) {
+        let node = (0..4).find(|&node| address(node) == to.remote).expect("one of us");
         let mut copy = [0; 2048];
         copy[..datagram.len()].copy_from_slice(datagram);
         self.devices[node].receive(&mut copy[..datagram.len()], relay_address(), self.now);
@@ -283,7 +288,7 @@ impl Relayed {
     fn carry(&mut self, from: usize, datagram: &mut [u8], now: Now) -> usize {
         let Relayed { relay, devices } = self;
         let mut out = Nodes { devices, now, arrived: 0, local: 0 };
-        let _ = relay.receive(datagram, address(from), Port::Main, now, &mut out);
+        let _ = relay.receive(datagram, Arrival::new(address(from), Port::Main, now), &mut out);
         relay.poll(now, &mut out);
         out.arrived + out.local
     }

@@ -5,11 +5,12 @@ use crate::api::metrics::{MemberFigures, RelayFigures, RelayView, Traffic};
 use crate::control::Control;
 use crate::control::change::Change;
 use crate::crypto::x25519::PublicKey;
+use crate::datagram;
 use crate::ids::{PartyId, PeerId};
 use crate::net::udp::{self, Inbox, Origin, Outbox, RelaySocket};
 use crate::relay::snapshot::Restored;
-use crate::relay::stats::{Count, Path as Reach};
-use crate::relay::{LOCAL_HEADROOM, Port, Relay, Run, Transmit};
+use crate::relay::stats::{Count, Reach};
+use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
 use crate::store::handover::HandOver;
 use crate::time::{Clock, Instant, Now};
 use crate::tun::Tun;
@@ -92,21 +93,17 @@ struct Exit<'a> {
     local: Option<&'a Tun>,
 }
 
-impl Transmit for Exit<'_> {
-    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]) {
-        if from == self.port {
-            self.outbox.push(to, datagram);
-        } else if let Some(other) = self.other {
-            self.crossed.set(true);
-            other.outbox.borrow_mut().push_from(self.origin.local, to, datagram);
-        }
+impl Output for Exit<'_> {
+    fn forward(&mut self, to: datagram::Path, received: &[u8], segment: usize) {
+        self.outbox.push_run(to.remote, received, segment);
     }
 
-    fn transmit_run(&mut self, to: SocketAddr, from: Port, run: Run<'_>) {
+    fn send(&mut self, to: datagram::Path, from: Port, datagram: &[u8]) {
         if from == self.port {
-            self.outbox.push_run(to, run.bytes, run.segment);
-        } else {
-            run.datagrams().for_each(|datagram| self.transmit(to, from, datagram));
+            self.outbox.push(to.remote, datagram);
+        } else if let Some(other) = self.other {
+            self.crossed.set(true);
+            other.outbox.borrow_mut().push_from(self.origin.local, to.remote, datagram);
         }
     }
 
@@ -184,7 +181,8 @@ impl Forwarder {
         own.socket.turn_by_runs(&mut inbox, &mut outbox, |run, segment, origin, outbox| {
             let mut out = Exit { outbox, port, other, origin, crossed: &crossed, local };
             // What went wrong is in the relay's counters.
-            relay.receive_run(run, segment, origin.source, port, now, &mut out)
+            let path = datagram::Path { remote: origin.source, local: origin.local };
+            relay.receive_run(run, segment, Arrival { path, port, now }, &mut out)
         })?;
         if crossed.get()
             && let Some(other) = other

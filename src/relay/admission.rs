@@ -1,6 +1,6 @@
 //! Who may have how much: token buckets for addresses, members and parties.
 
-use crate::relay::flow_key::KeyedState;
+use crate::keyed_hash::KeyedState;
 use crate::relay::limits::Limits;
 use crate::relay::roster::{MemberId, PartySlot};
 use crate::time::Instant;

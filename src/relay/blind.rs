@@ -12,17 +12,19 @@
 //! 8. An unproven address gets at most as many bytes as came from it; initiations are paced.
 //! 9. What is silent is forgotten.
 
+use crate::datagram::Path;
+use crate::keyed_hash::KeyedState;
 use crate::relay::bindings::Sighting;
 use crate::relay::books::Books;
-use crate::relay::flow_key::{FlowKey, KeyedState};
+use crate::relay::flow_key::FlowKey;
 use crate::relay::flows::{Flow, Flows};
 use crate::relay::limits::{LONGEST_PACE, Limits};
 use crate::relay::pacing::{Paced, Pacer};
 use crate::relay::pending::PendingTable;
 use crate::relay::roster::MemberId;
-use crate::relay::stats::{Count, DropReason, Path};
-use crate::relay::{Arrival, Port, Run, Transmit};
-use crate::time::{Instant, Now};
+use crate::relay::stats::{Count, DropReason, Reach};
+use crate::relay::{Arrival, Output, Run};
+use crate::time::Instant;
 use crate::wireguard::message::{
     COOKIE_REPLY_LENGTH, INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response,
 };
@@ -75,9 +77,9 @@ impl Blind {
         books: &mut Books,
         message: Initiation<'_>,
         arrival: Arrival,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Arrival { source, now: Now { instant: now, .. } } = arrival;
+        let (source, now) = (arrival.source(), arrival.now.instant);
         let target = Self::recipient(books, message.bytes(), source, now)?;
         if !books.sources.note(source, &books.limits, now) {
             return Err(DropReason::TableFull);
@@ -138,7 +140,7 @@ impl Blind {
         books: &mut Books,
         initiation: &Paced,
         now: Instant,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let Paced { from, to, target, bytes, .. } = initiation;
         let is_stranger = books.sources.member(*from).is_none();
@@ -150,12 +152,12 @@ impl Blind {
         }
         books.sources.await_answer(*from, now);
         self.pending.insert(FlowKey::new(*to, sender_index(bytes)), *from, *target, now);
-        books.send(*to, bytes, out);
+        books.send(Path::to(*to), bytes, out);
         Ok(())
     }
 
     /// Sends initiations whose turn has come.
-    pub fn poll(&mut self, books: &mut Books, now: Instant, out: &mut dyn Transmit) {
+    pub fn poll(&mut self, books: &mut Books, now: Instant, out: &mut dyn Output) {
         while let Some(paced) = self.pacer.pop(now) {
             let sent = match books.roster.get(paced.target) {
                 None => Err(DropReason::NoMember),
@@ -176,9 +178,9 @@ impl Blind {
         message: Response<'_>,
         arrival: Arrival,
         is_taken: impl Fn(u32) -> bool,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Arrival { source, now: Now { instant: now, .. } } = arrival;
+        let (source, now) = (arrival.source(), arrival.now.instant);
         let to_initiator = FlowKey::new(source, message.receiver());
         let pending = self.pending.get_mut(&to_initiator, now).ok_or(DropReason::NoPending)?;
         let (at, responder) = (pending.initiator, pending.target);
@@ -234,7 +236,7 @@ impl Blind {
         self.flows.insert(to_responder, there);
         self.flows.insert(to_initiator, back);
         books.stats.blind_handshakes += 1;
-        books.send(at, message.bytes(), out);
+        books.forward(Path::to(at), message.bytes(), out);
         Ok(())
     }
 
@@ -252,8 +254,8 @@ impl Blind {
         books.place(member, address);
         if let Some(stats) = books.members.get_mut(member.slot()) {
             stats.last_handshake = Some(now);
-            if stats.path == Path::None {
-                stats.path = Path::Blind;
+            if stats.path == Reach::None {
+                stats.path = Reach::Blind;
             }
         }
     }
@@ -265,9 +267,9 @@ impl Blind {
         datagram: &[u8],
         receiver: u32,
         arrival: Arrival,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let key = FlowKey::new(arrival.source, receiver);
+        let key = FlowKey::new(arrival.source(), receiver);
         let to = if let Some(pending) = self.pending.get_mut(&key, arrival.now.instant) {
             if std::mem::replace(&mut pending.challenged, true) {
                 return Err(DropReason::Duplicate);
@@ -283,7 +285,7 @@ impl Blind {
         if !books.sources.charge(to, COOKIE_REPLY_LENGTH) {
             return Err(DropReason::Unproven);
         }
-        books.send(to, datagram, out);
+        books.forward(Path::to(to), datagram, out);
         Ok(())
     }
 
@@ -294,9 +296,9 @@ impl Blind {
         datagram: &[u8],
         receiver: u32,
         arrival: Arrival,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Arrival { source, now: Now { instant: now, .. } } = arrival;
+        let (source, now) = (arrival.source(), arrival.now.instant);
         let length = datagram.len();
         let key = FlowKey::new(source, receiver);
         let flow = self.flows.get_mut(&key).ok_or(DropReason::NoFlow)?;
@@ -315,7 +317,7 @@ impl Blind {
         }
         books.count_data(from, receiver, 1, length);
         books.stats.blind.add(length);
-        books.send(to, datagram, out);
+        books.forward(Path::to(to), datagram, out);
         Ok(())
     }
 
@@ -328,7 +330,7 @@ impl Blind {
         receiver: u32,
         arrival: Arrival,
     ) -> Option<MemberId> {
-        let Arrival { source, now: Now { instant: now, .. } } = arrival;
+        let (source, now) = (arrival.source(), arrival.now.instant);
         let sighted = self.flows.with_index(receiver).and_then(|flow| {
             let Flow { from: member, receiver: witness, .. } = *flow;
             if books.sources.member(source).is_some_and(|there| there != member) {
@@ -347,19 +349,18 @@ impl Blind {
         sighted
     }
 
-    /// As [`Blind::on_data`], for `count` datagrams of one flow that lie one behind the other, if nothing is left
+    /// As [`Blind::on_data`], for datagrams of one flow, if nothing is left
     /// to be checked but whether all of them are within the buckets.
     pub fn on_run(
         &mut self,
         books: &mut Books,
         run: Run<'_>,
         receiver: u32,
-        count: usize,
         arrival: Arrival,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> bool {
-        let Arrival { source, now: Now { instant: now, .. } } = arrival;
-        let bytes = run.bytes.len();
+        let (source, now) = (arrival.source(), arrival.now.instant);
+        let (bytes, count) = (run.bytes.len(), run.count);
         let flow = self.flows.get_mut(&FlowKey::new(source, receiver)).filter(|flow| flow.settled);
         let Some(flow) = flow else { return false };
         if !books.admission.data(flow.from, flow.party, flow.bucket, bytes, now) {
@@ -371,7 +372,7 @@ impl Blind {
         for all in [&mut books.stats.received, &mut books.stats.blind, &mut books.stats.sent] {
             all.add_run(count, bytes);
         }
-        out.transmit_run(flow.to, Port::Main, run);
+        out.forward(Path::to(flow.to), run.bytes, run.segment);
         true
     }
 

@@ -1,13 +1,14 @@
 //! The books that blind forwarding and the hub both keep.
 
-use crate::relay::Transmit;
+use crate::datagram::Path;
+use crate::keyed_hash::KeyedState;
 use crate::relay::admission::Admission;
 use crate::relay::bindings::Bindings;
-use crate::relay::flow_key::KeyedState;
 use crate::relay::limits::Limits;
 use crate::relay::roster::{MemberId, Roster};
 use crate::relay::sources::Sources;
 use crate::relay::stats::{DropReason, Drops, MemberStats, Stats};
+use crate::relay::{Output, Port};
 use std::net::SocketAddr;
 
 /// Who there is, where they are, what they may have and what they had.
@@ -65,10 +66,16 @@ impl Books {
         }
     }
 
-    /// Sends from the main port.
-    pub fn send(&mut self, to: SocketAddr, datagram: &[u8], out: &mut dyn Transmit) {
+    /// Sends on what is being received.
+    pub fn forward(&mut self, to: Path, received: &[u8], out: &mut dyn Output) {
+        self.stats.sent.add(received.len());
+        out.forward(to, received, received.len());
+    }
+
+    /// Sends something else from the main port.
+    pub fn send(&mut self, to: Path, datagram: &[u8], out: &mut dyn Output) {
         self.stats.sent.add(datagram.len());
-        out.transmit(to, super::Port::Main, datagram);
+        out.send(to, Port::Main, datagram);
     }
 
     /// Counts `count` datagrams of data, of `bytes` bytes together, that went from one member to another.

@@ -3,7 +3,8 @@
 //! A stock WireGuard interface has a /32 or a /16 and no broadcast address: what is sent to one would not be
 //! taken for its own by the receiving system. So each copy goes to the receiver's own virtual address.
 
-use crate::relay::Transmit;
+use crate::datagram::Path;
+use crate::relay::Output;
 use crate::relay::books::Books;
 use crate::relay::hub::Hub;
 use crate::relay::roster::MemberId;
@@ -25,7 +26,7 @@ impl Hub {
         datagram: &mut [u8],
         length: usize,
         now: Now,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
         // Only UDP: ICMP would draw an answer from everybody, and IGMP has no business here.
@@ -58,7 +59,7 @@ impl Hub {
                     books.count_data(member, receiver, 1, sealed);
                     books.stats.hub.add(sealed);
                     books.stats.broadcast.add(sealed);
-                    books.send(to, &self.scratch[..sealed], out);
+                    books.send(Path::to(to), &self.scratch[..sealed], out);
                 }
             }
         }

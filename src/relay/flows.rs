@@ -1,6 +1,7 @@
 //! The forward table (rule 5): blind sessions, one entry per direction.
 
-use crate::relay::flow_key::{FlowKey, KeyedState};
+use crate::keyed_hash::KeyedState;
+use crate::relay::flow_key::FlowKey;
 use crate::relay::limits::IDLE_LIFETIME;
 use crate::relay::roster::{MemberId, PartySlot};
 use crate::relay::stats::Count;

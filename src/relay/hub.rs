@@ -2,13 +2,14 @@
 //! peers, so that they roam with authentication.
 
 use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::datagram::Path;
+use crate::keyed_hash::KeyedState;
 use crate::relay::blind::Blind;
 use crate::relay::books::Books;
-use crate::relay::flow_key::KeyedState;
 use crate::relay::greetings::{Greeting, Greetings};
 use crate::relay::roster::MemberId;
-use crate::relay::stats::{DropReason, Path};
-use crate::relay::{Arrival, Transmit};
+use crate::relay::stats::{DropReason, Reach};
+use crate::relay::{Arrival, Output};
 use crate::time::{Instant, Now};
 use crate::wire::ip::Ipv4;
 use crate::wireguard::allowed_ips::Prefix;
@@ -154,9 +155,9 @@ impl Hub {
         blind: &mut Blind,
         datagram: &mut [u8],
         arrival: Arrival,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Arrival { source, now } = arrival;
+        let (source, now) = (arrival.source(), arrival.now);
         let mut verdict = self.device.receive(datagram, source, now);
         if verdict == Verdict::Dropped(Reason::UnknownPeer)
             && let Some(Message::Initiation(message)) = Message::parse(datagram)
@@ -188,9 +189,9 @@ impl Hub {
         accepted: Accepted,
         datagram: &mut [u8],
         arrival: Arrival,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Arrival { source, now } = arrival;
+        let (source, now) = (arrival.source(), arrival.now);
         let Accepted { peer, content, established, .. } = accepted;
         let spoke = self.spokes.get_mut(&peer).ok_or(DropReason::HubUnknownPeer)?;
         let member = spoke.member;
@@ -223,7 +224,7 @@ impl Hub {
             books.bindings.set_hub(member, Some(source));
             blind.relocate(books, member, source);
             if let Some(stats) = books.members.get_mut(member.slot()) {
-                stats.path = Path::Hub;
+                stats.path = Reach::Hub;
             }
         }
         match content {
@@ -242,7 +243,7 @@ impl Hub {
     /// Begins a handshake with a member that has shown up where this came from, if that has given as much as it
     /// takes; whether something is to be [sent](Hub::drain) now.
     pub fn ask(&mut self, books: &Books, arrival: Arrival) -> bool {
-        let Arrival { source, now } = arrival;
+        let (source, now) = (arrival.source(), arrival.now);
         let Hub { unproven, device, .. } = self;
         if unproven.is_empty() || !books.sources.can_charge(source, INITIATION_LENGTH) {
             return false;
@@ -256,7 +257,7 @@ impl Hub {
     /// Asks a member with a session whether it is where this came from: a flow of its says so, which anybody may have
     /// sent. Whether something is to be [sent](Hub::drain) now.
     pub fn seek(&mut self, books: &Books, member: MemberId, arrival: Arrival) -> bool {
-        let Arrival { source, now } = arrival;
+        let (source, now) = (arrival.source(), arrival.now);
         let Some(peer) = self.peer_of(member) else { return false };
         let elsewhere = self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at != Some(source));
         let may_ask = elsewhere && books.sources.can_charge(source, INITIATION_LENGTH);
@@ -282,10 +283,10 @@ impl Hub {
         inner: InnerPacket,
         datagram: &mut [u8],
         arrival: Arrival,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let InnerPacket { destination, length, .. } = inner;
-        let Arrival { source, now } = arrival;
+        let (source, now) = (arrival.source(), arrival.now);
         if destination == self.ip && self.is_local {
             return self.deliver(books, peer, &datagram[TRANSPORT_HEADER_LENGTH..][..length], arrival, out);
         }
@@ -314,7 +315,7 @@ impl Hub {
                 }
                 books.count_data(member, receiver, 1, length);
                 books.stats.hub.add(length);
-                books.send(to, &datagram[..length], out);
+                books.forward(Path::to(to), &datagram[..length], out);
                 Ok(())
             }
             Sent::Staged => Ok(()),
@@ -328,7 +329,7 @@ impl Hub {
     }
 
     /// Sends what the device wants to send of its own accord.
-    pub fn drain(&mut self, books: &mut Books, now: Now, out: &mut dyn Transmit) {
+    pub fn drain(&mut self, books: &mut Books, now: Now, out: &mut dyn Output) {
         while let Some(Outgoing { peer, to, length }) = self.device.poll(now, &mut self.scratch) {
             if let Some(peer) = peer {
                 let kind = Message::parse(&self.scratch[..length]).map(|message| message.kind());
@@ -350,7 +351,7 @@ impl Hub {
                 }
             }
             // What has no peer is a cookie reply: shorter than what it answers, which has just come.
-            books.send(to, &self.scratch[..length], out);
+            books.send(Path::to(to), &self.scratch[..length], out);
         }
     }
 

@@ -2,10 +2,11 @@
 //! party. What enters it is for that address alone and what leaves it comes from there, so nothing passes through it
 //! from one party to another, whatever it may forward besides.
 
+use crate::datagram::Path;
 use crate::relay::books::Books;
 use crate::relay::hub::Hub;
 use crate::relay::stats::DropReason;
-use crate::relay::{Arrival, LOCAL_HEADROOM, Transmit};
+use crate::relay::{Arrival, LOCAL_HEADROOM, Output};
 use crate::time::Now;
 use crate::wire::ip::{IPV4_HEADER_LENGTH, Ipv4, UDP};
 use crate::wireguard::inner_packet::InnerPacket;
@@ -25,9 +26,9 @@ impl Hub {
         peer: PeerIndex,
         packet: &[u8],
         arrival: Arrival,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Arrival { source, now } = arrival;
+        let (source, now) = (arrival.source(), arrival.now);
         let member = self.spokes.get(&peer).ok_or(DropReason::HubUnknownPeer)?.member;
         let party = books.roster.shared_party(member, member).ok_or(DropReason::OtherParty)?;
         let bucket = books.admission.address_bucket(source);
@@ -46,7 +47,7 @@ impl Hub {
         &mut self,
         books: &mut Books,
         packet: &[u8],
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let copy = self.scratch.get_mut(..packet.len()).ok_or(DropReason::InnerDestination)?;
         copy.copy_from_slice(packet);
@@ -61,7 +62,7 @@ impl Hub {
         buffer: &mut [u8],
         length: usize,
         now: Now,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let packet = buffer.get(LOCAL_HEADROOM..).and_then(|packet| packet.get(..length));
         let inner = packet.and_then(InnerPacket::parse).filter(|inner| inner.source == self.ip);
@@ -86,7 +87,7 @@ impl Hub {
                     stats.to.add(length);
                 }
                 books.stats.hub.add(length);
-                books.send(to, &buffer[..length], out);
+                books.send(Path::to(to), &buffer[..length], out);
                 Ok(())
             }
             Sent::Staged => Ok(()),
@@ -100,7 +101,7 @@ impl Hub {
         books: &mut Books,
         packet: &mut [u8],
         now: Now,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let is_udp = Ipv4::parse(packet).is_some_and(|packet| packet.protocol() == UDP);
         if !is_udp || packet.len() + KEEPALIVE_LENGTH > self.scratch.len() {
@@ -125,7 +126,7 @@ impl Hub {
                 }
                 books.stats.hub.add(sealed);
                 books.stats.broadcast.add(sealed);
-                books.send(to, &self.scratch[..sealed], out);
+                books.send(Path::to(to), &self.scratch[..sealed], out);
             }
         }
         result
@@ -133,7 +134,7 @@ impl Hub {
 }
 
 /// Hands a packet to this machine. One with options is nobody's: by a source route it would ask to be passed on.
-fn hand_over(books: &mut Books, packet: &[u8], out: &mut dyn Transmit) -> Result<(), DropReason> {
+fn hand_over(books: &mut Books, packet: &[u8], out: &mut dyn Output) -> Result<(), DropReason> {
     if packet.first() != Some(&NO_OPTIONS) {
         return Err(DropReason::InnerDestination);
     }

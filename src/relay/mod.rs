@@ -3,7 +3,7 @@
 //!
 //! Per datagram, in this order: STUN, the hub, blind flows, drop. The caller owns the sockets. It hands each
 //! datagram to [`Relay::receive`], as it lies in its buffer (no headroom is needed), and calls
-//! [`Relay::poll`] when [`Relay::poll_timeout`] says so; what is to be sent comes out through [`Transmit`].
+//! [`Relay::poll`] when [`Relay::poll_timeout`] says so; what is to be sent comes out through [`Output`].
 
 pub mod flow_key;
 pub mod limits;
@@ -29,15 +29,17 @@ mod stun;
 use crate::control::subnet::Subnet;
 use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::datagram::Path;
 use crate::ids::{PartyId, PeerId};
+use crate::keyed_hash::KeyedState;
 use crate::relay::blind::Blind;
 use crate::relay::books::Books;
-use crate::relay::flow_key::{KeyedState, canonical};
+use crate::relay::flow_key::canonical;
 use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::snapshot::SnapshotKey;
-use crate::relay::stats::{DropReason, Drops, MemberStats, Path, Stats};
+use crate::relay::stats::{DropReason, Drops, MemberStats, Reach, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
@@ -67,39 +69,52 @@ impl Port {
 }
 
 /// Where and when a datagram came.
-#[derive(Clone, Copy)]
-struct Arrival {
-    /// From where, in canonical spelling.
-    source: SocketAddr,
-    now: Now,
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Who sent it, and to which address of ours.
+    pub path: Path,
+    /// To which port of ours.
+    pub port: Port,
+    /// When.
+    pub now: Now,
 }
 
-/// Datagrams that lie one behind the other.
+impl Arrival {
+    /// From `source`, to whichever address of ours.
+    pub fn new(source: SocketAddr, port: Port, now: Now) -> Self {
+        Arrival { path: Path::to(source), port, now }
+    }
+
+    fn source(&self) -> SocketAddr {
+        self.path.remote
+    }
+
+    /// With the sender in the one spelling that it is compared in.
+    fn canonical(self) -> Self {
+        Arrival { path: Path { remote: canonical(self.path.remote), ..self.path }, ..self }
+    }
+}
+
+/// Datagrams of one flow that lie one behind the other.
 #[derive(Clone, Copy)]
-pub struct Run<'a> {
+struct Run<'a> {
     /// All of them.
-    pub bytes: &'a [u8],
+    bytes: &'a [u8],
     /// The length of each but the last, which may be shorter, in bytes; not 0.
-    pub segment: usize,
+    segment: usize,
+    /// How many they are.
+    count: usize,
 }
 
-impl<'a> Run<'a> {
-    /// One by one.
-    pub fn datagrams(self) -> impl Iterator<Item = &'a [u8]> {
-        self.bytes.chunks(self.segment)
-    }
-}
+/// Takes what is to be sent, and copies it or sends it at once: it lies in the buffer that the relay was given, or
+/// in its own.
+pub trait Output {
+    /// Sends on what is being received, from the main port and with its traffic class: `received` is the beginning of
+    /// the bytes that the relay was given, datagrams of `segment` bytes each but the last, which may be shorter.
+    fn forward(&mut self, to: Path, received: &[u8], segment: usize);
 
-/// Takes datagrams that are to be sent. They lie in the buffer that the relay was given, or in its own, so
-/// they must be sent or copied at once.
-pub trait Transmit {
-    /// Sends `datagram` to `to` from one of our ports.
-    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]);
-
-    /// Sends each datagram of `run` to `to` from one of our ports.
-    fn transmit_run(&mut self, to: SocketAddr, from: Port, run: Run<'_>) {
-        run.datagrams().for_each(|datagram| self.transmit(to, from, datagram));
-    }
+    /// Sends a datagram that lies elsewhere, from one of our ports.
+    fn send(&mut self, to: Path, from: Port, datagram: &[u8]);
 
     /// Hands a member's packet to this machine itself, [if that takes part](Relay::take_part); whether it was taken.
     fn deliver(&mut self, _packet: &[u8]) -> bool {
@@ -107,9 +122,14 @@ pub trait Transmit {
     }
 }
 
-impl<F: FnMut(SocketAddr, Port, &[u8])> Transmit for F {
-    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]) {
-        self(to, from, datagram);
+/// For who only wants to know what is sent where.
+impl<F: FnMut(SocketAddr, Port, &[u8])> Output for F {
+    fn forward(&mut self, to: Path, received: &[u8], segment: usize) {
+        received.chunks(segment).for_each(|datagram| self(to.remote, Port::Main, datagram));
+    }
+
+    fn send(&mut self, to: Path, from: Port, datagram: &[u8]) {
+        self(to.remote, from, datagram);
     }
 }
 
@@ -161,7 +181,7 @@ impl Relay {
     }
 
     /// From now on this machine itself is in the virtual LAN, under the hub's address and in every party: what is
-    /// for that address is [delivered](Transmit::deliver), and [`Relay::send_local`] sends what comes from there.
+    /// for that address is [delivered](Output::deliver), and [`Relay::send_local`] sends what comes from there.
     pub fn take_part(&mut self) {
         self.hub.is_local = true;
     }
@@ -211,49 +231,44 @@ impl Relay {
         }
     }
 
-    /// Takes a datagram that came from `source` to one of our ports. A hub packet is opened, and sealed again,
-    /// in place, so the bytes are of no use afterwards. What went wrong is counted, too.
+    /// Takes a datagram. A hub packet is opened, and sealed again, in place, so the bytes are of no use afterwards.
+    /// What went wrong is counted, too.
     pub fn receive(
         &mut self,
         datagram: &mut [u8],
-        source: SocketAddr,
-        port: Port,
-        now: Now,
-        out: &mut dyn Transmit,
+        arrival: Arrival,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         self.books.stats.received.add(datagram.len());
-        let arrival = Arrival { source: canonical(source), now };
-        let result = self.dispatch(datagram, arrival, port, out);
+        let arrival = arrival.canonical();
+        let result = self.dispatch(datagram, arrival, out);
         if let Err(reason) = result {
-            self.books.drop(arrival.source, reason);
+            self.books.drop(arrival.source(), reason);
         }
         result
     }
 
-    /// Takes datagrams that came from `source` as one and lie one behind the other: each of `segment` bytes but
-    /// the last, which may be shorter. Handles as many as can be handled together, at least one, and returns
-    /// how many bytes that were. What went wrong is counted.
+    /// Takes datagrams that came as one and lie one behind the other: each of `segment` bytes but the last, which may
+    /// be shorter. Handles as many as can be handled together, at least one, and returns how many bytes that were.
+    /// What went wrong is counted.
     pub fn receive_run(
         &mut self,
         run: &mut [u8],
         segment: usize,
-        source: SocketAddr,
-        port: Port,
-        now: Now,
-        out: &mut dyn Transmit,
+        arrival: Arrival,
+        out: &mut dyn Output,
     ) -> usize {
-        if port == Port::Main
+        if arrival.port == Port::Main
             && let Some((receiver, count, length)) = alike(run, segment)
             && !self.hub.device.owns_index(receiver)
         {
-            let arrival = Arrival { source: canonical(source), now };
-            let run = Run { bytes: &run[..length], segment };
-            if self.blind.on_run(&mut self.books, run, receiver, count, arrival, out) {
+            let run = Run { bytes: &run[..length], segment, count };
+            if self.blind.on_run(&mut self.books, run, receiver, arrival.canonical(), out) {
                 return length;
             }
         }
         let length = if segment == 0 { run.len() } else { segment.min(run.len()) };
-        let _ = self.receive(&mut run[..length], source, port, now, out);
+        let _ = self.receive(&mut run[..length], arrival, out);
         length
     }
 
@@ -261,24 +276,23 @@ impl Relay {
         &mut self,
         datagram: &mut [u8],
         arrival: Arrival,
-        port: Port,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let Relay { books, blind, hub, .. } = self;
         if is_stun(datagram) {
-            return stun::answer(books, datagram, arrival, port, out);
+            return stun::answer(books, datagram, arrival, out);
         }
         let message = Message::parse(datagram).ok_or(DropReason::Unknown)?;
-        if port == Port::Alternate {
+        if arrival.port == Port::Alternate {
             return Err(DropReason::WrongPort);
         }
-        if hub.is_inside(arrival.source.ip()) {
+        if hub.is_inside(arrival.source().ip()) {
             // A tunnel within the tunnel: its packets would be carried to their own carrier.
             return Err(DropReason::LocalSource);
         }
         let for_hub = match message {
             Message::Initiation(message) => {
-                let Arrival { source, now: Now { instant, .. } } = arrival;
+                let (source, instant) = (arrival.source(), arrival.now.instant);
                 let rate = books.limits.handshakes_per_source;
                 let known = books.sources.take_handshake(source, rate, instant);
                 if !known.unwrap_or_else(|| books.admission.handshake(source, &books.limits, instant)) {
@@ -323,7 +337,7 @@ impl Relay {
         buffer: &mut [u8],
         length: usize,
         now: Now,
-        out: &mut dyn Transmit,
+        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let Relay { books, hub, .. } = self;
         let result = hub.send_local(books, buffer, length, now, out);
@@ -343,7 +357,7 @@ impl Relay {
     }
 
     /// Does what is due: sends what has waited, forgets what has expired.
-    pub fn poll(&mut self, now: Now, out: &mut dyn Transmit) {
+    pub fn poll(&mut self, now: Now, out: &mut dyn Output) {
         let Relay { books, blind, hub, .. } = self;
         hub.greet(now);
         hub.drain(books, now, out);
@@ -356,9 +370,9 @@ impl Relay {
             bindings.sweep(|address| sources.contains(address));
             for (id, _) in books.roster.iter() {
                 let path = match books.bindings.hub(id) {
-                    Some(_) => Path::Hub,
-                    None if blind.flows.count_of(id) > 0 => Path::Blind,
-                    None => Path::None,
+                    Some(_) => Reach::Hub,
+                    None if blind.flows.count_of(id) > 0 => Reach::Blind,
+                    None => Reach::None,
                 };
                 if let Some(stats) = books.members.get_mut(id.slot()) {
                     stats.path = path;
@@ -390,7 +404,7 @@ impl Relay {
 
     /// How many members are reached, blind or through the hub. Looks at each.
     pub fn reachable_count(&self) -> usize {
-        self.books.members.iter().filter(|member| member.path != Path::None).count()
+        self.books.members.iter().filter(|member| member.path != Reach::None).count()
     }
 
     /// How many blind sessions there are: half the number of directions.

@@ -1,6 +1,7 @@
 //! Initiations that were forwarded and wait for their answer (rules 2, 3 and 6).
 
-use crate::relay::flow_key::{FlowKey, KeyedState};
+use crate::keyed_hash::KeyedState;
+use crate::relay::flow_key::FlowKey;
 use crate::relay::limits::{Limits, PENDING_LIFETIME};
 use crate::relay::roster::MemberId;
 use crate::time::Instant;

@@ -19,7 +19,7 @@ use crate::relay::flows::Flow;
 use crate::relay::greetings::Former;
 use crate::relay::limits::IDLE_LIFETIME;
 use crate::relay::roster::MemberId;
-use crate::relay::stats::{Count, Path};
+use crate::relay::stats::{Count, Reach};
 use crate::time::{Instant, Now};
 use crate::wireguard::timestamp::{self, Timestamp};
 use std::collections::HashMap;
@@ -278,7 +278,7 @@ impl Relay {
         self.books.place(from, here);
         self.books.bindings.learn(from, here, receiver, last);
         if let Some(stats) = self.books.members.get_mut(from.slot()) {
-            stats.path = Path::Blind;
+            stats.path = Reach::Blind;
         }
         self.blind.flows.insert(
             entry.key,

@@ -3,7 +3,7 @@
 //! An address is *proven* once somebody there has received what we sent to it. Until then it gets at most as
 //! many bytes as came from it, so nobody gains anything by writing a victim's address on a datagram.
 
-use crate::relay::flow_key::KeyedState;
+use crate::keyed_hash::KeyedState;
 use crate::relay::limits::{ANSWER_TIME, GUESSES_PER_SOURCE, IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot};
 use crate::time::Instant;

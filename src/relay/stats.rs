@@ -181,7 +181,7 @@ impl Stats {
 
 /// How a member is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Path {
+pub enum Reach {
     /// Not yet, or not any more.
     #[default]
     None,
@@ -201,7 +201,7 @@ pub struct MemberStats {
     /// When a session of its last came up, blind or with the hub.
     pub last_handshake: Option<Instant>,
     /// How it is reached.
-    pub path: Path,
+    pub path: Reach,
 }
 
 #[cfg(test)]

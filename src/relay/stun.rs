@@ -8,7 +8,7 @@
 use crate::relay::books::Books;
 use crate::relay::sources::can_be_answered;
 use crate::relay::stats::DropReason;
-use crate::relay::{Arrival, Port, Transmit};
+use crate::relay::{Arrival, Output};
 use crate::wire::stun::{MAX_ANSWER_LENGTH, Request};
 
 /// Answers `datagram`, which came to `port`.
@@ -16,10 +16,9 @@ pub(super) fn answer(
     books: &mut Books,
     datagram: &[u8],
     arrival: Arrival,
-    port: Port,
-    out: &mut dyn Transmit,
+    out: &mut dyn Output,
 ) -> Result<(), DropReason> {
-    let Arrival { source, now } = arrival;
+    let (source, now) = (arrival.source(), arrival.now);
     let request =
         Request::parse(datagram).filter(|_| can_be_answered(source)).ok_or(DropReason::StunMalformed)?;
     let mut buffer = [0; MAX_ANSWER_LENGTH];
@@ -30,7 +29,7 @@ pub(super) fn answer(
     }
     books.stats.stun.add(length);
     books.stats.sent.add(length);
-    let from = if request.changes_port() { port.other() } else { port };
-    out.transmit(source, from, &buffer[..length]);
+    let from = if request.changes_port() { arrival.port.other() } else { arrival.port };
+    out.send(arrival.path, from, &buffer[..length]);
     Ok(())
 }

@@ -125,11 +125,12 @@ fn waiting(plan: &Plan) -> std::process::Child {
 #[test]
 fn a_hangup_before_anything_is_ready_is_kept_for_later() {
     let plan = Plan::new(&[]).with_file("");
-    let child = waiting(&plan);
+    let mut child = waiting(&plan);
     for _ in 0..3 {
         kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
         std::thread::sleep(Duration::from_millis(20));
     }
+    assert_eq!(child.try_wait().unwrap(), None, "SIGHUP ended it");
     fs::OpenOptions::new().write(true).open(plan.file()).unwrap().write_all(b"region = \"x\"\n").unwrap();
     let house = plan.house_of(child);
     eventually("SIGHUP was forgotten", || house.plan.log().contains("SIGHUP: the settings stay as they are"));

@@ -4,7 +4,7 @@ use crate::packets::{ping, read_udp, udp};
 use crate::world::{HUB_IP, HubUse, MILLISECOND, SECOND, World};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::roster::JoinError;
-use lanrage::relay::stats::{DropReason, Path};
+use lanrage::relay::stats::{DropReason, Reach};
 use lanrage::wire::ip::checksum;
 use std::net::Ipv4Addr;
 
@@ -31,7 +31,7 @@ fn members_talk_through_the_hub() {
         }
     }
     let stats = *world.relay.member_stats(&world.public_key(members[0])).unwrap();
-    assert_eq!((stats.path, stats.from.packets, stats.to.packets), (Path::Hub, 3, 3));
+    assert_eq!((stats.path, stats.from.packets, stats.to.packets), (Reach::Hub, 3, 3));
     assert_eq!(world.relay.flow_count(), 0);
     // For hours, with nothing but keepalives.
     world.run(7200 * SECOND);

@@ -4,7 +4,7 @@
 use crate::packets::udp;
 use crate::world::{SECOND, World, relay_address};
 use lanrage::relay::limits::Limits;
-use lanrage::relay::{Port, Relay};
+use lanrage::relay::{Arrival, Port, Relay};
 use lanrage::time::{Instant, Now};
 use lanrage::token_bucket::Rate;
 use lanrage::wireguard::verdict::Sent;
@@ -33,7 +33,7 @@ fn time(work: impl FnOnce()) -> Duration {
 fn receive(relay: &mut Relay, datagram: &mut [u8], source: SocketAddr, now: Now) -> usize {
     let mut sent = 0;
     let mut out = |_: SocketAddr, _: Port, bytes: &[u8]| sent += black_box(bytes).len();
-    relay.receive(datagram, source, Port::Main, now, &mut out).expect("forwarded");
+    relay.receive(datagram, Arrival::new(source, Port::Main, now), &mut out).expect("forwarded");
     sent
 }
 
@@ -128,7 +128,11 @@ fn measure_noise() {
                 };
                 let source = SocketAddr::from((round.wrapping_mul(2_654_435_761).to_be_bytes(), 9));
                 let mut out = |_: SocketAddr, _: Port, _: &[u8]| ();
-                let _ = world.relay.receive(&mut noise[..length], source, Port::Main, now, &mut out);
+                let _ = world.relay.receive(
+                    &mut noise[..length],
+                    Arrival::new(source, Port::Main, now),
+                    &mut out,
+                );
             }
         });
         println!("noise of type {kind}: {:.0} ns", span.as_nanos() as f64 / f64::from(count));

@@ -2,7 +2,7 @@
 
 use crate::nat::Behaviour;
 use crate::world::{Link, MILLISECOND, SECOND, World};
-use lanrage::relay::stats::{DropReason, Path};
+use lanrage::relay::stats::{DropReason, Reach};
 use std::time::Duration;
 
 fn all_pairs_talk(world: &mut World, members: &[usize]) {
@@ -40,12 +40,12 @@ fn silent_members_for_an_hour() {
     all_pairs_talk(&mut world, &members);
     // When all have gone, nothing is left of them.
     world.clients.iter_mut().for_each(|client| client.offline = true);
-    assert_eq!(world.relay.member_stats(&world.public_key(members[0])).unwrap().path, Path::Blind);
+    assert_eq!(world.relay.member_stats(&world.public_key(members[0])).unwrap().path, Reach::Blind);
     world.run(600 * SECOND);
     assert_eq!(world.relay.flow_count(), 0);
     assert_eq!(world.relay.poll_timeout(), None, "and nothing wakes anybody");
     let stats = *world.relay.member_stats(&world.public_key(members[0])).unwrap();
-    assert_eq!(stats.path, Path::None);
+    assert_eq!(stats.path, Reach::None);
     assert!(stats.last_handshake.is_some());
 }
 

@@ -1,9 +1,9 @@
 //! Datagrams that came as one are handled as if each had come by itself.
 
 use crate::world::{MILLISECOND, SECOND, World};
-use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
 use lanrage::relay::stats::{DROPS, DropReason, Stats};
+use lanrage::relay::{Arrival, Port};
 use lanrage::token_bucket::Rate;
 use std::net::SocketAddr;
 
@@ -53,10 +53,10 @@ fn take(world: &mut World, at: SocketAddr, mut run: Vec<u8>, together: bool) -> 
     while !rest.is_empty() {
         calls += 1;
         let length = if together {
-            world.relay.receive_run(rest, SEGMENT, at, Port::Main, now, &mut out)
+            world.relay.receive_run(rest, SEGMENT, Arrival::new(at, Port::Main, now), &mut out)
         } else {
             let length = SEGMENT.min(rest.len());
-            let _ = world.relay.receive(&mut rest[..length], at, Port::Main, now, &mut out);
+            let _ = world.relay.receive(&mut rest[..length], Arrival::new(at, Port::Main, now), &mut out);
             length
         };
         rest = &mut rest[length..];

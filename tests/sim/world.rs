@@ -7,11 +7,12 @@ use crate::packets::{read_udp, udp};
 use lanrage::control::subnet::Subnet;
 use lanrage::crypto::random::Seeded;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
+use lanrage::datagram::Path;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::roster::JoinError;
 use lanrage::relay::stats::DropReason;
-use lanrage::relay::{Config, LOCAL_HEADROOM, Port, Relay, Transmit};
+use lanrage::relay::{Arrival, Config, LOCAL_HEADROOM, Output, Port, Relay};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
 use lanrage::wireguard::device::{Config as DeviceConfig, Device};
@@ -308,7 +309,7 @@ impl World {
         }
         let now = self.clock();
         let mut out = Exit { local_is_up: self.local_is_up, ..Exit::default() };
-        let result = self.relay.receive(&mut bytes, from, port, now, &mut out);
+        let result = self.relay.receive(&mut bytes, Arrival::new(from, port, now), &mut out);
         self.local.append(&mut out.local);
         self.leave_relay(out.sent);
         self.pump_relay();
@@ -544,9 +545,13 @@ struct Exit {
     local_is_up: bool,
 }
 
-impl Transmit for Exit {
-    fn transmit(&mut self, to: SocketAddr, from: Port, datagram: &[u8]) {
-        self.sent.push((to, from, datagram.to_vec()));
+impl Output for Exit {
+    fn forward(&mut self, to: Path, received: &[u8], segment: usize) {
+        received.chunks(segment).for_each(|datagram| self.send(to, Port::Main, datagram));
+    }
+
+    fn send(&mut self, to: Path, from: Port, datagram: &[u8]) {
+        self.sent.push((to.remote, from, datagram.to_vec()));
     }
 
     fn deliver(&mut self, packet: &[u8]) -> bool {

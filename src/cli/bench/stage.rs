@@ -5,7 +5,7 @@ use lanrage::control::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
-use lanrage::relay::{Config as RelayConfig, Port, Relay};
+use lanrage::relay::{Arrival, Config as RelayConfig, Port, Relay};
 use lanrage::time::Now;
 use lanrage::token_bucket::Rate;
 use lanrage::wireguard::allowed_ips::Prefix;
@@ -121,9 +121,7 @@ impl Stage {
                 // What it refuses is tried again.
                 let _ = relay.receive(
                     &mut buffer[..outgoing.length],
-                    addresses[from],
-                    Port::Main,
-                    *now,
+                    Arrival::new(addresses[from], Port::Main, *now),
                     &mut deliver,
                 );
                 relay.poll(*now, &mut deliver);
@@ -154,7 +152,7 @@ impl Stage {
         let mut out = out;
         let mut transmit = |to: SocketAddr, _: Port, bytes: &[u8]| out(to, bytes);
         // Whatever is refused does not come out, which is counted.
-        let _ = self.relay.receive(datagram, source, Port::Main, self.now, &mut transmit);
+        let _ = self.relay.receive(datagram, Arrival::new(source, Port::Main, self.now), &mut transmit);
     }
 }
 

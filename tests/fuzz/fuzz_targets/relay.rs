@@ -10,7 +10,7 @@ mod input;
 
 use house::{MEMBERS, Machine};
 use input::Input;
-use lanrage::relay::{Port, Relay};
+use lanrage::relay::{Arrival, Port, Relay};
 use lanrage::time::{Instant, Now};
 use lanrage::wireguard::verdict::Sent;
 use libfuzzer_sys::fuzz_target;
@@ -79,7 +79,7 @@ impl World {
                 None => wire.push_back((to, answer.to_vec())),
             }
         };
-        let _ = relay.receive(&mut bytes, source, port, *now, &mut out);
+        let _ = relay.receive(&mut bytes, Arrival::new(source, port, *now), &mut out);
         self.check();
     }
 
