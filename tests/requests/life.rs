@@ -168,7 +168,7 @@ impl Life {
             0 => {
                 let longest = if input.below(8) == 0 { SPANS.len() } else { 4 };
                 let span = SPANS[input.below(longest)];
-                self.now.instant = self.now.instant + span;
+                self.now.instant += span;
                 self.now.unix = self.now.unix.shifted(span.as_micros() as i64);
                 let effects = self.api.poll(None, self.now);
                 self.absorb(effects);
