@@ -8,6 +8,8 @@
 //!    oldest of [whoever holds most](Holdings::victim), never the newcomer's.
 //! 2. Each resource has a total, that a small machine survives.
 
+pub mod table;
+
 use crate::keyed_hash::KeyedState;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
@@ -148,8 +150,20 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
+        self.take_of(source, 0, count, rates, now)
+    }
+
+    /// As [`SourceBuckets::take`], where each owner has its own tokens for every number of `what`.
+    pub fn take_of(
+        &mut self,
+        source: IpAddr,
+        what: u64,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
         let owners = Prefix::all(source).map(|owner| {
-            let bucket = self.hasher.hash_one(owner) as usize % BUCKETS;
+            let bucket = self.hasher.hash_one((owner, what)) as usize % BUCKETS;
             (bucket, rates.of(owner.level))
         });
         for (bucket, rate) in owners {
@@ -293,7 +307,7 @@ mod tests {
         assert_eq!(flood(&mut |n| in_56(n).into()), 20 - 5, "one site");
         let in_48 = |n: u32| Ipv6Addr::from_bits(0x2001_0db8_0001_0000 << 64 | u128::from(n) << 64);
         assert_eq!(flood(&mut |n| in_48(n).into()), 80 - 20, "one network");
-        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | n % 256).into()), 80, "another one");
+        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | (n % 256)).into()), 80, "another one");
         let honest = (0..200).filter(|&n| {
             let address = Ipv4Addr::from_bits(0xcb00_7100 + n * 256);
             buckets.take(address.into(), 1, &rates, START).is_ok()

@@ -33,7 +33,13 @@ const ROOMS: &[(&str, u8)] = &[
 ];
 
 /// Rooms of one floor that may know each other: who, and whom.
-const NEIGHBOURS: &[(&str, &str)] = &[("main", "cli"), ("owners", "keyed_hash"), ("owners", "token_bucket")];
+const NEIGHBOURS: &[(&str, &str)] = &[
+    ("main", "cli"),
+    ("owners", "keyed_hash"),
+    ("owners", "token_bucket"),
+    ("owners", "crypto"),
+    ("owners", "slots"),
+];
 
 /// Loops between files that are known, each from both ends.
 const LOOPS: &[&str] =
