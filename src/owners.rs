@@ -8,6 +8,8 @@
 //!    oldest of [whoever holds most](Holdings::victim), never the newcomer's.
 //! 2. Each resource has a total, that a small machine survives.
 
+pub mod table;
+
 use crate::keyed_hash::KeyedState;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
@@ -149,8 +151,20 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
-        self.peek(source, count, rates, now)?;
-        self.spend(source, count, rates, now);
+        self.take_of(source, 0, count, rates, now)
+    }
+
+    /// As [`SourceBuckets::take`], where each owner has its own tokens for every number of `what`.
+    pub fn take_of(
+        &mut self,
+        source: IpAddr,
+        what: u64,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.peek_of(source, what, count, rates, now)?;
+        self.spend_of(source, what, count, rates, now);
         Ok(())
     }
 
@@ -162,18 +176,33 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
+        self.peek_of(source, 0, count, rates, now)
+    }
+
+    /// Takes `count` tokens of each of the owners of `source`, whether they have so many or not.
+    pub fn spend(&mut self, source: IpAddr, count: u32, rates: &SourceRates, now: Instant) {
+        self.spend_of(source, 0, count, rates, now);
+    }
+
+    fn peek_of(
+        &self,
+        source: IpAddr,
+        what: u64,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
         for owner in Prefix::all(source) {
-            let [one, other] = self.places(owner);
+            let [one, other] = self.places(owner, what);
             self.buckets[one].min(self.buckets[other]).peek(rates.of(owner.level), count, now)?;
         }
         self.total.peek(rates.total, count, now)
     }
 
-    /// Takes `count` tokens of each of the owners of `source`, whether they have so many or not.
-    pub fn spend(&mut self, source: IpAddr, count: u32, rates: &SourceRates, now: Instant) {
+    fn spend_of(&mut self, source: IpAddr, what: u64, count: u32, rates: &SourceRates, now: Instant) {
         self.total = self.total.spent(rates.total, count, now);
         for owner in Prefix::all(source) {
-            let [one, other] = self.places(owner);
+            let [one, other] = self.places(owner, what);
             let fuller = self.buckets[one].min(self.buckets[other]);
             let spent = fuller.spent(rates.of(owner.level), count, now);
             for place in [one, other] {
@@ -183,8 +212,8 @@ impl SourceBuckets {
     }
 
     /// Where the two buckets of a prefix are.
-    fn places(&self, owner: Prefix) -> [usize; 2] {
-        let hash = self.hasher.hash_one(owner);
+    fn places(&self, owner: Prefix, what: u64) -> [usize; 2] {
+        let hash = self.hasher.hash_one((owner, what));
         [hash as usize % BUCKETS, (hash >> 32) as usize % BUCKETS]
     }
 }
@@ -318,7 +347,7 @@ mod tests {
         assert_eq!(flood(&mut |n| in_56(n).into()), 20 - 5, "one site");
         let in_48 = |n: u32| Ipv6Addr::from_bits(0x2001_0db8_0001_0000 << 64 | u128::from(n) << 64);
         assert_eq!(flood(&mut |n| in_48(n).into()), 80 - 20, "one network");
-        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | n % 256).into()), 80, "another one");
+        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | (n % 256)).into()), 80, "another one");
         let honest = (0..200).filter(|&n| {
             let address = Ipv4Addr::from_bits(0xcb00_7100 + n * 256);
             buckets.take(address.into(), 1, &rates, START).is_ok()

@@ -39,6 +39,9 @@ pub const PADDING: usize = 16;
 pub const MAX_JITTER: Duration = Duration::from_millis(333);
 /// A peer's initiations are accepted at most this often, as Linux does.
 pub const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
+/// A peer that has shown up somewhere else is asked there whether it is it at most this often: sooner than the protocol
+/// itself would try again, as it hears nothing meanwhile.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// X25519 computations that an initiation may cost: one for its static key, one for the DH of both static keys the
 /// first time, our ephemeral key, and two with that.
 pub const INITIATION_COST: u32 = 5;

@@ -2,6 +2,7 @@
 //! happens there. `ledger` watches over every scenario.
 
 mod attacks;
+mod endpoints;
 mod floods;
 mod fuzz;
 mod hub;
@@ -14,5 +15,6 @@ mod pairs;
 mod recovery;
 mod roaming;
 mod runs;
+mod shares;
 mod stun;
 mod world;
