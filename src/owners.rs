@@ -179,11 +179,6 @@ impl SourceBuckets {
         self.peek_of(source, 0, count, rates, now)
     }
 
-    /// Takes `count` tokens of each of the owners of `source`, whether they have so many or not.
-    pub fn spend(&mut self, source: IpAddr, count: u32, rates: &SourceRates, now: Instant) {
-        self.spend_of(source, 0, count, rates, now);
-    }
-
     fn peek_of(
         &self,
         source: IpAddr,
@@ -197,6 +192,11 @@ impl SourceBuckets {
             self.buckets[one].min(self.buckets[other]).peek(rates.of(owner.level), count, now)?;
         }
         self.total.peek(rates.total, count, now)
+    }
+
+    /// Takes `count` tokens of each of the owners of `source`, whether they have so many or not.
+    pub fn spend(&mut self, source: IpAddr, count: u32, rates: &SourceRates, now: Instant) {
+        self.spend_of(source, 0, count, rates, now);
     }
 
     fn spend_of(&mut self, source: IpAddr, what: u64, count: u32, rates: &SourceRates, now: Instant) {

@@ -261,6 +261,10 @@ impl Forwarder {
             // Fails only when the daemon is stopping.
             let _ = self.marks.0.try_send(mark);
         }
+        for handshake in relay.take_handshakes() {
+            // A full channel loses one, which comes again.
+            let _ = self.handshakes.0.try_send(handshake);
+        }
         let due = relay.poll_timeout();
         let earlier = match (due, self.armed.get()) {
             (Some(due), Some(armed)) => due < armed,
@@ -373,9 +377,16 @@ impl Forwarder {
         let Some(member) = found.members.get(peer) else { return };
         let mut relay = self.relay.borrow_mut();
         let joined = match member.relay_service() {
-            RelayService::Served { key } => relay.join(party, peer, key, member.virtual_ip, now),
-            // A relay that completes handshakes with a key that is only claimed can report them: `handshakes`.
-            RelayService::Claimed { .. } | RelayService::None => {
+            RelayService::Served { key } => {
+                let joined = relay.join(party, peer, key, member.virtual_ip, now);
+                relay.set_origin(&key, member.origin);
+                joined
+            }
+            RelayService::Claimed { key, from } => {
+                relay.claim(party, peer, key, from, now);
+                return;
+            }
+            RelayService::None => {
                 relay.leave(party, peer, now);
                 return;
             }

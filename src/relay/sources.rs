@@ -314,9 +314,9 @@ impl Sources {
         }
     }
 
-    /// Whether some member was shown to be there, and receives what we send.
-    pub fn has_proven_member(&self, address: SocketAddr) -> bool {
-        self.table.with_key(&address).is_some_and(|source| source.proven && source.member.is_some())
+    /// Whether somebody there receives what we send.
+    pub fn is_proven(&self, address: SocketAddr) -> bool {
+        self.table.with_key(&address).is_some_and(|source| source.proven)
     }
 
     /// Whether the member was shown to be there, by itself or by others, and receives what we send.

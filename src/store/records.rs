@@ -88,7 +88,9 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         Change::PartyCreated(id) | Change::PartyChanged(id) | Change::PartyDeleted { party: id, .. } => {
             out.push(party(id));
         }
-        Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) => out.push(member(id, peer)),
+        Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) | Change::MemberMoved(id, peer) => {
+            out.push(member(id, peer));
+        }
         Change::MemberLeft { party, who, .. } => out.push(member(party, &who.peer)),
         Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
             out.push(row(Table::Tokens, to_hex(hash), control.token_record(hash, now)));
@@ -99,7 +101,7 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         Change::AddressAssigned(name) | Change::AddressForgotten(name) => {
             out.push(row(Table::Addresses, name.clone(), control.address_record(name)));
         }
-        Change::Signalled(..) | Change::MemberMoved(..) => {}
+        Change::Signalled(..) => {}
     }
 }
 

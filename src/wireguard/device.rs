@@ -153,6 +153,11 @@ impl Device {
         self.peers.find(key)
     }
 
+    /// A peer's key.
+    pub fn key_of(&self, index: PeerIndex) -> Option<&PublicKey> {
+        self.peers.get(index).map(|peer| peer.remote.public_key())
+    }
+
     /// All peers with their keys.
     pub fn peers(&self) -> impl Iterator<Item = (PeerIndex, &PublicKey)> {
         self.peers.iter().map(|peer| (peer.index, peer.remote.public_key()))

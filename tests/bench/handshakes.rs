@@ -91,7 +91,8 @@ fn measure(members: &mut [Member], span: Duration, cpu: impl Fn() -> u64) -> (f6
         begun += members.len();
         let handshakes: Vec<_> = members.iter_mut().map(|member| member.begin(begun as u32)).collect();
         let pairs = members.iter_mut().zip(&handshakes);
-        answered += pairs.filter(|(member, handshake)| member.is_answered(handshake)).count();
+        answered +=
+            pairs.map(|(member, handshake)| usize::from(member.is_answered(handshake))).sum::<usize>();
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     ((cpu() - before) as f64 / answered.max(1) as f64, begun - answered)

@@ -217,14 +217,14 @@ impl World {
         self.relay.join(&party_id(party), &peer, key, ip, self.now)?;
         // It speaks to the control plane from where it is.
         let origin = self.public_ip(client);
-        self.relay.set_origin(&key, Some(origin), false);
+        self.relay.set_origin(&key, Some(origin));
         Ok(())
     }
 
     /// A client speaks to the control plane from somewhere else than it plays.
     pub fn set_origin(&mut self, client: usize, origin: IpAddr) {
         let key = self.public_key(client);
-        self.relay.set_origin(&key, Some(origin), false);
+        self.relay.set_origin(&key, Some(origin));
     }
 
     /// The address under which a client is seen.
