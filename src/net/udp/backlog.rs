@@ -134,7 +134,8 @@ pub struct Backlog {
     /// In the order of their turns.
     queues: Vec<Queue>,
     counts: [Count; SENDERS],
-    /// Where room was found last.
+    /// How many cells are free, and where there may be some.
+    free: usize,
     cursor: usize,
 }
 
@@ -147,6 +148,7 @@ impl Backlog {
             entries: Box::default(),
             queues: Vec::new(),
             counts: [Count::default(); SENDERS],
+            free: CELLS,
             cursor: 0,
         }
     }
@@ -206,6 +208,7 @@ impl Backlog {
             dropped += 1;
         };
         self.taken[cell..cell + need].fill(true);
+        self.free -= need;
         self.bytes[cell * CELL..][..datagram.len()].copy_from_slice(datagram);
         self.entries[cell] = Entry { addressing, length, next: NONE };
         let kind = if datagram.len() <= SMALL { Kind::Small } else { Kind::Bulk };
@@ -298,6 +301,9 @@ impl Backlog {
 
     /// So many free cells, one behind the other.
     fn find_room(&mut self, need: usize) -> Option<usize> {
+        if self.free < need {
+            return None;
+        }
         let mut free = 0;
         for at in (self.cursor..CELLS).map(Some).chain([None]).chain((0..CELLS).map(Some)) {
             // What lies behind the last cell is not the first one.
@@ -320,7 +326,7 @@ impl Backlog {
     }
 
     fn pop(&mut self, queue: usize, kind: Kind) {
-        let Backlog { taken, entries, queues, .. } = self;
+        let Backlog { taken, entries, queues, free, cursor, .. } = self;
         let queue = &mut queues[queue];
         let list = queue.list_mut(kind);
         let first = usize::from(list.first);
@@ -332,6 +338,8 @@ impl Backlog {
         let cells = entry.cells();
         queue.held -= cells;
         taken[first..first + cells].fill(false);
+        *free += cells;
+        *cursor = first;
         let sender = queue.sender;
         *self.counted(sender, kind) -= 1;
     }
@@ -394,7 +402,7 @@ mod tests {
                 backlog.release(&waiting, waiting.count);
             }
         }
-        assert!(backlog.is_empty() && backlog.taken.iter().all(|taken| !taken));
+        assert!(backlog.is_empty() && backlog.free == CELLS && backlog.taken.iter().all(|taken| !taken));
         assert_eq!(backlog.push(0, addressing(1), &[0; 65_507]), 0);
         assert_eq!(backlog.push(0, addressing(2), &[0; 65_536]), 1);
     }

@@ -1,8 +1,8 @@
 //! Datagrams on their way out.
 
 use super::backlog::{Addressing, Backlog};
-use super::runs::{Buffers, MAX_BYTES, MAX_COUNT, Piece, Place, Runs};
-use super::senders::{Heard, SENDERS, stand_in_for};
+use super::runs::{Buffers, MAX_BYTES, MAX_COUNT, Piece, Place, Run, Runs};
+use super::senders::{Heard, SENDERS, shares_bulk, stand_in_for};
 use super::transmit::Transmit;
 use crate::crypto::random;
 use crate::datagram::{Path, RecvMeta};
@@ -224,11 +224,16 @@ impl Outbox {
             if self.backlog.waits_for(sender) {
                 waits_for |= 1 << sender;
             }
-            if self.backlog.small_waits_for(sender) {
+            if self.waits_for_stand_in(sender) {
                 waits_for |= self.stand_in_for(sender).map_or(0, |other| 1 << other);
             }
         }
         waits_for
+    }
+
+    /// Whether something waits that a sender's stand-in may send.
+    fn waits_for_stand_in(&self, sender: usize) -> bool {
+        shares_bulk(sender) && self.backlog.waits_for(sender) || self.backlog.small_waits_for(sender)
     }
 
     fn stand_in_for(&self, sender: usize) -> Option<usize> {
@@ -262,15 +267,16 @@ impl Outbox {
             self.send_all(wire, inbox, sender, runs.clone())
         };
         let Some(unsent) = unsent else { return };
-        let urgent = runs.start + self.runs.all()[runs.clone()].iter().take_while(|run| run.urgent).count();
+        let may_go = |run: &&Run| run.urgent || shares_bulk(sender);
+        let end = runs.start + self.runs.all()[runs.clone()].iter().take_while(may_go).count();
         let next = unsent.run + usize::from(unsent.done > 0);
         match self.stand_in_for(sender) {
-            Some(other) if next < urgent && !self.backlog.small_waits_for(sender) => {
+            Some(other) if next < end && !self.waits_for_stand_in(sender) => {
                 if next > unsent.run {
                     self.keep(sender, unsent.run..next, unsent.done, inbox);
                 }
-                match self.send_all(wire, inbox, other, next..urgent) {
-                    None => self.keep(sender, urgent..runs.end, 0, inbox),
+                match self.send_all(wire, inbox, other, next..end) {
+                    None => self.keep(sender, end..runs.end, 0, inbox),
                     Some(Unsent { run, done }) => self.keep(sender, run..runs.end, done, inbox),
                 }
             }
@@ -278,11 +284,11 @@ impl Outbox {
         }
     }
 
-    /// Sends what waits for a sender as long as there is room; what is small, at its stand-in, too.
+    /// Sends what waits for a sender as long as there is room there, or at its stand-in.
     fn resume(&mut self, wire: &impl Wire, sender: usize) {
         let mut by = sender;
         loop {
-            let waiting = if by == sender {
+            let waiting = if by == sender || shares_bulk(sender) {
                 self.backlog.next(sender, MAX_COUNT, MAX_BYTES)
             } else {
                 self.backlog.next_small(sender, MAX_COUNT, MAX_BYTES)

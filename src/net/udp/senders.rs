@@ -100,7 +100,13 @@ impl Heard {
     }
 }
 
-/// Who sends small datagrams when `sender` has no room, if there is anybody.
+/// Whether a sender's stand-in sends more than small datagrams. For lines it does not: bulk would fill both. What one
+/// neighbour that is gone keeps is less than two sockets have room for.
+pub fn shares_bulk(sender: usize) -> bool {
+    sender > SPARE
+}
+
+/// Who sends when `sender` has no room, if there is anybody.
 pub fn stand_in_for(sender: usize) -> Option<usize> {
     match sender {
         ..SPARE => Some(SPARE),
