@@ -27,7 +27,8 @@ impl RelayView for RelayLoop {
             stun: traffic(stats.stun),
             local: traffic(stats.local),
             flows: relay.flow_count() as u64,
-            drops: stats.drops().collect(),
+            drops: stats.drops().chain(self.socket_drops()).collect(),
+            gso: self.uses_gso(),
         }
     }
 

@@ -5,7 +5,7 @@ use super::bell::{Alarm, Bell};
 use super::flow_file::FlowFile;
 use super::local_interface::LocalInterface;
 use crate::datagram::Path;
-use crate::net::udp::{self, Inbox, Outbox, RelaySocket};
+use crate::net::udp::{self, Inbox, Outbox, RelaySocket, Sent};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
 use crate::time::{Clock, Instant, Now};
 use crate::tun::Tun;
@@ -252,6 +252,30 @@ impl RelayLoop {
             }
             self.marked.rung().await;
         }
+    }
+
+    /// What the sockets did not send or take, by reason.
+    pub(super) fn socket_drops(&self) -> [(&'static str, u64); 4] {
+        let mut sum = Sent::default();
+        let mut truncated = 0;
+        for (_, Socket { socket, outbox }) in self.sockets() {
+            let sent = outbox.borrow().sent();
+            sum.full += sent.full;
+            sum.no_route += sent.no_route;
+            sum.refused += sent.refused;
+            truncated += socket.truncated();
+        }
+        [
+            ("socket_full", sum.full),
+            ("no_route", sum.no_route),
+            ("socket_refused", sum.refused),
+            ("truncated", truncated),
+        ]
+    }
+
+    /// Whether the kernel gets runs of datagrams as one.
+    pub(super) fn uses_gso(&self) -> bool {
+        self.main.outbox.borrow().uses_gso()
     }
 
     /// The network may have changed: addresses may be ours that were not before.

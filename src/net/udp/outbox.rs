@@ -62,15 +62,14 @@ struct Current {
 pub struct Outbox {
     is_ipv6: bool,
     gso: bool,
-    /// Whether the socket has more senders than one.
-    spreads: bool,
     now: Instant,
     current: Option<Current>,
     runs: Runs,
     scratch: Box<[u8]>,
     scratch_used: usize,
     backlog: Backlog,
-    heard: Heard,
+    /// If the socket has several senders.
+    heard: Option<Heard>,
     /// Addresses that datagrams could not be sent from, so the kernel's routes choose another. The last one was tried
     /// just now, if it is `suspect`.
     not_ours: Vec<IpAddr>,
@@ -95,14 +94,13 @@ impl Outbox {
         Outbox {
             is_ipv6,
             gso,
-            spreads,
             now: Instant::ZERO,
             current: None,
             runs: Runs::new(),
             scratch: vec![0; SCRATCH].into(),
             scratch_used: 0,
             backlog: Backlog::new(),
-            heard: Heard::new([(); 2].map(|()| u64::from_le_bytes(random::bytes()))),
+            heard: spreads.then(|| Heard::new([(); 2].map(|()| u64::from_le_bytes(random::bytes())))),
             not_ours: Vec::with_capacity(MAX_NOT_OURS),
             suspect: None,
             sent: Sent::default(),
@@ -162,8 +160,8 @@ impl Outbox {
             self.sent.no_route += piece.count(segment) as u64;
             return;
         }
-        let Outbox { runs, heard, spreads, now, .. } = self;
-        let sender = || if *spreads { heard.sender_for(remote, *now) } else { 0 };
+        let Outbox { runs, heard, now, .. } = self;
+        let sender = || heard.as_ref().map_or(0, |heard| heard.sender_for(remote, *now));
         if let Err(count) = runs.add(addressing, piece, segment, self.gso, sender) {
             self.sent.full += count as u64;
         }
@@ -195,9 +193,9 @@ impl Outbox {
     /// It has been handled.
     pub(super) fn end(&mut self) {
         if let Some(Current { meta, interface, forwarded: true, .. }) = self.current.take()
-            && self.spreads
+            && let Some(heard) = &mut self.heard
         {
-            self.heard.hear(meta.path.remote, interface, self.now);
+            heard.hear(meta.path.remote, interface, self.now);
         }
     }
 
@@ -209,7 +207,7 @@ impl Outbox {
     /// The network may have changed: addresses that were not ours may be now.
     pub fn look_again(&mut self) {
         self.not_ours.clear();
-        self.heard.forget_interfaces();
+        self.heard.iter_mut().for_each(Heard::forget_interfaces);
     }
 
     /// Whether something waits until a socket has room.
@@ -237,7 +235,7 @@ impl Outbox {
     }
 
     fn stand_in_for(&self, sender: usize) -> Option<usize> {
-        stand_in_for(sender).filter(|_| self.spreads)
+        stand_in_for(sender).filter(|_| self.heard.is_some())
     }
 
     /// Sends everything that there is room for, small datagrams first, and keeps the rest, as far as there is room
