@@ -173,7 +173,7 @@ mod tests {
     fn nobody_is_his_own_stand_in() {
         for sender in 0..SENDERS {
             let other = stand_in_for(sender);
-            assert!(other.is_none_or(|other| other != sender && other < SENDERS && (other >= SPARE)));
+            assert!(other.is_none_or(|other| other != sender && (SPARE..SENDERS).contains(&other)));
             assert_eq!(other.is_none(), sender == SPARE);
             assert!(sender <= SPARE || other > Some(SPARE));
         }
