@@ -36,7 +36,7 @@ impl RelayView for RelayLoop {
         let relay = self.relay.borrow();
         let stats = relay.member_stats(key)?;
         Some(MemberFigures {
-            path: match stats.path {
+            path: match stats.reach {
                 Reach::None => "none",
                 Reach::Blind => "blind",
                 Reach::Hub => "hub",

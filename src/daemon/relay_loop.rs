@@ -4,6 +4,7 @@ use super::DaemonError;
 use super::bell::{Alarm, Bell};
 use super::flow_file::FlowFile;
 use super::local_interface::LocalInterface;
+use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::net::udp::{self, Inbox, Outbox, RelaySocket, Sent};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
@@ -11,8 +12,15 @@ use crate::time::{Clock, Instant, Now};
 use crate::tun::Tun;
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+
+/// Handshakes with the hub that may wait for the control plane. One that is lost comes again in two minutes.
+const MAX_HANDSHAKES: usize = 256;
+
+/// With which key, and from where.
+type Handshake = (PublicKey, IpAddr);
 
 /// The relay with its sockets.
 pub struct RelayLoop {
@@ -26,6 +34,8 @@ pub struct RelayLoop {
     /// The mark for TAI64N that must be stored, and what is rung when there is one: once or twice a day.
     mark: Cell<Option<u64>>,
     marked: Bell,
+    /// Handshakes that were completed at the hub.
+    handshakes: (smol::channel::Sender<Handshake>, smol::channel::Receiver<Handshake>),
     /// How many members were reached, and when they were counted.
     pub(super) load: Cell<(Instant, u32)>,
     local: Option<LocalInterface>,
@@ -115,6 +125,7 @@ impl RelayLoop {
             alarm: Alarm::default(),
             mark: Cell::new(None),
             marked: Bell::default(),
+            handshakes: smol::channel::bounded(MAX_HANDSHAKES),
             load: Cell::new((Instant::ZERO, 0)),
             local: None,
             flow_file: FlowFile::default(),
@@ -220,6 +231,10 @@ impl RelayLoop {
             self.mark.set(Some(mark));
             self.marked.ring();
         }
+        for handshake in relay.take_handshakes() {
+            // A full channel loses one, which comes again.
+            let _ = self.handshakes.0.try_send(handshake);
+        }
         self.alarm.advance(relay.poll_timeout());
     }
 
@@ -252,6 +267,11 @@ impl RelayLoop {
             }
             self.marked.rung().await;
         }
+    }
+
+    /// Waits for a handshake that was completed at the hub.
+    pub async fn handshake(&self) -> Option<Handshake> {
+        self.handshakes.1.recv().await.ok()
     }
 
     /// What the sockets did not send or take, by reason.

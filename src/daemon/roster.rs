@@ -3,6 +3,7 @@
 use super::relay_loop::RelayLoop;
 use crate::control::Control;
 use crate::control::change::Change;
+use crate::control::keys::RelayService;
 use crate::ids::{PartyId, PeerId};
 use crate::time::Instant;
 
@@ -10,7 +11,9 @@ impl RelayLoop {
     /// Brings the roster up to date with a change of the control plane.
     pub fn follow(&self, control: &Control, change: &Change, now: Instant) {
         match change {
-            Change::MemberJoined(party, peer) | Change::MemberChanged(party, peer) => {
+            Change::MemberJoined(party, peer)
+            | Change::MemberChanged(party, peer)
+            | Change::MemberMoved(party, peer) => {
                 self.admit(control, party, peer, now);
             }
             Change::MemberLeft { party, who, .. } => self.relay.borrow_mut().leave(party, &who.peer, now),
@@ -31,9 +34,17 @@ impl RelayLoop {
         let Ok(found) = control.party(party.as_str()) else { return };
         let Some(member) = found.members.get(peer) else { return };
         let mut relay = self.relay.borrow_mut();
-        let joined = match member.relay_key() {
-            Some(key) => relay.join(party, peer, key, member.virtual_ip, now),
-            None => {
+        let joined = match member.relay_service() {
+            RelayService::Served { key } => {
+                let joined = relay.join(party, peer, key, member.virtual_ip, now);
+                relay.set_origin(&key, member.origin);
+                joined
+            }
+            RelayService::Claimed { key, from } => {
+                relay.claim(party, peer, key, from, now);
+                return;
+            }
+            RelayService::None => {
                 relay.leave(party, peer, now);
                 return;
             }
