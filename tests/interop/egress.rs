@@ -254,3 +254,44 @@ fn what_a_socket_does_not_send_is_counted_and_shown() {
     let slow = "tc qdisc add dev eth0 root tbf rate 1mbit burst 4kb limit 10mb";
     lost(slow, "socket_full", "tc qdisc del dev eth0 root");
 }
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn players_hear_from_the_address_that_they_know() {
+    let lab = Lab::new();
+    let mut server = Server::new(&lab);
+    let second = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 201).into(), 51820);
+    server.host.ip("addr add 192.0.2.201/24 dev eth0");
+    let first = SocketAddr::new(public_ip(1).into(), 51820);
+    let (_host, member, mut a) = player(&server, &lab, 10, None);
+    let (_other, _, mut b) = player(&server, &lab, 11, Some(&member.party));
+    // Connected sockets hear from nowhere else.
+    a.connect(first);
+    b.connect(second);
+    let only = |ip: Ipv4Addr| Prefix::new(IpAddr::V4(ip), 32).unwrap();
+    a.add_peer(b.key.public_key(), first, only(b.ip));
+    b.add_peer(a.key.public_key(), second, only(a.ip));
+    a.send(b.ip, b"knock");
+    b.send(a.ip, b"knock");
+    let mut both = |what: &str| {
+        let took = [reach(&mut a, &mut b, what), reach(&mut b, &mut a, what)];
+        println!("{what}: {took:?}");
+        took.into_iter().max().unwrap()
+    };
+    both("hello");
+
+    // Requests of 5,000 strangers to the first address, none of whom waits for the answer.
+    let stranger = lab.host(20);
+    stranger.inside(|| {
+        let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], b"transaction!"].concat();
+        for _ in 0..5000 {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            socket.send_to(&request, first).unwrap();
+        }
+    });
+    assert!(both("after many strangers") < Duration::from_millis(500));
+
+    server.terminate();
+    server.start();
+    assert!(both("after a restart") < Duration::from_millis(500));
+}

@@ -145,12 +145,9 @@ impl Outbox {
         self.add(addressing, Piece::new(Place::Scratch, start, length), length);
     }
 
-    /// What answers who is being handled leaves from where that was sent to.
+    /// The kernel's routes choose for an address that is not ours.
     fn addressing(&self, path: Path, class: u8) -> Addressing {
-        let answered = self.current.as_ref().map(|current| current.meta.path);
-        let known = answered.filter(|answered| answered.remote == path.remote);
-        let local = path.local.or(known.and_then(|path| path.local));
-        let local = local.filter(|local| !self.not_ours.contains(local));
+        let local = path.local.filter(|local| !self.not_ours.contains(local));
         Addressing { path: Path { local, ..path }, class }
     }
 
