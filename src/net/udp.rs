@@ -195,6 +195,7 @@ impl RelaySocket {
         mut handle: impl FnMut(&mut [u8], &RecvMeta, &mut Outbox) -> usize,
     ) -> io::Result<usize> {
         outbox.set_now(now);
+        outbox.begin_turn();
         if outbox.waits() {
             self.flush(outbox);
         }

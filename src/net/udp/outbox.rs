@@ -68,6 +68,8 @@ pub struct Outbox {
     scratch: Box<[u8]>,
     scratch_used: usize,
     backlog: Backlog,
+    /// Senders that had no room in this turn, and are not asked again: a bit for each.
+    full: u16,
     /// If the socket has several senders.
     heard: Option<Heard>,
     /// Addresses that datagrams could not be sent from, so the kernel's routes choose another. The last one was tried
@@ -100,6 +102,7 @@ impl Outbox {
             scratch: vec![0; SCRATCH].into(),
             scratch_used: 0,
             backlog: Backlog::new(),
+            full: 0,
             heard: spreads.then(|| Heard::new([(); 2].map(|()| u64::from_le_bytes(random::bytes())))),
             not_ours: Vec::with_capacity(MAX_NOT_OURS),
             suspect: None,
@@ -107,7 +110,12 @@ impl Outbox {
         }
     }
 
-    /// Says what time it is, for what is sent other than during a turn.
+    /// A turn begins: there may be room.
+    pub(super) fn begin_turn(&mut self) {
+        self.full = 0;
+    }
+
+    /// Says what time it is.
     pub fn set_now(&mut self, now: Instant) {
         self.now = now;
     }
@@ -336,12 +344,15 @@ impl Outbox {
         runs: Range<usize>,
     ) -> Option<Unsent> {
         let mut at = runs.start;
+        if self.full >> sender & 1 == 1 {
+            return Some(Unsent { run: at, done: 0 });
+        }
         while at < runs.end {
             let count = self.runs.all()[at].count;
             if count > 1 && !self.gso {
                 match self.send_singly(wire, inbox, sender, at) {
                     Ok(()) => at += 1,
-                    Err(done) => return Some(Unsent { run: at, done }),
+                    Err(done) => return Some(self.stopped(sender, at, done)),
                 }
                 continue;
             }
@@ -367,7 +378,7 @@ impl Outbox {
                     }
                     match self.send_singly(wire, inbox, sender, at) {
                         Ok(()) => Next::Skip,
-                        Err(done) => return Some(Unsent { run: at, done }),
+                        Err(done) => return Some(self.stopped(sender, at, done)),
                     }
                 }
                 Err(errno) => self.refused(at, errno, count),
@@ -375,10 +386,16 @@ impl Outbox {
             match next {
                 Next::Retry => (),
                 Next::Skip => at += 1,
-                Next::Stop => return Some(Unsent { run: at, done: 0 }),
+                Next::Stop => return Some(self.stopped(sender, at, 0)),
             }
         }
         None
+    }
+
+    /// A sender has no more room.
+    fn stopped(&mut self, sender: usize, run: usize, done: usize) -> Unsent {
+        self.full |= 1 << sender;
+        Unsent { run, done }
     }
 
     /// Sends some of these runs by one system call: at most `M`, of `S` pieces together. Returns how many.

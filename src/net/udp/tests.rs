@@ -570,6 +570,7 @@ fn when_the_socket_is_full_what_fits_waits_and_the_rest_is_dropped_and_counted()
         let mut outbox = Outbox::new(false, true, false);
         let pushed = fill(&mut outbox, &inbox);
         let wire = FaultyWire { room: Cell::new(room), ..FaultyWire::new(fails_runs) };
+        outbox.begin_turn();
         outbox.flush(&wire, &inbox);
         let taken = wire.taken.borrow().clone();
         assert!(pushed.starts_with(&taken) && taken.len() < pushed.len() && taken.len() >= room);
@@ -578,6 +579,7 @@ fn when_the_socket_is_full_what_fits_waits_and_the_rest_is_dropped_and_counted()
         assert_eq!((sent as usize, refused), (taken.len(), 0));
         // What lay in the inbox is not needed any more.
         wire.room.set(usize::MAX);
+        outbox.begin_turn();
         outbox.flush(&wire, &[]);
         assert!(!outbox.waits());
         let taken = wire.taken.borrow().clone();
@@ -585,6 +587,7 @@ fn when_the_socket_is_full_what_fits_waits_and_the_rest_is_dropped_and_counted()
         assert_eq!(taken.len() + full as usize, pushed.len());
         assert_eq!((outbox.sent().sent as usize, outbox.sent().full), (taken.len(), full));
         let pushed = fill(&mut outbox, &inbox);
+        outbox.begin_turn();
         outbox.flush(&wire, &inbox);
         assert_eq!(wire.taken.borrow()[taken.len()..], pushed);
     }
@@ -603,6 +606,7 @@ fn small_datagrams_go_before_bulk_but_not_before_their_own() {
         send_marked(&mut outbox, port, length);
     }
     let wire = FaultyWire::new(None);
+    outbox.begin_turn();
     outbox.flush(&wire, &[]);
     let order: Vec<_> = wire.taken.borrow().iter().map(|datagram| (datagram[0], datagram.len())).collect();
     assert_eq!(order, [(2, 100), (2, 90), (4, 100), (1, 1400), (1, 1400), (1, 100), (3, 1400), (3, 1400)]);
@@ -621,6 +625,7 @@ fn a_game_hardly_waits_for_bulk_that_fills_the_line() {
         outbox.send(path(2), &[turn; 100]);
         let before = wire.taken.borrow().len();
         wire.room.set(10 * (usize::from(turn) + 1));
+        outbox.begin_turn();
         outbox.flush(&wire, &[]);
         for datagram in &wire.taken.borrow()[before..] {
             let waits = if datagram.len() == 100 { &mut game_waits } else { &mut bulk_waits };
@@ -644,6 +649,7 @@ fn spread_outbox(heard: &[(u16, u32)]) -> Outbox {
         outbox.forward(path(99), 0, 0);
         outbox.end();
     }
+    outbox.begin_turn();
     outbox.flush(&FaultyWire::new(None), &[]);
     outbox
 }
@@ -652,10 +658,12 @@ fn spread_outbox(heard: &[(u16, u32)]) -> Outbox {
 fn arrives_beside(outbox: &mut Outbox, wire: &FaultyWire, stuck: Path, other: Path, length: usize) -> usize {
     for _ in 0..1000 {
         outbox.send(stuck, &[1; 1400]);
+        outbox.begin_turn();
         outbox.flush(wire, &[]);
     }
     for _ in 0..100 {
         outbox.send(other, &vec![2; length]);
+        outbox.begin_turn();
         outbox.flush(wire, &[]);
     }
     wire.taken.borrow().iter().filter(|datagram| datagram.first() == Some(&2)).count()
@@ -693,9 +701,25 @@ fn small_datagrams_have_a_stand_in() {
     assert_eq!(arrives_beside(&mut outbox, &wire, path(1), path(2), 100), 100);
     assert_eq!(outbox.waits_for(), 1 | 1 << spare);
     wire.full.set(1);
+    outbox.begin_turn();
     outbox.flush(&wire, &[]);
     let taken = wire.taken.borrow().iter().filter(|datagram| datagram.first() == Some(&2)).count();
     assert_eq!((taken, outbox.waits_for()), (200, 1));
+}
+
+#[test]
+fn a_sender_without_room_is_asked_once_a_turn() {
+    let mut outbox = spread_outbox(&[(1, 7)]);
+    let wire = FaultyWire { full: Cell::new(1), interrupts: Cell::new(0), ..FaultyWire::new(None) };
+    let before = outbox.sent().calls;
+    for turn in 1..=3 {
+        outbox.begin_turn();
+        for _ in 0..20 {
+            outbox.send(path(1), &[1; 1400]);
+            outbox.flush(&wire, &[]);
+        }
+        assert_eq!(outbox.sent().calls, before + turn);
+    }
 }
 
 #[test]
@@ -704,6 +728,7 @@ fn one_who_is_stuck_does_not_take_all_the_room_to_wait() {
     let wire = FaultyWire { full: Cell::new(1), ..FaultyWire::new(None) };
     arrives_beside(&mut outbox, &wire, path(1), path(2), 1400);
     wire.full.set(0);
+    outbox.begin_turn();
     outbox.flush(&wire, &[]);
     let taken = wire.taken.borrow();
     let of = |mark| taken.iter().filter(|datagram| datagram.first() == Some(&mark)).count();
