@@ -98,7 +98,7 @@ impl Head {
     }
 
     /// Whether something did not fit, of the message or of its ancillary data.
-    pub fn is_cut(&self) -> bool {
+    pub fn is_truncated(&self) -> bool {
         self.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0
     }
 }
@@ -246,6 +246,19 @@ pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> Result<c_int
 pub fn ignore_hangups() {
     // SAFETY: no code of ours is to run for the signal. It fails only for numbers that are no signals.
     unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+}
+
+/// Gives a socket, by this option of `SOL_SOCKET`, a classic BPF program that answers `value` to everything.
+pub fn attach_constant(socket: BorrowedFd<'_>, name: c_int, value: u32) -> Result<(), Errno> {
+    let mut code = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: value }];
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+    let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: the pointer is to a `sock_fprog` of the given length, which points to as many instructions as it says;
+    // both live until the call returns. The kernel copies the program.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, ptr::from_ref(&program).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
 }
 
 fn last_error() -> Errno {

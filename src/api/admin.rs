@@ -84,6 +84,7 @@ impl Api {
                         });
                     }
                     json.key("flows").int(figures.flows);
+                    json.key("gso").bool(figures.gso);
                     json.key("drops").object(|json| {
                         for (reason, count) in &figures.drops {
                             json.key(reason).int(*count);

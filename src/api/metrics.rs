@@ -38,6 +38,8 @@ pub struct RelayFigures {
     pub flows: u64,
     /// What went nowhere, by reason.
     pub drops: Vec<(&'static str, u64)>,
+    /// Whether the kernel is given runs of datagrams as one (GSO).
+    pub gso: bool,
 }
 
 /// What the relay knows of one member.
@@ -251,6 +253,12 @@ fn relay_text(text: &mut Exposition, relay: &RelayFigures, members: &[Seen<'_>])
         "gauge",
         "Sessions between members that are forwarded unread.",
         relay.flows,
+    );
+    text.single(
+        "lanrage_relay_gso",
+        "gauge",
+        "Whether runs of datagrams are sent as one (GSO): not if that is switched off, or has failed.",
+        u8::from(relay.gso),
     );
     text.metric("lanrage_relay_drops_total", "counter", "What went nowhere, by reason.");
     for (reason, count) in &relay.drops {

@@ -10,7 +10,9 @@ use lanrage::crypto::aead::PacketKey;
 use lanrage::crypto::random;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::daemon::now;
-use lanrage::net::udp::{Inbox, RelaySocket};
+use lanrage::datagram::Path;
+use lanrage::net::udp::{Inbox, Outbox, RelaySocket};
+use lanrage::relay::{Output, Port};
 use lanrage::wire::json;
 use lanrage::wireguard::budget::{Budget, Lane};
 use lanrage::wireguard::constants::{INITIATION_COST, PROVEN_SHARE, UNPROVEN_SHARE};
@@ -281,14 +283,31 @@ fn in_memory(way: Way, size: usize) -> Result<u64, Failure> {
         let mut arrived = 0;
         let begun = now().instant;
         for (room, length) in &mut datagrams {
-            stage.relay(&mut room[..*length], addresses[from], |at, bytes| {
-                black_box(bytes);
-                arrived += usize::from(at == addresses[to]);
-            });
+            stage.relay(
+                &mut room[..*length],
+                addresses[from],
+                &mut |at: SocketAddr, _: Port, bytes: &[u8]| {
+                    black_box(bytes);
+                    arrived += usize::from(at == addresses[to]);
+                },
+            );
         }
         let took = now().instant.since(begun);
         if arrived == BATCH { Ok(took) } else { Err(Failure::failed("the relay in memory lost packets")) }
     })
+}
+
+/// The way out of the relay's socket.
+struct Exit<'a>(&'a mut Outbox);
+
+impl Output for Exit<'_> {
+    fn forward(&mut self, to: Path, received: &[u8], segment: usize) {
+        self.0.forward(to, received.len(), segment);
+    }
+
+    fn send(&mut self, to: Path, _: Port, datagram: &[u8]) {
+        self.0.send(to, datagram);
+    }
 }
 
 /// The relay with sockets, over loopback: what it takes to receive, handle and send again. Sending to it and
@@ -296,7 +315,7 @@ fn in_memory(way: Way, size: usize) -> Result<u64, Failure> {
 fn over_udp(way: Way, size: usize) -> Result<u64, Failure> {
     let socket_failed = |error: io::Error| Failure::failed(format_args!("a UDP socket on loopback: {error}"));
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let relay_socket = RelaySocket::bind(loopback).map_err(Failure::failed)?;
+    let relay_socket = RelaySocket::bind(loopback).map_err(Failure::failed)?.with_senders();
     let sockets: Vec<UdpSocket> =
         (0..4).map(|_| UdpSocket::bind(loopback)).collect::<Result<_, _>>().map_err(socket_failed)?;
     let mut addresses = [loopback; 4];
@@ -323,8 +342,8 @@ fn over_udp(way: Way, size: usize) -> Result<u64, Failure> {
         let begun = now().instant;
         let mut last = begun;
         while taken < BATCH && last.since(begun) < PATIENCE {
-            let turn = relay_socket.turn(&mut inbox, &mut outbox, |datagram, origin, outbox| {
-                stage.relay(datagram, origin.source, |to, bytes| outbox.push(to, bytes));
+            let turn = relay_socket.turn(&mut inbox, &mut outbox, last, |datagram, meta, outbox| {
+                stage.relay(datagram, meta.path.remote, &mut Exit(outbox));
             });
             taken += turn.map_err(socket_failed)?;
             last = now().instant;

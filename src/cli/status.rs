@@ -58,6 +58,9 @@ fn human(status: &Value, style: Style) -> String {
             facts.add("to this machine", &amount(local));
         }
         facts.add("flows", &number(traffic, "flows").to_string());
+        if traffic.get("gso") == Some(&Value::Bool(false)) {
+            facts.add("GSO", "off: every datagram is sent by itself");
+        }
         facts.add("dropped", &dropped(traffic));
     }
     let members = list(status, "members");

@@ -1,11 +1,16 @@
 //! Floor 6: the one loop, and the one place that reads the clocks. It waits, calls and moves results; what
 //! to do about parties or packets is decided below.
 
+mod bell;
 mod clock;
 pub mod config;
-mod forwarder;
+mod keeping;
+mod local_interface;
 pub mod log_output;
+mod relay_figures;
+mod relay_loop;
 mod reload;
+mod roster;
 mod service;
 mod supervisor;
 
@@ -28,7 +33,7 @@ use crate::tun::{self, Tun, TunError};
 use crate::wireguard::constants::X25519_TYPICAL;
 use async_signal::{Signal, Signals};
 use config::Config;
-use forwarder::Forwarder;
+use relay_loop::RelayLoop;
 use reload::{Reloader, Source};
 use service::Service;
 use smol::future::FutureExt;
@@ -42,8 +47,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use bell::Bell;
 pub use clock::now;
-pub use reload::Bell;
 pub use supervisor::Supervisor;
 
 /// The longest inner packet on the hub's path, in bytes: what WireGuard's own tools choose.
@@ -207,7 +212,7 @@ impl Daemon {
     fn bind(config: &Config) -> Result<Sockets, DaemonError> {
         let http = Listener::tcp(config.http)?;
         let unix = Listener::unix(&socket_in(&config.state_dir))?;
-        let relay = RelaySocket::bind(config.relay)?;
+        let relay = RelaySocket::bind(config.relay)?.with_senders();
         let port = match config.relay.port() {
             0 => Some(0),
             port => port.checked_add(1),
@@ -262,12 +267,12 @@ impl Daemon {
             log::warn!("stopped before it was ready: the disk takes too long");
             return Ok(());
         };
-        let forwarder = running.forwarder.clone();
+        let relay = running.relay.clone();
         let stop = async move {
             // Nothing is ever sent: the channel only closes.
             let _ = stopped.recv().await;
         };
-        forwarder.drive(executor.run(running.serve(stop)))?
+        relay.drive(executor.run(running.serve(stop)))?
     }
 
     /// Takes over what the store holds and what the daemon before left, and opens the doors.
@@ -296,18 +301,18 @@ impl Daemon {
         let (clock, start) = (self.clock, (self.clock)());
         let settings = api_settings(&self.config, &hub.public_key(), addresses);
         let relay = Relay::new(relay_settings(&self.config, &hub, stamp_mark), start.instant);
-        let forwarder = Forwarder::new(relay, self.relay, self.alternate, self.config.gso, clock);
+        let relay = RelayLoop::new(relay, self.relay, self.alternate, self.config.gso, clock);
         if let Some(tun) = &self.tun {
             let (name, address) = (tun.name(), self.config.control.subnet.hub());
             log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
         }
-        let forwarder = Rc::new(forwarder.with_local(self.tun));
+        let relay = Rc::new(relay.with_local(self.tun));
         let control = Control::new(self.config.control.clone(), hub, records, start);
         let handover = HandOver::new(&self.config.runtime_dir, &control.hub());
         let api = Api::new(control, settings, start);
-        let service = Rc::new(Service::new(api, self.store, forwarder.clone(), clock));
+        let service = Rc::new(Service::new(api, self.store, relay.clone(), clock));
         service.settle();
-        forwarder.take_over(&handover);
+        relay.take_over(&handover);
         let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), clock);
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
@@ -318,8 +323,8 @@ impl Daemon {
             service.clone().answer_messages().boxed_local(),
             service.clone().keep_marks().boxed_local(),
             service.clone().keep_handshakes().boxed_local(),
-            forwarder.clone().keep_time().boxed_local(),
-            forwarder.clone().keep_local().boxed_local(),
+            relay.clone().keep_time().boxed_local(),
+            relay.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
         ];
         let supervisor = self.supervisor;
@@ -331,14 +336,14 @@ impl Daemon {
                 addresses,
                 service: service.clone(),
                 door: door.clone(),
-                forwarder: forwarder.clone(),
+                relay: relay.clone(),
                 supervisor: supervisor.clone(),
                 said: String::new(),
             };
             chores.push(reloader.keep_listening().boxed_local());
         }
         let tasks = chores.into_iter().map(|chore| executor.spawn(chore)).collect();
-        Ok(Running { service, door, forwarder, supervisor, tasks, handover })
+        Ok(Running { service, door, relay, supervisor, tasks, handover })
     }
 }
 
@@ -346,7 +351,7 @@ impl Daemon {
 struct Running {
     service: Rc<Service>,
     door: Door<Service>,
-    forwarder: Rc<Forwarder>,
+    relay: Rc<RelayLoop>,
     supervisor: Rc<Supervisor>,
     tasks: Vec<Task<()>>,
     handover: HandOver,
@@ -376,7 +381,7 @@ impl Running {
         for task in self.tasks {
             task.cancel().await;
         }
-        self.forwarder.hand_over(&self.handover);
+        self.relay.hand_over(&self.handover);
         self.service.close(STOP.saturating_sub(now().instant.since(begun))).map_err(DaemonError::Write)
     }
 }

@@ -1,7 +1,8 @@
 //! Moves requests, messages and time into the API, and what comes of them to the store and the sessions.
 
-use super::forwarder::Forwarder;
+use super::bell::Alarm;
 use super::log_output;
+use super::relay_loop::RelayLoop;
 use crate::api::messages::Reply as MessageReply;
 use crate::api::metrics::{RelayView, StoreFailure, Surroundings};
 use crate::api::sessions::Delivery;
@@ -15,7 +16,6 @@ use crate::store::{Health, Store, StoreError, Ticket, records};
 use crate::time::{Clock, Instant, Now};
 use crate::wire::http::{Answer, Request};
 use smol::Timer;
-use smol::future::FutureExt;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -39,18 +39,16 @@ pub struct Service {
     next_session: Cell<u64>,
     clock: Clock,
     started: Now,
-    /// Wakes [`Service::keep_time`] when there is something to keep time for.
-    wake: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
-    is_idle: Cell<bool>,
+    alarm: Alarm,
     /// Replies to messages, in turn, each after what it speaks of is durable.
     replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
-    relay: Rc<Forwarder>,
+    relay: Rc<RelayLoop>,
     /// How many wait until something is durable. A connection that ends does not end the waiting.
     waiting: Cell<usize>,
 }
 
 impl Service {
-    pub fn new(api: Api, store: Store, relay: Rc<Forwarder>, clock: Clock) -> Self {
+    pub fn new(api: Api, store: Store, relay: Rc<RelayLoop>, clock: Clock) -> Self {
         Service {
             api: RefCell::new(api),
             store: RefCell::new(Some(store)),
@@ -58,8 +56,7 @@ impl Service {
             next_session: Cell::new(1),
             clock,
             started: clock(),
-            wake: smol::channel::bounded(1),
-            is_idle: Cell::new(false),
+            alarm: Alarm::default(),
             replies: smol::channel::bounded(MAX_PENDING_REPLIES),
             relay,
             waiting: Cell::new(0),
@@ -75,8 +72,7 @@ impl Service {
         let mut api = self.api.borrow_mut();
         let settings = settings(&api.control().hub());
         api.reconfigure(settings, control);
-        // What is due may be due sooner.
-        let _ = self.wake.0.try_send(());
+        self.alarm.ring();
     }
 
     fn surroundings(&self, now: Now) -> Surroundings<'_> {
@@ -118,9 +114,8 @@ impl Service {
     fn settle_after(&self, origin: Option<SessionId>, now: Now) {
         let effects = self.api.borrow_mut().drain(origin, now);
         self.carry_out(effects, now);
-        if self.is_idle.get() && self.api.borrow().poll_timeout().is_some() {
-            // A full channel is a wake-up under way.
-            let _ = self.wake.0.try_send(());
+        if self.alarm.is_idle() {
+            self.alarm.advance(self.api.borrow().poll_timeout());
         }
     }
 
@@ -172,7 +167,8 @@ impl Service {
 
     /// Stores the hub's marks for TAI64N.
     pub async fn keep_marks(self: Rc<Self>) {
-        while let Some(mark) = self.relay.stamp_mark().await {
+        loop {
+            let mark = self.relay.stamp_mark().await;
             if let Some(store) = &*self.store.borrow() {
                 store.submit(vec![records::stamp_mark(mark)]);
             }
@@ -226,27 +222,13 @@ impl Service {
         loop {
             let now = (self.clock)();
             let due = self.api.borrow().poll_timeout();
-            match due {
-                None => {
-                    self.is_idle.set(true);
-                    let _ = self.wake.1.recv().await;
-                    self.is_idle.set(false);
-                }
-                Some(due) if due > now.instant => {
-                    let slept = async {
-                        Timer::after(due.since(now.instant)).await;
-                    };
-                    let woken = async {
-                        let _ = self.wake.1.recv().await;
-                    };
-                    slept.or(woken).await;
-                }
-                Some(_) => {
-                    let effects = self.api.borrow_mut().poll(Some(&*self.relay), now);
-                    self.carry_out(effects, now);
-                    // Something due at once again would be a mistake; it must not become a busy loop.
-                    Timer::after(Duration::from_millis(100)).await;
-                }
+            if due.is_some_and(|due| due <= now.instant) {
+                let effects = self.api.borrow_mut().poll(Some(&*self.relay), now);
+                self.carry_out(effects, now);
+                // Something due at once again would be a mistake; it must not become a busy loop.
+                Timer::after(Duration::from_millis(100)).await;
+            } else {
+                self.alarm.wait(due, now).await;
             }
         }
     }

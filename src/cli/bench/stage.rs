@@ -5,7 +5,7 @@ use lanrage::control::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
-use lanrage::relay::{Arrival, Config as RelayConfig, Port, Relay};
+use lanrage::relay::{Arrival, Config as RelayConfig, Output, Port, Relay};
 use lanrage::time::Now;
 use lanrage::token_bucket::Rate;
 use lanrage::wireguard::allowed_ips::Prefix;
@@ -156,11 +156,9 @@ impl Stage {
     }
 
     /// Hands a datagram from `source` to the relay, in memory.
-    pub fn relay(&mut self, datagram: &mut [u8], source: SocketAddr, out: impl FnMut(SocketAddr, &[u8])) {
-        let mut out = out;
-        let mut transmit = |to: SocketAddr, _: Port, bytes: &[u8]| out(to, bytes);
+    pub fn relay(&mut self, datagram: &mut [u8], source: SocketAddr, out: &mut dyn Output) {
         // Whatever is refused does not come out, which is counted.
-        let _ = self.relay.receive(datagram, Arrival::new(source, Port::Main, self.now), &mut transmit);
+        let _ = self.relay.receive(datagram, Arrival::new(source, Port::Main, self.now), out);
     }
 }
 
