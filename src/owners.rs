@@ -8,6 +8,8 @@
 //!    oldest of [whoever holds most](Holdings::victim), never the newcomer's.
 //! 2. Each resource has a total, that a small machine survives.
 
+pub mod table;
+
 use crate::keyed_hash::KeyedState;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
@@ -120,9 +122,10 @@ impl SourceRates {
 /// Buckets in one [`SourceBuckets`], 8 bytes each.
 const BUCKETS: usize = 2048;
 
-/// Token buckets for all addresses there are, in 16 KB. A prefix has the bucket that a secret hash gives it: some
-/// share one, but nobody can aim at another's, and no flood from made-up addresses makes it grow or pushes
-/// somebody out. A prefix whose network has had its share spends nothing of the buckets below.
+/// Token buckets for all addresses there are, in 16 KB. A prefix has the two buckets that a secret hash gives it, and
+/// the fuller one counts: who shares one with a flood has the other. Nobody can aim at another's, and no flood from
+/// made-up addresses makes it grow or pushes somebody out. A prefix whose network has had its share spends nothing of
+/// the buckets below.
 pub struct SourceBuckets {
     hasher: KeyedState,
     total: TokenBucket,
@@ -148,19 +151,70 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
-        let owners = Prefix::all(source).map(|owner| {
-            let bucket = self.hasher.hash_one(owner) as usize % BUCKETS;
-            (bucket, rates.of(owner.level))
-        });
-        for (bucket, rate) in owners {
-            self.buckets[bucket].peek(rate, count, now)?;
-        }
-        self.total.take(rates.total, count, now)?;
-        for (bucket, rate) in owners {
-            // Two levels may share a bucket: then the second one may be refused, and nothing depends on it.
-            let _ = self.buckets[bucket].take(rate, count, now);
-        }
+        self.take_of(source, 0, count, rates, now)
+    }
+
+    /// As [`SourceBuckets::take`], where each owner has its own tokens for every number of `what`.
+    pub fn take_of(
+        &mut self,
+        source: IpAddr,
+        what: u64,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.peek_of(source, what, count, rates, now)?;
+        self.spend_of(source, what, count, rates, now);
         Ok(())
+    }
+
+    /// As [`SourceBuckets::take`], but leaves them there.
+    pub fn peek(
+        &self,
+        source: IpAddr,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.peek_of(source, 0, count, rates, now)
+    }
+
+    fn peek_of(
+        &self,
+        source: IpAddr,
+        what: u64,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        for owner in Prefix::all(source) {
+            let [one, other] = self.places(owner, what);
+            self.buckets[one].min(self.buckets[other]).peek(rates.of(owner.level), count, now)?;
+        }
+        self.total.peek(rates.total, count, now)
+    }
+
+    /// Takes `count` tokens of each of the owners of `source`, whether they have so many or not.
+    pub fn spend(&mut self, source: IpAddr, count: u32, rates: &SourceRates, now: Instant) {
+        self.spend_of(source, 0, count, rates, now);
+    }
+
+    fn spend_of(&mut self, source: IpAddr, what: u64, count: u32, rates: &SourceRates, now: Instant) {
+        self.total = self.total.spent(rates.total, count, now);
+        for owner in Prefix::all(source) {
+            let [one, other] = self.places(owner, what);
+            let fuller = self.buckets[one].min(self.buckets[other]);
+            let spent = fuller.spent(rates.of(owner.level), count, now);
+            for place in [one, other] {
+                self.buckets[place] = self.buckets[place].max(spent);
+            }
+        }
+    }
+
+    /// Where the two buckets of a prefix are.
+    fn places(&self, owner: Prefix, what: u64) -> [usize; 2] {
+        let hash = self.hasher.hash_one((owner, what));
+        [hash as usize % BUCKETS, (hash >> 32) as usize % BUCKETS]
     }
 }
 
@@ -293,12 +347,37 @@ mod tests {
         assert_eq!(flood(&mut |n| in_56(n).into()), 20 - 5, "one site");
         let in_48 = |n: u32| Ipv6Addr::from_bits(0x2001_0db8_0001_0000 << 64 | u128::from(n) << 64);
         assert_eq!(flood(&mut |n| in_48(n).into()), 80 - 20, "one network");
-        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | n % 256).into()), 80, "another one");
+        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | (n % 256)).into()), 80, "another one");
         let honest = (0..200).filter(|&n| {
             let address = Ipv4Addr::from_bits(0xcb00_7100 + n * 256);
             buckets.take(address.into(), 1, &rates, START).is_ok()
         });
-        assert!(honest.count() >= 190, "some share a bucket with those of the flood, most don't");
+        assert!(honest.count() >= 198, "hardly anybody shares both buckets with those of the flood");
+    }
+
+    #[test]
+    fn what_was_looked_at_can_be_spent() {
+        let rates = SourceRates::widening(Rate::new(1, SECOND, 5), Rate::new(10, SECOND, 10));
+        let mut buckets = SourceBuckets::new(hasher());
+        let source = ip("192.0.2.7");
+        assert!(
+            buckets.peek(source, 5, &rates, START).is_ok() && buckets.peek(source, 6, &rates, START).is_err()
+        );
+        buckets.spend(source, 2, &rates, START);
+        assert!(
+            buckets.peek(source, 3, &rates, START).is_ok() && buckets.peek(source, 4, &rates, START).is_err()
+        );
+        buckets.spend(source, 8, &rates, START);
+        assert_eq!(
+            buckets.peek(source, 1, &rates, START),
+            Err(6 * SECOND),
+            "what is owed comes back at the rate"
+        );
+        assert_eq!(
+            buckets.peek(ip("198.51.100.1"), 1, &rates, START),
+            Err(SECOND / 10),
+            "the total is spent, too"
+        );
     }
 
     #[test]

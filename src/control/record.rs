@@ -3,6 +3,7 @@
 //! nanoserde writes the records. It does not read them: it needs a strict reader before it, which might as well be
 //! the only one.
 
+use super::addresses::Owner;
 use super::party::{Ban, Member, NatType, Party, PeerInfo};
 use super::relays::{Relay, RelayInfo};
 use super::standing::{Lineage, Standing};
@@ -96,6 +97,10 @@ pub struct MemberRecord {
     pub claimed_from: Option<String>,
     /// What to add to our wall clock to get its local time.
     pub clock_offset: i64,
+    /// Its place in the order of claims to keys. Of members stored before there was one, it is unknown.
+    pub claim: Option<u64>,
+    /// Where it asked from: a handshake from there is to prove its key, and there it may be found.
+    pub origin: Option<String>,
 }
 
 readable!(MemberRecord {
@@ -111,7 +116,9 @@ readable!(MemberRecord {
     joined,
     lineage,
     claimed_from,
-    clock_offset
+    clock_offset,
+    claim,
+    origin
 });
 
 /// A token, by its hash.
@@ -155,9 +162,13 @@ pub struct AddressRecord {
     pub address: String,
     /// Its place in the order of assignment.
     pub order: u64,
+    /// Whose the key is, if that is known.
+    pub owner: Option<u64>,
+    /// Whether the owner has proven it.
+    pub proven: Option<bool>,
 }
 
-readable!(AddressRecord { address, order });
+readable!(AddressRecord { address, order, owner, proven });
 
 /// What a store held, by key. Members are keyed `party/peer`, tokens by the hexadecimal hash.
 #[derive(Default, Debug)]
@@ -238,6 +249,8 @@ impl MemberRecord {
             lineage,
             claimed_from,
             clock_offset: member.clock.offset(now),
+            claim: Some(member.claim),
+            origin: member.origin.map(|origin| origin.to_string()),
         }
     }
 
@@ -265,10 +278,28 @@ impl MemberRecord {
             address_name: self.address_name.into(),
             joined: self.joined,
             seen: now.instant,
+            heard: now.instant,
+            origin: self.origin.and_then(|origin| origin.parse().ok()),
+            claim: self.claim.unwrap_or(0),
             clock: LocalClock::Offset(self.clock_offset),
             standing,
             signals: None,
         })
+    }
+}
+
+impl AddressRecord {
+    pub(super) fn of(address: Ipv4Addr, order: u64, owner: Option<Owner>) -> Self {
+        AddressRecord {
+            address: address.to_string(),
+            order,
+            owner: owner.map(|owner| owner.id),
+            proven: owner.map(|owner| owner.proven),
+        }
+    }
+
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.owner.map(|id| Owner { id, proven: self.proven == Some(true) })
     }
 }
 
@@ -353,6 +384,8 @@ mod tests {
             lineage: Some(1),
             claimed_from: None,
             clock_offset: i64::MIN,
+            claim: Some(2),
+            origin: Some("192.0.2.7".into()),
         }
     }
 
@@ -386,7 +419,8 @@ mod tests {
             registered_at: 0,
         };
         assert_eq!(RelayRecord::read(relay.serialize_json().as_bytes()), Some(relay));
-        let address = AddressRecord { address: "10.66.0.2".into(), order: 0 };
+        let address =
+            AddressRecord { address: "10.66.0.2".into(), order: 0, owner: Some(7), proven: Some(true) };
         assert_eq!(AddressRecord::read(address.serialize_json().as_bytes()), Some(address));
     }
 

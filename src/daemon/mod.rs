@@ -22,6 +22,7 @@ use crate::store::records::{self, Loaded};
 use crate::store::{self, OpenError, Row, Store, StoreError};
 use crate::time::Clock;
 use crate::tun::{self, Tun, TunError};
+use crate::wireguard::constants::X25519_TYPICAL;
 use async_signal::{Signal, Signals};
 use config::Config;
 use forwarder::Forwarder;
@@ -32,6 +33,7 @@ use smol::stream::StreamExt;
 use smol::{LocalExecutor, Task, Timer};
 use std::convert::Infallible;
 use std::fmt;
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -50,6 +52,8 @@ const DRAIN_DISK: Duration = Duration::from_millis(700);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long all of a stop takes at most. It is promised within two seconds.
 const STOP: Duration = Duration::from_millis(1800);
+/// X25519 computations that are measured at the start: the fastest is what the machine can do.
+const X25519_SAMPLES: usize = 5;
 /// How long a start may still take when it is to stop.
 const LOAD: Duration = Duration::from_millis(300);
 
@@ -299,6 +303,7 @@ impl Daemon {
             service.clone().keep_time().boxed_local(),
             service.clone().answer_messages().boxed_local(),
             service.clone().keep_marks().boxed_local(),
+            service.clone().keep_handshakes().boxed_local(),
             forwarder.clone().keep_time().boxed_local(),
             forwarder.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
@@ -390,8 +395,25 @@ fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::
         mtu: HUB_MTU,
         stamp_mark,
         seed: u64::from_le_bytes(random::bytes()),
-        limits: RelayLimits { members_per_party: members_per_party(config), ..RelayLimits::default() },
+        limits: RelayLimits {
+            members_per_party: members_per_party(config),
+            x25519: measure_x25519(),
+            ..RelayLimits::default()
+        },
     }
+}
+
+/// How long an X25519 computation takes on this machine.
+fn measure_x25519() -> Duration {
+    let (ours, theirs) = (PrivateKey::generate(), PrivateKey::generate().public_key());
+    let measure = |_| {
+        let begun = now().instant;
+        black_box(ours.diffie_hellman(&theirs));
+        now().instant.since(begun)
+    };
+    let fastest = (0..X25519_SAMPLES).map(measure).min().unwrap_or(X25519_TYPICAL);
+    log::debug!("an X25519 computation takes {} us", fastest.as_micros());
+    fastest
 }
 
 fn tun_settings(config: &Config) -> tun::Settings {

@@ -98,7 +98,9 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         Change::PartyCreated(id) | Change::PartyChanged(id) | Change::PartyDeleted { party: id, .. } => {
             out.push(party(id));
         }
-        Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) => out.push(member(id, peer)),
+        Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) | Change::MemberMoved(id, peer) => {
+            out.push(member(id, peer));
+        }
         Change::MemberLeft { party, who, .. } => out.push(member(party, &who.peer)),
         Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
             out.push(row(Table::Tokens, to_hex(hash), control.token_record(hash, now)));
@@ -155,6 +157,7 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
     use crate::control::Settings;
+    use crate::control::keys::KeyClaim;
     use crate::control::party::{NatType, PeerInfo};
     use crate::control::registration::Credentials;
 
@@ -180,7 +183,9 @@ mod tests {
         let alice = PeerId::new("alice").unwrap();
         let token = control.register(&alice, Credentials::default(), now).unwrap().token;
         let by = control.authenticate(&token, now).unwrap();
-        let party = control.create_party(&by, None, "LAN", info(&alice), now).unwrap();
+        let party = control
+            .create_party(&by, None, "LAN", info(&alice), KeyClaim::from([192, 0, 2, 7].into()), now)
+            .unwrap();
         let mut rows_out = vec![hub_key(&hub), stopped(Some(UnixTime::from_micros(7)))];
         for change in control.drain_changes() {
             rows(&control, &change, now, &mut rows_out);

@@ -94,6 +94,15 @@ impl FromPart for String {
     }
 }
 
+impl FromPart for bool {
+    fn from_part(part: Part<'_>) -> Option<Self> {
+        match part {
+            Part::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
 macro_rules! numbers {
     ($($number:ty)*) => { $(
         impl FromPart for $number {
@@ -650,7 +659,7 @@ mod tests {
         assert_eq!((d.clone().read(), d.clone().read()), (Some(vec![1u64, 2]), None::<Vec<String>>));
         assert_eq!(d, Part::Nested("[1, 2]"));
         assert_eq!((e.clone().read(), e.read::<String>()), (Some(None::<String>), None));
-        assert_eq!(f, Part::Bool(true));
+        assert_eq!((f.clone().read(), f.read::<String>()), (Some(true), None));
         for (number, fits) in
             [("18446744073709551615", true), ("18446744073709551616", false), ("1.0", false)]
         {

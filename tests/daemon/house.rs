@@ -262,6 +262,16 @@ impl House {
         self.number_in("status", "VmRSS")
     }
 
+    /// Processor time that it has had so far.
+    pub fn cpu(&self) -> Duration {
+        let threads = std::fs::read_dir(self.proc("task")).unwrap();
+        let nanos = |thread: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap();
+            text.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+        };
+        Duration::from_nanos(threads.map(|thread| nanos(thread.unwrap())).sum())
+    }
+
     /// Descriptors it has open now.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(self.proc("fd")).unwrap().count()
