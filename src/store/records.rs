@@ -6,6 +6,7 @@ use crate::control::Control;
 use crate::control::change::Change;
 use crate::control::record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, TokenRecord};
 use crate::control::tokens::TokenHash;
+use crate::crypto::hex;
 use crate::crypto::x25519::PrivateKey;
 use crate::ids::{PartyId, PeerId};
 use crate::time::{Now, UnixTime};
@@ -53,7 +54,7 @@ fn read(table: Table, key: String, value: &[u8], loaded: &mut Loaded) -> Result<
             }
             _ => return Err(key),
         },
-        Table::Tokens => match (from_hex(&key), TokenRecord::read(value)) {
+        Table::Tokens => match (hex::decode(&key), TokenRecord::read(value)) {
             (Some(hash), Some(record)) => records.tokens.push((hash, record)),
             _ => return Err(key),
         },
@@ -103,7 +104,7 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         }
         Change::MemberLeft { party, who, .. } => out.push(member(party, &who.peer)),
         Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
-            out.push(row(Table::Tokens, to_hex(hash), control.token_record(hash, now)));
+            out.push(row(Table::Tokens, hex::encode(hash), control.token_record(hash, now)));
         }
         Change::RelayChanged(id) | Change::RelayExpired(id) => {
             out.push(row(Table::Relays, id.to_string(), control.relay_record(id)));
@@ -135,22 +136,8 @@ pub fn stopped(at: Option<UnixTime>) -> Row {
 /// Every token's row. The dates in the store are those of when a token was issued or extended; if the wall
 /// clock has jumped since, they would not be what they seem after a stop.
 pub fn all_tokens(control: &Control, now: Now) -> Vec<Row> {
-    let token = |hash: &TokenHash| row(Table::Tokens, to_hex(hash), control.token_record(hash, now));
+    let token = |hash: &TokenHash| row(Table::Tokens, hex::encode(hash), control.token_record(hash, now));
     control.tokens().iter().map(|(hash, _)| token(&hash)).collect()
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
-    let digit = |at: usize| char::from(digits[at]).to_digit(16);
-    let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = (digit(2 * at)? << 4 | digit(2 * at + 1)?) as u8;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
