@@ -52,11 +52,6 @@ impl Player {
         Player { key, ip, device: Device::new(config, now().instant), socket, sessions: 0 }
     }
 
-    /// From now on it hears from this address alone.
-    pub fn connect(&self, relay: SocketAddr) {
-        self.socket.connect(relay).unwrap();
-    }
-
     /// Another player, or the hub, both by way of the relay.
     pub fn add_peer(&mut self, key: PublicKey, relay: SocketAddr, owns: Prefix) -> PeerIndex {
         let mut config = PeerConfig::new(key);
