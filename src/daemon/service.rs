@@ -13,7 +13,7 @@ use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
 use crate::store::dump::Secrets;
 use crate::store::{Health, Store, StoreError, Ticket, records};
 use crate::time::{Clock, Instant, Now};
-use crate::wire::http::{Answer, Request};
+use crate::wire::http::{Answer, Refusal, Request};
 use smol::Timer;
 use smol::future::FutureExt;
 use std::cell::{Cell, RefCell};
@@ -29,6 +29,9 @@ const CLOSE_POLICY: u16 = 1008;
 /// Replies that may wait for the disk, in all sessions together.
 const MAX_PENDING_REPLIES: usize = 4096;
 
+/// Until something happens.
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
 type PendingReply = (SessionId, MessageReply, Option<Ticket>);
 
 /// The daemon as its doors see it.
@@ -39,9 +42,10 @@ pub struct Service {
     next_session: Cell<u64>,
     clock: Clock,
     started: Now,
-    /// Wakes [`Service::keep_time`] when there is something to keep time for.
+    /// Wakes [`Service::keep_time`] when something is due earlier than it sleeps.
     wake: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
-    is_idle: Cell<bool>,
+    /// Until when it sleeps, if it does.
+    sleeps_until: Cell<Option<Instant>>,
     /// Replies to messages, in turn, each after what it speaks of is durable.
     replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
     relay: Rc<Forwarder>,
@@ -59,7 +63,7 @@ impl Service {
             clock,
             started: clock(),
             wake: smol::channel::bounded(1),
-            is_idle: Cell::new(false),
+            sleeps_until: Cell::new(None),
             replies: smol::channel::bounded(MAX_PENDING_REPLIES),
             relay,
             waiting: Cell::new(0),
@@ -118,9 +122,13 @@ impl Service {
     fn settle_after(&self, origin: Option<SessionId>, now: Now) {
         let effects = self.api.borrow_mut().drain(origin, now);
         self.carry_out(effects, now);
-        if self.is_idle.get() && self.api.borrow().poll_timeout().is_some() {
-            // A full channel is a wake-up under way.
-            let _ = self.wake.0.try_send(());
+        if let Some(until) = self.sleeps_until.get() {
+            let api = self.api.borrow();
+            let due = if until == NEVER { api.poll_timeout() } else { api.update_timeout() };
+            if due.is_some_and(|due| due < until) {
+                // A full channel is a wake-up under way.
+                let _ = self.wake.0.try_send(());
+            }
         }
     }
 
@@ -228,9 +236,9 @@ impl Service {
             let due = self.api.borrow().poll_timeout();
             match due {
                 None => {
-                    self.is_idle.set(true);
+                    self.sleeps_until.set(Some(NEVER));
                     let _ = self.wake.1.recv().await;
-                    self.is_idle.set(false);
+                    self.sleeps_until.set(None);
                 }
                 Some(due) if due > now.instant => {
                     let slept = async {
@@ -239,7 +247,9 @@ impl Service {
                     let woken = async {
                         let _ = self.wake.1.recv().await;
                     };
+                    self.sleeps_until.set(Some(due));
                     slept.or(woken).await;
+                    self.sleeps_until.set(None);
                 }
                 Some(_) => {
                     let effects = self.api.borrow_mut().poll(Some(&*self.relay), now);
@@ -315,11 +325,11 @@ impl Answers for Service {
         self.api.borrow_mut().counters().refused(status);
     }
 
-    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Option<SessionId> {
+    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Result<SessionId, Refusal> {
         let session = SessionId(self.next_session.replace(self.next_session.get() + 1));
-        self.api.borrow_mut().open_session(session, request, (self.clock)());
+        self.api.borrow_mut().open_session(session, request, (self.clock)())?;
         self.outboxes.borrow_mut().insert(session, outbox);
-        Some(session)
+        Ok(session)
     }
 
     fn message(&self, session: SessionId, text: &str) {

@@ -96,6 +96,7 @@ fn api(records: control::record::Records, now: Now) -> Api {
         },
         rates: Rates::default(),
         trusted_proxies: vec!["198.51.100.9".parse().expect("an address")],
+        browsers: lanrage::api::browsers::Browsers::default(),
         admin_token: Some(ADMIN.into()),
         whereabouts: Whereabouts::default(),
     };
