@@ -108,7 +108,7 @@ impl Control {
             }
         }
         for (party, peer, record) in records.members {
-            if let (Some(party), Some(member)) = (PartyId::new(&party), record.restore(&peer, now)) {
+            if let (Some(party), Some(member)) = (PartyId::stored(&party), record.restore(&peer, now)) {
                 self.restore_member(party, member);
             }
         }

@@ -200,8 +200,8 @@ impl PartyRecord {
 
     pub(super) fn restore(self, id: &str) -> Option<Party> {
         Some(Party {
-            id: PartyId::new(id)?,
-            host: PeerId::new(&self.host)?,
+            id: PartyId::stored(id)?,
+            host: PeerId::stored(&self.host)?,
             bans: self.bans.into_iter().map(BanRecord::restore).collect(),
             name: self.name,
             created_at: UnixTime::from_micros(self.created_at),
@@ -222,7 +222,7 @@ impl BanRecord {
 
     fn restore(self) -> Ban {
         Ban {
-            peer_id: self.peer_id.and_then(|id| PeerId::new(&id)),
+            peer_id: self.peer_id.and_then(|id| PeerId::stored(&id)),
             key: self.key.and_then(|key| PublicKey::decode(&key)),
         }
     }
@@ -256,7 +256,7 @@ impl MemberRecord {
 
     pub(super) fn restore(self, peer: &str, now: Now) -> Option<Member> {
         let info = PeerInfo {
-            peer_id: PeerId::new(peer)?,
+            peer_id: PeerId::stored(peer)?,
             name: self.name.into(),
             public_key: self.public_key.into(),
             nat_type: NatType::parse(&self.nat_type).unwrap_or_default(),
@@ -327,7 +327,7 @@ impl TokenRecord {
             _ => life,
         };
         Some(Token {
-            peer: PeerId::new(&self.peer_id)?,
+            peer: PeerId::stored(&self.peer_id)?,
             lineage: Lineage(self.lineage),
             expires: now.instant + left,
         })
@@ -350,7 +350,7 @@ impl RelayRecord {
     pub(super) fn restore(self, id: &str, now: Now) -> Option<Relay> {
         Some(Relay {
             info: RelayInfo {
-                relay_id: RelayId::new(id)?,
+                relay_id: RelayId::stored(id)?,
                 public_ip: self.public_ip.parse().ok()?,
                 port: self.port,
                 region: self.region,

@@ -398,6 +398,7 @@ fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::
         },
         rates: config.rates.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        browsers: config.browsers.clone(),
         admin_token: config.admin_token.clone(),
         whereabouts: api::Whereabouts {
             http: addresses.http.to_string(),

@@ -29,7 +29,7 @@ pub struct Player {
     pub key: PrivateKey,
     pub ip: Ipv4Addr,
     device: Device,
-    socket: UdpSocket,
+    pub socket: UdpSocket,
     /// How many sessions came up.
     pub sessions: usize,
 }
