@@ -44,6 +44,12 @@ impl TokenBucket {
         self.without(rate, count, now).map(drop)
     }
 
+    /// Takes `count` tokens that may not be there. At most another burst is owed.
+    pub fn spend(&mut self, rate: Rate, count: u32, now: Instant) {
+        let most = now + rate.interval.saturating_mul(rate.burst.saturating_mul(2));
+        self.full_at = (self.full_at.max(now) + rate.interval.saturating_mul(count)).min(most);
+    }
+
     /// When it would be full without these tokens.
     fn without(&self, rate: Rate, count: u32, now: Instant) -> Result<Instant, Duration> {
         let full_at = self.full_at.max(now) + rate.interval.saturating_mul(count);

@@ -1,21 +1,30 @@
 //! How often one source may ask, and who the source is.
 
+use crate::crypto::random;
+use crate::keyed_hash::KeyedState;
+use crate::owners::{SourceBuckets, SourceRates};
 use crate::time::Instant;
-use crate::token_bucket::{Rate, TokenBucket};
+use crate::token_bucket::Rate;
 use crate::wire::http::Source;
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
+
+/// How many sources may use what they may at the same time before everybody has to wait.
+const BUSY_SOURCES: u32 = 64;
+/// The same for networks that change things without end.
+const BUSY_NETWORKS: u32 = 32;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What one source may do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rates {
-    /// Requests and WebSocket messages of every kind.
+    /// Requests and WebSocket messages of every kind, of one subscriber.
     pub requests: Rate,
-    /// Registrations and creates.
+    /// Registrations and creates, of one subscriber.
     pub creations: Rate,
-    /// How many sources are told apart, at about 100 bytes each; those beyond share one allowance.
-    pub sources: usize,
+    /// Changes that are written to the disk, of one network: a commit writes some 33 KB, whatever changes.
+    pub changes: Rate,
 }
 
 impl Default for Rates {
@@ -23,7 +32,7 @@ impl Default for Rates {
         Rates {
             requests: Rate::new(50, Duration::from_secs(1), 200),
             creations: Rate::new(10, Duration::from_secs(60), 30),
-            sources: 4096,
+            changes: Rate::new(240, DAY, 120),
         }
     }
 }
@@ -37,25 +46,28 @@ pub enum Cost {
     Creation,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Allowance {
-    requests: TokenBucket,
-    creations: TokenBucket,
-}
-
 /// The allowances of all sources.
 pub struct Admission {
     rates: Rates,
     /// Those whose `X-Forwarded-For` is believed, and who are sources like any other even on the loopback.
     trusted_proxies: Vec<IpAddr>,
-    by_source: HashMap<IpAddr, Allowance>,
-    shared: Allowance,
+    requests: SourceBuckets,
+    creations: SourceBuckets,
+    changes: SourceBuckets,
 }
 
 impl Admission {
     /// With nobody known yet.
     pub fn new(rates: Rates, trusted_proxies: Vec<IpAddr>) -> Self {
-        Admission { rates, trusted_proxies, by_source: HashMap::new(), shared: Allowance::default() }
+        let number = || u64::from_le_bytes(random::bytes());
+        let buckets = || SourceBuckets::new(KeyedState::new(number(), number()));
+        Admission {
+            rates,
+            trusted_proxies,
+            requests: buckets(),
+            creations: buckets(),
+            changes: buckets(),
+        }
     }
 
     /// Has these count from now on. What a source has left of its allowance stays.
@@ -91,30 +103,44 @@ impl Admission {
 
     /// Takes `cost` from the source's allowance, or says in how many seconds it will be there.
     pub fn admit(&mut self, source: Source, cost: Cost, now: Instant) -> Result<(), u64> {
-        if self.is_local(source) {
-            return Ok(());
-        }
-        let Source::Ip(address) = source else { return Ok(()) };
-        let key = subscriber(address);
-        if self.by_source.len() >= self.rates.sources && !self.by_source.contains_key(&key) {
-            self.by_source.retain(|_, known| !known.requests.is_full(now) || !known.creations.is_full(now));
-        }
-        let room = self.by_source.len() < self.rates.sources || self.by_source.contains_key(&key);
-        let allowance = if room { self.by_source.entry(key).or_default() } else { &mut self.shared };
-        let taken = match cost {
-            Cost::Request => allowance.requests.take(self.rates.requests, 1, now),
-            Cost::Creation => allowance.creations.take(self.rates.creations, 1, now),
+        let Some(address) = self.payer(source) else { return Ok(()) };
+        let (buckets, rate) = match cost {
+            Cost::Request => (&mut self.requests, self.rates.requests),
+            Cost::Creation => (&mut self.creations, self.rates.creations),
         };
-        taken.map_err(|wait| wait.as_secs() + 1)
+        let rates = SourceRates::widening(rate, rate.times(BUSY_SOURCES));
+        buckets.take(address, 1, &rates, now).map_err(in_seconds)
+    }
+
+    /// Whether the source may change what is kept on disk, or in how many seconds it may.
+    pub fn may_change(&self, source: Source, now: Instant) -> Result<(), u64> {
+        let Some(address) = self.payer(source) else { return Ok(()) };
+        self.changes.peek(address, 1, &self.change_rates(), now).map_err(in_seconds)
+    }
+
+    /// Takes what the source has changed from its allowance, which is owed if it is not there.
+    pub fn pay_for_changes(&mut self, source: Source, count: u32, now: Instant) {
+        if let Some(address) = self.payer(source) {
+            let rates = self.change_rates();
+            self.changes.spend(address, count, &rates, now);
+        }
+    }
+
+    fn change_rates(&self) -> SourceRates {
+        SourceRates::narrow(self.rates.changes, self.rates.changes.times(BUSY_NETWORKS))
+    }
+
+    /// Whose allowance counts, if any.
+    fn payer(&self, source: Source) -> Option<IpAddr> {
+        match source {
+            Source::Ip(address) if !self.is_local(source) => Some(address),
+            _ => None,
+        }
     }
 }
 
-/// What one subscriber has: an IPv4 address, or an IPv6 /64.
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-    }
+fn in_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + 1
 }
 
 #[cfg(test)]
@@ -154,15 +180,41 @@ mod tests {
     }
 
     #[test]
-    fn many_sources_cost_bounded_memory() {
-        let mut admission = Admission::new(Rates { sources: 10, ..Rates::default() }, Vec::new());
-        for low in 0..100u8 {
-            let _ = admission.admit(Source::Ip([10, 0, 0, low].into()), Cost::Creation, Instant::ZERO);
-        }
-        assert_eq!(admission.by_source.len(), 10);
-        assert_eq!(spend(&mut admission, ip("10.1.1.1"), Cost::Creation, Instant::ZERO), 0);
-        let later = Instant::ZERO + Duration::from_secs(3600);
-        assert_eq!(spend(&mut admission, ip("10.1.1.1"), Cost::Creation, later), 30);
+    fn a_network_has_a_share_however_many_addresses_it_has() {
+        let mut admission = Admission::new(Rates::default(), Vec::new());
+        let mut from_48 = |low: u16| {
+            let source = Source::Ip([0x2001, 0xdb8, 7, low, 0, 0, 0, 1].into());
+            admission.admit(source, Cost::Creation, Instant::ZERO).is_ok()
+        };
+        let admitted = (0..5000).filter(|&low| from_48(low)).count();
+        assert_eq!(admitted, 16 * 30);
+        assert_eq!(spend(&mut admission, ip("198.51.100.1"), Cost::Creation, Instant::ZERO), 30);
+    }
+
+    #[test]
+    fn who_has_changed_too_much_waits_and_what_can_not_be_refused_is_owed() {
+        let mut admission = Admission::new(Rates::default(), Vec::new());
+        let now = Instant::ZERO;
+        let mut change = |source: &str, now| {
+            let may = admission.may_change(ip(source), now).is_ok();
+            if may {
+                admission.pay_for_changes(ip(source), 1, now);
+            }
+            may
+        };
+        let changed = |change: &mut dyn FnMut(&str, Instant) -> bool, source: &str, now| {
+            (0..500).filter(|_| change(source, now)).count()
+        };
+        assert_eq!(changed(&mut change, "198.51.100.1", now), 60);
+        assert_eq!(changed(&mut change, "198.51.100.2", now), 60);
+        assert_eq!(changed(&mut change, "198.51.100.3", now), 0, "it is the same network");
+        assert_eq!(changed(&mut change, "203.0.113.1", now), 60);
+        let later = now + DAY;
+        assert_eq!(changed(&mut change, "198.51.100.1", later), 60);
+        admission.pay_for_changes(ip("192.0.2.1"), 200, now);
+        assert!(admission.may_change(ip("192.0.2.1"), now + DAY / 4).is_err());
+        assert!(admission.may_change(ip("192.0.2.1"), later).is_ok());
+        assert!(admission.may_change(ip("127.0.0.1"), now).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::admission::Cost;
 use super::fields::{Fields, Problems, Text};
-use super::{Api, bodies, render};
+use super::{Api, TOO_MANY_CHANGES, TOO_MANY_REQUESTS, bodies, render};
 use crate::api::metrics::Surroundings;
 use crate::api::sessions::Delivery;
 use crate::control::refusal::Refusal;
@@ -63,6 +63,7 @@ impl Api {
                 Trouble(format!("The message is no JSON: {} at byte {}", error.reason, error.offset))
             })
             .and_then(|message| self.act(session, source, &message, around, now));
+        self.admission.pay_for_changes(source, self.control.cost_of_changes(), now.instant);
         done.unwrap_or_else(|Trouble(text)| Reply::Error(text))
     }
 
@@ -94,6 +95,11 @@ impl Api {
             && let Some(failure) = around.store_failure
         {
             return Err(Trouble(failure.detail().to_owned()));
+        }
+        if matches!(kind, "register_party" | "join_party")
+            && self.admission.may_change(source, now.instant).is_err()
+        {
+            return Err(Trouble(TOO_MANY_CHANGES.to_owned()));
         }
         match kind {
             "auth" | "hello" => self.introduce(session, source, &fields, now),
@@ -180,7 +186,7 @@ impl Api {
         let (Some(party), Some(name), Some(info)) = (party, name, info) else { return Err(problems.into()) };
         problems.check()?;
         if self.admission.admit(source, Cost::Creation, now.instant).is_err() {
-            return Err(Trouble("Too many requests; wait a little and try again".to_owned()));
+            return Err(Trouble(TOO_MANY_REQUESTS.to_owned()));
         }
         let by = self.speaker(session, source, info.peer_id.clone())?;
         self.control.create_party(&by, Some(party), name, info, now)?;

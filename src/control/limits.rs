@@ -49,7 +49,7 @@ impl Default for Limits {
             signals_per_peer: 64,
             signal_size: 16 * 1024,
             signals_size: 2 * 1024 * 1024,
-            addresses_remembered: 8192,
+            addresses_remembered: 2048,
         }
     }
 }

@@ -36,6 +36,9 @@ use std::collections::HashMap;
 use subnet::Subnet;
 use tokens::{TokenHash, Tokens};
 
+/// A party's bans are kept with it: so many cost as much as a commit does anyway, some 33 KB.
+const BANS_PER_COMMIT: usize = 64;
+
 /// What the owner of a daemon can choose.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
@@ -170,6 +173,19 @@ impl Control {
     /// Takes what has changed since the last call.
     pub fn drain_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
+    }
+
+    /// What it costs to keep what has changed since the last [`Control::drain_changes`], in commits: one, however
+    /// much it is, and more only for what is rewritten as a whole.
+    pub fn cost_of_changes(&self) -> u32 {
+        let rewritten: usize = self.changes.iter().map(|change| match change {
+            Change::PartyChanged(party) => {
+                self.parties.get(party).map_or(0, |party| party.bans.len() / BANS_PER_COMMIT)
+            }
+            _ => 0,
+        }).sum();
+        let any = self.changes.iter().any(Change::is_durable);
+        u32::try_from(rewritten).unwrap_or(u32::MAX).saturating_add(any.into())
     }
 
     /// Every party, in no order.

@@ -293,9 +293,14 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "WebSocket sessions of one IPv4 address or IPv6 /64"
     ),
-    count!("limits.sources", rates.sources, 1, "sources whose rates are told apart, about 100 bytes each"),
     rate!("rates.requests", requests, 1, "requests per second of one source, and burst"),
     rate!("rates.creations", creations, 60, "registrations and creates per minute of one source, and burst"),
+    rate!(
+        "rates.changes",
+        changes,
+        86_400,
+        "changes on disk per day of one network (IPv4 /24, IPv6 /48), 33 KB each, and burst"
+    ),
     seconds!("timeouts.token", control.lifetimes.token, "life of an unused token"),
     seconds!("timeouts.peer", control.lifetimes.peer, "a peer without heartbeat leaves after this"),
     seconds!(
