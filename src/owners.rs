@@ -303,6 +303,17 @@ impl Holdings {
         most.map(|(key, _)| key)
     }
 
+    /// As [`Holdings::victim`], but up to `most` of the same subscriber at once: to look for each alone would cost a
+    /// large table too much.
+    pub fn victims<K, P: Ord>(&self, entries: Vec<(K, IpAddr, P)>, most: usize) -> Vec<K> {
+        let first = self.victim(entries.iter().map(|(_, source, place)| (*source, *source, place)));
+        let Some(owner) = first.map(Prefix::subscriber) else { return Vec::new() };
+        let mut own: Vec<(K, IpAddr, P)> =
+            entries.into_iter().filter(|(_, source, _)| owner.contains(*source)).collect();
+        own.sort_by(|(_, _, one), (_, _, other)| one.cmp(other));
+        own.into_iter().take(most).map(|(key, _, _)| key).collect()
+    }
+
     /// The network that holds most, and how much.
     pub fn largest(&self) -> Option<(Prefix, usize)> {
         let networks = self.held.iter().filter(|(owner, _)| owner.level == Level::Network);

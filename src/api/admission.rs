@@ -130,8 +130,8 @@ impl Admission {
         SourceRates::narrow(self.rates.changes, self.rates.changes.times(BUSY_NETWORKS))
     }
 
-    /// Whose allowance counts, if any.
-    fn payer(&self, source: Source) -> Option<IpAddr> {
+    /// Who pays for what a source does, unless that is this machine itself.
+    pub fn payer(&self, source: Source) -> Option<IpAddr> {
         match source {
             Source::Ip(address) if !self.is_local(source) => Some(address),
             _ => None,

@@ -1,6 +1,7 @@
 //! Parties coming and going, and who is in them.
 
 use super::change::{Change, Departure};
+use super::costs::Charge;
 use super::party::{Ban, Member, Party, PeerInfo};
 use super::refusal::Refusal;
 use super::signals::Signal;
@@ -60,11 +61,15 @@ impl Control {
                 members: BTreeMap::new(),
                 joins: 0,
                 bans: Vec::new(),
+                charge: Charge::NONE,
             },
         );
+        self.charge_party(Some(by), &id);
         self.changes.push(Change::PartyCreated(id.clone()));
         if let Err(refusal) = self.join_party(by, id.as_str(), info, now) {
-            self.parties.remove(&id);
+            if let Some(party) = self.parties.remove(&id) {
+                self.recharge(party.charge, Charge::NONE);
+            }
             self.changes.pop();
             return Err(refusal);
         }
@@ -133,6 +138,7 @@ impl Control {
             }
         }
         let id = party.id.clone();
+        self.afford_member(by, &id, &info)?;
         // The same text, which the peer's token holds already.
         let info = PeerInfo { peer_id: by.peer.clone(), ..info };
         let mut clock = old.map_or(LocalClock::UTC, |member| member.clock);
@@ -153,6 +159,7 @@ impl Control {
             seen: now.instant,
             clock,
             standing: by.standing,
+            charge: old.as_ref().map_or(Charge::NONE, |member| member.charge),
             signals: old.as_ref().and_then(|member| member.signals.clone()),
             info,
         };
@@ -173,6 +180,7 @@ impl Control {
             }
         }
         party.members.insert(by.peer.clone(), Box::new(member));
+        self.charge_member(by, &id);
         if old.is_none() {
             self.remember_membership(by.peer.clone(), id);
         }
@@ -235,6 +243,9 @@ impl Control {
         if !known && party.bans.len() >= limit {
             return Err(Refusal::Limit { what: "bans in this party", limit });
         }
+        if !known {
+            self.afford_ban(party)?;
+        }
         let id = party.id.clone();
         let meant: Vec<PeerId> = party
             .members
@@ -244,6 +255,7 @@ impl Control {
             .collect();
         if !known {
             self.parties.get_mut(&id).expect("looked up above").bans.push(ban);
+            self.charge_party(None, &id);
             self.changes.push(Change::PartyChanged(id.clone()));
         }
         for peer in meant {
@@ -266,6 +278,7 @@ impl Control {
         if bans.len() == before {
             return Err(Refusal::BanNotFound(spelled.to_owned()));
         }
+        self.charge_party(None, &id);
         self.changes.push(Change::PartyChanged(id));
         Ok(())
     }
@@ -311,11 +324,10 @@ impl Control {
                 limit: limits.signals_per_peer,
             });
         }
-        if self.signals_size + data.len() > limits.signals_size {
-            return Err(Refusal::Full { what: "bytes of waiting signals", limit: limits.signals_size });
-        }
-        let signal = Signal { from: by.peer.clone(), to: to.clone(), data, sent_at: now.unix };
-        self.changes.push(Change::Signalled(party.id.clone(), signal));
+        let (id, to, payer) = (party.id.clone(), to.clone(), self.payer(by));
+        self.make_room_for_signal(payer, data.len())?;
+        let signal = Signal { from: by.peer.clone(), to, data, sent_at: now.unix, payer };
+        self.changes.push(Change::Signalled(id, signal));
         Ok(())
     }
 
@@ -323,8 +335,8 @@ impl Control {
     pub fn queue_signal(&mut self, party: &PartyId, signal: Signal) {
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
         if let Some(member) = member {
-            self.signals_size += signal.data.len();
-            member.signals.get_or_insert_default().push_back(signal);
+            member.signals.get_or_insert_default().push_back(signal.clone());
+            self.charge_signal(&signal);
         }
     }
 
@@ -333,7 +345,7 @@ impl Control {
         let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
         let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
         let signals = member.signals.take().map(|waiting| *waiting).unwrap_or_default();
-        self.signals_size -= signals.iter().map(|signal| signal.data.len()).sum::<usize>();
+        self.release_signals(&signals);
         Ok(signals)
     }
 
@@ -341,12 +353,8 @@ impl Control {
         let Some(member) = self.parties.get_mut(id).and_then(|party| party.members.remove(peer)) else {
             return;
         };
-        self.signals_size -= member
-            .signals
-            .iter()
-            .flat_map(|waiting| waiting.iter())
-            .map(|signal| signal.data.len())
-            .sum::<usize>();
+        self.release_signals(member.signals.iter().flat_map(|waiting| waiting.iter()));
+        self.recharge(member.charge, Charge::NONE);
         self.addresses.release(&member.address_name);
         if let Some(parties) = self.memberships.get_mut(peer) {
             parties.retain(|party| party != id);
@@ -368,7 +376,9 @@ impl Control {
         for member in &members {
             self.remove_member(id, &member.peer, Departure::PartyDeleted);
         }
-        self.parties.remove(id);
+        if let Some(party) = self.parties.remove(id) {
+            self.recharge(party.charge, Charge::NONE);
+        }
         self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
     }
 

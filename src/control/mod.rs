@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod change;
+mod costs;
 pub mod limits;
 pub mod membership;
 pub mod party;
@@ -21,6 +22,7 @@ pub mod viewer;
 mod tests;
 
 use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::owners::Holdings;
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::{Instant, Now};
 use addresses::Addresses;
@@ -62,8 +64,10 @@ pub struct Control {
     parties: HashMap<PartyId, Party>,
     /// Which parties a peer is in, and so which ids are live.
     memberships: HashMap<PeerId, Vec<PartyId>>,
-    /// How many bytes of signals wait in all parties.
-    signals_size: usize,
+    /// Bytes of parties and members.
+    memory: Holdings,
+    /// Bytes of signals that wait in all parties.
+    signals: Holdings,
     tokens: Tokens,
     relays: Relays,
     addresses: Addresses,
@@ -80,8 +84,9 @@ impl Control {
             settings,
             parties: HashMap::new(),
             memberships: HashMap::new(),
-            signals_size: 0,
-            tokens: Tokens::default(),
+            memory: costs::holdings(),
+            signals: costs::holdings(),
+            tokens: Tokens::new(costs::holdings()),
             relays: Relays::default(),
             prover: Prover::new(hub),
             changes: Vec::new(),
@@ -101,7 +106,9 @@ impl Control {
         }
         for (id, record) in records.parties {
             if let Some(party) = record.restore(&id) {
-                self.parties.insert(party.id.clone(), party);
+                let id = party.id.clone();
+                self.parties.insert(id.clone(), party);
+                self.charge_party(None, &id);
             }
         }
         for (party, peer, record) in records.members {
@@ -139,7 +146,9 @@ impl Control {
         member.address_name = acquired.name.clone();
         member.info = member.info.sharing(&acquired.name);
         found.joins = found.joins.max(member.joined + 1);
+        let by = Identity { peer: peer.clone(), standing: member.standing };
         found.members.insert(peer.clone(), Box::new(member));
+        self.charge_member(&by, &party);
         self.remember_membership(peer.clone(), party.clone());
         if acquired.assigned {
             self.changes.push(Change::AddressAssigned(acquired.name.to_string()));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::question_mark, reason = "the code that nanoserde derives")]
 
+use super::costs::{Charge, HOUSE};
 use super::party::{Ban, Member, NatType, Party, PeerInfo};
 use super::relays::{Relay, RelayInfo};
 use super::standing::{Lineage, Standing};
@@ -147,6 +148,7 @@ impl PartyRecord {
             created: None,
             members: BTreeMap::new(),
             joins: self.joins,
+            charge: Charge::NONE,
         })
     }
 }
@@ -217,6 +219,7 @@ impl MemberRecord {
             seen: now.instant,
             clock: LocalClock::Offset(self.clock_offset),
             standing,
+            charge: Charge::NONE,
             signals: None,
         })
     }
@@ -249,6 +252,8 @@ impl TokenRecord {
             peer: PeerId::new(&self.peer_id)?,
             lineage: Lineage(self.lineage),
             expires: now.instant + left,
+            payer: HOUSE,
+            is_used: false,
         })
     }
 }

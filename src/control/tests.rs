@@ -183,8 +183,8 @@ fn a_live_member_s_id_goes_to_nobody_else() {
     let taken = Err(Refusal::PeerTaken);
     assert_eq!(register(&mut world, Credentials::default()), taken);
     let bob = world.token("bob");
-    assert_eq!(register(&mut world, Credentials { token: Some(&bob), proof: None }), taken);
-    assert_eq!(register(&mut world, Credentials { token: Some(&token), proof: None }), Ok(()));
+    assert_eq!(register(&mut world, Credentials { token: Some(&bob), ..Credentials::default() }), taken);
+    assert_eq!(register(&mut world, Credentials { token: Some(&token), ..Credentials::default() }), Ok(()));
     world.control.remove_peer(&actor(&alice), party.as_str(), "alice").unwrap();
     assert_eq!(register(&mut world, Credentials::default()), Ok(()));
 }
@@ -212,13 +212,13 @@ fn the_holder_of_the_key_gets_its_peer_back() {
     world.join_with(&alice, &party, &private.public_key().encode()).unwrap();
     let nonce = world.control.nonce(&peer("alice"), world.now);
     let proof = proof::prove(&private, &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
-    let shown = Credentials { token: None, proof: Some((&nonce, &proof)) };
+    let shown = Credentials { proof: Some((&nonce, &proof)), ..Credentials::default() };
     let issued = world.control.register(&peer("alice"), shown, world.now).unwrap();
     let again = world.control.authenticate(&issued.token, world.now).unwrap();
     assert_eq!(again, alice);
     let wrong =
         proof::prove(&PrivateKey::generate(), &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
-    let shown = Credentials { token: None, proof: Some((&nonce, &wrong)) };
+    let shown = Credentials { proof: Some((&nonce, &wrong)), ..Credentials::default() };
     assert_eq!(world.control.register(&peer("alice"), shown, world.now).map(drop), Err(Refusal::ProofWrong));
 }
 
@@ -231,7 +231,7 @@ fn a_member_without_token_can_prove_its_key_and_go_on_with_one() {
     let party = world.control.create_party(&claimed, None, "LAN", info("alice", &key), world.now).unwrap();
     let nonce = world.control.nonce(&peer("alice"), world.now);
     let proof = proof::prove(&private, &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
-    let shown = Credentials { token: None, proof: Some((&nonce, &proof)) };
+    let shown = Credentials { proof: Some((&nonce, &proof)), ..Credentials::default() };
     let token = world.control.register(&peer("alice"), shown, world.now).unwrap().token;
     let alice = world.control.authenticate(&token, world.now).unwrap();
     assert!(world.control.stands(&alice) && !world.control.stands(&claimed));
@@ -665,7 +665,7 @@ fn a_relay_id_is_its_first_owner_s_until_it_goes_stale() {
 
 #[test]
 fn signals_go_between_members_and_are_bounded() {
-    let limits = Limits { signals_per_peer: 3, signal_size: 10, signals_size: 25, ..Limits::default() };
+    let limits = Limits { signals_per_peer: 3, signal_size: 10, signals_size: 2 * 170 + 165, ..Limits::default() };
     let mut world = World::with(limits);
     let (alice, bob, eve) = (world.identity("alice"), world.identity("bob"), world.identity("eve"));
     let party = world.create(&alice);
@@ -688,12 +688,13 @@ fn signals_go_between_members_and_are_bounded() {
     assert!(matches!(send(&mut world, &alice, "bob", "1234567890"), Err(Refusal::Full { .. })));
     assert_eq!(send(&mut world, &alice, "bob", "12"), Ok(()));
     assert!(matches!(send(&mut world, &alice, "bob", "1"), Err(Refusal::Limit { .. })));
-    assert_eq!(send(&mut world, &bob, "alice", "1"), Ok(()));
     let taken = world.control.take_signals(party.as_str(), "bob").unwrap();
     assert_eq!(taken.iter().map(|signal| signal.data.len()).collect::<Vec<_>>(), [10, 10, 2]);
     assert!(world.control.take_signals(party.as_str(), "bob").unwrap().is_empty());
+    assert_eq!(send(&mut world, &bob, "alice", "1"), Ok(()));
     world.control.remove_peer(&actor(&alice), party.as_str(), "alice").unwrap();
-    assert_eq!(world.control.signals_size, 0);
+    assert_eq!(world.control.signals.total(), 0);
+    assert_eq!(world.control.memory.total(), 0);
 }
 
 #[test]
