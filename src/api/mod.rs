@@ -182,6 +182,18 @@ impl Api {
         &mut self.counters
     }
 
+    /// Who pays for what a request asks for, if not this machine.
+    pub fn owner(&self, request: &Request) -> Source {
+        self.admission.source(request.source, request.forwarded_for.as_deref())
+    }
+
+    /// Whether a session is a member's.
+    pub fn is_member(&self, session: SessionId) -> bool {
+        self.sessions.identity(session).is_some_and(|identity| {
+            self.control.stands(identity) && !self.control.parties_of(&identity.peer).is_empty()
+        })
+    }
+
     /// How many there are of everything.
     pub fn sizes(&self) -> Sizes {
         Sizes {

@@ -87,7 +87,7 @@ impl Control {
             memory: costs::holdings(),
             signals: costs::holdings(),
             tokens: Tokens::new(costs::holdings()),
-            relays: Relays::default(),
+            relays: Relays::new(costs::holdings()),
             prover: Prover::new(hub),
             changes: Vec::new(),
             swept: now.instant,
@@ -235,8 +235,8 @@ impl Control {
     /// Registers a relay for whoever holds a token.
     pub fn register_relay(&mut self, by: &Identity, info: RelayInfo, now: Now) -> Result<(), Refusal> {
         let Standing::Token(owner) = by.standing else { return Err(Refusal::TokenMissing) };
-        let change = self.relays.register(owner, info, &self.settings.limits, now)?;
-        self.changes.extend(change);
+        let changes = self.relays.register(owner, info, &self.settings.limits, now)?;
+        self.changes.extend(changes);
         Ok(())
     }
 

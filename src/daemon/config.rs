@@ -39,6 +39,8 @@ pub struct Config {
     pub admin_token: Option<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// MiB of memory that totals are sized for, if not what this machine has.
+    pub memory: Option<usize>,
     /// How much is logged.
     pub log: log::LevelFilter,
     /// What the control plane allows.
@@ -64,6 +66,7 @@ impl Default for Config {
             max_clients: 100,
             admin_token: None,
             trusted_proxies: Vec::new(),
+            memory: None,
             log: log::LevelFilter::Info,
             control: control::Settings::default(),
             door: DoorLimits::default(),

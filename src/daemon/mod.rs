@@ -4,6 +4,7 @@
 mod clock;
 pub mod config;
 mod forwarder;
+mod machine;
 mod reload;
 mod service;
 mod supervisor;
@@ -13,7 +14,7 @@ use crate::control::Control;
 use crate::crypto::random;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::RelayId;
-use crate::net::http::{Door, Limits as DoorLimits};
+use crate::net::http::Door;
 use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
 use crate::relay::limits::Limits as RelayLimits;
@@ -25,6 +26,7 @@ use crate::tun::{self, Tun, TunError};
 use async_signal::{Signal, Signals};
 use config::Config;
 use forwarder::Forwarder;
+use machine::Totals;
 use reload::{Reloader, Source};
 use service::Service;
 use smol::future::FutureExt;
@@ -285,12 +287,13 @@ impl Daemon {
             log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
         }
         let forwarder = Rc::new(forwarder.with_local(self.tun));
-        let control = Control::new(self.config.control.clone(), hub, records, start);
+        let control = Control::new(Totals::by(&self.config).control(&self.config), hub, records, start);
         let api = Api::new(control, settings, start);
         let service = Rc::new(Service::new(api, self.store, forwarder.clone(), clock));
         service.settle();
         forwarder.take_over(&self.config.runtime_dir);
-        let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), clock);
+        let door = Door::new(executor.clone(), service.clone(), Totals::by(&self.config).door(&self.config), clock);
+        service.watch(door.usage());
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
         let mut chores = vec![
@@ -406,10 +409,6 @@ fn tun_settings(config: &Config) -> tun::Settings {
 
 fn members_per_party(config: &Config) -> usize {
     config.control.limits.peers_per_party.max(RelayLimits::default().members_per_party)
-}
-
-fn door_limits(config: &Config) -> DoorLimits {
-    DoorLimits { proxies: config.trusted_proxies.clone(), ..config.door.clone() }
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -4,7 +4,8 @@ use super::config::{Config, Reloaded};
 use super::forwarder::Forwarder;
 use super::service::Service;
 use super::supervisor::Supervisor;
-use super::{Addresses, api_settings, door_limits, members_per_party};
+use super::machine::Totals;
+use super::{Addresses, api_settings, members_per_party};
 use crate::net::http::Door;
 use smol::Timer;
 use smol::channel::{Receiver, Sender};
@@ -89,11 +90,11 @@ impl Reloader {
     fn apply(&self, before: &Config) {
         let config = &self.config;
         log::set_max_level(config.log);
-        self.service.reconfigure(|hub| api_settings(config, hub, self.addresses), config.control.clone());
+        self.service.reconfigure(|hub| api_settings(config, hub, self.addresses), Totals::by(config).control(config));
         self.forwarder.set_members_per_party(members_per_party(config));
-        let limits = door_limits(config);
+        let limits = Totals::by(config).door(config);
         // Only then: it may have something to say about open files.
-        if limits != door_limits(before) {
+        if limits != Totals::by(before).door(before) {
             self.door.set_limits(limits);
         }
     }

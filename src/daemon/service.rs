@@ -9,14 +9,16 @@ use crate::control;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::SessionId;
 use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
+use crate::owners::Usage;
 use crate::store::dump::Secrets;
 use crate::store::{Health, Store, StoreError, Ticket, records};
 use crate::time::{Clock, Instant, Now};
-use crate::wire::http::{Answer, Request};
+use crate::wire::http::{Answer, Request, Source};
 use smol::Timer;
 use smol::future::FutureExt;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ const CLOSE_POLICY: u16 = 1008;
 /// Replies that may wait for the disk, in all sessions together.
 const MAX_PENDING_REPLIES: usize = 4096;
 
+type DoorUsage = Box<dyn Fn() -> [Usage; 3]>;
 type PendingReply = (SessionId, MessageReply, Option<Ticket>);
 
 /// The daemon as its doors see it.
@@ -44,6 +47,8 @@ pub struct Service {
     /// Replies to messages, in turn, each after what it speaks of is durable.
     replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
     relay: Rc<Forwarder>,
+    /// How full the door is.
+    door: OnceCell<DoorUsage>,
     /// How many wait until something is durable. A connection that ends does not end the waiting.
     waiting: Cell<usize>,
 }
@@ -61,8 +66,15 @@ impl Service {
             is_idle: Cell::new(false),
             replies: smol::channel::bounded(MAX_PENDING_REPLIES),
             relay,
+            door: OnceCell::new(),
             waiting: Cell::new(0),
         }
+    }
+
+    /// Has `door` tell how full it is.
+    pub fn watch(&self, door: impl Fn() -> [Usage; 3] + 'static) {
+        // There is one door.
+        let _ = self.door.set(Box::new(door));
     }
 
     /// Has these settings count from now on; those of the API as made for the hub's key.
@@ -94,6 +106,7 @@ impl Service {
             last_commit_micros: stats.last_commit_micros,
             store_bytes: stats.file_length,
             store_recoveries: u64::from(store.recovery().is_some()),
+            door: self.door.get().map(|door| door()),
             uptime: now.instant.since(self.started.instant),
         }
     }
@@ -278,6 +291,8 @@ impl Answers for Service {
         let around = self.surroundings(now);
         let (place, outcome) = self.api.borrow_mut().handle(&request, &around, now);
         let changes = place.is_some_and(|place| place.changes_state(&request.method));
+        // It is not to be kept while the disk is waited for.
+        drop(request);
         self.settle_after(None, now);
         let reply = match outcome {
             Outcome::Backup { redacted } => {
@@ -298,6 +313,17 @@ impl Answers for Service {
         let took = (self.clock)().instant.since(now.instant);
         self.api.borrow_mut().finished(place, reply.answer.status, took);
         reply
+    }
+
+    fn payer(&self, request: &Request) -> Option<IpAddr> {
+        match self.api.borrow().owner(request) {
+            Source::Ip(address) => Some(address),
+            Source::Unix => None,
+        }
+    }
+
+    fn is_member(&self, session: SessionId) -> bool {
+        self.api.borrow().is_member(session)
     }
 
     fn refused(&self, status: u16) {

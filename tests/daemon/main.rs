@@ -21,6 +21,7 @@ mod mutations;
 mod packets;
 mod paste;
 mod player;
+mod quotas;
 mod quiet_disk;
 mod readme;
 mod relay;

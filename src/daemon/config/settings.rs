@@ -251,6 +251,20 @@ pub const SETTINGS: &[Setting] = &[
         },
         show: |config| config.trusted_proxies.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(","),
     },
+    Setting {
+        key: "memory",
+        expected: "auto, or a number of MiB, at least 16",
+        help: "the memory that totals are sized for, of which some 3/8 are used at most; auto: what there is",
+        reloads: true,
+        set: |config, text| {
+            config.memory = match text {
+                "auto" => None,
+                text => Some(text.parse().ok().filter(|mebibytes| *mebibytes >= 16)?),
+            };
+            Some(())
+        },
+        show: |config| config.memory.map_or_else(|| "auto".to_owned(), |mebibytes| mebibytes.to_string()),
+    },
     count!("limits.parties", control.limits.parties, 1, "parties in all"),
     count!("limits.parties_hosted", control.limits.parties_hosted, 1, "parties that one peer may host"),
     count!("limits.parties_joined", control.limits.parties_joined, 1, "parties that one peer may be in"),
@@ -258,7 +272,7 @@ pub const SETTINGS: &[Setting] = &[
         "limits.peers_per_party",
         control.limits.peers_per_party,
         1,
-        "peers in one party, about 1 KiB each"
+        "peers in one party, 1 to 3 KB each"
     ),
     count!("limits.tokens", control.limits.tokens, 1, "tokens in all, about 250 bytes each"),
     count!("limits.tokens_per_peer", control.limits.tokens_per_peer, 1, "tokens of one peer"),
@@ -279,14 +293,14 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "virtual addresses kept for keys that are in no party, about 300 bytes each"
     ),
-    count!("limits.connections", door.connections, 1, "HTTP connections, about 3 KB each"),
+    count!("limits.connections", door.connections, 1, "HTTP connections, about 3 KB each; fewer with little memory"),
     count!(
         "limits.connections_per_source",
         door.connections_per_source,
         1,
         "HTTP connections of one IPv4 address or IPv6 /64"
     ),
-    count!("limits.sessions", door.sessions, 1, "WebSocket sessions, about 5 KB each"),
+    count!("limits.sessions", door.sessions, 1, "WebSocket sessions, about 5 KB each; fewer with little memory"),
     count!(
         "limits.sessions_per_source",
         door.sessions_per_source,
