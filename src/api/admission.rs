@@ -32,7 +32,7 @@ impl Default for Rates {
         Rates {
             requests: Rate::new(50, Duration::from_secs(1), 200),
             creations: Rate::new(10, Duration::from_secs(60), 30),
-            changes: Rate::new(240, DAY, 120),
+            changes: Rate::new(180, DAY, 100),
         }
     }
 }
@@ -205,12 +205,12 @@ mod tests {
         let changed = |change: &mut dyn FnMut(&str, Instant) -> bool, source: &str, now| {
             (0..500).filter(|_| change(source, now)).count()
         };
-        assert_eq!(changed(&mut change, "198.51.100.1", now), 60);
-        assert_eq!(changed(&mut change, "198.51.100.2", now), 60);
+        assert_eq!(changed(&mut change, "198.51.100.1", now), 50);
+        assert_eq!(changed(&mut change, "198.51.100.2", now), 50);
         assert_eq!(changed(&mut change, "198.51.100.3", now), 0, "it is the same network");
-        assert_eq!(changed(&mut change, "203.0.113.1", now), 60);
+        assert_eq!(changed(&mut change, "203.0.113.1", now), 50);
         let later = now + DAY;
-        assert_eq!(changed(&mut change, "198.51.100.1", later), 60);
+        assert_eq!(changed(&mut change, "198.51.100.1", later), 50);
         admission.pay_for_changes(ip("192.0.2.1"), 200, now);
         assert!(admission.may_change(ip("192.0.2.1"), now + DAY / 4).is_err());
         assert!(admission.may_change(ip("192.0.2.1"), later).is_ok());

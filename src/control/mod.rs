@@ -26,7 +26,7 @@ use crate::owners::Holdings;
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::{Instant, Now};
 use addresses::Addresses;
-use change::Change;
+use change::{Change, Departure};
 use limits::{Lifetimes, Limits};
 use party::{Member, Party};
 use proof::Prover;
@@ -113,7 +113,16 @@ impl Control {
         }
         for (party, peer, record) in records.members {
             if let (Some(party), Some(member)) = (PartyId::new(&party), record.restore(&peer, now)) {
-                self.restore_member(party, member);
+                match self.parties.contains_key(&party) {
+                    true => self.restore_member(party, member),
+                    // The party's end was kept and this was not.
+                    false => self.changes.push(Change::MemberLeft {
+                        party,
+                        who: Identity { peer: member.info.peer_id, standing: member.standing },
+                        key: member.key,
+                        why: Departure::PartyDeleted,
+                    }),
+                }
             }
         }
         // One more than a peer may have replaces its oldest, and all lives are the same length.

@@ -11,12 +11,14 @@ const MIB: usize = 1024 * KIB;
 /// What a machine is taken for that does not say how much memory it has.
 const SMALLEST: usize = 64 * MIB;
 
-/// How much of the memory may be taken by whom, whatever strangers do. With 64 MiB: 5 MiB for parties, 4 for what
-/// waits to be sent, 256 connections and 256 sessions with up to 16 KiB in the kernel each way.
+/// How much of the memory may be taken by whom, whatever strangers do. With 64 MiB: 5 MiB for parties, 2 for tokens,
+/// 4 for what waits to be sent, 256 connections and 256 sessions with up to 16 KiB in the kernel each way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals {
     /// Bytes of parties and members.
     pub parties: usize,
+    /// Tokens, some 300 bytes each.
+    pub tokens: usize,
     /// Bytes that wait to be read.
     pub buffers: usize,
     /// Bytes in the kernel for each connection.
@@ -30,6 +32,7 @@ impl Totals {
     pub fn of(memory: usize) -> Self {
         Totals {
             parties: (memory / 12).clamp(MIB, 256 * MIB),
+            tokens: (memory / (8 * KIB)).max(1024),
             buffers: (memory / 16).clamp(MIB, 64 * MIB),
             socket_buffer: (memory / (8 * KIB)).clamp(4 * KIB, 64 * KIB),
             connections: (memory / (256 * KIB)).max(32),
@@ -46,6 +49,7 @@ impl Totals {
     pub fn control(&self, config: &Config) -> control::Settings {
         let mut settings = config.control.clone();
         settings.limits.memory = self.parties;
+        settings.limits.tokens = settings.limits.tokens.min(self.tokens);
         settings
     }
 

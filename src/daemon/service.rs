@@ -128,14 +128,14 @@ impl Service {
     /// Does what is to be done after something happened in the API.
     fn settle_after(&self, origin: Option<SessionId>, now: Now) {
         let effects = self.api.borrow_mut().drain(origin, now);
-        self.carry_out(effects, now);
+        self.carry_out(effects, now, true);
         if self.is_idle.get() && self.api.borrow().poll_timeout().is_some() {
             // A full channel is a wake-up under way.
             let _ = self.wake.0.try_send(());
         }
     }
 
-    fn carry_out(&self, effects: Effects, now: Now) {
+    fn carry_out(&self, effects: Effects, now: Now, is_durable: bool) {
         self.deliver(effects.deliveries);
         for (session, reason) in effects.closures {
             self.close_session(session, reason);
@@ -143,7 +143,7 @@ impl Service {
         let (mut rows, mut lazy) = (Vec::new(), Vec::new());
         let api = self.api.borrow();
         for change in &effects.changes {
-            let out = if change.is_durable() { &mut rows } else { &mut lazy };
+            let out = if is_durable && change.is_durable() { &mut rows } else { &mut lazy };
             records::rows(api.control(), change, now, out);
             self.relay.follow(api.control(), change, now.instant);
         }
@@ -245,7 +245,9 @@ impl Service {
                 }
                 Some(_) => {
                     let effects = self.api.borrow_mut().poll(Some(&*self.relay), now);
-                    self.carry_out(effects, now);
+                    // Who falls silent would do so again after a crash: that is worth no commit of its own, of which
+                    // strangers could cause many.
+                    self.carry_out(effects, now, false);
                     // Something due at once again would be a mistake; it must not become a busy loop.
                     Timer::after(Duration::from_millis(100)).await;
                 }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 /// Speaks for anybody, where it is configured.
 const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const TRUSTED: (&str, &str) = ("trusted_proxies", "127.0.0.2");
+/// What a commit takes along of what others' silence changed, in bytes.
+const LAZY: u64 = 10_000;
 /// What honest people need at most.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -44,8 +46,11 @@ fn used(house: &House, table: &str) -> u64 {
 }
 
 /// What the network that has most has of a table.
-fn largest(house: &House, table: &str, network: &str) -> u64 {
-    house.metric(&format!("lanrage_table_largest{{table=\"{table}\",network=\"{network}\"}}"))
+fn largest(house: &House, table: &str) -> u64 {
+    let metrics = house.client().get("/metrics").is(200).body;
+    let sample = format!("lanrage_table_largest{{table=\"{table}\",network=");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&sample)).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 #[test]
@@ -90,10 +95,10 @@ fn one_stranger_does_not_wear_out_the_flash() {
     println!(
         "{accepted} changes taken, {refused} refused, {commits} commits of {per_commit} bytes; honest: {slowest:?}"
     );
-    assert!((80..=120).contains(&accepted) && refused > 100, "{accepted} {refused}");
+    assert!((80..=100).contains(&accepted) && refused > 100, "{accepted} {refused}");
     assert!(commits <= 150 && slowest < SOON);
     // The burst once, and the rate for a day.
-    let day = (120 + 240) * per_commit;
+    let day = (100 + 180) * (per_commit + LAZY);
     assert!(day <= 14_000_000, "{day} bytes a day");
     // Who leaves is let go all the same, and the owner of the machine is not bound.
     let (mut client, id, party) = strangers.pop().unwrap();
@@ -132,7 +137,7 @@ fn tokens_make_room_for_newcomers_and_members_keep_theirs() {
         }
     }
     assert!(used(&house, "tokens") <= 200);
-    assert!(largest(&house, "tokens", "2001:db8:7::/48") <= 50);
+    assert!(largest(&house, "tokens") <= 50);
     host.heartbeat(&party, "host").is(200);
     quiet.get("/relays").is(200);
     assert!(house.say("status").contains("tokens"));
@@ -162,7 +167,7 @@ fn sessions_of_strangers_make_room_and_members_keep_theirs() {
         assert_eq!(text(&member.hear("peer_left"), &["peer_id"]), id);
     }
     assert!(house.metric("lanrage_websocket_sessions") <= 64);
-    assert!(largest(&house, "sessions", "127.1.0.0/24") <= 8 || used(&house, "sessions") <= 64);
+    assert!(largest(&house, "sessions") <= 8);
 }
 
 /// A connection that asks again and again and reads nothing.
@@ -331,7 +336,7 @@ fn parties_count_in_bytes_and_each_network_has_its_share() {
     let grown = (house.memory() - before) * 1024;
     println!("{taken} taken, {own_share} beyond their share, {full} when full; {grown} bytes for {limit}");
     assert!(taken > 100 && own_share > 100);
-    assert!(used(&house, "parties") <= limit && largest(&house, "parties", "198.51.0.0/24") <= limit / 4);
+    assert!(used(&house, "parties") <= limit && largest(&house, "parties") <= limit / 4);
     // The memory of 1,600 tokens, and of what was used for the first time, comes on top.
     assert!(grown <= limit + (4 << 20), "{grown}");
 }
