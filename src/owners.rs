@@ -221,11 +221,7 @@ pub struct Quota {
 impl Quota {
     /// `subscriber` for one, twice that for a site, four times for a network.
     pub const fn widening(subscriber: usize) -> Self {
-        Quota {
-            network: subscriber.saturating_mul(4),
-            site: subscriber.saturating_mul(2),
-            subscriber,
-        }
+        Quota { network: subscriber.saturating_mul(4), site: subscriber.saturating_mul(2), subscriber }
     }
 
     /// A quarter of `total` for a network, half of that for a site or subscriber of it.
@@ -382,7 +378,7 @@ mod tests {
         assert_eq!(flood(&mut |n| in_56(n).into()), 20 - 5, "one site");
         let in_48 = |n: u32| Ipv6Addr::from_bits(0x2001_0db8_0001_0000 << 64 | u128::from(n) << 64);
         assert_eq!(flood(&mut |n| in_48(n).into()), 80 - 20, "one network");
-        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | n % 256).into()), 80, "another one");
+        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | (n % 256)).into()), 80, "another one");
         let honest = (0..200).filter(|&n| {
             let address = Ipv4Addr::from_bits(0xcb00_7100 + n * 256);
             buckets.take(address.into(), 1, &rates, START).is_ok()

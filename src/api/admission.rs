@@ -61,13 +61,7 @@ impl Admission {
     pub fn new(rates: Rates, trusted_proxies: Vec<IpAddr>) -> Self {
         let number = || u64::from_le_bytes(random::bytes());
         let buckets = || SourceBuckets::new(KeyedState::new(number(), number()));
-        Admission {
-            rates,
-            trusted_proxies,
-            requests: buckets(),
-            creations: buckets(),
-            changes: buckets(),
-        }
+        Admission { rates, trusted_proxies, requests: buckets(), creations: buckets(), changes: buckets() }
     }
 
     /// Has these count from now on. What a source has left of its allowance stays.

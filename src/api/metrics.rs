@@ -3,8 +3,8 @@
 use super::routes::Place;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::PeerId;
-use crate::owners::Usage;
 use crate::metrics::{Exposition, Histogram};
+use crate::owners::Usage;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -30,8 +30,8 @@ use crate::wire::json::{self, Value};
 use crate::wire::percent;
 use admission::{Admission, Cost, Rates};
 use fields::Problems;
-use refusal_log::RefusalLog;
 use metrics::{Counters, RelayView, Sizes, Surroundings};
+use refusal_log::RefusalLog;
 use routes::{Parameters, Place};
 use sessions::{Delivery, Sessions};
 use std::net::{IpAddr, SocketAddr};
@@ -380,7 +380,10 @@ impl Api {
 
     /// When [`Api::poll`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.control.poll_timeout(), self.sessions.poll_timeout(), self.refusals.due()].into_iter().flatten().min()
+        [self.control.poll_timeout(), self.sessions.poll_timeout(), self.refusals.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what time asks for: expiry, of whom `relay` did not hear either, and repeating parties to open

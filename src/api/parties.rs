@@ -40,7 +40,11 @@ impl Api {
         };
         problems.check()?;
         let token = call.request.authorization.as_deref().and_then(bearer);
-        let issued = self.control.register(&peer, Credentials { token, proof, payer: self.admission.payer(call.source) }, call.now)?;
+        let issued = self.control.register(
+            &peer,
+            Credentials { token, proof, payer: self.admission.payer(call.source) },
+            call.now,
+        )?;
         Ok(Answer::json(
             200,
             object(|json| {

@@ -109,7 +109,8 @@ impl Control {
     /// Has a member's registration pay for what it is now.
     pub(super) fn charge_member(&mut self, by: &Identity, party: &PartyId) {
         let payer = self.payer(by);
-        let Some(member) = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&by.peer)) else {
+        let Some(member) = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&by.peer))
+        else {
             return;
         };
         let charge = Charge { payer, bytes: member_bytes(&member.info) };

@@ -22,8 +22,8 @@ pub mod viewer;
 mod tests;
 
 use crate::crypto::x25519::{PrivateKey, PublicKey};
-use crate::owners::Holdings;
 use crate::ids::{PartyId, PeerId, RelayId};
+use crate::owners::Holdings;
 use crate::time::{Instant, Now};
 use addresses::Addresses;
 use change::{Change, Departure};
@@ -196,12 +196,16 @@ impl Control {
     /// What it costs to keep what has changed since the last [`Control::drain_changes`], in commits: one, however
     /// much it is, and more only for what is rewritten as a whole.
     pub fn cost_of_changes(&self) -> u32 {
-        let rewritten: usize = self.changes.iter().map(|change| match change {
-            Change::PartyChanged(party) => {
-                self.parties.get(party).map_or(0, |party| party.bans.len() / BANS_PER_COMMIT)
-            }
-            _ => 0,
-        }).sum();
+        let rewritten: usize = self
+            .changes
+            .iter()
+            .map(|change| match change {
+                Change::PartyChanged(party) => {
+                    self.parties.get(party).map_or(0, |party| party.bans.len() / BANS_PER_COMMIT)
+                }
+                _ => 0,
+            })
+            .sum();
         let any = self.changes.iter().any(Change::is_durable);
         u32::try_from(rewritten).unwrap_or(u32::MAX).saturating_add(any.into())
     }

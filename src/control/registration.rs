@@ -165,8 +165,7 @@ impl Control {
         }
         if let Standing::Token(lineage) = identity.standing {
             for hash in self.tokens.of(&identity.peer).to_vec() {
-                let live =
-                    |token: &Token| token.lineage == lineage && token.expires > now.instant;
+                let live = |token: &Token| token.lineage == lineage && token.expires > now.instant;
                 if self.tokens.get(&hash).is_some_and(live)
                     && self.tokens.extend(&hash, self.settings.lifetimes.token, now.instant)
                 {

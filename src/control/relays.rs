@@ -114,8 +114,10 @@ impl Relays {
         }
         if self.by_id.len() >= limits.relays {
             let own = self.holdings.weight(info.public_ip);
-            let heavier = self.by_id.values().filter(|relay| self.holdings.weight(relay.info.public_ip) > own);
-            let entries = heavier.map(|relay| (relay.info.relay_id.clone(), relay.info.public_ip, relay.seen));
+            let heavier =
+                self.by_id.values().filter(|relay| self.holdings.weight(relay.info.public_ip) > own);
+            let entries =
+                heavier.map(|relay| (relay.info.relay_id.clone(), relay.info.public_ip, relay.seen));
             let Some(victim) = self.holdings.victim(entries) else {
                 return Err(Refusal::Full { what: "relays", limit: limits.relays });
             };

@@ -671,7 +671,8 @@ fn a_relay_id_is_its_first_owner_s_until_it_goes_stale() {
 
 #[test]
 fn signals_go_between_members_and_are_bounded() {
-    let limits = Limits { signals_per_peer: 3, signal_size: 10, signals_size: 2 * 170 + 165, ..Limits::default() };
+    let limits =
+        Limits { signals_per_peer: 3, signal_size: 10, signals_size: 2 * 170 + 165, ..Limits::default() };
     let mut world = World::with(limits);
     let (alice, bob, eve) = (world.identity("alice"), world.identity("bob"), world.identity("eve"));
     let party = world.create(&alice);
@@ -766,7 +767,7 @@ fn joining_again_tells_others_only_what_is_new() {
 }
 
 fn from_network(number: u32) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 | number << 8 | 1))
+    IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 | (number << 8) | 1))
 }
 
 /// Registers `id` from an address.

@@ -292,7 +292,8 @@ impl Daemon {
         let service = Rc::new(Service::new(api, self.store, forwarder.clone(), clock));
         service.settle();
         forwarder.take_over(&self.config.runtime_dir);
-        let door = Door::new(executor.clone(), service.clone(), Totals::by(&self.config).door(&self.config), clock);
+        let door =
+            Door::new(executor.clone(), service.clone(), Totals::by(&self.config).door(&self.config), clock);
         service.watch(door.usage());
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.

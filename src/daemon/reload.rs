@@ -2,9 +2,9 @@
 
 use super::config::{Config, Reloaded};
 use super::forwarder::Forwarder;
+use super::machine::Totals;
 use super::service::Service;
 use super::supervisor::Supervisor;
-use super::machine::Totals;
 use super::{Addresses, api_settings, members_per_party};
 use crate::net::http::Door;
 use smol::Timer;
@@ -90,7 +90,8 @@ impl Reloader {
     fn apply(&self, before: &Config) {
         let config = &self.config;
         log::set_max_level(config.log);
-        self.service.reconfigure(|hub| api_settings(config, hub, self.addresses), Totals::by(config).control(config));
+        self.service
+            .reconfigure(|hub| api_settings(config, hub, self.addresses), Totals::by(config).control(config));
         self.forwarder.set_members_per_party(members_per_party(config));
         let limits = Totals::by(config).door(config);
         // Only then: it may have something to say about open files.

@@ -216,7 +216,8 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if !waited {
                         waited = true;
-                        let (now, patience) = (clock().instant, span + Duration::from_secs(length / SLOWEST_READER));
+                        let (now, patience) =
+                            (clock().instant, span + Duration::from_secs(length / SLOWEST_READER));
                         match phase {
                             Phase::Answering => self.enter(Phase::Unread, now, patience),
                             _ => self.set_deadline(now + patience),
@@ -372,9 +373,8 @@ impl Entries {
         payer: IpAddr,
         is_member: impl Fn(SessionId) -> bool,
     ) -> Option<Rc<Connection>> {
-        let sessions = || {
-            self.of_payers(owner).filter_map(|(one, payer)| Some((one, payer, one.session.get()?)))
-        };
+        let sessions =
+            || self.of_payers(owner).filter_map(|(one, payer)| Some((one, payer, one.session.get()?)));
         let strangers = sessions().filter(|(.., session)| !is_member(*session));
         let victim = self.sessions.victim(strangers.map(|(one, payer, _)| (one, payer, one.id)));
         if victim.is_some() || owner.is_some() {

@@ -132,8 +132,7 @@ impl<S: Service> Session<S> {
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_length))
             .max_frame_size(Some(limits.message_length));
-        let incoming =
-            Incoming { connection: seat.connection(), allowance: 0, in_message: unread.len() };
+        let incoming = Incoming { connection: seat.connection(), allowance: 0, in_message: unread.len() };
         let now = (door.clock)().instant;
         Session {
             reader: WebSocket::from_partially_read(incoming, unread, Role::Server, Some(config)),

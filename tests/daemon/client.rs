@@ -175,7 +175,10 @@ impl Client {
 
     /// A connection from `proxy`, for whom it says.
     pub fn forwarded(proxy: Ipv4Addr, address: SocketAddr, source: &str) -> Self {
-        Client { forwarded_for: Some(String::from(source).leak()), ..Self::over(connect_from(proxy, address)) }
+        Client {
+            forwarded_for: Some(String::from(source).leak()),
+            ..Self::over(connect_from(proxy, address))
+        }
     }
 
     /// Registers, and uses the token from now on.

@@ -27,7 +27,8 @@ fn stranger(network: usize) -> Ipv4Addr {
 
 /// A peer that is as long as it may be, under a name and a key that depend on `number`.
 fn large_peer(id: &str, number: usize) -> String {
-    let name = format!("{number}").chars().chain(std::iter::repeat('\u{1F600}')).take(100).collect::<String>();
+    let name =
+        format!("{number}").chars().chain(std::iter::repeat('\u{1F600}')).take(100).collect::<String>();
     let key = format!("{number}").chars().chain(std::iter::repeat('\u{1F600}')).take(128).collect::<String>();
     let word = "\u{1F600}".repeat(64);
     format!(
@@ -227,7 +228,10 @@ fn sessions_that_read_nothing_cost_little_and_delay_nobody() {
     for number in 1..64 {
         let id = format!("p{number}");
         let mut client = house.client();
-        client.register(&id).ask("POST", &format!("/parties/{party}/join"), &large_join(&party, &id, number)).is(200);
+        client
+            .register(&id)
+            .ask("POST", &format!("/parties/{party}/join"), &large_join(&party, &id, number))
+            .is(200);
         members.push(client.token.clone().unwrap());
     }
     let mut honest = Socket::of(&host, house.http);
@@ -270,7 +274,10 @@ fn one_source_is_sent_no_more_than_its_share() {
     for number in 1..64 {
         let id = format!("p{number}");
         greedy.token = None;
-        greedy.register(&id).ask("POST", &format!("/parties/{party}/join"), &large_join(&party, &id, number)).is(200);
+        greedy
+            .register(&id)
+            .ask("POST", &format!("/parties/{party}/join"), &large_join(&party, &id, number))
+            .is(200);
     }
     let stream = connect_from(PROXY, house.http);
     let mut socket = Socket::over(stream.try_clone().unwrap(), "X-Forwarded-For: 198.51.100.9\r\n");
@@ -343,7 +350,9 @@ fn parties_count_in_bytes_and_each_network_has_its_share() {
 
 #[test]
 fn refusals_are_said_once() {
-    let house = Plan::new(&[TRUSTED, ("rates.requests", "100000/100000"), ("rates.creations", "100000/100000")]).start();
+    let house =
+        Plan::new(&[TRUSTED, ("rates.requests", "100000/100000"), ("rates.creations", "100000/100000")])
+            .start();
     house.client().register("host").create("LAN", "host");
     for number in 0..500 {
         let source = format!("2001:db8:7:{number:x}::1");
@@ -362,7 +371,8 @@ fn refusals_are_said_once() {
 #[test]
 fn relays_are_registered_from_where_they_are() {
     let house = Plan::new(&[TRUSTED]).start();
-    let body = |id: usize, ip: &str| format!("{{\"relay_id\":\"r{id}\",\"public_ip\":\"{ip}\",\"port\":51820}}");
+    let body =
+        |id: usize, ip: &str| format!("{{\"relay_id\":\"r{id}\",\"public_ip\":\"{ip}\",\"port\":51820}}");
     let mut stranger = from(&house, "203.0.113.5");
     stranger.register("stranger");
     for (ip, status) in [

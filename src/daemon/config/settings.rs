@@ -268,12 +268,7 @@ pub const SETTINGS: &[Setting] = &[
     count!("limits.parties", control.limits.parties, 1, "parties in all"),
     count!("limits.parties_hosted", control.limits.parties_hosted, 1, "parties that one peer may host"),
     count!("limits.parties_joined", control.limits.parties_joined, 1, "parties that one peer may be in"),
-    count!(
-        "limits.peers_per_party",
-        control.limits.peers_per_party,
-        1,
-        "peers in one party, 1 to 3 KB each"
-    ),
+    count!("limits.peers_per_party", control.limits.peers_per_party, 1, "peers in one party, 1 to 3 KB each"),
     count!("limits.tokens", control.limits.tokens, 1, "tokens in all, about 250 bytes each"),
     count!("limits.tokens_per_peer", control.limits.tokens_per_peer, 1, "tokens of one peer"),
     count!("limits.relays", control.limits.relays, 1, "registered relays in all"),
@@ -293,14 +288,24 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "virtual addresses kept for keys that are in no party, about 300 bytes each"
     ),
-    count!("limits.connections", door.connections, 1, "HTTP connections, about 3 KB each; fewer with little memory"),
+    count!(
+        "limits.connections",
+        door.connections,
+        1,
+        "HTTP connections, about 3 KB each; fewer with little memory"
+    ),
     count!(
         "limits.connections_per_source",
         door.connections_per_source,
         1,
         "HTTP connections of one IPv4 address or IPv6 /64"
     ),
-    count!("limits.sessions", door.sessions, 1, "WebSocket sessions, about 5 KB each; fewer with little memory"),
+    count!(
+        "limits.sessions",
+        door.sessions,
+        1,
+        "WebSocket sessions, about 5 KB each; fewer with little memory"
+    ),
     count!(
         "limits.sessions_per_source",
         door.sessions_per_source,
