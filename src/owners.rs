@@ -8,6 +8,8 @@
 //!    oldest of [whoever holds most](Holdings::victim), never the newcomer's.
 //! 2. Each resource has a total, that a small machine survives.
 
+pub mod table;
+
 use crate::keyed_hash::KeyedState;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
@@ -171,8 +173,21 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
-        self.peek(source, count, rates, now)?;
-        self.spend(source, count, rates, now);
+        self.take_of(source, 0, count, rates, now)
+    }
+
+    /// As [`SourceBuckets::take`], where each owner has its own tokens for every number of `what`.
+    pub fn take_of(
+        &mut self,
+        source: IpAddr,
+        what: u64,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let owners = self.owners(source, what, rates);
+        self.look(&owners, count, rates, now)?;
+        self.charge(&owners, count, rates, now);
         Ok(())
     }
 
@@ -184,24 +199,38 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
-        for (bucket, rate) in self.owners(source, rates) {
-            self.buckets[bucket].peek(rate, count, now)?;
-        }
-        self.total.peek(rates.total, count, now)
+        self.look(&self.owners(source, 0, rates), count, rates, now)
     }
 
     /// Takes `count` tokens whether they are there or not, for what can't be refused: who owes some gets none before
     /// they are back.
     pub fn spend(&mut self, source: IpAddr, count: u32, rates: &SourceRates, now: Instant) {
-        for (bucket, rate) in self.owners(source, rates) {
-            self.buckets[bucket].spend(rate, count, now);
+        self.charge(&self.owners(source, 0, rates), count, rates, now);
+    }
+
+    fn look(
+        &self,
+        owners: &[(usize, Rate); 3],
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        for (bucket, rate) in owners {
+            self.buckets[*bucket].peek(*rate, count, now)?;
+        }
+        self.total.peek(rates.total, count, now)
+    }
+
+    fn charge(&mut self, owners: &[(usize, Rate); 3], count: u32, rates: &SourceRates, now: Instant) {
+        for (bucket, rate) in owners {
+            self.buckets[*bucket].spend(*rate, count, now);
         }
         self.total.spend(rates.total, count, now);
     }
 
-    fn owners(&self, source: IpAddr, rates: &SourceRates) -> [(usize, Rate); 3] {
+    fn owners(&self, source: IpAddr, what: u64, rates: &SourceRates) -> [(usize, Rate); 3] {
         Prefix::all(source).map(|owner| {
-            let bucket = self.hasher.hash_one(owner) as usize % BUCKETS;
+            let bucket = self.hasher.hash_one((owner, what)) as usize % BUCKETS;
             (bucket, rates.of(owner.level))
         })
     }

@@ -32,7 +32,13 @@ const ROOMS: &[(&str, u8)] = &[
 ];
 
 /// Rooms of one floor that may know each other: who, and whom.
-const NEIGHBOURS: &[(&str, &str)] = &[("main", "cli"), ("owners", "keyed_hash"), ("owners", "token_bucket")];
+const NEIGHBOURS: &[(&str, &str)] = &[
+    ("main", "cli"),
+    ("owners", "keyed_hash"),
+    ("owners", "token_bucket"),
+    ("owners", "crypto"),
+    ("owners", "slots"),
+];
 
 /// The room that reads the clocks.
 const CLOCKS: &str = "daemon";

@@ -5,6 +5,7 @@ use super::fields::{Fields, Problems, Text};
 use super::{Api, TOO_MANY_CHANGES, TOO_MANY_REQUESTS, bodies, render};
 use crate::api::metrics::Surroundings;
 use crate::api::sessions::Delivery;
+use crate::control::keys::KeyClaim;
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
 use crate::ids::{PartyId, PeerId, SessionId};
@@ -58,6 +59,7 @@ impl Api {
             self.closures.push((session, "too many messages"));
             return Reply::None;
         }
+        self.look_who_speaks(session, source);
         let done = json::parse(text.as_bytes())
             .map_err(|error| {
                 Trouble(format!("The message is no JSON: {} at byte {}", error.reason, error.offset))
@@ -109,10 +111,12 @@ impl Api {
                 let party = fields.text("party_id", Text::ID, &mut problems);
                 let peer = fields.object("peer", &mut problems);
                 let info = bodies::peer_info(&peer, &mut problems);
+                let claim =
+                    KeyClaim { origin: source.address(), proof: bodies::proof(&fields, &mut problems) };
                 let (Some(party), Some(info)) = (party, info) else { return Err(problems.into()) };
                 problems.check()?;
                 let by = self.speaker(session, source, info.peer_id.clone())?;
-                self.control.join_party(&by, party, info, now)?;
+                self.control.join_party(&by, party, info, claim, now)?;
                 Ok(Reply::Parties)
             }
             "leave_party" => {
@@ -123,8 +127,8 @@ impl Api {
             }
             "heartbeat" => {
                 let (party, peer) = party_and_peer(&fields)?;
-                self.speaker_named(session, source, peer)?;
-                self.control.heartbeat(party, peer, now)?;
+                let by = self.speaker_named(session, source, peer)?;
+                self.control.heartbeat(party, &by.peer, source.address(), now)?;
                 Ok(Reply::None)
             }
             "signal" => {
@@ -163,7 +167,7 @@ impl Api {
                 if peer.is_some_and(|peer| peer != identity.peer) {
                     return Err(Refusal::TokenMismatch("peer_id").into());
                 }
-                self.bind(session, identity);
+                self.bind(session, source, identity);
             }
             (None, Some(peer)) => drop(self.speaker(session, source, peer)?),
             (None, None) => return Ok(Reply::None),
@@ -183,14 +187,26 @@ impl Api {
         let name = fields.text("name", Text::NAME, &mut problems);
         let host = fields.object("host_peer", &mut problems);
         let info = bodies::peer_info(&host, &mut problems);
+        let claim = KeyClaim { origin: source.address(), proof: bodies::proof(fields, &mut problems) };
         let (Some(party), Some(name), Some(info)) = (party, name, info) else { return Err(problems.into()) };
         problems.check()?;
         if self.admission.admit(source, Cost::Creation, now.instant).is_err() {
             return Err(Trouble(TOO_MANY_REQUESTS.to_owned()));
         }
         let by = self.speaker(session, source, info.peer_id.clone())?;
-        self.control.create_party(&by, Some(party), name, info, now)?;
+        self.control.create_party(&by, Some(party), name, info, claim, now)?;
         Ok(Reply::Parties)
+    }
+
+    /// Before anything that a session says counts: an id that it claimed while that was free may be somebody's by now.
+    /// From here on, whom it is bound to is who speaks.
+    fn look_who_speaks(&mut self, session: SessionId, source: Source) {
+        let Some(identity) = self.sessions.identity(session) else { return };
+        if self.control.stands(identity) {
+            self.control.note_origin(&identity.peer, source.address());
+        } else {
+            self.sessions.unbind(session);
+        }
     }
 
     /// Who speaks as `peer` over a session: whom it is bound to already, or, for a client that has no token,
@@ -198,13 +214,12 @@ impl Api {
     fn speaker(&mut self, session: SessionId, source: Source, peer: PeerId) -> Result<Identity, Refusal> {
         if let Some(identity) = self.sessions.identity(session)
             && identity.peer == peer
-            && self.control.stands(identity)
         {
             return Ok(identity.clone());
         }
         let Source::Ip(address) = source else { return Err(Refusal::PeerTaken) };
         let identity = self.control.claim(&peer, address)?;
-        self.bind(session, identity.clone());
+        self.bind(session, source, identity.clone());
         Ok(identity)
     }
 
@@ -213,7 +228,8 @@ impl Api {
         self.speaker(session, source, peer)
     }
 
-    fn bind(&mut self, session: SessionId, identity: Identity) {
+    fn bind(&mut self, session: SessionId, source: Source, identity: Identity) {
+        self.control.note_origin(&identity.peer, source.address());
         if let Some(oldest) = self.sessions.bind(session, identity) {
             self.closures.push((oldest, "this peer has too many sessions"));
         }

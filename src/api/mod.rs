@@ -18,11 +18,12 @@ mod parties;
 mod peers;
 mod relays;
 
-use crate::control::change::Change;
+use crate::control::change::{Change, Departure};
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
 use crate::control::{self, Control};
 use crate::crypto::constant_time;
+use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, RelayId, SessionId};
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::http::{Answer, Request, Source};
@@ -370,6 +371,10 @@ impl Api {
                 continue;
             }
             log_change(&change);
+            if let Change::MemberLeft { who, why: Departure::Kicked, .. } = &change {
+                let cut = self.sessions.bound_as(who);
+                effects.closures.extend(cut.into_iter().map(|session| (session, "removed from the party")));
+            }
             self.sessions.announce(&self.control, &change, origin, now, &mut effects.deliveries);
             effects.changes.push(change);
         }
@@ -407,6 +412,15 @@ impl Api {
         deliveries.append(&mut effects.deliveries);
         effects.deliveries = deliveries;
         effects
+    }
+
+    /// Takes a handshake with `key` that was completed at the hub, from `from`. An open session of whoever has the key
+    /// is as good as a heartbeat.
+    pub fn handshake(&mut self, key: &PublicKey, from: IpAddr, now: Now) {
+        for peer in self.control.claimants(key) {
+            self.sessions.touch(&mut self.control, &peer, now);
+        }
+        self.control.handshake(key, from, now);
     }
 
     /// Since when our own relay is registered, as far as anybody is told.

@@ -65,7 +65,7 @@ impl Sessions {
     /// A WebSocket is gone. Memberships stay.
     pub fn close(&mut self, id: SessionId) {
         if let Some(session) = self.by_id.remove(&id) {
-            self.unbind(id, session.identity);
+            self.release(id, session.identity);
         }
     }
 
@@ -87,7 +87,7 @@ impl Sessions {
 
     /// The sessions that made exactly this claim. Whoever else claims the id, now that it may be free, has
     /// no business with what its former holder was in.
-    fn bound_as(&self, who: &Identity) -> Vec<SessionId> {
+    pub fn bound_as(&self, who: &Identity) -> Vec<SessionId> {
         let bound = self.by_peer.get(&who.peer).map_or(&[][..], Vec::as_slice);
         bound.iter().copied().filter(|id| self.identity(*id) == Some(who)).collect()
     }
@@ -96,13 +96,21 @@ impl Sessions {
     pub fn bind(&mut self, id: SessionId, identity: Identity) -> Option<SessionId> {
         let session = self.by_id.get_mut(&id)?;
         let old = session.identity.replace(identity.clone());
-        self.unbind(id, old);
+        self.release(id, old);
         self.by_peer.entry(identity.peer.clone()).or_default().push(id);
         let bound = self.bound_as(&identity);
         (bound.len() > SESSIONS_PER_PEER).then(|| bound[0])
     }
 
-    fn unbind(&mut self, id: SessionId, identity: Option<Identity>) {
+    /// Nobody is behind a session any more.
+    pub fn unbind(&mut self, id: SessionId) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            let old = session.identity.take();
+            self.release(id, old);
+        }
+    }
+
+    fn release(&mut self, id: SessionId, identity: Option<Identity>) {
         let Some(peer) = identity.map(|identity| identity.peer) else { return };
         if let Some(bound) = self.by_peer.get_mut(&peer) {
             bound.retain(|other| *other != id);
@@ -134,7 +142,7 @@ impl Sessions {
                     render::peer_joined(party, member, view)
                 });
                 self.deliver(control, [(peer, &**member)], origin, now, out, |view| {
-                    render::party_update(party, view)
+                    render::own_party_update(control, party, member, view)
                 });
             }
             Change::PartyChanged(party) => {
@@ -198,8 +206,17 @@ impl Sessions {
             if let Ok(party) = control.party(party.as_str())
                 && let Some(member) = party.members.get(&identity.peer)
             {
-                push(out, vec![id], render::party_update(party, View { clock: member.clock, now }));
+                let view = View { clock: member.clock, now };
+                push(out, vec![id], render::own_party_update(control, party, member, view));
             }
+        }
+    }
+
+    /// Counts the open sessions of a peer as a sign of life.
+    pub fn touch(&self, control: &mut Control, peer: &PeerId, now: Now) {
+        let open = self.of(control, peer);
+        if let Some(identity) = open.first().and_then(|id| self.identity(*id)) {
+            control.touch(identity, now);
         }
     }
 

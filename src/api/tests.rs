@@ -6,6 +6,7 @@ use super::*;
 use crate::control;
 use crate::control::record::Records;
 use crate::crypto::x25519::PrivateKey;
+use crate::ids::PeerId;
 use crate::wire::json::parse;
 use std::collections::BTreeMap;
 
@@ -244,6 +245,168 @@ fn a_kicked_peer_is_told_and_so_are_the_others() {
     assert_eq!((status, body.get("status").unwrap().as_str()), (200, Some("kicked")));
     assert_eq!(world.heard(1), ["peer_left bob"]);
     assert_eq!(world.heard(2), ["peer_left bob", "error"]);
+    assert_eq!(world.closed, [2], "and the old socket is cut");
+    // Who is banned while it is there, too; who leaves by itself is not.
+    world.api.close_session(SessionId(2));
+    world.open(3, "198.51.100.3");
+    world.say(3, &join_party(&party, "carol"));
+    world.say(3, &message("leave_party", &party, "\"peer_id\":\"carol\""));
+    assert_eq!(world.closed, [2]);
+    world.say(3, &join_party(&party, "carol"));
+    let bans = format!("/parties/{party}/bans");
+    assert_eq!(world.ask(Method::Post, &bans, Some(&alice), "{\"peer_id\":\"carol\"}").0, 200);
+    assert_eq!(world.closed, [2, 3]);
+}
+
+#[test]
+fn a_session_stops_being_whom_somebody_else_has_become() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    let party = world.create("alice", &alice);
+    // The id is free, and so anybody's.
+    world.open(1, "198.51.100.66");
+    world.say(1, "{\"type\":\"auth\",\"peer_id\":\"bob\"}");
+    assert!(world.heard(1).is_empty());
+    let bob = world.token("bob");
+    world.join("bob", &party, &bob);
+    world.open(2, "198.51.100.2");
+    world.say(2, &format!("{{\"type\":\"auth\",\"token\":\"{alice}\"}}"));
+    world.heard(2);
+    for text in [
+        message("signal", &party, "\"to_peer_id\":\"alice\",\"signal_data\":1"),
+        message("heartbeat", &party, "\"peer_id\":\"bob\""),
+        message("leave_party", &party, "\"peer_id\":\"bob\""),
+        join_party(&party, "bob"),
+        register_party("another", "bob"),
+        "{\"type\":\"auth\",\"peer_id\":\"bob\"}".to_owned(),
+    ] {
+        world.say(1, &text);
+        assert_eq!(world.heard(1), ["error"], "{text}");
+    }
+    assert!(world.heard(2).is_empty());
+    let member = |world: &World| world.api.control.party(&party).unwrap().members["bob"].origin;
+    assert_eq!(member(&world), Some("198.51.100.1".parse().unwrap()), "nor is bob where it is");
+    // Not even when bob has gone.
+    world.ask(Method::Delete, &format!("/parties/{party}/peers/bob"), Some(&bob), "");
+    world.heard(2);
+    world.say(1, &message("signal", &party, "\"to_peer_id\":\"alice\",\"signal_data\":1"));
+    assert_eq!((world.heard(1), world.heard(2)), (vec!["error".to_owned()], vec![]));
+}
+
+/// A join with a WireGuard key from an address: the key's own address, and the warning if there is one.
+fn join_with(
+    world: &mut World,
+    party: &str,
+    peer: &str,
+    key: &str,
+    rest: &str,
+    from: Source,
+) -> (String, String) {
+    let token = world.token(peer);
+    let info = format!("{{\"peer_id\":\"{peer}\",\"name\":\"P\",\"public_key\":\"{key}\"}}");
+    let body = format!("{{\"party_id\":\"x\",\"peer_info\":{info}{rest}}}");
+    let answer = world.ask_from(from, Method::Post, &format!("/parties/{party}/join"), Some(&token), &body);
+    let body = parse(&answer.body).unwrap();
+    assert_eq!(answer.status, 200, "{body:?}");
+    let network = body.get("network").unwrap().get("virtual_ip").unwrap().as_str().unwrap().to_owned();
+    (network, warning(&body))
+}
+
+fn warning(body: &Value) -> String {
+    match body.get("warnings") {
+        Some(Value::Array(all)) => all[0].as_str().unwrap().to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[test]
+fn who_has_somebody_else_s_key_is_warned_until_it_proves_it() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    let party = world.create("alice", &alice);
+    let private = PrivateKey::generate();
+    let key = private.public_key().encode();
+    let (address, fine) = join_with(&mut world, &party, "thief", &key, "", ip("198.51.100.66"));
+    assert_eq!(fine, "");
+    let (other, warned) = join_with(&mut world, &party, "bob", &key, "", ip("198.51.100.2"));
+    assert!(
+        other != address && warned.starts_with("another peer is in a party with this public_key"),
+        "{warned}"
+    );
+    world.open(1, "198.51.100.2");
+    world.say(1, &join_party(&party, "carol"));
+    world.heard.remove(&1);
+    let thief = world.api.control.party(&party).unwrap().members["thief"].standing;
+    world.api.sessions.open(SessionId(2), ip("198.51.100.66"), world.now);
+    world.api.sessions.bind(SessionId(2), Identity { peer: PeerId::new("thief").unwrap(), standing: thief });
+
+    // Bob switches his app on; the thief, whose session is open, is told.
+    world.api.handshake(&private.public_key(), "198.51.100.2".parse().unwrap(), world.now);
+    world.settle(None);
+    let told = world.heard.remove(&2).unwrap();
+    let update =
+        told.iter().find(|message| message.get("type").unwrap().as_str() == Some("party_update")).unwrap();
+    assert!(warning(update).starts_with("another peer is in a party with"), "{update:?}");
+    assert_eq!(warning(&world.heard.remove(&1).unwrap()[0]), "", "that is nobody else's business");
+
+    // A third knows the private key.
+    let nonce = world.ask(Method::Get, "/auth/nonce?peer_id=robert", None, "").1;
+    let nonce = nonce.get("nonce").unwrap().as_str().unwrap();
+    let hub = world.api.control.hub();
+    let robert = PeerId::new("robert").unwrap();
+    let proof = crate::control::proof::prove(&private, &hub, &robert, nonce).unwrap();
+    let rest = format!(",\"nonce\":\"{nonce}\",\"proof\":\"{proof}\"");
+    assert_eq!(
+        join_with(&mut world, &party, "robert", &key, &rest, ip("198.51.100.3")),
+        (address.clone(), String::new())
+    );
+    // It is Robert's proof; with a create and over a WebSocket it is looked at, too.
+    let (carl, body) = (world.token("carl"), info("carl").replace("key of carl", &key));
+    let create = format!("{{\"name\":\"LAN\",\"host_peer_info\":{body}{rest}}}");
+    assert_eq!(world.ask(Method::Post, "/parties", Some(&carl), &create).0, 403);
+    world.open(3, "198.51.100.3");
+    for text in [
+        message("join_party", &party, &format!("\"peer\":{body}{rest}")),
+        message("register_party", "q", &format!("\"name\":\"LAN\",\"host_peer\":{body}{rest}")),
+    ] {
+        world.say(3, &text);
+        assert_eq!(world.heard(3), ["error"], "{text}");
+    }
+    // The owner of the machine is believed.
+    let (owned, fine) = join_with(&mut world, &party, "phone", &key, "", Source::Unix);
+    assert_eq!((owned, fine), (address, String::new()));
+}
+
+#[test]
+fn an_open_session_is_a_sign_of_life_for_its_key() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    let party = world.create("alice", &alice);
+    let key = PrivateKey::generate().public_key();
+    let join = |peer: &str| {
+        let info = format!("{{\"peer_id\":\"{peer}\",\"name\":\"P\",\"public_key\":\"{}\"}}", key.encode());
+        message("join_party", &party, &format!("\"peer\":{info}"))
+    };
+    let home: IpAddr = "198.51.100.2".parse().unwrap();
+    world.open(1, "198.51.100.2");
+    world.say(1, &join("bob"));
+    world.api.handshake(&key, home, world.now);
+    world.open(2, "198.51.100.2");
+    world.say(2, &join("sister"));
+    let served = |world: &World| {
+        let members = &world.api.control.party(&party).unwrap().members;
+        let served = members.iter().filter(|(_, member)| member.relay_key().is_some());
+        served.map(|(peer, _)| peer.to_string()).collect::<Vec<_>>()
+    };
+    for _ in 0..5 {
+        world.wait(Duration::from_secs(80));
+        world.api.handshake(&key, home, world.now);
+        assert_eq!(served(&world), ["bob"]);
+    }
+    world.api.close_session(SessionId(1));
+    world.wait(Duration::from_secs(70));
+    world.api.handshake(&key, home, world.now);
+    assert_eq!(served(&world), ["sister"]);
 }
 
 #[test]

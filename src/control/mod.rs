@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod change;
 mod costs;
+pub mod keys;
 pub mod limits;
 pub mod membership;
 pub mod party;
@@ -72,6 +73,8 @@ pub struct Control {
     relays: Relays,
     addresses: Addresses,
     prover: Prover,
+    /// How many claims to keys there have been.
+    claims: u64,
     changes: Vec<Change>,
     swept: Instant,
 }
@@ -89,6 +92,7 @@ impl Control {
             tokens: Tokens::new(costs::holdings()),
             relays: Relays::new(costs::holdings()),
             prover: Prover::new(hub),
+            claims: 0,
             changes: Vec::new(),
             swept: now.instant,
         };
@@ -101,7 +105,7 @@ impl Control {
         addresses.sort_by_key(|(_, record)| record.order);
         for (name, record) in addresses {
             if let Ok(address) = record.address.parse() {
-                self.addresses.restore(&name, address, record.order);
+                self.addresses.restore(&name, address, record.order, record.owner());
             }
         }
         for (id, record) in records.parties {
@@ -142,18 +146,26 @@ impl Control {
                 self.relays.insert(relay);
             }
         }
+        self.mend_keys();
         // A host whose row is missing, or a party without any member, is what a sweep would mend.
         self.mend();
     }
 
     fn restore_member(&mut self, party: PartyId, mut member: Member) {
         let peer = member.info.peer_id.clone();
-        let Some(found) = self.parties.get_mut(&party) else { return };
+        if !self.parties.contains_key(&party) {
+            return;
+        }
         // After a change of the subnet, or when the row of the address is missing, a new one is given.
-        let Ok(acquired) = self.addresses.acquire(&member.address_name, &peer) else { return };
+        let name = self.restored_name(&member);
+        let Ok(acquired) = self.addresses.acquire(&name, &peer) else { return };
+        let is_renamed = *name != *member.address_name;
         member.virtual_ip = acquired.address;
         member.address_name = acquired.name.clone();
         member.info = member.info.sharing(&acquired.name);
+        self.claims = self.claims.max(member.claim.saturating_add(1));
+        self.restore_key(&member);
+        let found = self.parties.get_mut(&party).expect("looked up above");
         found.joins = found.joins.max(member.joined + 1);
         let by = Identity { peer: peer.clone(), standing: member.standing };
         found.members.insert(peer.clone(), Box::new(member));
@@ -161,6 +173,8 @@ impl Control {
         self.remember_membership(peer.clone(), party.clone());
         if acquired.assigned {
             self.changes.push(Change::AddressAssigned(acquired.name.to_string()));
+        }
+        if acquired.assigned || is_renamed {
             self.changes.push(Change::MemberChanged(party, peer));
         }
     }
@@ -298,6 +312,7 @@ impl Control {
 
     /// An address as a record.
     pub fn address_record(&self, name: &str) -> Option<AddressRecord> {
-        self.addresses.get(name).map(|(address, order)| AddressRecord { address: address.to_string(), order })
+        let (address, order) = self.addresses.get(name)?;
+        Some(AddressRecord::of(address, order, self.addresses.owner(name)))
     }
 }

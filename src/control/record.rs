@@ -2,6 +2,7 @@
 
 #![allow(clippy::question_mark, reason = "the code that nanoserde derives")]
 
+use super::addresses::{self, Owner};
 use super::costs::{Charge, HOUSE};
 use super::party::{Ban, Member, NatType, Party, PeerInfo};
 use super::relays::{Relay, RelayInfo};
@@ -69,6 +70,10 @@ pub struct MemberRecord {
     pub claimed_from: Option<String>,
     /// What to add to our wall clock to get its local time.
     pub clock_offset: i64,
+    /// Its place in the order of claims to keys. Of members stored before there was one, it is unknown.
+    pub claim: Option<u64>,
+    /// Where it asked from, if a handshake from there is to prove its key.
+    pub origin: Option<String>,
 }
 
 /// A token, by its hash.
@@ -108,6 +113,10 @@ pub struct AddressRecord {
     pub address: String,
     /// Its place in the order of assignment.
     pub order: u64,
+    /// Whose the key is, if that is known.
+    pub owner: Option<u64>,
+    /// Whether the owner has proven it.
+    pub proven: Option<bool>,
 }
 
 /// What a store held, by key. Members are keyed `party/peer`, tokens by the hexadecimal hash.
@@ -190,6 +199,11 @@ impl MemberRecord {
             lineage,
             claimed_from,
             clock_offset: member.clock.offset(now),
+            claim: Some(member.claim),
+            origin: member
+                .origin
+                .filter(|_| member.key.is_some() && addresses::is_shared(&member.address_name))
+                .map(|origin| origin.to_string()),
         }
     }
 
@@ -217,11 +231,29 @@ impl MemberRecord {
             address_name: self.address_name.into(),
             joined: self.joined,
             seen: now.instant,
+            heard: now.instant,
+            origin: self.origin.and_then(|origin| origin.parse().ok()),
+            claim: self.claim.unwrap_or(0),
             clock: LocalClock::Offset(self.clock_offset),
             standing,
             charge: Charge::NONE,
             signals: None,
         })
+    }
+}
+
+impl AddressRecord {
+    pub(super) fn of(address: Ipv4Addr, order: u64, owner: Option<Owner>) -> Self {
+        AddressRecord {
+            address: address.to_string(),
+            order,
+            owner: owner.map(|owner| owner.id),
+            proven: owner.map(|owner| owner.proven),
+        }
+    }
+
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.owner.map(|id| Owner { id, proven: self.proven == Some(true) })
     }
 }
 

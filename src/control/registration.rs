@@ -117,7 +117,10 @@ impl Control {
             return Err(Refusal::ProofWrong);
         }
         let lineage = match member.map(|member| member.standing) {
-            Some(standing @ Standing::Token(_)) => return Ok(standing),
+            Some(standing @ Standing::Token(_)) => {
+                self.prove(&key, peer);
+                return Ok(standing);
+            }
             _ => Standing::Token(Lineage::random()),
         };
         for party in parties {
@@ -126,6 +129,8 @@ impl Control {
             }
             self.changes.push(Change::MemberChanged(party, peer.clone()));
         }
+        self.own_keys(peer);
+        self.prove(&key, peer);
         Ok(lineage)
     }
 
@@ -160,7 +165,7 @@ impl Control {
             if let Some(member) =
                 self.parties.get_mut(party).and_then(|party| party.members.get_mut(&identity.peer))
             {
-                member.seen = now.instant;
+                (member.seen, member.heard) = (now.instant, now.instant);
             }
         }
         if let Standing::Token(lineage) = identity.standing {

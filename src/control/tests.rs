@@ -1,6 +1,9 @@
 //! The rules of parties, in virtual time.
 
+mod keys;
+
 use super::change::{Change, Departure};
+use super::keys::KeyClaim;
 use super::limits::{Lifetimes, Limits};
 use super::membership::Removed;
 use super::party::{Ban, NatType, PeerInfo};
@@ -79,16 +82,22 @@ impl World {
 
     fn create(&mut self, by: &Identity) -> PartyId {
         let info = info(by.peer.as_str(), &format!("key of {}", by.peer));
-        self.control.create_party(by, None, "LAN", info, self.now).unwrap()
+        self.control.create_party(by, None, "LAN", info, KeyClaim::from(HOME), self.now).unwrap()
     }
 
     fn join(&mut self, by: &Identity, party: &PartyId) -> Result<(), Refusal> {
         let info = info(by.peer.as_str(), &format!("key of {}", by.peer));
-        self.control.join_party(by, party.as_str(), info, self.now)
+        self.control.join_party(by, party.as_str(), info, KeyClaim::from(HOME), self.now)
     }
 
     fn join_with(&mut self, by: &Identity, party: &PartyId, key: &str) -> Result<(), Refusal> {
-        self.control.join_party(by, party.as_str(), info(by.peer.as_str(), key), self.now)
+        self.control.join_party(
+            by,
+            party.as_str(),
+            info(by.peer.as_str(), key),
+            KeyClaim::from(HOME),
+            self.now,
+        )
     }
 
     fn ip(&self, party: &PartyId, id: &str) -> Ipv4Addr {
@@ -101,14 +110,13 @@ impl World {
         let mut records = Records { stopped_at, ..Records::default() };
         for party in control.parties() {
             records.parties.push((party.id.to_string(), control.party_record(&party.id).unwrap()));
-            for (id, member) in &party.members {
+            for id in party.members.keys() {
                 let record = control.member_record(&party.id, id, self.now).unwrap();
                 records.members.push((party.id.to_string(), id.to_string(), record));
-                let name = &member.address_name;
-                if !records.addresses.iter().any(|(known, _)| **known == **name) {
-                    records.addresses.push((name.to_string(), control.address_record(name).unwrap()));
-                }
             }
+        }
+        for name in control.addresses.names() {
+            records.addresses.push((name.to_string(), control.address_record(name).unwrap()));
         }
         for (hash, _) in control.tokens().iter() {
             records.tokens.push((hash, control.token_record(&hash, self.now).unwrap()));
@@ -228,7 +236,10 @@ fn a_member_without_token_can_prove_its_key_and_go_on_with_one() {
     let private = PrivateKey::generate();
     let claimed = world.control.claim(&peer("alice"), HOME).unwrap();
     let key = private.public_key().encode();
-    let party = world.control.create_party(&claimed, None, "LAN", info("alice", &key), world.now).unwrap();
+    let party = world
+        .control
+        .create_party(&claimed, None, "LAN", info("alice", &key), KeyClaim::from(HOME), world.now)
+        .unwrap();
     let nonce = world.control.nonce(&peer("alice"), world.now);
     let proof = proof::prove(&private, &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
     let shown = Credentials { proof: Some((&nonce, &proof)), ..Credentials::default() };
@@ -289,7 +300,10 @@ fn a_create_repeated_within_30_seconds_gives_the_same_party() {
     let alice = world.identity("alice");
     let first = world.create(&alice);
     assert_eq!(world.create(&alice), first);
-    let other = world.control.create_party(&alice, None, "Other", info("alice", "k"), world.now).unwrap();
+    let other = world
+        .control
+        .create_party(&alice, None, "Other", info("alice", "k"), KeyClaim::from(HOME), world.now)
+        .unwrap();
     assert_ne!(other, first);
     let bob = world.identity("bob");
     assert_ne!(world.create(&bob), first);
@@ -314,7 +328,14 @@ fn a_chosen_party_id_belongs_to_its_host() {
     let (alice, bob) = (world.identity("alice"), world.identity("bob"));
     let id = PartyId::new("chosen").unwrap();
     let create = |world: &mut World, by: &Identity, name: &str| {
-        world.control.create_party(by, Some(id.clone()), name, info(by.peer.as_str(), "k"), world.now)
+        world.control.create_party(
+            by,
+            Some(id.clone()),
+            name,
+            info(by.peer.as_str(), "k"),
+            KeyClaim::from(HOME),
+            world.now,
+        )
     };
     assert_eq!(create(&mut world, &alice, "One"), Ok(id.clone()));
     assert_eq!(create(&mut world, &bob, "One"), Err(Refusal::PartyTaken));
@@ -434,7 +455,7 @@ fn a_stale_host_hands_over_to_who_was_there_longest() {
     for _ in 0..10 {
         world.wait(Duration::from_secs(30));
         for id in ["zoe", "bob"] {
-            world.control.heartbeat(party.as_str(), id, world.now).unwrap();
+            world.control.heartbeat(party.as_str(), &peer(id), Some(HOME), world.now).unwrap();
         }
     }
     world.control.sweep(world.now);
@@ -457,7 +478,7 @@ fn staleness_does_not_care_for_the_wall_clock() {
     for unix in [1_795_176_000, 3_400_000_000, 5] {
         world.now.unix = UnixTime::from_micros(unix * 1_000_000);
         world.now.instant += Duration::from_secs(240);
-        world.control.heartbeat(party.as_str(), "alice", world.now).unwrap();
+        world.control.heartbeat(party.as_str(), &peer("alice"), Some(HOME), world.now).unwrap();
         world.control.sweep(world.now);
         assert!(world.control.party(party.as_str()).is_ok());
         assert!(world.control.authenticate(&token, world.now).is_ok());
@@ -712,7 +733,14 @@ fn every_cap_refuses_and_loses_nothing() {
     let (alice, bob, carol) = (world.identity("alice"), world.identity("bob"), world.identity("carol"));
     let create = |world: &mut World, by: &Identity, id: &str| {
         let id = PartyId::new(id);
-        world.control.create_party(by, id, "LAN", info(by.peer.as_str(), by.peer.as_str()), world.now)
+        world.control.create_party(
+            by,
+            id,
+            "LAN",
+            info(by.peer.as_str(), by.peer.as_str()),
+            KeyClaim::from(HOME),
+            world.now,
+        )
     };
     let first = create(&mut world, &alice, "a1").unwrap();
     create(&mut world, &alice, "a2").unwrap();
@@ -759,10 +787,10 @@ fn joining_again_tells_others_only_what_is_new() {
     world.control.drain_changes();
     let mut again = info("alice", "key of alice");
     again.last_seen = Some(Read::Naive(world.now.unix));
-    world.control.join_party(&alice, party.as_str(), again.clone(), world.now).unwrap();
+    world.control.join_party(&alice, party.as_str(), again.clone(), KeyClaim::from(HOME), world.now).unwrap();
     assert_eq!(world.control.drain_changes(), []);
     again.name = "Alice".into();
-    world.control.join_party(&alice, party.as_str(), again, world.now).unwrap();
+    world.control.join_party(&alice, party.as_str(), again, KeyClaim::from(HOME), world.now).unwrap();
     assert_eq!(world.control.drain_changes(), [Change::MemberChanged(party, peer("alice"))]);
 }
 
@@ -821,7 +849,13 @@ fn memory_is_counted_in_bytes_and_each_network_has_its_share() {
     let mut refused = 0;
     for number in 0..60 {
         let by = register_from(&mut world, &format!("a{number}"), from_network(1)).unwrap();
-        match world.control.join_party(&by, party.as_str(), large(by.peer.as_str()), world.now) {
+        match world.control.join_party(
+            &by,
+            party.as_str(),
+            large(by.peer.as_str()),
+            KeyClaim::from(HOME),
+            world.now,
+        ) {
             Ok(()) => {}
             Err(Refusal::Limit { what: "bytes of parties from one network", .. }) => refused += 1,
             Err(other) => panic!("{other}"),
@@ -838,7 +872,7 @@ fn memory_is_counted_in_bytes_and_each_network_has_its_share() {
         let id = format!("b{network}");
         let by = register_from(&mut world, &id, from_network(network)).unwrap();
         for _ in 0..8 {
-            match world.control.create_party(&by, None, &id, large(&id), world.now) {
+            match world.control.create_party(&by, None, &id, large(&id), KeyClaim::from(HOME), world.now) {
                 Ok(_) => {}
                 Err(Refusal::Full { what: "bytes of parties", .. }) => full += 1,
                 Err(other) => panic!("{other}"),
@@ -869,10 +903,16 @@ fn a_full_queue_of_signals_takes_from_whoever_has_most() {
         sent
     };
     let ann = register_from(&mut world, "ann", HOME).unwrap();
-    world.control.join_party(&ann, party.as_str(), info("ann", "a"), world.now).unwrap();
+    world
+        .control
+        .join_party(&ann, party.as_str(), info("ann", "a"), KeyClaim::from(HOME), world.now)
+        .unwrap();
     for network in 0..10 {
         let by = register_from(&mut world, &format!("m{network}"), from_network(network)).unwrap();
-        world.control.join_party(&by, party.as_str(), info(by.peer.as_str(), "m"), world.now).unwrap();
+        world
+            .control
+            .join_party(&by, party.as_str(), info(by.peer.as_str(), "m"), KeyClaim::from(HOME), world.now)
+            .unwrap();
         for _ in 0..100 {
             let _ = send(&mut world, &by);
         }

@@ -4,6 +4,7 @@ use super::DaemonError;
 use crate::api::metrics::{MemberFigures, RelayFigures, RelayView, Traffic};
 use crate::control::Control;
 use crate::control::change::Change;
+use crate::control::keys::RelayService;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram;
 use crate::ids::{PartyId, PeerId};
@@ -18,7 +19,7 @@ use smol::future::FutureExt;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fs;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ const KEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// With more sessions than this, nothing is kept for after a crash: writing them would hold up packets for
 /// milliseconds on a router.
 const MAX_KEPT: usize = 1024;
+/// Handshakes with the hub that may wait for the control plane. One that is lost comes again in two minutes.
+const MAX_HANDSHAKES: usize = 256;
 /// File systems that are in memory, as statfs(2) names them: tmpfs and ramfs. Nothing else is written to for a crash
 /// that may never come.
 const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
@@ -46,6 +49,9 @@ const MAX_FLOWS: u64 = 16 * 1024 * 1024;
 const RETRY: Duration = Duration::from_secs(5);
 /// Room for a packet of this machine's, in bytes. Its interface has the hub's MTU; what is longer is cut, and dropped.
 const LOCAL_PACKET: usize = 2048;
+
+/// With which key, and from where.
+type Handshake = (PublicKey, IpAddr);
 
 /// The relay with its sockets.
 pub struct Forwarder {
@@ -60,6 +66,8 @@ pub struct Forwarder {
     wake: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
     /// Marks for TAI64N that must be stored: one or two a day.
     marks: (smol::channel::Sender<u64>, smol::channel::Receiver<u64>),
+    /// Handshakes that were completed at the hub.
+    handshakes: (smol::channel::Sender<Handshake>, smol::channel::Receiver<Handshake>),
     load: Cell<(Instant, u32)>,
     local: Option<Local>,
     /// Where something is kept for the daemon after a crash, if that wears nothing out, and when it was last.
@@ -142,6 +150,7 @@ impl Forwarder {
             armed: Cell::new(None),
             wake: smol::channel::bounded(1),
             marks: smol::channel::unbounded(),
+            handshakes: smol::channel::bounded(MAX_HANDSHAKES),
             load: Cell::new((Instant::ZERO, 0)),
             local: None,
             keep_in: OnceCell::new(),
@@ -332,10 +341,17 @@ impl Forwarder {
         self.marks.1.recv().await.ok()
     }
 
+    /// Waits for a handshake that was completed at the hub.
+    pub async fn handshake(&self) -> Option<Handshake> {
+        self.handshakes.1.recv().await.ok()
+    }
+
     /// Brings the roster up to date with a change of the control plane.
     pub fn follow(&self, control: &Control, change: &Change, now: Instant) {
         match change {
-            Change::MemberJoined(party, peer) | Change::MemberChanged(party, peer) => {
+            Change::MemberJoined(party, peer)
+            | Change::MemberChanged(party, peer)
+            | Change::MemberMoved(party, peer) => {
                 self.admit(control, party, peer, now);
             }
             Change::MemberLeft { party, who, .. } => self.relay.borrow_mut().leave(party, &who.peer, now),
@@ -356,9 +372,10 @@ impl Forwarder {
         let Ok(found) = control.party(party.as_str()) else { return };
         let Some(member) = found.members.get(peer) else { return };
         let mut relay = self.relay.borrow_mut();
-        let joined = match member.relay_key() {
-            Some(key) => relay.join(party, peer, key, member.virtual_ip, now),
-            None => {
+        let joined = match member.relay_service() {
+            RelayService::Served { key } => relay.join(party, peer, key, member.virtual_ip, now),
+            // A relay that completes handshakes with a key that is only claimed can report them: `handshakes`.
+            RelayService::Claimed { .. } | RelayService::None => {
                 relay.leave(party, peer, now);
                 return;
             }
@@ -441,7 +458,7 @@ impl RelayView for Forwarder {
         let relay = self.relay.borrow();
         let stats = relay.member_stats(key)?;
         Some(MemberFigures {
-            path: match stats.path {
+            path: match stats.reach {
                 Reach::None => "none",
                 Reach::Blind => "blind",
                 Reach::Hub => "hub",

@@ -303,6 +303,7 @@ impl Daemon {
             service.clone().keep_time().boxed_local(),
             service.clone().answer_messages().boxed_local(),
             service.clone().keep_marks().boxed_local(),
+            service.clone().keep_handshakes().boxed_local(),
             forwarder.clone().keep_time().boxed_local(),
             forwarder.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),

@@ -190,6 +190,15 @@ impl Service {
         }
     }
 
+    /// Tells the API of handshakes at the hub.
+    pub async fn keep_handshakes(self: Rc<Self>) {
+        while let Some((key, from)) = self.relay.handshake().await {
+            let now = (self.clock)();
+            self.api.borrow_mut().handshake(&key, from, now);
+            self.settle_after(None, now);
+        }
+    }
+
     /// Answers messages whose changes have become durable.
     pub async fn answer_messages(self: Rc<Self>) {
         while let Ok((session, reply, ticket)) = self.replies.1.recv().await {

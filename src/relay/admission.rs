@@ -1,15 +1,16 @@
-//! Who may have how much: token buckets for addresses, members and parties.
+//! Who may have how much: token buckets for sources, members and parties.
 
 use crate::keyed_hash::KeyedState;
+use crate::owners::{Prefix, SourceBuckets, SourceRates};
 use crate::relay::limits::Limits;
-use crate::relay::roster::{MemberId, PartySlot};
+use crate::relay::roster::{MemberId, PartySlot, Roster};
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-/// Buckets for addresses. An address has the one that a secret hash gives it: some share one, but nobody can
-/// aim at another's, and no flood from made-up addresses makes a table grow or pushes somebody out.
+/// Buckets for the bytes of addresses. An address has the one that a secret hash gives it: some share one, but nobody
+/// can aim at another's, and no flood from made-up addresses makes a table grow or pushes somebody out.
 const ADDRESS_BUCKETS: usize = 2048;
 
 /// A token bucket for bytes: looked at for every packet, so it knows its rate in whole nanoseconds.
@@ -47,47 +48,39 @@ impl ByteBucket {
     }
 }
 
-/// Buckets of one kind for all addresses there are.
-struct AddressBuckets(Box<[TokenBucket]>);
-
-impl AddressBuckets {
-    fn new() -> Self {
-        AddressBuckets(vec![TokenBucket::default(); ADDRESS_BUCKETS].into())
-    }
-
-    fn take(&mut self, bucket: u16, rate: Rate, count: u32, now: Instant) -> bool {
-        self.0[usize::from(bucket) % ADDRESS_BUCKETS].take(rate, count, now).is_ok()
-    }
-}
-
+/// What a member has left.
 #[derive(Clone, Copy, Default)]
-struct MemberBuckets {
+pub struct MemberBuckets {
     bytes: ByteBucket,
     broadcasts: TokenBucket,
     moves: TokenBucket,
+    probes: TokenBucket,
 }
 
+/// What a party has left.
 #[derive(Clone, Copy, Default)]
-struct PartyBuckets {
+pub struct PartyBuckets {
     bytes: ByteBucket,
     copies: TokenBucket,
 }
 
-/// All buckets: some 48 KB, and 24 bytes per member and 16 per party.
+/// The buckets of all who are no members, some 80 KB, and those of everybody together.
 pub struct Admission {
     hasher: KeyedState,
-    handshakes: AddressBuckets,
+    handshakes: SourceBuckets,
+    knocks: SourceBuckets,
+    trials: SourceBuckets,
+    known_trials: SourceBuckets,
+    stun: SourceBuckets,
     bytes: Box<[ByteBucket; ADDRESS_BUCKETS]>,
     address_rate: ByteRate,
     member_rate: ByteRate,
     party_rate: ByteRate,
-    stun: AddressBuckets,
-    trials: TokenBucket,
+    copies_rate: ByteRate,
     stun_surplus: TokenBucket,
     local_broadcasts: TokenBucket,
     local_copies: TokenBucket,
-    members: Vec<MemberBuckets>,
-    parties: Vec<PartyBuckets>,
+    copies: ByteBucket,
 }
 
 impl Admission {
@@ -95,64 +88,55 @@ impl Admission {
     pub fn new(hasher: KeyedState, limits: &Limits) -> Self {
         Admission {
             hasher,
-            handshakes: AddressBuckets::new(),
+            handshakes: SourceBuckets::new(hasher),
+            knocks: SourceBuckets::new(hasher),
+            trials: SourceBuckets::new(hasher),
+            known_trials: SourceBuckets::new(hasher),
+            stun: SourceBuckets::new(hasher),
             bytes: Box::new([ByteBucket::default(); ADDRESS_BUCKETS]),
             address_rate: ByteRate::new(limits.address_bytes),
             member_rate: ByteRate::new(limits.member_bytes),
             party_rate: ByteRate::new(limits.party_bytes),
-            stun: AddressBuckets::new(),
-            trials: TokenBucket::default(),
+            copies_rate: ByteRate::new(limits.copied_bytes),
             stun_surplus: TokenBucket::default(),
             local_broadcasts: TokenBucket::default(),
             local_copies: TokenBucket::default(),
-            members: Vec::new(),
-            parties: Vec::new(),
+            copies: ByteBucket::default(),
         }
     }
 
-    /// Makes room for members and parties with slots below these counts.
-    pub fn reserve(&mut self, members: usize, parties: usize) {
-        if self.members.len() < members {
-            self.members.resize(members, MemberBuckets::default());
-        }
-        if self.parties.len() < parties {
-            self.parties.resize(parties, PartyBuckets::default());
-        }
-    }
-
-    /// A new member begins with full buckets, whoever had its slot before.
-    pub fn reset_member(&mut self, member: MemberId) {
-        if let Some(buckets) = self.members.get_mut(member.slot()) {
-            *buckets = MemberBuckets::default();
-        }
-    }
-
-    /// The number of the address's buckets: of an IPv4 address or an IPv6 /64.
+    /// The number of the bucket for the bytes of the subscriber that the address is of.
     pub fn address_bucket(&self, source: SocketAddr) -> u16 {
-        let network = match source.ip() {
-            // An IPv6 network of that number would lie in ::/32, which nobody has.
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-        };
-        (self.hasher.hash_one(network) % ADDRESS_BUCKETS as u64) as u16
+        (self.hasher.hash_one(Prefix::subscriber(source.ip())) % ADDRESS_BUCKETS as u64) as u16
     }
 
-    /// Whether an unknown source may have one more handshake.
+    /// Whether a source that has not shown who it is may have one more handshake.
     pub fn handshake(&mut self, source: SocketAddr, limits: &Limits, now: Instant) -> bool {
-        let bucket = self.address_bucket(source);
-        self.handshakes.take(bucket, limits.handshakes_per_address, 1, now)
+        self.handshakes.take(source.ip(), 1, &limits.handshakes, now).is_ok()
     }
 
-    /// Whether all unknown sources together may cost `count` more trials of mac1.
-    pub fn trials(&mut self, count: usize, limits: &Limits, now: Instant) -> bool {
-        let count = u32::try_from(count).unwrap_or(u32::MAX).min(limits.mac1_trials.burst);
-        self.trials.take(limits.mac1_trials, count, now).is_ok()
+    /// Whether a source that has not shown who it is may have one more initiation forwarded to this member.
+    pub fn knock(&mut self, source: SocketAddr, member: MemberId, limits: &Limits, now: Instant) -> bool {
+        self.knocks.take_of(source.ip(), member.slot().into(), 1, &limits.knocks, now).is_ok()
+    }
+
+    /// Whether `source` may cost `count` more trials of mac1, with the keys of the whole roster.
+    pub fn trials(&mut self, source: SocketAddr, count: usize, limits: &Limits, now: Instant) -> bool {
+        let rates = &limits.mac1_trials;
+        self.trials.take(source.ip(), at_most(count, rates), rates, now).is_ok()
+    }
+
+    /// The same with the keys of those that the source has to do with: that is not refused because of others.
+    pub fn known_trials(&mut self, source: SocketAddr, count: usize, limits: &Limits, now: Instant) -> bool {
+        let rates = &limits.known_mac1_trials;
+        self.known_trials.take(source.ip(), at_most(count, rates), rates, now).is_ok()
     }
 
     /// Whether `member`, at the address with this bucket, may send `length` bytes within `party`. If it may not,
     /// it costs nobody anything.
     pub fn data(
         &mut self,
+        roster: &mut Roster,
         member: MemberId,
         party: PartySlot,
         bucket: u16,
@@ -160,11 +144,7 @@ impl Admission {
         now: Instant,
     ) -> bool {
         let now = now.as_nanos();
-        let (Some(member), Some(party)) =
-            (self.members.get_mut(member.slot()), self.parties.get_mut(party as usize))
-        else {
-            return false;
-        };
+        let Some((member, party)) = roster.buckets(member, party) else { return false };
         let address = &mut self.bytes[usize::from(bucket) % ADDRESS_BUCKETS];
         let (Some(of_address), Some(of_member), Some(of_party)) = (
             address.without(self.address_rate, length, now),
@@ -178,22 +158,40 @@ impl Admission {
     }
 
     /// Whether `member` may send one more broadcast.
-    pub fn broadcast(&mut self, member: MemberId, limits: &Limits, now: Instant) -> bool {
-        let buckets = self.members.get_mut(member.slot());
-        buckets.is_some_and(|buckets| buckets.broadcasts.take(limits.broadcasts_per_member, 1, now).is_ok())
+    pub fn broadcast(roster: &mut Roster, member: MemberId, limits: &Limits, now: Instant) -> bool {
+        let state = roster.state(member);
+        state.is_some_and(|it| it.buckets.broadcasts.take(limits.broadcasts_per_member, 1, now).is_ok())
     }
 
-    /// Whether `party` may get one more copy of a broadcast, of `length` bytes.
-    pub fn copy(&mut self, party: PartySlot, length: usize, limits: &Limits, now: Instant) -> bool {
-        self.parties.get_mut(party as usize).is_some_and(|party| {
-            party.copies.take(limits.broadcast_copies_per_party, 1, now).is_ok()
-                && party.bytes.take(self.party_rate, length, now.as_nanos())
-        })
+    /// Whether one more copy of a broadcast of `member`'s, of `length` bytes, may be sent to somebody in `party`: its
+    /// sender pays for each, and all of them share a part of the line.
+    pub fn copy(
+        &mut self,
+        roster: &mut Roster,
+        member: MemberId,
+        party: PartySlot,
+        length: usize,
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
+        let nanos = now.as_nanos();
+        let Some((member, party)) = roster.buckets(member, party) else { return false };
+        let (Some(of_member), Some(of_all)) = (
+            member.bytes.without(self.member_rate, length, nanos),
+            self.copies.without(self.copies_rate, length, nanos),
+        ) else {
+            return false;
+        };
+        let taken = party.take_copy(self.party_rate, length, limits, now);
+        if taken {
+            (member.bytes, self.copies) = (of_member, of_all);
+        }
+        taken
     }
 
     /// Whether this machine may send `length` bytes to somebody in `party`.
-    pub fn local_data(&mut self, party: PartySlot, length: usize, now: Instant) -> bool {
-        let party = self.parties.get_mut(party as usize);
+    pub fn local_data(&mut self, roster: &mut Roster, party: PartySlot, length: usize, now: Instant) -> bool {
+        let party = roster.party_buckets(party);
         party.is_some_and(|party| party.bytes.take(self.party_rate, length, now.as_nanos()))
     }
 
@@ -203,35 +201,65 @@ impl Admission {
     }
 
     /// Whether somebody in `party` may get one more copy of a broadcast of this machine's, of `length` bytes.
-    pub fn local_copy(&mut self, party: PartySlot, length: usize, limits: &Limits, now: Instant) -> bool {
-        self.local_copies.take(limits.local_copies, 1, now).is_ok() && self.copy(party, length, limits, now)
-    }
-
-    /// Whether `member` may move its flows to another address now.
-    pub fn relocation(&mut self, member: MemberId, limits: &Limits, now: Instant) -> bool {
-        let buckets = self.members.get_mut(member.slot());
-        buckets.is_some_and(|buckets| buckets.moves.take(limits.moves_per_member, 1, now).is_ok())
+    pub fn local_copy(
+        &mut self,
+        roster: &mut Roster,
+        party: PartySlot,
+        length: usize,
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
+        let Some(party) = roster.party_buckets(party) else { return false };
+        self.local_copies.take(limits.local_copies, 1, now).is_ok()
+            && party.take_copy(self.party_rate, length, limits, now)
     }
 
     /// Whether `source` gets a STUN answer that is `surplus` bytes longer than its request.
     pub fn stun(&mut self, source: SocketAddr, surplus: usize, limits: &Limits, now: Instant) -> bool {
-        let bucket = self.address_bucket(source);
-        self.stun.take(bucket, limits.stun_per_address, 1, now)
+        self.stun.take(source.ip(), 1, &limits.stun, now).is_ok()
             && (surplus == 0 || self.stun_surplus.take(limits.stun_surplus, 1, now).is_ok())
     }
+}
+
+impl MemberBuckets {
+    /// Whether the member may move its flows to another address now.
+    pub fn relocation(&mut self, limits: &Limits, now: Instant) -> bool {
+        self.moves.take(limits.moves_per_member, 1, now).is_ok()
+    }
+
+    /// Whether an authentic datagram of the member's from a new address may be answered by an initiation there.
+    pub fn probe(&mut self, limits: &Limits, now: Instant) -> bool {
+        self.probes.take(limits.probes_per_member, 1, now).is_ok()
+    }
+}
+
+impl PartyBuckets {
+    fn take_copy(&mut self, rate: ByteRate, length: usize, limits: &Limits, now: Instant) -> bool {
+        self.copies.take(limits.broadcast_copies_per_party, 1, now).is_ok()
+            && self.bytes.take(rate, length, now.as_nanos())
+    }
+}
+
+/// What is more than all a source may save up would never be granted.
+fn at_most(count: usize, rates: &SourceRates) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX).min(rates.subscriber.burst).min(rates.total.burst)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::roster::some_members;
+    use crate::relay::roster::some_roster;
     use std::time::Duration;
 
     const START: Instant = Instant::from_nanos(5_000_000_000);
 
+    fn admission(limits: &Limits) -> Admission {
+        Admission::new(KeyedState::new(1, 2), limits)
+    }
+
     #[test]
     fn an_address_a_member_and_a_party_each_have_a_share() {
-        let members = some_members(3);
+        let (mut roster, members) = some_roster(5);
         let second = Duration::from_secs(1);
         let limits = Limits {
             address_bytes: Rate::new(1000, second, 1500),
@@ -239,34 +267,35 @@ mod tests {
             party_bytes: Rate::new(1000, second, 2000),
             ..Limits::default()
         };
-        let mut admission = Admission::new(KeyedState::new(1, 2), &limits);
-        assert!(!admission.data(members[0], 0, 0, 1, START), "of nobody nothing");
-        admission.reserve(3, 2);
+        let mut admission = admission(&limits);
+        assert!(!admission.data(&mut roster, members[0], 9, 0, 1, START), "in no party nothing");
         let mut data =
-            |member: usize, party, bucket| admission.data(members[member], party, bucket, 500, START);
-        assert!(data(0, 0, 1) && data(0, 0, 1) && !data(0, 0, 2), "the member's is spent");
-        assert!(data(1, 0, 1) && !data(1, 0, 1), "the address's is");
-        assert!(data(1, 0, 3) && !data(2, 0, 4), "the party's is");
-        assert!(data(2, 1, 5), "another party's is not");
+            |member: usize, bucket| admission.data(&mut roster, members[member], 0, bucket, 500, START);
+        assert!(data(0, 1) && data(0, 1) && !data(0, 2), "the member's is spent");
+        assert!(data(1, 1) && !data(1, 1), "the address's is");
+        assert!(data(1, 3) && !data(2, 4), "the party's is");
     }
 
     #[test]
     fn what_one_bucket_refuses_costs_the_others_nothing() {
-        let members = some_members(2);
         let small = Rate::new(1000, Duration::from_secs(1), 1000);
         for limits in [
             Limits { address_bytes: small, member_bytes: small, ..Limits::default() },
-            Limits { member_bytes: small, party_bytes: small, ..Limits::default() },
+            Limits {
+                member_bytes: small,
+                party_bytes: Rate::new(2000, Duration::from_secs(1), 2000),
+                ..Limits::default()
+            },
         ] {
-            let mut admission = Admission::new(KeyedState::new(1, 2), &limits);
-            admission.reserve(2, 2);
-            let mut data = |member: usize, party, bucket, length| {
-                admission.data(members[member], party, bucket, length, START)
+            let (mut roster, members) = some_roster(2);
+            let mut admission = admission(&limits);
+            let mut data = |member: usize, bucket, length| {
+                admission.data(&mut roster, members[member], 0, bucket, length, START)
             };
-            // The first member has spent its own share, at another address and in another party.
-            assert!(data(0, 1, 2, 1000));
-            assert!(!data(0, 0, 1, 1000));
-            assert!(data(1, 0, 1, 1000), "the second has the whole of the first address and party");
+            // The first member has spent its own share, at another address.
+            assert!(data(0, 2, 1000));
+            assert!(!data(0, 1, 1000));
+            assert!(data(1, 1, 1000), "the second has what is left of the address and the party");
         }
     }
 
@@ -286,32 +315,29 @@ mod tests {
     }
 
     #[test]
-    fn a_v6_network_is_one_address() {
-        let admission = Admission::new(KeyedState::new(3, 4), &Limits::default());
-        let bucket = |text: &str| admission.address_bucket(text.parse().unwrap());
-        assert_eq!(bucket("[2001:db8::1]:1"), bucket("[2001:db8::ffff:2]:9"));
-        assert_ne!(bucket("[2001:db8::1]:1"), bucket("[2001:db8:0:1::1]:1"));
-        assert_eq!(bucket("192.0.2.1:1"), bucket("192.0.2.1:2"));
-        assert_ne!(bucket("192.0.2.1:1"), bucket("192.0.2.2:1"));
-    }
-
-    #[test]
-    fn broadcasts_and_their_copies_are_counted_apart() {
-        let members = some_members(1);
+    fn who_broadcasts_pays_for_each_copy() {
+        let (mut roster, members) = some_roster(2);
         let second = Duration::from_secs(1);
         let limits = Limits {
             broadcasts_per_member: Rate::new(1, second, 2),
-            broadcast_copies_per_party: Rate::new(1, second, 3),
+            broadcast_copies_per_party: Rate::new(1, second, 12),
+            member_bytes: Rate::new(1000, second, 1000),
+            copied_bytes: Rate::new(1500, second, 1500),
             ..Limits::default()
         };
-        let mut admission = Admission::new(KeyedState::new(1, 2), &limits);
-        admission.reserve(1, 1);
-        let sent = (0..9).filter(|_| admission.broadcast(members[0], &limits, START)).count();
-        let copies = (0..9).filter(|_| admission.copy(0, 100, &limits, START)).count();
-        assert_eq!((sent, copies), (2, 3));
-        let moves = (0..9).filter(|_| admission.relocation(members[0], &limits, START)).count();
+        let mut admission = admission(&limits);
+        let sent = (0..9).filter(|_| Admission::broadcast(&mut roster, members[0], &limits, START)).count();
+        assert_eq!(sent, 2);
+        let mut copies = |member: usize, length| {
+            (0..20)
+                .filter(|_| admission.copy(&mut roster, members[member], 0, length, &limits, START))
+                .count()
+        };
+        assert_eq!(copies(0, 100), 10, "its own bytes");
+        assert_eq!(copies(1, 250), 2, "what all copies may have of the line, and the party's");
+        assert_eq!(copies(1, 0), 0, "the party's copies are spent");
+        let buckets = &mut roster.state(members[0]).unwrap().buckets;
+        let moves = (0..9).filter(|_| buckets.relocation(&limits, START)).count();
         assert_eq!(moves, limits.moves_per_member.burst as usize);
-        admission.reset_member(members[0]);
-        assert!(admission.broadcast(members[0], &limits, START));
     }
 }

@@ -2,28 +2,30 @@
 //!
 //! 1. An initiation names its recipient by mac1. Only members' keys open the relay.
 //! 2. A response names the initiator by mac1 and by the index that it echoes.
-//! 3. An endpoint is learned only from a response that echoes an initiation, from where that was sent.
+//! 3. A response from where the initiation was sent is an offer, no more: who got the initiation can forge it. The
+//!    initiator's first data on the new session confirms the responder and both endpoints. Until then nothing is
+//!    learned, counted as answered, or shown.
 //! 4. A member is at its hub session's address, at a confirmed flow's, or found: where the index of a flow of its
-//!    that is silent at its own address was seen, or by elimination. One initiation in, at most one copy out;
-//!    candidates take turns, one per retry.
+//!    was seen since it was last heard, or by elimination among those who are where it speaks to the control plane
+//!    from. One initiation in, at most one copy out; candidates take turns, one per retry.
 //! 5. Data goes by source address and receiver index alone. Indices that clash end the handshake.
 //! 6. A cookie reply goes to whom it answers only, from where the answered message was sent.
 //! 7. Nothing is rewritten.
-//! 8. An unproven address gets at most as many bytes as came from it; initiations are paced.
+//! 8. An address that is not validated gets at most as many bytes as came from it; initiations are paced.
 //! 9. What is silent is forgotten.
 
 use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
-use crate::relay::bindings::Sighting;
-use crate::relay::books::Books;
+use crate::relay::Run;
+use crate::relay::endpoints::Sighting;
 use crate::relay::flow_key::FlowKey;
-use crate::relay::flows::{Flow, Flows};
-use crate::relay::limits::{LONGEST_PACE, Limits};
+use crate::relay::flows::{Flow, FlowId, FlowState, Flows};
+use crate::relay::limits::LONGEST_PACE;
 use crate::relay::pacing::{Paced, Pacer};
-use crate::relay::pending::PendingTable;
-use crate::relay::roster::MemberId;
+use crate::relay::pending::{PendingTable, Progress};
+use crate::relay::roster::{Member, MemberId, Roster};
+use crate::relay::state::{State, Turn};
 use crate::relay::stats::{Count, DropReason, Reach};
-use crate::relay::{Arrival, Output, Run};
 use crate::time::Instant;
 use crate::wireguard::message::{
     COOKIE_REPLY_LENGTH, INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response,
@@ -41,79 +43,92 @@ pub(super) struct Blind {
 }
 
 impl Blind {
-    pub fn new(hasher: KeyedState) -> Self {
-        Blind { flows: Flows::new(hasher), pending: PendingTable::new(hasher), pacer: Pacer::default() }
+    pub fn new(hasher: KeyedState, seed: u64) -> Self {
+        Blind {
+            flows: Flows::new(hasher, seed),
+            pending: PendingTable::new(hasher, seed.rotate_left(32)),
+            pacer: Pacer::new(hasher),
+        }
     }
 
-    pub fn reserve(&mut self, members: usize) {
-        self.flows.reserve(members);
-        self.pending.reserve(members);
-    }
-
-    /// Whose mac1 `message` bears: first the parties of those that its source has to do with, then all.
+    /// Whose mac1 `message` bears: of those that its source asked for, of the parties of those who may be there, of
+    /// all. What that costs is its source's to pay before.
     fn recipient(
-        books: &mut Books,
+        state: &mut State,
         message: &[u8; INITIATION_LENGTH],
         source: SocketAddr,
         now: Instant,
     ) -> Result<MemberId, DropReason> {
-        let roster = &books.roster;
-        let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| member.mac1.matches(message));
-        let known: Option<MemberId> =
-            books.sources.acquaintances(source).find(|&id| roster.get(id).is_some());
-        if let Some(found) = known.and_then(|known| roster.mates(known).find(fits)) {
-            return Ok(found);
-        }
-        if !books.admission.trials(roster.len(), &books.limits, now) {
+        let State { roster, sources, admission, limits, .. } = state;
+        let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| bears_mac1(member, message));
+        let wanted = || sources.wanted(source);
+        let own = || {
+            let there = sources.member(source).into_iter();
+            there.chain(roster.from_origin(source.ip()).iter().copied())
+        };
+        let mates = || own().flat_map(|id| roster.mates(id));
+        let cost = wanted().count() + own().map(|id| roster.mate_count(id)).sum::<usize>();
+        if cost > 0 && !admission.known_trials(source, cost, limits, now) {
             return Err(DropReason::HandshakeLimit);
         }
-        let found = roster.iter().find(|(_, member)| member.mac1.matches(message));
+        if let Some(found) = wanted().find(fits).or_else(|| mates().find(fits)) {
+            return Ok(found);
+        }
+        if !admission.trials(source, roster.len(), limits, now) {
+            return Err(DropReason::HandshakeLimit);
+        }
+        let found = roster.iter().find(|(_, member)| bears_mac1(member, message));
         found.map(|(id, _)| id).ok_or(DropReason::NoMember)
     }
 
     /// Type 1 (rules 1, 4, 5, 8). Its source's share of handshakes was taken before.
     pub fn on_initiation(
         &mut self,
-        books: &mut Books,
+        turn: &mut Turn<'_>,
         message: Initiation<'_>,
-        arrival: Arrival,
-        out: &mut dyn Output,
+        from: Path,
     ) -> Result<(), DropReason> {
-        let (source, now) = (arrival.source(), arrival.now.instant);
-        let target = Self::recipient(books, message.bytes(), source, now)?;
-        if !books.sources.note(source, &books.limits, now) {
+        let (source, now) = (from.remote, turn.now.instant);
+        let state = &mut *turn.state;
+        let target = Self::recipient(state, message.bytes(), source, now)?;
+        let rank = Rank::of(state, source, target);
+        if rank == Rank::Stranger && !state.admission.knock(source, target, &state.limits, now) {
+            return Err(DropReason::HandshakeLimit);
+        }
+        if !state.sources.note(from, &state.limits, now) {
             return Err(DropReason::TableFull);
         }
-        books.sources.credit(source, INITIATION_LENGTH);
-        books.sources.note_wanted(source, target, books.limits.members_per_party);
-        if books.sources.member(source).is_none() {
-            let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
-            parties.iter().for_each(|&party| books.sources.note_newcomer(source, party, &books.limits));
+        state.sources.credit(source, INITIATION_LENGTH);
+        state.sources.note_wanted(source, target, state.limits.members_per_party);
+        if rank == Rank::Expected {
+            let parties = state.roster.get(target).map_or(&[][..], Member::parties);
+            parties.iter().for_each(|&party| state.sources.note_newcomer(source, party, &state.limits));
         }
-        let candidates = self.candidates(books, target, source, now);
+        let candidates = self.candidates(state, target, source, now);
         let to = candidates
-            .beginning_with(books.sources.attempts(source, target))
-            .find(|&to| books.sources.can_spare(to, INITIATION_LENGTH, now))
+            .beginning_with(state.sources.attempts(source, target))
+            .find(|&to| state.sources.can_spare(to, INITIATION_LENGTH, now))
             .ok_or(if candidates.count == 0 { DropReason::NoAddress } else { DropReason::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
-        let is_stranger = books.sources.member(source).is_none();
-        let Books { sources, limits, .. } = books;
+        let is_stranger = rank == Rank::Stranger;
+        let State { sources, limits, .. } = state;
         let wait = sources.pace(to, is_stranger, limits, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
-        books.sources.count_attempt(source, target, false);
+        sources.count_attempt(source, target, false);
         if candidates.guessed {
-            if books.sources.is_refuted(source, target, to) {
-                books.sources.forget_guesses(source);
+            if sources.is_refuted(source, target, to) {
+                sources.forget_guesses(source);
             }
-            books.sources.note_guess(source, target, to);
+            sources.note_guess(source, target, to);
         }
-        let paced = Paced { due: now + wait, from: source, to, target, bytes: *message.bytes() };
         if wait.is_zero() {
-            self.forward_initiation(books, &paced, now, out)
-        } else if self.pacer.push(paced, Limits::share(books.limits.paced, is_stranger)) {
-            Ok(())
+            self.take_initiation(turn, from, to, target, message.sender())?;
+            let path = turn.state.sources.path(to);
+            turn.forward(path, message.bytes());
         } else {
-            Err(DropReason::Paced)
+            let paced = Paced { due: now + wait, from, to, target, bytes: *message.bytes() };
+            self.pacer.push(paced, state.limits.paced);
         }
+        Ok(())
     }
 
     /// Whether an answer from `to` with this index could only be for `source`'s new handshake.
@@ -126,7 +141,7 @@ impl Blind {
     ) -> Result<(), DropReason> {
         let key = FlowKey::new(to, index);
         if let Some(pending) = self.pending.get_mut(&key, now) {
-            return Err(if pending.initiator == source {
+            return Err(if pending.initiator.remote == source {
                 DropReason::Duplicate
             } else {
                 DropReason::IndexClash
@@ -135,38 +150,38 @@ impl Blind {
         if self.flows.contains(&key) { Err(DropReason::IndexClash) } else { Ok(()) }
     }
 
-    fn forward_initiation(
+    /// An initiation goes to `to`: its answer is waited for.
+    fn take_initiation(
         &mut self,
-        books: &mut Books,
-        initiation: &Paced,
-        now: Instant,
-        out: &mut dyn Output,
+        turn: &mut Turn<'_>,
+        from: Path,
+        to: SocketAddr,
+        target: MemberId,
+        index: u32,
     ) -> Result<(), DropReason> {
-        let Paced { from, to, target, bytes, .. } = initiation;
-        let is_stranger = books.sources.member(*from).is_none();
-        if !self.pending.has_room(*target, is_stranger, &books.limits) {
-            return Err(DropReason::TableFull);
-        }
-        if !books.sources.charge(*to, INITIATION_LENGTH) {
+        let (state, now) = (&mut *turn.state, turn.now.instant);
+        if !state.sources.charge(to, INITIATION_LENGTH) {
             return Err(DropReason::Unproven);
         }
-        books.sources.await_answer(*from, now);
-        self.pending.insert(FlowKey::new(*to, sender_index(bytes)), *from, *target, now);
-        books.send(Path::to(*to), bytes, out);
+        state.sources.await_answer(from.remote, now);
+        self.pending.insert(&state.limits, FlowKey::new(to, index), from, target, now);
         Ok(())
     }
 
     /// Sends initiations whose turn has come.
-    pub fn poll(&mut self, books: &mut Books, now: Instant, out: &mut dyn Output) {
-        while let Some(paced) = self.pacer.pop(now) {
-            let sent = match books.roster.get(paced.target) {
+    pub fn poll(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
+        while let Some(Paced { from, to, target, bytes, .. }) = self.pacer.pop(now) {
+            let index = sender_index(&bytes);
+            let taken = match turn.state.roster.get(target) {
                 None => Err(DropReason::NoMember),
                 Some(_) => self
-                    .check_index(sender_index(&paced.bytes), paced.from, paced.to, now)
-                    .and_then(|()| self.forward_initiation(books, &paced, now, out)),
+                    .check_index(index, from.remote, to, now)
+                    .and_then(|()| self.take_initiation(turn, from, to, target, index)),
             };
-            if let Err(reason) = sent {
-                books.stats.drop(reason);
+            match taken {
+                Ok(()) => turn.send(turn.state.sources.path(to), &bytes),
+                Err(reason) => turn.state.stats.drop(reason),
             }
         }
     }
@@ -174,223 +189,224 @@ impl Blind {
     /// Type 2 (rules 2, 3, 5, 8). `is_taken` tells indices that are the hub's.
     pub fn on_response(
         &mut self,
-        books: &mut Books,
+        turn: &mut Turn<'_>,
         message: Response<'_>,
-        arrival: Arrival,
+        from: Path,
         is_taken: impl Fn(u32) -> bool,
-        out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let (source, now) = (arrival.source(), arrival.now.instant);
+        let (source, now) = (from.remote, turn.now.instant);
+        let State { roster, sources, limits, admission, .. } = &mut *turn.state;
         let to_initiator = FlowKey::new(source, message.receiver());
         let pending = self.pending.get_mut(&to_initiator, now).ok_or(DropReason::NoPending)?;
+        let misfits = match pending.progress {
+            Progress::Sent { misfits } => misfits,
+            Progress::Challenged => 0,
+            Progress::Answered => return Err(DropReason::Duplicate),
+        };
         let (at, responder) = (pending.initiator, pending.target);
-        let roster = &books.roster;
         let fits = |&id: &MemberId| {
-            id != responder && roster.get(id).is_some_and(|member| member.mac1.matches(message.bytes()))
+            id != responder && roster.get(id).is_some_and(|member| bears_mac1(member, message.bytes()))
         };
         // Who was last seen there is most likely the one.
-        let guess = books.sources.member(at).filter(|&id| roster.shared_party(id, responder).is_some());
+        let guess = sources.member(at.remote).filter(|&id| roster.shared_party(id, responder).is_some());
         let Some(initiator) = guess.filter(fits).or_else(|| roster.mates(responder).find(fits)) else {
-            pending.misfits += 1;
-            if pending.misfits >= MAX_MISFITS {
-                self.pending.remove(&to_initiator);
-            }
+            pending.progress = match misfits + 1 {
+                MAX_MISFITS => Progress::Answered,
+                misfits => Progress::Sent { misfits },
+            };
             return Err(DropReason::NoMember);
         };
         let party = roster.shared_party(initiator, responder).ok_or(DropReason::NoMember)?;
-        self.pending.remove(&to_initiator);
-        let to_responder = FlowKey::new(at, message.sender());
+        let to_responder = FlowKey::new(at.remote, message.sender());
         let clash = [to_initiator, to_responder].iter().any(|key| self.flows.contains(key));
         if clash || to_initiator == to_responder || is_taken(message.sender()) || is_taken(message.receiver())
         {
+            pending.progress = Progress::Answered;
             return Err(DropReason::IndexClash);
         }
-        if self.flows.len() + 2 > books.limits.flows
-            || self.flows.count_of(responder) + 2 > books.limits.flows_per_member
-        {
-            return Err(DropReason::TableFull);
-        }
-        books.sources.prove(source, now);
-        if !books.sources.charge(at, RESPONSE_LENGTH) {
+        sources.credit(source, RESPONSE_LENGTH);
+        if !sources.charge(at.remote, RESPONSE_LENGTH) {
             return Err(DropReason::Unproven);
         }
-        books.sources.count_attempt(at, responder, true);
-        self.learn(books, responder, source, initiator, now);
-        self.learn(books, initiator, at, responder, now);
-        let flow = |from, receiver, to, twin, here: SocketAddr, echo| Flow {
+        pending.progress = Progress::Answered;
+        let flow = |from, receiver, to: Path, here: SocketAddr, state| Flow {
             to,
-            twin,
+            twin: None,
             from,
             receiver,
             party,
-            bucket: books.admission.address_bucket(here),
-            settled: false,
-            echo,
-            held: !echo,
-            challenged: false,
+            bucket: admission.address_bucket(here),
+            state,
             last: now,
             count: Count::default(),
         };
-        let there = flow(initiator, responder, source, message.receiver(), at, true);
-        let back = flow(responder, initiator, at, message.sender(), source, false);
-        self.flows.insert(to_responder, there);
-        self.flows.insert(to_initiator, back);
-        books.stats.blind_handshakes += 1;
-        books.forward(Path::to(at), message.bytes(), out);
+        let there = flow(initiator, responder, from, at.remote, FlowState::Offered);
+        let back = flow(responder, initiator, at, source, FlowState::Held);
+        let both = [(to_responder, there), (to_initiator, back)];
+        self.flows.insert(roster, limits, at.remote.ip(), both);
+        turn.forward(at, message.bytes());
         Ok(())
     }
 
+    /// The initiator's first data on a session that was offered: it has the responder's answer, and has found it
+    /// genuine (rule 3).
+    #[cold]
+    fn confirm(&mut self, turn: &mut Turn<'_>, id: FlowId, from: Path) -> Option<()> {
+        let now = turn.now.instant;
+        let &mut Flow { to, from: initiator, receiver: responder, .. } = self.flows.get_mut(id)?;
+        self.flows.open(id, now)?;
+        let State { sources, limits, stats, .. } = &mut *turn.state;
+        for path in [from, to] {
+            sources.note(path, limits, now);
+            sources.prove(path, now);
+        }
+        sources.count_attempt(from.remote, responder, true);
+        stats.blind_handshakes += 1;
+        self.learn(turn, responder, to, initiator);
+        self.learn(turn, initiator, from, responder);
+        Some(())
+    }
+
     /// The only place where a blind handshake tells where somebody is (rule 3).
-    fn learn(
-        &self,
-        books: &mut Books,
-        member: MemberId,
-        address: SocketAddr,
-        witness: MemberId,
-        now: Instant,
-    ) {
-        books.bindings.learn(member, address, witness, now);
-        books.sources.touch(address, now);
-        books.place(member, address);
-        if let Some(stats) = books.members.get_mut(member.slot()) {
-            stats.last_handshake = Some(now);
-            if stats.path == Reach::None {
-                stats.path = Reach::Blind;
-            }
+    fn learn(&self, turn: &mut Turn<'_>, member: MemberId, path: Path, witness: MemberId) {
+        turn.state.place(member, path.remote);
+        turn.state.handshake(member, Reach::Blind, turn.now);
+        if let Some(state) = turn.state.roster.state(member) {
+            state.heard = turn.now.instant;
+            state.appear().endpoints.confirm(path, witness, turn.now.instant);
         }
     }
 
     /// Type 3 (rule 6): the answer to an initiation, or to the response that was the answer to one.
     pub fn on_cookie_reply(
         &mut self,
-        books: &mut Books,
+        turn: &mut Turn<'_>,
         datagram: &[u8],
         receiver: u32,
-        arrival: Arrival,
-        out: &mut dyn Output,
+        source: SocketAddr,
     ) -> Result<(), DropReason> {
-        let key = FlowKey::new(arrival.source(), receiver);
-        let to = if let Some(pending) = self.pending.get_mut(&key, arrival.now.instant) {
-            if std::mem::replace(&mut pending.challenged, true) {
+        let key = FlowKey::new(source, receiver);
+        let to = if let Some(pending) = self.pending.get_mut(&key, turn.now.instant) {
+            if !matches!(pending.progress, Progress::Sent { .. }) {
                 return Err(DropReason::Duplicate);
             }
+            pending.progress = Progress::Challenged;
             pending.initiator
         } else {
-            let flow = self.flows.get_mut(&key).filter(|flow| flow.echo).ok_or(DropReason::NoPending)?;
-            if std::mem::replace(&mut flow.challenged, true) {
-                return Err(DropReason::Duplicate);
+            let flow = self.flows.with_key_mut(&key).ok_or(DropReason::NoPending)?;
+            match flow.state {
+                FlowState::Offered => flow.state = FlowState::Challenged,
+                FlowState::Challenged => return Err(DropReason::Duplicate),
+                FlowState::Held | FlowState::Open => return Err(DropReason::NoPending),
             }
             flow.to
         };
-        if !books.sources.charge(to, COOKIE_REPLY_LENGTH) {
+        if !turn.state.sources.charge(to.remote, COOKIE_REPLY_LENGTH) {
             return Err(DropReason::Unproven);
         }
-        books.forward(Path::to(to), datagram, out);
+        turn.forward(to, datagram);
         Ok(())
     }
 
     /// Type 4 (rules 5 and 8): one look-up, the buckets, the counters.
     pub fn on_data(
         &mut self,
-        books: &mut Books,
+        turn: &mut Turn<'_>,
         datagram: &[u8],
         receiver: u32,
-        arrival: Arrival,
-        out: &mut dyn Output,
+        from: Path,
     ) -> Result<(), DropReason> {
-        let (source, now) = (arrival.source(), arrival.now.instant);
-        let length = datagram.len();
-        let key = FlowKey::new(source, receiver);
-        let flow = self.flows.get_mut(&key).ok_or(DropReason::NoFlow)?;
-        if !books.admission.data(flow.from, flow.party, flow.bucket, length, now) {
+        let (length, now) = (datagram.len(), turn.now.instant);
+        let key = FlowKey::new(from.remote, receiver);
+        let id = self.flows.find(&key).ok_or(DropReason::NoFlow)?;
+        let flow = self.flows.get_mut(id).ok_or(DropReason::NoFlow)?;
+        if flow.state == FlowState::Held {
+            return Err(DropReason::Unproven);
+        }
+        let State { roster, admission, .. } = &mut *turn.state;
+        if !admission.data(roster, flow.from, flow.party, flow.bucket, length, now) {
             return Err(DropReason::DataLimit);
         }
-        let first = !flow.settled && settle(books, flow, source, length, now)?;
         flow.last = now;
         flow.count.add(length);
-        let (to, from, receiver) = (flow.to, flow.from, flow.receiver);
-        if first {
-            let twin = flow.twin_key();
-            if let Some(twin) = self.flows.get_mut(&twin) {
-                twin.held = false;
-            }
+        let &mut Flow { to, from: sender, receiver, state, .. } = flow;
+        if state != FlowState::Open {
+            self.confirm(turn, id, from);
         }
-        books.count_data(from, receiver, 1, length);
-        books.stats.blind.add(length);
-        books.forward(Path::to(to), datagram, out);
+        turn.state.count_data(sender, receiver, 1, length, turn.now);
+        turn.state.stats.blind.add(length);
+        turn.forward(to, datagram);
         Ok(())
+    }
+
+    /// As [`Blind::on_data`], for datagrams of one open flow: whether all of them are within the buckets.
+    pub fn on_run(&mut self, turn: &mut Turn<'_>, run: Run<'_>, receiver: u32, source: SocketAddr) -> bool {
+        let (bytes, count, now) = (run.bytes.len(), run.count, turn.now.instant);
+        let flow = self.flows.with_key_mut(&FlowKey::new(source, receiver));
+        let Some(flow) = flow.filter(|flow| flow.state == FlowState::Open) else { return false };
+        let State { roster, admission, .. } = &mut *turn.state;
+        if !admission.data(roster, flow.from, flow.party, flow.bucket, bytes, now) {
+            return false;
+        }
+        flow.last = now;
+        flow.count.add_run(count, bytes);
+        turn.state.count_data(flow.from, flow.receiver, count, bytes, turn.now);
+        let stats = &mut turn.state.stats;
+        for all in [&mut stats.received, &mut stats.blind, &mut stats.sent] {
+            all.add_run(count, bytes);
+        }
+        turn.out.forward(flow.to, run.bytes, run.segment);
+        true
     }
 
     /// Counts data that no flow is for. If it bears the index of one, whose sender may have moved to where it came
     /// from, that is remembered, and said whose flow it is.
     pub fn on_stray(
         &mut self,
-        books: &mut Books,
+        turn: &mut Turn<'_>,
         length: usize,
         receiver: u32,
-        arrival: Arrival,
+        from: Path,
     ) -> Option<MemberId> {
-        let (source, now) = (arrival.source(), arrival.now.instant);
-        let sighted = self.flows.with_index(receiver).and_then(|flow| {
+        let (source, now) = (from.remote, turn.now.instant);
+        let State { roster, sources, limits, .. } = &mut *turn.state;
+        let sighted = self.flows.with_index(receiver).filter(|flow| flow.state == FlowState::Open);
+        let sighted = sighted.and_then(|flow| {
             let Flow { from: member, receiver: witness, .. } = *flow;
-            if books.sources.member(source).is_some_and(|there| there != member) {
+            if sources.member(source).is_some_and(|there| there != member) {
                 return None;
             }
-            if !books.sources.note(source, &books.limits, now) {
+            if !sources.note(from, limits, now) {
                 return None;
             }
-            let sighting = Sighting { address: source, index: receiver, witness: Some(witness), at: now };
-            if let Some(forgotten) = books.bindings.sight(member, sighting) {
-                books.sources.forget_stray(forgotten);
+            let sighting = Sighting { address: source, witness: Some(witness), at: now };
+            if let Some(forgotten) = roster.state(member)?.appear().endpoints.sight(sighting) {
+                sources.forget_stray(forgotten);
             }
             Some(member)
         });
-        books.sources.credit(source, length);
+        sources.credit(source, length);
         sighted
     }
 
-    /// As [`Blind::on_data`], for datagrams of one flow, if nothing is left
-    /// to be checked but whether all of them are within the buckets.
-    pub fn on_run(
-        &mut self,
-        books: &mut Books,
-        run: Run<'_>,
-        receiver: u32,
-        arrival: Arrival,
-        out: &mut dyn Output,
-    ) -> bool {
-        let (source, now) = (arrival.source(), arrival.now.instant);
-        let (bytes, count) = (run.bytes.len(), run.count);
-        let flow = self.flows.get_mut(&FlowKey::new(source, receiver)).filter(|flow| flow.settled);
-        let Some(flow) = flow else { return false };
-        if !books.admission.data(flow.from, flow.party, flow.bucket, bytes, now) {
-            return false;
-        }
-        flow.last = now;
-        flow.count.add_run(count, bytes);
-        books.count_data(flow.from, flow.receiver, count, bytes);
-        for all in [&mut books.stats.received, &mut books.stats.blind, &mut books.stats.sent] {
-            all.add_run(count, bytes);
-        }
-        out.forward(Path::to(flow.to), run.bytes, run.segment);
-        true
-    }
-
     /// Moves a member's flows to where its hub session is.
-    pub fn relocate(&mut self, books: &Books, member: MemberId, address: SocketAddr) {
-        self.flows.relocate(member, address, books.admission.address_bucket(address));
+    pub fn relocate(&mut self, state: &mut State, member: MemberId, path: Path) {
+        let bucket = state.admission.address_bucket(path.remote);
+        self.flows.relocate(&mut state.roster, member, path, bucket);
     }
 
-    /// Cuts what `member` may not have any more: everything with those it shares no party with.
-    pub fn cut(&mut self, books: &Books, member: MemberId, now: Instant) {
-        self.flows.cut(member, |other| books.roster.shared_party(member, other).is_some());
-        self.pending.sweep(now, |pending| books.roster.get(pending.target).is_some());
+    /// Ends what `member`, whose flows these are, may not have any more: everything with those it shares no party
+    /// with.
+    pub fn end(&mut self, state: &mut State, member: MemberId, flows: &[FlowId], now: Instant) {
+        let shares = |roster: &Roster, other| roster.shared_party(member, other).is_some();
+        self.flows.end(&mut state.roster, member, flows, shares);
+        self.pending.sweep(&state.roster, now);
     }
 
     /// Forgets what has expired (rule 9).
-    pub fn sweep(&mut self, now: Instant) {
-        self.flows.sweep(now);
-        self.pending.sweep(now, |_| true);
+    pub fn sweep(&mut self, state: &mut State, now: Instant) {
+        self.flows.sweep(&mut state.roster, now);
+        self.pending.sweep(&state.roster, now);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -398,28 +414,34 @@ impl Blind {
     }
 }
 
+/// What is known of the sender of an initiation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rank {
+    /// A member was shown to be there.
+    Member,
+    /// A member of the recipient's party speaks to the control plane from there.
+    Expected,
+    /// Nothing, but that he knows a member's public key.
+    Stranger,
+}
+
+impl Rank {
+    fn of(state: &State, source: SocketAddr, target: MemberId) -> Self {
+        let State { roster, sources, .. } = state;
+        if sources.member(source).is_some() {
+            return Rank::Member;
+        }
+        let is_mate = |&id: &MemberId| id != target && roster.shared_party(id, target).is_some();
+        if roster.from_origin(source.ip()).iter().any(is_mate) { Rank::Expected } else { Rank::Stranger }
+    }
+}
+
+/// Whether a handshake message was made for this member, if that has blind service.
+fn bears_mac1(member: &Member, message: &[u8]) -> bool {
+    !member.is_claim && member.mac1.matches(message)
+}
+
 /// The index that an initiation's sender chose.
 fn sender_index(message: &[u8; INITIATION_LENGTH]) -> u32 {
     u32::from_le_bytes([message[4], message[5], message[6], message[7]])
-}
-
-/// Judges data of a flow whose addresses are not both known to be proven. Whether it is the first of a session.
-#[cold]
-fn settle(
-    books: &mut Books,
-    flow: &mut Flow,
-    source: SocketAddr,
-    length: usize,
-    now: Instant,
-) -> Result<bool, DropReason> {
-    if flow.echo {
-        books.sources.prove(source, now);
-    }
-    books.sources.credit(source, length);
-    if flow.held || !books.sources.charge(flow.to, length) {
-        return Err(DropReason::Unproven);
-    }
-    let first = std::mem::take(&mut flow.echo);
-    flow.settled = books.sources.is_proven(source) && books.sources.is_proven(flow.to);
-    Ok(first)
 }

@@ -1,9 +1,8 @@
 //! Where a member may be (rule 4).
 
-use crate::relay::bindings::Sighting;
 use crate::relay::blind::Blind;
-use crate::relay::books::Books;
 use crate::relay::roster::MemberId;
+use crate::relay::state::State;
 use crate::time::Instant;
 use crate::wireguard::message::INITIATION_LENGTH;
 use std::net::SocketAddr;
@@ -16,39 +15,44 @@ impl Blind {
     /// were not tried in vain, or if there are none of them, all.
     pub fn candidates(
         &self,
-        books: &Books,
+        state: &State,
         target: MemberId,
         source: SocketAddr,
         now: Instant,
     ) -> Candidates {
+        let State { roster, sources, .. } = state;
         let mut candidates =
             Candidates { found: [source; MAX_CANDIDATES], count: 0, not: source, guessed: false };
-        // It has moved, it seems: nothing came from where it was since.
-        let moved = |sighting: &&Sighting| {
-            let flow = self.flows.with_index(sighting.index);
-            flow.is_some_and(|flow| flow.from == target && flow.last < sighting.at)
-        };
-        let sightings = books.bindings.sightings(target).iter().filter(moved);
-        sightings.for_each(|sighting| candidates.add(sighting.address));
-        let bound = books.bindings.addresses(target).filter(|&address| books.sources.contains(address));
-        bound.for_each(|address| candidates.add(address));
-        let parties = books.roster.get(target).map_or(&[][..], |member| member.parties());
-        for &party in parties {
-            let others = books.roster.members(party);
-            books.sources.eliminated(party, target, others).for_each(|address| candidates.add(address));
+        let Some(member) = roster.get(target) else { return candidates };
+        if let Some(presence) = member.state.presence() {
+            let asker = sources.member(source);
+            let known = presence.endpoints.known(asker).map(|path| path.remote);
+            let mut known = known.filter(|&address| sources.contains(address));
+            known.by_ref().take(1).for_each(|address| candidates.add(address));
+            let sightings = presence.endpoints.sightings(member.state.heard);
+            sightings.for_each(|address| candidates.add(address));
+            known.for_each(|address| candidates.add(address));
+        }
+        // Everybody can say that he is not this one, by asking for it. That he is it, only who is where it is.
+        let is_evident = |address: &SocketAddr| member.is_from(address.ip());
+        for &party in member.parties() {
+            let eliminated = sources.eliminated(party, target, roster.members(party)).filter(is_evident);
+            eliminated.for_each(|address| candidates.add(address));
         }
         if candidates.count == 0 {
             // Nobody certain: perhaps not all of the party know each other. Those who may be it take turns, and nobody
             // twice before all had theirs.
             candidates.guessed = true;
-            let untried = |there| !books.sources.is_refuted(source, target, there);
-            let ready = |there| untried(there) && books.sources.can_spare(there, INITIATION_LENGTH, now);
+            let untried = |there| !sources.is_refuted(source, target, there);
+            let ready = |there| untried(there) && sources.can_spare(there, INITIATION_LENGTH, now);
             let kinds: [&dyn Fn(SocketAddr) -> bool; 3] = [&ready, &untried, &|_| true];
             for fits in kinds {
-                let possible = parties.iter().flat_map(|&party| {
-                    books.sources.not_eliminated(party, target, books.roster.members(party))
-                });
-                possible.filter(|&there| fits(there)).for_each(|address| candidates.add(address));
+                let possible = member
+                    .parties()
+                    .iter()
+                    .flat_map(|&party| sources.not_eliminated(party, target, roster.members(party)));
+                let possible = possible.filter(is_evident).filter(|&there| fits(there));
+                possible.for_each(|address| candidates.add(address));
                 if candidates.count > 0 {
                     break;
                 }

@@ -1,21 +1,43 @@
 //! The forward table (rule 5): blind sessions, one entry per direction.
 
+use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
+use crate::owners::Holdings;
+use crate::owners::table::{Entry, Merit, Table};
 use crate::relay::flow_key::FlowKey;
-use crate::relay::limits::IDLE_LIFETIME;
-use crate::relay::roster::{MemberId, PartySlot};
+use crate::relay::limits::{IDLE_LIFETIME, Limits, OFFER_LIFETIME};
+use crate::relay::roster::{MemberId, PartySlot, Roster};
 use crate::relay::stats::Count;
+use crate::slots::Handle;
 use crate::time::Instant;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
+
+/// Names one direction of a blind session.
+pub type FlowId = Handle<Entry<FlowKey, Flow>>;
+
+/// How far a blind session has come, seen from one of its directions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlowState {
+    /// The answer to its sender's initiation was forwarded, and may be anybody's. Its sender's first data confirms that
+    /// it was the responder's.
+    Offered,
+    /// As [`FlowState::Offered`], and a cookie reply to the answer was forwarded.
+    Challenged,
+    /// The other direction is only offered. Nothing may come yet: WireGuard's responder is silent until it has had data
+    /// from the initiator.
+    Held,
+    /// Both ends are who they say, at addresses that receive what we send.
+    Open,
+}
 
 /// One direction of a blind session.
 #[derive(Clone, Debug)]
 pub struct Flow {
     /// Where its data goes.
-    pub to: SocketAddr,
-    /// The index of the other direction, whose data comes from `to`.
-    pub twin: u32,
+    pub to: Path,
+    /// The other direction, whose data comes from there.
+    pub twin: Option<FlowId>,
     /// Who sends it.
     pub from: MemberId,
     /// Who gets it.
@@ -24,15 +46,8 @@ pub struct Flow {
     pub party: PartySlot,
     /// The number of the sender's address bucket.
     pub bucket: u16,
-    /// Whether nothing is left to be checked but the buckets: both addresses are proven.
-    pub settled: bool,
-    /// Whether the first data from the source will prove it: the index was told nowhere else.
-    pub echo: bool,
-    /// Whether it waits for the first data of the other direction, as WireGuard itself does: until then nobody
-    /// has shown that its receiver wants it.
-    pub held: bool,
-    /// Whether a cookie reply to the handshake's answer was forwarded.
-    pub challenged: bool,
+    /// How far it has come.
+    pub state: FlowState,
     /// When data last came, or it was set up.
     pub last: Instant,
     /// The data so far.
@@ -40,236 +55,330 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// The key of the other direction.
-    pub fn twin_key(&self) -> FlowKey {
-        FlowKey::new(self.to, self.twin)
+    fn merit(&self) -> Merit {
+        Merit { is_confirmed: self.state == FlowState::Open, since: self.last }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let lifetime = if self.state == FlowState::Open { IDLE_LIFETIME } else { OFFER_LIFETIME };
+        now.since(self.last) >= lifetime
     }
 }
 
 /// All directions of all blind sessions.
 pub struct Flows {
-    map: HashMap<FlowKey, Flow, KeyedState>,
-    /// Keys by their index alone; of those with the same one the last.
-    by_index: HashMap<u32, FlowKey, KeyedState>,
-    /// The keys of each member's flows, by slot: of those it sends and of those it gets.
-    by_member: Vec<Vec<FlowKey>>,
+    table: Table<FlowKey, Flow>,
+    /// Flows by their index alone; of those with the same one the last.
+    by_index: HashMap<u32, FlowId, KeyedState>,
 }
 
 impl Flows {
     /// None yet.
-    pub fn new(hasher: KeyedState) -> Self {
-        Flows {
-            map: HashMap::with_hasher(hasher),
-            by_index: HashMap::with_hasher(hasher),
-            by_member: Vec::new(),
-        }
-    }
-
-    /// Makes room for members with slots below `count`.
-    pub fn reserve(&mut self, count: usize) {
-        if self.by_member.len() < count {
-            self.by_member.resize_with(count, Vec::new);
-        }
+    pub fn new(hasher: KeyedState, seed: u64) -> Self {
+        Flows { table: Table::new(hasher, seed), by_index: HashMap::with_hasher(hasher) }
     }
 
     /// How many directions there are.
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.table.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.table.is_empty()
     }
 
-    /// How many directions a member sends or gets.
-    pub fn count_of(&self, member: MemberId) -> usize {
-        self.by_member.get(member.slot()).map_or(0, Vec::len)
+    /// Who holds how many.
+    pub fn held(&self) -> &Holdings {
+        self.table.held()
     }
 
     /// The flow with this key: the one look-up that a data packet costs.
-    pub fn get_mut(&mut self, key: &FlowKey) -> Option<&mut Flow> {
-        self.map.get_mut(key)
+    pub fn with_key_mut(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.table.with_key_mut(key)
+    }
+
+    /// A flow by its name.
+    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
+        self.table.get_mut(id)
+    }
+
+    /// Whether a flow is there and confirmed.
+    pub fn is_open(&self, id: FlowId) -> bool {
+        self.table.get(id).is_some_and(|flow| flow.state == FlowState::Open)
     }
 
     /// A flow whose data bears this index, from wherever.
     pub fn with_index(&self, index: u32) -> Option<&Flow> {
-        self.map.get(self.by_index.get(&index)?)
+        self.table.get(*self.by_index.get(&index)?)
     }
 
     /// Whether there is a flow with this key.
     pub fn contains(&self, key: &FlowKey) -> bool {
-        self.map.contains_key(key)
+        self.table.find(key).is_some()
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
-        self.map.iter()
+    /// Both directions of all confirmed sessions, each session once: key and flow, and those of the other direction.
+    pub fn sessions(&self) -> impl Iterator<Item = [(&FlowKey, &Flow); 2]> {
+        self.table.iter().filter(|(_, _, flow)| flow.state == FlowState::Open).filter_map(
+            |(id, key, flow)| {
+                let twin = flow.twin.filter(|&twin| id < twin)?;
+                Some([(key, flow), self.table.entry(twin)?])
+            },
+        )
     }
 
-    /// Adds a flow whose key is free.
-    pub fn insert(&mut self, key: FlowKey, flow: Flow) {
-        for member in [flow.from, flow.receiver] {
-            if let Some(keys) = self.by_member.get_mut(member.slot()) {
-                keys.push(key);
+    /// Adds a session whose keys are free, charged to `payer`: the direction of its initiator, then the other one. If
+    /// there is no room, the oldest of whoever holds most goes; if one of the two has too many, his own oldest.
+    pub fn insert(
+        &mut self,
+        roster: &mut Roster,
+        limits: &Limits,
+        payer: IpAddr,
+        [there, back]: [(FlowKey, Flow); 2],
+    ) {
+        for member in [there.1.from, there.1.receiver] {
+            while self.of(roster, member).len() + 2 > limits.flows_per_member.max(2) {
+                let oldest =
+                    |id: &FlowId| self.table.get(*id).map(Flow::merit).map(|m| (m.is_confirmed, m.since));
+                let Some(&oldest) = self.of(roster, member).iter().min_by_key(|id| oldest(id)) else { break };
+                self.remove(roster, oldest);
             }
         }
-        self.by_index.insert(key.index(), key);
-        self.map.insert(key, flow);
+        while self.table.len() + 2 > limits.flows.max(2) {
+            let Some(victim) = self.table.victim(|flow| Some(flow.merit())) else { break };
+            self.remove(roster, victim);
+        }
+        let ids = [there, back].map(|(key, flow)| {
+            let members = [flow.from, flow.receiver];
+            let id = self.table.insert(key, payer, flow);
+            self.by_index.insert(key.index(), id);
+            for member in members {
+                if let Some(state) = roster.state(member) {
+                    state.appear().flows.push(id);
+                }
+            }
+            id
+        });
+        for (id, twin) in [(ids[0], ids[1]), (ids[1], ids[0])] {
+            if let Some(flow) = self.table.get_mut(id) {
+                flow.twin = Some(twin);
+            }
+        }
     }
 
-    fn remove(&mut self, key: &FlowKey) -> Option<Flow> {
-        let flow = self.map.remove(key)?;
-        if self.by_index.get(&key.index()) == Some(key) {
+    /// The first data of an offered session has come: both directions are open from now on. Gives the other one.
+    pub fn open(&mut self, id: FlowId, now: Instant) -> Option<FlowId> {
+        let flow = self.table.get_mut(id)?;
+        flow.state = FlowState::Open;
+        let twin = flow.twin?;
+        let other = self.table.get_mut(twin)?;
+        (other.state, other.last) = (FlowState::Open, now);
+        Some(twin)
+    }
+
+    /// Which flow has this key.
+    pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
+        self.table.find(key)
+    }
+
+    /// All that a member sends or gets.
+    fn of<'a>(&self, roster: &'a Roster, member: MemberId) -> &'a [FlowId] {
+        let state = roster.get(member).and_then(|member| member.state.presence());
+        state.map_or(&[], |presence| &presence.flows)
+    }
+
+    /// Removes a session.
+    fn remove(&mut self, roster: &mut Roster, id: FlowId) {
+        let twin = self.table.get(id).and_then(|flow| flow.twin);
+        for id in [Some(id), twin].into_iter().flatten() {
+            let Some((key, flow)) = self.table.remove(id) else { continue };
+            self.forget(roster, id, &key, &flow);
+        }
+    }
+
+    fn forget(&mut self, roster: &mut Roster, id: FlowId, key: &FlowKey, flow: &Flow) {
+        if self.by_index.get(&key.index()) == Some(&id) {
             self.by_index.remove(&key.index());
         }
         for member in [flow.from, flow.receiver] {
-            forget_key(&mut self.by_member, member, key);
-        }
-        Some(flow)
-    }
-
-    /// Removes those flows of `member` that `keep`, told the other end, denies.
-    pub fn cut(&mut self, member: MemberId, keep: impl Fn(MemberId) -> bool) {
-        let keys = self.by_member.get(member.slot()).cloned().unwrap_or_default();
-        for key in keys {
-            let other = self.map.get(&key).map(|f| if f.from == member { f.receiver } else { f.from });
-            if other.is_some_and(|other| !keep(other)) {
-                self.remove(&key);
+            if let Some(presence) = roster.state(member).and_then(|state| state.presence_mut())
+                && let Some(place) = presence.flows.iter().position(|other| *other == id)
+            {
+                presence.flows.swap_remove(place);
             }
         }
     }
 
-    /// Moves all flows of `member` to `address`. Whether that is proven is checked anew.
-    pub fn relocate(&mut self, member: MemberId, address: SocketAddr, bucket: u16) {
-        let keys = self.by_member.get(member.slot()).cloned().unwrap_or_default();
-        for key in keys.into_iter().filter(|key| key.address() != address) {
-            if self.map.get(&key).is_none_or(|flow| flow.from != member) {
+    /// Ends those sessions of a member, whose flows these are, that it has with somebody whom `keep` denies.
+    pub fn end(
+        &mut self,
+        roster: &mut Roster,
+        member: MemberId,
+        flows: &[FlowId],
+        keep: impl Fn(&Roster, MemberId) -> bool,
+    ) {
+        for &id in flows {
+            let other = self.table.get(id).map(|f| if f.from == member { f.receiver } else { f.from });
+            if other.is_some_and(|other| !keep(roster, other)) {
+                self.remove(roster, id);
+            }
+        }
+    }
+
+    /// Moves all open flows of `member` to `path`, whose other end is validated.
+    pub fn relocate(&mut self, roster: &mut Roster, member: MemberId, path: Path, bucket: u16) {
+        for id in self.of(roster, member).to_vec() {
+            let Some((key, flow)) = self.table.entry(id) else { continue };
+            if flow.from != member || flow.state != FlowState::Open {
                 continue;
             }
-            let Some(mut flow) = self.remove(&key) else { continue };
-            let twin = flow.twin_key();
-            let moved = key.at(address);
-            if self.contains(&moved) {
-                self.remove(&twin);
-                continue;
+            let (moved, twin) = (key.at(path.remote), flow.twin);
+            if moved != *key {
+                if self.contains(&moved) {
+                    self.remove(roster, id);
+                    continue;
+                }
+                self.table.rename(id, moved);
             }
-            (flow.settled, flow.echo, flow.bucket) = (false, false, bucket);
-            self.insert(moved, flow);
-            if let Some(twin) = self.map.get_mut(&twin) {
-                (twin.to, twin.settled) = (address, false);
+            if let Some(flow) = self.table.get_mut(id) {
+                flow.bucket = bucket;
+            }
+            if let Some(twin) = twin.and_then(|twin| self.table.get_mut(twin)) {
+                twin.to = path;
             }
         }
     }
 
     /// Forgets sessions of which one direction is without traffic. What lives sends at least a keepalive now
     /// and then.
-    pub fn sweep(&mut self, now: Instant) {
-        let silent = |flow: &Flow| now.since(flow.last) >= IDLE_LIFETIME;
-        let silent: Vec<_> = self
-            .map
-            .iter()
-            .filter(|(_, flow)| silent(flow))
-            .map(|(key, flow)| (*key, flow.twin_key()))
-            .collect();
-        for (key, twin) in silent {
-            self.remove(&key);
-            self.remove(&twin);
-        }
-    }
-}
-
-fn forget_key(by_member: &mut [Vec<FlowKey>], member: MemberId, key: &FlowKey) {
-    if let Some(keys) = by_member.get_mut(member.slot())
-        && let Some(place) = keys.iter().position(|other| other == key)
-    {
-        keys.swap_remove(place);
-        if keys.is_empty() {
-            *keys = Vec::new();
-        }
+    pub fn sweep(&mut self, roster: &mut Roster, now: Instant) {
+        let over: Vec<_> =
+            self.table.iter().filter(|(_, _, flow)| flow.is_over(now)).map(|(id, _, _)| id).collect();
+        over.into_iter().for_each(|id| self.remove(roster, id));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::roster::some_members;
+    use crate::relay::roster::some_roster;
+    use std::net::SocketAddr;
 
     const START: Instant = Instant::from_nanos(5_000_000_000);
 
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
+    fn address(host: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, host], 9))
     }
 
-    fn flows() -> Flows {
-        let mut flows = Flows::new(KeyedState::new(1, 2));
-        flows.reserve(8);
-        flows
-    }
-
-    /// Both directions between `one`, at port 1 with `index`, and `other`, at port 2 with index 20.
-    fn insert_pair(flows: &mut Flows, one: MemberId, index: u32, other: MemberId) {
-        let flow = |from, receiver, to, twin| Flow {
-            to,
-            twin,
+    fn flow(to: SocketAddr, from: MemberId, receiver: MemberId, state: FlowState) -> Flow {
+        Flow {
+            to: Path::to(to),
+            twin: None,
             from,
             receiver,
             party: 0,
             bucket: 0,
-            settled: true,
-            echo: true,
-            held: false,
-            challenged: false,
+            state,
             last: START,
             count: Count::default(),
-        };
-        flows.insert(FlowKey::new(address(1), 20), flow(one, other, address(2), index));
-        flows.insert(FlowKey::new(address(2), index), flow(other, one, address(1), 20));
-    }
-
-    #[test]
-    fn moving_takes_both_directions_along() {
-        let (mut flows, members) = (flows(), some_members(2));
-        insert_pair(&mut flows, members[0], 10, members[1]);
-        flows.relocate(members[0], address(9), 7);
-        assert!(!flows.contains(&FlowKey::new(address(1), 20)));
-        assert!(flows.with_index(20).is_some_and(|flow| flow.from == members[0]));
-        let there = flows.get_mut(&FlowKey::new(address(9), 20)).unwrap().clone();
-        assert_eq!((there.to, there.settled, there.echo, there.bucket), (address(2), false, false, 7));
-        let back = flows.get_mut(&there.twin_key()).unwrap().clone();
-        assert_eq!((back.to, back.settled, back.bucket), (address(9), false, 0));
-        assert_eq!((flows.len(), flows.count_of(members[0]), flows.count_of(members[1])), (2, 2, 2));
-        // Where its place is taken, the session ends.
-        insert_pair(&mut flows, members[0], 11, members[1]);
-        flows.relocate(members[0], address(9), 7);
-        assert!(flows.contains(&FlowKey::new(address(9), 20)));
-        assert_eq!((flows.len(), flows.count_of(members[0])), (2, 2));
-    }
-
-    #[test]
-    fn cutting_takes_what_it_should() {
-        let (mut flows, members) = (flows(), some_members(3));
-        insert_pair(&mut flows, members[0], 10, members[1]);
-        flows.cut(members[0], |other| other == members[1]);
-        assert_eq!(flows.len(), 2);
-        assert!(flows.with_index(10).is_some_and(|flow| flow.from == members[1]));
-        flows.cut(members[1], |_| false);
-        assert!(flows.with_index(10).is_none() && flows.by_index.is_empty());
-        assert!(flows.is_empty() && flows.count_of(members[0]) == 0 && flows.count_of(members[1]) == 0);
-    }
-
-    #[test]
-    fn a_session_lives_while_both_send() {
-        let (mut flows, members) = (flows(), some_members(2));
-        insert_pair(&mut flows, members[0], 10, members[1]);
-        let late = START + IDLE_LIFETIME;
-        for (source, index) in [(1, 20), (2, 10)] {
-            flows.get_mut(&FlowKey::new(address(source), index)).unwrap().last = late;
         }
-        flows.sweep(late);
-        assert_eq!(flows.len(), 2);
-        flows.get_mut(&FlowKey::new(address(1), 20)).unwrap().last = START;
-        flows.sweep(late);
-        assert!(flows.is_empty(), "one still sends, but gets no answer");
+    }
+
+    struct House {
+        roster: Roster,
+        members: Vec<MemberId>,
+        flows: Flows,
+        limits: Limits,
+    }
+
+    impl House {
+        fn new(members: u8, limits: Limits) -> Self {
+            let (roster, members) = some_roster(members);
+            House { roster, members, flows: Flows::new(KeyedState::new(1, 2), 3), limits }
+        }
+
+        /// A session between two members: indices `index` there and `index + 1` back, at addresses by number.
+        fn pair(&mut self, one: usize, other: usize, index: u32, open: bool) {
+            let (a, b) = (self.members[one], self.members[other]);
+            let states = if open { [FlowState::Open; 2] } else { [FlowState::Offered, FlowState::Held] };
+            let there =
+                (FlowKey::new(address(one as u8), index), flow(address(other as u8), a, b, states[0]));
+            let back =
+                (FlowKey::new(address(other as u8), index + 1), flow(address(one as u8), b, a, states[1]));
+            let House { roster, flows, limits, .. } = self;
+            flows.insert(roster, limits, address(one as u8).ip(), [there, back]);
+        }
+
+        fn count_of(&self, member: usize) -> usize {
+            self.flows.of(&self.roster, self.members[member]).len()
+        }
+    }
+
+    #[test]
+    fn a_member_s_flows_move_together() {
+        let mut house = House::new(3, Limits::default());
+        house.pair(0, 1, 10, true);
+        house.pair(2, 0, 20, true);
+        house.pair(2, 1, 30, true);
+        let there = Path { remote: address(9), local: Some([10, 0, 0, 1].into()) };
+        house.flows.relocate(&mut house.roster, house.members[0], there, 5);
+        let flow = |key| house.flows.table.with_key(&key);
+        assert!(flow(FlowKey::new(address(0), 10)).is_none());
+        assert_eq!(flow(FlowKey::new(address(9), 10)).unwrap().bucket, 5);
+        assert_eq!(flow(FlowKey::new(address(1), 11)).unwrap().to, there);
+        assert_eq!(flow(FlowKey::new(address(2), 20)).unwrap().to, there);
+        assert_eq!(flow(FlowKey::new(address(2), 30)).unwrap().to.remote, address(1));
+        assert_eq!(house.flows.sessions().count(), 3);
+    }
+
+    #[test]
+    fn what_ends_leaves_nothing() {
+        let mut house = House::new(3, Limits::default());
+        house.pair(0, 1, 10, true);
+        house.pair(0, 2, 20, false);
+        let (of_first, second) = (house.flows.of(&house.roster, house.members[0]).to_vec(), house.members[1]);
+        house.flows.end(&mut house.roster, house.members[0], &of_first, |_, other| other == second);
+        assert_eq!((house.flows.len(), house.count_of(0), house.count_of(2)), (2, 2, 0));
+        assert!(house.flows.with_index(20).is_none() && house.flows.with_index(11).is_some());
+        house.flows.end(&mut house.roster, house.members[0], &of_first, |_, _| false);
+        assert!(house.flows.is_empty() && house.flows.by_index.is_empty() && house.count_of(1) == 0);
+    }
+
+    #[test]
+    fn a_session_lives_while_both_send_and_an_offer_not_long() {
+        let mut house = House::new(3, Limits::default());
+        house.pair(0, 1, 10, true);
+        house.pair(0, 2, 20, false);
+        house.flows.sweep(&mut house.roster, START + OFFER_LIFETIME);
+        assert_eq!(house.flows.len(), 2, "the offer is over");
+        let late = START + IDLE_LIFETIME;
+        for (host, index) in [(0, 10), (1, 11)] {
+            house.flows.with_key_mut(&FlowKey::new(address(host), index)).unwrap().last = late;
+        }
+        house.flows.sweep(&mut house.roster, late);
+        assert_eq!(house.flows.len(), 2);
+        house.flows.with_key_mut(&FlowKey::new(address(1), 11)).unwrap().last = START;
+        house.flows.sweep(&mut house.roster, late);
+        assert!(house.flows.is_empty(), "one still sends, but gets no answer");
+    }
+
+    #[test]
+    fn who_offers_much_makes_room_and_running_games_stay() {
+        let limits = Limits { flows: 40, flows_per_member: 30, ..Limits::default() };
+        let mut house = House::new(6, limits);
+        house.pair(0, 1, 10, true);
+        for index in 0..500 {
+            house.pair(2 + index % 2, 4 + index % 2, 1000 + 2 * index as u32, false);
+            assert!(house.flows.len() <= 40 && (2..6).all(|member| house.count_of(member) <= 30));
+        }
+        assert!(house.flows.with_index(10).is_some(), "what is confirmed stays");
+        // His own newest are there.
+        assert!(house.flows.with_index(1000 + 2 * 499).is_some());
+        // Also if what he has is confirmed.
+        for index in 0..500 {
+            house.pair(2 + index % 2, 4 + index % 2, 3000 + 2 * index as u32, true);
+        }
+        assert!(house.flows.with_index(10).is_some());
     }
 }

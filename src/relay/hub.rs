@@ -5,12 +5,11 @@ use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
 use crate::relay::blind::Blind;
-use crate::relay::books::Books;
-use crate::relay::greetings::{Greeting, Greetings};
-use crate::relay::roster::MemberId;
+use crate::relay::resumption::{Resumption, Resumptions};
+use crate::relay::roster::{Member, MemberId};
+use crate::relay::state::{State, Turn};
 use crate::relay::stats::{DropReason, Reach};
-use crate::relay::{Arrival, Output};
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use crate::wire::ip::Ipv4;
 use crate::wireguard::allowed_ips::Prefix;
 use crate::wireguard::device::{Config, Device};
@@ -25,23 +24,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// Room for what the hub sends of its own accord and for copies of broadcasts, in bytes. A packet of the
 /// virtual LAN is at most 1420 long.
 const SCRATCH_LENGTH: usize = 2048;
+/// Handshakes that wait to be asked for; what is more is told by the next one, two minutes later.
+const MAX_HANDSHAKES: usize = 1024;
 
-/// Members that may be asked for a proof of their address at the same time; others are asked later.
-const MAX_UNPROVEN: usize = 64;
-
-/// A member that has come to the hub.
-pub(super) struct Spoke {
-    pub member: MemberId,
-    /// The address at which it is known to receive what we send.
-    pub proven_at: Option<SocketAddr>,
+/// What is kept of a member that has come to the hub.
+pub struct HubSession {
+    pub(super) peer: PeerIndex,
+    /// Where it is known to receive what we send, and our address that it speaks to.
+    pub(super) path: Option<Path>,
     /// Where our last initiation to it went.
     initiated_to: Option<SocketAddr>,
     /// Where our last answer to its initiation went.
     answered_to: Option<SocketAddr>,
     /// The last broadcast that it has had.
-    pub round: u64,
+    pub(super) round: u64,
     /// It had a session before a restart, and none since.
-    pub greeting: Option<Greeting>,
+    pub(super) resumption: Option<Resumption>,
 }
 
 /// The hub.
@@ -49,18 +47,17 @@ pub(super) struct Hub {
     pub device: Device,
     /// The same identity once more: to read who an initiation says it is from.
     identity: LocalIdentity,
-    pub spokes: HashMap<PeerIndex, Spoke, KeyedState>,
-    /// Which peer of the device each member is, by slot.
-    by_member: Vec<Option<PeerIndex>>,
+    /// Which member each peer of the device is.
+    pub members: HashMap<PeerIndex, MemberId, KeyedState>,
     pub ip: Ipv4Addr,
     pub broadcast_ip: Ipv4Addr,
     /// Whether this machine itself is at that address.
     pub is_local: bool,
     pub scratch: Box<[u8]>,
     pub rounds: u64,
-    /// Members that have shown up somewhere and must prove it.
-    unproven: Vec<PeerIndex>,
-    pub greetings: Greetings,
+    pub resumptions: Resumptions,
+    /// Keys that have completed a handshake, and from where.
+    pub handshakes: Vec<(PublicKey, IpAddr)>,
 }
 
 impl Hub {
@@ -74,100 +71,83 @@ impl Hub {
         Hub {
             identity: LocalIdentity::new(PrivateKey::from_bytes(*config.private_key.to_bytes())),
             device: Device::new(config, now),
-            spokes: HashMap::with_hasher(hasher),
-            by_member: Vec::new(),
+            members: HashMap::with_hasher(hasher),
             ip,
             broadcast_ip,
             is_local: false,
             scratch: vec![0; SCRATCH_LENGTH].into(),
             rounds: 0,
-            unproven: Vec::new(),
-            greetings: Greetings::default(),
+            resumptions: Resumptions::default(),
+            handshakes: Vec::new(),
         }
     }
 
-    pub fn reserve(&mut self, members: usize) {
-        if self.by_member.len() < members {
-            self.by_member.resize(members, None);
-        }
-    }
-
-    pub fn peer_of(&self, member: MemberId) -> Option<PeerIndex> {
-        let peer = (*self.by_member.get(member.slot())?)?;
-        self.spokes.get(&peer).is_some_and(|spoke| spoke.member == member).then_some(peer)
-    }
-
-    /// One more than the highest slot of a member.
-    pub fn member_slots(&self) -> usize {
-        self.by_member.len()
-    }
-
-    /// The member with this slot, if it has come to the hub.
-    pub fn spoke_in(&self, slot: usize) -> Option<(PeerIndex, MemberId)> {
-        let peer = (*self.by_member.get(slot)?)?;
-        Some((peer, self.spokes.get(&peer)?.member))
+    /// The member that a peer of the device is, and its session.
+    pub fn session<'a>(
+        &self,
+        state: &'a mut State,
+        peer: PeerIndex,
+    ) -> Option<(MemberId, &'a mut HubSession)> {
+        let member = *self.members.get(&peer)?;
+        Some((member, state.roster.state(member)?.hub_mut()?))
     }
 
     /// Takes a member in, when it first comes: most never do, and a peer of the device is not small.
-    pub fn adopt(&mut self, books: &Books, key: &PublicKey, now: Instant) -> Option<PeerIndex> {
-        let id = books.roster.with_key(key)?;
-        let member = books.roster.get(id)?;
+    pub fn adopt(&mut self, state: &mut State, key: &PublicKey, now: Instant) -> Option<PeerIndex> {
+        let id = state.roster.with_key(key)?;
+        let member = state.roster.get_mut(id)?;
         let allowed_ips = vec![Prefix::host(member.ip.into())];
         let config = PeerConfig { allowed_ips, ..PeerConfig::new(member.key) };
         let peer = self.device.add_peer(config, now).ok()?;
-        let spoke = Spoke {
-            member: id,
-            proven_at: None,
+        member.state.appear().hub = Some(HubSession {
+            peer,
+            path: None,
             initiated_to: None,
             answered_to: None,
             round: 0,
-            greeting: None,
-        };
-        self.spokes.insert(peer, spoke);
-        self.by_member[id.slot()] = Some(peer);
+            resumption: None,
+        });
+        self.members.insert(peer, id);
         Some(peer)
     }
 
     /// A member has another address in the virtual LAN.
-    pub fn readdress(&mut self, member: MemberId, old: Ipv4Addr, new: Ipv4Addr) {
-        if let Some(peer) = self.peer_of(member) {
-            if self.device.route(old.into()) == Some(peer) {
+    pub fn readdress(&mut self, member: &Member, old: Ipv4Addr, new: Ipv4Addr) {
+        if let Some(session) = member.state.hub() {
+            if self.device.route(old.into()) == Some(session.peer) {
                 self.device.disallow(Prefix::host(old.into()));
             }
-            self.device.allow(peer, Prefix::host(new.into()));
+            self.device.allow(session.peer, Prefix::host(new.into()));
         }
     }
 
     /// Removes a member that is gone, with its session.
-    pub fn remove(&mut self, member: MemberId) {
-        if let Some(peer) = self.peer_of(member) {
-            self.device.remove_peer(peer);
-            self.spokes.remove(&peer);
-            self.unproven.retain(|&other| other != peer);
-            self.by_member[member.slot()] = None;
+    pub fn remove(&mut self, gone: &Member) {
+        if let Some(session) = gone.state.hub() {
+            self.device.remove_peer(session.peer);
+            self.members.remove(&session.peer);
         }
     }
 
     /// Takes a datagram that is for the hub.
     pub fn receive(
         &mut self,
-        books: &mut Books,
         blind: &mut Blind,
+        turn: &mut Turn<'_>,
         datagram: &mut [u8],
-        arrival: Arrival,
-        out: &mut dyn Output,
+        from: Path,
     ) -> Result<(), DropReason> {
-        let (source, now) = (arrival.source(), arrival.now);
+        let (source, now) = (from.remote, turn.now);
         let mut verdict = self.device.receive(datagram, source, now);
         if verdict == Verdict::Dropped(Reason::UnknownPeer)
             && let Some(Message::Initiation(message)) = Message::parse(datagram)
             && let Some(claim) = Claim::read(&self.identity, message)
-            && self.adopt(books, claim.public_key(), now.instant).is_some()
+            && self.adopt(turn.state, claim.public_key(), now.instant).is_some()
         {
             verdict = self.device.receive(datagram, source, now);
         }
         let result = match verdict {
-            Verdict::Accepted(accepted) => self.accept(books, blind, accepted, datagram, arrival, out),
+            Verdict::Accepted(accepted) => self.accept(blind, turn, accepted, datagram, from),
             Verdict::Challenged | Verdict::CookieTaken(_) => Ok(()),
             Verdict::Dropped(reason) => Err(match reason {
                 Reason::Malformed | Reason::WrongMac1 => DropReason::HubMalformed,
@@ -178,90 +158,106 @@ impl Hub {
                 Reason::Limited => DropReason::HubLimit,
             }),
         };
-        self.drain(books, now, out);
+        self.drain(turn, Some(from));
         result
     }
 
     fn accept(
         &mut self,
-        books: &mut Books,
         blind: &mut Blind,
+        turn: &mut Turn<'_>,
         accepted: Accepted,
         datagram: &mut [u8],
-        arrival: Arrival,
-        out: &mut dyn Output,
+        from: Path,
     ) -> Result<(), DropReason> {
-        let (source, now) = (arrival.source(), arrival.now);
-        let Accepted { peer, content, established, .. } = accepted;
-        let spoke = self.spokes.get_mut(&peer).ok_or(DropReason::HubUnknownPeer)?;
-        let member = spoke.member;
-        if established && let Some(stats) = books.members.get_mut(member.slot()) {
-            stats.last_handshake = Some(now.instant);
+        let Accepted { peer, established, .. } = accepted;
+        let (member, _) = self.session(turn.state, peer).ok_or(DropReason::HubUnknownPeer)?;
+        let found = turn.state.roster.get(member).ok_or(DropReason::HubUnknownPeer)?;
+        if !may_come_from(found, from.remote) {
+            return Err(DropReason::HubUnknownPeer);
         }
-        if spoke.proven_at != Some(source) {
-            books.sources.note(source, &books.limits, now.instant);
-            books.sources.credit(source, datagram.len());
-            let told = if content == Content::Handshake { spoke.initiated_to } else { spoke.answered_to };
-            if established && told == Some(source) {
-                books.sources.prove(source, now.instant);
-                spoke.proven_at = Some(source);
-                spoke.greeting = None;
-                books.place(member, source);
-            } else if content != Content::Handshake {
-                // Whoever else was shown to be there, this member must prove it itself: by a handshake, once it
-                // has given enough to be sent one.
-                if self.unproven.len() < MAX_UNPROVEN && !self.unproven.contains(&peer) {
-                    self.unproven.push(peer);
-                }
-                self.ask(books, arrival);
+        let (key, is_claim) = (found.key, found.is_claim);
+        if established {
+            turn.state.handshake(member, Reach::None, turn.now);
+            if self.handshakes.len() < MAX_HANDSHAKES {
+                self.handshakes.push((key, from.remote.ip()));
             }
         }
-        let is_proven = self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at == Some(source));
-        if is_proven
-            && books.bindings.hub(member) != Some(source)
-            && books.admission.relocation(member, &books.limits, now.instant)
-        {
-            books.bindings.set_hub(member, Some(source));
-            blind.relocate(books, member, source);
-            if let Some(stats) = books.members.get_mut(member.slot()) {
-                stats.path = Reach::Hub;
-            }
+        self.follow(blind, turn, &accepted, member, datagram.len(), from);
+        if is_claim {
+            // Its key is proven now; whether it is served is for the control plane to say.
+            return Ok(());
         }
-        match content {
+        match accepted.content {
             Content::Handshake | Content::Keepalive => Ok(()),
             Content::Rejected(Rejection::Malformed) => Err(DropReason::HubMalformed),
             Content::Rejected(Rejection::Source) => Err(DropReason::InnerSource),
             Content::Packet { inner, .. } => match inner.destination {
-                IpAddr::V4(to) if self.is_for_all(to) => {
-                    self.broadcast(books, member, datagram, inner.length, now, out)
-                }
-                _ => self.forward(books, peer, inner, datagram, arrival, out),
+                IpAddr::V4(to) if self.is_for_all(to) => self.broadcast(turn, member, datagram, inner.length),
+                _ => self.route(turn, member, peer, inner, datagram, from.remote),
             },
         }
     }
 
-    /// Begins a handshake with a member that has shown up where this came from, if that has given as much as it
-    /// takes; whether something is to be [sent](Hub::drain) now.
-    pub fn ask(&mut self, books: &Books, arrival: Arrival) -> bool {
-        let (source, now) = (arrival.source(), arrival.now);
-        let Hub { unproven, device, .. } = self;
-        if unproven.is_empty() || !books.sources.can_charge(source, INITIATION_LENGTH) {
-            return false;
+    /// Goes with a member to where its authentic datagram came from, once that is known to receive what we send: by a
+    /// handshake, or because it was there before.
+    fn follow(
+        &mut self,
+        blind: &mut Blind,
+        turn: &mut Turn<'_>,
+        accepted: &Accepted,
+        member: MemberId,
+        length: usize,
+        from: Path,
+    ) -> Option<()> {
+        let (source, now) = (from.remote, turn.now);
+        let &Accepted { peer, ref content, established, .. } = accepted;
+        let state = &mut *turn.state;
+        let is_handshake = *content == Content::Handshake;
+        let session = state.roster.state(member)?.hub_mut()?;
+        if session.path.is_none_or(|path| path.remote != source) {
+            let told = if is_handshake { session.initiated_to } else { session.answered_to };
+            // Its own initiation may be an old one that was held back until now.
+            let was_there = !is_handshake && state.sources.is_proven_of(source, member);
+            state.sources.note(from, &state.limits, now.instant);
+            state.sources.credit(source, length);
+            if established && told == Some(source) || was_there {
+                state.sources.prove(from, now.instant);
+                let session = state.roster.state(member)?.hub_mut()?;
+                (session.path, session.resumption) = (Some(from), None);
+                state.place(member, source);
+            } else if !is_handshake && state.roster.state(member)?.buckets.probe(&state.limits, now.instant) {
+                // It must prove that it is there. A keepalive is shorter than what asks for that.
+                state.sources.credit(source, INITIATION_LENGTH);
+                self.device.probe(peer, source, now);
+            }
+        } else {
+            session.path = Some(from);
         }
-        let at = |peer: PeerIndex| device.stats(peer).and_then(|stats| stats.endpoint);
-        let Some(place) = unproven.iter().position(|&peer| at(peer) == Some(source)) else { return false };
-        device.connect(unproven.swap_remove(place), now);
-        true
+        let kept = state.roster.state(member)?;
+        let path = kept.hub()?.path?;
+        let before = kept.presence()?.endpoints.hub;
+        if path.remote == source && before != Some(path) {
+            let is_move = before.is_none_or(|before| before.remote != source);
+            if is_move && !kept.buckets.relocation(&state.limits, now.instant) {
+                return None;
+            }
+            kept.presence_mut()?.endpoints.hub = Some(path);
+            kept.stats.reach = Reach::Hub;
+            blind.relocate(state, member, path);
+        }
+        Some(())
     }
 
     /// Asks a member with a session whether it is where this came from: a flow of its says so, which anybody may have
     /// sent. Whether something is to be [sent](Hub::drain) now.
-    pub fn seek(&mut self, books: &Books, member: MemberId, arrival: Arrival) -> bool {
-        let (source, now) = (arrival.source(), arrival.now);
-        let Some(peer) = self.peer_of(member) else { return false };
-        let elsewhere = self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at != Some(source));
-        let may_ask = elsewhere && books.sources.can_charge(source, INITIATION_LENGTH);
-        may_ask && self.device.can_send(peer, now.instant) && self.device.probe(peer, source, now)
+    pub fn seek(&mut self, turn: &mut Turn<'_>, member: MemberId, source: SocketAddr) -> bool {
+        let State { roster, sources, .. } = &mut *turn.state;
+        let session = roster.get(member).and_then(|member| member.state.hub());
+        let Some(&HubSession { peer, path, .. }) = session else { return false };
+        let is_elsewhere = path.is_none_or(|path| path.remote != source);
+        let may_ask = is_elsewhere && sources.can_charge(source, INITIATION_LENGTH);
+        may_ask && self.device.can_send(peer, turn.now.instant) && self.device.probe(peer, source, turn.now)
     }
 
     /// Whether an address is one of the virtual LAN's, out of which this machine may send.
@@ -275,20 +271,20 @@ impl Hub {
         to.is_multicast() || to == Ipv4Addr::BROADCAST || to == self.broadcast_ip
     }
 
-    /// Sends a packet from `peer` on, over the same bytes.
-    fn forward(
+    /// Sends a packet from `member`, a `peer` of the device, to whom it is for, over the same bytes.
+    fn route(
         &mut self,
-        books: &mut Books,
+        turn: &mut Turn<'_>,
+        member: MemberId,
         peer: PeerIndex,
         inner: InnerPacket,
         datagram: &mut [u8],
-        arrival: Arrival,
-        out: &mut dyn Output,
+        source: SocketAddr,
     ) -> Result<(), DropReason> {
         let InnerPacket { destination, length, .. } = inner;
-        let (source, now) = (arrival.source(), arrival.now);
         if destination == self.ip && self.is_local {
-            return self.deliver(books, peer, &datagram[TRANSPORT_HEADER_LENGTH..][..length], arrival, out);
+            let packet = &datagram[TRANSPORT_HEADER_LENGTH..][..length];
+            return self.deliver(turn, member, packet, source);
         }
         let next = if destination == self.ip {
             let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
@@ -301,21 +297,19 @@ impl Hub {
             let next = self.device.route(destination).filter(|&next| next != peer);
             next.ok_or(DropReason::InnerDestination)?
         };
-        let member = self.spokes.get(&peer).ok_or(DropReason::HubUnknownPeer)?.member;
-        let receiver = self.spokes.get(&next).ok_or(DropReason::InnerDestination)?.member;
-        let party = books.roster.shared_party(member, receiver).ok_or(DropReason::OtherParty)?;
-        let bucket = books.admission.address_bucket(source);
-        if !books.admission.data(member, party, bucket, datagram.len(), now.instant) {
+        let &receiver = self.members.get(&next).ok_or(DropReason::InnerDestination)?;
+        let State { roster, admission, .. } = &mut *turn.state;
+        let party = roster.shared_party(member, receiver).ok_or(DropReason::OtherParty)?;
+        let bucket = admission.address_bucket(source);
+        if !admission.data(roster, member, party, bucket, datagram.len(), turn.now.instant) {
             return Err(DropReason::DataLimit);
         }
-        match self.device.send(next, datagram, length, now) {
+        match self.device.send(next, datagram, length, turn.now) {
             Sent::Sealed { to, length } => {
-                if !self.may_send(next, to) {
-                    return Err(DropReason::Unproven);
-                }
-                books.count_data(member, receiver, 1, length);
-                books.stats.hub.add(length);
-                books.forward(Path::to(to), &datagram[..length], out);
+                let path = path_to(turn.state, receiver, to).ok_or(DropReason::Unproven)?;
+                turn.state.count_data(member, receiver, 1, length, turn.now);
+                turn.state.stats.hub.add(length);
+                turn.forward(path, &datagram[..length]);
                 Ok(())
             }
             Sent::Staged => Ok(()),
@@ -323,57 +317,87 @@ impl Hub {
         }
     }
 
-    /// Whether data may go to the peer at `to`: only if that is known to arrive (rule 8).
-    pub fn may_send(&self, peer: PeerIndex, to: SocketAddr) -> bool {
-        self.spokes.get(&peer).is_some_and(|spoke| spoke.proven_at == Some(to))
-    }
-
-    /// Sends what the device wants to send of its own accord.
-    pub fn drain(&mut self, books: &mut Books, now: Now, out: &mut dyn Output) {
-        while let Some(Outgoing { peer, to, length }) = self.device.poll(now, &mut self.scratch) {
+    /// Sends what the device wants to send of its own accord; answers to what came from `arrived` go back the way it
+    /// came.
+    pub fn drain(&mut self, turn: &mut Turn<'_>, arrived: Option<Path>) {
+        while let Some(Outgoing { peer, to, length }) = self.device.poll(turn.now, &mut self.scratch) {
+            let back = arrived.filter(|path| path.remote == to);
+            let mut path = back.unwrap_or_else(|| turn.state.sources.path(to));
             if let Some(peer) = peer {
                 let kind = Message::parse(&self.scratch[..length]).map(|message| message.kind());
-                let may_send = match kind {
-                    Some(Type::Transport) => self.may_send(peer, to),
-                    Some(Type::Initiation) if self.is_greeting(peer, to) => true,
-                    _ => books.sources.charge(to, length),
-                };
-                if !may_send {
-                    books.stats.drop(DropReason::Unproven);
+                let Some(told) = self.may_send(turn.state, peer, to, kind, length) else {
+                    turn.state.stats.drop(DropReason::Unproven);
                     continue;
-                }
-                if let Some(spoke) = self.spokes.get_mut(&peer) {
-                    match kind {
-                        Some(Type::Initiation) => spoke.initiated_to = Some(to),
-                        Some(Type::Response) => spoke.answered_to = Some(to),
-                        _ => (),
-                    }
-                }
+                };
+                path = told.unwrap_or(path);
             }
             // What has no peer is a cookie reply: shorter than what it answers, which has just come.
-            books.send(Path::to(to), &self.scratch[..length], out);
+            turn.send(path, &self.scratch[..length]);
         }
+    }
+
+    /// Whether a message of the device's may go to a member at `to`, and by which path if that is known.
+    fn may_send(
+        &mut self,
+        state: &mut State,
+        peer: PeerIndex,
+        to: SocketAddr,
+        kind: Option<Type>,
+        length: usize,
+    ) -> Option<Option<Path>> {
+        let member = *self.members.get(&peer)?;
+        if !state.roster.get(member).is_some_and(|found| may_come_from(found, to)) {
+            return None;
+        }
+        if kind == Some(Type::Transport) {
+            return path_to(state, member, to).map(Some);
+        }
+        let session = state.roster.state(member)?.hub_mut()?;
+        let is_resumed = kind == Some(Type::Initiation)
+            && session.resumption.as_mut().is_some_and(|resumption| resumption.take(to));
+        if !is_resumed && !state.sources.charge(to, length) {
+            return None;
+        }
+        let session = state.roster.state(member)?.hub_mut()?;
+        match kind {
+            Some(Type::Initiation) => session.initiated_to = Some(to),
+            Some(Type::Response) => session.answered_to = Some(to),
+            _ => (),
+        }
+        Some(None)
     }
 
     /// Keeps the addresses of members that the hub heard of since `since`, and lets go of those whose session
     /// is over.
-    pub fn sweep(&mut self, books: &mut Books, since: Instant, now: Instant) {
-        // Who still must prove its address says so again.
-        self.unproven.clear();
-        for (&peer, spoke) in &mut self.spokes {
+    pub fn sweep(&mut self, state: &mut State, since: Instant, now: Instant) {
+        for (&peer, &member) in &self.members {
             let heard = self.device.stats(peer).and_then(|stats| stats.last_received);
-            if let (Some(heard), Some(address)) = (heard, spoke.proven_at)
+            let Some(presence) = state.roster.state(member).and_then(|state| state.presence_mut()) else {
+                continue;
+            };
+            let Some(session) = &mut presence.hub else { continue };
+            if let (Some(heard), Some(path)) = (heard, session.path)
                 && heard >= since
             {
-                books.sources.touch(address, heard);
+                state.sources.touch(path.remote, heard);
             }
-            spoke.greeting.take_if(|greeting| greeting.is_over(now));
-            if spoke.proven_at.is_some_and(|address| !books.sources.contains(address))
+            session.resumption.take_if(|resumption| resumption.is_over(now));
+            if session.path.is_some_and(|path| !state.sources.contains(path.remote))
                 || !self.device.can_send(peer, now)
             {
-                spoke.proven_at = None;
-                books.bindings.set_hub(spoke.member, None);
+                session.path = None;
+                presence.endpoints.hub = None;
             }
         }
     }
+}
+
+/// Whether a member may speak from there: one who only claims its key, from where it claims it.
+fn may_come_from(member: &Member, source: SocketAddr) -> bool {
+    !member.is_claim || member.is_from(source.ip())
+}
+
+/// The path by which data may go to a member at `to`: only if that is known to arrive (rule 8).
+pub(super) fn path_to(state: &State, member: MemberId, to: SocketAddr) -> Option<Path> {
+    state.roster.get(member)?.state.hub()?.path.filter(|path| path.remote == to)
 }

@@ -1,5 +1,6 @@
 //! Every cap of the relay, with what it costs.
 
+use crate::owners::SourceRates;
 use crate::token_bucket::Rate;
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ const SECOND: Duration = Duration::from_secs(1);
 pub const PENDING_LIFETIME: Duration = Duration::from_secs(10);
 /// A flow or a source without traffic is forgotten after this.
 pub const IDLE_LIFETIME: Duration = Duration::from_secs(240);
+/// The answer to an initiation that was forwarded waits so long for the initiator's first data: as long as WireGuard
+/// would send on the session (paper 6.1).
+pub const OFFER_LIFETIME: Duration = Duration::from_secs(180);
 /// A source that has proven nothing is forgotten after this much silence: some retries of a handshake, which
 /// are 5 s apart, and a persistent keepalive, which are 25 s apart.
 pub const UNPROVEN_LIFETIME: Duration = Duration::from_secs(60);
@@ -20,9 +24,9 @@ pub const ANSWER_TIME: Duration = Duration::from_millis(700);
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// After a restart the hub asks one member this long after the other for a new session: that costs up to 5 ms of a
 /// router's processor, and games have the rest.
-pub const GREETING_INTERVAL: Duration = Duration::from_millis(10);
+pub const RESUMPTION_INTERVAL: Duration = Duration::from_millis(10);
 /// How often one is asked at the address where it was before the restart.
-pub const GREETINGS: u8 = 3;
+pub const RESUMPTIONS: u8 = 3;
 /// Addresses remembered of one member.
 pub const ADDRESSES_PER_MEMBER: usize = 4;
 /// Guesses remembered of one address, at 4 bytes each.
@@ -49,12 +53,12 @@ pub struct Limits {
     pub newcomers_per_party: usize,
     /// Initiations without an answer, at 120 bytes each.
     pub pending: usize,
-    /// Initiations without an answer to one member.
-    pub pending_per_member: usize,
     /// Initiations that wait for their turn, at 250 bytes each.
     pub paced: usize,
-    /// Handshake messages from one IPv4 address or IPv6 /64 of unknown sources.
-    pub handshakes_per_address: Rate,
+    /// Handshake messages from those who have not shown who they are.
+    pub handshakes: SourceRates,
+    /// Initiations from those to one member, who has other things to do: an honest one retries every 5 s.
+    pub knocks: SourceRates,
     /// Initiations from one known source. The burst lets it greet a whole party.
     pub handshakes_per_source: Rate,
     /// Initiations to one destination, below the 20 a second (burst 5) that its kernel allows our address.
@@ -62,14 +66,18 @@ pub struct Limits {
     /// Of these, those from sources where no member is known to be: a flood of them leaves room for the members
     /// who have to renew their sessions.
     pub strangers_per_destination: Rate,
-    /// mac1 trials for sources of which nothing is known, at 0.3 us each.
-    pub mac1_trials: Rate,
+    /// Trials of mac1 with the keys of the whole roster, at 0.3 us each on a PC and 2 us on a weak router.
+    pub mac1_trials: SourceRates,
+    /// Trials of mac1 with the keys of those that the source has to do with.
+    pub known_mac1_trials: SourceRates,
     /// Bytes from one IPv4 address or IPv6 /64.
     pub address_bytes: Rate,
     /// Bytes from one member.
     pub member_bytes: Rate,
     /// Bytes within one party.
     pub party_bytes: Rate,
+    /// Bytes of copies of all broadcasts together: what games need, and a part of a house's line.
+    pub copied_bytes: Rate,
     /// Broadcast packets from one member.
     pub broadcasts_per_member: Rate,
     /// Copies of broadcast packets within one party.
@@ -78,12 +86,15 @@ pub struct Limits {
     pub local_broadcasts: Rate,
     /// Copies of those.
     pub local_copies: Rate,
-    /// STUN requests from one IPv4 address or IPv6 /64.
-    pub stun_per_address: Rate,
+    /// STUN requests.
+    pub stun: SourceRates,
     /// STUN answers, to anybody, that are longer than their requests (by 44 bytes at most).
     pub stun_surplus: Rate,
     /// How often one member may move its flows to another address.
     pub moves_per_member: Rate,
+    /// How often an authentic datagram from a new address of a member's is worth an initiation there, which is longer
+    /// than a keepalive.
+    pub probes_per_member: Rate,
 }
 
 impl Limits {
@@ -103,23 +114,39 @@ impl Default for Limits {
             sources: 8192,
             newcomers_per_party: 128,
             pending: 8192,
-            pending_per_member: 128,
             paced: 512,
-            handshakes_per_address: Rate::new(100, SECOND, 512),
+            handshakes: SourceRates::widening(Rate::new(100, SECOND, 512), Rate::new(20_000, SECOND, 20_000)),
+            knocks: SourceRates {
+                subscriber: Rate::new(2, SECOND, 6),
+                site: Rate::new(2, SECOND, 6),
+                network: Rate::new(4, SECOND, 12),
+                total: Rate::new(1_000_000, SECOND, 1_000_000),
+            },
             handshakes_per_source: Rate::new(20, SECOND, 128),
             initiations_per_destination: Rate::new(18, SECOND, 5),
             strangers_per_destination: Rate::new(12, SECOND, 4),
-            mac1_trials: Rate::new(100_000, SECOND, 100_000),
+            mac1_trials: SourceRates {
+                subscriber: Rate::new(10_000, SECOND, 10_000),
+                site: Rate::new(10_000, SECOND, 10_000),
+                network: Rate::new(20_000, SECOND, 40_000),
+                total: Rate::new(100_000, SECOND, 100_000),
+            },
+            known_mac1_trials: SourceRates::widening(
+                Rate::new(4000, SECOND, 8000),
+                Rate::new(1_000_000, SECOND, 1_000_000),
+            ),
             address_bytes: Rate::new(50_000_000, SECOND, 1 << 20),
             member_bytes: Rate::new(25_000_000, SECOND, 1 << 20),
             party_bytes: Rate::new(50_000_000, SECOND, 2 << 20),
+            copied_bytes: Rate::new(500_000, SECOND, 1 << 18),
             broadcasts_per_member: Rate::new(30, SECOND, 60),
             broadcast_copies_per_party: Rate::new(1000, SECOND, 2000),
             local_broadcasts: Rate::new(30, SECOND, 60),
             local_copies: Rate::new(1000, SECOND, 2000),
-            stun_per_address: Rate::new(5, SECOND, 20),
+            stun: SourceRates::widening(Rate::new(5, SECOND, 20), Rate::new(20_000, SECOND, 20_000)),
             stun_surplus: Rate::new(200, SECOND, 400),
             moves_per_member: Rate::new(1, SECOND, 5),
+            probes_per_member: Rate::new(1, SECOND, 5),
         }
     }
 }

@@ -12,18 +12,19 @@ pub mod snapshot;
 pub mod stats;
 
 mod admission;
-mod bindings;
 mod blind;
-mod books;
 mod broadcast;
 mod candidates;
+mod endpoints;
 mod flows;
-mod greetings;
 mod hub;
 mod local;
+mod member;
 mod pacing;
 mod pending;
+mod resumption;
 mod sources;
+mod state;
 mod stun;
 
 use crate::control::subnet::Subnet;
@@ -32,19 +33,20 @@ use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
 use crate::ids::{PartyId, PeerId};
 use crate::keyed_hash::KeyedState;
+use crate::owners::Prefix;
 use crate::relay::blind::Blind;
-use crate::relay::books::Books;
 use crate::relay::flow_key::canonical;
 use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::snapshot::SnapshotKey;
+use crate::relay::state::{State, Turn};
 use crate::relay::stats::{DropReason, Drops, MemberStats, Reach, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
 use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Room before and behind a packet that this machine itself sends, in bytes, so that it can be sealed in place.
 pub const LOCAL_HEADROOM: usize = TRANSPORT_HEADER_LENGTH;
@@ -149,9 +151,22 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// How full a table is, and because of whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableUse {
+    /// The table.
+    pub name: &'static str,
+    /// Entries.
+    pub used: usize,
+    /// The most there may be.
+    pub room: usize,
+    /// The network that holds most of them, and how many.
+    pub largest: Option<(Prefix, usize)>,
+}
+
 /// The relay.
 pub struct Relay {
-    books: Books,
+    state: State,
     blind: Blind,
     hub: Hub,
     snapshot_key: SnapshotKey,
@@ -167,8 +182,8 @@ impl Relay {
         let snapshot_key = SnapshotKey::new(&hub_key);
         let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed: random.next_u64() };
         Relay {
-            books: Books::new(limits, hasher),
-            blind: Blind::new(hasher),
+            state: State::new(limits, hasher, random.next_u64()),
+            blind: Blind::new(hasher, random.next_u64()),
             hub: Hub::new(device, subnet.hub(), subnet.broadcast(), hasher, now),
             snapshot_key,
             swept: now,
@@ -198,36 +213,47 @@ impl Relay {
         if key == *self.hub_key() {
             return Err(JoinError::BadKey);
         }
-        let before = self.books.roster.with_key(&key);
-        if self.books.roster.find(party, peer).is_some_and(|known| Some(known) != before) {
+        let before = self.state.roster.with_key(&key);
+        if self.state.roster.find(party, peer).is_some_and(|known| Some(known) != before) {
             self.leave(party, peer, now);
         }
-        let old_ip = before.and_then(|id| self.books.roster.get(id)).map(|member| member.ip);
-        let id = self.books.roster.join(party, peer, key, ip, &self.books.limits)?;
-        self.books.reserve();
-        let members = self.books.roster.slot_count();
-        self.blind.reserve(members);
-        self.hub.reserve(members);
-        match old_ip {
-            None => {
-                self.books.members[id.slot()] = MemberStats::default();
-                self.books.drops[id.slot()] = None;
-                self.books.admission.reset_member(id);
-            }
-            Some(old) if old != ip => self.hub.readdress(id, old, ip),
-            Some(_) => (),
+        let old_ip = before.and_then(|id| self.state.roster.get(id)).map(|member| member.ip);
+        let id = self.state.roster.join(party, peer, key, ip, &self.state.limits)?;
+        if let Some(old) = old_ip.filter(|&old| old != ip)
+            && let Some(member) = self.state.roster.get(id)
+        {
+            self.hub.readdress(member, old, ip);
         }
         Ok(())
     }
 
-    /// `peer` is no more in `party`: what it had there is cut at once, flows and hub session.
+    /// The member with this key speaks to the control plane from this address: there it may be (rule 4). With `proves`,
+    /// it is served only once a handshake with the key has come from there, see [`Relay::take_handshakes`].
+    pub fn set_origin(&mut self, key: &PublicKey, origin: Option<IpAddr>, proves: bool) {
+        let Some(id) = self.state.roster.with_key(key) else { return };
+        self.state.roster.set_origin(id, origin);
+        if let Some(member) = self.state.roster.get_mut(id) {
+            member.is_claim = proves;
+        }
+    }
+
+    /// Keys that completed a handshake with the hub since last asked, and from which addresses.
+    pub fn take_handshakes(&mut self) -> Vec<(PublicKey, IpAddr)> {
+        std::mem::take(&mut self.hub.handshakes)
+    }
+
+    /// `peer` is no more in `party`: what it had there ends at once, flows and hub session.
     pub fn leave(&mut self, party: &PartyId, peer: &PeerId, now: Instant) {
-        let Some(id) = self.books.roster.leave(party, peer) else { return };
-        self.blind.cut(&self.books, id, now);
-        if self.books.roster.get(id).is_none() {
-            self.hub.remove(id);
-            self.books.bindings.forget(id);
-            self.books.sources.forget_member(id);
+        let Some((id, gone)) = self.state.roster.leave(party, peer) else { return };
+        let presence = match &gone {
+            Some(gone) => gone.state.presence(),
+            None => self.state.roster.get(id).and_then(|member| member.state.presence()),
+        };
+        let flows = presence.map(|presence| presence.flows.clone()).unwrap_or_default();
+        self.blind.end(&mut self.state, id, &flows, now);
+        if let Some(gone) = gone {
+            self.hub.remove(&gone);
+            self.state.sources.forget_member(id);
         }
     }
 
@@ -239,11 +265,11 @@ impl Relay {
         arrival: Arrival,
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        self.books.stats.received.add(datagram.len());
+        self.state.stats.received.add(datagram.len());
         let arrival = arrival.canonical();
         let result = self.dispatch(datagram, arrival, out);
         if let Err(reason) = result {
-            self.books.drop(arrival.source(), reason);
+            self.state.drop(arrival.source(), reason);
         }
         result
     }
@@ -263,7 +289,8 @@ impl Relay {
             && !self.hub.device.owns_index(receiver)
         {
             let run = Run { bytes: &run[..length], segment, count };
-            if self.blind.on_run(&mut self.books, run, receiver, arrival.canonical(), out) {
+            let mut turn = Turn { state: &mut self.state, now: arrival.now, out };
+            if self.blind.on_run(&mut turn, run, receiver, arrival.canonical().source()) {
                 return length;
             }
         }
@@ -278,24 +305,26 @@ impl Relay {
         arrival: Arrival,
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Relay { books, blind, hub, .. } = self;
+        let Relay { state, blind, hub, .. } = self;
+        let (from, source) = (arrival.path, arrival.source());
+        let turn = &mut Turn { state, now: arrival.now, out };
         if is_stun(datagram) {
-            return stun::answer(books, datagram, arrival, out);
+            return stun::answer(turn, datagram, arrival);
         }
         let message = Message::parse(datagram).ok_or(DropReason::Unknown)?;
         if arrival.port == Port::Alternate {
             return Err(DropReason::WrongPort);
         }
-        if hub.is_inside(arrival.source().ip()) {
+        if hub.is_inside(source.ip()) {
             // A tunnel within the tunnel: its packets would be carried to their own carrier.
             return Err(DropReason::LocalSource);
         }
         let for_hub = match message {
             Message::Initiation(message) => {
-                let (source, instant) = (arrival.source(), arrival.now.instant);
-                let rate = books.limits.handshakes_per_source;
-                let known = books.sources.take_handshake(source, rate, instant);
-                if !known.unwrap_or_else(|| books.admission.handshake(source, &books.limits, instant)) {
+                let State { sources, admission, limits, .. } = &mut *turn.state;
+                let now = turn.now.instant;
+                let known = sources.take_handshake(source, limits.handshakes_per_source, now);
+                if !known.unwrap_or_else(|| admission.handshake(source, limits, now)) {
                     return Err(DropReason::HandshakeLimit);
                 }
                 hub.device.mac1_key().matches(message.bytes())
@@ -305,24 +334,24 @@ impl Relay {
             Message::Transport(message) => hub.device.owns_index(message.receiver()),
         };
         if for_hub {
-            return hub.receive(books, blind, datagram, arrival, out);
+            return hub.receive(blind, turn, datagram, from);
         }
         match message {
-            Message::Initiation(message) => blind.on_initiation(books, message, arrival, out),
+            Message::Initiation(message) => blind.on_initiation(turn, message, from),
             Message::Response(message) => {
                 let is_taken = |index| hub.device.owns_index(index);
-                blind.on_response(books, message, arrival, is_taken, out)
+                blind.on_response(turn, message, from, is_taken)
             }
             Message::CookieReply(message) => {
-                blind.on_cookie_reply(books, datagram, message.receiver(), arrival, out)
+                blind.on_cookie_reply(turn, datagram, message.receiver(), source)
             }
             Message::Transport(message) => {
-                let result = blind.on_data(books, datagram, message.receiver(), arrival, out);
+                let result = blind.on_data(turn, datagram, message.receiver(), from);
                 if result == Err(DropReason::NoFlow) {
-                    let sighted = blind.on_stray(books, datagram.len(), message.receiver(), arrival);
+                    let sighted = blind.on_stray(turn, datagram.len(), message.receiver(), from);
                     // Who has roamed may have given enough by this to be asked who it is.
-                    if hub.ask(books, arrival) || sighted.is_some_and(|id| hub.seek(books, id, arrival)) {
-                        hub.drain(books, arrival.now, out);
+                    if sighted.is_some_and(|id| hub.seek(turn, id, source)) {
+                        hub.drain(turn, Some(from));
                     }
                 }
                 result
@@ -339,52 +368,57 @@ impl Relay {
         now: Now,
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Relay { books, hub, .. } = self;
-        let result = hub.send_local(books, buffer, length, now, out);
+        let turn = &mut Turn { state: &mut self.state, now, out };
+        let result = self.hub.send_local(turn, buffer, length);
         if let Err(reason) = result {
-            books.stats.drop(reason);
+            turn.state.stats.drop(reason);
         }
-        hub.drain(books, now, out);
+        self.hub.drain(turn, None);
         result
     }
 
     /// When [`Relay::poll`] is to be called next; `None` for never.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        let sweep = (!self.blind.is_empty() || !self.books.sources.is_empty() || !self.hub.spokes.is_empty())
-            .then(|| self.swept + SWEEP_INTERVAL);
+        let is_idle = self.blind.is_empty() && self.state.sources.is_empty() && self.hub.members.is_empty();
+        let sweep = (!is_idle).then(|| self.swept + SWEEP_INTERVAL);
         let hub = self.hub.device.poll_timeout();
-        [sweep, hub, self.blind.pacer.next(), self.hub.greetings.next()].into_iter().flatten().min()
+        [sweep, hub, self.blind.pacer.next(), self.hub.resumptions.next()].into_iter().flatten().min()
     }
 
     /// Does what is due: sends what has waited, forgets what has expired.
     pub fn poll(&mut self, now: Now, out: &mut dyn Output) {
-        let Relay { books, blind, hub, .. } = self;
-        hub.greet(now);
-        hub.drain(books, now, out);
-        blind.poll(books, now.instant, out);
+        let Relay { state, blind, hub, .. } = self;
+        hub.resume(state, now);
+        let turn = &mut Turn { state, now, out };
+        hub.drain(turn, None);
+        blind.poll(turn);
         if now.instant.since(self.swept) >= SWEEP_INTERVAL {
-            hub.sweep(books, self.swept, now.instant);
-            blind.sweep(now.instant);
-            books.sources.sweep(now.instant);
-            let Books { bindings, sources, .. } = books;
-            bindings.sweep(|address| sources.contains(address));
-            for (id, _) in books.roster.iter() {
-                let path = match books.bindings.hub(id) {
-                    Some(_) => Reach::Hub,
-                    None if blind.flows.count_of(id) > 0 => Reach::Blind,
-                    None => Reach::None,
-                };
-                if let Some(stats) = books.members.get_mut(id.slot()) {
-                    stats.path = path;
-                }
-            }
-            self.swept = now.instant;
+            self.sweep(now.instant);
         }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let Relay { state, blind, hub, .. } = self;
+        hub.sweep(state, self.swept, now);
+        blind.sweep(state, now);
+        state.sources.sweep(now);
+        let State { roster, sources, .. } = state;
+        for (_, member) in roster.iter_mut() {
+            let Some(presence) = member.state.presence_mut() else { continue };
+            presence.endpoints.sweep(|address| sources.contains(address));
+            let is_blind = presence.flows.iter().any(|&id| blind.flows.is_open(id));
+            member.state.stats.reach = match presence.endpoints.hub {
+                Some(_) => Reach::Hub,
+                None if is_blind => Reach::Blind,
+                None => Reach::None,
+            };
+        }
+        self.swept = now;
     }
 
     /// How many members a party may have from now on.
     pub fn set_members_per_party(&mut self, count: usize) {
-        self.books.limits.members_per_party = count;
+        self.state.limits.members_per_party = count;
     }
 
     /// The mark that must be stored for the next [`Config::stamp_mark`], if it has moved since last asked.
@@ -394,17 +428,17 @@ impl Relay {
 
     /// What the whole relay has counted.
     pub fn stats(&self) -> &Stats {
-        &self.books.stats
+        &self.state.stats
     }
 
     /// How many members there are.
     pub fn member_count(&self) -> usize {
-        self.books.roster.len()
+        self.state.roster.len()
     }
 
     /// How many members are reached, blind or through the hub. Looks at each.
     pub fn reachable_count(&self) -> usize {
-        self.books.members.iter().filter(|member| member.path != Reach::None).count()
+        self.state.roster.iter().filter(|(_, member)| member.state.stats.reach != Reach::None).count()
     }
 
     /// How many blind sessions there are: half the number of directions.
@@ -414,20 +448,38 @@ impl Relay {
 
     /// How many sessions a [snapshot](Relay::snapshot) would have: blind ones and the hub's.
     pub fn session_count(&self) -> usize {
-        self.flow_count() + self.hub.spokes.len()
+        self.flow_count() + self.hub.members.len()
+    }
+
+    /// The tables that strangers can fill.
+    pub fn tables(&self) -> [TableUse; 4] {
+        let limits = &self.state.limits;
+        [
+            ("sources", self.state.sources.held(), limits.sources),
+            ("pending", self.blind.pending.held(), limits.pending),
+            ("paced", self.blind.pacer.held(), limits.paced),
+            ("flows", self.blind.flows.held(), limits.flows),
+        ]
+        .map(|(name, held, room)| TableUse {
+            name,
+            used: held.total(),
+            room,
+            largest: held.largest(),
+        })
     }
 
     /// What is counted of the member with this key.
     pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
-        let id: MemberId = self.books.roster.with_key(key)?;
-        self.books.members.get(id.slot())
+        let id: MemberId = self.state.roster.with_key(key)?;
+        Some(&self.state.roster.get(id)?.state.stats)
     }
 
     /// What came from where the member with this key is known to be and went nowhere: each reason that happened,
     /// by its name.
     pub fn member_drops(&self, key: &PublicKey) -> impl Iterator<Item = (&'static str, u64)> {
-        let id: Option<MemberId> = self.books.roster.with_key(key);
-        let drops = id.and_then(|id| self.books.drops.get(id.slot())?.as_deref());
+        let id: Option<MemberId> = self.state.roster.with_key(key);
+        let presence = id.and_then(|id| self.state.roster.get(id)?.state.presence());
+        let drops = presence.map(|presence| &presence.drops);
         drops.into_iter().flat_map(Drops::iter).filter(|&(_, count)| count > 0)
     }
 }

@@ -1,5 +1,8 @@
 //! Initiations that wait for their turn (rule 8).
 
+use crate::datagram::Path;
+use crate::keyed_hash::KeyedState;
+use crate::owners::Holdings;
 use crate::relay::roster::MemberId;
 use crate::time::Instant;
 use crate::wireguard::message::INITIATION_LENGTH;
@@ -10,8 +13,8 @@ use std::net::SocketAddr;
 pub struct Paced {
     /// When it is to go.
     pub due: Instant,
-    /// Where it came from.
-    pub from: SocketAddr,
+    /// Where it came from, and to which address of ours.
+    pub from: Path,
     /// Where it goes.
     pub to: SocketAddr,
     /// Whose mac1 it bears.
@@ -21,29 +24,50 @@ pub struct Paced {
 }
 
 /// A few hundred of them at most; searched from end to end, but only when something is due or new.
-#[derive(Default)]
 pub struct Pacer {
     waiting: Vec<Paced>,
+    held: Holdings,
     next: Option<Instant>,
 }
 
 impl Pacer {
-    /// Adds one, unless there are `cap`. An older one from the same source to the same address is replaced in
-    /// its place: it has been given up.
-    pub fn push(&mut self, paced: Paced, cap: usize) -> bool {
-        let same =
-            |other: &&mut Paced| (other.from, other.to, other.target) == (paced.from, paced.to, paced.target);
+    /// Nothing waits.
+    pub fn new(hasher: KeyedState) -> Self {
+        Pacer { waiting: Vec::new(), held: Holdings::new(hasher), next: None }
+    }
+
+    /// Adds one. An older one from the same source to the same address is replaced in its place: it has been given up.
+    /// If there are `cap`, the one of whoever has most of them that is due first goes.
+    pub fn push(&mut self, paced: Paced, cap: usize) {
+        let same = |other: &&mut Paced| {
+            (other.from.remote, other.to, other.target) == (paced.from.remote, paced.to, paced.target)
+        };
         if let Some(older) = self.waiting.iter_mut().find(same) {
             let due = older.due;
             *older = Paced { due, ..paced };
-            return true;
+            return;
         }
-        if self.waiting.len() >= cap {
-            return false;
+        while self.waiting.len() >= cap.max(1) {
+            let waiting = self.waiting.iter().enumerate();
+            let waiting = waiting.map(|(place, paced)| (place, paced.from.remote.ip(), paced.due));
+            let Some(place) = self.held.victim(waiting) else { break };
+            self.remove(place);
         }
         self.next = Some(self.next.map_or(paced.due, |next| next.min(paced.due)));
+        self.held.add(paced.from.remote.ip(), 1);
         self.waiting.push(paced);
-        true
+    }
+
+    fn remove(&mut self, place: usize) -> Paced {
+        let paced = self.waiting.swap_remove(place);
+        self.held.remove(paced.from.remote.ip(), 1);
+        self.next = self.waiting.iter().map(|paced| paced.due).min();
+        paced
+    }
+
+    /// Who holds how many.
+    pub fn held(&self) -> &Holdings {
+        &self.held
     }
 
     /// When one is due.
@@ -55,9 +79,7 @@ impl Pacer {
     pub fn pop(&mut self, now: Instant) -> Option<Paced> {
         self.next.filter(|&next| next <= now)?;
         let first = (0..self.waiting.len()).min_by_key(|&place| self.waiting[place].due)?;
-        let paced = self.waiting.swap_remove(first);
-        self.next = self.waiting.iter().map(|paced| paced.due).min();
-        Some(paced)
+        Some(self.remove(first))
     }
 }
 
@@ -69,23 +91,28 @@ mod tests {
     #[test]
     fn goes_in_order_of_turns_and_keeps_the_newest_of_a_source() {
         let members = some_members(2);
-        let mut pacer = Pacer::default();
+        let mut pacer = Pacer::new(KeyedState::new(7, 9));
         let paced = |due: u64, from: u16, target: usize, fill: u8| Paced {
             due: Instant::from_nanos(due),
-            from: SocketAddr::from(([192, 0, 2, 1], from)),
+            from: Path::to(SocketAddr::from(([192, 0, from as u8, 1], from))),
             to: SocketAddr::from(([192, 0, 2, 2], 1)),
             target: members[target],
             bytes: [fill; INITIATION_LENGTH],
         };
-        assert!(pacer.push(paced(30, 1, 0, 1), 3) && pacer.push(paced(10, 2, 0, 2), 3));
-        assert!(pacer.push(paced(20, 1, 1, 3), 3));
-        assert!(!pacer.push(paced(5, 3, 0, 4), 3), "full");
-        assert!(pacer.push(paced(40, 1, 0, 5), 3), "instead of the first");
+        for one in [paced(30, 1, 0, 1), paced(10, 2, 0, 2), paced(20, 1, 1, 3)] {
+            pacer.push(one, 3);
+        }
+        pacer.push(paced(40, 1, 0, 5), 3);
         assert_eq!(pacer.next(), Some(Instant::from_nanos(10)));
         assert!(pacer.pop(Instant::from_nanos(9)).is_none());
         let order: Vec<_> =
             std::iter::from_fn(|| pacer.pop(Instant::from_nanos(30))).map(|paced| paced.bytes[0]).collect();
-        assert_eq!(order, [2, 3, 5]);
+        assert_eq!(order, [2, 3, 5], "the last one instead of the first");
         assert_eq!(pacer.next(), None);
+        for from in 1..9 {
+            pacer.push(paced(50, from % 2, 0, from as u8), 2);
+            pacer.push(paced(60 + u64::from(from), 3, usize::from(from % 2), 0), 2);
+        }
+        assert!(pacer.waiting.len() == 2 && pacer.held.total() == 2, "who has most makes room");
     }
 }

@@ -1,134 +1,114 @@
 //! Initiations that were forwarded and wait for their answer (rules 2, 3 and 6).
 
+use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
+use crate::owners::Holdings;
+use crate::owners::table::{Merit, Table};
 use crate::relay::flow_key::FlowKey;
 use crate::relay::limits::{Limits, PENDING_LIFETIME};
-use crate::relay::roster::MemberId;
+use crate::relay::roster::{MemberId, Roster};
 use crate::time::Instant;
-use std::collections::HashMap;
-use std::net::SocketAddr;
+
+/// What has become of a forwarded initiation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Nothing came back; or so many answers whose mac1 fitted nobody.
+    Sent {
+        /// How many.
+        misfits: u8,
+    },
+    /// A cookie reply was forwarded.
+    Challenged,
+    /// An answer was forwarded. Another one would be a duplicate, or not the responder's.
+    Answered,
+}
 
 /// A forwarded initiation.
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
-    /// Where it came from.
-    pub initiator: SocketAddr,
+    /// Where it came from, and to which address of ours.
+    pub initiator: Path,
     /// Whose mac1 it bears.
     pub target: MemberId,
-    /// Whether a cookie reply to it was forwarded.
-    pub challenged: bool,
-    /// Answers whose mac1 fitted nobody.
-    pub misfits: u8,
+    /// What has become of it.
+    pub progress: Progress,
     at: Instant,
 }
 
 /// All of them, by where they were sent and their sender's index: that is what an answer comes with.
 pub struct PendingTable {
-    map: HashMap<FlowKey, Pending, KeyedState>,
-    /// How many there are to each member, by slot.
-    counts: Vec<u32>,
+    table: Table<FlowKey, Pending>,
 }
 
 impl PendingTable {
     /// None yet.
-    pub fn new(hasher: KeyedState) -> Self {
-        PendingTable { map: HashMap::with_hasher(hasher), counts: Vec::new() }
-    }
-
-    /// Makes room for members with slots below `count`.
-    pub fn reserve(&mut self, count: usize) {
-        if self.counts.len() < count {
-            self.counts.resize(count, 0);
-        }
+    pub fn new(hasher: KeyedState, seed: u64) -> Self {
+        PendingTable { table: Table::new(hasher, seed) }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
-    /// Whether there is room for one more to `target`, from a member or a stranger.
-    pub fn has_room(&self, target: MemberId, is_stranger: bool, limits: &Limits) -> bool {
-        let [all, each] =
-            [limits.pending, limits.pending_per_member].map(|room| Limits::share(room, is_stranger));
-        self.map.len() < all && self.counts.get(target.slot()).is_some_and(|&count| (count as usize) < each)
+        self.table.is_empty()
     }
 
     /// The one that was sent to where the key says, if it may still be answered.
     pub fn get_mut(&mut self, key: &FlowKey, now: Instant) -> Option<&mut Pending> {
-        self.map.get_mut(key).filter(|pending| now.since(pending.at) < PENDING_LIFETIME)
+        self.table.with_key_mut(key).filter(|pending| now.since(pending.at) < PENDING_LIFETIME)
     }
 
-    /// Adds one.
-    pub fn insert(&mut self, key: FlowKey, initiator: SocketAddr, target: MemberId, now: Instant) {
-        self.remove(&key);
-        if let Some(count) = self.counts.get_mut(target.slot()) {
-            *count += 1;
+    /// Adds one. If there is no room, the oldest of whoever holds most goes.
+    pub fn insert(&mut self, limits: &Limits, key: FlowKey, initiator: Path, target: MemberId, now: Instant) {
+        if let Some(older) = self.table.find(&key) {
+            self.table.remove(older);
         }
-        self.map.insert(key, Pending { initiator, target, challenged: false, misfits: 0, at: now });
-    }
-
-    /// Removes one.
-    pub fn remove(&mut self, key: &FlowKey) {
-        if let Some(pending) = self.map.remove(key) {
-            uncount(&mut self.counts, pending.target);
+        while self.table.len() >= limits.pending.max(1) {
+            let merit = |pending: &Pending| Some(Merit { is_confirmed: false, since: pending.at });
+            let Some(victim) = self.table.victim(merit) else { break };
+            self.table.remove(victim);
         }
+        let pending = Pending { initiator, target, progress: Progress::Sent { misfits: 0 }, at: now };
+        self.table.insert(key, initiator.remote.ip(), pending);
     }
 
-    /// Forgets all that `keep` denies or that are too old.
-    pub fn sweep(&mut self, now: Instant, keep: impl Fn(&Pending) -> bool) {
-        let counts = &mut self.counts;
-        self.map.retain(|_, pending| {
-            let keep = now.since(pending.at) < PENDING_LIFETIME && keep(pending);
-            if !keep {
-                uncount(counts, pending.target);
-            }
-            keep
-        });
+    /// Forgets all that are too old or to members that are gone.
+    pub fn sweep(&mut self, roster: &Roster, now: Instant) {
+        let keep = |_: &FlowKey, pending: &Pending| {
+            now.since(pending.at) < PENDING_LIFETIME && roster.get(pending.target).is_some()
+        };
+        self.table.retain(keep, |_, _| ());
     }
-}
 
-fn uncount(counts: &mut [u32], target: MemberId) {
-    if let Some(count) = counts.get_mut(target.slot()) {
-        *count = count.saturating_sub(1);
+    /// How many there are, and who holds them.
+    pub fn held(&self) -> &Holdings {
+        self.table.held()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::roster::some_members;
+    use crate::relay::roster::some_roster;
+    use std::net::SocketAddr;
 
     #[test]
-    fn is_bounded_in_all_and_per_member() {
-        let members = some_members(2);
+    fn is_bounded_and_who_fills_it_makes_room() {
+        let (roster, members) = some_roster(2);
         let now = Instant::from_nanos(5_000_000_000);
-        let mut table = PendingTable::new(KeyedState::new(1, 2));
-        let limits = Limits { pending: 5, pending_per_member: 3, ..Limits::default() };
-        let here = SocketAddr::from(([192, 0, 2, 1], 1));
-        assert!(!table.has_room(members[0], false, &limits), "not for members it was not told of");
-        table.reserve(2);
-        table.insert(FlowKey::new(here, 0), here, members[0], now);
-        assert!(!table.has_room(members[0], true, &limits), "strangers may have half of it");
-        for index in 0..3 {
-            assert!(table.has_room(members[0], false, &limits));
-            table.insert(FlowKey::new(here, index), here, members[0], now);
+        let mut table = PendingTable::new(KeyedState::new(1, 2), 3);
+        let limits = Limits { pending: 5, ..Limits::default() };
+        let path = |host: u8| Path::to(SocketAddr::from(([192, 0, host, 1], 1)));
+        let key = |index| FlowKey::new(path(0).remote, index);
+        table.insert(&limits, key(0), path(1), members[0], now);
+        for index in 1..50 {
+            table.insert(&limits, key(index), path(2), members[1], now);
         }
-        table.insert(FlowKey::new(here, 2), here, members[0], now);
-        assert!(!table.has_room(members[0], false, &limits) && table.has_room(members[1], false, &limits));
-        for index in 3..5 {
-            table.insert(FlowKey::new(here, index), here, members[1], now);
-        }
-        assert!(!table.has_room(members[1], false, &limits));
-        table.remove(&FlowKey::new(here, 0));
-        table.remove(&FlowKey::new(here, 0));
-        assert!(table.has_room(members[0], false, &limits) && table.has_room(members[1], false, &limits));
-        assert!(table.get_mut(&FlowKey::new(here, 1), now).is_some());
-        table.sweep(now, |pending| pending.target == members[1]);
-        assert!(table.get_mut(&FlowKey::new(here, 1), now).is_none());
+        assert!(table.get_mut(&key(0), now).is_some(), "the honest one's is still there");
+        assert_eq!(table.held().total(), 5);
+        table.insert(&limits, key(0), path(1), members[0], now);
+        assert_eq!(table.held().total(), 5, "the same key again");
         let late = now + PENDING_LIFETIME;
-        assert!(table.get_mut(&FlowKey::new(here, 3), late).is_none());
-        table.sweep(late, |_| true);
+        assert!(table.get_mut(&key(0), late).is_none());
+        table.sweep(&roster, late);
         assert!(table.is_empty());
     }
 }

@@ -2,25 +2,18 @@
 
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId};
+use crate::owners::Prefix;
+use crate::relay::admission::{MemberBuckets, PartyBuckets};
 use crate::relay::limits::Limits;
+use crate::relay::member::MemberState;
+use crate::slots::{Handle, Slots};
 use crate::wireguard::cookie::Mac1Key;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Names a member, that is a key; never given to another one, also after this one is gone.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct MemberId {
-    slot: u32,
-    generation: u32,
-}
-
-impl MemberId {
-    /// The place of what is kept of it elsewhere. Somebody else's, once it is gone.
-    pub(super) fn slot(self) -> usize {
-        self.slot as usize
-    }
-}
+pub type MemberId = Handle<Member>;
 
 /// Names a party while it has members.
 pub type PartySlot = u32;
@@ -33,14 +26,24 @@ pub struct Member {
     pub mac1: Mac1Key,
     /// Its address in the virtual LAN.
     pub ip: Ipv4Addr,
+    /// From where it speaks to the control plane: the one hint, before any handshake, where it may be.
+    origin: Option<IpAddr>,
+    /// Whether it is served only once a handshake with its key has come from [there](Member::origin).
+    pub(super) is_claim: bool,
     /// The parties it is in, in rising order; one for each peer id, so perhaps repeated.
     parties: Vec<PartySlot>,
+    pub(super) state: MemberState,
 }
 
 impl Member {
     /// The parties it is in, in rising order, perhaps repeated.
     pub fn parties(&self) -> &[PartySlot] {
         &self.parties
+    }
+
+    /// Whether `address` is of the subscriber from whom it speaks to the control plane.
+    pub fn is_from(&self, address: IpAddr) -> bool {
+        self.origin.is_some_and(|origin| Prefix::subscriber(origin) == Prefix::subscriber(address))
     }
 }
 
@@ -68,26 +71,22 @@ impl fmt::Display for JoinError {
 impl std::error::Error for JoinError {}
 
 #[derive(Default)]
-struct Slot {
-    generation: u32,
-    member: Option<Box<Member>>,
-}
-
-#[derive(Default)]
 struct Party {
     id: Option<PartyId>,
     peers: Vec<(PeerId, MemberId)>,
+    buckets: PartyBuckets,
 }
 
 /// All members and parties.
 #[derive(Default)]
 pub struct Roster {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    members: Slots<Member>,
     by_key: HashMap<PublicKey, MemberId>,
     parties: Vec<Party>,
     free_parties: Vec<PartySlot>,
     by_party: HashMap<PartyId, PartySlot>,
+    /// Members by the subscriber from whom they speak to the control plane.
+    by_origin: HashMap<Prefix, Vec<MemberId>>,
 }
 
 impl Roster {
@@ -118,7 +117,7 @@ impl Roster {
         if full {
             return Err(JoinError::PartyFull);
         }
-        if known.is_none() && self.by_key.len() >= limits.members {
+        if known.is_none() && self.members.len() >= limits.members {
             return Err(JoinError::Full);
         }
         let id = known.unwrap_or_else(|| self.add(key, ip));
@@ -132,15 +131,43 @@ impl Roster {
     }
 
     fn add(&mut self, key: PublicKey, ip: Ipv4Addr) -> MemberId {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            self.slots.len() as u32 - 1
+        let id = self.members.insert_with(|_| Member {
+            key,
+            mac1: Mac1Key::new(&key),
+            ip,
+            origin: None,
+            is_claim: false,
+            parties: Vec::new(),
+            state: MemberState::default(),
         });
-        let Slot { generation, member } = &mut self.slots[slot as usize];
-        *member = Some(Box::new(Member { key, mac1: Mac1Key::new(&key), ip, parties: Vec::new() }));
-        let id = MemberId { slot, generation: *generation };
         self.by_key.insert(key, id);
         id
+    }
+
+    /// Notes from where a member speaks to the control plane.
+    pub fn set_origin(&mut self, id: MemberId, origin: Option<IpAddr>) {
+        let Some(member) = self.members.get_mut(id) else { return };
+        let before = std::mem::replace(&mut member.origin, origin).map(Prefix::subscriber);
+        let after = origin.map(Prefix::subscriber);
+        if before == after {
+            return;
+        }
+        if let Some(before) = before
+            && let Some(members) = self.by_origin.get_mut(&before)
+        {
+            members.retain(|other| *other != id);
+            if members.is_empty() {
+                self.by_origin.remove(&before);
+            }
+        }
+        if let Some(after) = after {
+            self.by_origin.entry(after).or_default().push(id);
+        }
+    }
+
+    /// Members that speak to the control plane from where `address` is.
+    pub fn from_origin(&self, address: IpAddr) -> &[MemberId] {
+        self.by_origin.get(&Prefix::subscriber(address)).map_or(&[], Vec::as_slice)
     }
 
     fn party_slot(&mut self, party: &PartyId) -> PartySlot {
@@ -158,11 +185,11 @@ impl Roster {
 
     /// For ids that were just looked up.
     fn member_mut(&mut self, id: MemberId) -> &mut Member {
-        self.slots[id.slot()].member.as_deref_mut().expect("a member that was just found")
+        self.members.get_mut(id).expect("a member that was just found")
     }
 
-    /// Ends a membership and gives whose it was. The member is gone if it was the last one.
-    pub fn leave(&mut self, party: &PartyId, peer: &PeerId) -> Option<MemberId> {
+    /// Ends a membership. Gives whose it was, and the member itself if it was its last one.
+    pub fn leave(&mut self, party: &PartyId, peer: &PeerId) -> Option<(MemberId, Option<Box<Member>>)> {
         let slot = *self.by_party.get(party)?;
         let peers = &mut self.parties[slot as usize].peers;
         let place = peers.iter().position(|(other, _)| other == peer)?;
@@ -176,18 +203,13 @@ impl Roster {
         if let Some(place) = member.parties.iter().position(|&other| other == slot) {
             member.parties.remove(place);
         }
-        if member.parties.is_empty() {
-            let key = member.key;
-            self.by_key.remove(&key);
-            let slot = &mut self.slots[id.slot()];
-            slot.member = None;
-            // A slot whose generations are used up stays empty, so that an id never means two members.
-            if let Some(next) = slot.generation.checked_add(1) {
-                slot.generation = next;
-                self.free.push(id.slot);
-            }
+        if !member.parties.is_empty() {
+            return Some((id, None));
         }
-        Some(id)
+        self.set_origin(id, None);
+        let gone = self.members.remove(id)?;
+        self.by_key.remove(&gone.key);
+        Some((id, Some(gone)))
     }
 
     /// Under which member `peer` is in `party`.
@@ -199,8 +221,32 @@ impl Roster {
 
     /// The member, if it still is one.
     pub fn get(&self, id: MemberId) -> Option<&Member> {
-        let slot = self.slots.get(id.slot())?;
-        slot.member.as_deref().filter(|_| slot.generation == id.generation)
+        self.members.get(id)
+    }
+
+    /// What is kept of a member, if it still is one.
+    pub(super) fn state(&mut self, id: MemberId) -> Option<&mut MemberState> {
+        self.members.get_mut(id).map(|member| &mut member.state)
+    }
+
+    /// The member, if it still is one.
+    pub(super) fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
+        self.members.get_mut(id)
+    }
+
+    /// What is shared in a party that has members.
+    pub(super) fn party_buckets(&mut self, party: PartySlot) -> Option<&mut PartyBuckets> {
+        self.parties.get_mut(party as usize).map(|party| &mut party.buckets)
+    }
+
+    /// The buckets of a member and of a party, at once.
+    pub(super) fn buckets(
+        &mut self,
+        id: MemberId,
+        party: PartySlot,
+    ) -> Option<(&mut MemberBuckets, &mut PartyBuckets)> {
+        let member = self.members.get_mut(id)?;
+        Some((&mut member.state.buckets, &mut self.parties.get_mut(party as usize)?.buckets))
     }
 
     /// The member with this key.
@@ -210,30 +256,32 @@ impl Roster {
 
     /// How many members there are.
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.members.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
-    }
-
-    /// One more than the highest slot that any member ever had.
-    pub(super) fn slot_count(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// One more than the highest slot that any party ever had.
-    pub(super) fn party_count(&self) -> usize {
-        self.parties.len()
+        self.members.is_empty()
     }
 
     /// All members.
     pub fn iter(&self) -> impl Iterator<Item = (MemberId, &Member)> {
-        self.slots.iter().enumerate().filter_map(|(slot, entry)| {
-            let id = MemberId { slot: slot as u32, generation: entry.generation };
-            entry.member.as_deref().map(|member| (id, member))
-        })
+        self.members.iter()
+    }
+
+    /// All members.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (MemberId, &mut Member)> {
+        self.members.iter_mut()
+    }
+
+    /// The member in that place.
+    pub(super) fn in_slot(&self, slot: u32) -> Option<(MemberId, &Member)> {
+        self.members.in_slot(slot)
+    }
+
+    /// One more than the highest place that any member ever had.
+    pub(super) fn slot_count(&self) -> u32 {
+        self.members.slot_count()
     }
 
     /// The members of a party; one that is in it under two names comes twice.
@@ -252,6 +300,16 @@ impl Roster {
         parties.iter().flat_map(|&party| self.members(party))
     }
 
+    /// How many [`Roster::mates`] gives.
+    pub fn mate_count(&self, member: MemberId) -> usize {
+        let parties = self.get(member).map_or(&[][..], Member::parties);
+        parties
+            .iter()
+            .filter_map(|&party| self.parties.get(party as usize))
+            .map(|party| party.peers.len())
+            .sum()
+    }
+
     /// A party that both are in.
     pub fn shared_party(&self, one: MemberId, other: MemberId) -> Option<PartySlot> {
         let (mut one, mut other) = (self.get(one)?.parties(), self.get(other)?.parties());
@@ -268,7 +326,7 @@ impl Roster {
 
 /// Members of one party, for the tests of what is kept by member.
 #[cfg(test)]
-pub(super) fn some_members(count: u8) -> Vec<MemberId> {
+pub(super) fn some_roster(count: u8) -> (Roster, Vec<MemberId>) {
     let mut roster = Roster::default();
     let party = PartyId::new("p").expect("an id");
     let join = |number: u8| {
@@ -278,7 +336,14 @@ pub(super) fn some_members(count: u8) -> Vec<MemberId> {
         let ip = Ipv4Addr::new(10, 66, 1, number);
         roster.join(&party, &peer, PublicKey::from_bytes(key), ip, &Limits::default()).expect("room")
     };
-    (0..count).map(join).collect()
+    let members = (0..count).map(join).collect();
+    (roster, members)
+}
+
+/// The members alone.
+#[cfg(test)]
+pub(super) fn some_members(count: u8) -> Vec<MemberId> {
+    some_roster(count).1
 }
 
 #[cfg(test)]
@@ -312,12 +377,12 @@ mod tests {
         assert!(roster.shared_party(a, b).is_some() && roster.shared_party(a, c).is_some());
         assert_eq!(roster.shared_party(b, c), None);
         assert_eq!(roster.mates(b).collect::<Vec<_>>(), [a, b]);
-        assert_eq!(roster.leave(&party("p"), &peer("a")), Some(a));
+        assert_eq!(roster.leave(&party("p"), &peer("a")).map(|(id, _)| id), Some(a));
         assert_eq!(roster.shared_party(a, b), None);
         assert!(roster.get(a).is_some(), "still in q");
-        assert_eq!(roster.leave(&party("q"), &peer("a2")), Some(a));
+        assert_eq!(roster.leave(&party("q"), &peer("a2")).map(|(id, _)| id), Some(a));
         assert!(roster.get(a).is_none() && roster.with_key(&key(1)).is_none());
-        assert_eq!(roster.leave(&party("q"), &peer("a2")), None);
+        assert!(roster.leave(&party("q"), &peer("a2")).is_none());
         let again = roster.join(&party("p"), &peer("a"), key(1), IP, &limits).unwrap();
         assert_ne!(again, a, "an id never means two members");
         assert_eq!(roster.len(), 3);

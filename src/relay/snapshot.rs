@@ -1,7 +1,7 @@
 //! Blind flows, and where the hub's members are, as bytes, so that a restart does not cut them (rule 9).
 //!
 //! ```text
-//! | version 8 | unix time 8 | keys: count 4, 32 each | hub: count 4, 42 each | flows: count 4, 84 each | mac 16 |
+//! | version 8 | unix time 8 | keys: count 4, 32 each | hub: count 4, 58 each | sessions: count 4, 132 each | mac 16 |
 //! ```
 //!
 //! There are public keys in it, and no others: the hub makes new sessions with its members. An address without a
@@ -13,11 +13,12 @@
 use crate::crypto::blake2s::{Secret, mac, mac32};
 use crate::crypto::constant_time;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::datagram::Path;
 use crate::relay::Relay;
 use crate::relay::flow_key::{FlowKey, canonical};
-use crate::relay::flows::Flow;
-use crate::relay::greetings::Former;
+use crate::relay::flows::{Flow, FlowState};
 use crate::relay::limits::IDLE_LIFETIME;
+use crate::relay::resumption::Former;
 use crate::relay::roster::MemberId;
 use crate::relay::stats::{Count, Reach};
 use crate::time::{Instant, Now};
@@ -29,10 +30,10 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// The format, to be changed with it.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 const MAC_LENGTH: usize = 16;
 /// For a member that is nowhere.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const NOWHERE: Path = Path { remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), local: None };
 const MAC_LABEL: &[u8] = b"lanrage relay snapshot";
 
 /// Why a snapshot was refused. Nothing is lost by it but the time that clients need to notice: 15 s.
@@ -108,21 +109,35 @@ impl<'a> Reader<'a> {
         Some(now - age.saturating_add(passed))
     }
 
-    fn address(&mut self) -> Option<SocketAddr> {
-        let ip = Ipv6Addr::from(*self.bytes::<16>()?);
-        let (port, scope) = (self.u16()?, self.u32()?);
-        Some(canonical(SocketAddrV6::new(ip, port, 0, scope).into()))
+    fn ip(&mut self) -> Option<Ipv6Addr> {
+        self.bytes::<16>().map(|ip| Ipv6Addr::from(*ip))
+    }
+
+    fn path(&mut self) -> Option<Path> {
+        let (ip, port, scope) = (self.ip()?, self.u16()?, self.u32()?);
+        let local = self.ip()?;
+        Some(Path {
+            remote: canonical(SocketAddrV6::new(ip, port, 0, scope).into()),
+            local: (!local.is_unspecified()).then(|| local.to_canonical()),
+        })
     }
 }
 
-fn write_address(out: &mut Vec<u8>, address: SocketAddr) {
-    let (ip, scope) = match address {
+/// 38 bytes.
+fn write_path(out: &mut Vec<u8>, path: Path) {
+    let (ip, scope) = match path.remote {
         SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
         SocketAddr::V6(v6) => (*v6.ip(), v6.scope_id()),
     };
     out.extend_from_slice(&ip.octets());
-    out.extend_from_slice(&address.port().to_le_bytes());
+    out.extend_from_slice(&path.remote.port().to_le_bytes());
     out.extend_from_slice(&scope.to_le_bytes());
+    let local = match path.local {
+        None => Ipv6Addr::UNSPECIFIED,
+        Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped(),
+        Some(IpAddr::V6(ip)) => ip,
+    };
+    out.extend_from_slice(&local.octets());
 }
 
 fn write_age(out: &mut Vec<u8>, age: Duration) {
@@ -133,17 +148,15 @@ fn write_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&(count as u32).to_le_bytes());
 }
 
-/// One flow as it is read.
-struct Entry {
-    key: FlowKey,
-    to: SocketAddr,
-    twin: u32,
-    from: u32,
-    receiver: u32,
+/// One direction of a session as it is written: which data, from whom, how old.
+struct Direction {
+    /// Where the data comes from.
+    from: Path,
+    /// The index that it bears.
+    index: u32,
+    /// Who sends it, by its place among the keys.
+    sender: u32,
     last: Instant,
-    proven: bool,
-    echo: bool,
-    held: bool,
     count: Count,
 }
 
@@ -151,14 +164,15 @@ impl Relay {
     /// All flows, where each of the hub's members is, and what the hub must remember of its handshakes so that old
     /// ones can't be replayed. For a restart: see [`Relay::restore`].
     pub fn snapshot(&self, now: Now) -> Vec<u8> {
+        let Relay { state, blind, hub, .. } = self;
         let mut out = Vec::new();
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&now.unix.as_micros().to_le_bytes());
-        let formers: Vec<_> = self.hub.formers().collect();
-        let ends = self.blind.flows.iter().flat_map(|(_, flow)| [flow.from, flow.receiver]);
+        let formers = hub.formers(state);
+        let ends = blind.flows.sessions().flat_map(|both| both.map(|(_, flow)| flow.from));
         let (mut places, mut keys) = (HashMap::new(), Vec::new());
         for id in formers.iter().map(|former| former.member).chain(ends) {
-            if let Some(member) = self.books.roster.get(id) {
+            if let Some(member) = state.roster.get(id) {
                 places.entry(id).or_insert_with(|| {
                     keys.extend_from_slice(member.key.as_bytes());
                     (keys.len() / member.key.as_bytes().len()) as u32 - 1
@@ -170,25 +184,23 @@ impl Relay {
         let place = |member: MemberId| places.get(&member).copied().unwrap_or(u32::MAX);
         write_count(&mut out, formers.len());
         for Former { member, timestamp, place: at } in formers {
-            let (address, heard) = at.unwrap_or((NOWHERE, now.instant));
+            let (path, heard) = at.unwrap_or((NOWHERE, now.instant));
             out.extend_from_slice(&place(member).to_le_bytes());
             out.extend_from_slice(timestamp.as_bytes());
-            write_address(&mut out, address);
+            write_path(&mut out, path);
             write_age(&mut out, now.instant.since(heard));
         }
-        write_count(&mut out, self.blind.flows.len());
-        for (key, flow) in self.blind.flows.iter() {
-            write_address(&mut out, key.address());
-            write_address(&mut out, flow.to);
-            for number in [key.index(), flow.twin, place(flow.from), place(flow.receiver)] {
-                out.extend_from_slice(&number.to_le_bytes());
+        write_count(&mut out, blind.flows.sessions().count());
+        for [there, back] in blind.flows.sessions() {
+            // Where the data of one direction goes is where that of the other one comes from.
+            for ((key, flow), from) in [(there, back.1.to), (back, there.1.to)] {
+                write_path(&mut out, from);
+                out.extend_from_slice(&key.index().to_le_bytes());
+                out.extend_from_slice(&place(flow.from).to_le_bytes());
+                write_age(&mut out, now.instant.since(flow.last));
+                out.extend_from_slice(&flow.count.packets.to_le_bytes());
+                out.extend_from_slice(&flow.count.bytes.to_le_bytes());
             }
-            let proven = self.books.sources.is_proven(key.address());
-            let flags = u32::from(proven) | u32::from(flow.echo) << 1 | u32::from(flow.held) << 2;
-            write_age(&mut out, now.instant.since(flow.last));
-            out.extend_from_slice(&flags.to_le_bytes());
-            out.extend_from_slice(&flow.count.packets.to_le_bytes());
-            out.extend_from_slice(&flow.count.bytes.to_le_bytes());
         }
         let mac = self.snapshot_key.mac(&out);
         out.extend_from_slice(&mac);
@@ -219,86 +231,85 @@ impl Relay {
         let mut members = Vec::new();
         for _ in 0..reader.u32()? {
             let key = PublicKey::from_bytes(*reader.bytes()?);
-            members.push(self.books.roster.with_key(&key));
+            members.push(self.state.roster.with_key(&key));
         }
         let member = |place: u32| members.get(place as usize).copied().flatten();
         let mut formers = Vec::new();
         for _ in 0..reader.u32()? {
             let id = member(reader.u32()?);
             let timestamp = Timestamp::from_bytes(*reader.bytes::<{ timestamp::LENGTH }>()?);
-            let (address, heard) = (reader.address()?, reader.instant(passed, now)?);
-            let place = (address.port() != 0).then_some((address, heard));
+            let (path, heard) = (reader.path()?, reader.instant(passed, now)?);
+            let place = (path.remote.port() != 0).then_some((path, heard));
             formers.extend(id.map(|member| Former { member, timestamp, place }));
         }
-        let mut entries = Vec::new();
+        let mut sessions = Vec::new();
         for _ in 0..reader.u32()? {
-            let (here, to) = (reader.address()?, reader.address()?);
-            let (index, twin, from, receiver) = (reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?);
-            let (last, flags) = (reader.instant(passed, now)?, reader.u32()?);
-            entries.push(Entry {
-                key: FlowKey::new(here, index),
-                to,
-                twin,
-                from,
-                receiver,
-                last,
-                proven: flags & 1 != 0,
-                echo: flags & 2 != 0,
-                held: flags & 4 != 0,
-                count: Count { packets: reader.u64()?, bytes: reader.u64()? },
-            });
+            sessions.push([read_direction(reader, passed, now)?, read_direction(reader, passed, now)?]);
         }
         if !reader.0.is_empty() {
             return None;
         }
-        let flows = entries.iter().filter(|entry| self.restore_flow(entry, member, now).is_some()).count();
-        Some(Restored { flows, spokes: self.hub.take_over(&mut self.books, formers, now) })
+        let restored = sessions.iter().filter(|session| self.restore_session(session, member, now).is_some());
+        let flows = 2 * restored.count();
+        Some(Restored { flows, spokes: self.hub.take_over(&mut self.state, formers, now) })
     }
 
-    fn restore_flow(
+    fn restore_session(
         &mut self,
-        entry: &Entry,
+        [there, back]: &[Direction; 2],
         member: impl Fn(u32) -> Option<MemberId>,
         now: Instant,
     ) -> Option<()> {
-        let (from, receiver) = (member(entry.from)?, member(entry.receiver)?);
-        let party = self.books.roster.shared_party(from, receiver)?;
-        let here = entry.key.address();
-        let full = self.blind.flows.len() >= self.books.limits.flows;
-        let last = entry.last;
-        if full || self.blind.flows.contains(&entry.key) || now.since(last) >= IDLE_LIFETIME {
+        let Relay { state, blind, .. } = self;
+        let (one, other) = (member(there.sender)?, member(back.sender)?);
+        let party = state.roster.shared_party(one, other)?;
+        let keys = [there, back].map(|end| FlowKey::new(end.from.remote, end.index));
+        let is_over = [there, back].iter().any(|end| now.since(end.last) >= IDLE_LIFETIME);
+        let is_full = blind.flows.len() + 2 > state.limits.flows;
+        if is_full || is_over || keys[0] == keys[1] || keys.iter().any(|key| blind.flows.contains(key)) {
             return None;
         }
-        if !self.books.sources.note(here, &self.books.limits, last) {
-            return None;
+        for end in [there, back] {
+            if !state.sources.note(end.from, &state.limits, end.last) {
+                return None;
+            }
+            state.sources.prove(end.from, end.last);
         }
-        if entry.proven {
-            self.books.sources.prove(here, last);
-        }
-        self.books.place(from, here);
-        self.books.bindings.learn(from, here, receiver, last);
-        if let Some(stats) = self.books.members.get_mut(from.slot()) {
-            stats.path = Reach::Blind;
-        }
-        self.blind.flows.insert(
-            entry.key,
-            Flow {
-                to: entry.to,
-                twin: entry.twin,
-                from,
-                receiver,
-                party,
-                bucket: self.books.admission.address_bucket(here),
-                settled: false,
-                echo: entry.echo,
-                held: entry.held,
-                challenged: true,
-                last,
-                count: entry.count,
-            },
-        );
+        let ends =
+            [(there, back, one, other), (back, there, other, one)].map(|(end, far, from, receiver)| {
+                state.place(from, end.from.remote);
+                if let Some(kept) = state.roster.state(from) {
+                    kept.appear().endpoints.confirm(end.from, receiver, end.last);
+                    kept.stats.reach = Reach::Blind;
+                    kept.heard = kept.heard.max(end.last);
+                }
+                Flow {
+                    to: far.from,
+                    twin: None,
+                    from,
+                    receiver,
+                    party,
+                    bucket: state.admission.address_bucket(end.from.remote),
+                    state: FlowState::Open,
+                    last: end.last,
+                    count: end.count,
+                }
+            });
+        let [first, second] = ends;
+        let both = [(keys[0], first), (keys[1], second)];
+        blind.flows.insert(&mut state.roster, &state.limits, there.from.remote.ip(), both);
         Some(())
     }
+}
+
+fn read_direction(reader: &mut Reader<'_>, passed: Duration, now: Instant) -> Option<Direction> {
+    Some(Direction {
+        from: reader.path()?,
+        index: reader.u32()?,
+        sender: reader.u32()?,
+        last: reader.instant(passed, now)?,
+        count: Count { packets: reader.u64()?, bytes: reader.u64()? },
+    })
 }
 
 #[cfg(test)]
@@ -348,23 +359,23 @@ mod tests {
             body.extend_from_slice(&(now().unix.as_micros() - random.below(9_000_000) as i64).to_le_bytes());
             write_count(&mut body, keys.len());
             keys.iter().for_each(|key| body.extend_from_slice(key.as_bytes()));
-            let address = |random: &mut Seeded| {
-                SocketAddr::from(([192, 0, 2, random.below(20) as u8], random.below(3) as u16))
+            let path = |random: &mut Seeded| Path {
+                remote: ([192, 0, 2, random.below(20) as u8], random.below(3) as u16).into(),
+                local: (random.below(2) == 0).then(|| [10, 0, 0, random.below(3) as u8].into()),
             };
             let spokes = random.below(20) as usize;
             write_count(&mut body, spokes);
             for _ in 0..spokes {
                 body.extend_from_slice(&(random.below(6) as u32).to_le_bytes());
                 body.extend_from_slice(&[random.below(256) as u8; timestamp::LENGTH]);
-                write_address(&mut body, address(&mut random));
+                write_path(&mut body, path(&mut random));
                 write_age(&mut body, Duration::from_secs(random.below(300)));
             }
             let flows = random.below(20) as usize;
             write_count(&mut body, flows);
-            for _ in 0..flows {
-                write_address(&mut body, address(&mut random));
-                write_address(&mut body, address(&mut random));
-                for below in [3, 3, 6, 6, 300_000, 8] {
+            for _ in 0..2 * flows {
+                write_path(&mut body, path(&mut random));
+                for below in [3, 6, 300_000] {
                     body.extend_from_slice(&(random.below(below) as u32).to_le_bytes());
                 }
                 (0..2).for_each(|_| body.extend_from_slice(&random.next_u64().to_le_bytes()));

@@ -3,13 +3,16 @@
 //! An address is *proven* once somebody there has received what we sent to it. Until then it gets at most as
 //! many bytes as came from it, so nobody gains anything by writing a victim's address on a datagram.
 
+use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
+use crate::owners::Holdings;
+use crate::owners::table::{Merit, Table};
 use crate::relay::limits::{ANSWER_TIME, GUESSES_PER_SOURCE, IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot};
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
 use crate::wireguard::message::RESPONSE_LENGTH;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -24,8 +27,10 @@ struct Wanted {
 
 /// What is known of an address.
 #[derive(Debug, Default)]
-pub struct Source {
+struct Source {
     seen: Instant,
+    /// Our address that it speaks to.
+    local: Option<IpAddr>,
     handshakes: TokenBucket,
     /// When the destination's share of initiations will be whole again.
     paced_until: Instant,
@@ -46,44 +51,71 @@ pub struct Source {
 
 /// All of them, bounded.
 pub struct Sources {
-    map: HashMap<SocketAddr, Source, KeyedState>,
+    table: Table<SocketAddr, Source>,
+    hasher: KeyedState,
     /// Unproven addresses by the party they asked for, oldest first.
     newcomers: Vec<VecDeque<SocketAddr>>,
 }
 
 impl Sources {
     /// None yet.
-    pub fn new(hasher: KeyedState) -> Self {
-        Sources { map: HashMap::with_hasher(hasher), newcomers: Vec::new() }
+    pub fn new(hasher: KeyedState, seed: u64) -> Self {
+        Sources { table: Table::new(hasher, seed), hasher, newcomers: Vec::new() }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.table.is_empty()
+    }
+
+    /// Who holds how many.
+    pub fn held(&self) -> &Holdings {
+        self.table.held()
     }
 
     /// Whether the address is known.
     pub fn contains(&self, address: SocketAddr) -> bool {
-        self.map.contains_key(&address)
+        self.table.find(&address).is_some()
     }
 
     /// Takes one handshake from what a known source may send; `None` for an unknown one.
     pub fn take_handshake(&mut self, address: SocketAddr, rate: Rate, now: Instant) -> Option<bool> {
-        let source = self.map.get_mut(&address)?;
+        let source = self.table.with_key_mut(&address)?;
         Some(source.handshakes.take(rate, 1, now).is_ok())
     }
 
-    /// Notes `address`, if there is room and it can be answered.
-    pub fn note(&mut self, address: SocketAddr, limits: &Limits, now: Instant) -> bool {
-        if let Some(source) = self.map.get_mut(&address) {
+    /// Notes the address at the other end of `path`, if it can be answered. If there is no room, the entry that goes is
+    /// one of whoever holds most.
+    pub fn note(&mut self, path: Path, limits: &Limits, now: Instant) -> bool {
+        let address = path.remote;
+        if let Some(source) = self.table.with_key_mut(&address) {
             source.seen = now;
+            // What anybody may have written on a datagram changes nothing for who has shown that he is there.
+            if !source.proven {
+                source.local = path.local;
+            }
             return true;
         }
-        if self.map.len() >= limits.sources || !can_be_answered(address) {
+        if !can_be_answered(address) {
             return false;
         }
-        self.map.insert(address, Source { seen: now, ..Source::default() });
+        while self.table.len() >= limits.sources.max(1) {
+            let merit = |source: &Source| {
+                let is_confirmed = source.proven || source.member.is_some();
+                Some(Merit { is_confirmed, since: source.seen })
+            };
+            let Some(victim) = self.table.victim(merit) else { return false };
+            self.table.remove(victim);
+        }
+        let source = Source { seen: now, local: path.local, ..Source::default() };
+        self.table.insert(address, address.ip(), source);
         true
+    }
+
+    /// The path to an address: from our address that it speaks to.
+    pub fn path(&self, address: SocketAddr) -> Path {
+        let local = self.table.with_key(&address).and_then(|source| source.local);
+        Path { remote: address, local }
     }
 
     /// Notes that an unproven `address` asked for somebody of `party`, so that it can be found by elimination.
@@ -99,9 +131,10 @@ impl Sources {
         }
         if waiting.len() >= limits.newcomers_per_party
             && let Some(oldest) = waiting.pop_front()
-            && self.map.get(&oldest).is_some_and(|source| !source.proven)
+            && let Some(known) = self.table.find(&oldest)
+            && self.table.get(known).is_some_and(|source| !source.proven)
         {
-            self.map.remove(&oldest);
+            self.table.remove(known);
         }
         waiting.push_back(address);
     }
@@ -110,14 +143,16 @@ impl Sources {
     pub fn forget_stray(&mut self, address: SocketAddr) {
         let is_stray =
             |source: &Source| !source.proven && source.member.is_none() && source.wanted.is_empty();
-        if self.map.get(&address).is_some_and(is_stray) {
-            self.map.remove(&address);
+        if let Some(known) = self.table.find(&address)
+            && self.table.get(known).is_some_and(is_stray)
+        {
+            self.table.remove(known);
         }
     }
 
     /// Notes an initiation from `address` to `member`; `cap` bounds how many members are remembered.
     pub fn note_wanted(&mut self, address: SocketAddr, member: MemberId, cap: usize) {
-        let Some(source) = self.map.get_mut(&address) else { return };
+        let Some(source) = self.table.with_key_mut(&address) else { return };
         if let Err(place) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member)
             && source.wanted.len() < cap
         {
@@ -127,14 +162,14 @@ impl Sources {
 
     /// How many initiations from `address` to `member` were forwarded since one was answered.
     pub fn attempts(&self, address: SocketAddr, member: MemberId) -> u8 {
-        let wanted = self.map.get(&address).and_then(|source| source.find(member));
+        let wanted = self.table.with_key(&address).and_then(|source| source.find(member));
         wanted.map_or(0, |wanted| wanted.attempts)
     }
 
     /// Notes that an initiation from `address` to `member` went to `there` though nobody is known to be there.
     pub fn note_guess(&mut self, address: SocketAddr, member: MemberId, there: SocketAddr) {
         let guess = self.guess(member, there);
-        let Some(source) = self.map.get_mut(&address) else { return };
+        let Some(source) = self.table.with_key_mut(&address) else { return };
         if source.guesses.len() >= GUESSES_PER_SOURCE {
             source.guesses.remove(0);
         }
@@ -143,13 +178,13 @@ impl Sources {
 
     /// All that was tried for `address` was in vain: begin anew, as datagrams get lost.
     pub fn forget_guesses(&mut self, address: SocketAddr) {
-        if let Some(source) = self.map.get_mut(&address) {
+        if let Some(source) = self.table.with_key_mut(&address) {
             source.guesses = Vec::new();
         }
     }
 
     fn guess(&self, member: MemberId, there: SocketAddr) -> u32 {
-        self.map.hasher().hash_one((member, there)) as u32
+        self.hasher.hash_one((member, there)) as u32
     }
 
     /// Whether it was tried in vain whether `member`, that `address` asks for, is at `there`: from here, or from there,
@@ -158,16 +193,16 @@ impl Sources {
     pub fn is_refuted(&self, address: SocketAddr, member: MemberId, there: SocketAddr) -> bool {
         let tried = |from: SocketAddr, member: MemberId, to: SocketAddr| {
             let guess = self.guess(member, to);
-            self.map.get(&from).is_some_and(|source| source.guesses.contains(&guess))
+            self.table.with_key(&from).is_some_and(|source| source.guesses.contains(&guess))
         };
-        let wanted = self.map.get(&there).map_or(&[][..], |source| &source.wanted);
+        let wanted = self.table.with_key(&there).map_or(&[][..], |source| &source.wanted);
         tried(address, member, there)
             || !wanted.is_empty() && wanted.iter().all(|wanted| tried(there, wanted.member, address))
     }
 
     /// Counts an initiation that was forwarded, or begins to count anew because one was answered.
     pub fn count_attempt(&mut self, address: SocketAddr, member: MemberId, answered: bool) {
-        let Some(source) = self.map.get_mut(&address) else { return };
+        let Some(source) = self.table.with_key_mut(&address) else { return };
         if let Ok(place) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member) {
             let wanted = &mut source.wanted[place];
             wanted.attempts = if answered { 0 } else { wanted.attempts.wrapping_add(1) };
@@ -177,21 +212,20 @@ impl Sources {
         }
     }
 
-    /// Members that `address` has to do with: who is there, then whom it asked for.
-    pub fn acquaintances(&self, address: SocketAddr) -> impl Iterator<Item = MemberId> {
-        self.map.get(&address).into_iter().flat_map(|source| {
-            source.member.into_iter().chain(source.wanted.iter().map(|wanted| wanted.member))
-        })
+    /// Members that `address` asked for.
+    pub fn wanted(&self, address: SocketAddr) -> impl Iterator<Item = MemberId> {
+        let source = self.table.with_key(&address);
+        source.into_iter().flat_map(|source| source.wanted.iter().map(|wanted| wanted.member))
     }
 
     /// Who is at `address`, as far as anybody has shown.
     pub fn member(&self, address: SocketAddr) -> Option<MemberId> {
-        self.map.get(&address)?.member
+        self.table.with_key(&address)?.member
     }
 
     /// Notes who is at `address`.
     pub fn set_member(&mut self, address: SocketAddr, member: MemberId) {
-        if let Some(source) = self.map.get_mut(&address) {
+        if let Some(source) = self.table.with_key_mut(&address) {
             source.member = Some(member);
         }
     }
@@ -227,13 +261,13 @@ impl Sources {
     fn possible(&self, party: PartySlot, target: MemberId) -> impl Iterator<Item = (SocketAddr, &Source)> {
         let newcomers = self.newcomers.get(party as usize).into_iter().flat_map(|all| all.iter().rev());
         newcomers
-            .filter_map(|&address| Some((address, self.map.get(&address)?)))
+            .filter_map(|&address| Some((address, self.table.with_key(&address)?)))
             .filter(move |(_, source)| source.member.is_none() && source.find(target).is_none())
     }
 
     /// Counts bytes that came from `address`.
     pub fn credit(&mut self, address: SocketAddr, bytes: usize) {
-        if let Some(source) = self.map.get_mut(&address)
+        if let Some(source) = self.table.with_key_mut(&address)
             && !source.proven
         {
             source.credit = source.credit.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
@@ -242,7 +276,7 @@ impl Sources {
 
     /// Whether `bytes` may go to `address`; counts them if it is unproven.
     pub fn charge(&mut self, address: SocketAddr, bytes: usize) -> bool {
-        let Some(source) = self.map.get_mut(&address) else { return false };
+        let Some(source) = self.table.with_key_mut(&address) else { return false };
         if source.proven {
             return true;
         }
@@ -252,13 +286,13 @@ impl Sources {
 
     /// Whether `bytes` could be [charged](Sources::charge).
     pub fn can_charge(&self, address: SocketAddr, bytes: usize) -> bool {
-        self.map.get(&address).is_some_and(|source| source.proven || source.credit as usize >= bytes)
+        self.table.with_key(&address).is_some_and(|source| source.proven || source.credit as usize >= bytes)
     }
 
     /// Whether `bytes` that nobody there has asked for could be charged: the answer to what was forwarded from there
     /// must still fit.
     pub fn can_spare(&self, address: SocketAddr, bytes: usize, now: Instant) -> bool {
-        self.map.get(&address).is_some_and(|source| {
+        self.table.with_key(&address).is_some_and(|source| {
             let kept = if now < source.answer_until { RESPONSE_LENGTH } else { 0 };
             source.proven || source.credit as usize >= bytes + kept
         })
@@ -266,27 +300,28 @@ impl Sources {
 
     /// An initiation from `address` was forwarded: an answer may come.
     pub fn await_answer(&mut self, address: SocketAddr, now: Instant) {
-        if let Some(source) = self.map.get_mut(&address) {
+        if let Some(source) = self.table.with_key_mut(&address) {
             source.answer_until = now + ANSWER_TIME;
         }
     }
 
-    /// Somebody at `address` has received what we sent there.
-    pub fn prove(&mut self, address: SocketAddr, now: Instant) {
-        if let Some(source) = self.map.get_mut(&address) {
+    /// Somebody at the other end of `path` has received what we sent there.
+    pub fn prove(&mut self, path: Path, now: Instant) {
+        if let Some(source) = self.table.with_key_mut(&path.remote) {
             source.proven = true;
             source.seen = now;
+            source.local = path.local;
         }
     }
 
-    /// Whether somebody there receives what we send.
-    pub fn is_proven(&self, address: SocketAddr) -> bool {
-        self.map.get(&address).is_some_and(|source| source.proven)
+    /// Whether the member was shown to be there, by itself or by others, and receives what we send.
+    pub fn is_proven_of(&self, address: SocketAddr, member: MemberId) -> bool {
+        self.table.with_key(&address).is_some_and(|source| source.proven && source.member == Some(member))
     }
 
     /// Traffic came from there at `at`.
     pub fn touch(&mut self, address: SocketAddr, at: Instant) {
-        if let Some(source) = self.map.get_mut(&address) {
+        if let Some(source) = self.table.with_key_mut(&address) {
             source.seen = source.seen.max(at);
         }
     }
@@ -301,7 +336,7 @@ impl Sources {
         longest: Duration,
         now: Instant,
     ) -> Option<Duration> {
-        let source = self.map.get_mut(&address)?;
+        let source = self.table.with_key_mut(&address)?;
         let turn = |before: Instant, rate: Rate| {
             let until = before.max(now) + rate.interval;
             (until, until.since(now).saturating_sub(rate.interval.saturating_mul(rate.burst)))
@@ -322,12 +357,14 @@ impl Sources {
 
     /// Forgets what has been silent for too long, and newcomers who are none any more.
     pub fn sweep(&mut self, now: Instant) {
-        self.map.retain(|_, source| {
+        let is_fresh = |_: &SocketAddr, source: &Source| {
             let lifetime = if source.proven { IDLE_LIFETIME } else { UNPROVEN_LIFETIME };
             now.since(source.seen) < lifetime
-        });
+        };
+        self.table.retain(is_fresh, |_, _| ());
         for waiting in &mut self.newcomers {
-            waiting.retain(|address| self.map.get(address).is_some_and(|source| source.member.is_none()));
+            waiting
+                .retain(|address| self.table.with_key(address).is_some_and(|source| source.member.is_none()));
             if waiting.is_empty() {
                 *waiting = VecDeque::new();
             }
@@ -336,7 +373,7 @@ impl Sources {
 
     /// Forgets a member that is gone.
     pub fn forget_member(&mut self, member: MemberId) {
-        for source in self.map.values_mut() {
+        for source in self.table.values_mut() {
             source.member.take_if(|there| *there == member);
             source.wanted.retain(|wanted| wanted.member != member);
         }
@@ -369,14 +406,14 @@ mod tests {
     }
 
     fn sources() -> Sources {
-        Sources::new(KeyedState::new(1, 2))
+        Sources::new(KeyedState::new(1, 2), 3)
     }
 
     #[test]
     fn unproven_addresses_get_what_they_gave() {
         let (mut sources, limits) = (sources(), Limits::default());
         assert!(!sources.charge(address(1), 0), "of an unknown address nothing is known");
-        assert!(sources.note(address(1), &limits, START));
+        assert!(sources.note(Path::to(address(1)), &limits, START));
         sources.credit(address(1), 148);
         assert!(sources.can_charge(address(1), 148) && !sources.can_charge(address(1), 149));
         assert!(!sources.charge(address(1), 149));
@@ -387,7 +424,7 @@ mod tests {
         assert!(sources.charge(address(1), 92));
         assert!(!sources.charge(address(1), 57));
         assert!(sources.charge(address(1), 56) && !sources.charge(address(1), 1));
-        sources.prove(address(1), START);
+        sources.prove(Path::to(address(1)), START);
         assert!(sources.charge(address(1), 1_000_000));
     }
 
@@ -399,7 +436,7 @@ mod tests {
             sources.eliminated(0, all[target], all.iter().copied()).collect::<Vec<_>>()
         };
         for (number, wants) in [(1, &[1, 2, 3][..]), (2, &[0, 2]), (3, &[0, 1, 2, 3])] {
-            sources.note(address(number), &limits, START);
+            sources.note(Path::to(address(number)), &limits, START);
             sources.note_newcomer(address(number), 0, &limits);
             wants.iter().for_each(|&wanted| sources.note_wanted(address(number), all[wanted], 64));
         }
@@ -410,7 +447,7 @@ mod tests {
         let perhaps = |sources: &Sources, target: usize, others: &[MemberId]| {
             sources.not_eliminated(0, all[target], others.iter().copied()).collect::<Vec<_>>()
         };
-        sources.note(address(4), &limits, START);
+        sources.note(Path::to(address(4)), &limits, START);
         sources.note_newcomer(address(4), 0, &limits);
         assert_eq!(perhaps(&sources, 0, &all), [address(1)], "who asked for nobody is nobody");
         sources.note_wanted(address(4), all[2], 64);
@@ -424,13 +461,13 @@ mod tests {
     fn newcomers_push_out_their_own_party_s_oldest() {
         let limits = Limits { newcomers_per_party: 3, ..Limits::default() };
         let mut sources = sources();
-        sources.note(address(99), &limits, START);
+        sources.note(Path::to(address(99)), &limits, START);
         sources.note_newcomer(address(99), 1, &limits);
         for number in 0..10 {
-            sources.note(address(number), &limits, START);
+            sources.note(Path::to(address(number)), &limits, START);
             sources.note_newcomer(address(number), 0, &limits);
             if number == 0 {
-                sources.prove(address(0), START);
+                sources.prove(Path::to(address(0)), START);
             }
         }
         let known: Vec<_> = (0..10).filter(|&number| sources.contains(address(number))).collect();
@@ -443,10 +480,10 @@ mod tests {
         let mut sources = sources();
         for text in ["0.0.0.0:1", "192.0.2.1:0", "255.255.255.255:1", "224.0.0.1:1", "[::]:1", "[ff02::1]:1"]
         {
-            assert!(!sources.note(text.parse().unwrap(), &Limits::default(), START), "{text}");
+            assert!(!sources.note(Path::to(text.parse().unwrap()), &Limits::default(), START), "{text}");
         }
         for text in ["127.0.0.1:1", "10.0.0.255:1", "[::1]:1", "[fe80::1]:1"] {
-            assert!(sources.note(text.parse().unwrap(), &Limits::default(), START), "{text}");
+            assert!(sources.note(Path::to(text.parse().unwrap()), &Limits::default(), START), "{text}");
         }
     }
 
@@ -454,12 +491,16 @@ mod tests {
     fn is_bounded_and_forgets() {
         let limits = Limits { sources: 2, ..Limits::default() };
         let mut sources = sources();
-        assert!(sources.note(address(1), &limits, START) && sources.note(address(2), &limits, START));
-        assert!(!sources.note(address(3), &limits, START));
-        assert!(sources.note(address(1), &limits, START));
-        sources.prove(address(2), START);
-        sources.sweep(START + UNPROVEN_LIFETIME);
-        assert!(!sources.contains(address(1)) && sources.contains(address(2)));
+        assert!(
+            sources.note(Path::to(address(1)), &limits, START)
+                && sources.note(Path::to(address(2)), &limits, START)
+        );
+        sources.prove(Path::to(address(2)), START);
+        assert!(sources.note(Path::to(address(3)), &limits, START + UNPROVEN_LIFETIME / 2));
+        assert!(!sources.contains(address(1)), "the oldest of those that have proven nothing makes room");
+        assert!(sources.contains(address(2)));
+        sources.sweep(START + UNPROVEN_LIFETIME * 2);
+        assert!(!sources.contains(address(3)) && sources.contains(address(2)));
         sources.touch(address(2), START + UNPROVEN_LIFETIME);
         sources.sweep(START + IDLE_LIFETIME);
         assert!(sources.contains(address(2)));
@@ -470,7 +511,7 @@ mod tests {
     #[test]
     fn initiations_wait_for_their_turn() {
         let mut sources = sources();
-        sources.note(address(1), &Limits::default(), START);
+        sources.note(Path::to(address(1)), &Limits::default(), START);
         let second = Duration::from_secs(1);
         let limits = Limits {
             initiations_per_destination: Rate::new(10, second, 2),

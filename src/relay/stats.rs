@@ -201,7 +201,7 @@ pub struct MemberStats {
     /// When a session of its last came up, blind or with the hub.
     pub last_handshake: Option<Instant>,
     /// How it is reached.
-    pub path: Reach,
+    pub reach: Reach,
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         Change::AddressAssigned(name) | Change::AddressForgotten(name) => {
             out.push(row(Table::Addresses, name.clone(), control.address_record(name)));
         }
-        Change::Signalled(..) => {}
+        Change::Signalled(..) | Change::MemberMoved(..) => {}
     }
 }
 
@@ -146,6 +146,7 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
     use crate::control::Settings;
+    use crate::control::keys::KeyClaim;
     use crate::control::party::{NatType, PeerInfo};
     use crate::control::registration::Credentials;
 
@@ -171,7 +172,9 @@ mod tests {
         let alice = PeerId::new("alice").unwrap();
         let token = control.register(&alice, Credentials::default(), now).unwrap().token;
         let by = control.authenticate(&token, now).unwrap();
-        let party = control.create_party(&by, None, "LAN", info(&alice), now).unwrap();
+        let party = control
+            .create_party(&by, None, "LAN", info(&alice), KeyClaim::from([192, 0, 2, 7].into()), now)
+            .unwrap();
         let mut rows_out = vec![hub_key(&hub), stopped(Some(UnixTime::from_micros(7)))];
         for change in control.drain_changes() {
             rows(&control, &change, now, &mut rows_out);

@@ -17,6 +17,16 @@ pub enum Source {
     Ip(IpAddr),
 }
 
+impl Source {
+    /// The address, if it is not the owner of the machine.
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Source::Unix => None,
+            Source::Ip(address) => Some(address.to_canonical()),
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -40,6 +40,9 @@ pub const PADDING: usize = 16;
 pub const MAX_JITTER: Duration = Duration::from_millis(333);
 /// A peer's initiations are accepted at most this often, as Linux does.
 pub const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
+/// A peer that has shown up somewhere else is asked there whether it is it at most this often: sooner than the protocol
+/// itself would try again, as it hears nothing meanwhile.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// More handshake messages than this, and each costs its sender a cookie. 100 answers take some 2% of an
 /// x86-64 core; a party that comes back after a restart fits into the burst.
 pub const LOAD_RATE: Rate = Rate::new(100, Duration::from_secs(1), 200);

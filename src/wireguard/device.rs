@@ -202,8 +202,8 @@ impl Device {
         }
     }
 
-    /// Sends one initiation to `address`, where a peer may be, unless a handshake message went to that peer less than
-    /// 5 s ago; whether it did. Only an answer makes that the peer's endpoint.
+    /// Sends one initiation to `address`, where a peer may be, unless a handshake message went to that peer just before;
+    /// whether it did. Only an answer makes that the peer's endpoint.
     pub fn probe(&mut self, index: PeerIndex, address: SocketAddr, now: Now) -> bool {
         let Some(peer) = self.peers.get_mut(index) else { return false };
         let sent = self.sessions.probe(peer, address, now);

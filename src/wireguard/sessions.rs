@@ -3,7 +3,9 @@
 use crate::crypto::random::{self, Seeded};
 use crate::crypto::x25519::PrivateKey;
 use crate::time::{Instant, Now};
-use crate::wireguard::constants::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, ZERO_KEYS_TIME};
+use crate::wireguard::constants::{
+    MAX_JITTER, PROBE_INTERVAL, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, ZERO_KEYS_TIME,
+};
 use crate::wireguard::index_table::IndexTable;
 use crate::wireguard::keypair::Keypair;
 use crate::wireguard::message::{INITIATION_LENGTH, KEEPALIVE_LENGTH, RESPONSE_LENGTH, Response};
@@ -91,11 +93,12 @@ impl Sessions {
     /// Sends one initiation to `address` and does not try again there; `false` if the last handshake message is too
     /// recent.
     pub fn probe(&mut self, peer: &mut Peer, address: SocketAddr, now: Now) -> bool {
-        if peer.last_handshake_sent.is_some_and(|last| now.instant.since(last) < REKEY_TIMEOUT) {
+        if peer.last_handshake_sent.is_some_and(|last| now.instant.since(last) < PROBE_INTERVAL) {
             return false;
         }
         let retries = peer.timers.is_running(Timer::RetryHandshake);
         let endpoint = peer.stats.endpoint.replace(address);
+        peer.last_handshake_sent = None;
         self.initiate(peer, now);
         peer.stats.endpoint = endpoint;
         if !retries {

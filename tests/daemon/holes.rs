@@ -1,9 +1,12 @@
 //! What the reference server lets anybody do, tried on the real binary.
 
-use crate::client::{Client, connect_from, create_body, members};
+use crate::client::{Answer, Client, connect_from, create_body, members};
 use crate::eventually;
 use crate::house::{House, Plan};
-use crate::socket::Socket;
+use crate::socket::{Socket, text};
+use lanrage::control::proof;
+use lanrage::crypto::x25519::{PrivateKey, PublicKey};
+use lanrage::ids::PeerId;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -246,6 +249,72 @@ fn ids_are_short_and_plain() {
         assert!(socket.hear_error().contains("String should"), "{id}");
     }
     assert_eq!((house.metric("lanrage_parties"), house.metric("lanrage_peers")), (1, 1));
+}
+
+#[test]
+fn a_public_key_is_no_proof_and_the_private_one_is() {
+    let mut house = House::start();
+    let mut host = house.client();
+    let party = host.register("host").create("LAN", "host");
+    let private = PrivateKey::generate();
+    let join = |house: &House, peer: &str, with: &str| {
+        let mut client = house.client();
+        client.register(peer);
+        let key = private.public_key();
+        let info = format!("{{\"peer_id\":\"{peer}\",\"name\":\"P\",\"public_key\":\"{key}\"}}");
+        let body = format!("{{\"party_id\":\"x\",\"peer_info\":{info}{with}}}");
+        let answer = client.ask("POST", &format!("/parties/{party}/join"), &body);
+        (client, answer)
+    };
+    let prove = |house: &House, peer: &str, key: &PrivateKey| {
+        let asked = house.client().get(&format!("/auth/nonce?peer_id={peer}")).is(200);
+        let hub = PublicKey::decode(&asked.text(&["public_key"])).unwrap();
+        let nonce = asked.text(&["nonce"]);
+        let proof = proof::prove(key, &hub, &PeerId::new(peer).unwrap(), &nonce).unwrap();
+        format!(",\"nonce\":\"{nonce}\",\"proof\":\"{proof}\"")
+    };
+    let ip = |answer: &Answer| answer.text(&["network", "virtual_ip"]);
+    let (mut bob, first) = join(&house, "bob", &prove(&house, "bob", &private));
+    assert!(!first.is(200).body.contains("warnings"));
+    let address = ip(&bob.get(&format!("/parties/{party}")));
+    // With and without bob there, before and after a restart: the key is his, and so is its address.
+    for round in 0..3 {
+        let (mut thief, stolen) = join(&house, &format!("thief{round}"), "");
+        assert_ne!(ip(&stolen.clone().is(200)), address);
+        assert!(stolen.body.contains("\"warnings\":[\"another peer "), "{}", stolen.body);
+        let wrong = prove(&house, "liar", &PrivateKey::generate());
+        join(&house, "liar", &wrong).1.is(403);
+        thief.ask("DELETE", &format!("/parties/{party}/peers/thief{round}"), "").is(200);
+        match round {
+            0 => drop(bob.ask("DELETE", &format!("/parties/{party}/peers/bob"), "").is(200)),
+            _ => {
+                house.kill();
+                house.restart();
+            }
+        }
+    }
+    let (_, again) = join(&house, "robert", &prove(&house, "robert", &private));
+    assert_eq!(ip(&again.clone().is(200)), address);
+    assert!(!again.body.contains("warnings"));
+}
+
+#[test]
+fn a_websocket_that_claimed_a_free_id_is_nobody_once_that_is_taken() {
+    let house = House::start();
+    let mut host = house.client();
+    let party = host.register("host").create("LAN", "host");
+    let mut thief = Socket::open_from([127, 0, 0, 2].into(), house.http);
+    thief.say(r#"{"type":"auth","version":"1.0","client":"lanrage","peer_id":"bob"}"#);
+    let mut bob = house.client();
+    bob.register("bob").join(&party, "bob").is(200);
+    let mut ear = Socket::of(&host, house.http);
+    ear.hear("party_update");
+    let signal = r#""to_peer_id":"host","signal_data":"from bob""#;
+    thief.say(&format!("{{\"type\":\"signal\",\"party_id\":\"{party}\",{signal}}}"));
+    assert!(thief.hear_error().contains("member"));
+    bob.ask("POST", &format!("/parties/{party}/signals"), r#"{"to_peer_id":"host","signal_data":"really"}"#)
+        .is(200);
+    assert_eq!(text(&ear.hear("signal"), &["signal_data"]), "really");
 }
 
 #[test]

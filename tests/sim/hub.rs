@@ -31,7 +31,7 @@ fn members_talk_through_the_hub() {
         }
     }
     let stats = *world.relay.member_stats(&world.public_key(members[0])).unwrap();
-    assert_eq!((stats.path, stats.from.packets, stats.to.packets), (Reach::Hub, 3, 3));
+    assert_eq!((stats.reach, stats.from.packets, stats.to.packets), (Reach::Hub, 3, 3));
     assert_eq!(world.relay.flow_count(), 0);
     // For hours, with nothing but keepalives.
     world.run(7200 * SECOND);

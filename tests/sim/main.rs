@@ -2,6 +2,7 @@
 //! happens there. `ledger` watches over every scenario.
 
 mod attacks;
+mod endpoints;
 mod fuzz;
 mod hub;
 mod ledger;
@@ -13,5 +14,6 @@ mod pairs;
 mod recovery;
 mod roaming;
 mod runs;
+mod shares;
 mod stun;
 mod world;

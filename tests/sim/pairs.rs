@@ -40,12 +40,12 @@ fn silent_members_for_an_hour() {
     all_pairs_talk(&mut world, &members);
     // When all have gone, nothing is left of them.
     world.clients.iter_mut().for_each(|client| client.offline = true);
-    assert_eq!(world.relay.member_stats(&world.public_key(members[0])).unwrap().path, Reach::Blind);
+    assert_eq!(world.relay.member_stats(&world.public_key(members[0])).unwrap().reach, Reach::Blind);
     world.run(600 * SECOND);
     assert_eq!(world.relay.flow_count(), 0);
     assert_eq!(world.relay.poll_timeout(), None, "and nothing wakes anybody");
     let stats = *world.relay.member_stats(&world.public_key(members[0])).unwrap();
-    assert_eq!(stats.path, Reach::None);
+    assert_eq!(stats.reach, Reach::None);
     assert!(stats.last_handshake.is_some());
 }
 

@@ -1,7 +1,7 @@
 //! How soon members find each other again when the relay was away, or one of them has moved unheard.
 
 use crate::world::{HubUse, MILLISECOND, SECOND, World};
-use lanrage::relay::limits::{GREETING_INTERVAL, GREETINGS, Limits};
+use lanrage::relay::limits::{Limits, RESUMPTION_INTERVAL, RESUMPTIONS};
 use lanrage::relay::snapshot::Restored;
 use lanrage::wireguard::message::INITIATION_LENGTH;
 use std::net::SocketAddr;
@@ -63,7 +63,7 @@ fn a_hundred_hub_members_are_back_within_a_second_or_so() {
     let asked = initiations(&world);
     assert_eq!(asked.len(), 100);
     for pair in asked.windows(2) {
-        assert!(pair[1].0.since(pair[0].0) >= GREETING_INTERVAL, "not all at the same instant");
+        assert!(pair[1].0.since(pair[0].0) >= RESUMPTION_INTERVAL, "not all at the same instant");
     }
     for pair in members.chunks(2) {
         assert!(world.talk(pair[0], pair[1]));
@@ -86,7 +86,7 @@ fn an_address_of_before_a_restart_gets_little() {
         world.run(SECOND);
     }
     let to: Vec<_> = world.records().iter().filter(|r| !r.to_relay && r.remote == gone).collect();
-    assert_eq!(to.len(), usize::from(GREETINGS));
+    assert_eq!(to.len(), usize::from(RESUMPTIONS));
     assert!(to.iter().all(|record| record.bytes.len() == INITIATION_LENGTH));
     // One that comes back is served like any other, from elsewhere, too.
     world.clients[members[0]].offline = false;
@@ -137,8 +137,9 @@ fn a_silent_member_that_moved_is_found_by_its_keepalives() {
         (2, HubUse::None, 130 * SECOND),
         (3, HubUse::None, 85 * SECOND),
         (6, HubUse::None, 35 * SECOND),
-        (2, HubUse::Extra, 60 * SECOND),
-        (2, HubUse::Only, 110 * SECOND),
+        // One and a half keepalives: the first one after the move is authentic, and is asked at once.
+        (2, HubUse::Extra, MILLISECOND * 37_500),
+        (2, HubUse::Only, MILLISECOND * 37_500),
     ] {
         for seed in 210..220 {
             let outage = silent_rebinding(seed, count, how);
@@ -291,7 +292,8 @@ fn crash(seed: u64, friends: Friends, kept: bool) -> Vec<Duration> {
     pairs.iter().for_each(|&(one, other)| world.introduce(one, other));
     let settled = world.random.below(100_000) as u32;
     world.run(60 * SECOND + MILLISECOND * settled);
-    pairs.iter().for_each(|&(one, other)| assert!(world.talk(one, other)));
+    // Two who renew their session at the same time may lose a packet by that.
+    pairs.iter().for_each(|&(one, other)| assert!(world.talk(one, other) || world.talk(one, other)));
     let talk = |world: &mut World, missing: &mut Vec<(usize, usize)>| {
         world.clients.iter_mut().for_each(|client| client.inbox.clear());
         for &(one, other) in &pairs {

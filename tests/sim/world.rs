@@ -94,6 +94,9 @@ pub struct World {
     sequence: u64,
     pub link: Link,
     pub ledger: Ledger,
+    /// Which address of the relay's everybody at an address speaks to, where there are several: what goes there has to
+    /// come from it.
+    pub locals: BTreeMap<IpAddr, IpAddr>,
     /// All that passed the relay, if anybody wants to know.
     pub records: Option<Vec<Record>>,
     /// Packets that the relay's own machine was handed.
@@ -136,6 +139,7 @@ impl World {
             sequence: 0,
             link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0 },
             ledger: Ledger::default(),
+            locals: BTreeMap::new(),
             records: None,
             local: Vec::new(),
             local_is_up: true,
@@ -208,7 +212,23 @@ impl World {
     pub fn join(&mut self, party: &str, client: usize) -> Result<(), JoinError> {
         let Client { name, ip, .. } = &self.clients[client];
         let (peer, ip, key) = (PeerId::new(name).unwrap(), *ip, self.public_key(client));
-        self.relay.join(&party_id(party), &peer, key, ip, self.now)
+        self.relay.join(&party_id(party), &peer, key, ip, self.now)?;
+        // It speaks to the control plane from where it is.
+        let origin = self.public_ip(client);
+        self.relay.set_origin(&key, Some(origin), false);
+        Ok(())
+    }
+
+    /// A client speaks to the control plane from somewhere else than it plays.
+    pub fn set_origin(&mut self, client: usize, origin: IpAddr) {
+        let key = self.public_key(client);
+        self.relay.set_origin(&key, Some(origin), false);
+    }
+
+    /// The address under which a client is seen.
+    pub fn public_ip(&self, client: usize) -> IpAddr {
+        let Client { local, nat, .. } = &self.clients[client];
+        nat.map_or(local.ip(), |nat| self.nats[nat].address)
     }
 
     pub fn leave(&mut self, party: &str, client: usize) {
@@ -303,24 +323,27 @@ impl World {
         port: Port,
         mut bytes: Vec<u8>,
     ) -> Result<(), DropReason> {
-        self.ledger.arrived(from, bytes.len());
+        self.ledger.arrived(from, &bytes);
         if let Some(records) = &mut self.records {
             records.push(Record { at: self.now, remote: from, to_relay: true, bytes: bytes.clone() });
         }
         let now = self.clock();
         let mut out = Exit { local_is_up: self.local_is_up, ..Exit::default() };
-        let result = self.relay.receive(&mut bytes, Arrival::new(from, port, now), &mut out);
+        let path = Path { remote: from, local: self.locals.get(&from.ip()).copied() };
+        let result = self.relay.receive(&mut bytes, Arrival { path, port, now }, &mut out);
         self.local.append(&mut out.local);
         self.leave_relay(out.sent);
         self.pump_relay();
         result
     }
 
-    fn leave_relay(&mut self, sent: Vec<(SocketAddr, Port, Vec<u8>)>) {
-        for (to, port, bytes) in sent {
+    fn leave_relay(&mut self, sent: Vec<(Path, Port, Vec<u8>)>) {
+        for (Path { remote: to, local }, port, bytes) in sent {
+            let known = self.locals.get(&to.ip());
+            assert_eq!(local, known.copied(), "to {to}, type {}", bytes[0]);
             // STUN has a budget of its own, which its own tests are about.
             if !lanrage::wire::stun::is_stun(&bytes) {
-                self.ledger.sent(to, bytes.len());
+                self.ledger.sent(to, &bytes);
             }
             if let Some(records) = &mut self.records {
                 records.push(Record { at: self.now, remote: to, to_relay: false, bytes: bytes.clone() });
@@ -540,7 +563,7 @@ fn relay(hub_key: &PrivateKey, limits: Limits, seed: u64, now: Instant) -> Relay
 /// What comes out of the relay at once.
 #[derive(Default)]
 struct Exit {
-    sent: Vec<(SocketAddr, Port, Vec<u8>)>,
+    sent: Vec<(Path, Port, Vec<u8>)>,
     local: Vec<Vec<u8>>,
     local_is_up: bool,
 }
@@ -551,7 +574,7 @@ impl Output for Exit {
     }
 
     fn send(&mut self, to: Path, from: Port, datagram: &[u8]) {
-        self.sent.push((to.remote, from, datagram.to_vec()));
+        self.sent.push((to, from, datagram.to_vec()));
     }
 
     fn deliver(&mut self, packet: &[u8]) -> bool {

@@ -1,0 +1,101 @@
+//! What blind forwarding and the hub both need: who there is, where they are, what they may have and what they had.
+
+use crate::datagram::Path;
+use crate::keyed_hash::KeyedState;
+use crate::relay::admission::Admission;
+use crate::relay::limits::Limits;
+use crate::relay::roster::{MemberId, Roster};
+use crate::relay::sources::Sources;
+use crate::relay::stats::{DropReason, Reach, Stats};
+use crate::relay::{Output, Port};
+use crate::time::Now;
+use std::net::SocketAddr;
+
+/// All of it.
+pub(super) struct State {
+    pub limits: Limits,
+    pub roster: Roster,
+    pub sources: Sources,
+    pub admission: Admission,
+    pub stats: Stats,
+}
+
+impl State {
+    pub fn new(limits: Limits, hasher: KeyedState, seed: u64) -> Self {
+        State {
+            admission: Admission::new(hasher, &limits),
+            limits,
+            roster: Roster::default(),
+            sources: Sources::new(hasher, seed),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Counts something from `source` that went nowhere; also for the member there, if one is known.
+    pub fn drop(&mut self, source: SocketAddr, reason: DropReason) {
+        self.stats.drop(reason);
+        let member = self.sources.member(source).and_then(|member| self.roster.state(member));
+        if let Some(presence) = member.and_then(|state| state.presence_mut()) {
+            presence.drops.add(reason);
+        }
+    }
+
+    /// Notes that `member` is at `address`.
+    pub fn place(&mut self, member: MemberId, address: SocketAddr) {
+        self.sources.set_member(address, member);
+        if let Some(state) = self.roster.state(member) {
+            // Room for what is counted of it is made now, and not while packets flow.
+            state.appear();
+        }
+    }
+
+    /// A session with the member came up, by which it is reached.
+    pub fn handshake(&mut self, member: MemberId, reach: Reach, now: Now) {
+        if let Some(state) = self.roster.state(member) {
+            state.stats.last_handshake = Some(now.instant);
+            if state.stats.reach == Reach::None {
+                state.stats.reach = reach;
+            }
+        }
+    }
+
+    /// Counts `count` datagrams of data, of `bytes` bytes together, that went from one member to another.
+    pub fn count_data(&mut self, from: MemberId, to: MemberId, count: usize, bytes: usize, now: Now) {
+        if let Some(state) = self.roster.state(from) {
+            state.stats.from.add_run(count, bytes);
+            state.heard = now.instant;
+        }
+        if let Some(state) = self.roster.state(to) {
+            state.stats.to.add_run(count, bytes);
+        }
+    }
+
+    /// Counts a datagram that this machine itself sent to a member by the hub.
+    pub fn count_local(&mut self, to: MemberId, bytes: usize) {
+        if let Some(state) = self.roster.state(to) {
+            state.stats.to.add(bytes);
+        }
+        self.stats.hub.add(bytes);
+    }
+}
+
+/// One thing that happens to the relay, and the way out for what comes of it.
+pub(super) struct Turn<'a> {
+    pub state: &'a mut State,
+    pub now: Now,
+    pub out: &'a mut dyn Output,
+}
+
+impl Turn<'_> {
+    /// Sends on what is being received.
+    pub fn forward(&mut self, to: Path, received: &[u8]) {
+        self.state.stats.sent.add(received.len());
+        self.out.forward(to, received, received.len());
+    }
+
+    /// Sends something else from the main port.
+    pub fn send(&mut self, to: Path, datagram: &[u8]) {
+        self.state.stats.sent.add(datagram.len());
+        self.out.send(to, Port::Main, datagram);
+    }
+}
