@@ -145,9 +145,10 @@ impl SourceRates {
 /// Buckets in one [`SourceBuckets`], 8 bytes each.
 const BUCKETS: usize = 2048;
 
-/// Token buckets for all addresses there are, in 16 KB. A prefix has the bucket that a secret hash gives it: some
-/// share one, but nobody can aim at another's, and no flood from made-up addresses makes it grow or pushes
-/// somebody out. A prefix whose network has had its share spends nothing of the buckets below.
+/// Token buckets for all addresses there are, in 16 KB. A prefix has the two buckets that a secret hash gives it, and
+/// the fuller one counts: who shares one with a flood has the other. Nobody can aim at another's, and no flood from
+/// made-up addresses makes it grow or pushes somebody out. A prefix whose network has had its share spends nothing of
+/// the buckets below.
 pub struct SourceBuckets {
     hasher: KeyedState,
     total: TokenBucket,
@@ -185,9 +186,8 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
-        let owners = self.owners(source, what, rates);
-        self.look(&owners, count, rates, now)?;
-        self.charge(&owners, count, rates, now);
+        self.peek_of(source, what, count, rates, now)?;
+        self.spend_of(source, what, count, rates, now);
         Ok(())
     }
 
@@ -199,40 +199,45 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
-        self.look(&self.owners(source, 0, rates), count, rates, now)
+        self.peek_of(source, 0, count, rates, now)
     }
 
-    /// Takes `count` tokens whether they are there or not, for what can't be refused: who owes some gets none before
-    /// they are back.
-    pub fn spend(&mut self, source: IpAddr, count: u32, rates: &SourceRates, now: Instant) {
-        self.charge(&self.owners(source, 0, rates), count, rates, now);
-    }
-
-    fn look(
+    fn peek_of(
         &self,
-        owners: &[(usize, Rate); 3],
+        source: IpAddr,
+        what: u64,
         count: u32,
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
-        for (bucket, rate) in owners {
-            self.buckets[*bucket].peek(*rate, count, now)?;
+        for owner in Prefix::all(source) {
+            let [one, other] = self.places(owner, what);
+            self.buckets[one].min(self.buckets[other]).peek(rates.of(owner.level), count, now)?;
         }
         self.total.peek(rates.total, count, now)
     }
 
-    fn charge(&mut self, owners: &[(usize, Rate); 3], count: u32, rates: &SourceRates, now: Instant) {
-        for (bucket, rate) in owners {
-            self.buckets[*bucket].spend(*rate, count, now);
-        }
-        self.total.spend(rates.total, count, now);
+    /// Takes `count` tokens of each of the owners of `source`, whether they have so many or not.
+    pub fn spend(&mut self, source: IpAddr, count: u32, rates: &SourceRates, now: Instant) {
+        self.spend_of(source, 0, count, rates, now);
     }
 
-    fn owners(&self, source: IpAddr, what: u64, rates: &SourceRates) -> [(usize, Rate); 3] {
-        Prefix::all(source).map(|owner| {
-            let bucket = self.hasher.hash_one((owner, what)) as usize % BUCKETS;
-            (bucket, rates.of(owner.level))
-        })
+    fn spend_of(&mut self, source: IpAddr, what: u64, count: u32, rates: &SourceRates, now: Instant) {
+        self.total = self.total.spent(rates.total, count, now);
+        for owner in Prefix::all(source) {
+            let [one, other] = self.places(owner, what);
+            let fuller = self.buckets[one].min(self.buckets[other]);
+            let spent = fuller.spent(rates.of(owner.level), count, now);
+            for place in [one, other] {
+                self.buckets[place] = self.buckets[place].max(spent);
+            }
+        }
+    }
+
+    /// Where the two buckets of a prefix are.
+    fn places(&self, owner: Prefix, what: u64) -> [usize; 2] {
+        let hash = self.hasher.hash_one((owner, what));
+        [hash as usize % BUCKETS, (hash >> 32) as usize % BUCKETS]
     }
 }
 
@@ -412,7 +417,32 @@ mod tests {
             let address = Ipv4Addr::from_bits(0xcb00_7100 + n * 256);
             buckets.take(address.into(), 1, &rates, START).is_ok()
         });
-        assert!(honest.count() >= 190, "some share a bucket with those of the flood, most don't");
+        assert!(honest.count() >= 198, "hardly anybody shares both buckets with those of the flood");
+    }
+
+    #[test]
+    fn what_was_looked_at_can_be_spent() {
+        let rates = SourceRates::widening(Rate::new(1, SECOND, 5), Rate::new(10, SECOND, 10));
+        let mut buckets = SourceBuckets::new(hasher());
+        let source = ip("192.0.2.7");
+        assert!(
+            buckets.peek(source, 5, &rates, START).is_ok() && buckets.peek(source, 6, &rates, START).is_err()
+        );
+        buckets.spend(source, 2, &rates, START);
+        assert!(
+            buckets.peek(source, 3, &rates, START).is_ok() && buckets.peek(source, 4, &rates, START).is_err()
+        );
+        buckets.spend(source, 8, &rates, START);
+        assert_eq!(
+            buckets.peek(source, 1, &rates, START),
+            Err(6 * SECOND),
+            "what is owed comes back at the rate"
+        );
+        assert_eq!(
+            buckets.peek(ip("198.51.100.1"), 1, &rates, START),
+            Err(SECOND / 10),
+            "the total is spent, too"
+        );
     }
 
     #[test]

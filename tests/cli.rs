@@ -391,6 +391,13 @@ fn a_machine_is_measured_in_a_few_seconds() {
     for name in ["players", "blind_mbit_per_second", "hub_mbit_per_second", "handshakes_per_second"] {
         assert!(number(&figures, name) > 0, "{name}: {figures:?}");
     }
+    for name in ["x25519_per_second", "strangers_handshakes_per_second", "mac1_trials_per_second"] {
+        assert!(number(&figures, name) > 0, "{name}: {figures:?}");
+    }
+    // A quarter of a core, five computations a handshake: rounded down twice.
+    let (strangers, all) = ("strangers_handshakes_per_second", "x25519_per_second");
+    let expected = number(&figures, all) / 20;
+    assert!((expected - 2..=expected + 2).contains(&number(&figures, strangers)), "{figures:?}");
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub struct Surroundings<'a> {
     pub store_recoveries: u64,
     /// How full the tables of connections are.
     pub door: Option<[Usage; 3]>,
+    /// Lines of the log that nobody read in time.
+    pub log_lines_lost: u64,
     /// Since the start.
     pub uptime: Duration,
 }
@@ -213,6 +215,12 @@ pub fn text(
         "counter",
         "Damaged stores that were set aside at the start.",
         around.store_recoveries,
+    );
+    text.single(
+        "lanrage_log_lines_lost_total",
+        "counter",
+        "Lines of the log that were lost because nobody read them.",
+        around.log_lines_lost,
     );
     if let Some(relay) = around.relay {
         relay_text(&mut text, &relay.figures(), members);

@@ -2,7 +2,7 @@
 
 mod stage;
 
-use super::arguments::Invocation;
+use super::command::Invocation;
 use super::output::Style;
 use super::table::Facts;
 use super::{Failure, output};
@@ -12,6 +12,9 @@ use lanrage::crypto::x25519::PrivateKey;
 use lanrage::daemon::now;
 use lanrage::net::udp::{Inbox, RelaySocket};
 use lanrage::wire::json;
+use lanrage::wireguard::budget::{Budget, Lane};
+use lanrage::wireguard::constants::{INITIATION_COST, PROVEN_SHARE, UNPROVEN_SHARE};
+use lanrage::wireguard::cookie::Mac1Key;
 use lanrage::wireguard::message::{INITIATION_LENGTH, Message, RESPONSE_LENGTH};
 use lanrage::wireguard::noise::{Claim, Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
 use lanrage::wireguard::timestamp::StampClock;
@@ -78,6 +81,9 @@ struct Verdict {
     blind_mbit: u64,
     hub_mbit: u64,
     handshakes: u64,
+    x25519: u64,
+    strangers: u64,
+    trials: u64,
 }
 
 /// `lanrage bench`.
@@ -97,6 +103,8 @@ fn measure_all(figures: &mut Figures) -> Result<Verdict, Failure> {
     figures.add("open_small_ns", "decrypt 100 bytes", || Ok(open(100)))?;
     figures.add("seal_large_ns", "encrypt 1420 bytes", || Ok(seal(1420)))?;
     figures.add("open_large_ns", "decrypt 1420 bytes", || Ok(open(1420)))?;
+    let x25519 = figures.add("x25519_ns", "compute X25519", || Ok(x25519()))?;
+    let trial = figures.add("mac1_ns", "try a mac1", || Ok(mac1()))?;
     let handshake = figures.add("handshake_ns", "answer a handshake", handshake)?;
     figures
         .add("blind_small_ns", "relay a small packet unread, in memory", || in_memory(Way::Blind, SMALL))?;
@@ -122,6 +130,9 @@ fn measure_all(figures: &mut Figures) -> Result<Verdict, Failure> {
         blind_mbit: mbit(blind),
         hub_mbit: mbit(hub),
         handshakes: per_second(handshake),
+        x25519: per_second(x25519),
+        strangers: strangers_per_second(Duration::from_nanos(x25519)),
+        trials: per_second(trial),
     })
 }
 
@@ -131,6 +142,9 @@ fn to_json(figures: &Figures, verdict: &Verdict) -> String {
             json.key(figure.key).int(figure.nanos);
         }
         json.key("handshakes_per_second").int(verdict.handshakes);
+        json.key("x25519_per_second").int(verdict.x25519);
+        json.key("strangers_handshakes_per_second").int(verdict.strangers);
+        json.key("mac1_trials_per_second").int(verdict.trials);
         json.key("players").int(verdict.players);
         json.key("blind_mbit_per_second").int(verdict.blind_mbit);
         json.key("hub_mbit_per_second").int(verdict.hub_mbit);
@@ -143,16 +157,26 @@ fn human(figures: &Figures, verdict: &Verdict, style: Style) -> String {
         let micros = figure.nanos as f64 / 1000.0;
         facts.add(figure.name, &format!("{micros:8.2} us {:>12} a second", 1_000_000_000 / figure.nanos));
     }
-    let Verdict { players, blind_mbit, hub_mbit, handshakes } = verdict;
+    let Verdict { players, blind_mbit, hub_mbit, handshakes, x25519, strangers, trials } = verdict;
     facts.text(style)
         + &format!(
             "\nThis machine can carry about {players} players at {} kbit/s each. That assumes games' packets of\n\
              {SMALL} bytes, the dearer of the two ways, and half of one core left for everything else.\n\
              One core carries {blind_mbit} Mbit/s between players who reach each other through it, {hub_mbit} Mbit/s between\n\
              those who use it as a hub, and {handshakes} handshakes a second.\n\
+             It computes X25519 {x25519} times a second and tries {trials} mac1. Strangers together get up to {strangers}\n\
+             handshakes a second: a flood of them takes no more than {}% of that core for X25519.\n\
              The network card and its driver come on top: loopback has neither.\n",
-            PLAYER_BITS / 1000
+            PLAYER_BITS / 1000,
+            UNPROVEN_SHARE + PROVEN_SHARE
         )
+}
+
+/// How many whole handshakes those of whom nothing is known get on a machine as fast as this.
+fn strangers_per_second(x25519: Duration) -> u64 {
+    let budget = Budget::new(x25519);
+    let nanos = |lane| budget.rates(lane).total.interval.as_nanos() as u64 * u64::from(INITIATION_COST);
+    [Lane::Unproven, Lane::Proven].map(|lane| 1_000_000_000 / nanos(lane).max(1)).iter().sum()
 }
 
 /// The median time that one of `count` things takes that each call of `work` does, in nanoseconds. `work`
@@ -196,6 +220,23 @@ fn open(length: usize) -> u64 {
     repeat(|| {
         text.copy_from_slice(&sealed);
         let _ = black_box(key.open(0, &[], &mut text, &tag));
+    })
+}
+
+/// What handshakes are made of.
+fn x25519() -> u64 {
+    let (ours, theirs) = (PrivateKey::generate(), PrivateKey::generate().public_key());
+    repeat(|| {
+        black_box(ours.diffie_hellman(&theirs));
+    })
+}
+
+/// Looks whether an initiation is for a member.
+fn mac1() -> u64 {
+    let key = Mac1Key::new(&PrivateKey::generate().public_key());
+    let message = [1; INITIATION_LENGTH];
+    repeat(|| {
+        black_box(key.matches(black_box(&message)));
     })
 }
 

@@ -56,7 +56,8 @@ pub enum Change {
     MemberJoined(PartyId, PeerId),
     /// A member joined again, perhaps from elsewhere or with another key; or what its key is worth changed.
     MemberChanged(PartyId, PeerId),
-    /// A member asked for something from another address than before. Nobody is told, and nothing is kept.
+    /// A member asked for something from another address than before. Nobody is told, and it is kept only
+    /// if something else is written.
     MemberMoved(PartyId, PeerId),
     /// A member is gone.
     MemberLeft {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::question_mark, reason = "the code that nanoserde derives")]
 
-use super::addresses::{self, Owner};
+use super::addresses::Owner;
 use super::costs::{Charge, HOUSE};
 use super::party::{Ban, Member, NatType, Party, PeerInfo};
 use super::relays::{Relay, RelayInfo};
@@ -72,7 +72,7 @@ pub struct MemberRecord {
     pub clock_offset: i64,
     /// Its place in the order of claims to keys. Of members stored before there was one, it is unknown.
     pub claim: Option<u64>,
-    /// Where it asked from, if a handshake from there is to prove its key.
+    /// Where it asked from: a handshake from there is to prove its key, and there it may be found.
     pub origin: Option<String>,
 }
 
@@ -200,10 +200,7 @@ impl MemberRecord {
             claimed_from,
             clock_offset: member.clock.offset(now),
             claim: Some(member.claim),
-            origin: member
-                .origin
-                .filter(|_| member.key.is_some() && addresses::is_shared(&member.address_name))
-                .map(|origin| origin.to_string()),
+            origin: member.origin.map(|origin| origin.to_string()),
         }
     }
 

@@ -12,26 +12,20 @@ use crate::net::udp::{self, Inbox, Origin, Outbox, RelaySocket};
 use crate::relay::snapshot::Restored;
 use crate::relay::stats::{Count, Reach};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
+use crate::store::handover::HandOver;
 use crate::time::{Clock, Instant, Now};
 use crate::tun::Tun;
 use smol::Timer;
 use smol::future::FutureExt;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// How long the count of reachable members may be out of date: it looks at every member.
 const LOAD_LIFETIME: Duration = Duration::from_secs(1);
-/// Where flows and members' addresses wait for the next daemon, in the runtime directory.
-const FLOWS_FILE: &str = "flows";
-/// The same, half written.
-const NEW_FLOWS_FILE: &str = "flows.new";
 /// How old what is kept for the daemon after a crash may be.
 const KEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// With more sessions than this, nothing is kept for after a crash: writing them would hold up packets for
@@ -39,11 +33,6 @@ const KEEP_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_KEPT: usize = 1024;
 /// Handshakes with the hub that may wait for the control plane. One that is lost comes again in two minutes.
 const MAX_HANDSHAKES: usize = 256;
-/// File systems that are in memory, as statfs(2) names them: tmpfs and ramfs. Nothing else is written to for a crash
-/// that may never come.
-const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
-/// The longest file of flows that is read back, in bytes.
-const MAX_FLOWS: u64 = 16 * 1024 * 1024;
 
 /// How long after the interface is gone it is made anew.
 const RETRY: Duration = Duration::from_secs(5);
@@ -71,7 +60,7 @@ pub struct Forwarder {
     load: Cell<(Instant, u32)>,
     local: Option<Local>,
     /// Where something is kept for the daemon after a crash, if that wears nothing out, and when it was last.
-    keep_in: OnceCell<PathBuf>,
+    keep_in: OnceCell<HandOver>,
     kept: Cell<Instant>,
 }
 
@@ -261,6 +250,10 @@ impl Forwarder {
             // Fails only when the daemon is stopping.
             let _ = self.marks.0.try_send(mark);
         }
+        for handshake in relay.take_handshakes() {
+            // A full channel loses one, which comes again.
+            let _ = self.handshakes.0.try_send(handshake);
+        }
         let due = relay.poll_timeout();
         let earlier = match (due, self.armed.get()) {
             (Some(due), Some(armed)) => due < armed,
@@ -315,25 +308,20 @@ impl Forwarder {
 
     /// Keeps flows and addresses for the daemon after a crash, now and then while there are any.
     fn keep(&self, now: Instant) {
-        let Some(directory) = self.keep_in.get() else { return };
+        let Some(file) = self.keep_in.get() else { return };
         let sessions = self.relay.borrow().session_count();
         if now.since(self.kept.get()) < KEEP_INTERVAL || sessions == 0 || sessions > MAX_KEPT {
             return;
         }
         self.kept.set(now);
-        if let Err(error) = self.write(directory) {
-            log::debug!("nothing is kept for after a crash: {}: {error}", directory.display());
+        if let Err(error) = self.write(file) {
+            log::debug!("nothing is kept for after a crash: {}: {error}", file.path().display());
         }
     }
 
-    fn write(&self, directory: &Path) -> io::Result<()> {
+    fn write(&self, file: &HandOver) -> io::Result<()> {
         let snapshot = self.relay.borrow().snapshot((self.clock)());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let new = directory.join(NEW_FLOWS_FILE);
-        let _ = fs::remove_file(&new);
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).open(&new)?.write_all(&snapshot)?;
-        fs::rename(new, directory.join(FLOWS_FILE))
+        file.write(&snapshot)
     }
 
     /// Waits for a mark for TAI64N that must be stored.
@@ -373,9 +361,16 @@ impl Forwarder {
         let Some(member) = found.members.get(peer) else { return };
         let mut relay = self.relay.borrow_mut();
         let joined = match member.relay_service() {
-            RelayService::Served { key } => relay.join(party, peer, key, member.virtual_ip, now),
-            // A relay that completes handshakes with a key that is only claimed can report them: `handshakes`.
-            RelayService::Claimed { .. } | RelayService::None => {
+            RelayService::Served { key } => {
+                let joined = relay.join(party, peer, key, member.virtual_ip, now);
+                relay.set_origin(&key, member.origin);
+                joined
+            }
+            RelayService::Claimed { key, from } => {
+                relay.claim(party, peer, key, from, now);
+                return;
+            }
+            RelayService::None => {
                 relay.leave(party, peer, now);
                 return;
             }
@@ -398,25 +393,20 @@ impl Forwarder {
     }
 
     /// Leaves the flows to the next daemon, in memory that a reboot clears.
-    pub fn hand_over(&self, directory: &Path) {
-        if let Err(error) = self.write(directory) {
-            log::info!(
-                "flows are not handed over, players reconnect by themselves: {}: {error}",
-                directory.display()
-            );
+    pub fn hand_over(&self, file: &HandOver) {
+        if let Err(error) = self.write(file) {
+            let path = file.path().display();
+            log::info!("flows are not handed over, players reconnect by themselves: {path}: {error}");
         }
     }
 
     /// Takes over the flows of the daemon before, if it left any. They are used once. From now on some are kept there
     /// for the next one, in case that this one can't say goodbye.
-    pub fn take_over(&self, directory: &Path) {
-        if is_in_memory(directory) {
-            let _ = self.keep_in.set(directory.to_owned());
+    pub fn take_over(&self, file: &HandOver) {
+        if file.is_in_memory() {
+            let _ = self.keep_in.set(file.clone());
         }
-        let path = directory.join(FLOWS_FILE);
-        let read = fs::metadata(&path).ok().filter(|found| found.is_file() && found.len() <= MAX_FLOWS);
-        let Some(snapshot) = read.and_then(|_| fs::read(&path).ok()) else { return };
-        let _ = fs::remove_file(&path);
+        let Some(snapshot) = file.take() else { return };
         match self.relay.borrow_mut().restore(&snapshot, (self.clock)()) {
             Ok(Restored { flows: 0, spokes: 0 }) => {}
             Ok(Restored { flows, spokes }) => {
@@ -425,12 +415,6 @@ impl Forwarder {
             Err(error) => log::info!("the flows of the daemon before can't be used: {error}"),
         }
     }
-}
-
-/// Whether `directory` is in memory; if it does not exist yet, what it is going to be in.
-fn is_in_memory(directory: &Path) -> bool {
-    let found = directory.ancestors().find_map(|part| rustix::fs::statfs(part).ok());
-    found.is_some_and(|found| IN_MEMORY.contains(&(found.f_type as u32)))
 }
 
 fn traffic(count: Count) -> Traffic {
@@ -479,20 +463,5 @@ impl RelayView for Forwarder {
         let load = u32::try_from(self.relay.borrow().reachable_count()).unwrap_or(u32::MAX);
         self.load.set((now, load));
         load
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_memory_is_written_to_all_the_time() {
-        let shared = Path::new("/dev/shm");
-        let mounts = fs::read_to_string("/proc/mounts").unwrap();
-        let is_tmpfs = mounts.lines().any(|line| line.contains(" /dev/shm tmpfs "));
-        assert_eq!(is_in_memory(shared), is_tmpfs);
-        assert_eq!(is_in_memory(&shared.join("not/there/yet")), is_tmpfs);
-        assert!(!is_in_memory(Path::new("/proc")));
     }
 }

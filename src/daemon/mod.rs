@@ -4,6 +4,7 @@
 mod clock;
 pub mod config;
 mod forwarder;
+pub mod log_output;
 mod machine;
 mod reload;
 mod service;
@@ -11,6 +12,7 @@ mod supervisor;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
+use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::RelayId;
@@ -19,10 +21,12 @@ use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
 use crate::relay::limits::Limits as RelayLimits;
 use crate::relay::{self, Relay};
+use crate::store::handover::HandOver;
 use crate::store::records::{self, Loaded};
 use crate::store::{self, OpenError, Row, Store, StoreError};
 use crate::time::Clock;
 use crate::tun::{self, Tun, TunError};
+use crate::wireguard::constants::X25519_TYPICAL;
 use async_signal::{Signal, Signals};
 use config::Config;
 use forwarder::Forwarder;
@@ -34,6 +38,7 @@ use smol::stream::StreamExt;
 use smol::{LocalExecutor, Task, Timer};
 use std::convert::Infallible;
 use std::fmt;
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -52,6 +57,10 @@ const DRAIN_DISK: Duration = Duration::from_millis(700);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long all of a stop takes at most. It is promised within two seconds.
 const STOP: Duration = Duration::from_millis(1800);
+/// Threads at rest: the loop, async-io's, and the store's.
+const THREADS: usize = 3;
+/// X25519 computations that are measured at the start: the fastest is what the machine can do.
+const X25519_SAMPLES: usize = 5;
 /// How long a start may still take when it is to stop.
 const LOAD: Duration = Duration::from_millis(300);
 
@@ -70,6 +79,8 @@ pub enum DaemonError {
     Setting(String),
     /// Signals.
     Signals(std::io::Error),
+    /// Threads.
+    Threads(std::io::Error),
     /// The relay's socket.
     Relay(std::io::Error),
 }
@@ -90,6 +101,12 @@ impl fmt::Display for DaemonError {
             DaemonError::Setting(text) => f.write_str(text),
             DaemonError::Relay(error) => write!(f, "the relay's socket failed: {error}"),
             DaemonError::Signals(error) => write!(f, "signals can't be received: {error}"),
+            DaemonError::Threads(error) => write!(
+                f,
+                "threads can't be started: {error}; it needs {} beside its own, so raise the limit of processes: \
+                 `ulimit -u`, TasksMax= of a systemd unit, or the pids limit of a container",
+                THREADS - 1
+            ),
         }
     }
 }
@@ -287,13 +304,14 @@ impl Daemon {
             log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
         }
         let forwarder = Rc::new(forwarder.with_local(self.tun));
-        let control = Control::new(Totals::by(&self.config).control(&self.config), hub, records, start);
+        let totals = Totals::by(&self.config);
+        let control = Control::new(totals.control(&self.config), hub, records, start);
+        let handover = HandOver::new(&self.config.runtime_dir, &control.hub());
         let api = Api::new(control, settings, start);
         let service = Rc::new(Service::new(api, self.store, forwarder.clone(), clock));
         service.settle();
-        forwarder.take_over(&self.config.runtime_dir);
-        let door =
-            Door::new(executor.clone(), service.clone(), Totals::by(&self.config).door(&self.config), clock);
+        forwarder.take_over(&handover);
+        let door = Door::new(executor.clone(), service.clone(), totals.door(&self.config), clock);
         service.watch(door.usage());
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
@@ -308,7 +326,7 @@ impl Daemon {
             forwarder.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
         ];
-        let (runtime_dir, supervisor) = (self.config.runtime_dir.clone(), self.supervisor);
+        let supervisor = self.supervisor;
         if let Some((bell, source)) = self.reload {
             let reloader = Reloader {
                 bell,
@@ -324,7 +342,7 @@ impl Daemon {
             chores.push(reloader.keep_listening().boxed_local());
         }
         let tasks = chores.into_iter().map(|chore| executor.spawn(chore)).collect();
-        Ok(Running { service, door, forwarder, supervisor, tasks, runtime_dir })
+        Ok(Running { service, door, forwarder, supervisor, tasks, handover })
     }
 }
 
@@ -335,7 +353,7 @@ struct Running {
     forwarder: Rc<Forwarder>,
     supervisor: Rc<Supervisor>,
     tasks: Vec<Task<()>>,
-    runtime_dir: PathBuf,
+    handover: HandOver,
 }
 
 impl Running {
@@ -362,13 +380,13 @@ impl Running {
         for task in self.tasks {
             task.cancel().await;
         }
-        self.forwarder.hand_over(&self.runtime_dir);
+        self.forwarder.hand_over(&self.handover);
         self.service.close(STOP.saturating_sub(now().instant.since(begun))).map_err(DaemonError::Write)
     }
 }
 
 fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::Settings {
-    let short: String = hub.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let short = hex::encode(&hub.as_bytes()[..4]);
     api::Settings {
         relay: OwnRelay {
             relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),
@@ -395,8 +413,25 @@ fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::
         mtu: HUB_MTU,
         stamp_mark,
         seed: u64::from_le_bytes(random::bytes()),
-        limits: RelayLimits { members_per_party: members_per_party(config), ..RelayLimits::default() },
+        limits: RelayLimits {
+            members_per_party: members_per_party(config),
+            x25519: measure_x25519(),
+            ..RelayLimits::default()
+        },
     }
+}
+
+/// How long an X25519 computation takes on this machine.
+fn measure_x25519() -> Duration {
+    let (ours, theirs) = (PrivateKey::generate(), PrivateKey::generate().public_key());
+    let measure = |_| {
+        let begun = now().instant;
+        black_box(ours.diffie_hellman(&theirs));
+        now().instant.since(begun)
+    };
+    let fastest = (0..X25519_SAMPLES).map(measure).min().unwrap_or(X25519_TYPICAL);
+    log::debug!("an X25519 computation takes {} us", fastest.as_micros());
+    fastest
 }
 
 fn tun_settings(config: &Config) -> tun::Settings {
@@ -417,17 +452,46 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
-pub fn stop_signal(bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
-    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(DaemonError::Signals)?;
-    Ok(async move {
-        let mut signals = signals;
-        while let Some(signal) = signals.next().await {
-            match signal {
-                Ok(Signal::Term | Signal::Int) => return,
-                Ok(_) => bell.ring(),
-                Err(error) => log::warn!("a signal was lost: {error}"),
+/// Whether as many threads as the daemon needs can run at once. What starts them later can't report an error.
+pub fn check_threads() -> Result<(), DaemonError> {
+    let (sender, receiver) = smol::channel::bounded::<Infallible>(1);
+    let wait = || {
+        let receiver = receiver.clone();
+        // Until the channel closes.
+        std::thread::Builder::new().spawn(move || {
+            let _ = receiver.recv_blocking();
+        })
+    };
+    let threads: Result<Vec<_>, _> = (1..THREADS).map(|_| wait()).collect();
+    sender.close();
+    for thread in threads.map_err(DaemonError::Threads)? {
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+/// The signals that mean something here. SIGHUP is kept from the beginning; SIGTERM and SIGINT end the process,
+/// as they do by default, until the settings are known.
+pub struct SignalWatch(Signals);
+
+impl SignalWatch {
+    /// Keeps every SIGHUP from now on.
+    pub fn new() -> Result<Self, DaemonError> {
+        Signals::new([Signal::Hup]).map(SignalWatch).map_err(DaemonError::Signals)
+    }
+
+    /// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
+    pub fn stop(self, bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
+        let SignalWatch(mut signals) = self;
+        signals.add_signals([Signal::Term, Signal::Int]).map_err(DaemonError::Signals)?;
+        Ok(async move {
+            while let Some(signal) = signals.next().await {
+                match signal {
+                    Ok(Signal::Term | Signal::Int) => return,
+                    Ok(_) => bell.ring(),
+                    Err(error) => log::warn!("a signal was lost: {error}"),
+                }
             }
-        }
-    })
+        })
+    }
 }

@@ -1,6 +1,7 @@
 //! Moves requests, messages and time into the API, and what comes of them to the store and the sessions.
 
 use super::forwarder::Forwarder;
+use super::log_output;
 use crate::api::messages::Reply as MessageReply;
 use crate::api::metrics::{RelayView, StoreFailure, Surroundings};
 use crate::api::sessions::Delivery;
@@ -107,6 +108,7 @@ impl Service {
             store_bytes: stats.file_length,
             store_recoveries: u64::from(store.recovery().is_some()),
             door: self.door.get().map(|door| door()),
+            log_lines_lost: log_output::lines_lost(),
             uptime: now.instant.since(self.started.instant),
         }
     }

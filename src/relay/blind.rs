@@ -60,7 +60,7 @@ impl Blind {
         now: Instant,
     ) -> Result<MemberId, DropReason> {
         let State { roster, sources, admission, limits, .. } = state;
-        let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| bears_mac1(member, message));
+        let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| member.mac1.matches(message));
         let wanted = || sources.wanted(source);
         let own = || {
             let there = sources.member(source).into_iter();
@@ -77,7 +77,7 @@ impl Blind {
         if !admission.trials(source, roster.len(), limits, now) {
             return Err(DropReason::HandshakeLimit);
         }
-        let found = roster.iter().find(|(_, member)| bears_mac1(member, message));
+        let found = roster.iter().find(|(_, member)| member.mac1.matches(message));
         found.map(|(id, _)| id).ok_or(DropReason::NoMember)
     }
 
@@ -205,7 +205,7 @@ impl Blind {
         };
         let (at, responder) = (pending.initiator, pending.target);
         let fits = |&id: &MemberId| {
-            id != responder && roster.get(id).is_some_and(|member| bears_mac1(member, message.bytes()))
+            id != responder && roster.get(id).is_some_and(|member| member.mac1.matches(message.bytes()))
         };
         // Who was last seen there is most likely the one.
         let guess = sources.member(at.remote).filter(|&id| roster.shared_party(id, responder).is_some());
@@ -434,11 +434,6 @@ impl Rank {
         let is_mate = |&id: &MemberId| id != target && roster.shared_party(id, target).is_some();
         if roster.from_origin(source.ip()).iter().any(is_mate) { Rank::Expected } else { Rank::Stranger }
     }
-}
-
-/// Whether a handshake message was made for this member, if that has blind service.
-fn bears_mac1(member: &Member, message: &[u8]) -> bool {
-    !member.is_claim && member.mac1.matches(message)
 }
 
 /// The index that an initiation's sender chose.

@@ -180,7 +180,8 @@ impl Relay {
         let mut random = Seeded::new(seed);
         let hasher = KeyedState::new(random.next_u64(), random.next_u64());
         let snapshot_key = SnapshotKey::new(&hub_key);
-        let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed: random.next_u64() };
+        let (jitter_seed, x25519) = (random.next_u64(), limits.x25519);
+        let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed, x25519 };
         Relay {
             state: State::new(limits, hasher, random.next_u64()),
             blind: Blind::new(hasher, random.next_u64()),
@@ -213,6 +214,8 @@ impl Relay {
         if key == *self.hub_key() {
             return Err(JoinError::BadKey);
         }
+        // A guest whose claim is granted stays in the hub.
+        self.state.roster.forget_claim(party, peer);
         let before = self.state.roster.with_key(&key);
         if self.state.roster.find(party, peer).is_some_and(|known| Some(known) != before) {
             self.leave(party, peer, now);
@@ -227,13 +230,19 @@ impl Relay {
         Ok(())
     }
 
-    /// The member with this key speaks to the control plane from this address: there it may be (rule 4). With `proves`,
-    /// it is served only once a handshake with the key has come from there, see [`Relay::take_handshakes`].
-    pub fn set_origin(&mut self, key: &PublicKey, origin: Option<IpAddr>, proves: bool) {
-        let Some(id) = self.state.roster.with_key(key) else { return };
-        self.state.roster.set_origin(id, origin);
-        if let Some(member) = self.state.roster.get_mut(id) {
-            member.is_claim = proves;
+    /// The member with this key speaks to the control plane from this address: there it may be (rule 4).
+    pub fn set_origin(&mut self, key: &PublicKey, origin: Option<IpAddr>) {
+        if let Some(id) = self.state.roster.with_key(key) {
+            self.state.roster.set_origin(id, origin);
+        }
+    }
+
+    /// `peer` in `party` says to have `key`, and is not served before that is proven: the hub completes handshakes with
+    /// it that come from where `from` is, and [tells](Relay::take_handshakes) of them.
+    pub fn claim(&mut self, party: &PartyId, peer: &PeerId, key: PublicKey, from: IpAddr, now: Instant) {
+        self.leave(party, peer, now);
+        if key.canonical() == key && !key.is_low_order() {
+            self.state.roster.claim(party, peer, key, from);
         }
     }
 
@@ -244,6 +253,9 @@ impl Relay {
 
     /// `peer` is no more in `party`: what it had there ends at once, flows and hub session.
     pub fn leave(&mut self, party: &PartyId, peer: &PeerId, now: Instant) {
+        if let Some(unclaimed) = self.state.roster.forget_claim(party, peer) {
+            self.hub.dismiss(&unclaimed);
+        }
         let Some((id, gone)) = self.state.roster.leave(party, peer) else { return };
         let presence = match &gone {
             Some(gone) => gone.state.presence(),
@@ -429,6 +441,11 @@ impl Relay {
     /// What the whole relay has counted.
     pub fn stats(&self) -> &Stats {
         &self.state.stats
+    }
+
+    /// X25519 computations that handshakes with the hub have cost.
+    pub fn x25519_count(&self) -> u64 {
+        self.hub.device.x25519_count()
     }
 
     /// How many members there are.

@@ -314,6 +314,11 @@ impl Sources {
         }
     }
 
+    /// Whether somebody there receives what we send.
+    pub fn is_proven(&self, address: SocketAddr) -> bool {
+        self.table.with_key(&address).is_some_and(|source| source.proven)
+    }
+
     /// Whether the member was shown to be there, by itself or by others, and receives what we send.
     pub fn is_proven_of(&self, address: SocketAddr, member: MemberId) -> bool {
         self.table.with_key(&address).is_some_and(|source| source.proven && source.member == Some(member))

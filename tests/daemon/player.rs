@@ -5,6 +5,7 @@ use crate::packets::{read_udp, udp};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::time::{Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
 use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
@@ -37,7 +38,13 @@ impl Player {
     pub fn new(key: PrivateKey, ip: Ipv4Addr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
-        let config = Config { private_key: key.clone(), mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
+        let config = Config {
+            private_key: key.clone(),
+            mtu: 1420,
+            stamp_mark: 0,
+            jitter_seed: 1,
+            x25519: X25519_TYPICAL,
+        };
         Player { key, ip, device: Device::new(config, now().instant), socket, sessions: 0 }
     }
 

@@ -7,6 +7,7 @@ use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
 use lanrage::relay::stats::DropReason;
 use lanrage::token_bucket::Rate;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::cookie::Signer;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::message::{
@@ -694,7 +695,7 @@ fn a_cloned_key_hurts_its_owner_only() {
     let members = world.blind_party("p", 3);
     world.run(12 * SECOND);
     let private_key = PrivateKey::from_bytes(*world.clients[members[0]].key.to_bytes());
-    let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
+    let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: 1, x25519: X25519_TYPICAL };
     let mut clone = Device::new(config, world.now);
     for other in [1, 2] {
         let peer = PeerConfig {

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod endpoints;
+mod floods;
 mod fuzz;
 mod hub;
 mod ledger;

@@ -15,6 +15,7 @@ use lanrage::relay::stats::DropReason;
 use lanrage::relay::{Arrival, Config, LOCAL_HEADROOM, Output, Port, Relay};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config as DeviceConfig, Device};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
 use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
@@ -177,6 +178,7 @@ impl World {
             mtu: 1420,
             stamp_mark: 0,
             jitter_seed: self.random.next_u64(),
+            x25519: X25519_TYPICAL,
         };
         let host = (number as u16 + 2).to_be_bytes();
         let local = match nat {
@@ -215,14 +217,14 @@ impl World {
         self.relay.join(&party_id(party), &peer, key, ip, self.now)?;
         // It speaks to the control plane from where it is.
         let origin = self.public_ip(client);
-        self.relay.set_origin(&key, Some(origin), false);
+        self.relay.set_origin(&key, Some(origin));
         Ok(())
     }
 
     /// A client speaks to the control plane from somewhere else than it plays.
     pub fn set_origin(&mut self, client: usize, origin: IpAddr) {
         let key = self.public_key(client);
-        self.relay.set_origin(&key, Some(origin), false);
+        self.relay.set_origin(&key, Some(origin));
     }
 
     /// The address under which a client is seen.

@@ -9,6 +9,7 @@ use lanrage::relay::{Arrival, Config as RelayConfig, Port, Relay};
 use lanrage::time::Now;
 use lanrage::token_bucket::Rate;
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::peer::PeerConfig;
 use lanrage::wireguard::verdict::Sent;
@@ -68,7 +69,13 @@ impl Stage {
         let mut devices: Vec<Device> = (0..MEMBERS)
             .map(|member| {
                 let private_key = PrivateKey::generate();
-                let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: member as u64 };
+                let config = Config {
+                    private_key,
+                    mtu: 1420,
+                    stamp_mark: 0,
+                    jitter_seed: member as u64,
+                    x25519: X25519_TYPICAL,
+                };
                 Device::new(config, now.instant)
             })
             .collect();
