@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(changed(&mut change, "203.0.113.1", now), 50);
         let later = now + DAY;
         assert_eq!(changed(&mut change, "198.51.100.1", later), 50);
-        admission.pay_for_changes(ip("192.0.2.1"), 200, now);
+        admission.pay_for_changes(ip("192.0.2.1"), 100, now);
         assert!(admission.may_change(ip("192.0.2.1"), now + DAY / 4).is_err());
         assert!(admission.may_change(ip("192.0.2.1"), later).is_ok());
         assert!(admission.may_change(ip("127.0.0.1"), now).is_ok());
