@@ -13,6 +13,7 @@ pub mod table;
 use crate::keyed_hash::KeyedState;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -71,23 +72,38 @@ impl Prefix {
     pub fn subscriber(address: IpAddr) -> Self {
         Prefix::of(address, Level::Subscriber)
     }
+
+    /// Whether `address` is one of this owner's.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Prefix::of(address, self.level) == *self
+    }
+
+    /// Whether `other` is this owner or a part of it.
+    pub fn covers(&self, other: &Prefix) -> bool {
+        self.level <= other.level && self.contains(other.first())
+    }
+
+    /// Its first address.
+    fn first(&self) -> IpAddr {
+        match u32::try_from(self.network) {
+            Ok(bits) if bits != 0 => Ipv4Addr::from_bits(bits).into(),
+            _ => Ipv6Addr::from_bits(u128::from(self.network) << 64).into(),
+        }
+    }
 }
 
 /// As `192.0.2.0/24`.
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Ok(bits) = u32::try_from(self.network)
-            && bits != 0
-        {
-            let length = if self.level == Level::Network { 24 } else { 32 };
-            return write!(f, "{}/{length}", Ipv4Addr::from_bits(bits));
-        }
-        let length = match self.level {
-            Level::Network => 48,
-            Level::Site => 56,
-            Level::Subscriber => 64,
+        let first = self.first();
+        let length = match (first.is_ipv4(), self.level) {
+            (true, Level::Network) => 24,
+            (true, Level::Site | Level::Subscriber) => 32,
+            (false, Level::Network) => 48,
+            (false, Level::Site) => 56,
+            (false, Level::Subscriber) => 64,
         };
-        write!(f, "{}/{length}", Ipv6Addr::from_bits(u128::from(self.network) << 64))
+        write!(f, "{first}/{length}")
     }
 }
 
@@ -108,6 +124,13 @@ impl SourceRates {
     /// `subscriber` for each, four times that for a site, sixteen times for a network, and `total` for all.
     pub const fn widening(subscriber: Rate, total: Rate) -> Self {
         SourceRates { total, network: subscriber.times(16), site: subscriber.times(4), subscriber }
+    }
+
+    /// `network` for a network, half of that for one subscriber of it, and `total` for all: where a network is taken
+    /// for one stranger, because no more than its share may be spent by any.
+    pub const fn narrow(network: Rate, total: Rate) -> Self {
+        let half = Rate { interval: network.interval.saturating_mul(2), burst: network.burst.div_ceil(2) };
+        SourceRates { total, network, site: half, subscriber: half }
     }
 
     fn of(&self, level: Level) -> Rate {
@@ -230,6 +253,16 @@ pub struct Quota {
 }
 
 impl Quota {
+    /// `subscriber` for one, twice that for a site, four times for a network.
+    pub const fn widening(subscriber: usize) -> Self {
+        Quota { network: subscriber.saturating_mul(4), site: subscriber.saturating_mul(2), subscriber }
+    }
+
+    /// A quarter of `total` for a network, half of that for a site or subscriber of it.
+    pub const fn shares(total: usize) -> Self {
+        Quota { network: total / 4, site: total / 8, subscriber: total / 8 }
+    }
+
     fn of(&self, level: Level) -> usize {
         match level {
             Level::Network => self.network,
@@ -291,18 +324,50 @@ impl Holdings {
         held.into_iter().find(|(held, owner)| held + amount > quota.of(owner.level)).map(|(_, owner)| owner)
     }
 
-    /// Which of `entries`, each with where it came from and since when it is there, has to make room: the oldest of
-    /// the subscriber that holds most, in the site that holds most, in the network that holds most.
-    pub fn victim<K>(&self, entries: impl Iterator<Item = (K, IpAddr, Instant)>) -> Option<K> {
-        let rank =
-            |(_, source, since): &(K, IpAddr, Instant)| (self.weight(*source), std::cmp::Reverse(*since));
-        entries.max_by_key(rank).map(|(key, _, _)| key)
+    /// Which of `entries`, each with where it came from and a place in the order in which they are given up (as a rule
+    /// since when it is there), has to make room: the first of the subscriber that holds most, in the site that
+    /// holds most, in the network that holds most.
+    pub fn victim<K, P: Ord>(&self, entries: impl Iterator<Item = (K, IpAddr, P)>) -> Option<K> {
+        let ranked = entries.map(|(key, source, place)| (key, (self.weight(source), Reverse(place))));
+        let most = ranked.reduce(|best, next| if next.1 > best.1 { next } else { best });
+        most.map(|(key, _)| key)
+    }
+
+    /// As [`Holdings::victim`], but up to `most` of the same subscriber at once: to look for each alone would cost a
+    /// large table too much.
+    pub fn victims<K, P: Ord>(&self, entries: Vec<(K, IpAddr, P)>, most: usize) -> Vec<K> {
+        let first = self.victim(entries.iter().map(|(_, source, place)| (*source, *source, place)));
+        let Some(owner) = first.map(Prefix::subscriber) else { return Vec::new() };
+        let mut own: Vec<(K, IpAddr, P)> =
+            entries.into_iter().filter(|(_, source, _)| owner.contains(*source)).collect();
+        own.sort_by(|(_, _, one), (_, _, other)| one.cmp(other));
+        own.into_iter().take(most).map(|(key, _, _)| key).collect()
     }
 
     /// The network that holds most, and how much.
     pub fn largest(&self) -> Option<(Prefix, usize)> {
         let networks = self.held.iter().filter(|(owner, _)| owner.level == Level::Network);
         networks.map(|(&owner, &held)| (owner, held)).max_by_key(|&(owner, held)| (held, owner))
+    }
+}
+
+/// How full a table is, and of whom: for people to look at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// What it holds.
+    pub resource: &'static str,
+    /// How much.
+    pub held: usize,
+    /// How much there may be.
+    pub limit: usize,
+    /// The network that holds most, and how much.
+    pub largest: Option<(Prefix, usize)>,
+}
+
+impl Usage {
+    /// Of a table that may hold up to `limit`.
+    pub fn of(resource: &'static str, holdings: &Holdings, limit: usize) -> Self {
+        Usage { resource, held: holdings.total(), limit, largest: holdings.largest() }
     }
 }
 

@@ -27,6 +27,17 @@ const PANICKED: c_int = 101;
 /// Room for the ancillary data of a message that is received, in bytes: all that we ask for, twice.
 const CONTROL_LENGTH: usize = 256;
 
+/// How much memory this machine has, in bytes, if the kernel says so.
+pub fn memory() -> Option<usize> {
+    // SAFETY: the structure is plain numbers, for which zeros are good.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one such structure, which is borrowed for as long.
+    let result = unsafe { libc::sysinfo(&mut info) };
+    let unit = usize::try_from(info.mem_unit).unwrap_or(1).max(1);
+    let bytes = usize::try_from(info.totalram).unwrap_or(usize::MAX).saturating_mul(unit);
+    (result == 0 && bytes > 0).then_some(bytes)
+}
+
 /// `struct user_msghdr` of Linux.
 #[repr(C)]
 struct Header {

@@ -2,7 +2,7 @@
 
 use super::admission::{Client, Cost};
 use super::fields::{Fields, Problems, Text};
-use super::{Api, bodies, browsers, render};
+use super::{Api, TOO_MANY_CHANGES, TOO_MANY_REQUESTS, bodies, browsers, render};
 use crate::api::metrics::Surroundings;
 use crate::api::sessions::Delivery;
 use crate::control::keys::KeyClaim;
@@ -74,6 +74,7 @@ impl Api {
                 Trouble(format!("The message is no JSON: {} at byte {}", error.reason, error.offset))
             })
             .and_then(|message| self.act(session, client, &message, around, now));
+        self.admission.pay_for_changes(client, self.control.cost_of_changes(), now.instant);
         done.unwrap_or_else(|Trouble(text)| Reply::Error(text))
     }
 
@@ -105,6 +106,11 @@ impl Api {
             && let Some(failure) = around.store_failure
         {
             return Err(Trouble(failure.detail().to_owned()));
+        }
+        if matches!(kind, "register_party" | "join_party")
+            && self.admission.may_change(client, now.instant).is_err()
+        {
+            return Err(Trouble(TOO_MANY_CHANGES.to_owned()));
         }
         match kind {
             "auth" | "hello" => self.introduce(session, client, &fields, now),
@@ -196,7 +202,7 @@ impl Api {
         let (Some(party), Some(name), Some(info)) = (party, name, info) else { return Err(problems.into()) };
         problems.check()?;
         if self.admission.admit(client, Cost::Creation, now.instant).is_err() {
-            return Err(Trouble("Too many requests; wait a little and try again".to_owned()));
+            return Err(Trouble(TOO_MANY_REQUESTS.to_owned()));
         }
         let by = self.speaker(session, client.source, info.peer_id.clone())?;
         self.control.create_party(&by, Some(party), name, info, claim, now)?;

@@ -4,6 +4,7 @@ use super::routes::Place;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::PeerId;
 use crate::metrics::{Exposition, Histogram};
+use crate::owners::Usage;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -84,6 +85,8 @@ pub struct Surroundings<'a> {
     pub store_bytes: u64,
     /// How often a damaged store was set aside at start: 0 or 1.
     pub store_recoveries: u64,
+    /// How full the tables of connections are.
+    pub door: Option<[Usage; 3]>,
     /// Lines of the log that nobody read in time.
     pub log_lines_lost: u64,
     /// Since the start.
@@ -156,7 +159,13 @@ pub struct Sizes {
 }
 
 /// The text for `/metrics`.
-pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings<'_>, members: &[Seen<'_>]) -> String {
+pub fn text(
+    counters: &Counters,
+    sizes: Sizes,
+    usage: &[Usage],
+    around: &Surroundings<'_>,
+    members: &[Seen<'_>],
+) -> String {
     let mut text = Exposition::default();
     text.metric("lanrage_build_info", "gauge", "The version of this program.");
     text.sample("lanrage_build_info", format_args!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
@@ -178,6 +187,7 @@ pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings<'_>, member
         "WebSocket messages sent.",
         counters.deliveries,
     );
+    usage_text(&mut text, usage);
     text.metric("lanrage_http_requests_total", "counter", "Answered requests by route and status.");
     for ((route, status), count) in &counters.requests {
         text.sample(
@@ -218,6 +228,24 @@ pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings<'_>, member
         relay_text(&mut text, &relay.figures(), members);
     }
     text.finish()
+}
+
+fn usage_text(text: &mut Exposition, usage: &[Usage]) {
+    text.metric("lanrage_table_used", "gauge", "What is held of everything that is bounded.");
+    for table in usage {
+        text.sample("lanrage_table_used", format_args!("table=\"{}\"", table.resource), table.held);
+    }
+    text.metric("lanrage_table_limit", "gauge", "How much of it there may be.");
+    for table in usage {
+        text.sample("lanrage_table_limit", format_args!("table=\"{}\"", table.resource), table.limit);
+    }
+    text.metric("lanrage_table_largest", "gauge", "What the network holds that holds most of it.");
+    for table in usage {
+        if let Some((network, held)) = table.largest {
+            let labels = format_args!("table=\"{}\",network=\"{network}\"", table.resource);
+            text.sample("lanrage_table_largest", labels, held);
+        }
+    }
 }
 
 /// A member that the relay has seen.

@@ -7,6 +7,7 @@ pub mod errors;
 pub mod fields;
 pub mod messages;
 pub mod metrics;
+pub mod refusal_log;
 pub mod render;
 pub mod routes;
 pub mod sessions;
@@ -34,11 +35,17 @@ use admission::{Admission, Client, Cost, Rates};
 use browsers::Browsers;
 use fields::Problems;
 use metrics::{Counters, RelayView, Sizes, Surroundings};
+use refusal_log::RefusalLog;
 use routes::{Parameters, Place};
 use sessions::{Delivery, Sessions};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tiny_http::Method;
+
+/// What who asks too often is told.
+const TOO_MANY_REQUESTS: &str = "Too many requests; wait a little and try again";
+/// What who writes too much to the disk is told.
+const TOO_MANY_CHANGES: &str = "Too many changes from this network; wait a while and try again";
 
 /// How this daemon presents its own relay.
 #[derive(Clone, Debug)]
@@ -143,6 +150,7 @@ pub struct Api {
     admission: Admission,
     settings: Settings,
     counters: Counters,
+    refusals: RefusalLog,
     closures: Vec<(SessionId, &'static str)>,
     started: Instant,
 }
@@ -156,6 +164,7 @@ impl Api {
             admission: Admission::new(settings.rates.clone(), settings.trusted_proxies.clone()),
             settings,
             counters: Counters::default(),
+            refusals: RefusalLog::default(),
             closures: Vec::new(),
             started: now.instant,
         }
@@ -177,6 +186,21 @@ impl Api {
     /// What is counted.
     pub fn counters(&mut self) -> &mut Counters {
         &mut self.counters
+    }
+
+    /// Whose quotas count for what a request asks for: nobody's over the Unix socket.
+    pub fn payer(&self, request: &Request) -> Option<IpAddr> {
+        match self.admission.client(request).source {
+            Source::Ip(address) => Some(address),
+            Source::Unix => None,
+        }
+    }
+
+    /// Whether a session is a member's.
+    pub fn is_member(&self, session: SessionId) -> bool {
+        self.sessions.identity(session).is_some_and(|identity| {
+            self.control.stands(identity) && !self.control.parties_of(&identity.peer).is_empty()
+        })
     }
 
     /// How many there are of everything.
@@ -208,10 +232,16 @@ impl Api {
                 return Err(Failure::Answered(errors::detail(404, "Not Found")));
             };
             let method = effective_method(place, &request.method).ok_or_else(|| not_allowed(place))?;
-            if place.changes_state(&method)
-                && let Some(failure) = around.store_failure
-            {
-                return Err(Failure::Answered(unavailable(failure.detail())));
+            if place.changes_state(&method) {
+                if let Some(failure) = around.store_failure {
+                    return Err(Failure::Answered(unavailable(failure.detail())));
+                }
+                // Who leaves is let go, whatever it costs.
+                if method != Method::Delete
+                    && let Err(seconds) = self.admission.may_change(client, now.instant)
+                {
+                    return Err(Failure::Answered(later(TOO_MANY_CHANGES, seconds)));
+                }
             }
             let body = match &request.body[..] {
                 [] => None,
@@ -226,10 +256,11 @@ impl Api {
             let call = Call { request, client, parameters, body, query, now };
             self.dispatch(place, &method, &call, around)
         });
+        self.admission.pay_for_changes(client, self.control.cost_of_changes(), now.instant);
         let mut outcome = outcome.unwrap_or_else(|failure| {
             Outcome::Answer(match failure {
                 Failure::Refused(refusal) => {
-                    log_refusal(client.source, place, &refusal);
+                    self.log_refusal(client.source, place, &refusal, now.instant);
                     errors::refused(&refusal)
                 }
                 Failure::Invalid(problems) => problems.answer(),
@@ -240,6 +271,25 @@ impl Api {
             self.settings.browsers.mark(request, answer);
         }
         (place, outcome)
+    }
+
+    /// Says what an owner wants to know, each once; the rest is for diagnosis.
+    fn log_refusal(&mut self, source: Source, place: Option<Place>, refusal: &Refusal, now: Instant) {
+        let (place, status) = (place.map_or("?", Place::path), errors::status(refusal));
+        let is_news = match (refusal, source) {
+            (
+                Refusal::Full { .. }
+                | Refusal::NoAddress
+                | Refusal::PeerTaken
+                | Refusal::Banned
+                | Refusal::ProofWrong,
+                Source::Ip(address),
+            ) => self.refusals.note(address, place, status, now),
+            _ => false,
+        };
+        let level = if is_news { log::Level::Info } else { log::Level::Debug };
+        // The refusal's own text can repeat a party's id.
+        log::log!(level, "refused {place} to {source}: {status}");
     }
 
     fn admit(
@@ -253,9 +303,7 @@ impl Api {
         let costs = if creates { &[Cost::Request, Cost::Creation][..] } else { &[Cost::Request] };
         for cost in costs {
             if let Err(seconds) = self.admission.admit(client, *cost, now) {
-                let mut answer = errors::detail(429, "Too many requests; wait a little and try again");
-                answer.headers.push(("Retry-After", seconds.to_string()));
-                return Err(Failure::Answered(answer));
+                return Err(Failure::Answered(later(TOO_MANY_REQUESTS, seconds)));
             }
         }
         let endpoint = self.endpoint_name();
@@ -379,7 +427,10 @@ impl Api {
 
     /// When [`Api::poll`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.control.poll_timeout(), self.sessions.poll_timeout()].into_iter().flatten().min()
+        [self.control.poll_timeout(), self.sessions.poll_timeout(), self.refusals.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what time asks for: expiry, of whom `relay` did not hear either, and repeating parties to open
@@ -394,6 +445,9 @@ impl Api {
                 self.control.note_handshakes(|key| relay.member(key)?.last_handshake, now);
             }
             self.control.sweep(now);
+        }
+        if self.refusals.due().is_some_and(|due| due <= now.instant) {
+            self.refusals.finish().iter().for_each(|line| log::info!("{line}"));
         }
         self.counters.deliveries += deliveries.len() as u64;
         let mut effects = self.drain(None, now);
@@ -461,25 +515,18 @@ fn not_allowed(place: Place) -> Failure {
     Failure::Answered(answer)
 }
 
+/// A 429 with this detail, for who may try again in so many seconds.
+fn later(detail: &str, seconds: u64) -> Answer {
+    let mut answer = errors::detail(429, detail);
+    answer.headers.push(("Retry-After", seconds.to_string()));
+    answer
+}
+
 /// A 503 with this detail.
 pub fn unavailable(detail: &str) -> Answer {
     let mut answer = errors::detail(503, detail);
     answer.headers.push(("Retry-After", "10".into()));
     answer
-}
-
-/// Once for what an owner wants to know; the rest is for diagnosis.
-fn log_refusal(source: Source, place: Option<Place>, refusal: &Refusal) {
-    let level = match refusal {
-        Refusal::Full { .. }
-        | Refusal::NoAddress
-        | Refusal::PeerTaken
-        | Refusal::Banned
-        | Refusal::ProofWrong => log::Level::Info,
-        _ => log::Level::Debug,
-    };
-    // The refusal's own text can repeat a party's id.
-    log::log!(level, "refused {} to {source}: {}", place.map_or("?", Place::path), errors::status(refusal));
 }
 
 fn log_change(change: &Change) {

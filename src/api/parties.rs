@@ -37,7 +37,11 @@ impl Api {
         let proof = bodies::proof(&body, &mut problems);
         problems.check()?;
         let token = call.request.authorization.as_deref().and_then(bearer);
-        let issued = self.control.register(&peer, Credentials { token, proof }, call.now)?;
+        let issued = self.control.register(
+            &peer,
+            Credentials { token, proof, payer: call.client.payer() },
+            call.now,
+        )?;
         Ok(Answer::json(
             200,
             object(|json| {

@@ -3,7 +3,9 @@
 use super::metrics::Surroundings;
 use super::{Api, Call, Failure, bodies};
 use crate::control::refusal::Refusal;
+use crate::control::relays::canonical;
 use crate::control::standing::Actor;
+use crate::owners::Prefix;
 use crate::wire::datetime::Naive;
 use crate::wire::http::Answer;
 use crate::wire::json::{Writer, object};
@@ -45,6 +47,12 @@ impl Api {
         let Actor::Peer(by) = actor else { return Err(Refusal::TokenMissing.into()) };
         if info.relay_id == self.settings.relay.relay_id {
             return Err(Refusal::RelayTaken.into());
+        }
+        // Clients probe every relay in the list: what only somebody says must not have them probe others.
+        if let Some(payer) = call.client.payer()
+            && !Prefix::subscriber(canonical(payer)).contains(info.public_ip)
+        {
+            return Err(Refusal::RelayElsewhere.into());
         }
         let id = info.relay_id.clone();
         self.control.register_relay(&by, info, call.now)?;

@@ -2,13 +2,12 @@
 //! of its kind; without that, a host that bans and unbans somebody would have us send his party, 64 peers of
 //! 2 KB, to each of 64 sessions as often as he likes.
 
-use super::admission::subscriber;
 use crate::ids::{PartyId, PeerId, SessionId};
+use crate::owners::Prefix;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
 use crate::wire::http::Source;
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// How often each of these is told: three times at once, so that a party that gathers sees it happen, and after
@@ -47,7 +46,7 @@ pub struct Updates {
     /// When what waits may be told. The number keeps apart what is due at the same time.
     due: BTreeMap<(Instant, u64), Topic>,
     next: u64,
-    by_source: HashMap<IpAddr, TokenBucket>,
+    by_source: HashMap<Prefix, TokenBucket>,
 }
 
 impl Updates {
@@ -107,7 +106,7 @@ impl Updates {
         }
         // What is larger than all that can be saved up would never be sent.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(PER_SOURCE.burst);
-        self.by_source.entry(subscriber(address)).or_default().take(PER_SOURCE, bytes, now).is_ok()
+        self.by_source.entry(Prefix::subscriber(address)).or_default().take(PER_SOURCE, bytes, now).is_ok()
     }
 }
 

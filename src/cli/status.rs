@@ -44,6 +44,11 @@ fn human(status: &Value, style: Style) -> String {
     let figures =
         format!("{}, {}{failed}", size(number(store, "bytes")), count(commits, "commit", "commits"));
     facts.styled("store", format!("{health}, {figures}"));
+    for table in list(status, "tables") {
+        if let Some(taken) = taken(table) {
+            facts.add("filling up", &taken);
+        }
+    }
     let lost = number(status, "log_lines_lost");
     if lost > 0 {
         let lost = count(lost, "line", "lines");
@@ -79,6 +84,14 @@ fn human(status: &Value, style: Style) -> String {
         ]);
     }
     format!("{}\n{}", facts.text(style), table.text(style))
+}
+
+/// What a table holds and of whom, once it is half full.
+fn taken(table: &Value) -> Option<String> {
+    let (used, limit) = (number(table, "used"), number(table, "limit"));
+    let largest = table.get("largest").filter(|_| used >= limit / 2)?;
+    let (network, own) = (text(largest, "network"), number(largest, "used"));
+    Some(format!("{}: {used} of {limit}, {own} by {}", text(table, "table"), escape(network)))
 }
 
 /// Packets and bytes.

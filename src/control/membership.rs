@@ -2,6 +2,7 @@
 
 use super::addresses::{self, Acquired};
 use super::change::{Change, Departure};
+use super::costs::Charge;
 use super::keys::KeyClaim;
 use super::party::{Ban, Member, Party, PeerInfo};
 use super::refusal::Refusal;
@@ -65,11 +66,15 @@ impl Control {
                 members: BTreeMap::new(),
                 joins: 0,
                 bans: Vec::new(),
+                charge: Charge::NONE,
             },
         );
+        self.charge_party(Some(by), &id);
         self.changes.push(Change::PartyCreated(id.clone()));
         if let Err(refusal) = self.join_party(by, id.as_str(), info, claim, now) {
-            self.parties.remove(&id);
+            if let Some(party) = self.parties.remove(&id) {
+                self.recharge(party.charge, Charge::NONE);
+            }
             self.changes.pop();
             return Err(refusal);
         }
@@ -146,6 +151,7 @@ impl Control {
         }
         let is_proven = self.is_proof(claim, key, &by.peer, now.instant)?;
         let id = party.id.clone();
+        self.afford_member(by, &id, &info)?;
         // The same text, which the peer's token holds already.
         let info = PeerInfo { peer_id: by.peer.clone(), ..info };
         let mut clock = old.map_or(LocalClock::Ours, |member| member.clock);
@@ -173,6 +179,7 @@ impl Control {
             heard: now.instant,
             clock,
             standing: by.standing,
+            charge: old.as_ref().map_or(Charge::NONE, |member| member.charge),
             signals: old.as_ref().and_then(|member| member.signals.clone()),
             info,
         };
@@ -189,6 +196,7 @@ impl Control {
             }
         }
         party.members.insert(by.peer.clone(), Box::new(member));
+        self.charge_member(by, &id);
         match old {
             Some(old) => self.release_name(&old.address_name, old.key, &by.peer),
             None => self.remember_membership(by.peer.clone(), id),
@@ -273,6 +281,9 @@ impl Control {
         if !known && party.bans.len() >= limit {
             return Err(Refusal::Limit { what: "bans in this party", limit });
         }
+        if !known {
+            self.afford_ban(party)?;
+        }
         let id = party.id.clone();
         let meant: Vec<PeerId> = party
             .members
@@ -282,6 +293,7 @@ impl Control {
             .collect();
         if !known {
             self.parties.get_mut(&id).expect("looked up above").bans.push(ban);
+            self.charge_party(None, &id);
             self.changes.push(Change::PartyChanged(id.clone()));
         }
         for peer in meant {
@@ -304,6 +316,7 @@ impl Control {
         if bans.len() == before {
             return Err(Refusal::BanNotFound(spelled.to_owned()));
         }
+        self.charge_party(None, &id);
         self.changes.push(Change::PartyChanged(id));
         Ok(())
     }
@@ -349,11 +362,10 @@ impl Control {
                 limit: limits.signals_per_peer,
             });
         }
-        if self.signals_size + data.len() > limits.signals_size {
-            return Err(Refusal::Full { what: "bytes of waiting signals", limit: limits.signals_size });
-        }
-        let signal = Signal { from: by.peer.clone(), to: to.clone(), data, sent_at: now.unix };
-        self.changes.push(Change::Signalled(party.id.clone(), signal));
+        let (id, to, payer) = (party.id.clone(), to.clone(), self.payer(by));
+        self.make_room_for_signal(payer, data.len())?;
+        let signal = Signal { from: by.peer.clone(), to, data, sent_at: now.unix, payer };
+        self.changes.push(Change::Signalled(id, signal));
         Ok(())
     }
 
@@ -361,8 +373,8 @@ impl Control {
     pub fn queue_signal(&mut self, party: &PartyId, signal: Signal) {
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
         if let Some(member) = member {
-            self.signals_size += signal.data.len();
-            member.signals.get_or_insert_default().push_back(signal);
+            member.signals.get_or_insert_default().push_back(signal.clone());
+            self.charge_signal(&signal);
         }
     }
 
@@ -371,7 +383,7 @@ impl Control {
         let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
         let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
         let signals = member.signals.take().map(|waiting| *waiting).unwrap_or_default();
-        self.signals_size -= signals.iter().map(|signal| signal.data.len()).sum::<usize>();
+        self.release_signals(&signals);
         Ok(signals)
     }
 
@@ -379,12 +391,8 @@ impl Control {
         let Some(member) = self.parties.get_mut(id).and_then(|party| party.members.remove(peer)) else {
             return;
         };
-        self.signals_size -= member
-            .signals
-            .iter()
-            .flat_map(|waiting| waiting.iter())
-            .map(|signal| signal.data.len())
-            .sum::<usize>();
+        self.release_signals(member.signals.iter().flat_map(|waiting| waiting.iter()));
+        self.recharge(member.charge, Charge::NONE);
         if let Some(parties) = self.memberships.get_mut(peer) {
             parties.retain(|party| party != id);
             if parties.is_empty() {
@@ -406,7 +414,9 @@ impl Control {
         for member in &members {
             self.remove_member(id, &member.peer, Departure::PartyDeleted);
         }
-        self.parties.remove(id);
+        if let Some(party) = self.parties.remove(id) {
+            self.recharge(party.charge, Charge::NONE);
+        }
         self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
     }
 

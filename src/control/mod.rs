@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod change;
+mod costs;
 pub mod keys;
 pub mod limits;
 pub mod membership;
@@ -23,9 +24,10 @@ mod tests;
 
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::{PartyId, PeerId, RelayId};
+use crate::owners::Holdings;
 use crate::time::{Instant, Now};
 use addresses::Addresses;
-use change::Change;
+use change::{Change, Departure};
 use limits::{Lifetimes, Limits};
 use party::{Member, Party};
 use proof::Prover;
@@ -36,6 +38,9 @@ use standing::{Identity, Standing};
 use std::collections::HashMap;
 use subnet::Subnet;
 use tokens::{TokenHash, Tokens};
+
+/// A party's bans are kept with it: so many cost as much as a commit does anyway, some 33 KB.
+const BANS_PER_COMMIT: usize = 64;
 
 /// What the owner of a daemon can choose.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,8 +65,10 @@ pub struct Control {
     parties: HashMap<PartyId, Party>,
     /// Which parties a peer is in, and so which ids are live.
     memberships: HashMap<PeerId, Vec<PartyId>>,
-    /// How many bytes of signals wait in all parties.
-    signals_size: usize,
+    /// Bytes of parties and members.
+    memory: Holdings,
+    /// Bytes of signals that wait in all parties.
+    signals: Holdings,
     tokens: Tokens,
     relays: Relays,
     addresses: Addresses,
@@ -80,9 +87,10 @@ impl Control {
             settings,
             parties: HashMap::new(),
             memberships: HashMap::new(),
-            signals_size: 0,
-            tokens: Tokens::default(),
-            relays: Relays::default(),
+            memory: costs::holdings(),
+            signals: costs::holdings(),
+            tokens: Tokens::new(costs::holdings()),
+            relays: Relays::new(costs::holdings()),
             prover: Prover::new(hub),
             claims: 0,
             changes: Vec::new(),
@@ -104,12 +112,23 @@ impl Control {
         }
         for (id, record) in records.parties {
             if let Some(party) = record.restore(&id) {
-                self.parties.insert(party.id.clone(), party);
+                let id = party.id.clone();
+                self.parties.insert(id.clone(), party);
+                self.charge_party(None, &id);
             }
         }
         for (party, peer, record) in records.members {
             if let (Some(party), Some(member)) = (PartyId::stored(&party), record.restore(&peer, now)) {
-                self.restore_member(party, member);
+                match self.parties.contains_key(&party) {
+                    true => self.restore_member(party, member),
+                    // The party's end was kept and this was not.
+                    false => self.changes.push(Change::MemberLeft {
+                        party,
+                        who: Identity { peer: member.info.peer_id, standing: member.standing },
+                        key: member.key,
+                        why: Departure::PartyDeleted,
+                    }),
+                }
             }
         }
         // One more than a peer may have replaces its oldest, and all lives are the same length.
@@ -151,7 +170,9 @@ impl Control {
         self.restore_key(&member);
         let found = self.parties.get_mut(&party).expect("looked up above");
         found.joins = found.joins.max(member.joined + 1);
+        let by = Identity { peer: peer.clone(), standing: member.standing };
         found.members.insert(peer.clone(), Box::new(member));
+        self.charge_member(&by, &party);
         self.remember_membership(peer.clone(), party.clone());
         if acquired.assigned {
             self.changes.push(Change::AddressAssigned(acquired.name.to_string()));
@@ -187,6 +208,23 @@ impl Control {
     /// Takes what has changed since the last call.
     pub fn drain_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
+    }
+
+    /// What it costs to keep what has changed since the last [`Control::drain_changes`], in commits: one, however
+    /// much it is, and more only for what is rewritten as a whole.
+    pub fn cost_of_changes(&self) -> u32 {
+        let rewritten: usize = self
+            .changes
+            .iter()
+            .map(|change| match change {
+                Change::PartyChanged(party) => {
+                    self.parties.get(party).map_or(0, |party| party.bans.len() / BANS_PER_COMMIT)
+                }
+                _ => 0,
+            })
+            .sum();
+        let any = self.changes.iter().any(Change::is_durable);
+        u32::try_from(rewritten).unwrap_or(u32::MAX).saturating_add(any.into())
     }
 
     /// Every party, in no order.
@@ -227,8 +265,8 @@ impl Control {
     /// Registers a relay for whoever holds a token.
     pub fn register_relay(&mut self, by: &Identity, info: RelayInfo, now: Now) -> Result<(), Refusal> {
         let Standing::Token(owner) = by.standing else { return Err(Refusal::TokenMissing) };
-        let change = self.relays.register(owner, info, &self.settings.limits, now)?;
-        self.changes.extend(change);
+        let changes = self.relays.register(owner, info, &self.settings.limits, now)?;
+        self.changes.extend(changes);
         Ok(())
     }
 

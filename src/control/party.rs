@@ -1,6 +1,7 @@
 //! Parties and their members.
 
 use super::addresses;
+use super::costs::Charge;
 use super::keys::RelayService;
 use super::signals::Signal;
 use super::standing::Standing;
@@ -123,6 +124,8 @@ pub struct Member {
     pub clock: LocalClock,
     /// Who may speak for it.
     pub standing: Standing,
+    /// What it costs, and whom.
+    pub charge: Charge,
     /// What waits for it, oldest first.
     #[allow(clippy::box_collection, reason = "nearly nobody has any, and there are thousands")]
     pub signals: Option<Box<VecDeque<Signal>>>,
@@ -182,6 +185,8 @@ pub struct Party {
     pub joins: u64,
     /// Who must not come back.
     pub bans: Vec<Ban>,
+    /// What it costs without its members, and whom.
+    pub charge: Charge,
 }
 
 impl Party {

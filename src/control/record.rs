@@ -4,6 +4,7 @@
 //! the only one.
 
 use super::addresses::Owner;
+use super::costs::{Charge, HOUSE};
 use super::party::{Ban, Member, NatType, Party, PeerInfo};
 use super::relays::{Relay, RelayInfo};
 use super::standing::{Lineage, Standing};
@@ -208,6 +209,7 @@ impl PartyRecord {
             created: None,
             members: BTreeMap::new(),
             joins: self.joins,
+            charge: Charge::NONE,
         })
     }
 }
@@ -283,6 +285,7 @@ impl MemberRecord {
             claim: self.claim.unwrap_or(0),
             clock: LocalClock::Offset(self.clock_offset),
             standing,
+            charge: Charge::NONE,
             signals: None,
         })
     }
@@ -330,6 +333,8 @@ impl TokenRecord {
             peer: PeerId::stored(&self.peer_id)?,
             lineage: Lineage(self.lineage),
             expires: now.instant + left,
+            payer: HOUSE,
+            is_used: false,
         })
     }
 }

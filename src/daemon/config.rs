@@ -44,6 +44,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// What browsers may do for the pages in them.
     pub browsers: Browsers,
+    /// MiB of memory that totals are sized for, if not what this machine has.
+    pub memory: Option<usize>,
     /// How much is logged.
     pub log: log::LevelFilter,
     /// What the control plane allows.
@@ -70,6 +72,7 @@ impl Default for Config {
             admin_token: None,
             trusted_proxies: Vec::new(),
             browsers: Browsers::default(),
+            memory: None,
             log: log::LevelFilter::Info,
             control: control::Settings::default(),
             door: DoorLimits::default(),

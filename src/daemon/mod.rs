@@ -7,6 +7,7 @@ pub mod config;
 mod keeping;
 mod local_interface;
 pub mod log_output;
+mod machine;
 mod relay_figures;
 mod relay_loop;
 mod reload;
@@ -20,7 +21,7 @@ use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::RelayId;
-use crate::net::http::{Door, Limits as DoorLimits};
+use crate::net::http::Door;
 use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
 use crate::relay::limits::Limits as RelayLimits;
@@ -33,6 +34,7 @@ use crate::tun::{self, Tun, TunError};
 use crate::wireguard::constants::X25519_TYPICAL;
 use async_signal::{Signal, Signals};
 use config::Config;
+use machine::Totals;
 use relay_loop::RelayLoop;
 use reload::{Reloader, Source};
 use service::Service;
@@ -307,13 +309,15 @@ impl Daemon {
             log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
         }
         let relay = Rc::new(relay.with_local(self.tun));
-        let control = Control::new(self.config.control.clone(), hub, records, start);
+        let totals = Totals::by(&self.config);
+        let control = Control::new(totals.control(&self.config), hub, records, start);
         let handover = HandOver::new(&self.config.runtime_dir, &control.hub());
         let api = Api::new(control, settings, start);
         let service = Rc::new(Service::new(api, self.store, relay.clone(), clock));
         service.settle();
         relay.take_over(&handover);
-        let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), clock);
+        let door = Door::new(executor.clone(), service.clone(), totals.door(&self.config), clock);
+        service.watch(door.usage());
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
         let mut chores = vec![
@@ -448,10 +452,6 @@ fn tun_settings(config: &Config) -> tun::Settings {
 
 fn members_per_party(config: &Config) -> usize {
     config.control.limits.peers_per_party.max(RelayLimits::default().members_per_party)
-}
-
-fn door_limits(config: &Config) -> DoorLimits {
-    DoorLimits { proxies: config.trusted_proxies.clone(), ..config.door.clone() }
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -2,10 +2,11 @@
 
 use super::bell::Bell;
 use super::config::{Config, Reloaded};
+use super::machine::Totals;
 use super::relay_loop::RelayLoop;
 use super::service::Service;
 use super::supervisor::Supervisor;
-use super::{Addresses, api_settings, door_limits, members_per_party};
+use super::{Addresses, api_settings, members_per_party};
 use crate::net::http::Door;
 use smol::Timer;
 use std::rc::Rc;
@@ -72,11 +73,12 @@ impl Reloader {
     fn apply(&self, before: &Config) {
         let config = &self.config;
         log::set_max_level(config.log);
-        self.service.reconfigure(|hub| api_settings(config, hub, self.addresses), config.control.clone());
+        self.service
+            .reconfigure(|hub| api_settings(config, hub, self.addresses), Totals::by(config).control(config));
         self.relay.set_members_per_party(members_per_party(config));
-        let limits = door_limits(config);
+        let limits = Totals::by(config).door(config);
         // Only then: it may have something to say about open files.
-        if limits != door_limits(before) {
+        if limits != Totals::by(before).door(before) {
             self.door.set_limits(limits);
         }
     }

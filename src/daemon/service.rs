@@ -11,13 +11,15 @@ use crate::control;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::SessionId;
 use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
+use crate::owners::Usage;
 use crate::store::dump::Secrets;
 use crate::store::{Health, Store, StoreError, Ticket, records};
 use crate::time::{Clock, Instant, Now};
 use crate::wire::http::{Answer, Refusal, Request};
 use smol::Timer;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ const CLOSE_POLICY: u16 = 1008;
 /// Replies that may wait for the disk, in all sessions together.
 const MAX_PENDING_REPLIES: usize = 4096;
 
+type DoorUsage = Box<dyn Fn() -> [Usage; 3]>;
 type PendingReply = (SessionId, MessageReply, Option<Ticket>);
 
 /// The daemon as its doors see it.
@@ -43,6 +46,8 @@ pub struct Service {
     /// Replies to messages, in turn, each after what it speaks of is durable.
     replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
     relay: Rc<RelayLoop>,
+    /// How full the door is.
+    door: OnceCell<DoorUsage>,
     /// How many wait until something is durable. A connection that ends does not end the waiting.
     waiting: Cell<usize>,
 }
@@ -59,8 +64,15 @@ impl Service {
             alarm: Alarm::default(),
             replies: smol::channel::bounded(MAX_PENDING_REPLIES),
             relay,
+            door: OnceCell::new(),
             waiting: Cell::new(0),
         }
+    }
+
+    /// Has `door` tell how full it is.
+    pub fn watch(&self, door: impl Fn() -> [Usage; 3] + 'static) {
+        // There is one door.
+        let _ = self.door.set(Box::new(door));
     }
 
     /// Has these settings count from now on; those of the API as made for the hub's key.
@@ -91,6 +103,7 @@ impl Service {
             last_commit_micros: stats.last_commit_micros,
             store_bytes: stats.file_length,
             store_recoveries: u64::from(store.recovery().is_some()),
+            door: self.door.get().map(|door| door()),
             log_lines_lost: log_output::lines_lost(),
             uptime: now.instant.since(self.started.instant),
         }
@@ -113,14 +126,14 @@ impl Service {
     /// Does what is to be done after something happened in the API.
     fn settle_after(&self, origin: Option<SessionId>, now: Now) {
         let effects = self.api.borrow_mut().drain(origin, now);
-        self.carry_out(effects, now);
+        self.carry_out(effects, now, true);
         // What is due for all is looked at only if nothing was before: it asks every party.
         let api = self.api.borrow();
         let due = if self.alarm.is_idle() { api.poll_timeout() } else { api.update_timeout() };
         self.alarm.advance(due);
     }
 
-    fn carry_out(&self, effects: Effects, now: Now) {
+    fn carry_out(&self, effects: Effects, now: Now, is_durable: bool) {
         self.deliver(effects.deliveries);
         for (session, reason) in effects.closures {
             self.close_session(session, reason);
@@ -128,7 +141,7 @@ impl Service {
         let (mut rows, mut lazy) = (Vec::new(), Vec::new());
         let api = self.api.borrow();
         for change in &effects.changes {
-            let out = if change.is_durable() { &mut rows } else { &mut lazy };
+            let out = if is_durable && change.is_durable() { &mut rows } else { &mut lazy };
             records::rows(api.control(), change, now, out);
             self.relay.follow(api.control(), change, now.instant);
         }
@@ -225,7 +238,9 @@ impl Service {
             let due = self.api.borrow().poll_timeout();
             if due.is_some_and(|due| due <= now.instant) {
                 let effects = self.api.borrow_mut().poll(Some(&*self.relay), now);
-                self.carry_out(effects, now);
+                // Who falls silent would do so again after a crash: that is worth no commit of its own, of which
+                // strangers could cause many.
+                self.carry_out(effects, now, false);
                 // Something due at once again would be a mistake; it must not become a busy loop.
                 Timer::after(Duration::from_millis(100)).await;
             } else {
@@ -272,6 +287,8 @@ impl Answers for Service {
         let around = self.surroundings(now);
         let (place, outcome) = self.api.borrow_mut().handle(&request, &around, now);
         let changes = place.is_some_and(|place| place.changes_state(&request.method));
+        // It is not to be kept while the disk is waited for.
+        drop(request);
         self.settle_after(None, now);
         let reply = match outcome {
             Outcome::Backup { redacted } => {
@@ -292,6 +309,14 @@ impl Answers for Service {
         let took = (self.clock)().instant.since(now.instant);
         self.api.borrow_mut().finished(place, reply.answer.status, took);
         reply
+    }
+
+    fn payer(&self, request: &Request) -> Option<IpAddr> {
+        self.api.borrow().payer(request)
+    }
+
+    fn is_member(&self, session: SessionId) -> bool {
+        self.api.borrow().is_member(session)
     }
 
     fn refused(&self, status: u16) {

@@ -1,6 +1,6 @@
 //! One connection's requests: each is read, answered, and then the next, until somebody has had enough.
 
-use super::connections::{Ended, Phase, Seat};
+use super::connections::{Account, Ended, Phase, Seat};
 use super::outbox::Outbox;
 use super::response::{self, Length};
 use super::service::{Reply, Service};
@@ -74,18 +74,27 @@ impl Framing {
 /// Serves a connection until it ends.
 pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
     let local = seat.stream.local_address();
-    let mut exchange =
-        Exchange { door, seat, local, buffer: Vec::new(), start: 0, is_first: true, wait_first: false };
+    let account = door.table.account(seat.connection());
+    let mut exchange = Exchange {
+        door,
+        seat,
+        account,
+        local,
+        buffer: Vec::new(),
+        start: 0,
+        is_first: true,
+        wait_first: false,
+    };
     let outcome = loop {
         match exchange.next().await {
             Ok(Next::Request) => continue,
             Ok(Next::Linger) => break exchange.linger().await,
             Ok(Next::Close) => break Ok(()),
             Ok(Next::Session(opened)) => {
-                let Exchange { door, seat, mut buffer, start, .. } = exchange;
+                let Exchange { door, seat, account, mut buffer, start, .. } = exchange;
                 buffer.drain(..start);
                 // A task of its own, because it is smaller than this one and lasts longer.
-                let session = websocket::serve(door.clone(), seat, opened, buffer);
+                let session = websocket::serve(door.clone(), seat, account, opened, buffer);
                 door.spawn(session);
                 return;
             }
@@ -100,6 +109,7 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
 struct Exchange<S: Service> {
     door: Rc<Shared<S>>,
     seat: Seat,
+    account: Account,
     local: Option<SocketAddr>,
     /// What was read and not used up; without memory of its own while the connection is idle.
     buffer: Vec<u8>,
@@ -240,6 +250,7 @@ impl<S: Service> Exchange<S> {
             match self.seat.stream.try_read(&mut scratch[..most]) {
                 Ok(length) => {
                     self.buffer.extend_from_slice(&scratch[..length]);
+                    self.account.hold(self.buffer.len());
                     self.wait_first = length < most;
                     return Ok(length);
                 }
@@ -255,19 +266,27 @@ impl<S: Service> Exchange<S> {
             return Err(Refusal::new(400, "an upgrade has no body"));
         }
         let table = &self.door.table;
-        if self.door.stopping.get() || !table.has_room_for_session(&self.seat) {
-            return Err(Refusal::new(503, "too many WebSocket sessions"));
-        }
-        let limits = table.limits();
-        let outbox = Rc::new(Outbox::new(limits.outbox_messages, limits.outbox_bytes));
+        let full = Refusal::new(503, "too many WebSocket sessions");
+        let (service, limits) = (&self.door.service, table.limits());
         let request = Request::new(head, body, self.seat.source, self.local);
-        let id = self.door.service.open_session(&request, outbox.clone())?;
-        table.promote(&self.seat);
+        let payer = service.payer(&request);
+        let is_member = |session| service.is_member(session);
+        if self.door.stopping.get() || !table.make_room_for_session(payer, is_member) {
+            return Err(full);
+        }
+        let outbox = Rc::new(Outbox::new(limits.outbox_messages, limits.outbox_bytes));
+        let id = service.open_session(&request, outbox.clone())?;
+        table.promote(&self.seat, id, payer);
         Ok(websocket::Opened { id, outbox, accept })
     }
 
     async fn write(&self, first: &[u8], second: &[u8]) -> Result<(), Ended> {
-        self.seat.write(first, second, self.door.clock, self.door.table.limits().write_timeout).await
+        let (table, length) = (&self.door.table, first.len() + second.len());
+        self.account.hold(self.buffer.len() + length);
+        self.seat.write(first, second, self.door.clock, table.limits().write_timeout).await?;
+        self.account.hold(self.buffer.len());
+        table.note_sent(self.seat.payer(), length, (self.door.clock)().instant);
+        Ok(())
     }
 
     async fn answer(&mut self, answer: &Answer, framing: &Framing) -> Result<Next, Ended> {
@@ -275,7 +294,7 @@ impl<S: Service> Exchange<S> {
         let head = response::head(answer, Length::Bytes(answer.body.len()), close, (self.door.clock)().unix);
         let without_body = framing.without_body || response::is_bodiless(answer.status);
         self.write(&head, if without_body { &[] } else { &answer.body }).await?;
-        Ok(self.after_answer(close).await)
+        self.after_answer(close).await
     }
 
     /// Sends the pieces as chunks (RFC 9112 section 7.1).
@@ -291,7 +310,7 @@ impl<S: Service> Exchange<S> {
         let close = !framing.keep_alive || self.door.stopping.get();
         self.write(&response::head(answer, Length::Chunked, close, (self.door.clock)().unix), &[]).await?;
         if framing.without_body {
-            return Ok(self.after_answer(close).await);
+            return self.after_answer(close).await;
         }
         let mut end_of_last = "";
         loop {
@@ -300,16 +319,20 @@ impl<S: Service> Exchange<S> {
             };
             if piece.is_empty() {
                 self.write(end_of_last.as_bytes(), b"0\r\n\r\n").await?;
-                return Ok(self.after_answer(close).await);
+                return self.after_answer(close).await;
             }
             self.write(format!("{end_of_last}{:x}\r\n", piece.len()).as_bytes(), &piece).await?;
             end_of_last = "\r\n";
         }
     }
 
-    async fn after_answer(&mut self, close: bool) -> Next {
+    async fn after_answer(&mut self, close: bool) -> Result<Next, Ended> {
         if close {
-            return Next::Linger;
+            return Ok(Next::Linger);
+        }
+        let now = (self.door.clock)().instant;
+        if let Some(until) = self.door.table.sent_enough(self.seat.payer(), now) {
+            self.seat.pause(until, self.door.clock).await?;
         }
         if self.start < self.buffer.len() {
             // Whoever sends many requests at once does not get them all answered in one turn.
@@ -317,7 +340,7 @@ impl<S: Service> Exchange<S> {
         } else {
             self.wait_first = true;
         }
-        Next::Request
+        Ok(Next::Request)
     }
 
     /// Says why, and that this was the last answer: what the client sends on is not understood any more.
@@ -335,6 +358,7 @@ impl<S: Service> Exchange<S> {
     async fn linger(&mut self) -> Result<(), Ended> {
         self.seat.stream.finish_writing();
         self.buffer = Vec::new();
+        self.account.hold(0);
         self.seat.enter(
             Phase::Lingering,
             (self.door.clock)().instant,

@@ -173,6 +173,14 @@ impl Client {
         self.ask("GET", path, "")
     }
 
+    /// A connection from `proxy`, for whom it says.
+    pub fn forwarded(proxy: Ipv4Addr, address: SocketAddr, source: &str) -> Self {
+        Client {
+            forwarded_for: Some(String::from(source).leak()),
+            ..Self::over(connect_from(proxy, address))
+        }
+    }
+
     /// Registers, and uses the token from now on.
     #[track_caller]
     pub fn register(&mut self, peer: &str) -> &mut Self {

@@ -24,6 +24,7 @@ mod packets;
 mod paste;
 mod player;
 mod quiet_disk;
+mod quotas;
 mod readme;
 mod relay;
 mod reload;

@@ -207,6 +207,7 @@ impl Whole {
             ("admin_token", ADMIN_TOKEN),
             ("rates.requests", "100000/100000"),
             ("rates.creations", "100000/100000"),
+            ("rates.changes", "100000/100000"),
         ];
         Whole(Plan::new(&settings).start())
     }
@@ -292,7 +293,7 @@ impl Scene {
             (Place::Signals, _) => format!("{{\"to_peer_id\":\"{}\",\"signal_data\":{{}}}}", self.id(Member)),
             (Place::Bans, Method::Post) => format!("{{\"peer_id\":\"{peer}\"}}"),
             (Place::Relays, Method::Post) => {
-                format!("{{\"relay_id\":\"r-{}\",\"public_ip\":\"203.0.113.9\",\"port\":51820}}", self.suffix)
+                format!("{{\"relay_id\":\"r-{}\",\"public_ip\":\"203.0.113.7\",\"port\":51820}}", self.suffix)
             }
             _ => String::new(),
         };

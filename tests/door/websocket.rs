@@ -367,13 +367,17 @@ fn sessions_are_bounded() {
     let mut sessions: Vec<_> = (0..64).map(|_| raw(Client::connect(house.address), "")).collect();
     refused(Client::connect(house.address), "");
     sessions.extend((2..8).map(|host| raw(Client::connect_from(2, host, house.address), "")));
-    refused(Client::connect_from(2, 99, house.address), "");
+    // Then one of whoever has most makes room, and nobody of one's own.
+    sessions.push(raw(Client::connect_from(2, 99, house.address), ""));
+    refused(Client::connect(house.address), "");
     assert_eq!(stat(&house, "sessions"), 70);
+    assert!(sessions[0].read(&mut [0]).is_ok_and(|length| length == 0), "the oldest of them");
+    sessions.remove(0);
     // They are not in the way of requests, and their places are free again afterwards.
     assert_eq!(Client::connect(house.address).get("/a").status, 200);
     drop(sessions);
     eventually("all have left", || stat(&house, "sessions") == 0);
-    assert_eq!(stat(&house, "closed"), 70);
+    assert_eq!(stat(&house, "closed"), 71);
     assert_eq!(say(&mut open(&house), "hello"), "hello");
 }
 

@@ -38,6 +38,7 @@ fn sample(setting: &Setting, router: &Router) -> String {
         "subnet" => "10.7.0.0/20".to_owned(),
         "region" => "elsewhere".to_owned(),
         "log" => "warn".to_owned(),
+        "memory" => "128".to_owned(),
         "admin_token" => "0123456789abcdef".to_owned(),
         "trusted_proxies" => "192.0.2.1,::1".to_owned(),
         "allowed_hosts" => "router.lan,games.example".to_owned(),

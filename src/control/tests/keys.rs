@@ -338,7 +338,7 @@ fn registering_again_with_the_proof_of_a_key_proves_it_for_the_member() {
     assert!(!world.is_served(&party, "bob"));
     let register = |world: &mut World| {
         let (nonce, proof) = world.prove("bob", &key);
-        let shown = Credentials { token: None, proof: Some((&nonce, &proof)) };
+        let shown = Credentials { proof: Some((&nonce, &proof)), ..Credentials::default() };
         let token = world.control.register(&peer("bob"), shown, world.now).unwrap().token;
         world.control.authenticate(&token, world.now).unwrap()
     };
@@ -364,7 +364,7 @@ fn a_member_that_holds_its_key_takes_it_along_into_a_lineage() {
     let claim = world.control.claim(&peer("bob"), HOME).unwrap();
     world.claims_as(&claim, &party, &key, HOME);
     let (nonce, proof) = world.prove("bob", &key);
-    let shown = Credentials { token: None, proof: Some((&nonce, &proof)) };
+    let shown = Credentials { proof: Some((&nonce, &proof)), ..Credentials::default() };
     let token = world.control.register(&peer("bob"), shown, world.now).unwrap().token;
     let bob = world.control.authenticate(&token, world.now).unwrap();
     world.leave(&bob, &party);

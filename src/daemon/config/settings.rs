@@ -275,15 +275,24 @@ pub const SETTINGS: &[Setting] = &[
         },
         show: |config| config.browsers.origins.join(","),
     },
+    Setting {
+        key: "memory",
+        expected: "auto, or a number of MiB, at least 16",
+        help: "the memory that totals are sized for, of which some 3/8 are used at most; auto: what there is",
+        reloads: true,
+        set: |config, text| {
+            config.memory = match text {
+                "auto" => None,
+                text => Some(text.parse().ok().filter(|mebibytes| *mebibytes >= 16)?),
+            };
+            Some(())
+        },
+        show: |config| config.memory.map_or_else(|| "auto".to_owned(), |mebibytes| mebibytes.to_string()),
+    },
     count!("limits.parties", control.limits.parties, 1, "parties in all"),
     count!("limits.parties_hosted", control.limits.parties_hosted, 1, "parties that one peer may host"),
     count!("limits.parties_joined", control.limits.parties_joined, 1, "parties that one peer may be in"),
-    count!(
-        "limits.peers_per_party",
-        control.limits.peers_per_party,
-        1,
-        "peers in one party, about 1 KiB each"
-    ),
+    count!("limits.peers_per_party", control.limits.peers_per_party, 1, "peers in one party, 1 to 3 KB each"),
     count!("limits.tokens", control.limits.tokens, 1, "tokens in all, about 250 bytes each"),
     count!("limits.tokens_per_peer", control.limits.tokens_per_peer, 1, "tokens of one peer"),
     count!("limits.relays", control.limits.relays, 1, "registered relays in all"),
@@ -303,23 +312,38 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "virtual addresses kept for keys that are in no party, about 300 bytes each"
     ),
-    count!("limits.connections", door.connections, 1, "HTTP connections, about 3 KB each"),
+    count!(
+        "limits.connections",
+        door.connections,
+        1,
+        "HTTP connections, about 3 KB each; fewer with little memory"
+    ),
     count!(
         "limits.connections_per_source",
         door.connections_per_source,
         1,
         "HTTP connections of one IPv4 address or IPv6 /64"
     ),
-    count!("limits.sessions", door.sessions, 1, "WebSocket sessions, about 5 KB each"),
+    count!(
+        "limits.sessions",
+        door.sessions,
+        1,
+        "WebSocket sessions, about 5 KB each; fewer with little memory"
+    ),
     count!(
         "limits.sessions_per_source",
         door.sessions_per_source,
         1,
         "WebSocket sessions of one IPv4 address or IPv6 /64"
     ),
-    count!("limits.sources", rates.sources, 1, "sources whose rates are told apart, about 100 bytes each"),
     rate!("rates.requests", requests, 1, "requests per second of one source, and burst"),
     rate!("rates.creations", creations, 60, "registrations and creates per minute of one source, and burst"),
+    rate!(
+        "rates.changes",
+        changes,
+        86_400,
+        "changes on disk per day of one network (IPv4 /24, IPv6 /48), 33 KB each, and burst"
+    ),
     seconds!("timeouts.token", control.lifetimes.token, "life of an unused token"),
     seconds!("timeouts.peer", control.lifetimes.peer, "a peer without heartbeat leaves after this"),
     seconds!(
