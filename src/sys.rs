@@ -1,6 +1,6 @@
 //! Floor 4: all unsafe code. What the kernel can do and no safe crate offers: many datagrams in one system
-//! call with ancillary data of every kind, socket options by number, network interfaces, and a copy of the
-//! process to try in what may end it.
+//! call with ancillary data of every kind, socket options by number, network interfaces, a signal that is to be
+//! ignored, and a copy of the process to try in what may end it.
 //!
 //! The calls go to the kernel itself and not through the C library: musl's `sendmmsg` is a loop over
 //! `sendmsg`, and its headers differ from the kernel's.
@@ -253,6 +253,12 @@ pub fn attach_constant(socket: BorrowedFd<'_>, name: c_int, value: u32) -> Resul
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, ptr::from_ref(&program).cast(), length)
     };
     if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Has SIGHUP ignored from now on, until somebody handles it. Its default would end the process.
+pub fn ignore_hangups() {
+    // SAFETY: no code of ours is to run for the signal. It fails only for numbers that are no signals.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
 }
 
 fn last_error() -> Errno {

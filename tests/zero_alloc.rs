@@ -274,6 +274,7 @@ impl Relayed {
             let peer = PeerId::new(&format!("{node}")).expect("an id");
             let ip = Ipv4Addr::new(10, 66, 0, node as u8 + 2);
             relay.join(&party, &peer, *device.public_key(), ip, at(0).instant).expect("room");
+            relay.set_origin(device.public_key(), Some(address(node).ip()));
         }
         let keys: Vec<_> = devices.iter().map(|device| *device.public_key()).collect();
         let hub = *relay.hub_key();

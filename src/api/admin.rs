@@ -112,6 +112,7 @@ impl Api {
                     }
                 });
             }
+            json.key("log_lines_lost").int(around.log_lines_lost);
             json.key("store").object(|json| {
                 json.key("status").string(around.store_failure.map_or("ok", |failure| failure.detail()));
                 json.key("commits").int(around.commits);

@@ -84,6 +84,8 @@ pub struct Surroundings<'a> {
     pub store_bytes: u64,
     /// How often a damaged store was set aside at start: 0 or 1.
     pub store_recoveries: u64,
+    /// Lines of the log that nobody read in time.
+    pub log_lines_lost: u64,
     /// Since the start.
     pub uptime: Duration,
 }
@@ -205,6 +207,12 @@ pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings<'_>, member
         "counter",
         "Damaged stores that were set aside at the start.",
         around.store_recoveries,
+    );
+    text.single(
+        "lanrage_log_lines_lost_total",
+        "counter",
+        "Lines of the log that were lost because nobody read them.",
+        around.log_lines_lost,
     );
     if let Some(relay) = around.relay {
         relay_text(&mut text, &relay.figures(), members);

@@ -9,6 +9,7 @@ use crate::control::registration::Credentials;
 use crate::control::standing::Actor;
 use crate::ids::PeerId;
 use crate::wire::datetime::Naive;
+use crate::wire::endpoint;
 use crate::wire::http::Answer;
 use crate::wire::json::{Value, Writer, object};
 
@@ -164,9 +165,7 @@ impl Api {
                 }
             });
             json.key("relay").object(|json| {
-                let bracketed =
-                    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-                json.key("endpoint").string(&bracketed);
+                json.key("endpoint").string(&endpoint::text(&host, port));
                 json.key("public_key").string(&self.control.hub().encode());
             });
         });

@@ -2,7 +2,7 @@
 
 mod stage;
 
-use super::arguments::Invocation;
+use super::command::Invocation;
 use super::output::Style;
 use super::table::Facts;
 use super::{Failure, output};

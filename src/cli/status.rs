@@ -1,8 +1,8 @@
 //! `lanrage status`.
 
 use super::Failure;
-use super::arguments::Invocation;
 use super::ask::{Daemon, list, number, text};
+use super::command::Invocation;
 use super::measures::{count, size, span};
 use super::output::Style;
 use super::table::{Facts, Table, escape};
@@ -44,6 +44,11 @@ fn human(status: &Value, style: Style) -> String {
     let figures =
         format!("{}, {}{failed}", size(number(store, "bytes")), count(commits, "commit", "commits"));
     facts.styled("store", format!("{health}, {figures}"));
+    let lost = number(status, "log_lines_lost");
+    if lost > 0 {
+        let lost = count(lost, "line", "lines");
+        facts.styled("log", style.bad(&format!("{lost} lost, because nobody read them")));
+    }
     if let Some(traffic) = status.get("traffic") {
         for (name, kind) in [("blind", "blind"), ("hub", "hub"), ("broadcast", "broadcast")] {
             facts.add(name, &amount(traffic.get(kind).unwrap_or(&Value::Null)));

@@ -9,6 +9,7 @@ use super::signals::Signal;
 use super::standing::{Actor, Identity};
 use super::viewer::LocalClock;
 use super::{Control, PartyId, PeerId};
+use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::PublicKey;
 use crate::time::{Instant, Now};
@@ -106,7 +107,7 @@ impl Control {
     /// 12 hexadecimal digits that nobody has, without the "404" that stock clients take for an error.
     pub(super) fn free_party_id(&self) -> PartyId {
         loop {
-            let text: String = random::bytes::<6>().iter().map(|byte| format!("{byte:02x}")).collect();
+            let text = hex::encode(&random::bytes::<6>());
             if let Some(id) = PartyId::new(&text)
                 && !text.contains("404")
                 && !self.parties.contains_key(&id)

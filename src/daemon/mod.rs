@@ -6,6 +6,7 @@ mod clock;
 pub mod config;
 mod flow_file;
 mod local_interface;
+pub mod log_output;
 mod relay_figures;
 mod relay_loop;
 mod reload;
@@ -15,6 +16,7 @@ mod supervisor;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
+use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::RelayId;
@@ -23,6 +25,7 @@ use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
 use crate::relay::limits::Limits as RelayLimits;
 use crate::relay::{self, Relay};
+use crate::store::handover::HandOver;
 use crate::store::records::{self, Loaded};
 use crate::store::{self, OpenError, Row, Store, StoreError};
 use crate::time::Clock;
@@ -57,6 +60,8 @@ const DRAIN_DISK: Duration = Duration::from_millis(700);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long all of a stop takes at most. It is promised within two seconds.
 const STOP: Duration = Duration::from_millis(1800);
+/// Threads at rest: the loop, async-io's, and the store's.
+const THREADS: usize = 3;
 /// X25519 computations that are measured at the start: the fastest is what the machine can do.
 const X25519_SAMPLES: usize = 5;
 /// How long a start may still take when it is to stop.
@@ -77,6 +82,8 @@ pub enum DaemonError {
     Setting(String),
     /// Signals.
     Signals(std::io::Error),
+    /// Threads.
+    Threads(std::io::Error),
     /// The relay's socket.
     Relay(std::io::Error),
 }
@@ -97,6 +104,12 @@ impl fmt::Display for DaemonError {
             DaemonError::Setting(text) => f.write_str(text),
             DaemonError::Relay(error) => write!(f, "the relay's socket failed: {error}"),
             DaemonError::Signals(error) => write!(f, "signals can't be received: {error}"),
+            DaemonError::Threads(error) => write!(
+                f,
+                "threads can't be started: {error}; it needs {} beside its own, so raise the limit of processes: \
+                 `ulimit -u`, TasksMax= of a systemd unit, or the pids limit of a container",
+                THREADS - 1
+            ),
         }
     }
 }
@@ -295,10 +308,11 @@ impl Daemon {
         }
         let relay = Rc::new(relay.with_local(self.tun));
         let control = Control::new(self.config.control.clone(), hub, records, start);
+        let handover = HandOver::new(&self.config.runtime_dir, &control.hub());
         let api = Api::new(control, settings, start);
         let service = Rc::new(Service::new(api, self.store, relay.clone(), clock));
         service.settle();
-        relay.take_over(&self.config.runtime_dir);
+        relay.take_over(&handover);
         let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), clock);
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
@@ -313,7 +327,7 @@ impl Daemon {
             relay.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
         ];
-        let (runtime_dir, supervisor) = (self.config.runtime_dir.clone(), self.supervisor);
+        let supervisor = self.supervisor;
         if let Some((bell, source)) = self.reload {
             let reloader = Reloader {
                 bell,
@@ -329,7 +343,7 @@ impl Daemon {
             chores.push(reloader.keep_listening().boxed_local());
         }
         let tasks = chores.into_iter().map(|chore| executor.spawn(chore)).collect();
-        Ok(Running { service, door, relay, supervisor, tasks, runtime_dir })
+        Ok(Running { service, door, relay, supervisor, tasks, handover })
     }
 }
 
@@ -340,7 +354,7 @@ struct Running {
     relay: Rc<RelayLoop>,
     supervisor: Rc<Supervisor>,
     tasks: Vec<Task<()>>,
-    runtime_dir: PathBuf,
+    handover: HandOver,
 }
 
 impl Running {
@@ -367,13 +381,13 @@ impl Running {
         for task in self.tasks {
             task.cancel().await;
         }
-        self.relay.hand_over(&self.runtime_dir);
+        self.relay.hand_over(&self.handover);
         self.service.close(STOP.saturating_sub(now().instant.since(begun))).map_err(DaemonError::Write)
     }
 }
 
 fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::Settings {
-    let short: String = hub.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let short = hex::encode(&hub.as_bytes()[..4]);
     api::Settings {
         relay: OwnRelay {
             relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),
@@ -443,17 +457,46 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
-pub fn stop_signal(bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
-    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(DaemonError::Signals)?;
-    Ok(async move {
-        let mut signals = signals;
-        while let Some(signal) = signals.next().await {
-            match signal {
-                Ok(Signal::Term | Signal::Int) => return,
-                Ok(_) => bell.ring(),
-                Err(error) => log::warn!("a signal was lost: {error}"),
+/// Whether as many threads as the daemon needs can run at once. What starts them later can't report an error.
+pub fn check_threads() -> Result<(), DaemonError> {
+    let (sender, receiver) = smol::channel::bounded::<Infallible>(1);
+    let wait = || {
+        let receiver = receiver.clone();
+        // Until the channel closes.
+        std::thread::Builder::new().spawn(move || {
+            let _ = receiver.recv_blocking();
+        })
+    };
+    let threads: Result<Vec<_>, _> = (1..THREADS).map(|_| wait()).collect();
+    sender.close();
+    for thread in threads.map_err(DaemonError::Threads)? {
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+/// The signals that mean something here. SIGHUP is kept from the beginning; SIGTERM and SIGINT end the process,
+/// as they do by default, until the settings are known.
+pub struct SignalWatch(Signals);
+
+impl SignalWatch {
+    /// Keeps every SIGHUP from now on.
+    pub fn new() -> Result<Self, DaemonError> {
+        Signals::new([Signal::Hup]).map(SignalWatch).map_err(DaemonError::Signals)
+    }
+
+    /// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
+    pub fn stop(self, bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
+        let SignalWatch(mut signals) = self;
+        signals.add_signals([Signal::Term, Signal::Int]).map_err(DaemonError::Signals)?;
+        Ok(async move {
+            while let Some(signal) = signals.next().await {
+                match signal {
+                    Ok(Signal::Term | Signal::Int) => return,
+                    Ok(_) => bell.ring(),
+                    Err(error) => log::warn!("a signal was lost: {error}"),
+                }
             }
-        }
-    })
+        })
+    }
 }

@@ -1,6 +1,7 @@
 //! Moves requests, messages and time into the API, and what comes of them to the store and the sessions.
 
 use super::bell::Alarm;
+use super::log_output;
 use super::relay_loop::RelayLoop;
 use crate::api::messages::Reply as MessageReply;
 use crate::api::metrics::{RelayView, StoreFailure, Surroundings};
@@ -90,6 +91,7 @@ impl Service {
             last_commit_micros: stats.last_commit_micros,
             store_bytes: stats.file_length,
             store_recoveries: u64::from(store.recovery().is_some()),
+            log_lines_lost: log_output::lines_lost(),
             uptime: now.instant.since(self.started.instant),
         }
     }

@@ -9,10 +9,9 @@ use super::websocket;
 use crate::wire::http::{Answer, Refusal, Request};
 use crate::wire::http_head::{Head, HeadScan, MAX_HEAD};
 use smol::channel::Receiver;
-use smol::future::{FutureExt, yield_now};
+use smol::future::yield_now;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use tiny_http::Method;
 
@@ -133,14 +132,9 @@ impl<S: Service> Exchange<S> {
             };
         }
         let request = Request::new(head, body, self.seat.source, self.local);
-        let answering = AssertUnwindSafe(self.door.service.clone().call(request)).catch_unwind();
-        match answering.await {
-            Ok(Reply { answer, stream: None }) => self.answer(&answer, &framing).await,
-            Ok(Reply { answer, stream: Some(stream) }) => {
-                self.answer_piecewise(&answer, stream, &framing).await
-            }
-            // The panic has reported itself. One request that we get wrong must not end the relay.
-            Err(_) => self.refuse(Refusal::new(500, "internal error")).await,
+        match self.door.service.clone().call(request).await {
+            Reply { answer, stream: None } => self.answer(&answer, &framing).await,
+            Reply { answer, stream: Some(stream) } => self.answer_piecewise(&answer, stream, &framing).await,
         }
     }
 

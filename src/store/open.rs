@@ -381,11 +381,18 @@ pub(super) fn file_factory(file: Arc<File>) -> BackendFactory {
     Box::new(move || Ok(Box::new(FileBackend::new(file.clone()))))
 }
 
-/// Renames a damaged file to `<name>.corrupt-<unix seconds>`, or, where that exists, to one with `-2` and
-/// so on behind it.
+/// Renames a damaged file: see [`unused_name`].
 pub(super) fn set_aside(path: &Path, now: UnixTime) -> io::Result<PathBuf> {
+    let target = unused_name(path, "corrupt", now);
+    std::fs::rename(path, &target)?;
+    sync_directory(directory_of(path))?;
+    Ok(target)
+}
+
+/// `<name>.<why>-<unix seconds>`, or, where that exists, one with `-2` and so on behind it.
+pub(super) fn unused_name(path: &Path, why: &str, now: UnixTime) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".corrupt-{}", now.as_secs()));
+    name.push(format!(".{why}-{}", now.as_secs()));
     let mut target = path.with_file_name(&name);
     let mut count = 1u32;
     while target.symlink_metadata().is_ok() {
@@ -394,9 +401,7 @@ pub(super) fn set_aside(path: &Path, now: UnixTime) -> io::Result<PathBuf> {
         numbered.push(format!("-{count}"));
         target = path.with_file_name(numbered);
     }
-    std::fs::rename(path, &target)?;
-    sync_directory(directory_of(path))?;
-    Ok(target)
+    target
 }
 
 /// The directory that `path` is in.

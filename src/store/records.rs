@@ -6,6 +6,7 @@ use crate::control::Control;
 use crate::control::change::Change;
 use crate::control::record::Records;
 use crate::control::tokens::TokenHash;
+use crate::crypto::hex;
 use crate::crypto::x25519::PrivateKey;
 use crate::ids::{PartyId, PeerId};
 use crate::time::{Now, UnixTime};
@@ -52,7 +53,7 @@ fn read(row: &Row, loaded: &mut Loaded) -> Option<()> {
             let (party, peer) = key.split_once(SEPARATOR)?;
             records.members.push((party.to_owned(), peer.to_owned(), parse(value)?));
         }
-        Table::Tokens => records.tokens.push((from_hex(&key)?, parse(value)?)),
+        Table::Tokens => records.tokens.push((hex::decode(&key)?, parse(value)?)),
         Table::Relays => records.relays.push((key, parse(value)?)),
         Table::Addresses => records.addresses.push((key, parse(value)?)),
         Table::Meta => match (key.as_str(), json::parse(value).ok()?) {
@@ -93,7 +94,7 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         }
         Change::MemberLeft { party, who, .. } => out.push(member(party, &who.peer)),
         Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
-            out.push(row(Table::Tokens, to_hex(hash), control.token_record(hash, now)));
+            out.push(row(Table::Tokens, hex::encode(hash), control.token_record(hash, now)));
         }
         Change::RelayChanged(id) | Change::RelayExpired(id) => {
             out.push(row(Table::Relays, id.to_string(), control.relay_record(id)));
@@ -125,23 +126,8 @@ pub fn stopped(at: Option<UnixTime>) -> Row {
 /// Every token's row. The dates in the store are those of when a token was issued or extended; if the wall
 /// clock has jumped since, they would not be what they seem after a stop.
 pub fn all_tokens(control: &Control, now: Now) -> Vec<Row> {
-    let token = |hash: &TokenHash| row(Table::Tokens, to_hex(hash), control.token_record(hash, now));
+    let token = |hash: &TokenHash| row(Table::Tokens, hex::encode(hash), control.token_record(hash, now));
     control.tokens().iter().map(|(hash, _)| token(&hash)).collect()
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

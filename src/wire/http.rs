@@ -1,6 +1,5 @@
 //! Requests and answers as the HTTP door hands them on: parsed, bounded, and free of sockets.
 
-use crate::wire::http_head::Head;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use tiny_http::Method;
@@ -57,23 +56,6 @@ pub struct Request {
     pub source: Source,
     /// The address it arrived on; `None` over the Unix socket.
     pub local: Option<SocketAddr>,
-}
-
-impl Request {
-    /// The request that `head` began and `body` completed.
-    pub fn new(head: Head, body: Vec<u8>, source: Source, local: Option<SocketAddr>) -> Self {
-        Request {
-            method: head.method,
-            path: head.path,
-            query: head.query,
-            authorization: head.authorization,
-            host: head.host,
-            forwarded_for: head.forwarded_for,
-            body,
-            source,
-            local,
-        }
-    }
 }
 
 /// What goes back.

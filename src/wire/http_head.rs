@@ -1,9 +1,10 @@
 //! The head of an HTTP request (RFC 9112), read strictly: whatever two programs could understand
 //! differently is refused, so that nobody can smuggle a request past a proxy in front of us.
 
-use crate::wire::http::{MAX_BODY, Refusal};
+use crate::wire::http::{MAX_BODY, Refusal, Request, Source};
 use crate::wire::websocket_upgrade::Upgrade;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use tiny_http::Method;
 
 /// Longest head, in bytes, with its empty last line.
@@ -128,6 +129,23 @@ impl Head {
             },
             method,
         })
+    }
+}
+
+impl Request {
+    /// The request that `head` began and `body` completed.
+    pub fn new(head: Head, body: Vec<u8>, source: Source, local: Option<SocketAddr>) -> Self {
+        Request {
+            method: head.method,
+            path: head.path,
+            query: head.query,
+            authorization: head.authorization,
+            host: head.host,
+            forwarded_for: head.forwarded_for,
+            body,
+            source,
+            local,
+        }
     }
 }
 

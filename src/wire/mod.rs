@@ -1,6 +1,7 @@
 //! Floor 1: what bytes on the wire mean.
 
 pub mod datetime;
+pub mod endpoint;
 pub mod http;
 pub mod http_head;
 pub mod ip;

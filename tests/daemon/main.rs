@@ -6,6 +6,7 @@ mod clocks;
 mod crash;
 mod crowd;
 mod damage;
+mod deleted;
 mod door;
 mod floods;
 mod full_disk;
@@ -25,6 +26,7 @@ mod quiet_disk;
 mod readme;
 mod relay;
 mod reload;
+mod running;
 mod sessions;
 #[path = "../store_disk/sim_disk.rs"]
 #[allow(dead_code, reason = "the store's own tests do more to it")]

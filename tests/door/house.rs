@@ -237,7 +237,7 @@ impl Service for Toy {
                 smol::Timer::after(Duration::from_millis(number as u64)).await;
                 Answer::json(200, "{}").into()
             }
-            "/panic" => panic!("a request that goes wrong on purpose"),
+            "/wrong" => Answer::json(500, r#"{"detail":"on purpose"}"#).into(),
             "/pieces" | "/broken" => {
                 let (sender, receiver) = smol::channel::bounded(2);
                 let is_broken = request.path == "/broken";

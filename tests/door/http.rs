@@ -187,17 +187,6 @@ fn pieces_come_as_chunks_and_a_broken_body_can_be_told() {
 }
 
 #[test]
-fn a_panic_costs_one_request() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
-    client.send("GET /panic HTTP/1.1\r\nHost: x\r\n\r\n");
-    let answer = client.answer();
-    assert_eq!((answer.status, answer.text()), (500, r#"{"detail":"internal error"}"#));
-    assert!(client.is_ended());
-    assert_eq!(Client::connect(house.address).get("/a").status, 200);
-}
-
-#[test]
 fn a_stopping_door_finishes_what_it_began() {
     let mut house = House::start();
     let mut idle = Client::connect(house.address);

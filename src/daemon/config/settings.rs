@@ -4,6 +4,7 @@ use super::Config;
 use crate::control::subnet::Subnet;
 use crate::sys::interface;
 use crate::token_bucket::Rate;
+use crate::wire::endpoint;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -135,12 +136,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "where clients reach the relay from outside",
         reloads: true,
         set: |config, text| {
-            config.public_endpoint = if text.is_empty() { None } else { Some(parse_endpoint(text)?) };
+            config.public_endpoint = if text.is_empty() { None } else { Some(endpoint::parse(text)?) };
             Some(())
         },
         show: |config| {
-            let endpoint = config.public_endpoint.as_ref();
-            endpoint.map_or_else(String::new, |(host, port)| show_endpoint(host, *port))
+            let chosen = config.public_endpoint.as_ref();
+            chosen.map_or_else(String::new, |(host, port)| endpoint::text(host, port))
         },
     },
     Setting {
@@ -333,36 +334,4 @@ fn parse_rate(text: &str, per: Duration) -> Option<Rate> {
 
 fn show_rate(rate: Rate, per: Duration) -> String {
     format!("{}/{}", per.as_nanos() / rate.interval.as_nanos().max(1), rate.burst)
-}
-
-/// `HOST:PORT`; an IPv6 host is in brackets, and given without them.
-fn parse_endpoint(text: &str) -> Option<(String, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').filter(|host| host.parse::<std::net::Ipv6Addr>().is_ok())?,
-        None => Some(host).filter(|host| {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-            (1..=253).contains(&host.len()) && host.bytes().all(plain)
-        })?,
-    };
-    Some((host.to_owned(), port))
-}
-
-fn show_endpoint(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints() {
-        assert_eq!(parse_endpoint("[2001:db8::1]:51820"), Some(("2001:db8::1".into(), 51820)));
-        assert_eq!(parse_endpoint("home.example.org:1"), Some(("home.example.org".into(), 1)));
-        for bad in ["host", "host:0", ":1", "2001:db8::1:5", "[::1]", "a b:1", "host:65536", "[x]:1"] {
-            assert_eq!(parse_endpoint(bad), None, "{bad}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 
 #![no_main]
 
+#[path = "../../requests/input.rs"]
 mod input;
 
 use input::Input;

@@ -40,7 +40,7 @@ return baseclass.extend({
 		{ section: 'main', name: 'max_clients', initial: '100',
 			help: 'how many clients the relay says it takes',
 			expected: 'a whole number, at least 1' },
-		{ section: 'main', name: 'admin_token', initial: '',
+		{ config: 'lanrage_secret', section: 'main', name: 'admin_token', initial: '',
 			help: 'a Bearer token that makes an admin; empty: only the control socket does',
 			expected: 'at least 16 characters without spaces (keep it secret), or nothing' },
 		{ section: 'main', name: 'trusted_proxies', initial: '',
