@@ -242,6 +242,12 @@ pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> Result<c_int
     if result == 0 { Ok(value) } else { Err(last_error()) }
 }
 
+/// Has SIGHUP ignored from now on, until somebody handles it. Its default would end the process.
+pub fn ignore_hangups() {
+    // SAFETY: no code of ours is to run for the signal. It fails only for numbers that are no signals.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+}
+
 /// Gives a socket, by this option of `SOL_SOCKET`, a classic BPF program that answers `value` to everything.
 pub fn attach_constant(socket: BorrowedFd<'_>, name: c_int, value: u32) -> Result<(), Errno> {
     let mut code = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: value }];
@@ -253,12 +259,6 @@ pub fn attach_constant(socket: BorrowedFd<'_>, name: c_int, value: u32) -> Resul
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, ptr::from_ref(&program).cast(), length)
     };
     if result == 0 { Ok(()) } else { Err(last_error()) }
-}
-
-/// Has SIGHUP ignored from now on, until somebody handles it. Its default would end the process.
-pub fn ignore_hangups() {
-    // SAFETY: no code of ours is to run for the signal. It fails only for numbers that are no signals.
-    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
 }
 
 fn last_error() -> Errno {

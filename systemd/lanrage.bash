@@ -8,7 +8,7 @@ declare -A _lanrage_words=(
   ['lanrage party']='delete list show --help'
   ['lanrage peer']='ban bans kick unban --help'
   ['lanrage relay']='list --help'
-  ['lanrage serve']='--config --print-config --state-dir --http --relay --public-endpoint --subnet --region --log --runtime-dir --gso --tun --interface --max-clients --admin-token --trusted-proxies --limits-parties --limits-parties-hosted --limits-parties-joined --limits-peers-per-party --limits-tokens --limits-tokens-per-peer --limits-relays --limits-relays-per-owner --limits-bans-per-party --limits-signals-per-peer --limits-signal-size --limits-signals-size --limits-addresses-remembered --limits-connections --limits-connections-per-source --limits-sessions --limits-sessions-per-source --limits-sources --rates-requests --rates-creations --timeouts-token --timeouts-peer --timeouts-relay --timeouts-sweep --timeouts-head --timeouts-body --timeouts-idle --timeouts-write --help'
+  ['lanrage serve']='--config --print-config --state-dir --http --relay --public-endpoint --subnet --region --log --runtime-dir --gso --tun --interface --max-clients --admin-token --trusted-proxies --allowed-hosts --allowed-origins --limits-parties --limits-parties-hosted --limits-parties-joined --limits-peers-per-party --limits-tokens --limits-tokens-per-peer --limits-relays --limits-relays-per-owner --limits-bans-per-party --limits-signals-per-peer --limits-signal-size --limits-signals-size --limits-addresses-remembered --limits-connections --limits-connections-per-source --limits-sessions --limits-sessions-per-source --limits-sources --rates-requests --rates-creations --timeouts-token --timeouts-peer --timeouts-relay --timeouts-sweep --timeouts-head --timeouts-body --timeouts-idle --timeouts-write --help'
   ['lanrage status']='--json --state-dir --config --help'
   ['lanrage party list']='--json --state-dir --config --help'
   ['lanrage party show']='--json --state-dir --config --help'
@@ -30,6 +30,8 @@ declare -A _lanrage_values=(
   # Options with a value, and what it is.
   # begin values
   [--admin-token]=other
+  [--allowed-hosts]=other
+  [--allowed-origins]=other
   [--config]=file
   [--gso]=other
   [--http]=other

@@ -10,7 +10,7 @@ use crate::wire::json::object;
 impl Api {
     /// Figures tell no secrets: whoever is on this machine may see them.
     fn require_local(&mut self, call: &Call<'_>) -> Result<(), Failure> {
-        if !self.admission.is_local(call.source) {
+        if !call.client.is_local {
             self.require_admin(call)?;
         }
         Ok(())
@@ -136,7 +136,7 @@ impl Api {
         let redacted = query.optional_word("secrets", read, "'redacted' or 'included'", &mut problems);
         problems.check()?;
         let redacted = redacted.unwrap_or(false);
-        if !redacted && call.source != Source::Unix {
+        if !redacted && call.client.source != Source::Unix {
             let why = "Secrets leave only through the Unix socket; ask for ?secrets=redacted";
             return Err(Failure::Answered(errors::detail(403, why)));
         }

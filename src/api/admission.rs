@@ -2,7 +2,8 @@
 
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
-use crate::wire::http::Source;
+use crate::wire::http::{Request, Source};
+use crate::wire::proxies;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -43,11 +44,22 @@ struct Allowance {
     creations: TokenBucket,
 }
 
+/// Who asks, as far as it can be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Client {
+    /// Where the client is.
+    pub source: Source,
+    /// Whether it sits on this machine and speaks for nobody else.
+    pub is_local: bool,
+}
+
 /// The allowances of all sources.
 pub struct Admission {
     rates: Rates,
     /// Those whose `X-Forwarded-For` is believed, and who are sources like any other even on the loopback.
     trusted_proxies: Vec<IpAddr>,
+    /// Whether the log names a proxy that is not trusted.
+    has_warned: bool,
     by_source: HashMap<IpAddr, Allowance>,
     shared: Allowance,
 }
@@ -55,7 +67,13 @@ pub struct Admission {
 impl Admission {
     /// With nobody known yet.
     pub fn new(rates: Rates, trusted_proxies: Vec<IpAddr>) -> Self {
-        Admission { rates, trusted_proxies, by_source: HashMap::new(), shared: Allowance::default() }
+        Admission {
+            rates,
+            trusted_proxies,
+            has_warned: false,
+            by_source: HashMap::new(),
+            shared: Allowance::default(),
+        }
     }
 
     /// Has these count from now on. What a source has left of its allowance stays.
@@ -63,38 +81,28 @@ impl Admission {
         (self.rates, self.trusted_proxies) = (rates, trusted_proxies);
     }
 
-    /// Who asks: the sender, or whom a trusted proxy forwarded for. Of the header only the part that trusted
-    /// proxies wrote counts: from the end, up to the first address that is none of theirs.
-    pub fn source(&self, sender: Source, forwarded_for: Option<&str>) -> Source {
-        let Source::Ip(address) = sender else { return sender };
-        if !self.trusted_proxies.contains(&address) {
-            return sender;
+    /// Who asks.
+    pub fn client(&mut self, request: &Request) -> Client {
+        let Source::Ip(sender) = request.source else {
+            return Client { source: Source::Unix, is_local: true };
+        };
+        let is_trusted = proxies::trusts(&self.trusted_proxies, sender);
+        if sender.is_loopback() && request.is_forwarded && !is_trusted && !self.has_warned {
+            self.has_warned = true;
+            log::warn!(
+                "a proxy on this machine ({sender}) passes requests on that trusted_proxies does not name: all who \
+                 come by it count as one source; set trusted_proxies = \"{sender}\""
+            );
         }
-        let mut client = address;
-        for hop in forwarded_for.into_iter().flat_map(|header| header.rsplit(',')) {
-            let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
-            client = hop.to_canonical();
-            if !self.trusted_proxies.contains(&client) {
-                break;
-            }
-        }
-        Source::Ip(client)
+        let client = proxies::client(&self.trusted_proxies, sender, request.forwarded_for.as_deref());
+        let is_local = sender.is_loopback() && !is_trusted && !request.is_forwarded;
+        Client { source: Source::Ip(client), is_local }
     }
 
-    /// Whether a source sits on this machine and speaks for nobody else.
-    pub fn is_local(&self, source: Source) -> bool {
-        match source {
-            Source::Unix => true,
-            Source::Ip(address) => address.is_loopback() && !self.trusted_proxies.contains(&address),
-        }
-    }
-
-    /// Takes `cost` from the source's allowance, or says in how many seconds it will be there.
-    pub fn admit(&mut self, source: Source, cost: Cost, now: Instant) -> Result<(), u64> {
-        if self.is_local(source) {
-            return Ok(());
-        }
-        let Source::Ip(address) = source else { return Ok(()) };
+    /// Takes `cost` from the allowance of the client's source, or says in how many seconds it will be there.
+    /// Nobody on this machine is held to one.
+    pub fn admit(&mut self, client: Client, cost: Cost, now: Instant) -> Result<(), u64> {
+        let Client { source: Source::Ip(address), is_local: false } = client else { return Ok(()) };
         let key = subscriber(address);
         if self.by_source.len() >= self.rates.sources && !self.by_source.contains_key(&key) {
             self.by_source.retain(|_, known| !known.requests.is_full(now) || !known.creations.is_full(now));
@@ -110,7 +118,7 @@ impl Admission {
 }
 
 /// What one subscriber has: an IPv4 address, or an IPv6 /64.
-fn subscriber(address: IpAddr) -> IpAddr {
+pub(super) fn subscriber(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
@@ -121,12 +129,13 @@ fn subscriber(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> Source {
-        Source::Ip(text.parse().unwrap())
+    /// A client that says nothing of another.
+    fn ip(text: &str) -> Client {
+        Client { source: Source::Ip(text.parse().unwrap()), is_local: false }
     }
 
-    fn spend(admission: &mut Admission, source: Source, cost: Cost, now: Instant) -> usize {
-        (0..1000).take_while(|_| admission.admit(source, cost, now).is_ok()).count()
+    fn spend(admission: &mut Admission, client: Client, cost: Cost, now: Instant) -> usize {
+        (0..1000).take_while(|_| admission.admit(client, cost, now).is_ok()).count()
     }
 
     #[test]
@@ -140,8 +149,8 @@ mod tests {
         let later = now + Duration::from_secs(60);
         assert_eq!(spend(&mut admission, ip("198.51.100.1"), Cost::Creation, later), 10);
         assert_eq!(spend(&mut admission, ip("198.51.100.1"), Cost::Request, later), 200);
-        assert_eq!(spend(&mut admission, ip("127.0.0.1"), Cost::Request, now), 1000);
-        assert_eq!(spend(&mut admission, Source::Unix, Cost::Creation, now), 1000);
+        let local = Client { is_local: true, ..ip("127.0.0.1") };
+        assert_eq!(spend(&mut admission, local, Cost::Request, now), 1000);
     }
 
     #[test]
@@ -157,7 +166,7 @@ mod tests {
     fn many_sources_cost_bounded_memory() {
         let mut admission = Admission::new(Rates { sources: 10, ..Rates::default() }, Vec::new());
         for low in 0..100u8 {
-            let _ = admission.admit(Source::Ip([10, 0, 0, low].into()), Cost::Creation, Instant::ZERO);
+            let _ = admission.admit(ip(&format!("10.0.0.{low}")), Cost::Creation, Instant::ZERO);
         }
         assert_eq!(admission.by_source.len(), 10);
         assert_eq!(spend(&mut admission, ip("10.1.1.1"), Cost::Creation, Instant::ZERO), 0);
@@ -166,18 +175,36 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_are_believed() {
-        let proxies = vec!["127.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
-        let admission = Admission::new(Rates::default(), proxies);
-        let source = |sender, header| admission.source(ip(sender), header);
-        assert_eq!(source("203.0.113.1", Some("198.51.100.1")), ip("203.0.113.1"));
-        assert_eq!(source("127.0.0.1", Some("198.51.100.1")), ip("198.51.100.1"));
-        assert_eq!(source("127.0.0.1", Some("6.6.6.6, 198.51.100.1, 10.0.0.2")), ip("198.51.100.1"));
-        assert_eq!(source("127.0.0.1", Some("6.6.6.6, what, 10.0.0.2")), ip("10.0.0.2"));
-        assert_eq!(source("127.0.0.1", Some("::ffff:198.51.100.1")), ip("198.51.100.1"));
-        assert_eq!(source("127.0.0.1", None), ip("127.0.0.1"));
-        assert_eq!(admission.source(Source::Unix, Some("198.51.100.1")), Source::Unix);
-        assert!(!admission.is_local(ip("127.0.0.1")));
-        assert!(admission.is_local(ip("::1")) && admission.is_local(Source::Unix));
+    fn who_is_local_speaks_for_nobody_else() {
+        let asked = |sender: &str, forwarded_for: Option<&str>, is_forwarded| Request {
+            method: tiny_http::Method::Get,
+            path: "/".into(),
+            query: String::new(),
+            authorization: None,
+            host: None,
+            origin: None,
+            forwarded_for: forwarded_for.map(String::from),
+            is_forwarded,
+            body: Vec::new(),
+            source: Source::Ip(sender.parse().unwrap()),
+            local: None,
+        };
+        let mut plain = Admission::new(Rates::default(), Vec::new());
+        assert!(plain.client(&asked("127.0.0.1", None, false)).is_local);
+        assert!(plain.client(&asked("::1", None, false)).is_local);
+        assert!(!plain.client(&asked("192.0.2.1", None, false)).is_local && !plain.has_warned);
+        assert_eq!(plain.client(&asked("127.0.0.1", Some("198.51.100.1"), true)), ip("127.0.0.1"));
+        assert!(plain.has_warned);
+        assert!(!plain.client(&asked("127.0.0.1", None, true)).is_local);
+        let unix = Request { source: Source::Unix, ..asked("::1", Some("198.51.100.1"), true) };
+        assert_eq!(plain.client(&unix), Client { source: Source::Unix, is_local: true });
+
+        let mut proxied = Admission::new(Rates::default(), vec!["127.0.0.1".parse().unwrap()]);
+        assert_eq!(proxied.client(&asked("::1", Some("198.51.100.1"), true)), ip("198.51.100.1"));
+        for local in ["127.0.0.1", "127.0.0.2", "::1"] {
+            assert_eq!(proxied.client(&asked(local, None, false)), ip(local));
+            assert_eq!(proxied.client(&asked("127.0.0.1", Some(local), true)), ip("127.0.0.1"));
+        }
+        assert!(!proxied.has_warned);
     }
 }

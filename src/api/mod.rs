@@ -2,6 +2,7 @@
 //! changes to keep come out. No socket, no disk, no clock.
 
 pub mod admission;
+pub mod browsers;
 pub mod errors;
 pub mod fields;
 pub mod messages;
@@ -9,6 +10,7 @@ pub mod metrics;
 pub mod render;
 pub mod routes;
 pub mod sessions;
+pub mod updates;
 
 mod admin;
 mod bans;
@@ -28,7 +30,8 @@ use crate::time::{Instant, Now, UnixTime};
 use crate::wire::http::{Answer, Request, Source};
 use crate::wire::json::{self, Value};
 use crate::wire::percent;
-use admission::{Admission, Cost, Rates};
+use admission::{Admission, Client, Cost, Rates};
+use browsers::Browsers;
 use fields::Problems;
 use metrics::{Counters, RelayView, Sizes, Surroundings};
 use routes::{Parameters, Place};
@@ -62,6 +65,8 @@ pub struct Settings {
     pub rates: Rates,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// What browsers may do.
+    pub browsers: Browsers,
     /// A Bearer token that makes an admin.
     pub admin_token: Option<String>,
     /// What an owner is told about where to find things.
@@ -124,7 +129,7 @@ impl From<Problems> for Failure {
 /// One request on its way through the handlers.
 struct Call<'a> {
     request: &'a Request,
-    source: Source,
+    client: Client,
     parameters: Parameters<'a>,
     body: Option<Value>,
     query: Value,
@@ -192,10 +197,13 @@ impl Api {
         around: &Surroundings<'_>,
         now: Now,
     ) -> (Option<Place>, Outcome) {
-        let source = self.admission.source(request.source, request.forwarded_for.as_deref());
+        let client = self.admission.client(request);
         let found = routes::find(&request.path);
         let place = found.as_ref().map(|(place, _)| *place);
-        let outcome = self.admit(place, &request.method, source, now.instant).and_then(|()| {
+        let outcome = self.admit(place, request, client, now.instant).and_then(|()| {
+            if request.method == Method::Options {
+                return Ok(Outcome::Answer(options(place)));
+            }
             let Some((place, parameters)) = found else {
                 return Err(Failure::Answered(errors::detail(404, "Not Found")));
             };
@@ -208,42 +216,70 @@ impl Api {
             let body = match &request.body[..] {
                 [] => None,
                 _ if !place.takes_body(&method) => None,
-                bytes => Some(json::parse(bytes).map_err(Problems::of_json)?),
+                // RFC 8259 section 8.1: what some editors and PowerShell put in front may be ignored.
+                bytes => Some(
+                    json::parse(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
+                        .map_err(Problems::of_json)?,
+                ),
             };
             let query = percent::query(&request.query);
-            let call = Call { request, source, parameters, body, query, now };
+            let call = Call { request, client, parameters, body, query, now };
             self.dispatch(place, &method, &call, around)
         });
-        let outcome = outcome.unwrap_or_else(|failure| {
+        let mut outcome = outcome.unwrap_or_else(|failure| {
             Outcome::Answer(match failure {
                 Failure::Refused(refusal) => {
-                    log_refusal(source, place, &refusal);
+                    log_refusal(client.source, place, &refusal);
                     errors::refused(&refusal)
                 }
                 Failure::Invalid(problems) => problems.answer(),
                 Failure::Answered(answer) => answer,
             })
         });
+        if let Outcome::Answer(answer) = &mut outcome {
+            self.settings.browsers.mark(request, answer);
+        }
         (place, outcome)
     }
 
     fn admit(
         &mut self,
         place: Option<Place>,
-        method: &Method,
-        source: Source,
+        request: &Request,
+        client: Client,
         now: Instant,
     ) -> Result<(), Failure> {
-        let creates = place.is_some_and(|place| place.creates(method));
+        let creates = place.is_some_and(|place| place.creates(&request.method));
         let costs = if creates { &[Cost::Request, Cost::Creation][..] } else { &[Cost::Request] };
         for cost in costs {
-            if let Err(seconds) = self.admission.admit(source, *cost, now) {
+            if let Err(seconds) = self.admission.admit(client, *cost, now) {
                 let mut answer = errors::detail(429, "Too many requests; wait a little and try again");
                 answer.headers.push(("Retry-After", seconds.to_string()));
                 return Err(Failure::Answered(answer));
             }
         }
+        let endpoint = self.endpoint_name();
+        let browsers = &self.settings.browsers;
+        if !browsers.admit(request, endpoint) {
+            return Err(Failure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
+        }
+        let is_owners =
+            place.is_some_and(|place| place.is_owners(&request.method)) || self.has_admin_token(request);
+        if is_owners && !browsers.knows(request, endpoint) {
+            return Err(Failure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
+        }
         Ok(())
+    }
+
+    /// The name that the owner gave this machine for the relay.
+    fn endpoint_name(&self) -> Option<&str> {
+        self.settings.relay.endpoint.as_ref().map(|(host, _)| host.as_str())
+    }
+
+    fn has_admin_token(&self, request: &Request) -> bool {
+        let token = request.authorization.as_deref().and_then(bearer);
+        let admin = self.settings.admin_token.as_deref();
+        admin.zip(token).is_some_and(|(admin, token)| constant_time::eq(admin.as_bytes(), token.as_bytes()))
     }
 
     fn dispatch(
@@ -285,15 +321,13 @@ impl Api {
     /// Who asks. A token that is presented counts, also over the Unix socket.
     fn actor(&mut self, call: &Call<'_>) -> Result<Actor, Refusal> {
         let Some(header) = call.request.authorization.as_deref().filter(|header| !header.is_empty()) else {
-            return match call.source {
+            return match call.client.source {
                 Source::Unix => Ok(Actor::Admin),
                 Source::Ip(_) => Err(Refusal::TokenMissing),
             };
         };
         let token = bearer(header).ok_or(Refusal::AuthorizationMalformed)?;
-        if let Some(admin) = &self.settings.admin_token
-            && constant_time::eq(admin.as_bytes(), token.as_bytes())
-        {
+        if self.has_admin_token(call.request) {
             return Ok(Actor::Admin);
         }
         self.control.authenticate(token, call.now).map(Actor::Peer)
@@ -336,6 +370,11 @@ impl Api {
         self.counters.deliveries +=
             effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum::<u64>();
         effects
+    }
+
+    /// When [`Api::poll`] has news for sessions that have to wait for it.
+    pub fn update_timeout(&self) -> Option<Instant> {
+        self.sessions.update_timeout()
     }
 
     /// When [`Api::poll`] has something to do next.
@@ -403,6 +442,16 @@ fn bearer(header: &str) -> Option<&str> {
 fn effective_method(place: Place, method: &Method) -> Option<Method> {
     let method = if *method == Method::Head { Method::Get } else { method.clone() };
     place.methods().contains(&method).then_some(method)
+}
+
+/// What can be asked of a place; of any other, also of the WebSocket, what can be asked at all.
+fn options(place: Option<Place>) -> Answer {
+    let mut answer = Answer::json(200, r#"{"status":"ok"}"#);
+    let methods = place.map_or(&[Method::Get, Method::Post, Method::Delete][..], Place::methods);
+    let mut allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    allowed.push(Method::Options.as_str());
+    answer.headers.push(("Allow", allowed.join(", ")));
+    answer
 }
 
 fn not_allowed(place: Place) -> Failure {

@@ -67,7 +67,8 @@ impl Api {
         let name = body.text("name", Text::NAME, &mut problems);
         let peer = body.object("host_peer_info", &mut problems);
         let info = bodies::peer_info(&peer, &mut problems);
-        let claim = KeyClaim { origin: call.source.address(), proof: bodies::proof(&body, &mut problems) };
+        let claim =
+            KeyClaim { origin: call.client.source.address(), proof: bodies::proof(&body, &mut problems) };
         let (Some(name), Some(info)) = (name, info) else { return Err(problems.into()) };
         problems.check()?;
         let by = self.identity(actor, info.peer_id.as_str(), "host_peer_info.peer_id")?;
@@ -83,7 +84,8 @@ impl Api {
         body.text("party_id", Text::ANY, &mut problems);
         let peer = body.object("peer_info", &mut problems);
         let info = bodies::peer_info(&peer, &mut problems);
-        let claim = KeyClaim { origin: call.source.address(), proof: bodies::proof(&body, &mut problems) };
+        let claim =
+            KeyClaim { origin: call.client.source.address(), proof: bodies::proof(&body, &mut problems) };
         let Some(info) = info else { return Err(problems.into()) };
         problems.check()?;
         let by = self.identity(actor, info.peer_id.as_str(), "peer_info.peer_id")?;

@@ -43,7 +43,7 @@ impl Api {
         let actor = self.actor(call)?;
         let [party, peer] = &call.parameters;
         let by = self.identity(actor, peer, "requested peer_id")?;
-        self.control.heartbeat(party, &by.peer, call.source.address(), call.now)?;
+        self.control.heartbeat(party, &by.peer, call.client.source.address(), call.now)?;
         Ok(Answer::json(200, OK))
     }
 

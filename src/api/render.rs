@@ -28,7 +28,7 @@ impl View {
             let party = control.parties_of(peer).first()?;
             Some(control.party(party.as_str()).ok()?.members.get(peer)?.clock)
         });
-        View { clock: clock.unwrap_or(LocalClock::UTC), now }
+        View { clock: clock.unwrap_or(LocalClock::Ours), now }
     }
 }
 

@@ -166,6 +166,8 @@ mod tests {
             ("region", "007"),
             ("public_endpoint", "[2001:db8::1]:1"),
             ("trusted_proxies", "127.0.0.1,::1"),
+            ("allowed_hosts", "router.lan,a"),
+            ("allowed_origins", "https://a.example,http://[::1]:1"),
             ("limits.parties", "7"),
             ("rates.creations", "7/9"),
             ("timeouts.peer", "2.5"),

@@ -142,7 +142,8 @@ impl Addresses {
     /// Gives `name` its address for one more party of `peer`.
     pub fn acquire(&mut self, name: &str, peer: &PeerId) -> Result<Acquired, Refusal> {
         let mut forgotten = None;
-        let assigned = !self.by_name.contains_key(name);
+        let known = self.by_name.get_key_value(name).map(|(name, _)| name.clone());
+        let assigned = known.is_none();
         if assigned {
             // A full pool, or too many names that nobody holds: the one unused for longest gives way.
             if self.by_name.len() >= self.subnet.capacity() || self.idle >= self.remembered.max(1) {
@@ -152,9 +153,9 @@ impl Addresses {
             let address = free.ok_or(Refusal::NoAddress)?;
             self.restore(name, address, self.orders, None);
         }
-        let (name, _) = self.by_name.get_key_value(name).expect("found or made above");
-        let name = name.clone();
-        let entry = self.by_name.get_mut(&name).expect("found above");
+        let name = known.or_else(|| Some(self.by_name.get_key_value(name)?.0.clone()));
+        let name = name.expect("found or made above");
+        let entry = self.by_name.get_mut(&name).expect("found or made above");
         match &mut entry.held {
             Some((_, parties)) => *parties += 1,
             none => {
@@ -179,17 +180,23 @@ impl Addresses {
         }
     }
 
+    /// Makes room for `count` names that will be restored.
+    pub fn reserve(&mut self, count: usize) {
+        let count = count.min(self.subnet.capacity());
+        self.by_name.reserve(count);
+        self.taken.reserve(count);
+    }
+
     /// Takes in an assignment made before; one that does not fit the subnet or another name is dropped.
     pub fn restore(&mut self, name: &str, address: Ipv4Addr, order: u64, owner: Option<Owner>) {
         if !self.subnet.is_peer_address(address)
-            || self.taken.contains(&address)
             || self.by_name.contains_key(name)
+            || !self.taken.insert(address)
         {
             return;
         }
         self.orders = self.orders.max(order.saturating_add(1));
         self.next = Ipv4Addr::from_bits(address.to_bits() + 1);
-        self.taken.insert(address);
         self.by_name.insert(name.into(), Entry { address, order, held: None, owner });
         self.idle += 1;
     }

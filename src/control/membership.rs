@@ -148,7 +148,7 @@ impl Control {
         let id = party.id.clone();
         // The same text, which the peer's token holds already.
         let info = PeerInfo { peer_id: by.peer.clone(), ..info };
-        let mut clock = old.map_or(LocalClock::UTC, |member| member.clock);
+        let mut clock = old.map_or(LocalClock::Ours, |member| member.clock);
         if let Some(said) = info.last_seen {
             clock.learn(said, now);
         }

@@ -95,6 +95,8 @@ impl Control {
     fn restore(&mut self, records: Records, now: Now) {
         let mut addresses = records.addresses;
         addresses.sort_by_key(|(_, record)| record.order);
+        // Otherwise every table is made anew each time that it doubles.
+        self.addresses.reserve(addresses.len());
         for (name, record) in addresses {
             if let Ok(address) = record.address.parse() {
                 self.addresses.restore(&name, address, record.order, record.owner());
@@ -106,13 +108,14 @@ impl Control {
             }
         }
         for (party, peer, record) in records.members {
-            if let (Some(party), Some(member)) = (PartyId::new(&party), record.restore(&peer, now)) {
+            if let (Some(party), Some(member)) = (PartyId::stored(&party), record.restore(&peer, now)) {
                 self.restore_member(party, member);
             }
         }
         // One more than a peer may have replaces its oldest, and all lives are the same length.
         let mut tokens = records.tokens;
         tokens.sort_by_key(|(_, record)| record.expires_at);
+        self.tokens.reserve(tokens.len());
         for (hash, record) in tokens {
             if let Some(mut token) = record.restore(records.stopped_at, self.settings.lifetimes.token, now) {
                 // A text that is there already is shared.

@@ -603,6 +603,36 @@ fn a_party_whose_host_is_missing_from_the_store_is_mended() {
     assert_eq!(again.control.drain_changes(), [Change::PartyChanged(party)]);
 }
 
+/// Earlier versions took any first character.
+#[test]
+fn ids_that_would_be_refused_today_are_kept() {
+    let mut world = World::new();
+    let token = world.token("bob");
+    let (alice, bob) = (world.identity("alice"), world.control.authenticate(&token, world.now).unwrap());
+    let party = world.create(&alice);
+    world.join(&bob, &party).unwrap();
+    let mut records = world.records(None);
+    for (id, record) in &mut records.parties {
+        (*id, record.host) = ("-party".to_owned(), "..".to_owned());
+    }
+    for (party, peer, _) in &mut records.members {
+        *party = "-party".to_owned();
+        *peer = peer.replace("alice", "..").replace("bob", "_bob");
+    }
+    for (_, record) in &mut records.tokens {
+        record.peer_id = record.peer_id.replace("alice", "..").replace("bob", "_bob");
+    }
+    let mut again = World::start(Settings::default(), records, 1_795_176_000);
+    let kept = again.control.party("-party").unwrap();
+    assert_eq!((kept.host.as_str(), kept.members.len()), ("..", 2));
+    let bob = again.control.authenticate(&token, again.now).unwrap();
+    assert_eq!(bob.peer.as_str(), "_bob");
+    again.control.heartbeat("-party", &bob.peer, None, again.now).unwrap();
+    again.control.remove_peer(&Actor::Peer(bob), "-party", "_bob").unwrap();
+    again.control.delete_party(&admin(), "-party").unwrap();
+    assert_eq!(again.control.party_count(), 0);
+}
+
 #[test]
 fn after_a_restart_it_is_still_the_oldest_token_that_is_replaced() {
     let mut world = World::new();

@@ -92,6 +92,11 @@ impl Tokens {
         (text, hash)
     }
 
+    /// Makes room for `count` tokens that will be inserted.
+    pub fn reserve(&mut self, count: usize) {
+        self.by_id.reserve(count);
+    }
+
     /// Takes in a token that was issued before.
     pub fn insert(&mut self, hash: TokenHash, token: Token) {
         // Nearly every peer has one token, so there is no room for more before they come.

@@ -3,6 +3,7 @@
 mod settings;
 
 use crate::api::admission::Rates;
+use crate::api::browsers::Browsers;
 use crate::control;
 use crate::net::http::Limits as DoorLimits;
 use crate::wire::toml::{self, Entry};
@@ -41,6 +42,8 @@ pub struct Config {
     pub admin_token: Option<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// What browsers may do for the pages in them.
+    pub browsers: Browsers,
     /// How much is logged.
     pub log: log::LevelFilter,
     /// What the control plane allows.
@@ -66,6 +69,7 @@ impl Default for Config {
             max_clients: 100,
             admin_token: None,
             trusted_proxies: Vec::new(),
+            browsers: Browsers::default(),
             log: log::LevelFilter::Info,
             control: control::Settings::default(),
             door: DoorLimits::default(),

@@ -4,7 +4,7 @@
 mod bell;
 mod clock;
 pub mod config;
-mod flow_file;
+mod keeping;
 mod local_interface;
 pub mod log_output;
 mod relay_figures;
@@ -398,6 +398,7 @@ fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::
         },
         rates: config.rates.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        browsers: config.browsers.clone(),
         admin_token: config.admin_token.clone(),
         whereabouts: api::Whereabouts {
             http: addresses.http.to_string(),

@@ -2,13 +2,12 @@
 
 use super::DaemonError;
 use super::bell::{Alarm, Bell};
-use super::flow_file::{self, FlowFile};
+use super::keeping::Keeping;
 use super::local_interface::LocalInterface;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::net::udp::{self, Inbox, Outbox, RelaySocket, Sent};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
-use crate::store::handover::HandOver;
 use crate::time::{Clock, Instant, Now};
 use crate::tun::Tun;
 use std::cell::{Cell, RefCell};
@@ -40,7 +39,7 @@ pub struct RelayLoop {
     /// How many members were reached, and when they were counted.
     pub(super) load: Cell<(Instant, u32)>,
     local: Option<LocalInterface>,
-    flow_file: FlowFile,
+    pub(super) keeping: Keeping,
 }
 
 struct Socket {
@@ -129,7 +128,7 @@ impl RelayLoop {
             handshakes: smol::channel::bounded(MAX_HANDSHAKES),
             load: Cell::new((Instant::ZERO, 0)),
             local: None,
-            flow_file: FlowFile::default(),
+            keeping: Keeping::default(),
         }
     }
 
@@ -257,7 +256,7 @@ impl RelayLoop {
     fn poll(&self, now: Now) {
         self.relay.borrow_mut().poll(now, &mut Timed(self, now));
         self.sockets().for_each(|(_, socket)| socket.flush());
-        self.flow_file.keep(&self.relay.borrow(), now);
+        self.keep(now.instant);
     }
 
     /// Waits for a mark for TAI64N that must be stored.
@@ -273,16 +272,6 @@ impl RelayLoop {
     /// Waits for a handshake that was completed at the hub.
     pub async fn handshake(&self) -> Option<Handshake> {
         self.handshakes.1.recv().await.ok()
-    }
-
-    /// Leaves the flows to the next daemon.
-    pub fn hand_over(&self, file: &HandOver) {
-        flow_file::hand_over(file, &self.relay.borrow(), (self.clock)());
-    }
-
-    /// Takes over the flows of the daemon before, if it left any.
-    pub fn take_over(&self, file: &HandOver) {
-        self.flow_file.take_over(file, &mut self.relay.borrow_mut(), (self.clock)());
     }
 
     /// What the sockets did not send or take, by reason.

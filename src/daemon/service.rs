@@ -14,7 +14,7 @@ use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
 use crate::store::dump::Secrets;
 use crate::store::{Health, Store, StoreError, Ticket, records};
 use crate::time::{Clock, Instant, Now};
-use crate::wire::http::{Answer, Request};
+use crate::wire::http::{Answer, Refusal, Request};
 use smol::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -114,9 +114,10 @@ impl Service {
     fn settle_after(&self, origin: Option<SessionId>, now: Now) {
         let effects = self.api.borrow_mut().drain(origin, now);
         self.carry_out(effects, now);
-        if self.alarm.is_idle() {
-            self.alarm.advance(self.api.borrow().poll_timeout());
-        }
+        // What is due for all is looked at only if nothing was before: it asks every party.
+        let api = self.api.borrow();
+        let due = if self.alarm.is_idle() { api.poll_timeout() } else { api.update_timeout() };
+        self.alarm.advance(due);
     }
 
     fn carry_out(&self, effects: Effects, now: Now) {
@@ -297,11 +298,11 @@ impl Answers for Service {
         self.api.borrow_mut().counters().refused(status);
     }
 
-    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Option<SessionId> {
+    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Result<SessionId, Refusal> {
         let session = SessionId(self.next_session.replace(self.next_session.get() + 1));
-        self.api.borrow_mut().open_session(session, request, (self.clock)());
+        self.api.borrow_mut().open_session(session, request, (self.clock)())?;
         self.outboxes.borrow_mut().insert(session, outbox);
-        Some(session)
+        Ok(session)
     }
 
     fn message(&self, session: SessionId, text: &str) {

@@ -6,6 +6,7 @@ use super::response::{self, Length};
 use super::service::{Reply, Service};
 use super::shared::Shared;
 use super::websocket;
+use crate::wire::chunked::Chunked;
 use crate::wire::http::{Answer, Refusal, Request};
 use crate::wire::http_head::{Head, HeadScan, MAX_HEAD};
 use smol::channel::Receiver;
@@ -122,9 +123,6 @@ impl<S: Service> Exchange<S> {
         self.seat.enter_answering();
         self.is_first = false;
         let framing = Framing::of(&head);
-        if head.method == Method::Options {
-            return self.answer(&preflight(), &framing).await;
-        }
         if head.path == WEBSOCKET_PATH && head.method == Method::Get {
             return match self.open_session(head, body) {
                 Ok(opened) => Ok(Next::Session(opened)),
@@ -176,27 +174,54 @@ impl<S: Service> Exchange<S> {
     }
 
     async fn body(&mut self, head: &Head) -> Result<Vec<u8>, Fault> {
+        if head.chunked {
+            return self.chunked_body(head).await;
+        }
         let length = head.content_length;
         let missing = |exchange: &Self| length.saturating_sub(exchange.buffer.len() - exchange.start);
         if missing(self) > 0 {
-            let limits = self.door.table.limits();
-            self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
-            if head.expects_continue {
-                self.write(CONTINUE, &[]).await?;
-                self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
-            }
+            self.begin_body(head).await?;
         }
         while missing(self) > 0 {
-            match self.fill(missing(self)).await {
-                Ok(0) => return Err(Refusal::new(400, "the body is not complete").into()),
-                Ok(_) => (),
-                Err(Ended::TimedOut) => return Err(Refusal::new(408, "the body took too long").into()),
-                Err(ended) => return Err(ended.into()),
-            }
+            self.fill_body(missing(self)).await?;
         }
         let body = self.buffer[self.start..self.start + length].to_vec();
         self.start += length;
         Ok(body)
+    }
+
+    async fn chunked_body(&mut self, head: &Head) -> Result<Vec<u8>, Fault> {
+        let mut chunked = Chunked::default();
+        self.start += chunked.take(&self.buffer[self.start..])?;
+        if !chunked.is_done() {
+            self.begin_body(head).await?;
+        }
+        while !chunked.is_done() {
+            // What comes behind the body is kept for the next request.
+            self.fill_body(usize::MAX).await?;
+            self.start += chunked.take(&self.buffer[self.start..])?;
+        }
+        Ok(chunked.into_body())
+    }
+
+    /// A body is on its way: there is a time for it, and a client that waits to be asked for it is asked.
+    async fn begin_body(&mut self, head: &Head) -> Result<(), Fault> {
+        let limits = self.door.table.limits();
+        self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
+        if head.expects_continue {
+            self.write(CONTINUE, &[]).await?;
+            self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
+        }
+        Ok(())
+    }
+
+    async fn fill_body(&mut self, most: usize) -> Result<(), Fault> {
+        match self.fill(most).await {
+            Ok(0) => Err(Refusal::new(400, "the body is not complete").into()),
+            Ok(_) => Ok(()),
+            Err(Ended::TimedOut) => Err(Refusal::new(408, "the body took too long").into()),
+            Err(ended) => Err(ended.into()),
+        }
     }
 
     /// Reads up to `most` more bytes behind what is unread; 0 at the end of the stream.
@@ -230,14 +255,13 @@ impl<S: Service> Exchange<S> {
             return Err(Refusal::new(400, "an upgrade has no body"));
         }
         let table = &self.door.table;
-        let full = Refusal::new(503, "too many WebSocket sessions");
         if self.door.stopping.get() || !table.has_room_for_session(&self.seat) {
-            return Err(full);
+            return Err(Refusal::new(503, "too many WebSocket sessions"));
         }
         let limits = table.limits();
         let outbox = Rc::new(Outbox::new(limits.outbox_messages, limits.outbox_bytes));
         let request = Request::new(head, body, self.seat.source, self.local);
-        let id = self.door.service.open_session(&request, outbox.clone()).ok_or(full)?;
+        let id = self.door.service.open_session(&request, outbox.clone())?;
         table.promote(&self.seat);
         Ok(websocket::Opened { id, outbox, accept })
     }
@@ -321,15 +345,4 @@ impl<S: Service> Exchange<S> {
             result => result,
         }
     }
-}
-
-/// What a browser asks before it lets a page of another origin talk to us.
-fn preflight() -> Answer {
-    let mut answer = Answer::json(200, r#"{"status":"ok"}"#);
-    answer.headers = vec![
-        ("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS".into()),
-        ("Access-Control-Allow-Headers", "Authorization, Content-Type".into()),
-        ("Access-Control-Max-Age", "86400".into()),
-    ];
-    answer
 }

@@ -1,6 +1,7 @@
 //! How much the door takes in, and what that costs.
 
 use crate::wire::http::Source;
+use crate::wire::proxies;
 use rustix::process::{Resource, Rlimit};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -44,8 +45,9 @@ pub struct Limits {
     /// How long a refused client may go on sending before the connection is closed under it. Closing at
     /// once would make its kernel throw the refusal away.
     pub linger_timeout: Duration,
-    /// A WebSocket session from which nothing came for so long is sent a ping.
-    pub ping_after: Duration,
+    /// How often a WebSocket session is sent a ping, whatever else is said: a proxy between may count only what
+    /// comes from us, and nginx ends a connection after 60 s of silence.
+    pub ping_interval: Duration,
     /// A WebSocket session from which nothing came for so long is cut.
     pub silence_timeout: Duration,
     /// How often time-outs are looked for, and so how late one may be. Costs a wake-up each time while
@@ -70,7 +72,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(10),
             linger_timeout: Duration::from_secs(2),
-            ping_after: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(25),
             silence_timeout: Duration::from_secs(150),
             sweep_interval: Duration::from_secs(1),
         }
@@ -80,7 +82,7 @@ impl Default for Limits {
 impl Limits {
     /// Whether the limits per source are not for `source`.
     pub(super) fn speaks_for_many(&self, source: Source) -> bool {
-        matches!(source, Source::Ip(address) if self.proxies.contains(&address))
+        matches!(source, Source::Ip(address) if proxies::trusts(&self.proxies, address))
     }
 
     /// Held to what the process may open, after raising its soft limit to the hard one.

@@ -2,7 +2,7 @@
 
 use super::outbox::Outbox;
 use crate::ids::SessionId;
-use crate::wire::http::{Answer, Request};
+use crate::wire::http::{Answer, Refusal, Request};
 use std::rc::Rc;
 
 /// What is sent back for a request.
@@ -29,9 +29,9 @@ pub trait Service: 'static {
     /// The door refused a request by itself (malformed, too large, too slow, too many) with this status.
     fn refused(&self, status: u16);
 
-    /// Somebody asks for a WebSocket; `request` has no body. `None` refuses (503). What is pushed into the
-    /// outbox is sent right after the handshake.
-    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Option<SessionId>;
+    /// Somebody asks for a WebSocket; `request` has no body. What is pushed into the outbox is sent right after
+    /// the handshake.
+    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Result<SessionId, Refusal>;
 
     /// A text message came.
     fn message(&self, session: SessionId, text: &str);

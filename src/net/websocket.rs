@@ -125,7 +125,7 @@ impl<S: Service> Session<S> {
             is_registered: false,
             is_deaf: false,
             heard_at: now,
-            ping_at: now + limits.ping_after,
+            ping_at: now + limits.ping_interval,
             partial_since: None,
             stalled_since: None,
             closing_since: None,
@@ -161,7 +161,7 @@ impl<S: Service> Session<S> {
             self.outbox.close(GOING_AWAY, "the server is stopping");
         }
         if now >= self.ping_at {
-            self.ping_at = now + self.door.table.limits().ping_after;
+            self.ping_at = now + self.door.table.limits().ping_interval;
             self.outbox.ping();
         }
         let has_more = match self.read(cx, now) {
@@ -203,7 +203,6 @@ impl<S: Service> Session<S> {
             match self.reader.read() {
                 Ok(message) => {
                     self.heard_at = now;
-                    self.ping_at = now + self.door.table.limits().ping_after;
                     self.partial_since = None;
                     self.reader.get_mut().in_message = false;
                     self.take(message);

@@ -10,7 +10,7 @@ use crate::relay::roster::{Member, MemberId};
 use crate::relay::state::{State, Turn};
 use crate::relay::stats::{DropReason, Reach};
 use crate::time::Instant;
-use crate::wire::ip::Ipv4;
+use crate::wire::ip::{self, Ipv4};
 use crate::wireguard::allowed_ips::Prefix;
 use crate::wireguard::device::{Config, Device, Received};
 use crate::wireguard::inner_packet::InnerPacket;
@@ -26,6 +26,9 @@ const SCRATCH_LENGTH: usize = 2048;
 /// Handshakes that wait to be asked for; what is more is told by the next one, two minutes later.
 const MAX_HANDSHAKES: usize = 1024;
 
+/// Answers to handshakes of one member that may get lost before it is said that it does not take them.
+const MAX_UNCONFIRMED: u8 = 2;
+
 /// What is kept of a member that has come to the hub.
 pub struct HubSession {
     pub(super) peer: PeerIndex,
@@ -35,6 +38,8 @@ pub struct HubSession {
     initiated_to: Option<SocketAddr>,
     /// Where our last answer to its initiation went.
     answered_to: Option<SocketAddr>,
+    /// Its handshakes since one came to something.
+    unconfirmed: u8,
     /// The last broadcast that it has had.
     pub(super) round: u64,
     /// It had a session before a restart, and none since.
@@ -103,6 +108,7 @@ impl Hub {
             path: None,
             initiated_to: None,
             answered_to: None,
+            unconfirmed: 0,
             round: 0,
             resumption: None,
         });
@@ -188,16 +194,28 @@ impl Hub {
             self.adopt(turn.state, &key, from.remote, turn.now.instant);
         }
         let &member = self.members.get(&peer).ok_or(DropReason::HubUnknownPeer)?;
+        let session = turn.state.roster.state(member).and_then(|kept| kept.hub_mut());
+        let is_unconfirmed = session.is_some_and(|session| {
+            session.unconfirmed = match accepted.content {
+                _ if established => 0,
+                Content::Handshake => session.unconfirmed.saturating_add(1),
+                _ => session.unconfirmed,
+            };
+            session.unconfirmed > MAX_UNCONFIRMED
+        });
         if established {
             turn.state.handshake(member, Reach::None, turn.now);
         }
         self.follow(blind, turn, &accepted, member, datagram.len(), from);
         match accepted.content {
+            Content::Handshake if is_unconfirmed => Err(DropReason::HubUnconfirmed),
             Content::Handshake | Content::Keepalive => Ok(()),
             Content::Rejected(Rejection::Malformed) => Err(DropReason::HubMalformed),
             Content::Rejected(Rejection::Source) => Err(DropReason::InnerSource),
             Content::Packet { inner, .. } => match inner.destination {
-                IpAddr::V4(to) if self.is_for_all(to) => self.broadcast(turn, member, datagram, inner.length),
+                IpAddr::V4(to) if self.is_for_all(to) || is_for_all_of_24(turn.state, member, to) => {
+                    self.broadcast(turn, member, datagram, inner.length)
+                }
                 _ => self.route(turn, member, peer, inner, datagram, from.remote),
             },
         }
@@ -399,4 +417,11 @@ impl Hub {
 /// The path by which data may go to a member at `to`: only if that is known to arrive (rule 8).
 pub(super) fn path_to(state: &State, member: MemberId, to: SocketAddr) -> Option<Path> {
     state.roster.get(member)?.state.hub()?.path.filter(|path| path.remote == to)
+}
+
+/// Whether an address that no mate of `member` has is for everybody, by the /24 that it may have been given.
+fn is_for_all_of_24(state: &State, member: MemberId, to: Ipv4Addr) -> bool {
+    let ip_of = |id| state.roster.get(id).map(|member| member.ip);
+    ip_of(member).is_some_and(|own| ip::is_broadcast_of_24(own, to))
+        && !state.roster.mates(member).any(|mate| ip_of(mate) == Some(to))
 }

@@ -332,15 +332,7 @@ impl Relay {
             return Err(DropReason::LocalSource);
         }
         let for_hub = match message {
-            Message::Initiation(message) => {
-                let State { sources, admission, limits, .. } = &mut *turn.state;
-                let now = turn.now.instant;
-                let known = sources.take_handshake(source, limits.handshakes_per_source, now);
-                if !known.unwrap_or_else(|| admission.handshake(source, limits, now)) {
-                    return Err(DropReason::HandshakeLimit);
-                }
-                hub.device.mac1_key().matches(message.bytes())
-            }
+            Message::Initiation(message) => hub.device.mac1_key().matches(message.bytes()),
             Message::Response(message) => hub.device.owns_index(message.receiver()),
             Message::CookieReply(message) => hub.device.owns_index(message.receiver()),
             Message::Transport(message) => hub.device.owns_index(message.receiver()),
@@ -349,7 +341,15 @@ impl Relay {
             return hub.receive(blind, turn, datagram, from);
         }
         match message {
-            Message::Initiation(message) => blind.on_initiation(turn, message, from),
+            Message::Initiation(message) => {
+                let State { sources, admission, limits, .. } = &mut *turn.state;
+                let now = turn.now.instant;
+                let known = sources.take_handshake(source, limits.handshakes_per_source, now);
+                if !known.unwrap_or_else(|| admission.handshake(source, limits, now)) {
+                    return Err(DropReason::HandshakeLimit);
+                }
+                blind.on_initiation(turn, message, from)
+            }
             Message::Response(message) => {
                 let is_taken = |index| hub.device.owns_index(index);
                 blind.on_response(turn, message, from, is_taken)

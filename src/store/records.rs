@@ -4,14 +4,14 @@ use super::Row;
 use super::schema::Table;
 use crate::control::Control;
 use crate::control::change::Change;
-use crate::control::record::Records;
+use crate::control::record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, TokenRecord};
 use crate::control::tokens::TokenHash;
 use crate::crypto::hex;
 use crate::crypto::x25519::PrivateKey;
 use crate::ids::{PartyId, PeerId};
 use crate::time::{Now, UnixTime};
 use crate::wire::json::{self, Value};
-use nanoserde::{DeJson, SerJson};
+use nanoserde::SerJson;
 
 const HUB_KEY: &str = "hub_private_key";
 const STAMP_MARK: &str = "tai64n_mark";
@@ -35,44 +35,54 @@ pub struct Loaded {
 /// Reads what the store held.
 pub fn load(rows: Vec<Row>) -> Loaded {
     let mut loaded = Loaded::default();
-    for row in rows {
-        if read(&row, &mut loaded).is_none() {
-            loaded.unreadable.push(format!("{}/{}", row.table.name(), row.key));
+    for Row { table, key, value } in rows {
+        if let Err(key) = read(table, key, &value.unwrap_or_default(), &mut loaded) {
+            loaded.unreadable.push(format!("{}/{key}", table.name()));
         }
     }
     loaded
 }
 
-fn read(row: &Row, loaded: &mut Loaded) -> Option<()> {
-    let value = row.value.as_deref()?;
+/// Takes in a row, or gives back the key of one that can't be read.
+fn read(table: Table, key: String, value: &[u8], loaded: &mut Loaded) -> Result<(), String> {
     let records = &mut loaded.records;
-    let key = row.key.clone();
-    match row.table {
-        Table::Parties => records.parties.push((key, parse(value)?)),
-        Table::Members => {
-            let (party, peer) = key.split_once(SEPARATOR)?;
-            records.members.push((party.to_owned(), peer.to_owned(), parse(value)?));
-        }
-        Table::Tokens => records.tokens.push((hex::decode(&key)?, parse(value)?)),
-        Table::Relays => records.relays.push((key, parse(value)?)),
-        Table::Addresses => records.addresses.push((key, parse(value)?)),
-        Table::Meta => match (key.as_str(), json::parse(value).ok()?) {
-            (HUB_KEY, Value::String(text)) => loaded.hub = Some(PrivateKey::decode(&text)?),
-            (STOPPED_AT, Value::Number(micros)) => {
-                records.stopped_at = Some(UnixTime::from_micros(micros.parse().ok()?));
+    match table {
+        Table::Parties => records.parties.push(keyed(key, PartyRecord::read(value))?),
+        Table::Members => match (key.split_once(SEPARATOR), MemberRecord::read(value)) {
+            (Some((party, peer)), Some(record)) => {
+                records.members.push((party.to_owned(), peer.to_owned(), record));
             }
-            (STAMP_MARK, Value::Number(mark)) => loaded.stamp_mark = mark.parse().ok()?,
-            // The schema's own row.
-            _ => {}
+            _ => return Err(key),
         },
+        Table::Tokens => match (hex::decode(&key), TokenRecord::read(value)) {
+            (Some(hash), Some(record)) => records.tokens.push((hash, record)),
+            _ => return Err(key),
+        },
+        Table::Relays => records.relays.push(keyed(key, RelayRecord::read(value))?),
+        Table::Addresses => records.addresses.push(keyed(key, AddressRecord::read(value))?),
+        Table::Meta => return read_meta(&key, value, loaded).ok_or(key),
     }
-    Some(())
+    Ok(())
 }
 
-/// A record from a row's value. nanoserde must not see what is no JSON.
-fn parse<T: DeJson>(value: &[u8]) -> Option<T> {
-    json::check(value).ok()?;
-    T::deserialize_json(std::str::from_utf8(value).ok()?).ok()
+fn keyed<T>(key: String, record: Option<T>) -> Result<(String, T), String> {
+    match record {
+        Some(record) => Ok((key, record)),
+        None => Err(key),
+    }
+}
+
+fn read_meta(key: &str, value: &[u8], loaded: &mut Loaded) -> Option<()> {
+    match (key, json::parse(value).ok()?) {
+        (HUB_KEY, Value::String(text)) => loaded.hub = Some(PrivateKey::decode(&text)?),
+        (STOPPED_AT, Value::Number(micros)) => {
+            loaded.records.stopped_at = Some(UnixTime::from_micros(micros.parse().ok()?));
+        }
+        (STAMP_MARK, Value::Number(mark)) => loaded.stamp_mark = mark.parse().ok()?,
+        // The schema's own row.
+        _ => {}
+    }
+    Some(())
 }
 
 fn row<T: SerJson>(table: Table, key: String, record: Option<T>) -> Row {
@@ -193,9 +203,10 @@ mod tests {
             bad(Table::Parties, "q", "{}"),
             bad(Table::Members, "no-separator", "{}"),
             bad(Table::Tokens, "zz", "{\"peer_id\":\"a\",\"lineage\":1,\"expires_at\":1}"),
+            bad(Table::Tokens, &"+f".repeat(32), "{\"peer_id\":\"a\",\"lineage\":1,\"expires_at\":1}"),
             bad(Table::Meta, HUB_KEY, "\"short\""),
         ]);
-        assert_eq!(loaded.unreadable.len(), 6);
+        assert_eq!(loaded.unreadable.len(), 7);
         assert!(loaded.records.parties.is_empty());
     }
 }

@@ -14,12 +14,15 @@ pub fn parse(text: &str) -> Option<(String, u16)> {
     let port = port.parse().ok().filter(|port| *port != 0)?;
     let host = match host.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').filter(|host| host.parse::<Ipv6Addr>().is_ok())?,
-        None => Some(host).filter(|host| {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-            (1..=253).contains(&host.len()) && host.bytes().all(plain)
-        })?,
+        None => Some(host).filter(|host| is_name(host))?,
     };
     Some((host.to_owned(), port))
+}
+
+/// Whether a text may be a name of DNS, or an IPv4 address.
+pub fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (1..=253).contains(&text.len()) && text.bytes().all(plain)
 }
 
 #[cfg(test)]

@@ -48,8 +48,12 @@ pub struct Request {
     pub authorization: Option<String>,
     /// The value of `Host`, if there was one.
     pub host: Option<String>,
+    /// The value of `Origin`, if there was one: of a browser, what page asks.
+    pub origin: Option<String>,
     /// The value of `X-Forwarded-For`, if there was one. To be believed only from a trusted proxy.
     pub forwarded_for: Option<String>,
+    /// Whether anything in the head says that a proxy passed it on.
+    pub is_forwarded: bool,
     /// The body, at most 64 KiB.
     pub body: Vec<u8>,
     /// Who sent it.

@@ -162,8 +162,8 @@ mod tests {
         let x25519 = Duration::from_micros(60);
         let whole = 10.0 * PROVEN_SHARE as f64 / 100.0;
         let parts = [
-            (0.25, (|number| v6(0x2001_0db8_0001_0000 | number % 65_536)) as fn(u64) -> IpAddr),
-            (0.125, |number| v6(0x2001_0db8_0001_0100 | number % 256)),
+            (0.25, (|number| v6(0x2001_0db8_0001_0000 + number % 65_536)) as fn(u64) -> IpAddr),
+            (0.125, |number| v6(0x2001_0db8_0001_0100 + number % 256)),
             (0.0625, |_| v6(0x2001_0db8_0001_0101)),
         ];
         for (part, source) in parts {

@@ -147,7 +147,7 @@ impl Client {
 
     /// What can go wrong is that the daemon is gone.
     pub fn try_ask(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: lanrage\r\n");
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
         if let Some(token) = &self.token {
             request += &format!("Authorization: Bearer {token}\r\n");
         }

@@ -121,24 +121,6 @@ fn a_large_body_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn other_origins_get_no_credentials() {
-    let house = House::start();
-    let mut client = house.client();
-    for method in ["GET", "OPTIONS"] {
-        client
-            .send(format!(
-                "{method} /parties/x HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example\r\n\
-                 Access-Control-Request-Method: DELETE\r\n\r\n"
-            ))
-            .unwrap();
-        let answer = client.receive(method).unwrap();
-        assert_eq!(answer.header("Access-Control-Allow-Origin"), Some("*"), "{}", answer.head);
-        assert_eq!(answer.header("Access-Control-Allow-Credentials"), None);
-        assert!(!answer.head.contains("evil"));
-    }
-}
-
-#[test]
 fn nobody_else_can_read_the_state_and_no_token_is_in_it() {
     let admin_token = "a-secret-that-must-not-be-written";
     let settings = [("admin_token", admin_token), ("log", "trace")];
@@ -217,7 +199,7 @@ fn ids_are_short_and_plain() {
     let mut client = house.client();
     let party = client.register("host").create("LAN", "host");
     let long = "x".repeat(65);
-    for id in ["", "%00", "a%00b", "%20", "a%2Fb", "%C3%A9", "%zz", "..%2f", &long] {
+    for id in ["", "%00", "a%00b", "%20", "a%2Fb", "%C3%A9", "%zz", "..%2f", ".", "..", "-x", "_x", &long] {
         client.ask("POST", &format!("/auth/register?peer_id={id}"), "").is(422);
     }
     let (huge, escaped) = ("x".repeat(60_000), "\\u0000".repeat(10_000));
@@ -225,13 +207,13 @@ fn ids_are_short_and_plain() {
     let mut other = house.client();
     other.send(format!("POST /auth/register?peer_id={huge} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap();
     other.receive("POST").unwrap().is(431);
-    for id in ["", "\\u0000", "host\\u0000", &huge, &escaped, "a b", "é"] {
+    for id in ["", "\\u0000", "host\\u0000", &huge, &escaped, "a b", "é", "..", "-x", "_x"] {
         client.ask("POST", "/parties", &create_body("LAN", id)).is(422);
         client.join(&party, id).is(422);
         client.ask("POST", &format!("/parties/{party}/bans"), &format!("{{\"peer_id\":\"{id}\"}}")).is(422);
     }
     let mut socket = Socket::open(house.http);
-    for id in ["", "\\u0000", "é", &huge] {
+    for id in ["", "\\u0000", "é", "..", "-x", "_x", &huge] {
         socket.join(&party, id);
         assert!(socket.hear_error().contains("String should"), "{id}");
         socket.join(id, "dave");

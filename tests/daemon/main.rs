@@ -1,6 +1,7 @@
 //! The whole daemon: the real binary behind its real sockets, or the same daemon in this process where a
 //! test has to hold its disk or its clock.
 
+mod browsers;
 mod client;
 mod clocks;
 mod crash;

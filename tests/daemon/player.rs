@@ -29,7 +29,7 @@ pub struct Player {
     pub key: PrivateKey,
     pub ip: Ipv4Addr,
     device: Device,
-    socket: UdpSocket,
+    pub socket: UdpSocket,
     /// How many sessions came up.
     pub sessions: usize,
 }
@@ -50,11 +50,6 @@ impl Player {
             x25519: X25519_TYPICAL,
         };
         Player { key, ip, device: Device::new(config, now().instant), socket, sessions: 0 }
-    }
-
-    /// From now on it hears from this address alone.
-    pub fn connect(&self, relay: SocketAddr) {
-        self.socket.connect(relay).unwrap();
     }
 
     /// Another player, or the hub, both by way of the relay.

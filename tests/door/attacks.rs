@@ -38,7 +38,8 @@ fn a_body_that_is_not_read_is_never_a_request() {
     let hidden = "GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n";
     for (status, head) in [
         (413, "Content-Length: 100000\r\n"),
-        (411, "Transfer-Encoding: chunked\r\n"),
+        (501, "Transfer-Encoding: gzip, chunked\r\n"),
+        (400, "Transfer-Encoding: chunked\r\nHost: y\r\n"),
         (400, "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n"),
         (400, "Content-Length: 4\r\nContent-Length: 4\r\n"),
         (400, "Content-Length: +4\r\n"),

@@ -266,8 +266,8 @@ fn players_hear_from_the_address_that_they_know() {
     let (_host, member, mut a) = player(&server, &lab, 10, None);
     let (_other, _, mut b) = player(&server, &lab, 11, Some(&member.party));
     // Connected sockets hear from nowhere else.
-    a.connect(first);
-    b.connect(second);
+    a.socket.connect(first).unwrap();
+    b.socket.connect(second).unwrap();
     let only = |ip: Ipv4Addr| Prefix::new(IpAddr::V4(ip), 32).unwrap();
     a.add_peer(b.key.public_key(), first, only(b.ip));
     b.add_peer(a.key.public_key(), second, only(a.ip));

@@ -40,6 +40,8 @@ fn sample(setting: &Setting, router: &Router) -> String {
         "log" => "warn".to_owned(),
         "admin_token" => "0123456789abcdef".to_owned(),
         "trusted_proxies" => "192.0.2.1,::1".to_owned(),
+        "allowed_hosts" => "router.lan,games.example".to_owned(),
+        "allowed_origins" => "https://play.example.org,http://192.0.2.9:3000".to_owned(),
         key if key.starts_with("rates.") => "3/4".to_owned(),
         _ => match (shown.as_str(), shown.parse::<f64>()) {
             (_, Ok(number)) => (number + 1.0).to_string(),

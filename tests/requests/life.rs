@@ -96,6 +96,7 @@ fn api(records: control::record::Records, now: Now) -> Api {
         },
         rates: Rates::default(),
         trusted_proxies: vec!["198.51.100.9".parse().expect("an address")],
+        browsers: lanrage::api::browsers::Browsers::default(),
         admin_token: Some(ADMIN.into()),
         whereabouts: Whereabouts::default(),
     };
@@ -178,8 +179,9 @@ impl Life {
                 let head = b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n";
                 let request =
                     Request::new(Head::parse(head).expect("a good head"), Vec::new(), source(input), None);
-                self.api.open_session(session, &request, self.now);
-                self.sessions.push(session);
+                if self.api.open_session(session, &request, self.now).is_ok() {
+                    self.sessions.push(session);
+                }
             }
             2 if !self.sessions.is_empty() => {
                 let session = self.sessions.swap_remove(input.below(self.sessions.len()));

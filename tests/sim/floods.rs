@@ -144,8 +144,8 @@ fn a_network_with_cookies() {
         let mut world = World::new(700);
         let initiations = strangers(&world, 16);
         let ip = |number: u64| {
-            let link = 0x2001_0db8_0007_0000 | number * links / 512;
-            Ipv6Addr::from_bits(u128::from(link) << 64 | 1 + u128::from(number))
+            let link = 0x2001_0db8_0007_0000 + number * links / 512;
+            Ipv6Addr::from_bits((u128::from(link) << 64) + 1 + u128::from(number))
         };
         let mut attackers: Vec<_> = (0..512).map(|number| Attacker::at(ip(number))).collect();
         let outcome = measure(&mut world, |world, step| {

@@ -59,7 +59,7 @@ def test_every_reason_to_drop_is_there_before_it_happens(text):
     )
     assert set(drops.values()) == {"0"}
     assert {"unknown", "no_member", "no_flow", "inner_source", "stun_malformed", "socket_full", "no_route"} < set(drops)
-    assert len(drops) == 32
+    assert len(drops) == 33
 
 
 def test_what_happened_is_counted(text):

@@ -84,6 +84,7 @@ impl Stage {
         for (member, other) in [keys[1], keys[0], hub, hub].into_iter().enumerate() {
             let peer = PeerId::new(&member.to_string())?;
             relay.join(&party, &peer, keys[member], inner(member), now.instant).ok()?;
+            relay.set_origin(&keys[member], Some(addresses[member].ip()));
             let config = PeerConfig {
                 endpoint: Some(relay_at),
                 persistent_keepalive: Some(Duration::from_secs(25)),

@@ -4,7 +4,7 @@ use super::*;
 use crate::control::keys::{KeyTrouble, RelayService};
 use crate::control::record::{AddressRecord, MemberRecord};
 use crate::control::subnet::Subnet;
-use nanoserde::{DeJson, SerJson};
+use nanoserde::SerJson;
 
 /// The holder's own network, and the same as an IPv6 subscriber has it.
 const OFFICE: [&str; 2] = ["2001:db8:1:2::3", "2001:db8:1:2:aaaa::4"];
@@ -84,10 +84,10 @@ impl World {
     fn restarted(&self) -> World {
         let mut records = self.records(None);
         for (_, _, record) in &mut records.members {
-            *record = MemberRecord::deserialize_json(&record.serialize_json()).unwrap();
+            *record = MemberRecord::read(record.serialize_json().as_bytes()).unwrap();
         }
         for (_, record) in &mut records.addresses {
-            *record = AddressRecord::deserialize_json(&record.serialize_json()).unwrap();
+            *record = AddressRecord::read(record.serialize_json().as_bytes()).unwrap();
         }
         let mut again = World::start(self.control.settings().clone(), records, self.now.unix.as_secs());
         again.control.drain_changes();
@@ -533,13 +533,13 @@ fn what_an_older_version_stored_is_understood_and_nobody_waits_for_nobody() {
     for (_, _, record) in &mut records.members {
         let json = record.serialize_json();
         let end = json.find(",\"claim\"").unwrap();
-        *record = MemberRecord::deserialize_json(&format!("{}}}", &json[..end])).unwrap();
+        *record = MemberRecord::read(format!("{}}}", &json[..end]).as_bytes()).unwrap();
         assert_eq!((record.claim, &record.origin), (None, &None));
     }
     for (_, record) in &mut records.addresses {
         let json = record.serialize_json();
         let end = json.find(",\"owner\"").unwrap_or(json.len() - 1);
-        *record = AddressRecord::deserialize_json(&format!("{}}}", &json[..end])).unwrap();
+        *record = AddressRecord::read(format!("{}}}", &json[..end]).as_bytes()).unwrap();
         assert_eq!((record.owner, record.proven), (None, None));
     }
     let stuck = Records {

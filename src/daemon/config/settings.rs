@@ -1,6 +1,7 @@
 //! The table of settings: their names, and how a value is read and shown.
 
 use super::Config;
+use crate::api::browsers::is_origin;
 use crate::control::subnet::Subnet;
 use crate::sys::interface;
 use crate::token_bucket::Rate;
@@ -252,6 +253,28 @@ pub const SETTINGS: &[Setting] = &[
         },
         show: |config| config.trusted_proxies.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(","),
     },
+    Setting {
+        key: "allowed_hosts",
+        expected: "names with commas between them, such as router.lan",
+        help: "names of this machine, beside that of public_endpoint, by which browsers may reach the owner's pages",
+        reloads: true,
+        set: |config, text| {
+            config.browsers.hosts = list(text, endpoint::is_name)?;
+            Some(())
+        },
+        show: |config| config.browsers.hosts.join(","),
+    },
+    Setting {
+        key: "allowed_origins",
+        expected: "origins with commas between them, such as https://play.example.org",
+        help: "other sites whose pages may use the API from a browser (CORS)",
+        reloads: true,
+        set: |config, text| {
+            config.browsers.origins = list(text, is_origin)?;
+            Some(())
+        },
+        show: |config| config.browsers.origins.join(","),
+    },
     count!("limits.parties", control.limits.parties, 1, "parties in all"),
     count!("limits.parties_hosted", control.limits.parties_hosted, 1, "parties that one peer may host"),
     count!("limits.parties_joined", control.limits.parties_joined, 1, "parties that one peer may be in"),
@@ -311,6 +334,12 @@ pub const SETTINGS: &[Setting] = &[
     seconds!("timeouts.write", door.write_timeout, "for an answer to be read"),
 ];
 
+/// Texts with commas between them, each of which has to fit.
+fn list(text: &str, fits: impl Fn(&str) -> bool) -> Option<Vec<String>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| fits(part).then(|| part.to_owned())).collect()
+}
+
 /// What a kernel takes for the name of an interface, of plain signs; another sign may ask it for a number.
 fn is_interface(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -334,4 +363,25 @@ fn parse_rate(text: &str, per: Duration) -> Option<Rate> {
 
 fn show_rate(rate: Rate, per: Duration) -> String {
     format!("{}/{}", per.as_nanos() / rate.interval.as_nanos().max(1), rate.burst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_origins() {
+        let mut config = Config::default();
+        for (key, good, bad) in [
+            ("allowed_hosts", "router.lan, my-router", "router.lan:8667"),
+            ("allowed_hosts", "", "http://router.lan"),
+            ("allowed_origins", "https://a.example,http://b.example:3000", "https://a.example/"),
+            ("allowed_origins", "", "*"),
+        ] {
+            config.set(key, good, "test").unwrap();
+            let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+            assert_eq!(setting.show(&config), good.replace(", ", ","));
+            assert!(config.set(key, bad, "test").is_err(), "{bad}");
+        }
+    }
 }

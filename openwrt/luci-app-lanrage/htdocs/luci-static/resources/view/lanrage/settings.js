@@ -72,6 +72,8 @@ const RULES = [
 		return /^[^\/]+\/\d{1,2}$/.test(text) && isIPv4(address) && +prefix >= 8 && +prefix <= 30;
 	}],
 	[/^IP addresses/, (text) => text.split(',').every((part) => isIPv4(part.trim()) || isIPv6(part.trim()))],
+	[/^names with commas/, (text) => text.split(',').every((part) => /^[A-Za-z0-9._-]{1,253}$/.test(part.trim()))],
+	[/^origins with commas/, (text) => text.split(',').every((part) => /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[A-Za-z0-9._:\[\]-]+$/.test(part.trim()))],
 	[/^a name of 1 to 15/, (text) => /^[A-Za-z0-9._-]{1,15}$/.test(text) && text !== '.' && text !== '..'],
 	[/^a name of 1 to 64/, (text) => text.length <= 64 && !/[\x00-\x1f\x7f-\x9f]/.test(text)],
 	[/^at least 16 characters/, (text) => /^[!-~]{16,}$/.test(text)],
