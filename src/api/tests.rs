@@ -7,6 +7,7 @@ use crate::control;
 use crate::control::record::Records;
 use crate::crypto::x25519::PrivateKey;
 use crate::ids::PeerId;
+use crate::token_bucket::Rate;
 use crate::wire::json::parse;
 use std::collections::BTreeMap;
 
@@ -38,7 +39,8 @@ impl World {
                 region: "home".into(),
                 capacity: 100,
             },
-            rates: Rates::default(),
+            // What is kept on disk has its own tests.
+            rates: Rates { changes: Rate::new(100_000, Duration::from_secs(1), 100_000), ..Rates::default() },
             trusted_proxies: Vec::new(),
             browsers: Browsers::default(),
             admin_token: Some("a-token-of-the-admin".into()),

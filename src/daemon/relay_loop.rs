@@ -2,12 +2,13 @@
 
 use super::DaemonError;
 use super::bell::{Alarm, Bell};
-use super::keeping::Keeping;
+use super::keeping::{self, Keeping};
 use super::local_interface::LocalInterface;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::net::udp::{self, Inbox, Outbox, RelaySocket, Sent};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
+use crate::store::handover::HandOver;
 use crate::time::{Clock, Instant, Now};
 use crate::tun::Tun;
 use std::cell::{Cell, RefCell};
@@ -39,7 +40,7 @@ pub struct RelayLoop {
     /// How many members were reached, and when they were counted.
     pub(super) load: Cell<(Instant, u32)>,
     local: Option<LocalInterface>,
-    pub(super) keeping: Keeping,
+    keeping: Keeping,
 }
 
 struct Socket {
@@ -256,7 +257,17 @@ impl RelayLoop {
     fn poll(&self, now: Now) {
         self.relay.borrow_mut().poll(now, &mut Timed(self, now));
         self.sockets().for_each(|(_, socket)| socket.flush());
-        self.keep(now.instant);
+        self.keeping.keep(&self.relay.borrow(), now);
+    }
+
+    /// Leaves what the relay knows to the next daemon.
+    pub fn hand_over(&self, file: &HandOver) {
+        keeping::hand_over(&self.relay.borrow(), file, (self.clock)());
+    }
+
+    /// Takes over what the daemon before has left.
+    pub fn take_over(&self, file: &HandOver) {
+        self.keeping.take_over(&mut self.relay.borrow_mut(), file, (self.clock)());
     }
 
     /// Waits for a mark for TAI64N that must be stored.

@@ -212,7 +212,7 @@ impl House {
 
     /// The value of a sample of `/metrics` that has no labels.
     pub fn metric(&self, name: &str) -> u64 {
-        self.client().metric(name)
+        self.owner().metric(name)
     }
 
     /// What a command of the program says to the owner.

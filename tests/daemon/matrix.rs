@@ -403,7 +403,11 @@ fn the_running_daemon_keeps_to_the_matrix() {
             let scene = Scene::set(&mut world, number * 10 + column);
             let (verdict, body) = scene.ask(&mut world, actor, line, &line.1);
             let what = format!("{actor:?} {} {:?} {:?}: {body}", line.1, line.0, line.2);
-            assert_eq!(verdict, (line.3[column], None), "{what}");
+            // Here strangers come by a proxy that nobody trusts: its address is no relay's.
+            let is_elsewhere =
+                line.3[column] == 200 && (actor, line.0, &line.1) == (Member, Place::Relays, &Method::Post);
+            let expected = if is_elsewhere { 403 } else { line.3[column] };
+            assert_eq!(verdict, (expected, None), "{what}");
         }
     }
     let scene = Scene::set(&mut world, 999);

@@ -48,7 +48,7 @@ fn used(house: &House, table: &str) -> u64 {
 
 /// What the network that has most has of a table.
 fn largest(house: &House, table: &str) -> u64 {
-    let metrics = house.client().get("/metrics").is(200).body;
+    let metrics = house.owner().get("/metrics").is(200).body;
     let sample = format!("lanrage_table_largest{{table=\"{table}\",network=");
     let line = metrics.lines().find_map(|line| line.strip_prefix(&sample)).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -104,7 +104,7 @@ fn one_stranger_does_not_wear_out_the_flash() {
     // Who leaves is let go all the same, and the owner of the machine is not bound.
     let (mut client, id, party) = strangers.pop().unwrap();
     client.ask("DELETE", &format!("/parties/{party}/peers/{id}"), "").is(200);
-    house.client().register("owner").join(&strangers[0].2, "owner").is(200);
+    house.owner().register("owner").join(&strangers[0].2, "owner").is(200);
 }
 
 #[test]
@@ -268,9 +268,9 @@ fn sessions_that_read_nothing_cost_little_and_delay_nobody() {
 #[test]
 fn one_source_is_sent_no_more_than_its_share() {
     let house = Plan::new(&[TRUSTED, ("rates.requests", "100000/100000")]).start();
-    let mut host = house.client();
+    let mut host = house.owner();
     let party = host.register("p0").create("LAN", "p0");
-    let mut greedy = house.client();
+    let mut greedy = house.owner();
     for number in 1..64 {
         let id = format!("p{number}");
         greedy.token = None;
@@ -353,7 +353,7 @@ fn refusals_are_said_once() {
     let house =
         Plan::new(&[TRUSTED, ("rates.requests", "100000/100000"), ("rates.creations", "100000/100000")])
             .start();
-    house.client().register("host").create("LAN", "host");
+    house.owner().register("host").create("LAN", "host");
     for number in 0..500 {
         let source = format!("2001:db8:7:{number:x}::1");
         from(&house, &source).ask("POST", "/auth/register?peer_id=host", "").is(409);
@@ -396,7 +396,7 @@ fn relays_are_registered_from_where_they_are() {
     // One in the house has the address that it is reached at in the house.
     let mut near = from(&house, "192.168.1.9");
     near.register("near").ask("POST", "/relays", &body(4, "192.168.1.9")).is(200);
-    let mut owner = house.client();
+    let mut owner = house.owner();
     owner.register("owner").ask("POST", "/relays", &body(5, "198.51.100.44")).is(200);
     let listed = owner.get("/relays").is(200).body;
     for (ip, times) in [("203.0.113.5", 1), ("192.168.1.1\"", 0), ("192.168.1.9", 1), ("198.51.100.44", 1)] {
@@ -416,7 +416,7 @@ fn relays_are_registered_from_where_they_are() {
 #[test]
 fn a_change_reaches_everybody_while_a_stranger_rejoins() {
     let house = Plan::new(&[TRUSTED]).start();
-    let mut host = house.client();
+    let mut host = house.owner();
     let party = host.register("host").create("LAN", "host");
     let mut honest = from(&house, "203.0.113.9");
     honest.register("bob").join(&party, "bob").is(200);

@@ -11,6 +11,7 @@ use lanrage::ids::{RelayId, SessionId};
 use lanrage::store::schema::Table;
 use lanrage::store::{Row, records};
 use lanrage::time::{Instant, Now, UnixTime};
+use lanrage::token_bucket::Rate;
 use lanrage::wire::http::{Answer, Request, Source};
 use lanrage::wire::http_head::{Head, HeadScan};
 use lanrage::wire::json::{self, Writer};
@@ -94,7 +95,8 @@ fn api(records: control::record::Records, now: Now) -> Api {
             region: "home".into(),
             capacity: 100,
         },
-        rates: Rates::default(),
+        // What is kept on disk has its own tests.
+        rates: Rates { changes: Rate::new(100_000, Duration::from_secs(1), 100_000), ..Rates::default() },
         trusted_proxies: vec!["198.51.100.9".parse().expect("an address")],
         browsers: lanrage::api::browsers::Browsers::default(),
         admin_token: Some(ADMIN.into()),
