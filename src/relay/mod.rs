@@ -34,12 +34,14 @@ use crate::datagram::Path;
 use crate::ids::{PartyId, PeerId};
 use crate::keyed_hash::KeyedState;
 use crate::owners::Prefix;
+use crate::relay::admission::Admission;
 use crate::relay::blind::Blind;
 use crate::relay::flow_key::canonical;
 use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::snapshot::SnapshotKey;
+use crate::relay::sources::Sources;
 use crate::relay::state::{State, Turn};
 use crate::relay::stats::{DropReason, Drops, MemberStats, Reach, Stats};
 use crate::time::{Instant, Now};
@@ -332,7 +334,16 @@ impl Relay {
             return Err(DropReason::LocalSource);
         }
         let for_hub = match message {
-            Message::Initiation(message) => hub.device.mac1_key().matches(message.bytes()),
+            Message::Initiation(message) => {
+                let is_for_hub = hub.device.mac1_key().matches(message.bytes());
+                let State { sources, admission, limits, .. } = &mut *turn.state;
+                // Somebody may write a member's address on what he sends: that must not cost the member its share.
+                let is_known = is_for_hub && sources.is_proven(source);
+                if !is_known && !take_handshake(sources, admission, limits, source, turn.now.instant) {
+                    return Err(DropReason::HandshakeLimit);
+                }
+                is_for_hub
+            }
             Message::Response(message) => hub.device.owns_index(message.receiver()),
             Message::CookieReply(message) => hub.device.owns_index(message.receiver()),
             Message::Transport(message) => hub.device.owns_index(message.receiver()),
@@ -341,15 +352,7 @@ impl Relay {
             return hub.receive(blind, turn, datagram, from);
         }
         match message {
-            Message::Initiation(message) => {
-                let State { sources, admission, limits, .. } = &mut *turn.state;
-                let now = turn.now.instant;
-                let known = sources.take_handshake(source, limits.handshakes_per_source, now);
-                if !known.unwrap_or_else(|| admission.handshake(source, limits, now)) {
-                    return Err(DropReason::HandshakeLimit);
-                }
-                blind.on_initiation(turn, message, from)
-            }
+            Message::Initiation(message) => blind.on_initiation(turn, message, from),
             Message::Response(message) => {
                 let is_taken = |index| hub.device.owns_index(index);
                 blind.on_response(turn, message, from, is_taken)
@@ -499,6 +502,18 @@ impl Relay {
         let drops = presence.map(|presence| &presence.drops);
         drops.into_iter().flat_map(Drops::iter).filter(|&(_, count)| count > 0)
     }
+}
+
+/// Whether `source` may have one more initiation looked at.
+fn take_handshake(
+    sources: &mut Sources,
+    admission: &mut Admission,
+    limits: &Limits,
+    source: SocketAddr,
+    now: Instant,
+) -> bool {
+    let known = sources.take_handshake(source, limits.handshakes_per_source, now);
+    known.unwrap_or_else(|| admission.handshake(source, limits, now))
 }
 
 /// How many datagrams at the start of a run are data with one receiver index, if there are several: the index,

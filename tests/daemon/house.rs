@@ -212,7 +212,10 @@ impl House {
 
     /// The value of a sample of `/metrics` that has no labels.
     pub fn metric(&self, name: &str) -> u64 {
-        self.owner().metric(name)
+        // Where a proxy on this machine is trusted, nobody is local over the loopback; some tests delete the socket.
+        let is_there = lanrage::daemon::socket_in(&self.plan.state).exists();
+        let mut client = if is_there { self.owner() } else { self.client() };
+        client.metric(name)
     }
 
     /// What a command of the program says to the owner.

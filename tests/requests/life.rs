@@ -346,7 +346,7 @@ impl Life {
         if input.below(16) == 0 {
             input.mutate(&mut body);
         }
-        let mut head = format!("{method} {path}?{query} HTTP/1.1\r\nHost: x\r\n").into_bytes();
+        let mut head = format!("{method} {path}?{query} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
         let token = match (place, input.below(8)) {
             (_, 0) => None,
             (Place::Bans, 1..5) => Some(ADMIN.to_owned()),
