@@ -7,13 +7,13 @@ use crate::relay::flow_key::FlowKey;
 use crate::relay::limits::{IDLE_LIFETIME, Limits, OFFER_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot, Roster};
 use crate::relay::rules::Rule;
+#[cfg(test)]
+use crate::relay::search::fingerprint::Fingerprint;
 use crate::relay::stats::Count;
 use crate::slots::Handle;
 use crate::time::Instant;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-#[cfg(test)]
-use crate::relay::search::fingerprint::Fingerprint;
 
 /// Names one direction of a blind session.
 pub type FlowId = Handle<Entry<FlowKey, Flow>>;

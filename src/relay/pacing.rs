@@ -73,7 +73,10 @@ impl Pacer {
         let mut all: Vec<_> = self.waiting.iter().collect();
         all.sort_unstable_by_key(|paced| (paced.due, paced.from.remote));
         for paced in all {
-            to.address(paced.from.remote).address(paced.to).number(paced.target.slot().into()).left(paced.due);
+            to.address(paced.from.remote)
+                .address(paced.to)
+                .number(paced.target.slot().into())
+                .left(paced.due);
         }
     }
 

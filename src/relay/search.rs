@@ -12,30 +12,40 @@
 //!
 //! 1. Credit (rule 8). To an address where nobody has got something and sent something afterwards, the relay sends at
 //!    most as many bytes as came from there; but for each datagram of data from there, one initiation of the hub's.
-//! 2. Privacy (rules 3, 4 and 8). Nothing that one player made for the other goes to an address of the attacker's.
-//!    There are two exceptions, both for initiations alone, which say no more than that somebody who knows the
-//!    recipient's public key looks for it:
-//!    - to an address from whose IP address the recipient speaks to the control plane: there it may be (rule 4);
-//!    - to a member of their party, while they have no hub sessions: it can tell the relay, by a session of
-//!      its own from one of its addresses to the other, or by data with the index of a session that a silent player has
-//!      with it, that this one is there. That gets its turn, and no more.
+//! 2. Privacy (rules 3, 4 and 8). Nothing that one player made for the other goes to an address of the attacker's. An
+//!    initiation may, which says no more than that somebody looks for its recipient, where rule 4 lets it guess or
+//!    believe:
+//!    - at an address with the IP address from which the recipient speaks to the control plane;
+//!    - while the players have no hub sessions, at an address of a member's: it can tell the relay that another one is
+//!      there, by a session between two addresses of its own, or by data with the index of a session that a silent
+//!      player has with it.
+//!
+//!    Who gets an initiation so can send it on to its recipient, and the response and the data of that one handshake
+//!    too: he then is on their way, like any router, until the next handshake.
 //! 3. Liveness. If the attacker stops, both hear each other at most one retry of WireGuard's later than if it had never
-//!    been there; and while it goes on, too. Who sends, or says that he sends, from a player's own IP address can cost
-//!    one retry more, as a guess may go there first.
+//!    been there; and while it goes on, too.
 //! 4. Ways (rules 5 and 6). Data and cookie replies from the attacker's addresses are forwarded only if a handshake
 //!    message told that index to that address.
-//! 5. An initiation with the mac1 of nobody goes nowhere (rule 1).
-//! 6. What is silent is forgotten (rule 9).
+//! 5. Names (rules 1 and 2). A handshake message with the mac1 of nobody goes nowhere.
+//! 6. Forgetting (rule 9). What is silent is forgotten.
+//!
+//! Three things the search has found are not kept, and left out here:
+//! - what a member has told the relay stays believed when it has left the party;
+//! - who is behind the IP address of one player, and knows both keys, can be both ends of a session between them, and is
+//!   then believed as a member is;
+//! - he, or who only writes that address on what he sends, costs the players two retries: one for the guess that goes
+//!   there first, one because the credit of who is not validated yet is spent on strangers' initiations, too.
 
 mod books;
 pub(in crate::relay) mod fingerprint;
 mod honest;
 mod model;
 
-use books::Who;
+use crate::crypto::x25519::PublicKey;
 use crate::relay::rules::{Rule, without};
 use crate::time::Instant;
-use model::{Action, Attacker, Second, Setup, World};
+use books::Who;
+use model::{Action, Attacker, Forgery, Promise, Second, Setup, World};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -72,14 +82,19 @@ struct Peace {
 
 struct Search {
     setup: Setup,
-    keys: [crate::crypto::x25519::PublicKey; 3],
+    /// The promise that is looked at, or all.
+    promise: Option<Promise>,
+    /// What happens first, in every case.
+    prologue: &'static [Action],
+    keys: [PublicKey; 3],
     /// By what the players do.
     peace: HashMap<Vec<Action>, Peace>,
 }
 
 impl Search {
-    fn new(setup: Setup) -> Self {
-        Search { setup, keys: Who::ALL.map(|who| who.private_key().public_key()), peace: HashMap::new() }
+    fn new(setup: Setup, promise: Option<Promise>, prologue: &'static [Action]) -> Self {
+        let keys = Who::ALL.map(|who| who.private_key().public_key());
+        Search { setup, promise, prologue, keys, peace: HashMap::new() }
     }
 
     /// How much longer than without the attacker it may take.
@@ -89,6 +104,7 @@ impl Search {
 
     fn world(&self, path: &[Action]) -> World {
         let mut world = World::new(self.setup, self.keys);
+        world.promise = self.promise;
         path.iter().for_each(|&action| world.act(action));
         world
     }
@@ -105,19 +121,21 @@ impl Search {
         peace
     }
 
-    /// What is broken after `path`, or if not: the state, and what may happen next.
-    fn look(&mut self, path: &[Action]) -> (World, u128, Option<String>) {
+    /// The state after `path`, in which may be noted what is broken, and its fingerprint.
+    fn look(&mut self, path: &[Action]) -> (World, u128) {
         let peace = self.peace(path);
-        let world = self.world(path);
+        let mut world = self.world(path);
         let mut fingerprint = world.describe();
         fingerprint.number(peace.fingerprint as u64).number((peace.fingerprint >> 64) as u64);
-        let apart = peace.playing_since.filter(|&since| {
-            world.playing_since.is_none() && world.now.since(since) > self.patience()
-        });
-        let broken = world.broken.clone().or_else(|| {
-            Some(format!("the players have been kept apart for {:?}", world.now.since(apart?)))
-        });
-        (world, fingerprint.finish(), broken)
+        let fingerprint = fingerprint.finish();
+        if let Some(since) = peace.playing_since
+            && world.playing_since.is_none()
+            && world.now.since(since) > self.patience()
+        {
+            let apart = world.now.since(since);
+            world.breaks(Promise::Liveness, |_| format!("the players have been kept apart for {apart:?}"));
+        }
+        (world, fingerprint)
     }
 
     /// What is broken if the attacker stops in a state that is new.
@@ -130,10 +148,12 @@ impl Search {
             _ => false,
         };
         if late {
-            return Some(format!("the players hear each other after {time:?} instead of {peace:?}"));
+            world.breaks(Promise::Liveness, |_| {
+                format!("the players hear each other after {time:?} instead of {peace:?}")
+            });
         }
         if path.len() <= FORGETS_DEPTH && !self.setup.hub && !world.forgets() {
-            return Some("the relay still keeps something of who was silent for long".to_owned());
+            world.breaks(Promise::Forgetting, |_| "something is kept of who was silent for long".to_owned());
         }
         world.broken
     }
@@ -141,7 +161,8 @@ impl Search {
     fn run(&mut self, bounds: Bounds) -> Outcome {
         let began = std::time::Instant::now();
         let mut seen = HashSet::new();
-        let mut level: Vec<(Vec<Action>, Vec<Action>)> = vec![(Vec::new(), self.world(&[]).actions())];
+        let mut level: Vec<(Vec<Action>, Vec<Action>)> =
+            vec![(self.prologue.to_vec(), self.world(self.prologue).actions())];
         let mut outcome = Outcome { depth: 0, states: 0, tried: 0, found: None };
         while !level.is_empty() && outcome.depth < bounds.depth {
             let mut next = Vec::new();
@@ -152,7 +173,8 @@ impl Search {
                     }
                     let path: Vec<_> = path.iter().copied().chain([action]).collect();
                     outcome.tried += 1;
-                    let (world, fingerprint, mut broken) = self.look(&path);
+                    let (world, fingerprint) = self.look(&path);
+                    let mut broken = world.broken.clone();
                     if broken.is_none() {
                         if !seen.insert(fingerprint) {
                             continue;
@@ -187,9 +209,10 @@ impl Search {
     }
 }
 
-fn search(setup: Setup, rule: Option<Rule>, bounds: Bounds) -> Outcome {
+/// Searches with all rules or without one.
+fn search(mut search: Search, rule: Option<Rule>, bounds: Bounds) -> Outcome {
     without(rule);
-    let outcome = Search::new(setup).run(bounds);
+    let outcome = search.run(bounds);
     without(None);
     outcome
 }
@@ -206,24 +229,103 @@ fn setups() -> Vec<Setup> {
     all
 }
 
-fn report(setup: Setup, outcome: &Outcome, time: Duration) -> bool {
+fn report(setup: Setup, outcome: &Outcome) {
     let Outcome { depth, states, tried, found } = outcome;
-    println!("{setup:?}: {states} states of {tried} tried, all within {depth} steps, in {time:?}");
+    println!("{setup:?}: {states} states of {tried} tried, all within {depth} steps");
     if let Some((broken, story)) = found {
         println!("BROKEN: {broken}");
         story.iter().for_each(|line| println!("  {line}"));
     }
-    found.is_none()
+}
+
+/// Searches all setups with all rules; which of them break a promise.
+fn broken_setups(setups: &[Setup], bounds: impl Fn(&Setup) -> Bounds) -> Vec<Setup> {
+    let is_broken = |setup: &Setup| {
+        let bounds = bounds(setup);
+        let outcome = search(Search::new(*setup, None, &[]), None, bounds);
+        report(*setup, &outcome);
+        outcome.found.is_some()
+    };
+    setups.iter().copied().filter(is_broken).collect()
 }
 
 #[test]
 fn nothing_near_breaks_a_promise() {
-    let bounds = Bounds { depth: 4, states: 600, time: Duration::from_secs(20) };
-    let mut all_hold = true;
-    for setup in setups() {
-        let began = std::time::Instant::now();
-        let outcome = search(setup, None, bounds);
-        all_hold &= report(setup, &outcome, began.elapsed());
-    }
-    assert!(all_hold);
+    // With the hub each state costs some real handshakes.
+    let states = |setup: &Setup| if setup.hub { 30 } else { 300 };
+    let bounds = |setup: &Setup| Bounds { depth: 3, states: states(setup), time: Duration::from_secs(60) };
+    let broken = broken_setups(&setups(), bounds);
+    assert!(broken.is_empty(), "{broken:?}");
+}
+
+/// As deep as ten minutes of two cores go.
+#[test]
+#[ignore = "takes minutes: ten on two cores"]
+fn nothing_within_minutes_breaks_a_promise() {
+    let all = setups();
+    let time = Duration::from_secs(600) / (all.len() as u32 / 2);
+    let bounds = Bounds { depth: usize::MAX, states: 5_000_000, time };
+    let (one, other) = all.split_at(all.len() / 2);
+    let broken = std::thread::scope(|scope| {
+        let there = scope.spawn(|| broken_setups(other, |_| bounds));
+        let mut broken = broken_setups(one, |_| bounds);
+        broken.extend(there.join().expect("it has not panicked"));
+        broken
+    });
+    assert!(broken.is_empty(), "{broken:?}");
+}
+
+const STRANGER: Setup = Setup { attacker: Attacker::Stranger, second: Second::Elsewhere, hub: false };
+const NEIGHBOUR: Setup = Setup { second: Second::Neighbour, ..STRANGER };
+const MATE: Setup = Setup { attacker: Attacker::Mate, ..STRANGER };
+
+/// A rule, the promise that is broken without it, for whom, and what happens first.
+type Case = (Rule, Promise, Setup, &'static [Action]);
+
+/// Each rule that is taken out is missed, and with it nothing is found as near.
+fn not_missed(cases: &[Case], bounds: Bounds) -> Vec<(Rule, Promise)> {
+    let is_missed = |&(rule, promise, setup, prologue): &Case| {
+        println!("without {rule:?}, {promise:?}:");
+        let outcome = search(Search::new(setup, Some(promise), prologue), Some(rule), bounds);
+        report(setup, &outcome);
+        let as_far = Bounds { states: outcome.states + 1, ..bounds };
+        let kept = search(Search::new(setup, Some(promise), prologue), None, as_far);
+        outcome.found.is_some() && kept.found.is_none()
+    };
+    cases.iter().filter(|case| !is_missed(case)).map(|&(rule, promise, ..)| (rule, promise)).collect()
+}
+
+#[test]
+fn rules_are_needed() {
+    let cases: &[Case] = &[
+        (Rule::MembersOnly, Promise::Names, STRANGER, &[]),
+        (Rule::NamesInitiator, Promise::Names, MATE, &[]),
+        (Rule::DataConfirms, Promise::Credit, STRANGER, &[]),
+        (Rule::Evidence, Promise::Privacy, STRANGER, &[]),
+        (Rule::Evidence, Promise::Liveness, STRANGER, &[]),
+        (Rule::SourceAddress, Promise::Ways, MATE, &[]),
+        (Rule::CookieSource, Promise::Ways, MATE, &[]),
+        (Rule::Credit, Promise::Credit, STRANGER, &[]),
+        (Rule::Expiry, Promise::Forgetting, STRANGER, &[]),
+    ];
+    let bounds = Bounds { depth: 4, states: 5000, time: Duration::from_secs(60) };
+    assert_eq!(not_missed(cases, bounds), []);
+}
+
+/// The same for attacks that take more steps.
+#[test]
+#[ignore = "takes minutes: one, for rules whose lack is found only after thousands of states"]
+fn further_rules_are_needed() {
+    /// A mate has asked for both players, so it can only be at its first address.
+    const KNOWN: &[Action] = &[
+        Action::Attack(0, Forgery::Initiation(Who::Anna)),
+        Action::Attack(0, Forgery::Initiation(Who::Bert)),
+    ];
+    let cases: &[Case] = &[
+        (Rule::DataConfirms, Promise::Liveness, MATE, &[]),
+        (Rule::Turns, Promise::Liveness, NEIGHBOUR, &[]),
+        (Rule::HubFirst, Promise::Privacy, Setup { hub: true, ..MATE }, KNOWN),
+    ];
+    let bounds = Bounds { depth: 5, states: 30_000, time: Duration::from_secs(300) };
+    assert_eq!(not_missed(cases, bounds), []);
 }

@@ -3,9 +3,7 @@
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::time::Instant;
 use crate::wireguard::cookie::{Mac1Key, Signer};
-use crate::wireguard::message::{
-    COOKIE_REPLY_LENGTH, INITIATION_LENGTH, RESPONSE_LENGTH, transport_header,
-};
+use crate::wireguard::message::{COOKIE_REPLY_LENGTH, INITIATION_LENGTH, RESPONSE_LENGTH, transport_header};
 
 /// What tells these messages from those of a real WireGuard peer.
 const MARK: &[u8; 8] = b"symbolic";
@@ -33,9 +31,21 @@ impl Who {
 /// What a message is, for who has the keys to see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Made {
-    Initiation { by: Who, to: Who, index: u32 },
-    Response { by: Who, to: Who, initiation: usize, index: u32 },
-    Data { by: Who, initiation: usize },
+    Initiation {
+        by: Who,
+        to: Who,
+        index: u32,
+    },
+    Response {
+        by: Who,
+        to: Who,
+        initiation: usize,
+        index: u32,
+    },
+    Data {
+        by: Who,
+        initiation: usize,
+    },
     /// A valid mac1 and noise.
     Forgery,
 }
@@ -147,7 +157,9 @@ impl Books {
     /// The place of the genuine initiation with this index, and whose it is.
     pub fn initiation_with(&self, index: u32, to: Who) -> Option<(usize, Who)> {
         self.made.iter().enumerate().find_map(|(place, made)| match *made {
-            Made::Initiation { by, to: its, index: known } if known == index && its == to => Some((place, by)),
+            Made::Initiation { by, to: its, index: known } if known == index && its == to => {
+                Some((place, by))
+            }
             _ => None,
         })
     }

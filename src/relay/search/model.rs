@@ -50,6 +50,17 @@ pub enum Second {
     Spoofed,
 }
 
+/// What must hold: see the [search](super).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Promise {
+    Credit,
+    Privacy,
+    Liveness,
+    Ways,
+    Names,
+    Forgetting,
+}
+
 /// What is searched.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
@@ -87,6 +98,8 @@ pub enum Forgery {
     ForeignInitiation,
     /// A response to an initiation that it got, with the mac1 for somebody.
     Response(usize, Who),
+    /// The same, with the mac1 for a key that is no member's.
+    ForeignResponse(usize),
     /// A cookie reply for an index that it knows.
     CookieReply(usize),
     /// Data for an index that it knows.
@@ -125,6 +138,8 @@ pub struct World {
     accounts: BTreeMap<SocketAddr, Account>,
     /// Initiations that the attacker got.
     got: Vec<Vec<u8>>,
+    /// Initiations of one player's for the other that the attacker may get.
+    shared: Vec<usize>,
     /// Indices that the attacker knows: of others' handshake messages, and its own.
     indices: Vec<u32>,
     /// Indices that were told to one of the attacker's addresses by a handshake message.
@@ -134,7 +149,9 @@ pub struct World {
     has_left: bool,
     /// Since when both players have heard each other.
     pub playing_since: Option<Instant>,
-    /// The first promise that was broken.
+    /// The promise that is looked at, or all.
+    pub promise: Option<Promise>,
+    /// How the first promise was broken.
     pub broken: Option<String>,
     /// What happened, if somebody wants to read it.
     pub story: Option<Vec<String>>,
@@ -209,11 +226,13 @@ impl World {
             on_its_way: VecDeque::new(),
             accounts: BTreeMap::new(),
             got: Vec::new(),
+            shared: Vec::new(),
             indices: Vec::new(),
             told: Vec::new(),
             knocks: Vec::new(),
             has_left: false,
             playing_since: None,
+            promise: None,
             broken: None,
             story: None,
         };
@@ -229,7 +248,10 @@ impl World {
             let config =
                 DeviceConfig { private_key: who.private_key(), mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
             let mut device = Device::new(config, now.instant);
-            let hub = PeerConfig { endpoint: Some(at([192, 88, 99, 1], 1)), ..PeerConfig::new(*self.relay.hub_key()) };
+            let hub = PeerConfig {
+                endpoint: Some(at([192, 88, 99, 1], 1)),
+                ..PeerConfig::new(*self.relay.hub_key())
+            };
             let hub = device.add_peer(hub, now.instant).expect("a peer");
             device.connect(hub, now);
             self.devices.push((device, hub));
@@ -295,6 +317,7 @@ impl World {
             }
             for number in 0..self.got.len().min(REMEMBERED) {
                 keys.iter().for_each(|&to| add(Forgery::Response(number, to)));
+                add(Forgery::ForeignResponse(number));
                 add(Forgery::Replay(number));
             }
             for number in 0..self.indices.len().min(2 * REMEMBERED) {
@@ -390,7 +413,9 @@ impl World {
         loop {
             let relay = self.relay.poll_timeout().map(|due| due.max(polled + POLL));
             let tries = self.players.iter().filter_map(|player| player.next_try(self.now)).min();
-            let Some(next) = [relay, tries].into_iter().flatten().min().filter(|&next| next <= end) else { break };
+            let Some(next) = [relay, tries].into_iter().flatten().min().filter(|&next| next <= end) else {
+                break;
+            };
             self.now = self.now.max(next);
             if relay.is_some_and(|due| due <= self.now) {
                 polled = self.now;
@@ -493,8 +518,12 @@ impl World {
             // Rules 5 and 6.
             let index = sender_index(&bytes);
             if !self.told.contains(&(from, index)) {
-                self.breaks(|world| {
-                    format!("{} was forwarded from {}, which no session goes to", world.read(&bytes), world.name(from))
+                self.breaks(Promise::Ways, |world| {
+                    format!(
+                        "{} was forwarded from {}, which no session goes to",
+                        world.read(&bytes),
+                        world.name(from)
+                    )
                 });
             }
         }
@@ -532,30 +561,30 @@ impl World {
         }
         let Account { from, to: given, probes, answered, .. } = *account;
         if !answered && given > from + probes * INITIATION {
-            self.breaks(|world| format!("{} got {given} bytes for {from} and never answered", world.name(to)));
+            self.breaks(Promise::Credit, |world| {
+                format!("{} got {given} bytes for {from} and never answered", world.name(to))
+            });
         }
     }
 
     /// The second promise.
     fn check_privacy(&mut self, to: SocketAddr, bytes: &[u8]) {
-        let Some((_, made)) = self.books.made(bytes).filter(|_| is_symbolic(bytes)) else { return };
-        let by_to = match made {
-            Made::Initiation { by, to, .. } | Made::Response { by, to, .. } => (by, to),
-            Made::Data { by, initiation } => match self.books.parties_of(initiation) {
-                Some((one, other)) => (by, if one == by { other } else { one }),
-                None => return,
-            },
+        let Some((content, made)) = self.books.made(bytes).filter(|_| is_symbolic(bytes)) else { return };
+        let initiation = match made {
+            Made::Initiation { .. } => content,
+            Made::Response { initiation, .. } | Made::Data { initiation, .. } => initiation,
             Made::Forgery => return,
         };
-        let (by, whom) = by_to;
-        if by == Who::Attacker || whom == Who::Attacker {
+        let Some((by, whom)) = self.books.parties_of(initiation) else { return };
+        if by == Who::Attacker || whom == Who::Attacker || self.shared.contains(&initiation) {
             return;
         }
-        let is_initiation = matches!(made, Made::Initiation { .. });
         let is_evident = to.ip() == home(whom).ip();
-        let is_mates = self.setup.attacker != Attacker::Stranger && !self.has_left && !self.setup.hub;
-        if !(is_initiation && (is_evident || is_mates)) {
-            self.breaks(|world| format!("{} got {}", world.name(to), world.read(bytes)));
+        let may_lie = self.setup.attacker != Attacker::Stranger || self.setup.second == Second::Neighbour;
+        if initiation == content && (is_evident || may_lie && !self.setup.hub) {
+            self.shared.push(initiation);
+        } else {
+            self.breaks(Promise::Privacy, |world| format!("{} got {}", world.name(to), world.read(bytes)));
         }
     }
 
@@ -605,6 +634,13 @@ impl World {
                 };
                 self.books.response(made, to, echo, index)
             }
+            Forgery::ForeignResponse(number) => {
+                let echo = sender_index(&self.got[newest(self.got.len(), number)]);
+                let index = self.books.index();
+                let mut bytes = self.books.response(Made::Forgery, Who::Attacker, echo, index);
+                bytes[64] ^= 1;
+                bytes
+            }
             Forgery::CookieReply(number) => {
                 Books::cookie_reply(self.indices[newest(self.indices.len(), number)])
             }
@@ -624,8 +660,9 @@ impl World {
         } else {
             self.arrive_at_relay(from, bytes);
         }
-        if forgery == Forgery::ForeignInitiation && self.sent() != before {
-            self.breaks(|_| "an initiation for nobody went somewhere".to_owned());
+        let is_foreign = matches!(forgery, Forgery::ForeignInitiation | Forgery::ForeignResponse(_));
+        if is_foreign && self.sent() != before {
+            self.breaks(Promise::Names, |_| "a handshake message for nobody went somewhere".to_owned());
         }
     }
 
@@ -658,7 +695,9 @@ impl World {
         to.number(55);
         for &index in self.indices.iter().rev().take(2 * REMEMBERED) {
             to.index(index);
-            to.number(self.places().iter().filter(|&&place| self.told.contains(&(place, index))).count() as u64);
+            to.number(
+                self.places().iter().filter(|&&place| self.told.contains(&(place, index))).count() as u64
+            );
         }
         for &(place, forgery, at) in &self.knocks {
             if self.now.since(at) < 3 * SECOND {
@@ -673,8 +712,9 @@ impl World {
         to
     }
 
-    fn breaks(&mut self, what: impl Fn(&World) -> String) {
-        if self.broken.is_none() {
+    /// Notes that a promise is broken, if nothing was before.
+    pub fn breaks(&mut self, promise: Promise, what: impl Fn(&World) -> String) {
+        if self.broken.is_none() && self.promise.is_none_or(|wanted| wanted == promise) {
             self.broken = Some(what(self));
         }
     }
