@@ -55,6 +55,6 @@ impl Fingerprint {
 
     pub fn finish(self) -> u128 {
         let [one, other] = self.hashers.map(|hasher| hasher.finish());
-        u128::from(one) << 64 | u128::from(other)
+        (u128::from(one) << 64) | u128::from(other)
     }
 }

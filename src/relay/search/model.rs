@@ -344,6 +344,7 @@ impl World {
             }
             Action::Roam => {
                 self.players[0].address = at([192, 0, 2, 2], 1000);
+                self.forget_playing();
                 self.tell(|_| "Anna has another address".to_owned());
                 self.greet_hub();
                 self.let_say(0);
@@ -386,7 +387,7 @@ impl World {
     pub fn forgets(&mut self) -> bool {
         self.on_its_way.clear();
         for _ in 0..27 {
-            self.now = self.now + 10 * SECOND;
+            self.now += 10 * SECOND;
             self.poll();
             self.on_its_way.clear();
         }
