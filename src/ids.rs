@@ -7,8 +7,14 @@ use std::rc::Rc;
 /// Longest id, in bytes (and characters: ids are ASCII).
 pub const MAX_ID_LENGTH: usize = 64;
 
-/// Whether `text` may be an id: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+/// Whether `text` may be an id: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or a digit. (`..` is a path
+/// segment to every HTTP client, and `-x` an option to every command line.)
 pub fn is_valid_id(text: &str) -> bool {
+    is_storable_id(text) && text.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+/// Whether `text` was an id at any time: earlier versions took any first character.
+fn is_storable_id(text: &str) -> bool {
     (1..=MAX_ID_LENGTH).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
@@ -23,6 +29,11 @@ macro_rules! id {
             /// The id spelled `text`, or `None` if that is no valid id.
             pub fn new(text: &str) -> Option<Self> {
                 is_valid_id(text).then(|| Self(text.into()))
+            }
+
+            /// The id spelled `text` in a state file, which an earlier version may have written.
+            pub fn stored(text: &str) -> Option<Self> {
+                is_storable_id(text).then(|| Self(text.into()))
             }
 
             /// The id as it is spelled on the wire.
@@ -77,7 +88,10 @@ mod tests {
         assert!(is_valid_id("A-z_0.9"));
         assert!(is_valid_id(&"x".repeat(64)));
         for bad in ["", "a b", "a/b", "é", "a\0", "a%20", &"x".repeat(65)] {
-            assert!(PeerId::new(bad).is_none(), "{bad:?}");
+            assert!(PeerId::new(bad).is_none() && PeerId::stored(bad).is_none(), "{bad:?}");
+        }
+        for old in [".", "..", "-x", "_x", ".x"] {
+            assert!(PeerId::new(old).is_none() && PeerId::stored(old).is_some(), "{old:?}");
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod table;
 use crate::keyed_hash::KeyedState;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -71,23 +72,38 @@ impl Prefix {
     pub fn subscriber(address: IpAddr) -> Self {
         Prefix::of(address, Level::Subscriber)
     }
+
+    /// Whether `address` is one of this owner's.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Prefix::of(address, self.level) == *self
+    }
+
+    /// Whether `other` is this owner or a part of it.
+    pub fn covers(&self, other: &Prefix) -> bool {
+        self.level <= other.level && self.contains(other.first())
+    }
+
+    /// Its first address.
+    fn first(&self) -> IpAddr {
+        match u32::try_from(self.network) {
+            Ok(bits) if bits != 0 => Ipv4Addr::from_bits(bits).into(),
+            _ => Ipv6Addr::from_bits(u128::from(self.network) << 64).into(),
+        }
+    }
 }
 
 /// As `192.0.2.0/24`.
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Ok(bits) = u32::try_from(self.network)
-            && bits != 0
-        {
-            let length = if self.level == Level::Network { 24 } else { 32 };
-            return write!(f, "{}/{length}", Ipv4Addr::from_bits(bits));
-        }
-        let length = match self.level {
-            Level::Network => 48,
-            Level::Site => 56,
-            Level::Subscriber => 64,
+        let first = self.first();
+        let length = match (first.is_ipv4(), self.level) {
+            (true, Level::Network) => 24,
+            (true, Level::Site | Level::Subscriber) => 32,
+            (false, Level::Network) => 48,
+            (false, Level::Site) => 56,
+            (false, Level::Subscriber) => 64,
         };
-        write!(f, "{}/{length}", Ipv6Addr::from_bits(u128::from(self.network) << 64))
+        write!(f, "{first}/{length}")
     }
 }
 
@@ -110,6 +126,13 @@ impl SourceRates {
         SourceRates { total, network: subscriber.times(16), site: subscriber.times(4), subscriber }
     }
 
+    /// `network` for a network, half of that for one subscriber of it, and `total` for all: where a network is taken
+    /// for one stranger, because no more than its share may be spent by any.
+    pub const fn narrow(network: Rate, total: Rate) -> Self {
+        let half = Rate { interval: network.interval.saturating_mul(2), burst: network.burst.div_ceil(2) };
+        SourceRates { total, network, site: half, subscriber: half }
+    }
+
     fn of(&self, level: Level) -> Rate {
         match level {
             Level::Network => self.network,
@@ -122,9 +145,10 @@ impl SourceRates {
 /// Buckets in one [`SourceBuckets`], 8 bytes each.
 const BUCKETS: usize = 2048;
 
-/// Token buckets for all addresses there are, in 16 KB. A prefix has the bucket that a secret hash gives it: some
-/// share one, but nobody can aim at another's, and no flood from made-up addresses makes it grow or pushes
-/// somebody out. A prefix whose network has had its share spends nothing of the buckets below.
+/// Token buckets for all addresses there are, in 16 KB. A prefix has the two buckets that a secret hash gives it, and
+/// the fuller one counts: who shares one with a flood has the other. Nobody can aim at another's, and no flood from
+/// made-up addresses makes it grow or pushes somebody out. A prefix whose network has had its share spends nothing of
+/// the buckets below.
 pub struct SourceBuckets {
     hasher: KeyedState,
     total: TokenBucket,
@@ -162,19 +186,58 @@ impl SourceBuckets {
         rates: &SourceRates,
         now: Instant,
     ) -> Result<(), Duration> {
-        let owners = Prefix::all(source).map(|owner| {
-            let bucket = self.hasher.hash_one((owner, what)) as usize % BUCKETS;
-            (bucket, rates.of(owner.level))
-        });
-        for (bucket, rate) in owners {
-            self.buckets[bucket].peek(rate, count, now)?;
-        }
-        self.total.take(rates.total, count, now)?;
-        for (bucket, rate) in owners {
-            // Two levels may share a bucket: then the second one may be refused, and nothing depends on it.
-            let _ = self.buckets[bucket].take(rate, count, now);
-        }
+        self.peek_of(source, what, count, rates, now)?;
+        self.spend_of(source, what, count, rates, now);
         Ok(())
+    }
+
+    /// As [`SourceBuckets::take`], but leaves them there.
+    pub fn peek(
+        &self,
+        source: IpAddr,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.peek_of(source, 0, count, rates, now)
+    }
+
+    fn peek_of(
+        &self,
+        source: IpAddr,
+        what: u64,
+        count: u32,
+        rates: &SourceRates,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        for owner in Prefix::all(source) {
+            let [one, other] = self.places(owner, what);
+            self.buckets[one].min(self.buckets[other]).peek(rates.of(owner.level), count, now)?;
+        }
+        self.total.peek(rates.total, count, now)
+    }
+
+    /// Takes `count` tokens of each of the owners of `source`, whether they have so many or not.
+    pub fn spend(&mut self, source: IpAddr, count: u32, rates: &SourceRates, now: Instant) {
+        self.spend_of(source, 0, count, rates, now);
+    }
+
+    fn spend_of(&mut self, source: IpAddr, what: u64, count: u32, rates: &SourceRates, now: Instant) {
+        self.total = self.total.spent(rates.total, count, now);
+        for owner in Prefix::all(source) {
+            let [one, other] = self.places(owner, what);
+            let fuller = self.buckets[one].min(self.buckets[other]);
+            let spent = fuller.spent(rates.of(owner.level), count, now);
+            for place in [one, other] {
+                self.buckets[place] = self.buckets[place].max(spent);
+            }
+        }
+    }
+
+    /// Where the two buckets of a prefix are.
+    fn places(&self, owner: Prefix, what: u64) -> [usize; 2] {
+        let hash = self.hasher.hash_one((owner, what));
+        [hash as usize % BUCKETS, (hash >> 32) as usize % BUCKETS]
     }
 }
 
@@ -190,6 +253,16 @@ pub struct Quota {
 }
 
 impl Quota {
+    /// `subscriber` for one, twice that for a site, four times for a network.
+    pub const fn widening(subscriber: usize) -> Self {
+        Quota { network: subscriber.saturating_mul(4), site: subscriber.saturating_mul(2), subscriber }
+    }
+
+    /// A quarter of `total` for a network, half of that for a site or subscriber of it.
+    pub const fn shares(total: usize) -> Self {
+        Quota { network: total / 4, site: total / 8, subscriber: total / 8 }
+    }
+
     fn of(&self, level: Level) -> usize {
         match level {
             Level::Network => self.network,
@@ -251,18 +324,50 @@ impl Holdings {
         held.into_iter().find(|(held, owner)| held + amount > quota.of(owner.level)).map(|(_, owner)| owner)
     }
 
-    /// Which of `entries`, each with where it came from and since when it is there, has to make room: the oldest of
-    /// the subscriber that holds most, in the site that holds most, in the network that holds most.
-    pub fn victim<K>(&self, entries: impl Iterator<Item = (K, IpAddr, Instant)>) -> Option<K> {
-        let rank =
-            |(_, source, since): &(K, IpAddr, Instant)| (self.weight(*source), std::cmp::Reverse(*since));
-        entries.max_by_key(rank).map(|(key, _, _)| key)
+    /// Which of `entries`, each with where it came from and a place in the order in which they are given up (as a rule
+    /// since when it is there), has to make room: the first of the subscriber that holds most, in the site that
+    /// holds most, in the network that holds most.
+    pub fn victim<K, P: Ord>(&self, entries: impl Iterator<Item = (K, IpAddr, P)>) -> Option<K> {
+        let ranked = entries.map(|(key, source, place)| (key, (self.weight(source), Reverse(place))));
+        let most = ranked.reduce(|best, next| if next.1 > best.1 { next } else { best });
+        most.map(|(key, _)| key)
+    }
+
+    /// As [`Holdings::victim`], but up to `most` of the same subscriber at once: to look for each alone would cost a
+    /// large table too much.
+    pub fn victims<K, P: Ord>(&self, entries: Vec<(K, IpAddr, P)>, most: usize) -> Vec<K> {
+        let first = self.victim(entries.iter().map(|(_, source, place)| (*source, *source, place)));
+        let Some(owner) = first.map(Prefix::subscriber) else { return Vec::new() };
+        let mut own: Vec<(K, IpAddr, P)> =
+            entries.into_iter().filter(|(_, source, _)| owner.contains(*source)).collect();
+        own.sort_by(|(_, _, one), (_, _, other)| one.cmp(other));
+        own.into_iter().take(most).map(|(key, _, _)| key).collect()
     }
 
     /// The network that holds most, and how much.
     pub fn largest(&self) -> Option<(Prefix, usize)> {
         let networks = self.held.iter().filter(|(owner, _)| owner.level == Level::Network);
         networks.map(|(&owner, &held)| (owner, held)).max_by_key(|&(owner, held)| (held, owner))
+    }
+}
+
+/// How full a table is, and of whom: for people to look at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// What it holds.
+    pub resource: &'static str,
+    /// How much.
+    pub held: usize,
+    /// How much there may be.
+    pub limit: usize,
+    /// The network that holds most, and how much.
+    pub largest: Option<(Prefix, usize)>,
+}
+
+impl Usage {
+    /// Of a table that may hold up to `limit`.
+    pub fn of(resource: &'static str, holdings: &Holdings, limit: usize) -> Self {
+        Usage { resource, held: holdings.total(), limit, largest: holdings.largest() }
     }
 }
 
@@ -307,12 +412,37 @@ mod tests {
         assert_eq!(flood(&mut |n| in_56(n).into()), 20 - 5, "one site");
         let in_48 = |n: u32| Ipv6Addr::from_bits(0x2001_0db8_0001_0000 << 64 | u128::from(n) << 64);
         assert_eq!(flood(&mut |n| in_48(n).into()), 80 - 20, "one network");
-        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | n % 256).into()), 80, "another one");
+        assert_eq!(flood(&mut |n| Ipv4Addr::from_bits(0xc000_0200 | (n % 256)).into()), 80, "another one");
         let honest = (0..200).filter(|&n| {
             let address = Ipv4Addr::from_bits(0xcb00_7100 + n * 256);
             buckets.take(address.into(), 1, &rates, START).is_ok()
         });
-        assert!(honest.count() >= 190, "some share a bucket with those of the flood, most don't");
+        assert!(honest.count() >= 198, "hardly anybody shares both buckets with those of the flood");
+    }
+
+    #[test]
+    fn what_was_looked_at_can_be_spent() {
+        let rates = SourceRates::widening(Rate::new(1, SECOND, 5), Rate::new(10, SECOND, 10));
+        let mut buckets = SourceBuckets::new(hasher());
+        let source = ip("192.0.2.7");
+        assert!(
+            buckets.peek(source, 5, &rates, START).is_ok() && buckets.peek(source, 6, &rates, START).is_err()
+        );
+        buckets.spend(source, 2, &rates, START);
+        assert!(
+            buckets.peek(source, 3, &rates, START).is_ok() && buckets.peek(source, 4, &rates, START).is_err()
+        );
+        buckets.spend(source, 8, &rates, START);
+        assert_eq!(
+            buckets.peek(source, 1, &rates, START),
+            Err(6 * SECOND),
+            "what is owed comes back at the rate"
+        );
+        assert_eq!(
+            buckets.peek(ip("198.51.100.1"), 1, &rates, START),
+            Err(SECOND / 10),
+            "the total is spent, too"
+        );
     }
 
     #[test]

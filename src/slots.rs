@@ -86,6 +86,8 @@ impl<T> Slots<T> {
     pub fn insert_with(&mut self, make: impl FnOnce(Handle<T>) -> T) -> Handle<T> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, entry: None });
+            // What is removed later finds room: that may be while packets flow.
+            self.free.reserve(self.slots.capacity());
             self.slots.len() as u32 - 1
         });
         let Slot { generation, entry } = &mut self.slots[slot as usize];

@@ -1,6 +1,6 @@
 //! Floor 4: all unsafe code. What the kernel can do and no safe crate offers: many datagrams in one system
-//! call with ancillary data of every kind, socket options by number, network interfaces, and a copy of the
-//! process to try in what may end it.
+//! call with ancillary data of every kind, socket options by number, network interfaces, a signal that is to be
+//! ignored, and a copy of the process to try in what may end it.
 //!
 //! The calls go to the kernel itself and not through the C library: musl's `sendmmsg` is a loop over
 //! `sendmsg`, and its headers differ from the kernel's.
@@ -26,6 +26,17 @@ pub const NAME_LENGTH: usize = 28;
 const PANICKED: c_int = 101;
 /// Room for the ancillary data of a message that is received, in bytes: all that we ask for, twice.
 const CONTROL_LENGTH: usize = 256;
+
+/// How much memory this machine has, in bytes, if the kernel says so.
+pub fn memory() -> Option<usize> {
+    // SAFETY: the structure is plain numbers, for which zeros are good.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one such structure, which is borrowed for as long.
+    let result = unsafe { libc::sysinfo(&mut info) };
+    let unit = usize::try_from(info.mem_unit).unwrap_or(1).max(1);
+    let bytes = usize::try_from(info.totalram).unwrap_or(usize::MAX).saturating_mul(unit);
+    (result == 0 && bytes > 0).then_some(bytes)
+}
 
 /// `struct user_msghdr` of Linux.
 #[repr(C)]
@@ -98,7 +109,7 @@ impl Head {
     }
 
     /// Whether something did not fit, of the message or of its ancillary data.
-    pub fn is_cut(&self) -> bool {
+    pub fn is_truncated(&self) -> bool {
         self.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0
     }
 }
@@ -240,6 +251,25 @@ pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> Result<c_int
         )
     };
     if result == 0 { Ok(value) } else { Err(last_error()) }
+}
+
+/// Has SIGHUP ignored from now on, until somebody handles it. Its default would end the process.
+pub fn ignore_hangups() {
+    // SAFETY: no code of ours is to run for the signal. It fails only for numbers that are no signals.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+}
+
+/// Gives a socket, by this option of `SOL_SOCKET`, a classic BPF program that answers `value` to everything.
+pub fn attach_constant(socket: BorrowedFd<'_>, name: c_int, value: u32) -> Result<(), Errno> {
+    let mut code = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: value }];
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+    let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: the pointer is to a `sock_fprog` of the given length, which points to as many instructions as it says;
+    // both live until the call returns. The kernel copies the program.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, ptr::from_ref(&program).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
 }
 
 fn last_error() -> Errno {

@@ -27,7 +27,7 @@ impl Rate {
 
 /// One source's tokens. It keeps only the instant at which it will be full again (the generic cell rate
 /// algorithm of ITU-T I.371), so a full bucket equals a new one and can be forgotten.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct TokenBucket {
     full_at: Instant,
 }
@@ -44,9 +44,14 @@ impl TokenBucket {
         self.without(rate, count, now).map(drop)
     }
 
+    /// What it is without `count` tokens, whether it has so many or not: a debt is paid off like anything else.
+    pub fn spent(&self, rate: Rate, count: u32, now: Instant) -> Self {
+        TokenBucket { full_at: self.full_at.max(now) + rate.interval.saturating_mul(count) }
+    }
+
     /// When it would be full without these tokens.
     fn without(&self, rate: Rate, count: u32, now: Instant) -> Result<Instant, Duration> {
-        let full_at = self.full_at.max(now) + rate.interval.saturating_mul(count);
+        let TokenBucket { full_at } = self.spent(rate, count, now);
         let excess = full_at.since(now).saturating_sub(rate.interval.saturating_mul(rate.burst));
         if excess.is_zero() { Ok(full_at) } else { Err(excess) }
     }
@@ -73,6 +78,15 @@ mod tests {
         assert_eq!(bucket.take(rate, 1, start + Duration::from_millis(100)), Ok(()));
         assert!(!bucket.is_full(start + Duration::from_millis(100)));
         assert!(bucket.is_full(start + Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn what_is_spent_beyond_the_burst_is_owed() {
+        let rate = Rate::new(10, Duration::from_secs(1), 3);
+        let start = Instant::ZERO + Duration::from_secs(5);
+        let mut bucket = TokenBucket::default().spent(rate, 5, start);
+        assert_eq!(bucket.take(rate, 1, start), Err(Duration::from_millis(300)));
+        assert_eq!(bucket.take(rate, 1, start + Duration::from_millis(300)), Ok(()));
     }
 
     #[test]

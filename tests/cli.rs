@@ -164,7 +164,7 @@ impl Daemon {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
              Content-Length: {length}\r\n\r\n"
         );
         stream.write_all((head + body).as_bytes()).unwrap();
@@ -391,6 +391,13 @@ fn a_machine_is_measured_in_a_few_seconds() {
     for name in ["players", "blind_mbit_per_second", "hub_mbit_per_second", "handshakes_per_second"] {
         assert!(number(&figures, name) > 0, "{name}: {figures:?}");
     }
+    for name in ["x25519_per_second", "strangers_handshakes_per_second", "mac1_trials_per_second"] {
+        assert!(number(&figures, name) > 0, "{name}: {figures:?}");
+    }
+    // A quarter of a core, five computations a handshake: rounded down twice.
+    let (strangers, all) = ("strangers_handshakes_per_second", "x25519_per_second");
+    let expected = number(&figures, all) / 20;
+    assert!((expected - 2..=expected + 2).contains(&number(&figures, strangers)), "{figures:?}");
 }
 
 #[test]
@@ -752,7 +759,8 @@ fn dumps_tell_no_secrets_and_end_quietly() {
     }
     assert!(running.contains("{\"table\":\"meta\",\"key\":\"hub_private_key\",\"value\":null}\n"));
     let mut stream = TcpStream::connect(daemon.http).unwrap();
-    let ask = format!("GET /backup?secrets=x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\n\r\n");
+    let ask =
+        format!("GET /backup?secrets=x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN}\r\n\r\n");
     stream.write_all(ask.as_bytes()).unwrap();
     let mut status = String::new();
     BufReader::new(stream).read_line(&mut status).unwrap();

@@ -1,6 +1,7 @@
 //! The floors of the house: imports point down only, clocks are read in one room and `unsafe` is written in
 //! another.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Files and folders of `src`, and the floor that each is on.
@@ -39,6 +40,9 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("owners", "crypto"),
     ("owners", "slots"),
 ];
+
+/// Rooms whose files import each other, some by way of others.
+const WITH_LOOPS: &[&str] = &["control", "relay"];
 
 /// The room that reads the clocks.
 const CLOCKS: &str = "daemon";
@@ -334,6 +338,92 @@ fn the_house_stands() {
         problems.into_iter().filter(|(path, _)| !is_test(path)).flat_map(|(_, found)| found).collect();
     assert!(all.len() > 50, "the source was not found");
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+/// What the modules of a house import of each other: by module, without what lies above or below it in the same
+/// tree, as a folder and its files belong together.
+fn imports(sources: &[(&str, String)]) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+    let known: BTreeSet<Vec<String>> = sources.iter().map(|(file, _)| module(file)).collect();
+    let mut found = BTreeMap::new();
+    for (file, text) in sources {
+        let module = module(file);
+        let (tokens, _) = without_tests(tokens(&bare(text)));
+        let targets = paths(&tokens).into_iter().filter_map(|path| absolute(&path, &module));
+        let files = targets.filter_map(|mut target| {
+            while !target.is_empty() && !known.contains(&target) {
+                target.pop();
+            }
+            let is_apart = !target.starts_with(&module) && !module.starts_with(&target);
+            (!target.is_empty() && is_apart).then_some(target)
+        });
+        let files = files.collect();
+        found.insert(module, files);
+    }
+    found
+}
+
+/// Modules that import each other, by way of others too: each by how it gets back to itself.
+fn loops(imports: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Vec<String> {
+    let mut found = Vec::new();
+    for start in imports.keys() {
+        let mut way: BTreeMap<&Vec<String>, &Vec<String>> = BTreeMap::new();
+        let mut open = vec![start];
+        while let Some(module) = open.pop() {
+            for next in imports.get(module).into_iter().flatten() {
+                if way.contains_key(next) {
+                    continue;
+                }
+                way.insert(next, module);
+                open.push(next);
+            }
+        }
+        if way.contains_key(start) {
+            let mut shown = start.join("/");
+            let mut at = way[start];
+            while at != start {
+                shown = format!("{} > {shown}", at.join("/"));
+                at = way[at];
+            }
+            found.push(format!("{} > {shown}", start.join("/")));
+        }
+    }
+    found
+}
+
+#[test]
+fn files_do_not_import_each_other() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&source, &mut all);
+    let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
+    let sources: Vec<(&str, String)> =
+        all.iter().map(|path| (path.strip_prefix(&source).unwrap().to_str().unwrap(), read(path))).collect();
+    let mut found = loops(&imports(&sources));
+    found.retain(|way| !WITH_LOOPS.iter().any(|room| way.starts_with(&format!("{room}/"))));
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn loops_are_found() {
+    let of = |sources: &[(&'static str, &str)]| {
+        let sources: Vec<_> = sources.iter().map(|(file, text)| (*file, (*text).to_owned())).collect();
+        loops(&imports(&sources))
+    };
+    let two = [("wire/a.rs", "use super::b::B;"), ("wire/b.rs", "fn f(x: crate::wire::a::A) {}")];
+    assert_eq!(of(&two), ["wire/a > wire/b > wire/a", "wire/b > wire/a > wire/b"]);
+    let three = [
+        ("wire/a.rs", "use super::b::B;"),
+        ("wire/b.rs", "use super::{Thing, c::C};"),
+        ("wire/c/mod.rs", "use crate::wire::a;"),
+    ];
+    assert_eq!(of(&three).len(), 3);
+    let none = [
+        ("wire/mod.rs", "mod a; use a::A; pub struct W;"),
+        ("wire/a.rs", "use super::W; use super::b::B; #[cfg(test)] mod tests { use super::*; }"),
+        ("wire/b.rs", "#[cfg(test)] mod tests { use crate::wire::a::A; }"),
+        ("wire/b/part.rs", "use super::B; use crate::wire::a::A;"),
+    ];
+    assert_eq!(of(&none), [""; 0]);
 }
 
 /// The examination finds what it is there for.

@@ -11,6 +11,7 @@ use lanrage::relay::limits::Limits;
 use lanrage::relay::{Arrival, Config as RelayConfig, LOCAL_HEADROOM, Output, Port, Relay};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
 use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
@@ -84,7 +85,10 @@ impl Party {
     fn new() -> Self {
         let mut devices = [0, 1, 2].map(|node| {
             let private_key = PrivateKey::generate();
-            Device::new(Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: node }, at(0).instant)
+            Device::new(
+                Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: node, x25519: X25519_TYPICAL },
+                at(0).instant,
+            )
         });
         for (node, other) in [(0, 1), (1, 0), (1, 2), (2, 1)] {
             let config = PeerConfig {
@@ -255,7 +259,13 @@ impl Relayed {
         let mut devices: Vec<_> = (0..4)
             .map(|node| {
                 let private_key = PrivateKey::generate();
-                let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: node };
+                let config = Config {
+                    private_key,
+                    mtu: 1420,
+                    stamp_mark: 0,
+                    jitter_seed: node,
+                    x25519: X25519_TYPICAL,
+                };
                 Device::new(config, at(0).instant)
             })
             .collect();
@@ -264,6 +274,7 @@ impl Relayed {
             let peer = PeerId::new(&format!("{node}")).expect("an id");
             let ip = Ipv4Addr::new(10, 66, 0, node as u8 + 2);
             relay.join(&party, &peer, *device.public_key(), ip, at(0).instant).expect("room");
+            relay.set_origin(device.public_key(), Some(address(node).ip()));
         }
         let keys: Vec<_> = devices.iter().map(|device| *device.public_key()).collect();
         let hub = *relay.hub_key();

@@ -3,6 +3,7 @@
 use super::fields::{Fields, Problems};
 use super::metrics::{self, Seen, Surroundings};
 use super::{Api, Call, Failure, Outcome, errors};
+use crate::owners::Usage;
 use crate::time::Now;
 use crate::wire::http::{Answer, Source};
 use crate::wire::json::object;
@@ -10,7 +11,7 @@ use crate::wire::json::object;
 impl Api {
     /// Figures tell no secrets: whoever is on this machine may see them.
     fn require_local(&mut self, call: &Call<'_>) -> Result<(), Failure> {
-        if !self.admission.is_local(call.source) {
+        if !call.client.is_local {
             self.require_admin(call)?;
         }
         Ok(())
@@ -31,10 +32,15 @@ impl Api {
         seen
     }
 
+    /// How full everything is, and of whom.
+    fn usage(&self, around: &Surroundings<'_>) -> Vec<Usage> {
+        self.control.usage().into_iter().chain(around.door.into_iter().flatten()).collect()
+    }
+
     pub(super) fn metrics(&mut self, call: &Call<'_>, around: &Surroundings<'_>) -> Result<Answer, Failure> {
         self.require_local(call)?;
         let members = self.seen_by_relay(around, call.now);
-        let text = metrics::text(&self.counters, self.sizes(), around, &members);
+        let text = metrics::text(&self.counters, self.sizes(), &self.usage(around), around, &members);
         Ok(Answer {
             status: 200,
             content_type: "text/plain; version=0.0.4; charset=utf-8",
@@ -84,6 +90,7 @@ impl Api {
                         });
                     }
                     json.key("flows").int(figures.flows);
+                    json.key("gso").bool(figures.gso);
                     json.key("drops").object(|json| {
                         for (reason, count) in &figures.drops {
                             json.key(reason).int(*count);
@@ -111,6 +118,22 @@ impl Api {
                     }
                 });
             }
+            json.key("tables").array(|json| {
+                for table in self.usage(around) {
+                    json.object(|json| {
+                        json.key("table").string(table.resource);
+                        json.key("used").int(table.held as u64);
+                        json.key("limit").int(table.limit as u64);
+                        if let Some((network, held)) = table.largest {
+                            json.key("largest").object(|json| {
+                                json.key("network").string(&network.to_string());
+                                json.key("used").int(held as u64);
+                            });
+                        }
+                    });
+                }
+            });
+            json.key("log_lines_lost").int(around.log_lines_lost);
             json.key("store").object(|json| {
                 json.key("status").string(around.store_failure.map_or("ok", |failure| failure.detail()));
                 json.key("commits").int(around.commits);
@@ -134,7 +157,7 @@ impl Api {
         let redacted = query.optional_word("secrets", read, "'redacted' or 'included'", &mut problems);
         problems.check()?;
         let redacted = redacted.unwrap_or(false);
-        if !redacted && call.source != Source::Unix {
+        if !redacted && call.client.source != Source::Unix {
             let why = "Secrets leave only through the Unix socket; ask for ?secrets=redacted";
             return Err(Failure::Answered(errors::detail(403, why)));
         }

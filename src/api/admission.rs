@@ -1,21 +1,32 @@
 //! How often one source may ask, and who the source is.
 
+use crate::crypto::random;
+use crate::keyed_hash::KeyedState;
+use crate::owners::{SourceBuckets, SourceRates};
 use crate::time::Instant;
-use crate::token_bucket::{Rate, TokenBucket};
-use crate::wire::http::Source;
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use crate::token_bucket::Rate;
+use crate::wire::http::{Request, Source};
+use crate::wire::proxies;
+use std::cell::Cell;
+use std::net::IpAddr;
 use std::time::Duration;
+
+/// How many sources may use what they may at the same time before everybody has to wait.
+const BUSY_SOURCES: u32 = 64;
+/// The same for networks that change things without end.
+const BUSY_NETWORKS: u32 = 32;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What one source may do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rates {
-    /// Requests and WebSocket messages of every kind.
+    /// Requests and WebSocket messages of every kind, of one subscriber.
     pub requests: Rate,
-    /// Registrations and creates.
+    /// Registrations and creates, of one subscriber.
     pub creations: Rate,
-    /// How many sources are told apart, at about 100 bytes each; those beyond share one allowance.
-    pub sources: usize,
+    /// Changes that are written to the disk, of one network: a commit writes some 33 KB, whatever changes.
+    pub changes: Rate,
 }
 
 impl Default for Rates {
@@ -23,7 +34,7 @@ impl Default for Rates {
         Rates {
             requests: Rate::new(50, Duration::from_secs(1), 200),
             creations: Rate::new(10, Duration::from_secs(60), 30),
-            sources: 4096,
+            changes: Rate::new(180, DAY, 100),
         }
     }
 }
@@ -37,10 +48,23 @@ pub enum Cost {
     Creation,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Allowance {
-    requests: TokenBucket,
-    creations: TokenBucket,
+/// Who asks, as far as it can be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Client {
+    /// Where the client is.
+    pub source: Source,
+    /// Whether it sits on this machine and speaks for nobody else.
+    pub is_local: bool,
+}
+
+impl Client {
+    /// Who pays for what it does, unless that is this machine itself.
+    pub fn payer(self) -> Option<IpAddr> {
+        match self.source {
+            Source::Ip(address) if !self.is_local => Some(address),
+            _ => None,
+        }
+    }
 }
 
 /// The allowances of all sources.
@@ -48,14 +72,26 @@ pub struct Admission {
     rates: Rates,
     /// Those whose `X-Forwarded-For` is believed, and who are sources like any other even on the loopback.
     trusted_proxies: Vec<IpAddr>,
-    by_source: HashMap<IpAddr, Allowance>,
-    shared: Allowance,
+    /// Whether the log names a proxy that is not trusted.
+    has_warned: Cell<bool>,
+    requests: SourceBuckets,
+    creations: SourceBuckets,
+    changes: SourceBuckets,
 }
 
 impl Admission {
     /// With nobody known yet.
     pub fn new(rates: Rates, trusted_proxies: Vec<IpAddr>) -> Self {
-        Admission { rates, trusted_proxies, by_source: HashMap::new(), shared: Allowance::default() }
+        let number = || u64::from_le_bytes(random::bytes());
+        let buckets = || SourceBuckets::new(KeyedState::new(number(), number()));
+        Admission {
+            rates,
+            trusted_proxies,
+            has_warned: Cell::new(false),
+            requests: buckets(),
+            creations: buckets(),
+            changes: buckets(),
+        }
     }
 
     /// Has these count from now on. What a source has left of its allowance stays.
@@ -63,70 +99,69 @@ impl Admission {
         (self.rates, self.trusted_proxies) = (rates, trusted_proxies);
     }
 
-    /// Who asks: the sender, or whom a trusted proxy forwarded for. Of the header only the part that trusted
-    /// proxies wrote counts: from the end, up to the first address that is none of theirs.
-    pub fn source(&self, sender: Source, forwarded_for: Option<&str>) -> Source {
-        let Source::Ip(address) = sender else { return sender };
-        if !self.trusted_proxies.contains(&address) {
-            return sender;
-        }
-        let mut client = address;
-        for hop in forwarded_for.into_iter().flat_map(|header| header.rsplit(',')) {
-            let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
-            client = hop.to_canonical();
-            if !self.trusted_proxies.contains(&client) {
-                break;
-            }
-        }
-        Source::Ip(client)
-    }
-
-    /// Whether a source sits on this machine and speaks for nobody else.
-    pub fn is_local(&self, source: Source) -> bool {
-        match source {
-            Source::Unix => true,
-            Source::Ip(address) => address.is_loopback() && !self.trusted_proxies.contains(&address),
-        }
-    }
-
-    /// Takes `cost` from the source's allowance, or says in how many seconds it will be there.
-    pub fn admit(&mut self, source: Source, cost: Cost, now: Instant) -> Result<(), u64> {
-        if self.is_local(source) {
-            return Ok(());
-        }
-        let Source::Ip(address) = source else { return Ok(()) };
-        let key = subscriber(address);
-        if self.by_source.len() >= self.rates.sources && !self.by_source.contains_key(&key) {
-            self.by_source.retain(|_, known| !known.requests.is_full(now) || !known.creations.is_full(now));
-        }
-        let room = self.by_source.len() < self.rates.sources || self.by_source.contains_key(&key);
-        let allowance = if room { self.by_source.entry(key).or_default() } else { &mut self.shared };
-        let taken = match cost {
-            Cost::Request => allowance.requests.take(self.rates.requests, 1, now),
-            Cost::Creation => allowance.creations.take(self.rates.creations, 1, now),
+    /// Who asks.
+    pub fn client(&self, request: &Request) -> Client {
+        let Source::Ip(sender) = request.source else {
+            return Client { source: Source::Unix, is_local: true };
         };
-        taken.map_err(|wait| wait.as_secs() + 1)
+        let is_trusted = proxies::trusts(&self.trusted_proxies, sender);
+        if sender.is_loopback() && request.is_forwarded && !is_trusted && !self.has_warned.replace(true) {
+            log::warn!(
+                "a proxy on this machine ({sender}) passes requests on that trusted_proxies does not name: all who \
+                 come by it count as one source; set trusted_proxies = \"{sender}\""
+            );
+        }
+        let client = proxies::client(&self.trusted_proxies, sender, request.forwarded_for.as_deref());
+        let is_local = sender.is_loopback() && !is_trusted && !request.is_forwarded;
+        Client { source: Source::Ip(client), is_local }
+    }
+
+    /// Takes `cost` from the allowance of the client's source, or says in how many seconds it will be there.
+    /// Nobody on this machine is held to one.
+    pub fn admit(&mut self, client: Client, cost: Cost, now: Instant) -> Result<(), u64> {
+        let Some(address) = client.payer() else { return Ok(()) };
+        let (buckets, rate) = match cost {
+            Cost::Request => (&mut self.requests, self.rates.requests),
+            Cost::Creation => (&mut self.creations, self.rates.creations),
+        };
+        let rates = SourceRates::widening(rate, rate.times(BUSY_SOURCES));
+        buckets.take(address, 1, &rates, now).map_err(in_seconds)
+    }
+
+    /// Whether the client may change what is kept on disk, or in how many seconds it may.
+    pub fn may_change(&self, client: Client, now: Instant) -> Result<(), u64> {
+        let Some(address) = client.payer() else { return Ok(()) };
+        self.changes.peek(address, 1, &self.change_rates(), now).map_err(in_seconds)
+    }
+
+    /// Takes what the client has changed from its allowance, which is owed if it is not there.
+    pub fn pay_for_changes(&mut self, client: Client, count: u32, now: Instant) {
+        if let Some(address) = client.payer() {
+            let rates = self.change_rates();
+            self.changes.spend(address, count, &rates, now);
+        }
+    }
+
+    fn change_rates(&self) -> SourceRates {
+        SourceRates::narrow(self.rates.changes, self.rates.changes.times(BUSY_NETWORKS))
     }
 }
 
-/// What one subscriber has: an IPv4 address, or an IPv6 /64.
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-    }
+fn in_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> Source {
-        Source::Ip(text.parse().unwrap())
+    /// A client that says nothing of another.
+    fn ip(text: &str) -> Client {
+        Client { source: Source::Ip(text.parse().unwrap()), is_local: false }
     }
 
-    fn spend(admission: &mut Admission, source: Source, cost: Cost, now: Instant) -> usize {
-        (0..1000).take_while(|_| admission.admit(source, cost, now).is_ok()).count()
+    fn spend(admission: &mut Admission, client: Client, cost: Cost, now: Instant) -> usize {
+        (0..1000).take_while(|_| admission.admit(client, cost, now).is_ok()).count()
     }
 
     #[test]
@@ -140,8 +175,8 @@ mod tests {
         let later = now + Duration::from_secs(60);
         assert_eq!(spend(&mut admission, ip("198.51.100.1"), Cost::Creation, later), 10);
         assert_eq!(spend(&mut admission, ip("198.51.100.1"), Cost::Request, later), 200);
-        assert_eq!(spend(&mut admission, ip("127.0.0.1"), Cost::Request, now), 1000);
-        assert_eq!(spend(&mut admission, Source::Unix, Cost::Creation, now), 1000);
+        let local = Client { is_local: true, ..ip("127.0.0.1") };
+        assert_eq!(spend(&mut admission, local, Cost::Request, now), 1000);
     }
 
     #[test]
@@ -154,30 +189,76 @@ mod tests {
     }
 
     #[test]
-    fn many_sources_cost_bounded_memory() {
-        let mut admission = Admission::new(Rates { sources: 10, ..Rates::default() }, Vec::new());
-        for low in 0..100u8 {
-            let _ = admission.admit(Source::Ip([10, 0, 0, low].into()), Cost::Creation, Instant::ZERO);
-        }
-        assert_eq!(admission.by_source.len(), 10);
-        assert_eq!(spend(&mut admission, ip("10.1.1.1"), Cost::Creation, Instant::ZERO), 0);
-        let later = Instant::ZERO + Duration::from_secs(3600);
-        assert_eq!(spend(&mut admission, ip("10.1.1.1"), Cost::Creation, later), 30);
+    fn a_network_has_a_share_however_many_addresses_it_has() {
+        let mut admission = Admission::new(Rates::default(), Vec::new());
+        let mut from_48 = |low: u16| {
+            let source = ip(&format!("2001:db8:7:{low:x}::1"));
+            admission.admit(source, Cost::Creation, Instant::ZERO).is_ok()
+        };
+        let admitted = (0..5000).filter(|&low| from_48(low)).count();
+        // Some of its prefixes share a bucket, by chance.
+        assert!((14 * 30..=16 * 30).contains(&admitted), "{admitted}");
+        assert_eq!(spend(&mut admission, ip("198.51.100.1"), Cost::Creation, Instant::ZERO), 30);
     }
 
     #[test]
-    fn only_trusted_proxies_are_believed() {
-        let proxies = vec!["127.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
-        let admission = Admission::new(Rates::default(), proxies);
-        let source = |sender, header| admission.source(ip(sender), header);
-        assert_eq!(source("203.0.113.1", Some("198.51.100.1")), ip("203.0.113.1"));
-        assert_eq!(source("127.0.0.1", Some("198.51.100.1")), ip("198.51.100.1"));
-        assert_eq!(source("127.0.0.1", Some("6.6.6.6, 198.51.100.1, 10.0.0.2")), ip("198.51.100.1"));
-        assert_eq!(source("127.0.0.1", Some("6.6.6.6, what, 10.0.0.2")), ip("10.0.0.2"));
-        assert_eq!(source("127.0.0.1", Some("::ffff:198.51.100.1")), ip("198.51.100.1"));
-        assert_eq!(source("127.0.0.1", None), ip("127.0.0.1"));
-        assert_eq!(admission.source(Source::Unix, Some("198.51.100.1")), Source::Unix);
-        assert!(!admission.is_local(ip("127.0.0.1")));
-        assert!(admission.is_local(ip("::1")) && admission.is_local(Source::Unix));
+    fn who_has_changed_too_much_waits_and_what_can_not_be_refused_is_owed() {
+        let mut admission = Admission::new(Rates::default(), Vec::new());
+        let now = Instant::ZERO;
+        let mut change = |source: &str, now| {
+            let may = admission.may_change(ip(source), now).is_ok();
+            if may {
+                admission.pay_for_changes(ip(source), 1, now);
+            }
+            may
+        };
+        let changed = |change: &mut dyn FnMut(&str, Instant) -> bool, source: &str, now| {
+            (0..500).filter(|_| change(source, now)).count()
+        };
+        assert_eq!(changed(&mut change, "198.51.100.1", now), 50);
+        assert_eq!(changed(&mut change, "198.51.100.2", now), 50);
+        assert_eq!(changed(&mut change, "198.51.100.3", now), 0, "it is the same network");
+        assert_eq!(changed(&mut change, "203.0.113.1", now), 50);
+        let later = now + DAY;
+        assert_eq!(changed(&mut change, "198.51.100.1", later), 50);
+        admission.pay_for_changes(ip("192.0.2.1"), 100, now);
+        assert!(admission.may_change(ip("192.0.2.1"), now + DAY / 4).is_err());
+        assert!(admission.may_change(ip("192.0.2.1"), later).is_ok());
+        let local = Client { is_local: true, ..ip("127.0.0.1") };
+        assert!(admission.may_change(local, now).is_ok());
+    }
+
+    #[test]
+    fn who_is_local_speaks_for_nobody_else() {
+        let asked = |sender: &str, forwarded_for: Option<&str>, is_forwarded| Request {
+            method: tiny_http::Method::Get,
+            path: "/".into(),
+            query: String::new(),
+            authorization: None,
+            host: None,
+            origin: None,
+            forwarded_for: forwarded_for.map(String::from),
+            is_forwarded,
+            body: Vec::new(),
+            source: Source::Ip(sender.parse().unwrap()),
+            local: None,
+        };
+        let plain = Admission::new(Rates::default(), Vec::new());
+        assert!(plain.client(&asked("127.0.0.1", None, false)).is_local);
+        assert!(plain.client(&asked("::1", None, false)).is_local);
+        assert!(!plain.client(&asked("192.0.2.1", None, false)).is_local && !plain.has_warned.get());
+        assert_eq!(plain.client(&asked("127.0.0.1", Some("198.51.100.1"), true)), ip("127.0.0.1"));
+        assert!(plain.has_warned.get());
+        assert!(!plain.client(&asked("127.0.0.1", None, true)).is_local);
+        let unix = Request { source: Source::Unix, ..asked("::1", Some("198.51.100.1"), true) };
+        assert_eq!(plain.client(&unix), Client { source: Source::Unix, is_local: true });
+
+        let proxied = Admission::new(Rates::default(), vec!["127.0.0.1".parse().unwrap()]);
+        assert_eq!(proxied.client(&asked("::1", Some("198.51.100.1"), true)), ip("198.51.100.1"));
+        for local in ["127.0.0.1", "127.0.0.2", "::1"] {
+            assert_eq!(proxied.client(&asked(local, None, false)), ip(local));
+            assert_eq!(proxied.client(&asked("127.0.0.1", Some(local), true)), ip("127.0.0.1"));
+        }
+        assert!(!proxied.has_warned.get());
     }
 }

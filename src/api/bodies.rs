@@ -45,6 +45,15 @@ pub fn peer_info(peer: &Fields<'_>, problems: &mut Problems) -> Option<PeerInfo>
     })
 }
 
+/// A nonce of ours and the proof of a WireGuard key over it, if there is either.
+pub fn proof<'a>(fields: &Fields<'a>, problems: &mut Problems) -> Option<(&'a str, &'a str)> {
+    if fields.optional("nonce").is_none() && fields.optional("proof").is_none() {
+        return None;
+    }
+    let nonce = fields.text("nonce", Text::WORD, problems);
+    nonce.zip(fields.text("proof", Text::WORD, problems))
+}
+
 /// A relay's description. Loopback addresses are for who registers from the loopback.
 pub fn relay_info(body: Option<&Value>, from_loopback: bool) -> Result<RelayInfo, Problems> {
     let mut problems = Problems::default();

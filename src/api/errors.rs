@@ -14,6 +14,7 @@ pub fn status(refusal: &Refusal) -> u16 {
         Refusal::TokenMismatch(_)
         | Refusal::ProofWrong
         | Refusal::Banned
+        | Refusal::RelayElsewhere
         | Refusal::NotMember
         | Refusal::NotHost
         | Refusal::NotAdmin => 403,

@@ -14,7 +14,7 @@ pub const MAX_KEY_LENGTH: usize = 128;
 pub const MAX_WORD_LENGTH: usize = 64;
 
 /// How ids are spelled, for people and for `/openapi.json`.
-const ID_PATTERN: &str = "^[A-Za-z0-9._-]+$";
+const ID_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._-]*$";
 /// How names are spelled: anything but control characters.
 const NAME_PATTERN: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*$";
 

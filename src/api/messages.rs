@@ -1,15 +1,16 @@
 //! What stock clients say over the WebSocket (REFERENCE 3).
 
-use super::admission::Cost;
+use super::admission::{Client, Cost};
 use super::fields::{Fields, Problems, Text};
-use super::{Api, bodies, render};
+use super::{Api, TOO_MANY_CHANGES, TOO_MANY_REQUESTS, bodies, browsers, render};
 use crate::api::metrics::Surroundings;
 use crate::api::sessions::Delivery;
+use crate::control::keys::KeyClaim;
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
 use crate::ids::{PartyId, PeerId, SessionId};
 use crate::time::Now;
-use crate::wire::http::{Request, Source};
+use crate::wire::http::{self, Request, Source};
 use crate::wire::json::{self, Value, Writer};
 
 /// What a session is told in answer to its own message, once what the message changed is durable.
@@ -39,10 +40,19 @@ impl From<Problems> for Trouble {
 }
 
 impl Api {
-    /// A WebSocket was opened.
-    pub fn open_session(&mut self, session: SessionId, request: &Request, now: Now) {
-        let source = self.admission.source(request.source, request.forwarded_for.as_deref());
-        self.sessions.open(session, source, now);
+    /// Somebody opens a WebSocket.
+    pub fn open_session(
+        &mut self,
+        session: SessionId,
+        request: &Request,
+        now: Now,
+    ) -> Result<(), http::Refusal> {
+        let client = self.admission.client(request);
+        if !self.settings.browsers.admit(request, self.endpoint_name()) {
+            return Err(http::Refusal::new(403, browsers::FOREIGN_ORIGIN));
+        }
+        self.sessions.open(session, client, now);
+        Ok(())
     }
 
     /// A WebSocket is gone.
@@ -53,16 +63,18 @@ impl Api {
     /// Takes a message of a session.
     pub fn message(&mut self, session: SessionId, text: &str, around: &Surroundings<'_>, now: Now) -> Reply {
         self.counters.messages += 1;
-        let Some(source) = self.sessions.source(session) else { return Reply::None };
-        if self.admission.admit(source, Cost::Request, now.instant).is_err() {
+        let Some(client) = self.sessions.client(session) else { return Reply::None };
+        if self.admission.admit(client, Cost::Request, now.instant).is_err() {
             self.closures.push((session, "too many messages"));
             return Reply::None;
         }
+        self.look_who_speaks(session, client.source);
         let done = json::parse(text.as_bytes())
             .map_err(|error| {
                 Trouble(format!("The message is no JSON: {} at byte {}", error.reason, error.offset))
             })
-            .and_then(|message| self.act(session, source, &message, around, now));
+            .and_then(|message| self.act(session, client, &message, around, now));
+        self.admission.pay_for_changes(client, self.control.cost_of_changes(), now.instant);
         done.unwrap_or_else(|Trouble(text)| Reply::Error(text))
     }
 
@@ -81,7 +93,7 @@ impl Api {
     fn act(
         &mut self,
         session: SessionId,
-        source: Source,
+        client: Client,
         message: &Value,
         around: &Surroundings<'_>,
         now: Now,
@@ -95,30 +107,39 @@ impl Api {
         {
             return Err(Trouble(failure.detail().to_owned()));
         }
+        if matches!(kind, "register_party" | "join_party")
+            && self.admission.may_change(client, now.instant).is_err()
+        {
+            return Err(Trouble(TOO_MANY_CHANGES.to_owned()));
+        }
         match kind {
-            "auth" | "hello" => self.introduce(session, source, &fields, now),
-            "register_party" => self.register_by_message(session, source, &fields, now),
+            "auth" | "hello" => self.introduce(session, client, &fields, now),
+            "register_party" => self.register_by_message(session, client, &fields, now),
             "join_party" => {
                 let mut problems = Problems::default();
                 let party = fields.text("party_id", Text::ID, &mut problems);
                 let peer = fields.object("peer", &mut problems);
                 let info = bodies::peer_info(&peer, &mut problems);
+                let claim = KeyClaim {
+                    origin: client.source.address(),
+                    proof: bodies::proof(&fields, &mut problems),
+                };
                 let (Some(party), Some(info)) = (party, info) else { return Err(problems.into()) };
                 problems.check()?;
-                let by = self.speaker(session, source, info.peer_id.clone())?;
-                self.control.join_party(&by, party, info, now)?;
+                let by = self.speaker(session, client.source, info.peer_id.clone())?;
+                self.control.join_party(&by, party, info, claim, now)?;
                 Ok(Reply::Parties)
             }
             "leave_party" => {
                 let (party, peer) = party_and_peer(&fields)?;
-                let by = self.speaker_named(session, source, peer)?;
+                let by = self.speaker_named(session, client.source, peer)?;
                 self.control.remove_peer(&Actor::Peer(by), party, peer)?;
                 Ok(Reply::None)
             }
             "heartbeat" => {
                 let (party, peer) = party_and_peer(&fields)?;
-                self.speaker_named(session, source, peer)?;
-                self.control.heartbeat(party, peer, now)?;
+                let by = self.speaker_named(session, client.source, peer)?;
+                self.control.heartbeat(party, &by.peer, client.source.address(), now)?;
                 Ok(Reply::None)
             }
             "signal" => {
@@ -143,7 +164,7 @@ impl Api {
     fn introduce(
         &mut self,
         session: SessionId,
-        source: Source,
+        client: Client,
         fields: &Fields<'_>,
         now: Now,
     ) -> Result<Reply, Trouble> {
@@ -157,9 +178,9 @@ impl Api {
                 if peer.is_some_and(|peer| peer != identity.peer) {
                     return Err(Refusal::TokenMismatch("peer_id").into());
                 }
-                self.bind(session, identity);
+                self.bind(session, client.source, identity);
             }
-            (None, Some(peer)) => drop(self.speaker(session, source, peer)?),
+            (None, Some(peer)) => drop(self.speaker(session, client.source, peer)?),
             (None, None) => return Ok(Reply::None),
         }
         Ok(Reply::Parties)
@@ -168,7 +189,7 @@ impl Api {
     fn register_by_message(
         &mut self,
         session: SessionId,
-        source: Source,
+        client: Client,
         fields: &Fields<'_>,
         now: Now,
     ) -> Result<Reply, Trouble> {
@@ -177,14 +198,26 @@ impl Api {
         let name = fields.text("name", Text::NAME, &mut problems);
         let host = fields.object("host_peer", &mut problems);
         let info = bodies::peer_info(&host, &mut problems);
+        let claim = KeyClaim { origin: client.source.address(), proof: bodies::proof(fields, &mut problems) };
         let (Some(party), Some(name), Some(info)) = (party, name, info) else { return Err(problems.into()) };
         problems.check()?;
-        if self.admission.admit(source, Cost::Creation, now.instant).is_err() {
-            return Err(Trouble("Too many requests; wait a little and try again".to_owned()));
+        if self.admission.admit(client, Cost::Creation, now.instant).is_err() {
+            return Err(Trouble(TOO_MANY_REQUESTS.to_owned()));
         }
-        let by = self.speaker(session, source, info.peer_id.clone())?;
-        self.control.create_party(&by, Some(party), name, info, now)?;
+        let by = self.speaker(session, client.source, info.peer_id.clone())?;
+        self.control.create_party(&by, Some(party), name, info, claim, now)?;
         Ok(Reply::Parties)
+    }
+
+    /// Before anything that a session says counts: an id that it claimed while that was free may be somebody's by now.
+    /// From here on, whom it is bound to is who speaks.
+    fn look_who_speaks(&mut self, session: SessionId, source: Source) {
+        let Some(identity) = self.sessions.identity(session) else { return };
+        if self.control.stands(identity) {
+            self.control.note_origin(&identity.peer, source.address());
+        } else {
+            self.sessions.unbind(session);
+        }
     }
 
     /// Who speaks as `peer` over a session: whom it is bound to already, or, for a client that has no token,
@@ -192,13 +225,12 @@ impl Api {
     fn speaker(&mut self, session: SessionId, source: Source, peer: PeerId) -> Result<Identity, Refusal> {
         if let Some(identity) = self.sessions.identity(session)
             && identity.peer == peer
-            && self.control.stands(identity)
         {
             return Ok(identity.clone());
         }
         let Source::Ip(address) = source else { return Err(Refusal::PeerTaken) };
         let identity = self.control.claim(&peer, address)?;
-        self.bind(session, identity.clone());
+        self.bind(session, source, identity.clone());
         Ok(identity)
     }
 
@@ -207,7 +239,8 @@ impl Api {
         self.speaker(session, source, peer)
     }
 
-    fn bind(&mut self, session: SessionId, identity: Identity) {
+    fn bind(&mut self, session: SessionId, source: Source, identity: Identity) {
+        self.control.note_origin(&identity.peer, source.address());
         if let Some(oldest) = self.sessions.bind(session, identity) {
             self.closures.push((oldest, "this peer has too many sessions"));
         }

@@ -4,6 +4,7 @@ use super::routes::Place;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::PeerId;
 use crate::metrics::{Exposition, Histogram};
+use crate::owners::Usage;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct RelayFigures {
     pub flows: u64,
     /// What went nowhere, by reason.
     pub drops: Vec<(&'static str, u64)>,
+    /// Whether the kernel is given runs of datagrams as one (GSO).
+    pub gso: bool,
 }
 
 /// What the relay knows of one member.
@@ -82,6 +85,10 @@ pub struct Surroundings<'a> {
     pub store_bytes: u64,
     /// How often a damaged store was set aside at start: 0 or 1.
     pub store_recoveries: u64,
+    /// How full the tables of connections are.
+    pub door: Option<[Usage; 3]>,
+    /// Lines of the log that nobody read in time.
+    pub log_lines_lost: u64,
     /// Since the start.
     pub uptime: Duration,
 }
@@ -152,7 +159,13 @@ pub struct Sizes {
 }
 
 /// The text for `/metrics`.
-pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings<'_>, members: &[Seen<'_>]) -> String {
+pub fn text(
+    counters: &Counters,
+    sizes: Sizes,
+    usage: &[Usage],
+    around: &Surroundings<'_>,
+    members: &[Seen<'_>],
+) -> String {
     let mut text = Exposition::default();
     text.metric("lanrage_build_info", "gauge", "The version of this program.");
     text.sample("lanrage_build_info", format_args!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
@@ -174,6 +187,7 @@ pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings<'_>, member
         "WebSocket messages sent.",
         counters.deliveries,
     );
+    usage_text(&mut text, usage);
     text.metric("lanrage_http_requests_total", "counter", "Answered requests by route and status.");
     for ((route, status), count) in &counters.requests {
         text.sample(
@@ -204,10 +218,34 @@ pub fn text(counters: &Counters, sizes: Sizes, around: &Surroundings<'_>, member
         "Damaged stores that were set aside at the start.",
         around.store_recoveries,
     );
+    text.single(
+        "lanrage_log_lines_lost_total",
+        "counter",
+        "Lines of the log that were lost because nobody read them.",
+        around.log_lines_lost,
+    );
     if let Some(relay) = around.relay {
         relay_text(&mut text, &relay.figures(), members);
     }
     text.finish()
+}
+
+fn usage_text(text: &mut Exposition, usage: &[Usage]) {
+    text.metric("lanrage_table_used", "gauge", "What is held of everything that is bounded.");
+    for table in usage {
+        text.sample("lanrage_table_used", format_args!("table=\"{}\"", table.resource), table.held);
+    }
+    text.metric("lanrage_table_limit", "gauge", "How much of it there may be.");
+    for table in usage {
+        text.sample("lanrage_table_limit", format_args!("table=\"{}\"", table.resource), table.limit);
+    }
+    text.metric("lanrage_table_largest", "gauge", "What the network holds that holds most of it.");
+    for table in usage {
+        if let Some((network, held)) = table.largest {
+            let labels = format_args!("table=\"{}\",network=\"{network}\"", table.resource);
+            text.sample("lanrage_table_largest", labels, held);
+        }
+    }
 }
 
 /// A member that the relay has seen.
@@ -243,6 +281,12 @@ fn relay_text(text: &mut Exposition, relay: &RelayFigures, members: &[Seen<'_>])
         "gauge",
         "Sessions between members that are forwarded unread.",
         relay.flows,
+    );
+    text.single(
+        "lanrage_relay_gso",
+        "gauge",
+        "Whether runs of datagrams are sent as one (GSO): not if that is switched off, or has failed.",
+        u8::from(relay.gso),
     );
     text.metric("lanrage_relay_drops_total", "counter", "What went nowhere, by reason.");
     for (reason, count) in &relay.drops {

@@ -2,13 +2,16 @@
 //! changes to keep come out. No socket, no disk, no clock.
 
 pub mod admission;
+pub mod browsers;
 pub mod errors;
 pub mod fields;
 pub mod messages;
 pub mod metrics;
+pub mod refusal_log;
 pub mod render;
 pub mod routes;
 pub mod sessions;
+pub mod updates;
 
 mod admin;
 mod bans;
@@ -17,24 +20,32 @@ mod parties;
 mod peers;
 mod relays;
 
-use crate::control::change::Change;
+use crate::control::change::{Change, Departure};
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
 use crate::control::{self, Control};
 use crate::crypto::constant_time;
+use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, RelayId, SessionId};
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::http::{Answer, Request, Source};
 use crate::wire::json::{self, Value};
 use crate::wire::percent;
-use admission::{Admission, Cost, Rates};
+use admission::{Admission, Client, Cost, Rates};
+use browsers::Browsers;
 use fields::Problems;
 use metrics::{Counters, RelayView, Sizes, Surroundings};
+use refusal_log::RefusalLog;
 use routes::{Parameters, Place};
 use sessions::{Delivery, Sessions};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tiny_http::Method;
+
+/// What who asks too often is told.
+const TOO_MANY_REQUESTS: &str = "Too many requests; wait a little and try again";
+/// What who writes too much to the disk is told.
+const TOO_MANY_CHANGES: &str = "Too many changes from this network; wait a while and try again";
 
 /// How this daemon presents its own relay.
 #[derive(Clone, Debug)]
@@ -61,6 +72,8 @@ pub struct Settings {
     pub rates: Rates,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// What browsers may do.
+    pub browsers: Browsers,
     /// A Bearer token that makes an admin.
     pub admin_token: Option<String>,
     /// What an owner is told about where to find things.
@@ -123,7 +136,7 @@ impl From<Problems> for Failure {
 /// One request on its way through the handlers.
 struct Call<'a> {
     request: &'a Request,
-    source: Source,
+    client: Client,
     parameters: Parameters<'a>,
     body: Option<Value>,
     query: Value,
@@ -137,6 +150,7 @@ pub struct Api {
     admission: Admission,
     settings: Settings,
     counters: Counters,
+    refusals: RefusalLog,
     closures: Vec<(SessionId, &'static str)>,
     started: Instant,
 }
@@ -150,6 +164,7 @@ impl Api {
             admission: Admission::new(settings.rates.clone(), settings.trusted_proxies.clone()),
             settings,
             counters: Counters::default(),
+            refusals: RefusalLog::default(),
             closures: Vec::new(),
             started: now.instant,
         }
@@ -173,6 +188,21 @@ impl Api {
         &mut self.counters
     }
 
+    /// Whose quotas count for what a request asks for: nobody's over the Unix socket.
+    pub fn payer(&self, request: &Request) -> Option<IpAddr> {
+        match self.admission.client(request).source {
+            Source::Ip(address) => Some(address),
+            Source::Unix => None,
+        }
+    }
+
+    /// Whether a session is a member's.
+    pub fn is_member(&self, session: SessionId) -> bool {
+        self.sessions.identity(session).is_some_and(|identity| {
+            self.control.stands(identity) && !self.control.parties_of(&identity.peer).is_empty()
+        })
+    }
+
     /// How many there are of everything.
     pub fn sizes(&self) -> Sizes {
         Sizes {
@@ -191,58 +221,113 @@ impl Api {
         around: &Surroundings<'_>,
         now: Now,
     ) -> (Option<Place>, Outcome) {
-        let source = self.admission.source(request.source, request.forwarded_for.as_deref());
+        let client = self.admission.client(request);
         let found = routes::find(&request.path);
         let place = found.as_ref().map(|(place, _)| *place);
-        let outcome = self.admit(place, &request.method, source, now.instant).and_then(|()| {
+        let outcome = self.admit(place, request, client, now.instant).and_then(|()| {
+            if request.method == Method::Options {
+                return Ok(Outcome::Answer(options(place)));
+            }
             let Some((place, parameters)) = found else {
                 return Err(Failure::Answered(errors::detail(404, "Not Found")));
             };
             let method = effective_method(place, &request.method).ok_or_else(|| not_allowed(place))?;
-            if place.changes_state(&method)
-                && let Some(failure) = around.store_failure
-            {
-                return Err(Failure::Answered(unavailable(failure.detail())));
+            if place.changes_state(&method) {
+                if let Some(failure) = around.store_failure {
+                    return Err(Failure::Answered(unavailable(failure.detail())));
+                }
+                // Who leaves is let go, whatever it costs.
+                if method != Method::Delete
+                    && let Err(seconds) = self.admission.may_change(client, now.instant)
+                {
+                    return Err(Failure::Answered(later(TOO_MANY_CHANGES, seconds)));
+                }
             }
             let body = match &request.body[..] {
                 [] => None,
                 _ if !place.takes_body(&method) => None,
-                bytes => Some(json::parse(bytes).map_err(Problems::of_json)?),
+                // RFC 8259 section 8.1: what some editors and PowerShell put in front may be ignored.
+                bytes => Some(
+                    json::parse(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
+                        .map_err(Problems::of_json)?,
+                ),
             };
             let query = percent::query(&request.query);
-            let call = Call { request, source, parameters, body, query, now };
+            let call = Call { request, client, parameters, body, query, now };
             self.dispatch(place, &method, &call, around)
         });
-        let outcome = outcome.unwrap_or_else(|failure| {
+        self.admission.pay_for_changes(client, self.control.cost_of_changes(), now.instant);
+        let mut outcome = outcome.unwrap_or_else(|failure| {
             Outcome::Answer(match failure {
                 Failure::Refused(refusal) => {
-                    log_refusal(source, place, &refusal);
+                    self.log_refusal(client.source, place, &refusal, now.instant);
                     errors::refused(&refusal)
                 }
                 Failure::Invalid(problems) => problems.answer(),
                 Failure::Answered(answer) => answer,
             })
         });
+        if let Outcome::Answer(answer) = &mut outcome {
+            self.settings.browsers.mark(request, answer);
+        }
         (place, outcome)
+    }
+
+    /// Says what an owner wants to know, each once; the rest is for diagnosis.
+    fn log_refusal(&mut self, source: Source, place: Option<Place>, refusal: &Refusal, now: Instant) {
+        let (place, status) = (place.map_or("?", Place::path), errors::status(refusal));
+        let is_news = match (refusal, source) {
+            (
+                Refusal::Full { .. }
+                | Refusal::NoAddress
+                | Refusal::PeerTaken
+                | Refusal::Banned
+                | Refusal::ProofWrong,
+                Source::Ip(address),
+            ) => self.refusals.note(address, place, status, now),
+            _ => false,
+        };
+        let level = if is_news { log::Level::Info } else { log::Level::Debug };
+        // The refusal's own text can repeat a party's id.
+        log::log!(level, "refused {place} to {source}: {status}");
     }
 
     fn admit(
         &mut self,
         place: Option<Place>,
-        method: &Method,
-        source: Source,
+        request: &Request,
+        client: Client,
         now: Instant,
     ) -> Result<(), Failure> {
-        let creates = place.is_some_and(|place| place.creates(method));
+        let creates = place.is_some_and(|place| place.creates(&request.method));
         let costs = if creates { &[Cost::Request, Cost::Creation][..] } else { &[Cost::Request] };
         for cost in costs {
-            if let Err(seconds) = self.admission.admit(source, *cost, now) {
-                let mut answer = errors::detail(429, "Too many requests; wait a little and try again");
-                answer.headers.push(("Retry-After", seconds.to_string()));
-                return Err(Failure::Answered(answer));
+            if let Err(seconds) = self.admission.admit(client, *cost, now) {
+                return Err(Failure::Answered(later(TOO_MANY_REQUESTS, seconds)));
             }
         }
+        let endpoint = self.endpoint_name();
+        let browsers = &self.settings.browsers;
+        if !browsers.admit(request, endpoint) {
+            return Err(Failure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
+        }
+        let is_owners =
+            place.is_some_and(|place| place.is_owners(&request.method)) || self.has_admin_token(request);
+        if is_owners && !browsers.knows(request, endpoint) {
+            return Err(Failure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
+        }
         Ok(())
+    }
+
+    /// The name that the owner gave this machine for the relay.
+    fn endpoint_name(&self) -> Option<&str> {
+        self.settings.relay.endpoint.as_ref().map(|(host, _)| host.as_str())
+    }
+
+    fn has_admin_token(&self, request: &Request) -> bool {
+        let token = request.authorization.as_deref().and_then(bearer);
+        let admin = self.settings.admin_token.as_deref();
+        admin.zip(token).is_some_and(|(admin, token)| constant_time::eq(admin.as_bytes(), token.as_bytes()))
     }
 
     fn dispatch(
@@ -284,15 +369,13 @@ impl Api {
     /// Who asks. A token that is presented counts, also over the Unix socket.
     fn actor(&mut self, call: &Call<'_>) -> Result<Actor, Refusal> {
         let Some(header) = call.request.authorization.as_deref().filter(|header| !header.is_empty()) else {
-            return match call.source {
+            return match call.client.source {
                 Source::Unix => Ok(Actor::Admin),
                 Source::Ip(_) => Err(Refusal::TokenMissing),
             };
         };
         let token = bearer(header).ok_or(Refusal::AuthorizationMalformed)?;
-        if let Some(admin) = &self.settings.admin_token
-            && constant_time::eq(admin.as_bytes(), token.as_bytes())
-        {
+        if self.has_admin_token(call.request) {
             return Ok(Actor::Admin);
         }
         self.control.authenticate(token, call.now).map(Actor::Peer)
@@ -325,6 +408,10 @@ impl Api {
                 continue;
             }
             log_change(&change);
+            if let Change::MemberLeft { who, why: Departure::Kicked, .. } = &change {
+                let cut = self.sessions.bound_as(who);
+                effects.closures.extend(cut.into_iter().map(|session| (session, "removed from the party")));
+            }
             self.sessions.announce(&self.control, &change, origin, now, &mut effects.deliveries);
             effects.changes.push(change);
         }
@@ -333,9 +420,17 @@ impl Api {
         effects
     }
 
+    /// When [`Api::poll`] has news for sessions that have to wait for it.
+    pub fn update_timeout(&self) -> Option<Instant> {
+        self.sessions.update_timeout()
+    }
+
     /// When [`Api::poll`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.control.poll_timeout(), self.sessions.poll_timeout()].into_iter().flatten().min()
+        [self.control.poll_timeout(), self.sessions.poll_timeout(), self.refusals.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what time asks for: expiry, of whom `relay` did not hear either, and repeating parties to open
@@ -351,11 +446,23 @@ impl Api {
             }
             self.control.sweep(now);
         }
+        if self.refusals.due().is_some_and(|due| due <= now.instant) {
+            self.refusals.finish().iter().for_each(|line| log::info!("{line}"));
+        }
         self.counters.deliveries += deliveries.len() as u64;
         let mut effects = self.drain(None, now);
         deliveries.append(&mut effects.deliveries);
         effects.deliveries = deliveries;
         effects
+    }
+
+    /// Takes a handshake with `key` that was completed at the hub, from `from`. An open session of whoever has the key
+    /// is as good as a heartbeat.
+    pub fn handshake(&mut self, key: &PublicKey, from: IpAddr, now: Now) {
+        for peer in self.control.claimants(key) {
+            self.sessions.touch(&mut self.control, &peer, now);
+        }
+        self.control.handshake(key, from, now);
     }
 
     /// Since when our own relay is registered, as far as anybody is told.
@@ -391,6 +498,16 @@ fn effective_method(place: Place, method: &Method) -> Option<Method> {
     place.methods().contains(&method).then_some(method)
 }
 
+/// What can be asked of a place; of any other, also of the WebSocket, what can be asked at all.
+fn options(place: Option<Place>) -> Answer {
+    let mut answer = Answer::json(200, r#"{"status":"ok"}"#);
+    let methods = place.map_or(&[Method::Get, Method::Post, Method::Delete][..], Place::methods);
+    let mut allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    allowed.push(Method::Options.as_str());
+    answer.headers.push(("Allow", allowed.join(", ")));
+    answer
+}
+
 fn not_allowed(place: Place) -> Failure {
     let mut answer = errors::detail(405, "Method Not Allowed");
     let methods: Vec<&str> = place.methods().iter().map(Method::as_str).collect();
@@ -398,25 +515,18 @@ fn not_allowed(place: Place) -> Failure {
     Failure::Answered(answer)
 }
 
+/// A 429 with this detail, for who may try again in so many seconds.
+fn later(detail: &str, seconds: u64) -> Answer {
+    let mut answer = errors::detail(429, detail);
+    answer.headers.push(("Retry-After", seconds.to_string()));
+    answer
+}
+
 /// A 503 with this detail.
 pub fn unavailable(detail: &str) -> Answer {
     let mut answer = errors::detail(503, detail);
     answer.headers.push(("Retry-After", "10".into()));
     answer
-}
-
-/// Once for what an owner wants to know; the rest is for diagnosis.
-fn log_refusal(source: Source, place: Option<Place>, refusal: &Refusal) {
-    let level = match refusal {
-        Refusal::Full { .. }
-        | Refusal::NoAddress
-        | Refusal::PeerTaken
-        | Refusal::Banned
-        | Refusal::ProofWrong => log::Level::Info,
-        _ => log::Level::Debug,
-    };
-    // The refusal's own text can repeat a party's id.
-    log::log!(level, "refused {} to {source}: {}", place.map_or("?", Place::path), errors::status(refusal));
 }
 
 fn log_change(change: &Change) {

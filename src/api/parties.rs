@@ -3,11 +3,13 @@
 use super::fields::{Fields, Problems, Text};
 use super::render::{self, View};
 use super::{Api, Call, Failure, bearer, bodies};
+use crate::control::keys::KeyClaim;
 use crate::control::party::Party;
 use crate::control::registration::Credentials;
 use crate::control::standing::Actor;
 use crate::ids::PeerId;
 use crate::wire::datetime::Naive;
+use crate::wire::endpoint;
 use crate::wire::http::Answer;
 use crate::wire::json::{Value, Writer, object};
 
@@ -32,15 +34,14 @@ impl Api {
         let mut problems = Problems::default();
         let empty = Value::Object(Vec::new());
         let body = Fields::of_body(Some(call.body.as_ref().unwrap_or(&empty)), &mut problems);
-        let proof = if body.optional("nonce").is_some() || body.optional("proof").is_some() {
-            let nonce = body.text("nonce", Text::WORD, &mut problems);
-            nonce.zip(body.text("proof", Text::WORD, &mut problems))
-        } else {
-            None
-        };
+        let proof = bodies::proof(&body, &mut problems);
         problems.check()?;
         let token = call.request.authorization.as_deref().and_then(bearer);
-        let issued = self.control.register(&peer, Credentials { token, proof }, call.now)?;
+        let issued = self.control.register(
+            &peer,
+            Credentials { token, proof, payer: call.client.payer() },
+            call.now,
+        )?;
         Ok(Answer::json(
             200,
             object(|json| {
@@ -70,10 +71,12 @@ impl Api {
         let name = body.text("name", Text::NAME, &mut problems);
         let peer = body.object("host_peer_info", &mut problems);
         let info = bodies::peer_info(&peer, &mut problems);
+        let claim =
+            KeyClaim { origin: call.client.source.address(), proof: bodies::proof(&body, &mut problems) };
         let (Some(name), Some(info)) = (name, info) else { return Err(problems.into()) };
         problems.check()?;
         let by = self.identity(actor, info.peer_id.as_str(), "host_peer_info.peer_id")?;
-        let id = self.control.create_party(&by, None, name, info, call.now)?;
+        let id = self.control.create_party(&by, None, name, info, claim, call.now)?;
         self.party_answer(id.as_str(), &Actor::Peer(by), Some(id.as_str()), call)
     }
 
@@ -85,11 +88,13 @@ impl Api {
         body.text("party_id", Text::ANY, &mut problems);
         let peer = body.object("peer_info", &mut problems);
         let info = bodies::peer_info(&peer, &mut problems);
+        let claim =
+            KeyClaim { origin: call.client.source.address(), proof: bodies::proof(&body, &mut problems) };
         let Some(info) = info else { return Err(problems.into()) };
         problems.check()?;
         let by = self.identity(actor, info.peer_id.as_str(), "peer_info.peer_id")?;
         let party = &call.parameters[0];
-        self.control.join_party(&by, party, info, call.now)?;
+        self.control.join_party(&by, party, info, claim, call.now)?;
         self.party_answer(party, &Actor::Peer(by), None, call)
     }
 
@@ -166,21 +171,13 @@ impl Api {
                 }
             });
             json.key("relay").object(|json| {
-                let bracketed =
-                    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-                json.key("endpoint").string(&bracketed);
+                json.key("endpoint").string(&endpoint::text(&host, port));
                 json.key("public_key").string(&self.control.hub().encode());
             });
         });
-        let Some(member) = member else { return };
-        let warning = if member.key.is_none() {
-            "public_key is not a WireGuard key (Base64 of 32 bytes): this peer gets no relay service"
-        } else if member.relay_key().is_none() {
-            "public_key is another peer's too: this peer gets no relay service until that one has left"
-        } else {
-            return;
-        };
-        json.key("warnings").array(|json| json.string(warning));
+        if let Some(member) = member {
+            render::warnings(json, &self.control, member);
+        }
     }
 }
 

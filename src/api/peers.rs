@@ -42,8 +42,8 @@ impl Api {
     pub(super) fn heartbeat(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
         let actor = self.actor(call)?;
         let [party, peer] = &call.parameters;
-        self.identity(actor, peer, "requested peer_id")?;
-        self.control.heartbeat(party, peer, call.now)?;
+        let by = self.identity(actor, peer, "requested peer_id")?;
+        self.control.heartbeat(party, &by.peer, call.client.source.address(), call.now)?;
         Ok(Answer::json(200, OK))
     }
 

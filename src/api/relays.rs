@@ -3,9 +3,11 @@
 use super::metrics::Surroundings;
 use super::{Api, Call, Failure, bodies};
 use crate::control::refusal::Refusal;
+use crate::control::relays::canonical;
 use crate::control::standing::Actor;
+use crate::owners::Prefix;
 use crate::wire::datetime::Naive;
-use crate::wire::http::{Answer, Source};
+use crate::wire::http::Answer;
 use crate::wire::json::{Writer, object};
 
 /// A relay as the wire has it: the stock keys, and `public_key` and `load`.
@@ -41,14 +43,16 @@ impl Entry<'_> {
 impl Api {
     pub(super) fn register_relay(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
         let actor = self.actor(call)?;
-        let from_loopback = match call.source {
-            Source::Unix => true,
-            Source::Ip(address) => address.is_loopback(),
-        };
-        let info = bodies::relay_info(call.body.as_ref(), from_loopback)?;
+        let info = bodies::relay_info(call.body.as_ref(), call.client.is_local)?;
         let Actor::Peer(by) = actor else { return Err(Refusal::TokenMissing.into()) };
         if info.relay_id == self.settings.relay.relay_id {
             return Err(Refusal::RelayTaken.into());
+        }
+        // Clients probe every relay in the list: what only somebody says must not have them probe others.
+        if let Some(payer) = call.client.payer()
+            && !Prefix::subscriber(canonical(payer)).contains(info.public_ip)
+        {
+            return Err(Refusal::RelayElsewhere.into());
         }
         let id = info.relay_id.clone();
         self.control.register_relay(&by, info, call.now)?;

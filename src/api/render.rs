@@ -3,6 +3,7 @@
 
 use crate::control::Control;
 use crate::control::change::Change;
+use crate::control::keys::KeyTrouble;
 use crate::control::party::{Member, Party, PeerInfo};
 use crate::control::signals::Signal;
 use crate::control::viewer::LocalClock;
@@ -27,7 +28,7 @@ impl View {
             let party = control.parties_of(peer).first()?;
             Some(control.party(party.as_str()).ok()?.members.get(peer)?.clock)
         });
-        View { clock: clock.unwrap_or(LocalClock::UTC), now }
+        View { clock: clock.unwrap_or(LocalClock::Ours), now }
     }
 }
 
@@ -88,6 +89,35 @@ fn message(kind: &str, members: impl FnOnce(&mut Writer)) -> String {
 /// `party_update`: replaces what the client knows of the party.
 pub fn party_update(found: &Party, view: View) -> String {
     message("party_update", |json| party(json.key("party"), found, view))
+}
+
+/// `party_update` for one of its members, with what it has to be warned of beside the party.
+pub fn own_party_update(control: &Control, found: &Party, member: &Member, view: View) -> String {
+    message("party_update", |json| {
+        party(json.key("party"), found, view);
+        warnings(json, control, member);
+    })
+}
+
+/// `warnings`: why a member gets no relay service and what it can do, if it gets none.
+pub fn warnings(json: &mut Writer, control: &Control, member: &Member) {
+    let Some(trouble) = control.key_trouble(member) else { return };
+    let whose = match trouble {
+        KeyTrouble::Unusable => {
+            let warning =
+                "public_key is not a WireGuard key (Base64 of 32 bytes): this peer gets no relay service";
+            json.key("warnings").array(|json| json.string(warning));
+            return;
+        }
+        KeyTrouble::Held => "another peer is in a party with this public_key",
+        KeyTrouble::Owned => "another peer has proven that this public_key is its own",
+    };
+    let warning = format!(
+        "{whose}: until this peer proves that it has the private key, it gets no relay service, and another \
+         virtual_ip than the key's. Switch on the WireGuard app that has the key, with the hub as a peer, in the \
+         network that this peer asks from; or join again with a nonce and a proof; or make a new key pair"
+    );
+    json.key("warnings").array(|json| json.string(&warning));
 }
 
 /// `party_update` for a party that ended: nobody is in it. `None` for any other change.

@@ -88,7 +88,17 @@ impl Place {
 
     /// Whether asking for it in this way changes what is kept on disk.
     pub fn changes_state(self, method: &Method) -> bool {
-        !matches!(method, Method::Get | Method::Head) && !matches!(self, Place::Heartbeat | Place::Signals)
+        !matches!(method, Method::Get | Method::Head | Method::Options)
+            && !matches!(self, Place::Heartbeat | Place::Signals)
+    }
+
+    /// Whether only the owner of the daemon may ask for it in this way, or whoever is on this machine.
+    pub fn is_owners(self, method: &Method) -> bool {
+        match self {
+            Place::Metrics | Place::Status | Place::Backup => true,
+            Place::Parties => matches!(method, Method::Get | Method::Head),
+            _ => false,
+        }
     }
 
     /// Whether a body is read when it is asked for in this way; any other is ignored.

@@ -1,6 +1,8 @@
 //! Open WebSockets: who is behind each, and what each is told.
 
+use super::admission::Client;
 use super::render::{self, View};
+use super::updates::{Topic, Updates};
 use crate::control::Control;
 use crate::control::change::{Change, Departure};
 use crate::control::party::{Member, Party};
@@ -11,7 +13,7 @@ use crate::ids::{PartyId, PeerId, SessionId};
 use crate::time::{Instant, Now};
 use crate::wire::http::Source;
 use crate::wire::json::Writer;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 /// A party is repeated to its members this often: a stock client forgets peers after 5 minutes, and the
@@ -21,6 +23,9 @@ const REPEAT: Duration = Duration::from_secs(90);
 const REPEAT_SLACK: Duration = Duration::from_secs(10);
 /// More sessions than this for one peer end the oldest.
 const SESSIONS_PER_PEER: usize = 4;
+
+/// One update is written at most so often, for readers in different times.
+const TEXTS_PER_UPDATE: usize = 8;
 
 /// One text and the sessions that get it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,7 +37,7 @@ pub struct Delivery {
 }
 
 struct Session {
-    source: Source,
+    client: Client,
     identity: Option<Identity>,
     /// When its parties were last sent to it whole.
     updated: Instant,
@@ -44,6 +49,9 @@ pub struct Sessions {
     by_id: HashMap<SessionId, Session>,
     /// Oldest first.
     by_peer: HashMap<PeerId, Vec<SessionId>>,
+    updates: Updates,
+    /// How often something was written for sessions.
+    rounds: usize,
 }
 
 impl Sessions {
@@ -58,20 +66,20 @@ impl Sessions {
     }
 
     /// A WebSocket was opened.
-    pub fn open(&mut self, id: SessionId, source: Source, now: Now) {
-        self.by_id.insert(id, Session { source, identity: None, updated: now.instant });
+    pub fn open(&mut self, id: SessionId, client: Client, now: Now) {
+        self.by_id.insert(id, Session { client, identity: None, updated: now.instant });
     }
 
     /// A WebSocket is gone. Memberships stay.
     pub fn close(&mut self, id: SessionId) {
         if let Some(session) = self.by_id.remove(&id) {
-            self.unbind(id, session.identity);
+            self.release(id, session.identity);
         }
     }
 
-    /// Where a session comes from.
-    pub fn source(&self, id: SessionId) -> Option<Source> {
-        self.by_id.get(&id).map(|session| session.source)
+    /// Who opened a session.
+    pub fn client(&self, id: SessionId) -> Option<Client> {
+        self.by_id.get(&id).map(|session| session.client)
     }
 
     /// Who is behind a session.
@@ -87,7 +95,7 @@ impl Sessions {
 
     /// The sessions that made exactly this claim. Whoever else claims the id, now that it may be free, has
     /// no business with what its former holder was in.
-    fn bound_as(&self, who: &Identity) -> Vec<SessionId> {
+    pub fn bound_as(&self, who: &Identity) -> Vec<SessionId> {
         let bound = self.by_peer.get(&who.peer).map_or(&[][..], Vec::as_slice);
         bound.iter().copied().filter(|id| self.identity(*id) == Some(who)).collect()
     }
@@ -96,13 +104,21 @@ impl Sessions {
     pub fn bind(&mut self, id: SessionId, identity: Identity) -> Option<SessionId> {
         let session = self.by_id.get_mut(&id)?;
         let old = session.identity.replace(identity.clone());
-        self.unbind(id, old);
+        self.release(id, old);
         self.by_peer.entry(identity.peer.clone()).or_default().push(id);
         let bound = self.bound_as(&identity);
         (bound.len() > SESSIONS_PER_PEER).then(|| bound[0])
     }
 
-    fn unbind(&mut self, id: SessionId, identity: Option<Identity>) {
+    /// Nobody is behind a session any more.
+    pub fn unbind(&mut self, id: SessionId) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            let old = session.identity.take();
+            self.release(id, old);
+        }
+    }
+
+    fn release(&mut self, id: SessionId, identity: Option<Identity>) {
         let Some(peer) = identity.map(|identity| identity.peer) else { return };
         if let Some(bound) = self.by_peer.get_mut(&peer) {
             bound.retain(|other| *other != id);
@@ -115,7 +131,7 @@ impl Sessions {
     /// What the sessions have to be told of a change. `origin` is the session that caused it, which gets its
     /// own answer. Signals come back if their recipient has no session.
     pub fn announce(
-        &self,
+        &mut self,
         control: &Control,
         change: &Change,
         origin: Option<SessionId>,
@@ -128,20 +144,16 @@ impl Sessions {
         match change {
             Change::MemberJoined(party, peer) | Change::MemberChanged(party, peer) => {
                 let Ok(party) = control.party(party.as_str()) else { return };
-                let Some(member) = party.members.get(peer) else { return };
-                let others = members(party).filter(|(other, _)| *other != peer);
-                self.deliver(control, others, None, now, out, |view| {
-                    render::peer_joined(party, member, view)
-                });
-                self.deliver(control, [(peer, &**member)], origin, now, out, |view| {
-                    render::party_update(party, view)
-                });
+                if self.updates.admit(Topic::Peer(party.id.clone(), peer.clone()), now.instant) {
+                    self.tell_peer(control, party, peer, now, out);
+                }
+                let own = self.of(control, peer).into_iter().filter(|id| Some(*id) != origin).collect();
+                self.tell_party(control, party, own, now, out);
             }
             Change::PartyChanged(party) => {
                 let Ok(party) = control.party(party.as_str()) else { return };
-                self.deliver(control, members(party), None, now, out, |view| {
-                    render::party_update(party, view)
-                });
+                let all = party.members.keys().flat_map(|peer| self.of(control, peer)).collect();
+                self.tell_party(control, party, all, now, out);
             }
             Change::MemberLeft { party, who, why, .. } if *why != Departure::PartyDeleted => {
                 let text = render::peer_left(party.as_str(), &who.peer);
@@ -191,67 +203,155 @@ impl Sessions {
     pub fn catch_up(&mut self, control: &Control, id: SessionId, now: Now, out: &mut Vec<Delivery>) {
         let Some(session) = self.by_id.get_mut(&id) else { return };
         session.updated = now.instant;
-        let Some(identity) = session.identity.as_ref().filter(|identity| control.stands(identity)) else {
+        let Some(identity) = session.identity.clone().filter(|identity| control.stands(identity)) else {
             return;
         };
         for party in control.parties_of(&identity.peer) {
-            if let Ok(party) = control.party(party.as_str())
-                && let Some(member) = party.members.get(&identity.peer)
-            {
-                push(out, vec![id], render::party_update(party, View { clock: member.clock, now }));
+            if let Ok(party) = control.party(party.as_str()) {
+                self.tell_party(control, party, vec![id], now, out);
             }
+        }
+    }
+
+    /// When there is news for sessions that have to wait for it.
+    pub fn update_timeout(&self) -> Option<Instant> {
+        self.updates.poll_timeout()
+    }
+
+    /// Counts the open sessions of a peer as a sign of life.
+    pub fn touch(&self, control: &mut Control, peer: &PeerId, now: Now) {
+        let open = self.of(control, peer);
+        if let Some(identity) = open.first().and_then(|id| self.identity(*id)) {
+            control.touch(identity, now);
         }
     }
 
     /// When [`Sessions::poll`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.by_id.values().map(|session| session.updated).min().map(|oldest| oldest + REPEAT)
+        let repeat = self.by_id.values().map(|session| session.updated).min().map(|oldest| oldest + REPEAT);
+        [repeat, self.update_timeout()].into_iter().flatten().min()
     }
 
-    /// Repeats parties to those who have not heard of them for a while, and counts their open sessions as
-    /// signs of life.
+    /// Tells what had to wait, repeats parties to those who have not heard of them for a while, and counts their
+    /// open sessions as signs of life.
     pub fn poll(&mut self, control: &mut Control, now: Now, out: &mut Vec<Delivery>) {
-        let due = |session: &Session| session.updated + REPEAT <= now.instant + REPEAT_SLACK;
-        let due: Vec<SessionId> =
-            self.by_id.iter().filter(|(_, session)| due(session)).map(|(id, _)| *id).collect();
-        for id in due {
-            if let Some(identity) = self.identity(id)
-                && control.stands(identity)
-            {
-                control.touch(identity, now);
+        let mut by_party: BTreeMap<PartyId, BTreeSet<SessionId>> = BTreeMap::new();
+        for topic in self.updates.take_due(now.instant) {
+            match topic {
+                Topic::Party(session, party) => drop(by_party.entry(party).or_default().insert(session)),
+                Topic::Peer(party, peer) => {
+                    if let Ok(party) = control.party(party.as_str())
+                        && self.updates.admit(Topic::Peer(party.id.clone(), peer.clone()), now.instant)
+                    {
+                        self.tell_peer(control, party, &peer, now, out);
+                    }
+                }
             }
-            self.catch_up(control, id, now, out);
+        }
+        for (id, session) in &mut self.by_id {
+            if session.updated + REPEAT > now.instant + REPEAT_SLACK {
+                continue;
+            }
+            session.updated = now.instant;
+            if let Some(identity) = session.identity.as_ref().filter(|identity| control.stands(identity)) {
+                control.touch(identity, now);
+                for party in control.parties_of(&identity.peer) {
+                    by_party.entry(party.clone()).or_default().insert(*id);
+                }
+            }
+        }
+        for (party, sessions) in by_party {
+            if let Ok(party) = control.party(party.as_str()) {
+                self.tell_party(control, party, sessions.into_iter().collect(), now, out);
+            }
         }
     }
 
-    /// Writes one text for each clock among the sessions of `members`.
-    fn deliver<'a>(
-        &self,
+    /// Tells the others in a party of one of its peers.
+    fn tell_peer(
+        &mut self,
         control: &Control,
-        members: impl IntoIterator<Item = (&'a PeerId, &'a Member)>,
-        except: Option<SessionId>,
+        party: &Party,
+        peer: &PeerId,
+        now: Now,
+        out: &mut Vec<Delivery>,
+    ) {
+        let Some(member) = party.members.get(peer) else { return };
+        let others = party.members.iter().filter(|(other, _)| *other != peer);
+        let to = others
+            .flat_map(|(other, member)| self.of(control, other).into_iter().map(|id| (member.clock, id)))
+            .collect();
+        self.deliver(party, to, now, out, |view| render::peer_joined(party, member, view));
+    }
+
+    /// Tells a whole party to those of its sessions that were not told just now; the others hear of it later.
+    fn tell_party(
+        &mut self,
+        control: &Control,
+        party: &Party,
+        sessions: Vec<SessionId>,
+        now: Now,
+        out: &mut Vec<Delivery>,
+    ) {
+        // By what a member has to be warned of, of which there are a few kinds.
+        let mut by_trouble: Vec<(&Member, Vec<(LocalClock, SessionId)>)> = Vec::new();
+        for id in sessions {
+            if let Some(identity) = self.identity(id)
+                && control.stands(identity)
+                && let Some(member) = party.members.get(&identity.peer)
+                && self.updates.admit(Topic::Party(id, party.id.clone()), now.instant)
+            {
+                let trouble = control.key_trouble(member);
+                let known = by_trouble.iter_mut().find(|(other, _)| control.key_trouble(other) == trouble);
+                match known {
+                    Some((_, to)) => to.push((member.clock, id)),
+                    None => by_trouble.push((member, vec![(member.clock, id)])),
+                }
+            }
+        }
+        for (member, to) in by_trouble {
+            self.deliver(party, to, now, out, |view| render::own_party_update(control, party, member, view));
+        }
+    }
+
+    /// Writes a text for each clock, or for several if there are too many. Sessions whose source was sent too
+    /// much already are told of the whole party later instead.
+    fn deliver(
+        &mut self,
+        party: &Party,
+        mut to: Vec<(LocalClock, SessionId)>,
         now: Now,
         out: &mut Vec<Delivery>,
         write: impl Fn(View) -> String,
     ) {
-        let mut by_clock: HashMap<LocalClock, Vec<SessionId>> = HashMap::new();
-        for (peer, member) in members {
-            let sessions = self.of(control, peer);
-            if !sessions.is_empty() {
-                by_clock
-                    .entry(member.clock)
-                    .or_default()
-                    .extend(sessions.into_iter().filter(|id| Some(*id) != except));
+        let shown = |clock: LocalClock| clock.show(now.instant, now);
+        to.sort_by_key(|(clock, _)| shown(*clock));
+        let clocks: Vec<&[_]> = to.chunk_by(|(a, _), (b, _)| shown(*a) == shown(*b)).collect();
+        let per_text = clocks.len().div_ceil(TEXTS_PER_UPDATE).max(1);
+        let mut groups: Vec<Vec<(LocalClock, SessionId)>> =
+            clocks.chunks(per_text).map(<[_]>::concat).collect();
+        // If there is not enough for all, it is not always the same who wait.
+        self.rounds = self.rounds.wrapping_add(1);
+        let first = self.rounds % groups.len().max(1);
+        groups.rotate_left(first);
+        for mut group in groups {
+            // Of several clocks the latest: nobody minds times that are ahead.
+            let Some((clock, _)) = group.last() else { continue };
+            let text = write(View { clock: *clock, now });
+            let first = self.rounds % group.len();
+            group.rotate_left(first);
+            let mut told = Vec::with_capacity(group.len());
+            for (_, id) in group {
+                let source = self.client(id).map_or(Source::Unix, |client| client.source);
+                if self.updates.charge(source, text.len(), now.instant) {
+                    told.push(id);
+                } else {
+                    self.updates.postpone(Topic::Party(id, party.id.clone()), now.instant);
+                }
             }
-        }
-        for (clock, to) in by_clock {
-            push(out, to, write(View { clock, now }));
+            push(out, told, text);
         }
     }
-}
-
-fn members(party: &Party) -> impl Iterator<Item = (&PeerId, &Member)> {
-    party.members.iter().map(|(peer, member)| (peer, &**member))
 }
 
 fn push(out: &mut Vec<Delivery>, to: Vec<SessionId>, text: String) {

@@ -6,6 +6,7 @@ use super::*;
 use crate::control;
 use crate::control::record::Records;
 use crate::crypto::x25519::PrivateKey;
+use crate::ids::PeerId;
 use crate::wire::json::parse;
 use std::collections::BTreeMap;
 
@@ -39,6 +40,7 @@ impl World {
             },
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
+            browsers: Browsers::default(),
             admin_token: Some("a-token-of-the-admin".into()),
             whereabouts: Whereabouts::default(),
         };
@@ -61,7 +63,9 @@ impl World {
             query: query.into(),
             authorization: token.map(|token| format!("Bearer {token}")),
             host: None,
+            origin: None,
             forwarded_for: None,
+            is_forwarded: false,
             body: body.into(),
             source,
             local: Some("192.0.2.1:8667".parse().unwrap()),
@@ -113,7 +117,7 @@ impl World {
 
     fn open(&mut self, session: u64, from: &str) {
         let request = Self::request(Method::Get, "/ws", None, "", ip(from));
-        self.api.open_session(SessionId(session), &request, self.now);
+        self.api.open_session(SessionId(session), &request, self.now).unwrap();
     }
 
     fn say(&mut self, session: u64, text: &str) {
@@ -140,11 +144,16 @@ impl World {
         messages.iter().map(told).collect()
     }
 
+    /// Lets time pass in which nothing is done.
+    fn pass(&mut self, span: Duration) {
+        self.now = Now { instant: self.now.instant + span, unix: self.now.unix + span };
+    }
+
     fn wait(&mut self, span: Duration) {
         let end = self.now.instant + span;
         while self.now.instant < end {
             let step = Duration::from_secs(5).min(end.since(self.now.instant));
-            self.now = Now { instant: self.now.instant + step, unix: self.now.unix + step };
+            self.pass(step);
             while self.api.poll_timeout().is_some_and(|due| due <= self.now.instant) {
                 let effects = self.api.poll(None, self.now);
                 self.absorb(effects);
@@ -244,6 +253,168 @@ fn a_kicked_peer_is_told_and_so_are_the_others() {
     assert_eq!((status, body.get("status").unwrap().as_str()), (200, Some("kicked")));
     assert_eq!(world.heard(1), ["peer_left bob"]);
     assert_eq!(world.heard(2), ["peer_left bob", "error"]);
+    assert_eq!(world.closed, [2], "and the old socket is cut");
+    // Who is banned while it is there, too; who leaves by itself is not.
+    world.api.close_session(SessionId(2));
+    world.open(3, "198.51.100.3");
+    world.say(3, &join_party(&party, "carol"));
+    world.say(3, &message("leave_party", &party, "\"peer_id\":\"carol\""));
+    assert_eq!(world.closed, [2]);
+    world.say(3, &join_party(&party, "carol"));
+    let bans = format!("/parties/{party}/bans");
+    assert_eq!(world.ask(Method::Post, &bans, Some(&alice), "{\"peer_id\":\"carol\"}").0, 200);
+    assert_eq!(world.closed, [2, 3]);
+}
+
+#[test]
+fn a_session_stops_being_whom_somebody_else_has_become() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    let party = world.create("alice", &alice);
+    // The id is free, and so anybody's.
+    world.open(1, "198.51.100.66");
+    world.say(1, "{\"type\":\"auth\",\"peer_id\":\"bob\"}");
+    assert!(world.heard(1).is_empty());
+    let bob = world.token("bob");
+    world.join("bob", &party, &bob);
+    world.open(2, "198.51.100.2");
+    world.say(2, &format!("{{\"type\":\"auth\",\"token\":\"{alice}\"}}"));
+    world.heard(2);
+    for text in [
+        message("signal", &party, "\"to_peer_id\":\"alice\",\"signal_data\":1"),
+        message("heartbeat", &party, "\"peer_id\":\"bob\""),
+        message("leave_party", &party, "\"peer_id\":\"bob\""),
+        join_party(&party, "bob"),
+        register_party("another", "bob"),
+        "{\"type\":\"auth\",\"peer_id\":\"bob\"}".to_owned(),
+    ] {
+        world.say(1, &text);
+        assert_eq!(world.heard(1), ["error"], "{text}");
+    }
+    assert!(world.heard(2).is_empty());
+    let member = |world: &World| world.api.control.party(&party).unwrap().members["bob"].origin;
+    assert_eq!(member(&world), Some("198.51.100.1".parse().unwrap()), "nor is bob where it is");
+    // Not even when bob has gone.
+    world.ask(Method::Delete, &format!("/parties/{party}/peers/bob"), Some(&bob), "");
+    world.heard(2);
+    world.say(1, &message("signal", &party, "\"to_peer_id\":\"alice\",\"signal_data\":1"));
+    assert_eq!((world.heard(1), world.heard(2)), (vec!["error".to_owned()], vec![]));
+}
+
+/// A join with a WireGuard key from an address: the key's own address, and the warning if there is one.
+fn join_with(
+    world: &mut World,
+    party: &str,
+    peer: &str,
+    key: &str,
+    rest: &str,
+    from: Source,
+) -> (String, String) {
+    let token = world.token(peer);
+    let info = format!("{{\"peer_id\":\"{peer}\",\"name\":\"P\",\"public_key\":\"{key}\"}}");
+    let body = format!("{{\"party_id\":\"x\",\"peer_info\":{info}{rest}}}");
+    let answer = world.ask_from(from, Method::Post, &format!("/parties/{party}/join"), Some(&token), &body);
+    let body = parse(&answer.body).unwrap();
+    assert_eq!(answer.status, 200, "{body:?}");
+    let network = body.get("network").unwrap().get("virtual_ip").unwrap().as_str().unwrap().to_owned();
+    (network, warning(&body))
+}
+
+fn warning(body: &Value) -> String {
+    match body.get("warnings") {
+        Some(Value::Array(all)) => all[0].as_str().unwrap().to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[test]
+fn who_has_somebody_else_s_key_is_warned_until_it_proves_it() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    let party = world.create("alice", &alice);
+    let private = PrivateKey::generate();
+    let key = private.public_key().encode();
+    let (address, fine) = join_with(&mut world, &party, "thief", &key, "", ip("198.51.100.66"));
+    assert_eq!(fine, "");
+    let (other, warned) = join_with(&mut world, &party, "bob", &key, "", ip("198.51.100.2"));
+    assert!(
+        other != address && warned.starts_with("another peer is in a party with this public_key"),
+        "{warned}"
+    );
+    world.open(1, "198.51.100.2");
+    world.say(1, &join_party(&party, "carol"));
+    world.heard.remove(&1);
+    let thief = world.api.control.party(&party).unwrap().members["thief"].standing;
+    world.open(2, "198.51.100.66");
+    world.api.sessions.bind(SessionId(2), Identity { peer: PeerId::new("thief").unwrap(), standing: thief });
+
+    // Bob switches his app on; the thief, whose session is open, is told.
+    world.api.handshake(&private.public_key(), "198.51.100.2".parse().unwrap(), world.now);
+    world.settle(None);
+    let told = world.heard.remove(&2).unwrap();
+    let update =
+        told.iter().find(|message| message.get("type").unwrap().as_str() == Some("party_update")).unwrap();
+    assert!(warning(update).starts_with("another peer is in a party with"), "{update:?}");
+    assert_eq!(warning(&world.heard.remove(&1).unwrap()[0]), "", "that is nobody else's business");
+
+    // A third knows the private key.
+    let nonce = world.ask(Method::Get, "/auth/nonce?peer_id=robert", None, "").1;
+    let nonce = nonce.get("nonce").unwrap().as_str().unwrap();
+    let hub = world.api.control.hub();
+    let robert = PeerId::new("robert").unwrap();
+    let proof = crate::control::proof::prove(&private, &hub, &robert, nonce).unwrap();
+    let rest = format!(",\"nonce\":\"{nonce}\",\"proof\":\"{proof}\"");
+    assert_eq!(
+        join_with(&mut world, &party, "robert", &key, &rest, ip("198.51.100.3")),
+        (address.clone(), String::new())
+    );
+    // It is Robert's proof; with a create and over a WebSocket it is looked at, too.
+    let (carl, body) = (world.token("carl"), info("carl").replace("key of carl", &key));
+    let create = format!("{{\"name\":\"LAN\",\"host_peer_info\":{body}{rest}}}");
+    assert_eq!(world.ask(Method::Post, "/parties", Some(&carl), &create).0, 403);
+    world.open(3, "198.51.100.3");
+    for text in [
+        message("join_party", &party, &format!("\"peer\":{body}{rest}")),
+        message("register_party", "q", &format!("\"name\":\"LAN\",\"host_peer\":{body}{rest}")),
+    ] {
+        world.say(3, &text);
+        assert_eq!(world.heard(3), ["error"], "{text}");
+    }
+    // The owner of the machine is believed.
+    let (owned, fine) = join_with(&mut world, &party, "phone", &key, "", Source::Unix);
+    assert_eq!((owned, fine), (address, String::new()));
+}
+
+#[test]
+fn an_open_session_is_a_sign_of_life_for_its_key() {
+    let mut world = World::new();
+    let alice = world.token("alice");
+    let party = world.create("alice", &alice);
+    let key = PrivateKey::generate().public_key();
+    let join = |peer: &str| {
+        let info = format!("{{\"peer_id\":\"{peer}\",\"name\":\"P\",\"public_key\":\"{}\"}}", key.encode());
+        message("join_party", &party, &format!("\"peer\":{info}"))
+    };
+    let home: IpAddr = "198.51.100.2".parse().unwrap();
+    world.open(1, "198.51.100.2");
+    world.say(1, &join("bob"));
+    world.api.handshake(&key, home, world.now);
+    world.open(2, "198.51.100.2");
+    world.say(2, &join("sister"));
+    let served = |world: &World| {
+        let members = &world.api.control.party(&party).unwrap().members;
+        let served = members.iter().filter(|(_, member)| member.relay_key().is_some());
+        served.map(|(peer, _)| peer.to_string()).collect::<Vec<_>>()
+    };
+    for _ in 0..5 {
+        world.wait(Duration::from_secs(80));
+        world.api.handshake(&key, home, world.now);
+        assert_eq!(served(&world), ["bob"]);
+    }
+    world.api.close_session(SessionId(1));
+    world.wait(Duration::from_secs(70));
+    world.api.handshake(&key, home, world.now);
+    assert_eq!(served(&world), ["sister"]);
 }
 
 #[test]
@@ -332,7 +503,7 @@ fn signals_go_to_the_named_peer_only_by_whichever_way_it_listens() {
 }
 
 #[test]
-fn last_seen_is_in_the_reader_s_own_time() {
+fn last_seen_is_in_the_reader_s_own_time_or_ahead_of_it() {
     let mut world = World::new();
     let (alice, tokyo) = (world.token("alice"), world.token("tokyo"));
     let party = world.create("alice", &alice);
@@ -347,7 +518,8 @@ fn last_seen_is_in_the_reader_s_own_time() {
         body.get("peer").unwrap().get("last_seen").unwrap().as_str().unwrap().to_owned()
     };
     assert_eq!(seen_by(&mut world, &alice), "2026-11-20T12:00:00");
-    assert_eq!(seen_by(&mut world, &tokyo), "2026-11-20T21:00:00");
+    // Later by an hour, in case its clock is set ahead.
+    assert_eq!(seen_by(&mut world, &tokyo), "2026-11-20T22:00:00");
 }
 
 #[test]
@@ -500,4 +672,129 @@ fn more_than_four_sessions_of_one_peer_end_the_oldest() {
         world.say(session, &format!("{{\"type\":\"auth\",\"token\":\"{alice}\"}}"));
     }
     assert_eq!(world.closed, [1]);
+}
+
+/// What each session heard in so many seconds, in each of which `act` happens ten times.
+fn heard_while(
+    world: &mut World,
+    seconds: u64,
+    mut act: impl FnMut(&mut World),
+) -> BTreeMap<u64, Vec<String>> {
+    for session in world.heard.keys().copied().collect::<Vec<_>>() {
+        world.heard(session);
+    }
+    for _ in 0..seconds * 10 {
+        act(world);
+        world.pass(Duration::from_millis(100));
+        if world.api.poll_timeout().is_some_and(|due| due <= world.now.instant) {
+            let effects = world.api.poll(None, world.now);
+            world.absorb(effects);
+        }
+    }
+    world.heard.keys().copied().collect::<Vec<_>>().into_iter().map(|id| (id, world.heard(id))).collect()
+}
+
+#[test]
+fn a_session_is_told_of_a_party_once_a_second_however_often_it_changes() {
+    let mut world = World::new();
+    let (alice, bob) = (world.token("alice"), world.token("bob"));
+    let party = world.create("alice", &alice);
+    world.join("bob", &party, &bob);
+    world.wait(Duration::from_secs(5));
+    for (session, token) in [(1, &alice), (2, &bob)] {
+        world.open(session, "198.51.100.1");
+        world.say(session, &format!("{{\"type\":\"auth\",\"token\":\"{token}\"}}"));
+        assert_eq!(world.heard(session), ["party_update alice+bob"]);
+    }
+    let bans = format!("/parties/{party}/bans");
+    let heard = heard_while(&mut world, 10, |world| {
+        assert_eq!(world.ask(Method::Post, &bans, Some(&alice), "{\"peer_id\":\"eve\"}").0, 200);
+        assert_eq!(world.ask(Method::Delete, &format!("{bans}?peer_id=eve"), Some(&alice), "").0, 200);
+    });
+    for session in [1, 2] {
+        assert!((10..=13).contains(&heard[&session].len()), "{heard:?}");
+    }
+    // Somebody who joins again and again, by either way, and who asks for what he is in.
+    let mut count = 0;
+    let heard = heard_while(&mut world, 10, |world| {
+        count += 1;
+        let peer = info("bob").replace("Me", &format!("Bob {count}"));
+        world.say(2, &message("join_party", &party, &format!("\"peer\":{peer}")));
+        world.join("bob", &party, &bob);
+        world.say(2, &format!("{{\"type\":\"auth\",\"token\":\"{bob}\"}}"));
+    });
+    for session in [1, 2] {
+        assert!((10..=13).contains(&heard[&session].len()), "{heard:?}");
+    }
+    // What comes last is heard.
+    world.wait(Duration::from_secs(5));
+    world.heard(1);
+    let (carol, path) = (world.token("carol"), format!("/parties/{party}/peers/carol"));
+    for _ in 0..4 {
+        world.join("carol", &party, &carol);
+        world.ask(Method::Delete, &path, Some(&carol), "");
+    }
+    world.join("carol", &party, &carol);
+    assert_eq!(world.heard(1).iter().filter(|told| *told == "peer_joined carol").count(), 3);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.heard(1), ["peer_joined carol"]);
+    // Or not, because she is not there any more.
+    world.ask(Method::Delete, &path, Some(&carol), "");
+    world.join("carol", &party, &carol);
+    world.ask(Method::Delete, &path, Some(&carol), "");
+    world.heard(1);
+    world.wait(Duration::from_secs(5));
+    assert!(world.heard(1).is_empty());
+}
+
+#[test]
+fn many_clocks_cost_few_texts_and_one_source_bounded_bytes() {
+    let mut world = World::new();
+    let names: Vec<String> = (0..64).map(|number| format!("m{number}")).collect();
+    let host = world.token("m0");
+    let party = world.create("m0", &host);
+    for (number, name) in names.iter().enumerate() {
+        world.pass(Duration::from_secs(10));
+        let token = if number == 0 { host.clone() } else { world.token(name) };
+        let ahead = Duration::from_secs(86_400 * number as u64);
+        let local = crate::wire::datetime::Naive(world.now.unix + ahead);
+        let long = "x".repeat(100);
+        let body = format!(
+            "{{\"party_id\":\"x\",\"peer_info\":{{\"peer_id\":\"{name}\",\"name\":\"{long}\",\
+             \"public_key\":\"{long}{name}\",\"last_seen\":\"{local}\"}}}}"
+        );
+        world.ask(Method::Post, &format!("/parties/{party}/join"), Some(&token), &body);
+        world.open(number as u64, "198.51.100.1");
+        world.say(number as u64, &format!("{{\"type\":\"auth\",\"token\":\"{token}\"}}"));
+        assert_eq!(world.heard.get(&(number as u64)).map(Vec::len), Some(1));
+        world.heard.clear();
+    }
+    world.pass(Duration::from_secs(60));
+    let (mut texts, mut bytes, mut most) = (0, 0, 0);
+    let mut note = |deliveries: &[Delivery]| {
+        texts += deliveries.len();
+        most = most.max(deliveries.len());
+        bytes += deliveries.iter().map(|delivery| delivery.to.len() * delivery.text.len()).sum::<usize>();
+    };
+    for round in 0..1000 {
+        let method = if round % 2 == 0 { Method::Post } else { Method::Delete };
+        let target = match method {
+            Method::Post => format!("/parties/{party}/bans"),
+            _ => format!("/parties/{party}/bans?peer_id=eve"),
+        };
+        let request =
+            World::request(method, &target, Some(&host), "{\"peer_id\":\"eve\"}", ip("198.51.100.1"));
+        world.api.handle(&request, &world.around, world.now);
+        note(&world.api.drain(None, world.now).deliveries);
+        world.pass(Duration::from_millis(20));
+        note(&world.api.poll(None, world.now).deliveries);
+    }
+    assert!(most <= 8 && texts <= 8 * 23, "{texts} texts in 20 s, {most} at once");
+    // 4 MiB at once and 256 KiB in each of 20 seconds.
+    assert!((1 << 20..(4 << 20) + 20 * (256 << 10)).contains(&bytes), "{bytes} bytes in 20 s");
+    // Everybody hears of the last change.
+    let bans = format!("/parties/{party}/bans");
+    assert_eq!(world.ask(Method::Post, &bans, Some(&host), "{\"peer_id\":\"last\"}").0, 200);
+    world.wait(Duration::from_secs(30));
+    assert_eq!(world.heard.len(), 64);
 }

@@ -1,43 +1,12 @@
 //! From arguments to a command.
 
-use super::commands::{self, COMMANDS, Command};
+use super::command::{Command, Invocation, usage};
+use super::commands::{self, COMMANDS};
 use super::spelling::nearest;
 use super::{Failure, help};
 use lanrage::daemon::config::SETTINGS;
 use lexopt::{Arg, Parser};
 use std::ffi::OsString;
-
-/// A command with its arguments, which fit it in number and kind.
-#[derive(Clone)]
-pub struct Invocation {
-    /// The command.
-    pub command: &'static Command,
-    /// Names without dashes, and values; a switch has none.
-    options: Vec<(String, Option<String>)>,
-    arguments: Vec<String>,
-}
-
-impl Invocation {
-    /// The value of an option; the last one counts.
-    pub fn option(&self, name: &str) -> Option<&str> {
-        self.options.iter().rev().find(|(given, _)| given == name)?.1.as_deref()
-    }
-
-    /// Whether a switch was given.
-    pub fn has(&self, name: &str) -> bool {
-        self.options.iter().any(|(given, _)| given == name)
-    }
-
-    /// The argument at `index`, if it was given.
-    pub fn argument(&self, index: usize) -> Option<&str> {
-        self.arguments.get(index).map(String::as_str)
-    }
-
-    /// A usage error of this command.
-    pub fn wrong(&self, message: &str) -> Failure {
-        usage(message, self.command.name)
-    }
-}
 
 /// What the arguments ask for.
 pub enum Wish {
@@ -45,12 +14,6 @@ pub enum Wish {
     Run(Invocation),
     /// To be shown a text.
     Show(String),
-}
-
-/// A usage error, with where to read more. `about` is a command, a group or nothing.
-fn usage(message: &str, about: &str) -> Failure {
-    let space = if about.is_empty() { "" } else { " " };
-    Failure::usage(format_args!("{message}; see `lanrage{space}{about} --help`"))
 }
 
 /// What lexopt has against an argument. Its own words show values by `{:?}`, which small builds lack.

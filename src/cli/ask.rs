@@ -1,12 +1,11 @@
 //! Asking the running daemon over its socket.
 
-use super::arguments::Invocation;
+use super::command::Invocation;
 use super::{Failure, output, settings};
 use lanrage::daemon::socket_in;
 use lanrage::net::http_client;
 use lanrage::wire::json::{self, Value};
 use lanrage::wire::percent;
-use std::fmt;
 use std::path::PathBuf;
 
 /// A daemon to talk to.
@@ -108,11 +107,6 @@ pub fn list<'a>(object: &'a Value, name: &str) -> &'a [Value] {
         Some(Value::Array(items)) => items,
         _ => &[],
     }
-}
-
-/// An address with its port, as it is written.
-pub fn endpoint(host: &str, port: impl fmt::Display) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 #[cfg(test)]

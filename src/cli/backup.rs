@@ -1,11 +1,11 @@
 //! `lanrage backup`: a copy of the state, from the running daemon or from its file.
 
-use super::arguments::Invocation;
 use super::ask::{self, Daemon};
+use super::command::Invocation;
 use super::measures::{count, size};
 use super::table::escape;
 use super::{Failure, output};
-use lanrage::daemon::{Bell, stop_signal};
+use lanrage::daemon::{Bell, SignalWatch, check_threads};
 use lanrage::net::http_client::{self, ClientError};
 use lanrage::store::dump::{self, RestoreError, Secrets};
 use lanrage::store::{self, OpenError};
@@ -66,7 +66,9 @@ fn check_target(file: &Path, source: &Path, invocation: &Invocation) -> Result<(
 
 /// Makes `file` a copy of what the daemon has, or of `source` if none runs. Returns the number of rows.
 fn copy(daemon: &Daemon, source: &Path, file: &Path) -> Result<u64, Failure> {
-    let stop = stop_signal(Bell::default()).map_err(Failure::failed)?;
+    check_threads().map_err(Failure::failed)?;
+    let stop =
+        SignalWatch::new().and_then(|signals| signals.stop(Bell::default())).map_err(Failure::failed)?;
     let (sender, receiver) = channel::bounded(PIECES);
     let (socket, source) = (daemon.socket.clone(), source.to_owned());
     let fetch = std::thread::Builder::new().name("fetch".into()).spawn(move || {

@@ -2,7 +2,7 @@
 
 mod stage;
 
-use super::arguments::Invocation;
+use super::command::Invocation;
 use super::output::Style;
 use super::table::Facts;
 use super::{Failure, output};
@@ -10,8 +10,13 @@ use lanrage::crypto::aead::PacketKey;
 use lanrage::crypto::random;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::daemon::now;
-use lanrage::net::udp::{Inbox, RelaySocket};
+use lanrage::datagram::Path;
+use lanrage::net::udp::{Inbox, Outbox, RelaySocket};
+use lanrage::relay::{Output, Port};
 use lanrage::wire::json;
+use lanrage::wireguard::budget::{Budget, Lane};
+use lanrage::wireguard::constants::{INITIATION_COST, PROVEN_SHARE, UNPROVEN_SHARE};
+use lanrage::wireguard::cookie::Mac1Key;
 use lanrage::wireguard::message::{INITIATION_LENGTH, Message, RESPONSE_LENGTH};
 use lanrage::wireguard::noise::{Claim, Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
 use lanrage::wireguard::timestamp::StampClock;
@@ -78,6 +83,9 @@ struct Verdict {
     blind_mbit: u64,
     hub_mbit: u64,
     handshakes: u64,
+    x25519: u64,
+    strangers: u64,
+    trials: u64,
 }
 
 /// `lanrage bench`.
@@ -97,6 +105,8 @@ fn measure_all(figures: &mut Figures) -> Result<Verdict, Failure> {
     figures.add("open_small_ns", "decrypt 100 bytes", || Ok(open(100)))?;
     figures.add("seal_large_ns", "encrypt 1420 bytes", || Ok(seal(1420)))?;
     figures.add("open_large_ns", "decrypt 1420 bytes", || Ok(open(1420)))?;
+    let x25519 = figures.add("x25519_ns", "compute X25519", || Ok(x25519()))?;
+    let trial = figures.add("mac1_ns", "try a mac1", || Ok(mac1()))?;
     let handshake = figures.add("handshake_ns", "answer a handshake", handshake)?;
     figures
         .add("blind_small_ns", "relay a small packet unread, in memory", || in_memory(Way::Blind, SMALL))?;
@@ -122,6 +132,9 @@ fn measure_all(figures: &mut Figures) -> Result<Verdict, Failure> {
         blind_mbit: mbit(blind),
         hub_mbit: mbit(hub),
         handshakes: per_second(handshake),
+        x25519: per_second(x25519),
+        strangers: strangers_per_second(Duration::from_nanos(x25519)),
+        trials: per_second(trial),
     })
 }
 
@@ -131,6 +144,9 @@ fn to_json(figures: &Figures, verdict: &Verdict) -> String {
             json.key(figure.key).int(figure.nanos);
         }
         json.key("handshakes_per_second").int(verdict.handshakes);
+        json.key("x25519_per_second").int(verdict.x25519);
+        json.key("strangers_handshakes_per_second").int(verdict.strangers);
+        json.key("mac1_trials_per_second").int(verdict.trials);
         json.key("players").int(verdict.players);
         json.key("blind_mbit_per_second").int(verdict.blind_mbit);
         json.key("hub_mbit_per_second").int(verdict.hub_mbit);
@@ -143,16 +159,26 @@ fn human(figures: &Figures, verdict: &Verdict, style: Style) -> String {
         let micros = figure.nanos as f64 / 1000.0;
         facts.add(figure.name, &format!("{micros:8.2} us {:>12} a second", 1_000_000_000 / figure.nanos));
     }
-    let Verdict { players, blind_mbit, hub_mbit, handshakes } = verdict;
+    let Verdict { players, blind_mbit, hub_mbit, handshakes, x25519, strangers, trials } = verdict;
     facts.text(style)
         + &format!(
             "\nThis machine can carry about {players} players at {} kbit/s each. That assumes games' packets of\n\
              {SMALL} bytes, the dearer of the two ways, and half of one core left for everything else.\n\
              One core carries {blind_mbit} Mbit/s between players who reach each other through it, {hub_mbit} Mbit/s between\n\
              those who use it as a hub, and {handshakes} handshakes a second.\n\
+             It computes X25519 {x25519} times a second and tries {trials} mac1. Strangers together get up to {strangers}\n\
+             handshakes a second: a flood of them takes no more than {}% of that core for X25519.\n\
              The network card and its driver come on top: loopback has neither.\n",
-            PLAYER_BITS / 1000
+            PLAYER_BITS / 1000,
+            UNPROVEN_SHARE + PROVEN_SHARE
         )
+}
+
+/// How many whole handshakes those of whom nothing is known get on a machine as fast as this.
+fn strangers_per_second(x25519: Duration) -> u64 {
+    let budget = Budget::new(x25519);
+    let nanos = |lane| budget.rates(lane).total.interval.as_nanos() as u64 * u64::from(INITIATION_COST);
+    [Lane::Unproven, Lane::Proven].map(|lane| 1_000_000_000 / nanos(lane).max(1)).iter().sum()
 }
 
 /// The median time that one of `count` things takes that each call of `work` does, in nanoseconds. `work`
@@ -199,6 +225,23 @@ fn open(length: usize) -> u64 {
     })
 }
 
+/// What handshakes are made of.
+fn x25519() -> u64 {
+    let (ours, theirs) = (PrivateKey::generate(), PrivateKey::generate().public_key());
+    repeat(|| {
+        black_box(ours.diffie_hellman(&theirs));
+    })
+}
+
+/// Looks whether an initiation is for a member.
+fn mac1() -> u64 {
+    let key = Mac1Key::new(&PrivateKey::generate().public_key());
+    let message = [1; INITIATION_LENGTH];
+    repeat(|| {
+        black_box(key.matches(black_box(&message)));
+    })
+}
+
 /// Reads an initiation and answers it, as a relay does for a member that it knows.
 fn handshake() -> Result<u64, Failure> {
     let failed = || Failure::failed("a handshake with ourselves did not work");
@@ -240,14 +283,31 @@ fn in_memory(way: Way, size: usize) -> Result<u64, Failure> {
         let mut arrived = 0;
         let begun = now().instant;
         for (room, length) in &mut datagrams {
-            stage.relay(&mut room[..*length], addresses[from], |at, bytes| {
-                black_box(bytes);
-                arrived += usize::from(at == addresses[to]);
-            });
+            stage.relay(
+                &mut room[..*length],
+                addresses[from],
+                &mut |at: SocketAddr, _: Port, bytes: &[u8]| {
+                    black_box(bytes);
+                    arrived += usize::from(at == addresses[to]);
+                },
+            );
         }
         let took = now().instant.since(begun);
         if arrived == BATCH { Ok(took) } else { Err(Failure::failed("the relay in memory lost packets")) }
     })
+}
+
+/// The way out of the relay's socket.
+struct Exit<'a>(&'a mut Outbox);
+
+impl Output for Exit<'_> {
+    fn forward(&mut self, to: Path, received: &[u8], segment: usize) {
+        self.0.forward(to, received.len(), segment);
+    }
+
+    fn send(&mut self, to: Path, _: Port, datagram: &[u8]) {
+        self.0.send(to, datagram);
+    }
 }
 
 /// The relay with sockets, over loopback: what it takes to receive, handle and send again. Sending to it and
@@ -255,7 +315,7 @@ fn in_memory(way: Way, size: usize) -> Result<u64, Failure> {
 fn over_udp(way: Way, size: usize) -> Result<u64, Failure> {
     let socket_failed = |error: io::Error| Failure::failed(format_args!("a UDP socket on loopback: {error}"));
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let relay_socket = RelaySocket::bind(loopback).map_err(Failure::failed)?;
+    let relay_socket = RelaySocket::bind(loopback).map_err(Failure::failed)?.with_senders();
     let sockets: Vec<UdpSocket> =
         (0..4).map(|_| UdpSocket::bind(loopback)).collect::<Result<_, _>>().map_err(socket_failed)?;
     let mut addresses = [loopback; 4];
@@ -282,8 +342,8 @@ fn over_udp(way: Way, size: usize) -> Result<u64, Failure> {
         let begun = now().instant;
         let mut last = begun;
         while taken < BATCH && last.since(begun) < PATIENCE {
-            let turn = relay_socket.turn(&mut inbox, &mut outbox, |datagram, origin, outbox| {
-                stage.relay(datagram, origin.source, |to, bytes| outbox.push(to, bytes));
+            let turn = relay_socket.turn(&mut inbox, &mut outbox, last, |datagram, meta, outbox| {
+                stage.relay(datagram, meta.path.remote, &mut Exit(outbox));
             });
             taken += turn.map_err(socket_failed)?;
             last = now().instant;

@@ -1,35 +1,7 @@
 //! The table of commands.
 
-use super::arguments::Invocation;
+use super::command::{Command, Invocation, Opt};
 use super::{Failure, backup, bench, db, keys, party, peer, relay, serve, status};
-
-/// What can be asked of `lanrage`.
-pub struct Command {
-    /// Its words, with a space between them.
-    pub name: &'static str,
-    /// What has to follow; what may follow is in brackets.
-    pub arguments: &'static [&'static str],
-    /// What it does, in a line.
-    pub about: &'static str,
-    /// What else there is to know, in lines of its own; may be empty.
-    pub details: &'static str,
-    /// Its options, but for `--help`.
-    pub options: &'static [Opt],
-    /// Whether every setting of the daemon is an option too.
-    pub takes_settings: bool,
-    /// Does it.
-    pub run: fn(&Invocation) -> Result<(), Failure>,
-}
-
-/// An option.
-pub struct Opt {
-    /// Its name, without dashes.
-    pub name: &'static str,
-    /// What its value is; `None` for a switch.
-    pub value: Option<&'static str>,
-    /// What it is for.
-    pub help: &'static str,
-}
 
 const JSON: Opt = Opt { name: "json", value: None, help: "print JSON, for scripts" };
 const STATE_DIR: Opt =

@@ -1,7 +1,7 @@
 //! `lanrage db`: what is in a state file.
 
-use super::arguments::Invocation;
 use super::ask::{self, Daemon};
+use super::command::Invocation;
 use super::measures::{count, size};
 use super::output::Style;
 use super::table::{Facts, escape};

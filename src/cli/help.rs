@@ -1,6 +1,7 @@
 //! What `--help` shows.
 
-use super::commands::{COMMANDS, Command};
+use super::command::Command;
+use super::commands::COMMANDS;
 use lanrage::daemon::config::{Config, SETTINGS, Setting};
 use std::fmt::Write as _;
 

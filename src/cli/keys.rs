@@ -1,6 +1,6 @@
 //! `lanrage genkey` and `lanrage pubkey`, as `wg` has them.
 
-use super::arguments::Invocation;
+use super::command::Invocation;
 use super::{Failure, output};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::wire::json;

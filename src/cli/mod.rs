@@ -5,6 +5,7 @@ mod arguments;
 mod ask;
 mod backup;
 mod bench;
+mod command;
 mod commands;
 mod db;
 mod help;
@@ -23,6 +24,7 @@ mod status;
 mod table;
 
 use arguments::Wish;
+use lanrage::daemon::log_output;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -49,6 +51,14 @@ impl Failure {
     /// The arguments or settings are wrong.
     pub fn usage(message: impl fmt::Display) -> Self {
         Failure { code: USAGE, message: message.to_string() }
+    }
+
+    /// Says on standard error what there is to say, without waiting for a reader.
+    pub fn said_at_once(self) -> Self {
+        if !self.message.is_empty() {
+            log_output::print_error(&format!("lanrage: {}\n", table::escape_lines(&self.message)));
+        }
+        Failure { message: String::new(), ..self }
     }
 
     /// What our output could not be written. That nobody reads it any more, as in `lanrage db dump | head`,

@@ -1,12 +1,13 @@
 //! `lanrage party`.
 
 use super::Failure;
-use super::arguments::Invocation;
 use super::ask::{self, Daemon, list as items, number, text};
+use super::command::Invocation;
 use super::measures::{ago, date};
 use super::output::Style;
 use super::table::{Facts, Table, escape};
 use lanrage::daemon::now;
+use lanrage::wire::endpoint;
 use lanrage::wire::json::Value;
 
 /// `lanrage party list`.
@@ -57,7 +58,7 @@ fn human(answer: &Value, style: Style) -> String {
         let virtual_ip = network.get("peers").map_or("", |peers| text(peers, id));
         let address = match text(peer, "public_ip") {
             "" | "unknown" => "unknown".to_owned(),
-            ip => ask::endpoint(ip, number(peer, "public_port")),
+            ip => endpoint::text(ip, number(peer, "public_port")),
         };
         table.row(vec![
             if id == host { format!("{id} (host)") } else { id.clone() },

@@ -1,8 +1,8 @@
 //! `lanrage peer`.
 
 use super::Failure;
-use super::arguments::Invocation;
 use super::ask::{self, Daemon, list, text};
+use super::command::Invocation;
 use super::output::Style;
 use super::table::{Table, escape};
 use lanrage::wire::json;

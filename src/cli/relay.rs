@@ -1,11 +1,12 @@
 //! `lanrage relay`.
 
 use super::Failure;
-use super::arguments::Invocation;
 use super::ask::{self, Daemon, number, text};
+use super::command::Invocation;
 use super::measures::date;
 use super::output::Style;
 use super::table::Table;
+use lanrage::wire::endpoint;
 
 /// `lanrage relay list`.
 pub fn list(invocation: &Invocation) -> Result<(), Failure> {
@@ -16,7 +17,7 @@ pub fn list(invocation: &Invocation) -> Result<(), Failure> {
             table.row(vec![
                 text(relay, "relay_id").to_owned(),
                 text(relay, "region").to_owned(),
-                ask::endpoint(text(relay, "public_ip"), number(relay, "port")),
+                endpoint::text(text(relay, "public_ip"), number(relay, "port")),
                 format!("{}/{}", number(relay, "load"), number(relay, "capacity")),
                 date(text(relay, "registered_at")),
                 text(relay, "public_key").to_owned(),

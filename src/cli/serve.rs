@@ -1,30 +1,42 @@
 //! `lanrage serve`: the daemon in the foreground.
 
-use super::arguments::Invocation;
+use super::command::Invocation;
 use super::{Failure, output, settings, table};
-use lanrage::daemon::{Bell, Daemon, Supervisor, stop_signal};
+use lanrage::daemon::config::Config;
+use lanrage::daemon::log_output::{self, LogOutput};
+use lanrage::daemon::{Bell, Daemon, SignalWatch, Supervisor, check_threads};
 use log::LevelFilter;
 use std::io::Write;
 use std::rc::Rc;
 
 /// `lanrage serve`.
 pub fn run(invocation: &Invocation) -> Result<(), Failure> {
-    let config = settings::effective(invocation)?;
+    // Before anything that takes time: the settings may have to be waited for, and the disk.
+    lanrage::sys::ignore_hangups();
+    check_threads().map_err(Failure::failed)?;
+    let signals = SignalWatch::new().map_err(Failure::failed)?;
+    let (config, warning) = settings::effective(invocation)?;
     if invocation.has("print-config") {
         return output::write(&settings::as_file(&config));
     }
     start_log(config.log);
+    if let Some(warning) = warning {
+        log::warn!("{warning}");
+    }
+    serve(config, signals, invocation.clone()).map_err(Failure::said_at_once)
+}
+
+fn serve(config: Config, signals: SignalWatch, invocation: Invocation) -> Result<(), Failure> {
     // Before anything is opened: a signal that comes early must find it closed in good order too.
     let bell = Bell::default();
-    let stop = stop_signal(bell.clone()).map_err(Failure::failed)?;
-    let again = invocation.clone();
+    let stop = signals.stop(bell.clone()).map_err(Failure::failed)?;
     let daemon = Daemon::open(config).map_err(Failure::failed)?;
     let daemon = daemon
         .supervised(Rc::new(Supervisor::from_environment()))
-        .reloaded_by(bell, move || settings::again(&again).map_err(|failure| failure.message));
-    if let Err(failure) = output::write(&format!("{}\n", daemon.addresses())) {
+        .reloaded_by(bell, move || settings::again(&invocation).map_err(|failure| failure.message));
+    if !log_output::print(&format!("{}\n", daemon.addresses())) {
         // Nobody reads it; that is no reason not to serve.
-        log::debug!("the addresses were not printed: {}", failure.message);
+        log::debug!("the addresses were not printed");
     }
     daemon.run(stop).map_err(Failure::failed)
 }
@@ -33,6 +45,7 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
 /// can be changed by `log::set_max_level`.
 fn start_log(level: LevelFilter) {
     env_logger::Builder::new()
+        .target(env_logger::Target::Pipe(Box::new(LogOutput::stderr())))
         .filter_level(LevelFilter::Warn)
         .filter_module("lanrage", LevelFilter::Trace)
         .format(|out, record| {

@@ -1,7 +1,7 @@
 //! Where settings come from: flags, the environment, a file, defaults; the first that has one counts.
 
 use super::Failure;
-use super::arguments::Invocation;
+use super::command::Invocation;
 use lanrage::daemon::config::{CONFIG_VARIABLE, Config, SETTINGS};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -14,18 +14,19 @@ const DEFAULT_FILE: &str = "/etc/lanrage/lanrage.toml";
 const MAX_FILE: u64 = 1 << 20;
 const STATE_DIR: &str = "state_dir";
 
-/// All settings that a daemon started in this way has.
-pub fn effective(invocation: &Invocation) -> Result<Config, Failure> {
+/// All settings that a daemon started in this way has, and what is said about them if they can be used all the
+/// same.
+pub fn effective(invocation: &Invocation) -> Result<(Config, Option<String>), Failure> {
     let mut config = Config::default();
     read_file(&mut config, invocation)?;
-    config.read_environment(environment()?.into_iter()).map_err(Failure::usage)?;
+    let warning = config.read_environment(std::env::vars_os()).map_err(Failure::usage)?;
     for setting in SETTINGS {
         let flag = setting.flag();
         if let Some(value) = invocation.option(flag.trim_start_matches('-')) {
             config.set(setting.key, value, &flag).map_err(Failure::usage)?;
         }
     }
-    Ok(config)
+    Ok((config, warning))
 }
 
 /// All settings that the daemon would have if it were started in this way now.
@@ -36,7 +37,8 @@ pub fn again(invocation: &Invocation) -> Result<Config, Failure> {
         let path = path.display();
         return Err(Failure::usage(format_args!("{path} is not a regular file, and can't be read again")));
     }
-    effective(invocation)
+    // What there is to be said about them was said at the start: no environment changes after that.
+    effective(invocation).map(|(config, _)| config)
 }
 
 /// Where the daemon that is meant keeps its state. Sources that can't change the answer are not read: a
@@ -48,26 +50,14 @@ pub fn state_dir(invocation: &Invocation) -> Result<PathBuf, Failure> {
         return Ok(config.state_dir);
     }
     let variable = SETTINGS.iter().find(|setting| setting.key == STATE_DIR).map(|setting| setting.variable());
-    let found: Vec<_> =
-        environment()?.into_iter().filter(|(name, _)| Some(name) == variable.as_ref()).collect();
-    match found.is_empty() {
-        true => read_file(&mut config, invocation)?,
-        false => config.read_environment(found.into_iter()).map_err(Failure::usage)?,
+    let mut found = std::env::vars_os().filter(|(name, _)| name.to_str() == variable.as_deref());
+    match found.next() {
+        None => read_file(&mut config, invocation)?,
+        Some(found) => {
+            config.read_environment([found].into_iter()).map_err(Failure::usage)?;
+        }
     }
     Ok(config.state_dir)
-}
-
-/// Our variables.
-fn environment() -> Result<Vec<(String, String)>, Failure> {
-    let ours = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LANRAGE_"));
-    let text = |name: std::ffi::OsString, value: std::ffi::OsString| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    ours.map(|(name, value)| {
-        let shown = format!("environment variable {} is not UTF-8: set it to plain text", name.display());
-        text(name, value).ok_or_else(|| Failure::usage(shown))
-    })
-    .collect()
 }
 
 /// The settings file, and what named it; nothing did if that is empty.
@@ -176,6 +166,8 @@ mod tests {
             ("region", "007"),
             ("public_endpoint", "[2001:db8::1]:1"),
             ("trusted_proxies", "127.0.0.1,::1"),
+            ("allowed_hosts", "router.lan,a"),
+            ("allowed_origins", "https://a.example,http://[::1]:1"),
             ("limits.parties", "7"),
             ("rates.creations", "7/9"),
             ("timeouts.peer", "2.5"),

@@ -2,7 +2,8 @@
 //! of commands and settings is generated, between two marks in each file; after a change of a table
 //! `UPDATE_SHIPPED=1 cargo test --bin lanrage shipped` writes it anew.
 
-use super::commands::{COMMANDS, Command, Opt};
+use super::command::{Command, Opt};
+use super::commands::COMMANDS;
 use super::{help, settings};
 use lanrage::daemon::config::{Config, SETTINGS, Setting};
 use std::collections::BTreeSet;

@@ -1,8 +1,8 @@
 //! `lanrage status`.
 
 use super::Failure;
-use super::arguments::Invocation;
 use super::ask::{Daemon, list, number, text};
+use super::command::Invocation;
 use super::measures::{count, size, span};
 use super::output::Style;
 use super::table::{Facts, Table, escape};
@@ -44,6 +44,16 @@ fn human(status: &Value, style: Style) -> String {
     let figures =
         format!("{}, {}{failed}", size(number(store, "bytes")), count(commits, "commit", "commits"));
     facts.styled("store", format!("{health}, {figures}"));
+    for table in list(status, "tables") {
+        if let Some(taken) = taken(table) {
+            facts.add("filling up", &taken);
+        }
+    }
+    let lost = number(status, "log_lines_lost");
+    if lost > 0 {
+        let lost = count(lost, "line", "lines");
+        facts.styled("log", style.bad(&format!("{lost} lost, because nobody read them")));
+    }
     if let Some(traffic) = status.get("traffic") {
         for (name, kind) in [("blind", "blind"), ("hub", "hub"), ("broadcast", "broadcast")] {
             facts.add(name, &amount(traffic.get(kind).unwrap_or(&Value::Null)));
@@ -53,6 +63,9 @@ fn human(status: &Value, style: Style) -> String {
             facts.add("to this machine", &amount(local));
         }
         facts.add("flows", &number(traffic, "flows").to_string());
+        if traffic.get("gso") == Some(&Value::Bool(false)) {
+            facts.add("GSO", "off: every datagram is sent by itself");
+        }
         facts.add("dropped", &dropped(traffic));
     }
     let members = list(status, "members");
@@ -71,6 +84,14 @@ fn human(status: &Value, style: Style) -> String {
         ]);
     }
     format!("{}\n{}", facts.text(style), table.text(style))
+}
+
+/// What a table holds and of whom, once it is half full.
+fn taken(table: &Value) -> Option<String> {
+    let (used, limit) = (number(table, "used"), number(table, "limit"));
+    let largest = table.get("largest").filter(|_| used >= limit / 2)?;
+    let (network, own) = (text(largest, "network"), number(largest, "used"));
+    Some(format!("{}: {used} of {limit}, {own} by {}", text(table, "table"), escape(network)))
 }
 
 /// Packets and bytes.

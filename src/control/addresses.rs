@@ -1,4 +1,4 @@
-//! Which virtual address belongs to which key, for as long as the pool lasts.
+//! Which virtual address belongs to which key, and which key to whom, for as long as the pool lasts.
 
 use super::refusal::Refusal;
 use super::subnet::Subnet;
@@ -15,6 +15,20 @@ pub fn is_shared(name: &str) -> bool {
     name.contains(SHARED)
 }
 
+/// The name for `peer` with a key that does not tell alone.
+pub fn shared_name(key: &str, peer: &PeerId) -> String {
+    format!("{key}{SHARED}{peer}")
+}
+
+/// Whose a key is. It stays theirs while they are away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// Who: see [`Identity::owner`](super::standing::Identity::owner).
+    pub id: u64,
+    /// Whether they ever showed that they have the private key.
+    pub proven: bool,
+}
+
 /// What a key was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Entry {
@@ -23,10 +37,12 @@ struct Entry {
     order: u64,
     /// The peer that is using it, and in how many parties.
     held: Option<(PeerId, usize)>,
+    /// Whose it is. Nobody's is what does not tell alone, and what was stored before there were owners.
+    owner: Option<Owner>,
 }
 
 /// The pool. A name is a public key in canonical form, or `key#peer` where the key alone does not tell
-/// (an opaque key, or one that another live peer uses too).
+/// (an opaque key, or one that is somebody else's).
 #[derive(Debug)]
 pub struct Addresses {
     subnet: Subnet,
@@ -34,6 +50,8 @@ pub struct Addresses {
     taken: HashSet<Ipv4Addr>,
     next: Ipv4Addr,
     orders: u64,
+    /// Who is in a party with a key that is somebody else's, by that key. Nearly always empty.
+    waiting: HashMap<Rc<str>, Vec<PeerId>>,
     /// How many names are kept that nobody holds.
     remembered: usize,
     idle: usize,
@@ -61,6 +79,7 @@ impl Addresses {
             taken: HashSet::new(),
             next: subnet.hub(),
             orders: 0,
+            waiting: HashMap::new(),
             remembered,
             idle: 0,
         }
@@ -76,21 +95,55 @@ impl Addresses {
         self.subnet
     }
 
-    /// The name under which `peer` with `key` gets its address. `usable` says whether WireGuard can use the
-    /// key, which makes it tell its owner.
-    pub fn name(&self, key: &str, usable: bool, peer: &PeerId) -> String {
-        let mine = |entry: &Entry| entry.held.as_ref().is_none_or(|(holder, _)| holder == peer);
-        if usable && self.by_name.get(key).is_none_or(mine) {
-            key.to_owned()
-        } else {
-            format!("{key}{SHARED}{peer}")
+    /// Who holds a name.
+    pub fn holder(&self, name: &str) -> Option<&PeerId> {
+        self.by_name.get(name)?.held.as_ref().map(|(peer, _)| peer)
+    }
+
+    /// Whose the key of this name is, if it is anybody's.
+    pub fn owner(&self, name: &str) -> Option<Owner> {
+        self.by_name.get(name)?.owner
+    }
+
+    /// Says whose a key is. Returns whether that is new.
+    pub fn set_owner(&mut self, name: &str, owner: Owner) -> bool {
+        let Some(entry) = self.by_name.get_mut(name) else { return false };
+        entry.owner.replace(owner) != Some(owner)
+    }
+
+    /// Who waits for a key that is somebody else's, in no order.
+    pub fn waiting(&self, key: &str) -> &[PeerId] {
+        self.waiting.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Notes that `peer` waits for `key`.
+    pub fn wait(&mut self, key: &str, peer: &PeerId) {
+        let waiting = self.waiting.entry(key.into()).or_default();
+        if !waiting.contains(peer) {
+            waiting.push(peer.clone());
         }
+    }
+
+    /// Ends the waiting of `peer` for `key`.
+    pub fn stop_waiting(&mut self, key: &str, peer: &PeerId) {
+        if let Some(waiting) = self.waiting.get_mut(key) {
+            waiting.retain(|other| other != peer);
+            if waiting.is_empty() {
+                self.waiting.remove(key);
+            }
+        }
+    }
+
+    /// The keys that somebody waits for and nobody holds.
+    pub fn unheld(&self) -> Vec<Rc<str>> {
+        self.waiting.keys().filter(|key| self.holder(key).is_none()).cloned().collect()
     }
 
     /// Gives `name` its address for one more party of `peer`.
     pub fn acquire(&mut self, name: &str, peer: &PeerId) -> Result<Acquired, Refusal> {
         let mut forgotten = None;
-        let assigned = !self.by_name.contains_key(name);
+        let known = self.by_name.get_key_value(name).map(|(name, _)| name.clone());
+        let assigned = known.is_none();
         if assigned {
             // A full pool, or too many names that nobody holds: the one unused for longest gives way.
             if self.by_name.len() >= self.subnet.capacity() || self.idle >= self.remembered.max(1) {
@@ -98,11 +151,11 @@ impl Addresses {
             }
             let free = self.subnet.peer_addresses(self.next).find(|address| !self.taken.contains(address));
             let address = free.ok_or(Refusal::NoAddress)?;
-            self.restore(name, address, self.orders);
+            self.restore(name, address, self.orders, None);
         }
-        let (name, _) = self.by_name.get_key_value(name).expect("found or made above");
-        let name = name.clone();
-        let entry = self.by_name.get_mut(&name).expect("found above");
+        let name = known.or_else(|| Some(self.by_name.get_key_value(name)?.0.clone()));
+        let name = name.expect("found or made above");
+        let entry = self.by_name.get_mut(&name).expect("found or made above");
         match &mut entry.held {
             Some((_, parties)) => *parties += 1,
             none => {
@@ -127,19 +180,31 @@ impl Addresses {
         }
     }
 
+    /// Makes room for `count` names that will be restored.
+    pub fn reserve(&mut self, count: usize) {
+        let count = count.min(self.subnet.capacity());
+        self.by_name.reserve(count);
+        self.taken.reserve(count);
+    }
+
     /// Takes in an assignment made before; one that does not fit the subnet or another name is dropped.
-    pub fn restore(&mut self, name: &str, address: Ipv4Addr, order: u64) {
+    pub fn restore(&mut self, name: &str, address: Ipv4Addr, order: u64, owner: Option<Owner>) {
         if !self.subnet.is_peer_address(address)
-            || self.taken.contains(&address)
             || self.by_name.contains_key(name)
+            || !self.taken.insert(address)
         {
             return;
         }
         self.orders = self.orders.max(order.saturating_add(1));
         self.next = Ipv4Addr::from_bits(address.to_bits() + 1);
-        self.taken.insert(address);
-        self.by_name.insert(name.into(), Entry { address, order, held: None });
+        self.by_name.insert(name.into(), Entry { address, order, held: None, owner });
         self.idle += 1;
+    }
+
+    /// Every name.
+    #[cfg(test)]
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(|name| &**name)
     }
 
     /// The address and order of a name.
@@ -147,14 +212,28 @@ impl Addresses {
         self.by_name.get(name).map(|entry| (entry.address, entry.order))
     }
 
-    /// Linear, but only when the pool or the memory for idle names is exhausted.
+    /// Takes the address of a name that nobody holds. Returns whether there was one.
+    pub fn forget(&mut self, name: &str) -> bool {
+        match self.by_name.get(name) {
+            Some(entry) if entry.held.is_none() => {
+                self.taken.remove(&entry.address);
+                self.by_name.remove(name);
+                self.idle -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Of the names that nobody holds or waits for, the oldest; those whose owner has proven the key go last, as
+    /// it would be anybody's afterwards. Linear, but only when the pool or the memory for idle names is exhausted.
     fn forget_oldest(&mut self) -> Option<Rc<str>> {
-        let idle = self.by_name.iter().filter(|(_, entry)| entry.held.is_none());
-        let name = idle.min_by_key(|(_, entry)| entry.order)?.0.clone();
-        let entry = self.by_name.remove(&name)?;
-        self.taken.remove(&entry.address);
-        self.idle -= 1;
-        Some(name)
+        let idle = self.by_name.iter().filter(|(name, entry)| {
+            entry.held.is_none() && (self.waiting.is_empty() || !self.waiting.contains_key(*name))
+        });
+        let rank = |entry: &Entry| (entry.owner.is_some_and(|owner| owner.proven), entry.order);
+        let name = idle.min_by_key(|(_, entry)| rank(entry))?.0.clone();
+        self.forget(&name).then_some(name)
     }
 }
 
@@ -186,14 +265,26 @@ mod tests {
     }
 
     #[test]
-    fn two_peers_with_one_key_get_two_addresses() {
-        let mut pool = pool("10.66.0.0/16");
-        let name = pool.name("K", true, &peer("alice"));
-        assert_eq!(name, "K");
-        pool.acquire(&name, &peer("alice")).unwrap();
-        assert_eq!(pool.name("K", true, &peer("alice")), "K");
-        assert_eq!(pool.name("K", true, &peer("mallory")), "K#mallory");
-        assert_eq!(pool.name("opaque", false, &peer("alice")), "opaque#alice");
+    fn who_waits_for_a_key_and_who_has_proven_one_keeps_it_from_being_forgotten() {
+        let mut pool = Addresses::new(Subnet::DEFAULT, 4);
+        for (name, proven) in [("waited for", false), ("proven", true), ("not", false)] {
+            pool.acquire(name, &peer("p")).unwrap();
+            assert!(pool.set_owner(name, Owner { id: 1, proven }));
+            assert!(!pool.set_owner(name, Owner { id: 1, proven }));
+            pool.release(name);
+        }
+        pool.wait("waited for", &peer("q"));
+        assert_eq!(pool.unheld(), ["waited for".into()]);
+        let mut forgotten = Vec::new();
+        for number in 0..4 {
+            let name = format!("another {number}");
+            forgotten.extend(pool.acquire(&name, &peer("p")).unwrap().forgotten);
+            pool.release(&name);
+        }
+        assert_eq!(forgotten, ["not".into(), "another 0".into(), "another 1".into()]);
+        assert_eq!(pool.owner("proven"), Some(Owner { id: 1, proven: true }));
+        pool.stop_waiting("waited for", &peer("q"));
+        assert_eq!(pool.acquire("one more", &peer("p")).unwrap().forgotten.as_deref(), Some("waited for"));
     }
 
     #[test]
@@ -226,10 +317,10 @@ mod tests {
     #[test]
     fn restores_only_what_fits() {
         let mut pool = pool("10.66.0.0/24");
-        pool.restore("A", Ipv4Addr::new(10, 66, 0, 9), 5);
-        pool.restore("B", Ipv4Addr::new(10, 66, 0, 9), 6);
-        pool.restore("C", Ipv4Addr::new(10, 67, 0, 9), 7);
-        pool.restore("D", Ipv4Addr::new(10, 66, 0, 1), 8);
+        pool.restore("A", Ipv4Addr::new(10, 66, 0, 9), 5, None);
+        pool.restore("B", Ipv4Addr::new(10, 66, 0, 9), 6, None);
+        pool.restore("C", Ipv4Addr::new(10, 67, 0, 9), 7, None);
+        pool.restore("D", Ipv4Addr::new(10, 66, 0, 1), 8, None);
         assert_eq!(pool.get("A"), Some((Ipv4Addr::new(10, 66, 0, 9), 5)));
         assert_eq!(pool.by_name.len(), 1);
     }

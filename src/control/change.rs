@@ -54,8 +54,11 @@ pub enum Change {
     },
     /// A peer is in a party that it was not in before.
     MemberJoined(PartyId, PeerId),
-    /// A member joined again, perhaps from elsewhere or with another key.
+    /// A member joined again, perhaps from elsewhere or with another key; or what its key is worth changed.
     MemberChanged(PartyId, PeerId),
+    /// A member asked for something from another address than before. Nobody is told, and it is kept only
+    /// if something else is written.
+    MemberMoved(PartyId, PeerId),
     /// A member is gone.
     MemberLeft {
         /// The party.
@@ -79,7 +82,7 @@ pub enum Change {
     RelayChanged(RelayId),
     /// A relay is gone.
     RelayExpired(RelayId),
-    /// A key was given an address.
+    /// A key was given an address or another owner, or its owner has proven it.
     AddressAssigned(String),
     /// An address was taken back from a key.
     AddressForgotten(String),
@@ -88,6 +91,6 @@ pub enum Change {
 impl Change {
     /// Whether an answer has to wait until this is on disk.
     pub fn is_durable(&self) -> bool {
-        !matches!(self, Change::TokenExtended(_) | Change::Signalled(..))
+        !matches!(self, Change::TokenExtended(_) | Change::Signalled(..) | Change::MemberMoved(..))
     }
 }

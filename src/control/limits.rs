@@ -12,7 +12,9 @@ pub struct Limits {
     pub parties_hosted: usize,
     /// Parties that one peer may be a member of.
     pub parties_joined: usize,
-    /// Peers in one party: about 1 KiB each.
+    /// Bytes of all parties and members together, as estimated: 1 to 3 KB for each member, by its texts.
+    pub memory: usize,
+    /// Peers in one party.
     pub peers_per_party: usize,
     /// Tokens in all: about 250 bytes each.
     pub tokens: usize,
@@ -40,6 +42,7 @@ impl Default for Limits {
             parties: 4096,
             parties_hosted: 8,
             parties_joined: 32,
+            memory: 256 * 1024 * 1024,
             peers_per_party: 64,
             tokens: 20_000,
             tokens_per_peer: 8,
@@ -49,7 +52,7 @@ impl Default for Limits {
             signals_per_peer: 64,
             signal_size: 16 * 1024,
             signals_size: 2 * 1024 * 1024,
-            addresses_remembered: 8192,
+            addresses_remembered: 2048,
         }
     }
 }

@@ -1,16 +1,21 @@
 //! Parties coming and going, and who is in them.
 
+use super::addresses::{self, Acquired};
 use super::change::{Change, Departure};
+use super::costs::Charge;
+use super::keys::KeyClaim;
 use super::party::{Ban, Member, Party, PeerInfo};
 use super::refusal::Refusal;
 use super::signals::Signal;
 use super::standing::{Actor, Identity};
 use super::viewer::LocalClock;
 use super::{Control, PartyId, PeerId};
+use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::PublicKey;
 use crate::time::{Instant, Now};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 /// What came of removing a peer from a party.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,10 +39,11 @@ impl Control {
         id: Option<PartyId>,
         name: &str,
         info: PeerInfo,
+        claim: KeyClaim<'_>,
         now: Now,
     ) -> Result<PartyId, Refusal> {
         if let Some(party) = self.repeated_create(by, id.as_ref(), name, now)? {
-            self.join_party(by, party.as_str(), info, now)?;
+            self.join_party(by, party.as_str(), info, claim, now)?;
             return Ok(party);
         }
         let limits = &self.settings.limits;
@@ -60,11 +66,15 @@ impl Control {
                 members: BTreeMap::new(),
                 joins: 0,
                 bans: Vec::new(),
+                charge: Charge::NONE,
             },
         );
+        self.charge_party(Some(by), &id);
         self.changes.push(Change::PartyCreated(id.clone()));
-        if let Err(refusal) = self.join_party(by, id.as_str(), info, now) {
-            self.parties.remove(&id);
+        if let Err(refusal) = self.join_party(by, id.as_str(), info, claim, now) {
+            if let Some(party) = self.parties.remove(&id) {
+                self.recharge(party.charge, Charge::NONE);
+            }
             self.changes.pop();
             return Err(refusal);
         }
@@ -102,7 +112,7 @@ impl Control {
     /// 12 hexadecimal digits that nobody has, without the "404" that stock clients take for an error.
     pub(super) fn free_party_id(&self) -> PartyId {
         loop {
-            let text: String = random::bytes::<6>().iter().map(|byte| format!("{byte:02x}")).collect();
+            let text = hex::encode(&random::bytes::<6>());
             if let Some(id) = PartyId::new(&text)
                 && !text.contains("404")
                 && !self.parties.contains_key(&id)
@@ -113,7 +123,14 @@ impl Control {
     }
 
     /// Puts the caller into a party, or takes in what it says anew if it is there already.
-    pub fn join_party(&mut self, by: &Identity, id: &str, info: PeerInfo, now: Now) -> Result<(), Refusal> {
+    pub fn join_party(
+        &mut self,
+        by: &Identity,
+        id: &str,
+        info: PeerInfo,
+        claim: KeyClaim<'_>,
+        now: Now,
+    ) -> Result<(), Refusal> {
         if !self.stands(by) {
             return Err(Refusal::PeerTaken);
         }
@@ -132,14 +149,20 @@ impl Control {
                 return Err(Refusal::Limit { what: "parties of one peer", limit: limits.parties_joined });
             }
         }
+        let is_proven = self.is_proof(claim, key, &by.peer, now.instant)?;
         let id = party.id.clone();
+        self.afford_member(by, &id, &info)?;
         // The same text, which the peer's token holds already.
         let info = PeerInfo { peer_id: by.peer.clone(), ..info };
-        let mut clock = old.map_or(LocalClock::UTC, |member| member.clock);
+        let mut clock = old.map_or(LocalClock::Ours, |member| member.clock);
         if let Some(said) = info.last_seen {
             clock.learn(said, now);
         }
-        let name = self.addresses.name(&address_key(&info, key), key.is_some(), &by.peer);
+        let text = address_key(&info, key);
+        let name = match key {
+            Some(_) => self.name_for(&text, by, is_proven),
+            None => addresses::shared_name(&text, &by.peer),
+        };
         let acquired = self.addresses.acquire(&name, &by.peer)?;
         let info = info.sharing(&acquired.name);
 
@@ -150,19 +173,19 @@ impl Control {
             virtual_ip: acquired.address,
             address_name: acquired.name.clone(),
             joined: old.as_ref().map_or(party.joins, |member| member.joined),
+            claim: old.as_ref().filter(|old| old.key == key).map_or(self.claims, |member| member.claim),
+            origin: old.as_ref().map_or(claim.origin, |member| member.origin),
             seen: now.instant,
+            heard: now.instant,
             clock,
             standing: by.standing,
+            charge: old.as_ref().map_or(Charge::NONE, |member| member.charge),
             signals: old.as_ref().and_then(|member| member.signals.clone()),
             info,
         };
-        if acquired.assigned {
-            self.changes.extend(acquired.forgotten.map(|name| Change::AddressForgotten(name.to_string())));
-            self.changes.push(Change::AddressAssigned(acquired.name.to_string()));
-        }
+        self.claims = self.claims.max(member.claim.saturating_add(1));
         match &old {
             Some(old) => {
-                self.addresses.release(&old.address_name);
                 if !same_to_others(old, &member) {
                     self.changes.push(Change::MemberChanged(id.clone(), by.peer.clone()));
                 }
@@ -173,18 +196,41 @@ impl Control {
             }
         }
         party.members.insert(by.peer.clone(), Box::new(member));
-        if old.is_none() {
-            self.remember_membership(by.peer.clone(), id);
+        self.charge_member(by, &id);
+        match old {
+            Some(old) => self.release_name(&old.address_name, old.key, &by.peer),
+            None => self.remember_membership(by.peer.clone(), id),
         }
+        self.note_address(&acquired);
+        if let Some(key) = key {
+            self.note_key(&key, &acquired.name, by, is_proven);
+        }
+        self.note_origin(&by.peer, claim.origin);
         self.end_other_lineages(by);
         Ok(())
     }
 
-    /// Counts a sign of life of a member.
-    pub fn heartbeat(&mut self, party: &str, peer: &str, now: Now) -> Result<(), Refusal> {
+    /// Notes what came of asking for an address. A new address of a key's own name is told of with its owner.
+    pub(super) fn note_address(&mut self, acquired: &Acquired) {
+        let forgotten = acquired.forgotten.as_ref();
+        self.changes.extend(forgotten.map(|name| Change::AddressForgotten(name.to_string())));
+        if acquired.assigned && addresses::is_shared(&acquired.name) {
+            self.changes.push(Change::AddressAssigned(acquired.name.to_string()));
+        }
+    }
+
+    /// Counts a sign of life of a member, and where it came from.
+    pub fn heartbeat(
+        &mut self,
+        party: &str,
+        peer: &PeerId,
+        origin: Option<IpAddr>,
+        now: Now,
+    ) -> Result<(), Refusal> {
         let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
-        let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
-        member.seen = now.instant;
+        let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_string()))?;
+        (member.seen, member.heard) = (now.instant, now.instant);
+        self.note_origin(peer, origin);
         Ok(())
     }
 
@@ -235,6 +281,9 @@ impl Control {
         if !known && party.bans.len() >= limit {
             return Err(Refusal::Limit { what: "bans in this party", limit });
         }
+        if !known {
+            self.afford_ban(party)?;
+        }
         let id = party.id.clone();
         let meant: Vec<PeerId> = party
             .members
@@ -244,6 +293,7 @@ impl Control {
             .collect();
         if !known {
             self.parties.get_mut(&id).expect("looked up above").bans.push(ban);
+            self.charge_party(None, &id);
             self.changes.push(Change::PartyChanged(id.clone()));
         }
         for peer in meant {
@@ -266,6 +316,7 @@ impl Control {
         if bans.len() == before {
             return Err(Refusal::BanNotFound(spelled.to_owned()));
         }
+        self.charge_party(None, &id);
         self.changes.push(Change::PartyChanged(id));
         Ok(())
     }
@@ -311,11 +362,10 @@ impl Control {
                 limit: limits.signals_per_peer,
             });
         }
-        if self.signals_size + data.len() > limits.signals_size {
-            return Err(Refusal::Full { what: "bytes of waiting signals", limit: limits.signals_size });
-        }
-        let signal = Signal { from: by.peer.clone(), to: to.clone(), data, sent_at: now.unix };
-        self.changes.push(Change::Signalled(party.id.clone(), signal));
+        let (id, to, payer) = (party.id.clone(), to.clone(), self.payer(by));
+        self.make_room_for_signal(payer, data.len())?;
+        let signal = Signal { from: by.peer.clone(), to, data, sent_at: now.unix, payer };
+        self.changes.push(Change::Signalled(id, signal));
         Ok(())
     }
 
@@ -323,8 +373,8 @@ impl Control {
     pub fn queue_signal(&mut self, party: &PartyId, signal: Signal) {
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
         if let Some(member) = member {
-            self.signals_size += signal.data.len();
-            member.signals.get_or_insert_default().push_back(signal);
+            member.signals.get_or_insert_default().push_back(signal.clone());
+            self.charge_signal(&signal);
         }
     }
 
@@ -333,7 +383,7 @@ impl Control {
         let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
         let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
         let signals = member.signals.take().map(|waiting| *waiting).unwrap_or_default();
-        self.signals_size -= signals.iter().map(|signal| signal.data.len()).sum::<usize>();
+        self.release_signals(&signals);
         Ok(signals)
     }
 
@@ -341,19 +391,15 @@ impl Control {
         let Some(member) = self.parties.get_mut(id).and_then(|party| party.members.remove(peer)) else {
             return;
         };
-        self.signals_size -= member
-            .signals
-            .iter()
-            .flat_map(|waiting| waiting.iter())
-            .map(|signal| signal.data.len())
-            .sum::<usize>();
-        self.addresses.release(&member.address_name);
+        self.release_signals(member.signals.iter().flat_map(|waiting| waiting.iter()));
+        self.recharge(member.charge, Charge::NONE);
         if let Some(parties) = self.memberships.get_mut(peer) {
             parties.retain(|party| party != id);
             if parties.is_empty() {
                 self.memberships.remove(peer);
             }
         }
+        self.release_name(&member.address_name, member.key, peer);
         let who = Identity { peer: peer.clone(), standing: member.standing };
         self.changes.push(Change::MemberLeft { party: id.clone(), who, key: member.key, why });
     }
@@ -368,7 +414,9 @@ impl Control {
         for member in &members {
             self.remove_member(id, &member.peer, Departure::PartyDeleted);
         }
-        self.parties.remove(id);
+        if let Some(party) = self.parties.remove(id) {
+            self.recharge(party.charge, Charge::NONE);
+        }
         self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
     }
 
@@ -377,9 +425,12 @@ impl Control {
     /// silent for long.
     pub fn note_handshakes(&mut self, at: impl Fn(&PublicKey) -> Option<Instant>, now: Now) {
         let silence = self.settings.lifetimes.peer / 2;
+        let addresses = &self.addresses;
         let members = self.parties.values_mut().flat_map(|party| party.members.values_mut());
         for member in members.filter(|member| member.seen + silence <= now.instant) {
-            if let Some(heard) = member.relay_key().and_then(|key| at(&key)) {
+            // Of several with one key it is not known whose the session is.
+            let key = member.relay_key().filter(|_| addresses.waiting(&member.address_name).is_empty());
+            if let Some(heard) = key.and_then(|key| at(&key)) {
                 member.seen = member.seen.max(heard);
             }
         }
@@ -424,7 +475,7 @@ impl Control {
 }
 
 /// What tells a key from others: its canonical form, or the text if WireGuard cannot use it.
-fn address_key(info: &PeerInfo, key: Option<PublicKey>) -> String {
+pub(super) fn address_key(info: &PeerInfo, key: Option<PublicKey>) -> String {
     key.map_or_else(|| info.public_key.to_string(), |key| key.encode())
 }
 

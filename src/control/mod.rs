@@ -3,6 +3,8 @@
 
 pub mod addresses;
 pub mod change;
+mod costs;
+pub mod keys;
 pub mod limits;
 pub mod membership;
 pub mod party;
@@ -22,9 +24,10 @@ mod tests;
 
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::{PartyId, PeerId, RelayId};
+use crate::owners::Holdings;
 use crate::time::{Instant, Now};
 use addresses::Addresses;
-use change::Change;
+use change::{Change, Departure};
 use limits::{Lifetimes, Limits};
 use party::{Member, Party};
 use proof::Prover;
@@ -35,6 +38,9 @@ use standing::{Identity, Standing};
 use std::collections::HashMap;
 use subnet::Subnet;
 use tokens::{TokenHash, Tokens};
+
+/// A party's bans are kept with it: so many cost as much as a commit does anyway, some 33 KB.
+const BANS_PER_COMMIT: usize = 64;
 
 /// What the owner of a daemon can choose.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,12 +65,16 @@ pub struct Control {
     parties: HashMap<PartyId, Party>,
     /// Which parties a peer is in, and so which ids are live.
     memberships: HashMap<PeerId, Vec<PartyId>>,
-    /// How many bytes of signals wait in all parties.
-    signals_size: usize,
+    /// Bytes of parties and members.
+    memory: Holdings,
+    /// Bytes of signals that wait in all parties.
+    signals: Holdings,
     tokens: Tokens,
     relays: Relays,
     addresses: Addresses,
     prover: Prover,
+    /// How many claims to keys there have been.
+    claims: u64,
     changes: Vec<Change>,
     swept: Instant,
 }
@@ -77,10 +87,12 @@ impl Control {
             settings,
             parties: HashMap::new(),
             memberships: HashMap::new(),
-            signals_size: 0,
-            tokens: Tokens::default(),
-            relays: Relays::default(),
+            memory: costs::holdings(),
+            signals: costs::holdings(),
+            tokens: Tokens::new(costs::holdings()),
+            relays: Relays::new(costs::holdings()),
             prover: Prover::new(hub),
+            claims: 0,
             changes: Vec::new(),
             swept: now.instant,
         };
@@ -91,24 +103,38 @@ impl Control {
     fn restore(&mut self, records: Records, now: Now) {
         let mut addresses = records.addresses;
         addresses.sort_by_key(|(_, record)| record.order);
+        // Otherwise every table is made anew each time that it doubles.
+        self.addresses.reserve(addresses.len());
         for (name, record) in addresses {
             if let Ok(address) = record.address.parse() {
-                self.addresses.restore(&name, address, record.order);
+                self.addresses.restore(&name, address, record.order, record.owner());
             }
         }
         for (id, record) in records.parties {
             if let Some(party) = record.restore(&id) {
-                self.parties.insert(party.id.clone(), party);
+                let id = party.id.clone();
+                self.parties.insert(id.clone(), party);
+                self.charge_party(None, &id);
             }
         }
         for (party, peer, record) in records.members {
-            if let (Some(party), Some(member)) = (PartyId::new(&party), record.restore(&peer, now)) {
-                self.restore_member(party, member);
+            if let (Some(party), Some(member)) = (PartyId::stored(&party), record.restore(&peer, now)) {
+                match self.parties.contains_key(&party) {
+                    true => self.restore_member(party, member),
+                    // The party's end was kept and this was not.
+                    false => self.changes.push(Change::MemberLeft {
+                        party,
+                        who: Identity { peer: member.info.peer_id, standing: member.standing },
+                        key: member.key,
+                        why: Departure::PartyDeleted,
+                    }),
+                }
             }
         }
         // One more than a peer may have replaces its oldest, and all lives are the same length.
         let mut tokens = records.tokens;
         tokens.sort_by_key(|(_, record)| record.expires_at);
+        self.tokens.reserve(tokens.len());
         for (hash, record) in tokens {
             if let Some(mut token) = record.restore(records.stopped_at, self.settings.lifetimes.token, now) {
                 // A text that is there already is shared.
@@ -123,23 +149,35 @@ impl Control {
                 self.relays.insert(relay);
             }
         }
+        self.mend_keys();
         // A host whose row is missing, or a party without any member, is what a sweep would mend.
         self.mend();
     }
 
     fn restore_member(&mut self, party: PartyId, mut member: Member) {
         let peer = member.info.peer_id.clone();
-        let Some(found) = self.parties.get_mut(&party) else { return };
+        if !self.parties.contains_key(&party) {
+            return;
+        }
         // After a change of the subnet, or when the row of the address is missing, a new one is given.
-        let Ok(acquired) = self.addresses.acquire(&member.address_name, &peer) else { return };
+        let name = self.restored_name(&member);
+        let Ok(acquired) = self.addresses.acquire(&name, &peer) else { return };
+        let is_renamed = *name != *member.address_name;
         member.virtual_ip = acquired.address;
         member.address_name = acquired.name.clone();
         member.info = member.info.sharing(&acquired.name);
+        self.claims = self.claims.max(member.claim.saturating_add(1));
+        self.restore_key(&member);
+        let found = self.parties.get_mut(&party).expect("looked up above");
         found.joins = found.joins.max(member.joined + 1);
+        let by = Identity { peer: peer.clone(), standing: member.standing };
         found.members.insert(peer.clone(), Box::new(member));
+        self.charge_member(&by, &party);
         self.remember_membership(peer.clone(), party.clone());
         if acquired.assigned {
             self.changes.push(Change::AddressAssigned(acquired.name.to_string()));
+        }
+        if acquired.assigned || is_renamed {
             self.changes.push(Change::MemberChanged(party, peer));
         }
     }
@@ -170,6 +208,23 @@ impl Control {
     /// Takes what has changed since the last call.
     pub fn drain_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
+    }
+
+    /// What it costs to keep what has changed since the last [`Control::drain_changes`], in commits: one, however
+    /// much it is, and more only for what is rewritten as a whole.
+    pub fn cost_of_changes(&self) -> u32 {
+        let rewritten: usize = self
+            .changes
+            .iter()
+            .map(|change| match change {
+                Change::PartyChanged(party) => {
+                    self.parties.get(party).map_or(0, |party| party.bans.len() / BANS_PER_COMMIT)
+                }
+                _ => 0,
+            })
+            .sum();
+        let any = self.changes.iter().any(Change::is_durable);
+        u32::try_from(rewritten).unwrap_or(u32::MAX).saturating_add(any.into())
     }
 
     /// Every party, in no order.
@@ -210,8 +265,8 @@ impl Control {
     /// Registers a relay for whoever holds a token.
     pub fn register_relay(&mut self, by: &Identity, info: RelayInfo, now: Now) -> Result<(), Refusal> {
         let Standing::Token(owner) = by.standing else { return Err(Refusal::TokenMissing) };
-        let change = self.relays.register(owner, info, &self.settings.limits, now)?;
-        self.changes.extend(change);
+        let changes = self.relays.register(owner, info, &self.settings.limits, now)?;
+        self.changes.extend(changes);
         Ok(())
     }
 
@@ -260,6 +315,7 @@ impl Control {
 
     /// An address as a record.
     pub fn address_record(&self, name: &str) -> Option<AddressRecord> {
-        self.addresses.get(name).map(|(address, order)| AddressRecord { address: address.to_string(), order })
+        let (address, order) = self.addresses.get(name)?;
+        Some(AddressRecord::of(address, order, self.addresses.owner(name)))
     }
 }

@@ -1,6 +1,8 @@
 //! Parties and their members.
 
 use super::addresses;
+use super::costs::Charge;
+use super::keys::RelayService;
 use super::signals::Signal;
 use super::standing::Standing;
 use super::viewer::LocalClock;
@@ -9,7 +11,7 @@ use crate::ids::{PartyId, PeerId};
 use crate::time::{Instant, UnixTime};
 use crate::wire::datetime;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 /// What kind of NAT a peer is behind, in the words of the wire.
@@ -110,22 +112,41 @@ pub struct Member {
     pub address_name: Rc<str>,
     /// Grows with every member of the party: the smallest has been there longest.
     pub joined: u64,
-    /// When it last gave a sign of life.
+    /// When it last gave a sign of life, here or at the relay.
     pub seen: Instant,
+    /// When it last gave one here.
+    pub heard: Instant,
+    /// Where it last asked for something from, if it was not the owner of the machine, and if that is known.
+    pub origin: Option<IpAddr>,
+    /// Grows with every claim to a key: of two with the same key, the larger came later.
+    pub claim: u64,
     /// Its clock.
     pub clock: LocalClock,
     /// Who may speak for it.
     pub standing: Standing,
+    /// What it costs, and whom.
+    pub charge: Charge,
     /// What waits for it, oldest first.
     #[allow(clippy::box_collection, reason = "nearly nobody has any, and there are thousands")]
     pub signals: Option<Box<VecDeque<Signal>>>,
 }
 
 impl Member {
-    /// The key under which a relay serves this member, if it does: a key that another live peer uses too
-    /// is served to that one.
+    /// What a relay does for this member.
+    pub fn relay_service(&self) -> RelayService {
+        match (self.key, self.origin) {
+            (Some(key), _) if !addresses::is_shared(&self.address_name) => RelayService::Served { key },
+            (Some(key), Some(from)) => RelayService::Claimed { key, from },
+            _ => RelayService::None,
+        }
+    }
+
+    /// The key under which a relay serves this member, if it does.
     pub fn relay_key(&self) -> Option<PublicKey> {
-        self.key.filter(|_| !addresses::is_shared(&self.address_name))
+        match self.relay_service() {
+            RelayService::Served { key } => Some(key),
+            RelayService::None | RelayService::Claimed { .. } => None,
+        }
     }
 }
 
@@ -164,6 +185,8 @@ pub struct Party {
     pub joins: u64,
     /// Who must not come back.
     pub bans: Vec<Ban>,
+    /// What it costs without its members, and whom.
+    pub charge: Charge,
 }
 
 impl Party {

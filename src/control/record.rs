@@ -1,7 +1,10 @@
 //! The control state as plain data, for a store to keep. Times are microseconds since 1970.
+//!
+//! nanoserde writes the records. It does not read them: it needs a strict reader before it, which might as well be
+//! the only one.
 
-#![allow(clippy::question_mark, reason = "the code that nanoserde derives")]
-
+use super::addresses::Owner;
+use super::costs::{Charge, HOUSE};
 use super::party::{Ban, Member, NatType, Party, PeerInfo};
 use super::relays::{Relay, RelayInfo};
 use super::standing::{Lineage, Standing};
@@ -10,13 +13,27 @@ use super::viewer::LocalClock;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::{Now, UnixTime};
-use nanoserde::{DeJson, SerJson};
+use crate::wire::json::{FromPart, Part, members};
+use nanoserde::SerJson;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+/// Has a record read with all its members, whatever others there are besides.
+macro_rules! readable {
+    ($record:ident { $($member:ident),* }) => {
+        impl $record {
+            /// The record that is written so, or `None` if it is none.
+            pub fn read(text: &[u8]) -> Option<Self> {
+                let [$($member),*] = members(text, [$(stringify!($member)),*]).ok()?;
+                Some($record { $($member: $member.read()?),* })
+            }
+        }
+    };
+}
+
 /// A party, without its members.
-#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+#[derive(SerJson, Clone, PartialEq, Debug)]
 pub struct PartyRecord {
     /// Its name.
     pub name: String,
@@ -30,8 +47,10 @@ pub struct PartyRecord {
     pub bans: Vec<BanRecord>,
 }
 
+readable!(PartyRecord { name, host, created_at, joins, bans });
+
 /// A ban.
-#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+#[derive(SerJson, Clone, PartialEq, Debug)]
 pub struct BanRecord {
     /// The banned peer id.
     pub peer_id: Option<String>,
@@ -39,8 +58,19 @@ pub struct BanRecord {
     pub key: Option<String>,
 }
 
+readable!(BanRecord { peer_id, key });
+
+impl FromPart for BanRecord {
+    fn from_part(part: Part<'_>) -> Option<Self> {
+        match part {
+            Part::Nested(text) => BanRecord::read(text.as_bytes()),
+            _ => None,
+        }
+    }
+}
+
 /// A member of a party.
-#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+#[derive(SerJson, Clone, PartialEq, Debug)]
 pub struct MemberRecord {
     /// Its name.
     pub name: String,
@@ -68,10 +98,32 @@ pub struct MemberRecord {
     pub claimed_from: Option<String>,
     /// What to add to our wall clock to get its local time.
     pub clock_offset: i64,
+    /// Its place in the order of claims to keys. Of members stored before there was one, it is unknown.
+    pub claim: Option<u64>,
+    /// Where it asked from: a handshake from there is to prove its key, and there it may be found.
+    pub origin: Option<String>,
 }
 
+readable!(MemberRecord {
+    name,
+    public_key,
+    nat_type,
+    public_ip,
+    public_port,
+    local_ip,
+    local_port,
+    virtual_ip,
+    address_name,
+    joined,
+    lineage,
+    claimed_from,
+    clock_offset,
+    claim,
+    origin
+});
+
 /// A token, by its hash.
-#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+#[derive(SerJson, Clone, PartialEq, Debug)]
 pub struct TokenRecord {
     /// Whom it speaks for.
     pub peer_id: String,
@@ -81,8 +133,10 @@ pub struct TokenRecord {
     pub expires_at: i64,
 }
 
+readable!(TokenRecord { peer_id, lineage, expires_at });
+
 /// A relay.
-#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+#[derive(SerJson, Clone, PartialEq, Debug)]
 pub struct RelayRecord {
     /// Its address.
     pub public_ip: String,
@@ -100,14 +154,22 @@ pub struct RelayRecord {
     pub registered_at: i64,
 }
 
+readable!(RelayRecord { public_ip, port, region, capacity, public_key, owner, registered_at });
+
 /// The address of a key, by the name under which the pool knows it.
-#[derive(SerJson, DeJson, Clone, PartialEq, Debug)]
+#[derive(SerJson, Clone, PartialEq, Debug)]
 pub struct AddressRecord {
     /// The address.
     pub address: String,
     /// Its place in the order of assignment.
     pub order: u64,
+    /// Whose the key is, if that is known.
+    pub owner: Option<u64>,
+    /// Whether the owner has proven it.
+    pub proven: Option<bool>,
 }
+
+readable!(AddressRecord { address, order, owner, proven });
 
 /// What a store held, by key. Members are keyed `party/peer`, tokens by the hexadecimal hash.
 #[derive(Default, Debug)]
@@ -139,14 +201,15 @@ impl PartyRecord {
 
     pub(super) fn restore(self, id: &str) -> Option<Party> {
         Some(Party {
-            id: PartyId::new(id)?,
-            host: PeerId::new(&self.host)?,
+            id: PartyId::stored(id)?,
+            host: PeerId::stored(&self.host)?,
             bans: self.bans.into_iter().map(BanRecord::restore).collect(),
             name: self.name,
             created_at: UnixTime::from_micros(self.created_at),
             created: None,
             members: BTreeMap::new(),
             joins: self.joins,
+            charge: Charge::NONE,
         })
     }
 }
@@ -161,7 +224,7 @@ impl BanRecord {
 
     fn restore(self) -> Ban {
         Ban {
-            peer_id: self.peer_id.and_then(|id| PeerId::new(&id)),
+            peer_id: self.peer_id.and_then(|id| PeerId::stored(&id)),
             key: self.key.and_then(|key| PublicKey::decode(&key)),
         }
     }
@@ -188,12 +251,14 @@ impl MemberRecord {
             lineage,
             claimed_from,
             clock_offset: member.clock.offset(now),
+            claim: Some(member.claim),
+            origin: member.origin.map(|origin| origin.to_string()),
         }
     }
 
     pub(super) fn restore(self, peer: &str, now: Now) -> Option<Member> {
         let info = PeerInfo {
-            peer_id: PeerId::new(peer)?,
+            peer_id: PeerId::stored(peer)?,
             name: self.name.into(),
             public_key: self.public_key.into(),
             nat_type: NatType::parse(&self.nat_type).unwrap_or_default(),
@@ -215,10 +280,29 @@ impl MemberRecord {
             address_name: self.address_name.into(),
             joined: self.joined,
             seen: now.instant,
+            heard: now.instant,
+            origin: self.origin.and_then(|origin| origin.parse().ok()),
+            claim: self.claim.unwrap_or(0),
             clock: LocalClock::Offset(self.clock_offset),
             standing,
+            charge: Charge::NONE,
             signals: None,
         })
+    }
+}
+
+impl AddressRecord {
+    pub(super) fn of(address: Ipv4Addr, order: u64, owner: Option<Owner>) -> Self {
+        AddressRecord {
+            address: address.to_string(),
+            order,
+            owner: owner.map(|owner| owner.id),
+            proven: owner.map(|owner| owner.proven),
+        }
+    }
+
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.owner.map(|id| Owner { id, proven: self.proven == Some(true) })
     }
 }
 
@@ -246,9 +330,11 @@ impl TokenRecord {
             _ => life,
         };
         Some(Token {
-            peer: PeerId::new(&self.peer_id)?,
+            peer: PeerId::stored(&self.peer_id)?,
             lineage: Lineage(self.lineage),
             expires: now.instant + left,
+            payer: HOUSE,
+            is_used: false,
         })
     }
 }
@@ -269,7 +355,7 @@ impl RelayRecord {
     pub(super) fn restore(self, id: &str, now: Now) -> Option<Relay> {
         Some(Relay {
             info: RelayInfo {
-                relay_id: RelayId::new(id)?,
+                relay_id: RelayId::stored(id)?,
                 public_ip: self.public_ip.parse().ok()?,
                 port: self.port,
                 region: self.region,
@@ -281,5 +367,92 @@ impl RelayRecord {
             registered_at: UnixTime::from_micros(self.registered_at),
             seen: now.instant,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member() -> MemberRecord {
+        MemberRecord {
+            name: "Al \"ice\"\n\u{7} \u{1F600} \\".into(),
+            public_key: "key".into(),
+            nat_type: "symmetric".into(),
+            public_ip: "unknown".into(),
+            public_port: u16::MAX,
+            local_ip: "::1".into(),
+            local_port: 0,
+            virtual_ip: "10.66.0.2".into(),
+            address_name: "key#alice".into(),
+            joined: u64::MAX,
+            lineage: Some(1),
+            claimed_from: None,
+            clock_offset: i64::MIN,
+            claim: Some(2),
+            origin: Some("192.0.2.7".into()),
+        }
+    }
+
+    #[test]
+    fn every_record_is_read_as_it_was_written() {
+        let ban = |peer: Option<&str>, key: Option<&str>| BanRecord {
+            peer_id: peer.map(str::to_owned),
+            key: key.map(str::to_owned),
+        };
+        let party = PartyRecord {
+            name: "LAN".into(),
+            host: "alice".into(),
+            created_at: i64::MAX,
+            joins: 3,
+            bans: vec![ban(Some("eve"), None), ban(None, Some("a key")), ban(None, None)],
+        };
+        assert_eq!(PartyRecord::read(party.serialize_json().as_bytes()), Some(party));
+        let claimed = MemberRecord { lineage: None, claimed_from: Some("192.0.2.1".into()), ..member() };
+        for member in [member(), claimed] {
+            assert_eq!(MemberRecord::read(member.serialize_json().as_bytes()), Some(member));
+        }
+        let token = TokenRecord { peer_id: "alice".into(), lineage: u64::MAX, expires_at: -1 };
+        assert_eq!(TokenRecord::read(token.serialize_json().as_bytes()), Some(token));
+        let relay = RelayRecord {
+            public_ip: "192.0.2.1".into(),
+            port: 51_820,
+            region: String::new(),
+            capacity: u32::MAX,
+            public_key: None,
+            owner: 7,
+            registered_at: 0,
+        };
+        assert_eq!(RelayRecord::read(relay.serialize_json().as_bytes()), Some(relay));
+        let address =
+            AddressRecord { address: "10.66.0.2".into(), order: 0, owner: Some(7), proven: Some(true) };
+        assert_eq!(AddressRecord::read(address.serialize_json().as_bytes()), Some(address));
+    }
+
+    #[test]
+    fn what_is_no_record_is_none_and_what_else_is_in_it_is_passed_over() {
+        let text = member().serialize_json();
+        for end in 0..text.len() {
+            assert_eq!(MemberRecord::read(&text.as_bytes()[..end]), None, "{end}");
+        }
+        let changed = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            MemberRecord::read(text.replacen(from, to, 1).as_bytes())
+        };
+        assert_eq!(changed("{", "{\"later\":{\"name\":[{}]},"), Some(member()));
+        assert_eq!(changed("\"local_port\":0,", ""), None);
+        assert_eq!(changed("\"local_port\":0", "\"local_port\":65536"), None);
+        assert_eq!(changed("\"local_port\":0", "\"local_port\":-1"), None);
+        assert_eq!(changed("\"local_port\":0", "\"local_port\":\"0\""), None);
+        assert_eq!(changed("\"symmetric\"", "null"), None);
+        assert_eq!(changed("\"lineage\":1", "\"lineage\":\"1\""), None);
+        let lineage = |member: Option<MemberRecord>| member.map(|member| member.lineage);
+        assert_eq!(lineage(changed("\"lineage\":1", "\"lineage\":null")), Some(None));
+        assert_eq!(lineage(changed("\"lineage\":1,", "")), Some(None));
+        for bans in ["1", "{}", "[1]", "[{}, null]", "[{\"key\":1}]"] {
+            let party =
+                format!("{{\"name\":\"a\",\"host\":\"b\",\"created_at\":0,\"joins\":1,\"bans\":{bans}}}");
+            assert_eq!(PartyRecord::read(party.as_bytes()), None, "{bans}");
+        }
     }
 }

@@ -25,6 +25,8 @@ pub enum Refusal {
     PartyTaken,
     /// The relay belongs to another registration.
     RelayTaken,
+    /// A relay is not where the request to register it came from.
+    RelayElsewhere,
     /// No such party.
     PartyNotFound(String),
     /// No such peer in the party.
@@ -80,6 +82,10 @@ impl fmt::Display for Refusal {
             }
             Refusal::PartyTaken => write!(f, "This party id is in use; choose another"),
             Refusal::RelayTaken => write!(f, "This relay id is in use; choose another"),
+            Refusal::RelayElsewhere => write!(
+                f,
+                "A relay is registered from its own address: public_ip is not where this request came from"
+            ),
             Refusal::PartyNotFound(party) => write!(f, "Party {party} not found"),
             Refusal::PeerNotFound(peer) => write!(f, "Peer {peer} not found"),
             Refusal::PeerNotInParty(peer) => write!(f, "Peer {peer} not in party"),

@@ -2,11 +2,17 @@
 
 use super::Control;
 use super::change::Change;
+use super::costs::HOUSE;
 use super::refusal::Refusal;
 use super::standing::{Identity, Lineage, Standing};
+use super::tokens::Token;
 use crate::ids::PeerId;
+use crate::owners::Quota;
 use crate::time::{Instant, Now, UnixTime};
 use std::net::IpAddr;
+
+/// Tokens that are given up at a time when there are too many.
+const TOKENS_AT_A_TIME: usize = 16;
 
 /// What somebody shows to register an id that is a live member's.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +21,8 @@ pub struct Credentials<'a> {
     pub token: Option<&'a str>,
     /// A nonce of ours and the proof of the member's WireGuard key over it.
     pub proof: Option<(&'a str, &'a str)>,
+    /// Who pays for the token, unless that is the owner of this machine.
+    pub payer: Option<IpAddr>,
 }
 
 /// A new token.
@@ -56,16 +64,41 @@ impl Control {
         let limits = &self.settings.limits;
         let own = self.tokens.of(peer);
         let oldest = (own.len() >= limits.tokens_per_peer).then(|| own[0]);
-        if oldest.is_none() && self.tokens.len() >= limits.tokens {
-            return Err(Refusal::Full { what: "tokens", limit: limits.tokens });
-        }
-        if let Some(oldest) = oldest {
-            self.revoke(oldest);
+        match oldest {
+            Some(oldest) => self.revoke(oldest),
+            None => self.make_room_for_token(shown.payer)?,
         }
         let life = self.settings.lifetimes.token;
-        let (token, hash) = self.tokens.issue(peer.clone(), lineage, now.instant + life);
+        let (token, hash) = self.tokens.issue(Token {
+            peer: peer.clone(),
+            lineage,
+            expires: now.instant + life,
+            payer: shown.payer.unwrap_or(HOUSE),
+            is_used: false,
+        });
         self.changes.push(Change::TokenIssued(hash));
         Ok(Issued { token, expires_at: now.unix + life })
+    }
+
+    /// Makes room for one more token, at the cost of those that are no member's: of the same owner, if it has its
+    /// share, else of whoever has most.
+    fn make_room_for_token(&mut self, payer: Option<IpAddr>) -> Result<(), Refusal> {
+        let limit = self.settings.limits.tokens;
+        let quota = Quota::shares(limit);
+        let own = payer.and_then(|payer| self.tokens.holdings().excess(payer, 1, &quota));
+        if own.is_none() && self.tokens.len() < limit {
+            return Ok(());
+        }
+        let is_member = |token: &Token| self.is_member_by(&token.peer, Standing::Token(token.lineage));
+        let victims = self.tokens.victims(own, is_member, TOKENS_AT_A_TIME.min(limit));
+        match (victims.is_empty(), own) {
+            (true, Some(_)) => {
+                return Err(Refusal::Limit { what: "tokens of one network", limit: quota.network });
+            }
+            (true, None) => return Err(Refusal::Full { what: "tokens", limit }),
+            (false, _) => victims.into_iter().for_each(|hash| self.revoke(hash)),
+        }
+        Ok(())
     }
 
     /// The standing of the live member `peer`, for who proved its key. A member that joined without a token
@@ -84,7 +117,10 @@ impl Control {
             return Err(Refusal::ProofWrong);
         }
         let lineage = match member.map(|member| member.standing) {
-            Some(standing @ Standing::Token(_)) => return Ok(standing),
+            Some(standing @ Standing::Token(_)) => {
+                self.prove(&key, peer);
+                return Ok(standing);
+            }
             _ => Standing::Token(Lineage::random()),
         };
         for party in parties {
@@ -93,6 +129,8 @@ impl Control {
             }
             self.changes.push(Change::MemberChanged(party, peer.clone()));
         }
+        self.own_keys(peer);
+        self.prove(&key, peer);
         Ok(lineage)
     }
 
@@ -100,6 +138,7 @@ impl Control {
     pub fn authenticate(&mut self, token: &str, now: Now) -> Result<Identity, Refusal> {
         let (hash, token) = self.tokens.check(token, now.instant)?;
         let identity = Identity { peer: token.peer.clone(), standing: Standing::Token(token.lineage) };
+        self.tokens.note_use(&hash);
         if self.tokens.extend(&hash, self.settings.lifetimes.token, now.instant) {
             self.changes.push(Change::TokenExtended(hash));
         }
@@ -126,13 +165,12 @@ impl Control {
             if let Some(member) =
                 self.parties.get_mut(party).and_then(|party| party.members.get_mut(&identity.peer))
             {
-                member.seen = now.instant;
+                (member.seen, member.heard) = (now.instant, now.instant);
             }
         }
         if let Standing::Token(lineage) = identity.standing {
             for hash in self.tokens.of(&identity.peer).to_vec() {
-                let live =
-                    |token: &super::tokens::Token| token.lineage == lineage && token.expires > now.instant;
+                let live = |token: &Token| token.lineage == lineage && token.expires > now.instant;
                 if self.tokens.get(&hash).is_some_and(live)
                     && self.tokens.extend(&hash, self.settings.lifetimes.token, now.instant)
                 {

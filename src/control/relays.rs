@@ -5,6 +5,7 @@ use super::limits::Limits;
 use super::refusal::Refusal;
 use super::standing::Lineage;
 use crate::ids::RelayId;
+use crate::owners::{Holdings, Quota};
 use crate::time::{Instant, Now, UnixTime};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -43,12 +44,22 @@ pub struct Relay {
 }
 
 /// All registered relays.
-#[derive(Default, Debug)]
 pub struct Relays {
     by_id: BTreeMap<RelayId, Relay>,
+    holdings: Holdings,
 }
 
 impl Relays {
+    /// None, of nobody.
+    pub(super) fn new(holdings: Holdings) -> Self {
+        Relays { by_id: BTreeMap::new(), holdings }
+    }
+
+    /// How many each owner of addresses has.
+    pub(super) fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
     /// Every relay, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Relay> {
         self.by_id.values()
@@ -61,17 +72,25 @@ impl Relays {
 
     /// Takes in a relay that was registered before.
     pub fn insert(&mut self, relay: Relay) {
+        self.holdings.add(relay.info.public_ip, 1);
         self.by_id.insert(relay.info.relay_id.clone(), relay);
     }
 
-    /// Registers a relay, or refreshes it. The first to take an id owns it until it goes stale.
+    fn remove(&mut self, id: &RelayId) {
+        if let Some(relay) = self.by_id.remove(id) {
+            self.holdings.remove(relay.info.public_ip, 1);
+        }
+    }
+
+    /// Registers a relay, or refreshes it. The first to take an id owns it until it goes stale. Of too many, the one of
+    /// whoever has most goes that was not heard of for longest.
     pub fn register(
         &mut self,
         owner: Lineage,
         info: RelayInfo,
         limits: &Limits,
         now: Now,
-    ) -> Result<Option<Change>, Refusal> {
+    ) -> Result<Vec<Change>, Refusal> {
         if let Some(relay) = self.by_id.get_mut(&info.relay_id) {
             if relay.owner != owner {
                 return Err(Refusal::RelayTaken);
@@ -80,18 +99,34 @@ impl Relays {
             // The load changes all the time and is not worth a write.
             let same = RelayInfo { load: info.load, ..relay.info.clone() } == info;
             let change = (!same).then(|| Change::RelayChanged(info.relay_id.clone()));
+            self.holdings.remove(relay.info.public_ip, 1);
+            self.holdings.add(info.public_ip, 1);
             relay.info = info;
-            return Ok(change);
+            return Ok(change.into_iter().collect());
         }
+        let mut changes = Vec::new();
         if self.by_id.values().filter(|relay| relay.owner == owner).count() >= limits.relays_per_owner {
             return Err(Refusal::Limit { what: "relays of one owner", limit: limits.relays_per_owner });
         }
-        if self.by_id.len() >= limits.relays {
-            return Err(Refusal::Full { what: "relays", limit: limits.relays });
+        let quota = Quota::widening(limits.relays_per_owner.saturating_mul(2));
+        if self.holdings.excess(info.public_ip, 1, &quota).is_some() {
+            return Err(Refusal::Limit { what: "relays in one network", limit: quota.network });
         }
-        let change = Change::RelayChanged(info.relay_id.clone());
+        if self.by_id.len() >= limits.relays {
+            let own = self.holdings.weight(info.public_ip);
+            let heavier =
+                self.by_id.values().filter(|relay| self.holdings.weight(relay.info.public_ip) > own);
+            let entries =
+                heavier.map(|relay| (relay.info.relay_id.clone(), relay.info.public_ip, relay.seen));
+            let Some(victim) = self.holdings.victim(entries) else {
+                return Err(Refusal::Full { what: "relays", limit: limits.relays });
+            };
+            self.remove(&victim);
+            changes.push(Change::RelayExpired(victim));
+        }
+        changes.push(Change::RelayChanged(info.relay_id.clone()));
         self.insert(Relay { info, owner, registered_at: now.unix, seen: now.instant });
-        Ok(Some(change))
+        Ok(changes)
     }
 
     /// Forgets the relays that were not registered again for `life`.
@@ -99,7 +134,7 @@ impl Relays {
         let stale: Vec<RelayId> =
             self.by_id.values().filter(|r| r.seen + life <= now).map(|r| r.info.relay_id.clone()).collect();
         for id in &stale {
-            self.by_id.remove(id);
+            self.remove(id);
         }
         stale
     }

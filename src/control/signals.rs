@@ -2,6 +2,7 @@
 
 use crate::ids::PeerId;
 use crate::time::UnixTime;
+use std::net::IpAddr;
 
 /// One message. It lives in memory only.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,4 +15,6 @@ pub struct Signal {
     pub data: String,
     /// When it came in.
     pub sent_at: UnixTime,
+    /// Who pays for it while it waits.
+    pub payer: IpAddr,
 }

@@ -1,6 +1,6 @@
 //! On what somebody's claim to be a peer rests.
 
-use crate::crypto::random;
+use crate::crypto::{blake2s, random};
 use crate::ids::PeerId;
 use std::net::IpAddr;
 
@@ -33,6 +33,21 @@ pub struct Identity {
     pub peer: PeerId,
     /// How it was shown.
     pub standing: Standing,
+}
+
+impl Identity {
+    /// Who this is for as long as keys are remembered: the lineage, or what stands for an id that was claimed from an
+    /// address.
+    pub fn owner(&self) -> u64 {
+        match self.standing {
+            Standing::Token(Lineage(lineage)) => lineage,
+            Standing::Address(address) => {
+                let hash =
+                    blake2s::hash(&[self.peer.as_str().as_bytes(), b"@", address.to_string().as_bytes()]);
+                u64::from_le_bytes(*hash.first_chunk().expect("a hash is 32 bytes"))
+            }
+        }
+    }
 }
 
 /// Who asks for something.

@@ -1,6 +1,9 @@
 //! The rules of parties, in virtual time.
 
+mod keys;
+
 use super::change::{Change, Departure};
+use super::keys::KeyClaim;
 use super::limits::{Lifetimes, Limits};
 use super::membership::Removed;
 use super::party::{Ban, NatType, PeerInfo};
@@ -79,16 +82,22 @@ impl World {
 
     fn create(&mut self, by: &Identity) -> PartyId {
         let info = info(by.peer.as_str(), &format!("key of {}", by.peer));
-        self.control.create_party(by, None, "LAN", info, self.now).unwrap()
+        self.control.create_party(by, None, "LAN", info, KeyClaim::from(HOME), self.now).unwrap()
     }
 
     fn join(&mut self, by: &Identity, party: &PartyId) -> Result<(), Refusal> {
         let info = info(by.peer.as_str(), &format!("key of {}", by.peer));
-        self.control.join_party(by, party.as_str(), info, self.now)
+        self.control.join_party(by, party.as_str(), info, KeyClaim::from(HOME), self.now)
     }
 
     fn join_with(&mut self, by: &Identity, party: &PartyId, key: &str) -> Result<(), Refusal> {
-        self.control.join_party(by, party.as_str(), info(by.peer.as_str(), key), self.now)
+        self.control.join_party(
+            by,
+            party.as_str(),
+            info(by.peer.as_str(), key),
+            KeyClaim::from(HOME),
+            self.now,
+        )
     }
 
     fn ip(&self, party: &PartyId, id: &str) -> Ipv4Addr {
@@ -101,14 +110,13 @@ impl World {
         let mut records = Records { stopped_at, ..Records::default() };
         for party in control.parties() {
             records.parties.push((party.id.to_string(), control.party_record(&party.id).unwrap()));
-            for (id, member) in &party.members {
+            for id in party.members.keys() {
                 let record = control.member_record(&party.id, id, self.now).unwrap();
                 records.members.push((party.id.to_string(), id.to_string(), record));
-                let name = &member.address_name;
-                if !records.addresses.iter().any(|(known, _)| **known == **name) {
-                    records.addresses.push((name.to_string(), control.address_record(name).unwrap()));
-                }
             }
+        }
+        for name in control.addresses.names() {
+            records.addresses.push((name.to_string(), control.address_record(name).unwrap()));
         }
         for (hash, _) in control.tokens().iter() {
             records.tokens.push((hash, control.token_record(&hash, self.now).unwrap()));
@@ -183,8 +191,8 @@ fn a_live_member_s_id_goes_to_nobody_else() {
     let taken = Err(Refusal::PeerTaken);
     assert_eq!(register(&mut world, Credentials::default()), taken);
     let bob = world.token("bob");
-    assert_eq!(register(&mut world, Credentials { token: Some(&bob), proof: None }), taken);
-    assert_eq!(register(&mut world, Credentials { token: Some(&token), proof: None }), Ok(()));
+    assert_eq!(register(&mut world, Credentials { token: Some(&bob), ..Credentials::default() }), taken);
+    assert_eq!(register(&mut world, Credentials { token: Some(&token), ..Credentials::default() }), Ok(()));
     world.control.remove_peer(&actor(&alice), party.as_str(), "alice").unwrap();
     assert_eq!(register(&mut world, Credentials::default()), Ok(()));
 }
@@ -212,13 +220,13 @@ fn the_holder_of_the_key_gets_its_peer_back() {
     world.join_with(&alice, &party, &private.public_key().encode()).unwrap();
     let nonce = world.control.nonce(&peer("alice"), world.now);
     let proof = proof::prove(&private, &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
-    let shown = Credentials { token: None, proof: Some((&nonce, &proof)) };
+    let shown = Credentials { proof: Some((&nonce, &proof)), ..Credentials::default() };
     let issued = world.control.register(&peer("alice"), shown, world.now).unwrap();
     let again = world.control.authenticate(&issued.token, world.now).unwrap();
     assert_eq!(again, alice);
     let wrong =
         proof::prove(&PrivateKey::generate(), &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
-    let shown = Credentials { token: None, proof: Some((&nonce, &wrong)) };
+    let shown = Credentials { proof: Some((&nonce, &wrong)), ..Credentials::default() };
     assert_eq!(world.control.register(&peer("alice"), shown, world.now).map(drop), Err(Refusal::ProofWrong));
 }
 
@@ -228,10 +236,13 @@ fn a_member_without_token_can_prove_its_key_and_go_on_with_one() {
     let private = PrivateKey::generate();
     let claimed = world.control.claim(&peer("alice"), HOME).unwrap();
     let key = private.public_key().encode();
-    let party = world.control.create_party(&claimed, None, "LAN", info("alice", &key), world.now).unwrap();
+    let party = world
+        .control
+        .create_party(&claimed, None, "LAN", info("alice", &key), KeyClaim::from(HOME), world.now)
+        .unwrap();
     let nonce = world.control.nonce(&peer("alice"), world.now);
     let proof = proof::prove(&private, &world.hub.public_key(), &peer("alice"), &nonce).unwrap();
-    let shown = Credentials { token: None, proof: Some((&nonce, &proof)) };
+    let shown = Credentials { proof: Some((&nonce, &proof)), ..Credentials::default() };
     let token = world.control.register(&peer("alice"), shown, world.now).unwrap().token;
     let alice = world.control.authenticate(&token, world.now).unwrap();
     assert!(world.control.stands(&alice) && !world.control.stands(&claimed));
@@ -249,8 +260,14 @@ fn tokens_are_capped_for_one_peer_and_for_all() {
     assert_eq!(world.control.authenticate(&first, world.now), Err(Refusal::TokenUnknown));
     world.token("bob");
     world.token("carol");
-    let refused = world.control.register(&peer("dave"), Credentials::default(), world.now);
-    assert_eq!(refused.map(drop), Err(Refusal::Full { what: "tokens", limit: 10 }));
+    let alice = world.identity("alice");
+    world.create(&alice);
+    // Those of members stay, and make no room.
+    for id in ["dave", "eve", "frank"] {
+        world.token(id);
+    }
+    assert_eq!(world.control.tokens().of(&peer("alice")).len(), 1);
+    assert!(world.control.tokens().len() <= 10);
 }
 
 #[test]
@@ -283,7 +300,10 @@ fn a_create_repeated_within_30_seconds_gives_the_same_party() {
     let alice = world.identity("alice");
     let first = world.create(&alice);
     assert_eq!(world.create(&alice), first);
-    let other = world.control.create_party(&alice, None, "Other", info("alice", "k"), world.now).unwrap();
+    let other = world
+        .control
+        .create_party(&alice, None, "Other", info("alice", "k"), KeyClaim::from(HOME), world.now)
+        .unwrap();
     assert_ne!(other, first);
     let bob = world.identity("bob");
     assert_ne!(world.create(&bob), first);
@@ -308,7 +328,14 @@ fn a_chosen_party_id_belongs_to_its_host() {
     let (alice, bob) = (world.identity("alice"), world.identity("bob"));
     let id = PartyId::new("chosen").unwrap();
     let create = |world: &mut World, by: &Identity, name: &str| {
-        world.control.create_party(by, Some(id.clone()), name, info(by.peer.as_str(), "k"), world.now)
+        world.control.create_party(
+            by,
+            Some(id.clone()),
+            name,
+            info(by.peer.as_str(), "k"),
+            KeyClaim::from(HOME),
+            world.now,
+        )
     };
     assert_eq!(create(&mut world, &alice, "One"), Ok(id.clone()));
     assert_eq!(create(&mut world, &bob, "One"), Err(Refusal::PartyTaken));
@@ -428,7 +455,7 @@ fn a_stale_host_hands_over_to_who_was_there_longest() {
     for _ in 0..10 {
         world.wait(Duration::from_secs(30));
         for id in ["zoe", "bob"] {
-            world.control.heartbeat(party.as_str(), id, world.now).unwrap();
+            world.control.heartbeat(party.as_str(), &peer(id), Some(HOME), world.now).unwrap();
         }
     }
     world.control.sweep(world.now);
@@ -451,7 +478,7 @@ fn staleness_does_not_care_for_the_wall_clock() {
     for unix in [1_795_176_000, 3_400_000_000, 5] {
         world.now.unix = UnixTime::from_micros(unix * 1_000_000);
         world.now.instant += Duration::from_secs(240);
-        world.control.heartbeat(party.as_str(), "alice", world.now).unwrap();
+        world.control.heartbeat(party.as_str(), &peer("alice"), Some(HOME), world.now).unwrap();
         world.control.sweep(world.now);
         assert!(world.control.party(party.as_str()).is_ok());
         assert!(world.control.authenticate(&token, world.now).is_ok());
@@ -582,6 +609,36 @@ fn a_party_whose_host_is_missing_from_the_store_is_mended() {
     assert_eq!(again.control.drain_changes(), [Change::PartyChanged(party)]);
 }
 
+/// Earlier versions took any first character.
+#[test]
+fn ids_that_would_be_refused_today_are_kept() {
+    let mut world = World::new();
+    let token = world.token("bob");
+    let (alice, bob) = (world.identity("alice"), world.control.authenticate(&token, world.now).unwrap());
+    let party = world.create(&alice);
+    world.join(&bob, &party).unwrap();
+    let mut records = world.records(None);
+    for (id, record) in &mut records.parties {
+        (*id, record.host) = ("-party".to_owned(), "..".to_owned());
+    }
+    for (party, peer, _) in &mut records.members {
+        *party = "-party".to_owned();
+        *peer = peer.replace("alice", "..").replace("bob", "_bob");
+    }
+    for (_, record) in &mut records.tokens {
+        record.peer_id = record.peer_id.replace("alice", "..").replace("bob", "_bob");
+    }
+    let mut again = World::start(Settings::default(), records, 1_795_176_000);
+    let kept = again.control.party("-party").unwrap();
+    assert_eq!((kept.host.as_str(), kept.members.len()), ("..", 2));
+    let bob = again.control.authenticate(&token, again.now).unwrap();
+    assert_eq!(bob.peer.as_str(), "_bob");
+    again.control.heartbeat("-party", &bob.peer, None, again.now).unwrap();
+    again.control.remove_peer(&Actor::Peer(bob), "-party", "_bob").unwrap();
+    again.control.delete_party(&admin(), "-party").unwrap();
+    assert_eq!(again.control.party_count(), 0);
+}
+
 #[test]
 fn after_a_restart_it_is_still_the_oldest_token_that_is_replaced() {
     let mut world = World::new();
@@ -665,7 +722,8 @@ fn a_relay_id_is_its_first_owner_s_until_it_goes_stale() {
 
 #[test]
 fn signals_go_between_members_and_are_bounded() {
-    let limits = Limits { signals_per_peer: 3, signal_size: 10, signals_size: 25, ..Limits::default() };
+    let limits =
+        Limits { signals_per_peer: 3, signal_size: 10, signals_size: 2 * 170 + 165, ..Limits::default() };
     let mut world = World::with(limits);
     let (alice, bob, eve) = (world.identity("alice"), world.identity("bob"), world.identity("eve"));
     let party = world.create(&alice);
@@ -688,12 +746,13 @@ fn signals_go_between_members_and_are_bounded() {
     assert!(matches!(send(&mut world, &alice, "bob", "1234567890"), Err(Refusal::Full { .. })));
     assert_eq!(send(&mut world, &alice, "bob", "12"), Ok(()));
     assert!(matches!(send(&mut world, &alice, "bob", "1"), Err(Refusal::Limit { .. })));
-    assert_eq!(send(&mut world, &bob, "alice", "1"), Ok(()));
     let taken = world.control.take_signals(party.as_str(), "bob").unwrap();
     assert_eq!(taken.iter().map(|signal| signal.data.len()).collect::<Vec<_>>(), [10, 10, 2]);
     assert!(world.control.take_signals(party.as_str(), "bob").unwrap().is_empty());
+    assert_eq!(send(&mut world, &bob, "alice", "1"), Ok(()));
     world.control.remove_peer(&actor(&alice), party.as_str(), "alice").unwrap();
-    assert_eq!(world.control.signals_size, 0);
+    assert_eq!(world.control.signals.total(), 0);
+    assert_eq!(world.control.memory.total(), 0);
 }
 
 #[test]
@@ -704,7 +763,14 @@ fn every_cap_refuses_and_loses_nothing() {
     let (alice, bob, carol) = (world.identity("alice"), world.identity("bob"), world.identity("carol"));
     let create = |world: &mut World, by: &Identity, id: &str| {
         let id = PartyId::new(id);
-        world.control.create_party(by, id, "LAN", info(by.peer.as_str(), by.peer.as_str()), world.now)
+        world.control.create_party(
+            by,
+            id,
+            "LAN",
+            info(by.peer.as_str(), by.peer.as_str()),
+            KeyClaim::from(HOME),
+            world.now,
+        )
     };
     let first = create(&mut world, &alice, "a1").unwrap();
     create(&mut world, &alice, "a2").unwrap();
@@ -751,9 +817,136 @@ fn joining_again_tells_others_only_what_is_new() {
     world.control.drain_changes();
     let mut again = info("alice", "key of alice");
     again.last_seen = Some(Read::Naive(world.now.unix));
-    world.control.join_party(&alice, party.as_str(), again.clone(), world.now).unwrap();
+    world.control.join_party(&alice, party.as_str(), again.clone(), KeyClaim::from(HOME), world.now).unwrap();
     assert_eq!(world.control.drain_changes(), []);
     again.name = "Alice".into();
-    world.control.join_party(&alice, party.as_str(), again, world.now).unwrap();
+    world.control.join_party(&alice, party.as_str(), again, KeyClaim::from(HOME), world.now).unwrap();
     assert_eq!(world.control.drain_changes(), [Change::MemberChanged(party, peer("alice"))]);
+}
+
+fn from_network(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 | (number << 8) | 1))
+}
+
+/// Registers `id` from an address.
+fn register_from(world: &mut World, id: &str, payer: IpAddr) -> Result<Identity, Refusal> {
+    let shown = Credentials { payer: Some(payer), ..Credentials::default() };
+    let token = world.control.register(&peer(id), shown, world.now)?.token;
+    world.control.authenticate(&token, world.now)
+}
+
+#[test]
+fn a_full_table_of_tokens_takes_from_whoever_has_most() {
+    let mut world = World::with(Limits { tokens: 400, tokens_per_peer: 1000, ..Limits::default() });
+    let honest = register_from(&mut world, "honest", ELSEWHERE).unwrap();
+    // One network has no more than a quarter, however it goes about it.
+    for number in 0..1000 {
+        let address = IpAddr::from([0x2001, 0xdb8, 1, number, 0, 0, 0, 1]);
+        register_from(&mut world, &format!("a{number}"), address).unwrap();
+    }
+    assert!(world.control.tokens().len() <= 101, "{}", world.control.tokens().len());
+    // Ten of them, and everybody who comes gets in, and what honest people have stays.
+    for round in 0..100 {
+        for network in 0..10 {
+            register_from(&mut world, &format!("b{round}-{network}"), from_network(network)).unwrap();
+        }
+        world.wait(Duration::from_secs(1));
+    }
+    register_from(&mut world, "late", HOME).unwrap();
+    assert!(world.control.tokens().len() <= 400);
+    assert_eq!(world.control.tokens().of(&honest.peer).len(), 1);
+    assert_eq!(world.control.tokens().of(&peer("late")).len(), 1);
+    // Members' tokens stay also if they are the attacker's.
+    let keeper = register_from(&mut world, "keeper", from_network(3)).unwrap();
+    world.create(&keeper);
+    for number in 0..300 {
+        register_from(&mut world, &format!("c{number}"), from_network(3)).unwrap();
+    }
+    assert_eq!(world.control.tokens().of(&keeper.peer).len(), 1);
+}
+
+#[test]
+fn memory_is_counted_in_bytes_and_each_network_has_its_share() {
+    let limits = Limits { memory: 400_000, ..Limits::default() };
+    let mut world = World::with(limits);
+    let large = |id: &str| PeerInfo {
+        name: "\u{1F600}".repeat(100).into(),
+        public_key: "\u{1F600}".repeat(128).as_str().into(),
+        ..info(id, "")
+    };
+    let host = register_from(&mut world, "host", ELSEWHERE).unwrap();
+    let party = world.create(&host);
+    let mut refused = 0;
+    for number in 0..60 {
+        let by = register_from(&mut world, &format!("a{number}"), from_network(1)).unwrap();
+        match world.control.join_party(
+            &by,
+            party.as_str(),
+            large(by.peer.as_str()),
+            KeyClaim::from(HOME),
+            world.now,
+        ) {
+            Ok(()) => {}
+            Err(Refusal::Limit { what: "bytes of parties from one network", .. }) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let [memory, ..] = world.control.usage();
+    assert!(refused > 30 && memory.held < 100_000, "{refused} {memory:?}");
+    assert_eq!(memory.largest.unwrap().0.to_string(), "11.0.1.0/24");
+    let late = register_from(&mut world, "late", from_network(2)).unwrap();
+    world.join(&late, &party).unwrap();
+    // Many networks: what is full is full, and nothing is lost.
+    let mut full = 0;
+    for network in 3..40 {
+        let id = format!("b{network}");
+        let by = register_from(&mut world, &id, from_network(network)).unwrap();
+        for _ in 0..8 {
+            match world.control.create_party(&by, None, &id, large(&id), KeyClaim::from(HOME), world.now) {
+                Ok(_) => {}
+                Err(Refusal::Full { what: "bytes of parties", .. }) => full += 1,
+                Err(other) => panic!("{other}"),
+            }
+            world.wait(Duration::from_secs(31));
+        }
+    }
+    assert!(full > 0 && world.control.usage()[0].held <= 400_000);
+    assert!(world.control.party(party.as_str()).unwrap().members.contains_key("late"));
+    world.wait(Duration::from_secs(3600));
+    world.control.sweep(world.now);
+    assert_eq!(world.control.usage()[0].held, 0);
+}
+
+#[test]
+fn a_full_queue_of_signals_takes_from_whoever_has_most() {
+    let limits = Limits { signals_size: 160_000, signals_per_peer: 1000, ..Limits::default() };
+    let mut world = World::with(limits);
+    let bob = register_from(&mut world, "bob", ELSEWHERE).unwrap();
+    let party = world.create(&bob);
+    let send = |world: &mut World, by: &Identity| {
+        let sent = world.control.signal(by, party.as_str(), "bob", "x".repeat(840), world.now);
+        for change in world.control.drain_changes() {
+            if let Change::Signalled(party, signal) = change {
+                world.control.queue_signal(&party, signal);
+            }
+        }
+        sent
+    };
+    let ann = register_from(&mut world, "ann", HOME).unwrap();
+    world
+        .control
+        .join_party(&ann, party.as_str(), info("ann", "a"), KeyClaim::from(HOME), world.now)
+        .unwrap();
+    for network in 0..10 {
+        let by = register_from(&mut world, &format!("m{network}"), from_network(network)).unwrap();
+        world
+            .control
+            .join_party(&by, party.as_str(), info(by.peer.as_str(), "m"), KeyClaim::from(HOME), world.now)
+            .unwrap();
+        for _ in 0..100 {
+            let _ = send(&mut world, &by);
+        }
+    }
+    assert_eq!(send(&mut world, &ann), Ok(()));
+    assert!(world.control.usage()[1].held <= 160_000);
 }

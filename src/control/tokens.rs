@@ -4,10 +4,12 @@ use super::refusal::Refusal;
 use super::standing::Lineage;
 use crate::crypto::{blake2s, constant_time, random};
 use crate::ids::PeerId;
+use crate::owners::{Holdings, Prefix};
 use crate::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What is kept of a token: the BLAKE2s hash of its text.
@@ -28,15 +30,19 @@ pub struct Token {
     pub lineage: Lineage,
     /// When it ends unless it is used before.
     pub expires: Instant,
+    /// Who pays for it.
+    pub payer: IpAddr,
+    /// Whether it was used since it was issued, or since the last start.
+    pub is_used: bool,
 }
 
 /// The tokens of all peers.
-#[derive(Default, Debug)]
 pub struct Tokens {
     /// By the first half of the hash; the second half is compared in constant time.
     by_id: HashMap<[u8; 16], ([u8; 16], Token)>,
     /// Oldest first.
     by_peer: HashMap<PeerId, Vec<TokenHash>>,
+    holdings: Holdings,
 }
 
 fn id(hash: &TokenHash) -> [u8; 16] {
@@ -53,6 +59,16 @@ pub fn hash(text: &str) -> TokenHash {
 }
 
 impl Tokens {
+    /// None, of nobody.
+    pub(super) fn new(holdings: Holdings) -> Self {
+        Tokens { by_id: HashMap::new(), by_peer: HashMap::new(), holdings }
+    }
+
+    /// How many each owner has.
+    pub(super) fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
     /// How many there are, expired ones that are still remembered included.
     pub fn len(&self) -> usize {
         self.by_id.len()
@@ -85,17 +101,39 @@ impl Tokens {
     }
 
     /// Makes a token and gives its text, which is nowhere kept.
-    pub fn issue(&mut self, peer: PeerId, lineage: Lineage, expires: Instant) -> (String, TokenHash) {
+    pub fn issue(&mut self, token: Token) -> (String, TokenHash) {
         let text = URL_SAFE_NO_PAD.encode(random::bytes::<32>());
         let hash = hash(&text);
-        self.insert(hash, Token { peer, lineage, expires });
+        self.insert(hash, token);
         (text, hash)
+    }
+
+    /// Makes room for `count` tokens that will be inserted.
+    pub fn reserve(&mut self, count: usize) {
+        self.by_id.reserve(count);
+    }
+
+    /// Those that have to make room for another one: of `owner` if it is given, else of whoever has most. Unused ones
+    /// go first, then the oldest ones; those `is_kept` says never.
+    pub(super) fn victims(
+        &self,
+        owner: Option<Prefix>,
+        is_kept: impl Fn(&Token) -> bool,
+        most: usize,
+    ) -> Vec<TokenHash> {
+        let entries = self
+            .iter()
+            .filter(|(_, token)| owner.is_none_or(|owner| owner.contains(token.payer)) && !is_kept(token))
+            .map(|(hash, token)| (hash, token.payer, (token.is_used, token.expires)))
+            .collect();
+        self.holdings.victims(entries, most)
     }
 
     /// Takes in a token that was issued before.
     pub fn insert(&mut self, hash: TokenHash, token: Token) {
         // Nearly every peer has one token, so there is no room for more before they come.
         self.by_peer.entry(token.peer.clone()).or_insert_with(|| Vec::with_capacity(1)).push(hash);
+        self.holdings.add(token.payer, 1);
         self.by_id.insert(id(&hash), (rest(&hash), token));
     }
 
@@ -112,6 +150,13 @@ impl Tokens {
         }
     }
 
+    /// Notes that a token was used.
+    pub fn note_use(&mut self, hash: &TokenHash) {
+        if let Some((_, token)) = self.by_id.get_mut(&id(hash)) {
+            token.is_used = true;
+        }
+    }
+
     /// Extends a token that is in the second half of its life. Returns whether it did.
     pub fn extend(&mut self, hash: &TokenHash, life: Duration, now: Instant) -> bool {
         match self.by_id.get_mut(&id(hash)) {
@@ -125,9 +170,9 @@ impl Tokens {
 
     /// Ends a token.
     pub fn revoke(&mut self, hash: &TokenHash) {
-        if let Some((_, token)) = self.by_id.remove(&id(hash))
-            && let Some(hashes) = self.by_peer.get_mut(&token.peer)
-        {
+        let Some((_, token)) = self.by_id.remove(&id(hash)) else { return };
+        self.holdings.remove(token.payer, 1);
+        if let Some(hashes) = self.by_peer.get_mut(&token.peer) {
             hashes.retain(|other| other != hash);
             if hashes.is_empty() {
                 self.by_peer.remove(&token.peer);

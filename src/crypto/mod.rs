@@ -3,8 +3,6 @@
 pub mod aead;
 pub mod blake2s;
 pub mod constant_time;
+pub mod hex;
 pub mod random;
 pub mod x25519;
-
-#[cfg(test)]
-mod hex;

@@ -148,11 +148,15 @@ impl PrivateKey {
 
     /// The public key that belongs to this one.
     pub fn public_key(&self) -> PublicKey {
+        #[cfg(test)]
+        computations::count();
         PublicKey(x25519_dalek::PublicKey::from(&self.0).to_bytes())
     }
 
     /// `DH(private, public)`; `None` if it comes out as zero, because `public` is a point of low order.
     pub fn diffie_hellman(&self, public: &PublicKey) -> Option<SharedSecret> {
+        #[cfg(test)]
+        computations::count();
         let secret = self.0.diffie_hellman(&x25519_dalek::PublicKey::from(public.0));
         secret.was_contributory().then_some(SharedSecret(secret))
     }
@@ -177,6 +181,25 @@ impl SharedSecret {
 impl fmt::Debug for SharedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SharedSecret(..)")
+    }
+}
+
+/// How many computations a test has cost: what is charged for them must be what was done.
+#[cfg(test)]
+pub mod computations {
+    use std::cell::Cell;
+
+    thread_local! {
+        static DONE: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        DONE.set(DONE.get() + 1);
+    }
+
+    /// How many this thread has done.
+    pub fn done() -> u64 {
+        DONE.get()
     }
 }
 

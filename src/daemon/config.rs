@@ -3,11 +3,14 @@
 mod settings;
 
 use crate::api::admission::Rates;
+use crate::api::browsers::Browsers;
 use crate::control;
 use crate::net::http::Limits as DoorLimits;
 use crate::wire::toml::{self, Entry};
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use settings::{SETTINGS, Setting};
@@ -39,6 +42,10 @@ pub struct Config {
     pub admin_token: Option<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// What browsers may do for the pages in them.
+    pub browsers: Browsers,
+    /// MiB of memory that totals are sized for, if not what this machine has.
+    pub memory: Option<usize>,
     /// How much is logged.
     pub log: log::LevelFilter,
     /// What the control plane allows.
@@ -64,6 +71,8 @@ impl Default for Config {
             max_clients: 100,
             admin_token: None,
             trusted_proxies: Vec::new(),
+            browsers: Browsers::default(),
+            memory: None,
             log: log::LevelFilter::Info,
             control: control::Settings::default(),
             door: DoorLimits::default(),
@@ -74,20 +83,39 @@ impl Default for Config {
 
 /// What systemd gives a service, `/var/lib/lanrage` for root, else `~/.lanrage`.
 fn default_state_dir() -> PathBuf {
-    let given = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
-    given.unwrap_or_else(|| match std::env::var_os("HOME") {
-        Some(home) if !rustix::process::geteuid().is_root() => Path::new(&home).join(".lanrage"),
+    state_dir_of(variable, rustix::process::geteuid().is_root())
+}
+
+fn state_dir_of(variable: impl Fn(&str) -> Option<OsString>, is_root: bool) -> PathBuf {
+    let given = variable("STATE_DIRECTORY").and_then(|list| first_of(&list));
+    given.unwrap_or_else(|| match variable("HOME") {
+        Some(home) if !is_root => Path::new(&home).join(".lanrage"),
         _ => PathBuf::from("/var/lib/lanrage"),
     })
 }
 
 /// What systemd gives a service, `/var/run/lanrage` for root, else the user's own.
 fn default_runtime_dir() -> PathBuf {
-    let given = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
-    given.unwrap_or_else(|| match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(own) if !rustix::process::geteuid().is_root() => Path::new(&own).join("lanrage"),
+    runtime_dir_of(variable, rustix::process::geteuid().is_root())
+}
+
+fn runtime_dir_of(variable: impl Fn(&str) -> Option<OsString>, is_root: bool) -> PathBuf {
+    let given = variable("RUNTIME_DIRECTORY").and_then(|list| first_of(&list));
+    given.unwrap_or_else(|| match variable("XDG_RUNTIME_DIR") {
+        Some(own) if !is_root => Path::new(&own).join("lanrage"),
         _ => PathBuf::from("/var/run/lanrage"),
     })
+}
+
+/// A variable of the environment; an empty one counts as none.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The first of several directories, which systemd separates by colons.
+fn first_of(list: &OsStr) -> Option<PathBuf> {
+    let first = list.as_bytes().split(|byte| *byte == b':').find(|part| !part.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(first)))
 }
 
 /// What came of reading the settings once more.
@@ -157,31 +185,58 @@ impl Config {
 
     /// Takes settings from environment variables; those that do not begin with `LANRAGE_` are ignored.
     /// `LANRAGE_CONFIG` is not a setting, but the name of the file.
+    ///
+    /// Returns a warning if others begin so. They need not be a mistake: of a service called "lanrage",
+    /// Kubernetes makes `LANRAGE_PORT=tcp://10.0.0.1:8667`, `LANRAGE_SERVICE_HOST` and more.
     pub fn read_environment(
         &mut self,
-        variables: impl Iterator<Item = (String, String)>,
-    ) -> Result<(), ConfigError> {
-        for (name, value) in
-            variables.filter(|(name, _)| name.starts_with("LANRAGE_") && name != CONFIG_VARIABLE)
-        {
-            let setting = SETTINGS.iter().find(|setting| setting.variable() == name);
-            let key = setting.map_or(name.as_str(), |setting| setting.key);
-            self.set(key, &value, &format!("environment variable {name}"))?;
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Option<String>, ConfigError> {
+        let mut foreign = Vec::new();
+        for (name, value) in variables {
+            let Some(name) = name.to_str().filter(|name| name.starts_with("LANRAGE_")) else { continue };
+            if name == CONFIG_VARIABLE {
+                continue;
+            }
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) else {
+                let meant = near(name).map(|setting| format!(" (did you mean {}?)", setting.variable()));
+                foreign.push(format!("{name}{}", meant.unwrap_or_default()));
+                continue;
+            };
+            let place = format!("environment variable {name}");
+            let Some(value) = value.to_str() else {
+                return Err(ConfigError(format!("{place} is not UTF-8: set it to plain text")));
+            };
+            let result = self.set(setting.key, value, &place);
+            // The address of some container, by a name that happens to be ours.
+            if result.is_err() && ["tcp://", "udp://", "sctp://"].iter().any(|start| value.starts_with(start))
+            {
+                foreign.push(name.to_owned());
+                continue;
+            }
+            result?;
         }
-        Ok(())
+        foreign.sort();
+        let warning =
+            || format!("ignored in the environment, as no settings of lanrage: {}", foreign.join(", "));
+        Ok((!foreign.is_empty()).then(warning))
     }
 }
 
 /// Names the configuration file in the environment.
 pub const CONFIG_VARIABLE: &str = "LANRAGE_CONFIG";
 
+/// The setting that may have been meant by a key or variable.
+fn near(key: &str) -> Option<&'static Setting> {
+    let last = |key: &str| key.rsplit(['.', '_']).next().unwrap_or_default().to_lowercase();
+    SETTINGS.iter().find(|setting| {
+        setting.key.eq_ignore_ascii_case(key) || setting.variable() == key || last(setting.key) == last(key)
+    })
+}
+
 /// The key that may have been meant.
 fn suggestion(key: &str) -> String {
-    let last = |key: &str| key.rsplit(['.', '_']).next().unwrap_or_default().to_lowercase();
-    let near = SETTINGS.iter().find(|setting| {
-        setting.key.eq_ignore_ascii_case(key) || setting.variable() == key || last(setting.key) == last(key)
-    });
-    match near {
+    match near(key) {
         Some(setting) => format!("; did you mean \"{}\"?", setting.key),
         None => "; `lanrage serve --help` lists them".to_owned(),
     }
@@ -252,7 +307,7 @@ mod tests {
     fn the_environment_sets_what_it_names() {
         let mut config = Config::default();
         let variables = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
+            pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect::<Vec<_>>()
         };
         let good = [
             ("LANRAGE_REGION", "eu"),
@@ -260,7 +315,7 @@ mod tests {
             ("HOME", "/x"),
             ("LANRAGE_CONFIG", "f"),
         ];
-        config.read_environment(variables(&good).into_iter()).unwrap();
+        assert_eq!(config.read_environment(variables(&good).into_iter()).unwrap(), None);
         assert_eq!((config.region.as_str(), config.control.limits.peers_per_party), ("eu", 3));
         let error = config.read_environment(variables(&[("LANRAGE_SUBNET", "10.66.0.1/16")]).into_iter());
         assert_eq!(
@@ -268,7 +323,55 @@ mod tests {
             "environment variable LANRAGE_SUBNET: subnet = \"10.66.0.1/16\" can't be used: expected an IPv4 subnet \
              of /8 to /30, such as 10.66.0.0/16"
         );
-        assert!(config.read_environment(variables(&[("LANRAGE_TYPO", "1")]).into_iter()).is_err());
+        assert!(config.read_environment(variables(&[("LANRAGE_RELAY", "udp:1")]).into_iter()).is_err());
+        let odd = [(OsString::from("LANRAGE_REGION"), OsStr::from_bytes(b"\xff").to_owned())];
+        let error = config.read_environment(odd.into_iter()).unwrap_err().to_string();
+        assert_eq!(error, "environment variable LANRAGE_REGION is not UTF-8: set it to plain text");
+    }
+
+    #[test]
+    fn foreign_variables_are_named_and_change_nothing() {
+        let before: Vec<_> = SETTINGS.iter().map(|setting| setting.show(&Config::default())).collect();
+        let mut config = Config::default();
+        let foreign = [
+            ("LANRAGE_PORT", "tcp://10.0.0.1:8667"),
+            ("LANRAGE_SERVICE_HOST", "10.0.0.1"),
+            ("LANRAGE_LIMITS_PARTYS_HOSTED", "s3cret"),
+            ("LANRAGE_HTTP", "tcp://10.0.0.1:8667"),
+            ("LANRAGE_MAX_CLIENTS", "udp://10.0.0.1:51820"),
+        ];
+        let foreign = foreign.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let odd = (OsString::from("LANRAGE_ODD"), OsStr::from_bytes(b"\xff").to_owned());
+        let warning = config.read_environment(foreign.chain([odd])).unwrap();
+        assert_eq!(
+            warning.as_deref(),
+            Some(
+                "ignored in the environment, as no settings of lanrage: LANRAGE_HTTP, LANRAGE_LIMITS_PARTYS_HOSTED \
+                 (did you mean LANRAGE_LIMITS_PARTIES_HOSTED?), LANRAGE_MAX_CLIENTS, LANRAGE_ODD, LANRAGE_PORT, \
+                 LANRAGE_SERVICE_HOST"
+            )
+        );
+        let after: Vec<_> = SETTINGS.iter().map(|setting| setting.show(&config)).collect();
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn directories_of_the_environment() {
+        let state = |pairs: &'static [(&str, &str)], is_root| {
+            let value =
+                |name: &str| pairs.iter().find(|(found, _)| *found == name).map(|(_, value)| value.into());
+            state_dir_of(value, is_root).display().to_string()
+        };
+        assert_eq!(state(&[("STATE_DIRECTORY", "/a"), ("HOME", "/h")], false), "/a");
+        // Several, as of StateDirectory=a b.
+        assert_eq!(state(&[("STATE_DIRECTORY", "/a:/b")], false), "/a");
+        assert_eq!(state(&[("STATE_DIRECTORY", ":/b")], true), "/b");
+        assert_eq!(state(&[("STATE_DIRECTORY", ":"), ("HOME", "/h")], false), "/h/.lanrage");
+        assert_eq!(state(&[("HOME", "/h")], false), "/h/.lanrage");
+        assert_eq!(state(&[("HOME", "/h")], true), "/var/lib/lanrage");
+        assert_eq!(state(&[], false), "/var/lib/lanrage");
+        let runtime = |name: &str| (name == "RUNTIME_DIRECTORY").then(|| "/run/a:/run/b".into());
+        assert_eq!(runtime_dir_of(runtime, false), Path::new("/run/a"));
     }
 
     #[test]

@@ -1,30 +1,41 @@
 //! Floor 6: the one loop, and the one place that reads the clocks. It waits, calls and moves results; what
 //! to do about parties or packets is decided below.
 
+mod bell;
 mod clock;
 pub mod config;
-mod forwarder;
+mod keeping;
+mod local_interface;
+pub mod log_output;
+mod machine;
+mod relay_figures;
+mod relay_loop;
 mod reload;
+mod roster;
 mod service;
 mod supervisor;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
+use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::RelayId;
-use crate::net::http::{Door, Limits as DoorLimits};
+use crate::net::http::Door;
 use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
 use crate::relay::limits::Limits as RelayLimits;
 use crate::relay::{self, Relay};
+use crate::store::handover::HandOver;
 use crate::store::records::{self, Loaded};
 use crate::store::{self, OpenError, Row, Store, StoreError};
 use crate::time::Clock;
 use crate::tun::{self, Tun, TunError};
+use crate::wireguard::constants::X25519_TYPICAL;
 use async_signal::{Signal, Signals};
 use config::Config;
-use forwarder::Forwarder;
+use machine::Totals;
+use relay_loop::RelayLoop;
 use reload::{Reloader, Source};
 use service::Service;
 use smol::future::FutureExt;
@@ -32,13 +43,14 @@ use smol::stream::StreamExt;
 use smol::{LocalExecutor, Task, Timer};
 use std::convert::Infallible;
 use std::fmt;
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use bell::Bell;
 pub use clock::now;
-pub use reload::Bell;
 pub use supervisor::Supervisor;
 
 /// The longest inner packet on the hub's path, in bytes: what WireGuard's own tools choose.
@@ -50,6 +62,10 @@ const DRAIN_DISK: Duration = Duration::from_millis(700);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long all of a stop takes at most. It is promised within two seconds.
 const STOP: Duration = Duration::from_millis(1800);
+/// Threads at rest: the loop, async-io's, and the store's.
+const THREADS: usize = 3;
+/// X25519 computations that are measured at the start: the fastest is what the machine can do.
+const X25519_SAMPLES: usize = 5;
 /// How long a start may still take when it is to stop.
 const LOAD: Duration = Duration::from_millis(300);
 
@@ -68,6 +84,8 @@ pub enum DaemonError {
     Setting(String),
     /// Signals.
     Signals(std::io::Error),
+    /// Threads.
+    Threads(std::io::Error),
     /// The relay's socket.
     Relay(std::io::Error),
 }
@@ -88,6 +106,12 @@ impl fmt::Display for DaemonError {
             DaemonError::Setting(text) => f.write_str(text),
             DaemonError::Relay(error) => write!(f, "the relay's socket failed: {error}"),
             DaemonError::Signals(error) => write!(f, "signals can't be received: {error}"),
+            DaemonError::Threads(error) => write!(
+                f,
+                "threads can't be started: {error}; it needs {} beside its own, so raise the limit of processes: \
+                 `ulimit -u`, TasksMax= of a systemd unit, or the pids limit of a container",
+                THREADS - 1
+            ),
         }
     }
 }
@@ -190,7 +214,7 @@ impl Daemon {
     fn bind(config: &Config) -> Result<Sockets, DaemonError> {
         let http = Listener::tcp(config.http)?;
         let unix = Listener::unix(&socket_in(&config.state_dir))?;
-        let relay = RelaySocket::bind(config.relay)?;
+        let relay = RelaySocket::bind(config.relay)?.with_senders();
         let port = match config.relay.port() {
             0 => Some(0),
             port => port.checked_add(1),
@@ -245,12 +269,12 @@ impl Daemon {
             log::warn!("stopped before it was ready: the disk takes too long");
             return Ok(());
         };
-        let forwarder = running.forwarder.clone();
+        let relay = running.relay.clone();
         let stop = async move {
             // Nothing is ever sent: the channel only closes.
             let _ = stopped.recv().await;
         };
-        forwarder.drive(executor.run(running.serve(stop)))?
+        relay.drive(executor.run(running.serve(stop)))?
     }
 
     /// Takes over what the store holds and what the daemon before left, and opens the doors.
@@ -279,18 +303,21 @@ impl Daemon {
         let (clock, start) = (self.clock, (self.clock)());
         let settings = api_settings(&self.config, &hub.public_key(), addresses);
         let relay = Relay::new(relay_settings(&self.config, &hub, stamp_mark), start.instant);
-        let forwarder = Forwarder::new(relay, self.relay, self.alternate, self.config.gso, clock);
+        let relay = RelayLoop::new(relay, self.relay, self.alternate, self.config.gso, clock);
         if let Some(tun) = &self.tun {
             let (name, address) = (tun.name(), self.config.control.subnet.hub());
             log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
         }
-        let forwarder = Rc::new(forwarder.with_local(self.tun));
-        let control = Control::new(self.config.control.clone(), hub, records, start);
+        let relay = Rc::new(relay.with_local(self.tun));
+        let totals = Totals::by(&self.config);
+        let control = Control::new(totals.control(&self.config), hub, records, start);
+        let handover = HandOver::new(&self.config.runtime_dir, &control.hub());
         let api = Api::new(control, settings, start);
-        let service = Rc::new(Service::new(api, self.store, forwarder.clone(), clock));
+        let service = Rc::new(Service::new(api, self.store, relay.clone(), clock));
         service.settle();
-        forwarder.take_over(&self.config.runtime_dir);
-        let door = Door::new(executor.clone(), service.clone(), door_limits(&self.config), clock);
+        relay.take_over(&handover);
+        let door = Door::new(executor.clone(), service.clone(), totals.door(&self.config), clock);
+        service.watch(door.usage());
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
         let mut chores = vec![
@@ -299,11 +326,12 @@ impl Daemon {
             service.clone().keep_time().boxed_local(),
             service.clone().answer_messages().boxed_local(),
             service.clone().keep_marks().boxed_local(),
-            forwarder.clone().keep_time().boxed_local(),
-            forwarder.clone().keep_local().boxed_local(),
+            service.clone().keep_handshakes().boxed_local(),
+            relay.clone().keep_time().boxed_local(),
+            relay.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
         ];
-        let (runtime_dir, supervisor) = (self.config.runtime_dir.clone(), self.supervisor);
+        let supervisor = self.supervisor;
         if let Some((bell, source)) = self.reload {
             let reloader = Reloader {
                 bell,
@@ -312,14 +340,14 @@ impl Daemon {
                 addresses,
                 service: service.clone(),
                 door: door.clone(),
-                forwarder: forwarder.clone(),
+                relay: relay.clone(),
                 supervisor: supervisor.clone(),
                 said: String::new(),
             };
             chores.push(reloader.keep_listening().boxed_local());
         }
         let tasks = chores.into_iter().map(|chore| executor.spawn(chore)).collect();
-        Ok(Running { service, door, forwarder, supervisor, tasks, runtime_dir })
+        Ok(Running { service, door, relay, supervisor, tasks, handover })
     }
 }
 
@@ -327,10 +355,10 @@ impl Daemon {
 struct Running {
     service: Rc<Service>,
     door: Door<Service>,
-    forwarder: Rc<Forwarder>,
+    relay: Rc<RelayLoop>,
     supervisor: Rc<Supervisor>,
     tasks: Vec<Task<()>>,
-    runtime_dir: PathBuf,
+    handover: HandOver,
 }
 
 impl Running {
@@ -357,13 +385,13 @@ impl Running {
         for task in self.tasks {
             task.cancel().await;
         }
-        self.forwarder.hand_over(&self.runtime_dir);
+        self.relay.hand_over(&self.handover);
         self.service.close(STOP.saturating_sub(now().instant.since(begun))).map_err(DaemonError::Write)
     }
 }
 
 fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::Settings {
-    let short: String = hub.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let short = hex::encode(&hub.as_bytes()[..4]);
     api::Settings {
         relay: OwnRelay {
             relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),
@@ -374,6 +402,7 @@ fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::
         },
         rates: config.rates.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        browsers: config.browsers.clone(),
         admin_token: config.admin_token.clone(),
         whereabouts: api::Whereabouts {
             http: addresses.http.to_string(),
@@ -390,8 +419,25 @@ fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::
         mtu: HUB_MTU,
         stamp_mark,
         seed: u64::from_le_bytes(random::bytes()),
-        limits: RelayLimits { members_per_party: members_per_party(config), ..RelayLimits::default() },
+        limits: RelayLimits {
+            members_per_party: members_per_party(config),
+            x25519: measure_x25519(),
+            ..RelayLimits::default()
+        },
     }
+}
+
+/// How long an X25519 computation takes on this machine.
+fn measure_x25519() -> Duration {
+    let (ours, theirs) = (PrivateKey::generate(), PrivateKey::generate().public_key());
+    let measure = |_| {
+        let begun = now().instant;
+        black_box(ours.diffie_hellman(&theirs));
+        now().instant.since(begun)
+    };
+    let fastest = (0..X25519_SAMPLES).map(measure).min().unwrap_or(X25519_TYPICAL);
+    log::debug!("an X25519 computation takes {} us", fastest.as_micros());
+    fastest
 }
 
 fn tun_settings(config: &Config) -> tun::Settings {
@@ -408,25 +454,50 @@ fn members_per_party(config: &Config) -> usize {
     config.control.limits.peers_per_party.max(RelayLimits::default().members_per_party)
 }
 
-fn door_limits(config: &Config) -> DoorLimits {
-    DoorLimits { proxies: config.trusted_proxies.clone(), ..config.door.clone() }
-}
-
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
-pub fn stop_signal(bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
-    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(DaemonError::Signals)?;
-    Ok(async move {
-        let mut signals = signals;
-        while let Some(signal) = signals.next().await {
-            match signal {
-                Ok(Signal::Term | Signal::Int) => return,
-                Ok(_) => bell.ring(),
-                Err(error) => log::warn!("a signal was lost: {error}"),
+/// Whether as many threads as the daemon needs can run at once. What starts them later can't report an error.
+pub fn check_threads() -> Result<(), DaemonError> {
+    let (sender, receiver) = smol::channel::bounded::<Infallible>(1);
+    let wait = || {
+        let receiver = receiver.clone();
+        // Until the channel closes.
+        std::thread::Builder::new().spawn(move || {
+            let _ = receiver.recv_blocking();
+        })
+    };
+    let threads: Result<Vec<_>, _> = (1..THREADS).map(|_| wait()).collect();
+    sender.close();
+    for thread in threads.map_err(DaemonError::Threads)? {
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+/// The signals that mean something here. SIGHUP is kept from the beginning; SIGTERM and SIGINT end the process,
+/// as they do by default, until the settings are known.
+pub struct SignalWatch(Signals);
+
+impl SignalWatch {
+    /// Keeps every SIGHUP from now on.
+    pub fn new() -> Result<Self, DaemonError> {
+        Signals::new([Signal::Hup]).map(SignalWatch).map_err(DaemonError::Signals)
+    }
+
+    /// Waits for SIGTERM or SIGINT, and rings `bell` for SIGHUP.
+    pub fn stop(self, bell: Bell) -> Result<impl Future<Output = ()>, DaemonError> {
+        let SignalWatch(mut signals) = self;
+        signals.add_signals([Signal::Term, Signal::Int]).map_err(DaemonError::Signals)?;
+        Ok(async move {
+            while let Some(signal) = signals.next().await {
+                match signal {
+                    Ok(Signal::Term | Signal::Int) => return,
+                    Ok(_) => bell.ring(),
+                    Err(error) => log::warn!("a signal was lost: {error}"),
+                }
             }
-        }
-    })
+        })
+    }
 }

@@ -1,6 +1,8 @@
 //! Moves requests, messages and time into the API, and what comes of them to the store and the sessions.
 
-use super::forwarder::Forwarder;
+use super::bell::Alarm;
+use super::log_output;
+use super::relay_loop::RelayLoop;
 use crate::api::messages::Reply as MessageReply;
 use crate::api::metrics::{RelayView, StoreFailure, Surroundings};
 use crate::api::sessions::Delivery;
@@ -9,14 +11,15 @@ use crate::control;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::SessionId;
 use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
+use crate::owners::Usage;
 use crate::store::dump::Secrets;
 use crate::store::{Health, Store, StoreError, Ticket, records};
 use crate::time::{Clock, Instant, Now};
-use crate::wire::http::{Answer, Request};
+use crate::wire::http::{Answer, Refusal, Request};
 use smol::Timer;
-use smol::future::FutureExt;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,6 +31,7 @@ const CLOSE_POLICY: u16 = 1008;
 /// Replies that may wait for the disk, in all sessions together.
 const MAX_PENDING_REPLIES: usize = 4096;
 
+type DoorUsage = Box<dyn Fn() -> [Usage; 3]>;
 type PendingReply = (SessionId, MessageReply, Option<Ticket>);
 
 /// The daemon as its doors see it.
@@ -38,18 +42,18 @@ pub struct Service {
     next_session: Cell<u64>,
     clock: Clock,
     started: Now,
-    /// Wakes [`Service::keep_time`] when there is something to keep time for.
-    wake: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
-    is_idle: Cell<bool>,
+    alarm: Alarm,
     /// Replies to messages, in turn, each after what it speaks of is durable.
     replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
-    relay: Rc<Forwarder>,
+    relay: Rc<RelayLoop>,
+    /// How full the door is.
+    door: OnceCell<DoorUsage>,
     /// How many wait until something is durable. A connection that ends does not end the waiting.
     waiting: Cell<usize>,
 }
 
 impl Service {
-    pub fn new(api: Api, store: Store, relay: Rc<Forwarder>, clock: Clock) -> Self {
+    pub fn new(api: Api, store: Store, relay: Rc<RelayLoop>, clock: Clock) -> Self {
         Service {
             api: RefCell::new(api),
             store: RefCell::new(Some(store)),
@@ -57,12 +61,18 @@ impl Service {
             next_session: Cell::new(1),
             clock,
             started: clock(),
-            wake: smol::channel::bounded(1),
-            is_idle: Cell::new(false),
+            alarm: Alarm::default(),
             replies: smol::channel::bounded(MAX_PENDING_REPLIES),
             relay,
+            door: OnceCell::new(),
             waiting: Cell::new(0),
         }
+    }
+
+    /// Has `door` tell how full it is.
+    pub fn watch(&self, door: impl Fn() -> [Usage; 3] + 'static) {
+        // There is one door.
+        let _ = self.door.set(Box::new(door));
     }
 
     /// Has these settings count from now on; those of the API as made for the hub's key.
@@ -74,8 +84,7 @@ impl Service {
         let mut api = self.api.borrow_mut();
         let settings = settings(&api.control().hub());
         api.reconfigure(settings, control);
-        // What is due may be due sooner.
-        let _ = self.wake.0.try_send(());
+        self.alarm.ring();
     }
 
     fn surroundings(&self, now: Now) -> Surroundings<'_> {
@@ -94,6 +103,8 @@ impl Service {
             last_commit_micros: stats.last_commit_micros,
             store_bytes: stats.file_length,
             store_recoveries: u64::from(store.recovery().is_some()),
+            door: self.door.get().map(|door| door()),
+            log_lines_lost: log_output::lines_lost(),
             uptime: now.instant.since(self.started.instant),
         }
     }
@@ -115,14 +126,14 @@ impl Service {
     /// Does what is to be done after something happened in the API.
     fn settle_after(&self, origin: Option<SessionId>, now: Now) {
         let effects = self.api.borrow_mut().drain(origin, now);
-        self.carry_out(effects, now);
-        if self.is_idle.get() && self.api.borrow().poll_timeout().is_some() {
-            // A full channel is a wake-up under way.
-            let _ = self.wake.0.try_send(());
-        }
+        self.carry_out(effects, now, true);
+        // What is due for all is looked at only if nothing was before: it asks every party.
+        let api = self.api.borrow();
+        let due = if self.alarm.is_idle() { api.poll_timeout() } else { api.update_timeout() };
+        self.alarm.advance(due);
     }
 
-    fn carry_out(&self, effects: Effects, now: Now) {
+    fn carry_out(&self, effects: Effects, now: Now, is_durable: bool) {
         self.deliver(effects.deliveries);
         for (session, reason) in effects.closures {
             self.close_session(session, reason);
@@ -130,7 +141,7 @@ impl Service {
         let (mut rows, mut lazy) = (Vec::new(), Vec::new());
         let api = self.api.borrow();
         for change in &effects.changes {
-            let out = if change.is_durable() { &mut rows } else { &mut lazy };
+            let out = if is_durable && change.is_durable() { &mut rows } else { &mut lazy };
             records::rows(api.control(), change, now, out);
             self.relay.follow(api.control(), change, now.instant);
         }
@@ -170,10 +181,20 @@ impl Service {
 
     /// Stores the hub's marks for TAI64N.
     pub async fn keep_marks(self: Rc<Self>) {
-        while let Some(mark) = self.relay.stamp_mark().await {
+        loop {
+            let mark = self.relay.stamp_mark().await;
             if let Some(store) = &*self.store.borrow() {
                 store.submit(vec![records::stamp_mark(mark)]);
             }
+        }
+    }
+
+    /// Tells the API of handshakes at the hub.
+    pub async fn keep_handshakes(self: Rc<Self>) {
+        while let Some((key, from)) = self.relay.handshake().await {
+            let now = (self.clock)();
+            self.api.borrow_mut().handshake(&key, from, now);
+            self.settle_after(None, now);
         }
     }
 
@@ -215,27 +236,15 @@ impl Service {
         loop {
             let now = (self.clock)();
             let due = self.api.borrow().poll_timeout();
-            match due {
-                None => {
-                    self.is_idle.set(true);
-                    let _ = self.wake.1.recv().await;
-                    self.is_idle.set(false);
-                }
-                Some(due) if due > now.instant => {
-                    let slept = async {
-                        Timer::after(due.since(now.instant)).await;
-                    };
-                    let woken = async {
-                        let _ = self.wake.1.recv().await;
-                    };
-                    slept.or(woken).await;
-                }
-                Some(_) => {
-                    let effects = self.api.borrow_mut().poll(Some(&*self.relay), now);
-                    self.carry_out(effects, now);
-                    // Something due at once again would be a mistake; it must not become a busy loop.
-                    Timer::after(Duration::from_millis(100)).await;
-                }
+            if due.is_some_and(|due| due <= now.instant) {
+                let effects = self.api.borrow_mut().poll(Some(&*self.relay), now);
+                // Who falls silent would do so again after a crash: that is worth no commit of its own, of which
+                // strangers could cause many.
+                self.carry_out(effects, now, false);
+                // Something due at once again would be a mistake; it must not become a busy loop.
+                Timer::after(Duration::from_millis(100)).await;
+            } else {
+                self.alarm.wait(due, now).await;
             }
         }
     }
@@ -278,6 +287,8 @@ impl Answers for Service {
         let around = self.surroundings(now);
         let (place, outcome) = self.api.borrow_mut().handle(&request, &around, now);
         let changes = place.is_some_and(|place| place.changes_state(&request.method));
+        // It is not to be kept while the disk is waited for.
+        drop(request);
         self.settle_after(None, now);
         let reply = match outcome {
             Outcome::Backup { redacted } => {
@@ -300,15 +311,23 @@ impl Answers for Service {
         reply
     }
 
+    fn payer(&self, request: &Request) -> Option<IpAddr> {
+        self.api.borrow().payer(request)
+    }
+
+    fn is_member(&self, session: SessionId) -> bool {
+        self.api.borrow().is_member(session)
+    }
+
     fn refused(&self, status: u16) {
         self.api.borrow_mut().counters().refused(status);
     }
 
-    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Option<SessionId> {
+    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Result<SessionId, Refusal> {
         let session = SessionId(self.next_session.replace(self.next_session.get() + 1));
-        self.api.borrow_mut().open_session(session, request, (self.clock)());
+        self.api.borrow_mut().open_session(session, request, (self.clock)())?;
         self.outboxes.borrow_mut().insert(session, outbox);
-        Some(session)
+        Ok(session)
     }
 
     fn message(&self, session: SessionId, text: &str) {

@@ -2,14 +2,20 @@
 
 use super::limits::Limits;
 use super::stream::Stream;
+use crate::crypto::random;
+use crate::ids::SessionId;
+use crate::keyed_hash::KeyedState;
+use crate::owners::{Holdings, Prefix, Quota, SourceBuckets, SourceRates, Usage};
 use crate::time::{Clock, Instant};
+use crate::token_bucket::Rate;
 use crate::wire::http::Source;
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -18,8 +24,17 @@ use std::time::Duration;
 /// An instant that never comes.
 pub(super) const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
+/// How much longer than asked for a pause may take until somebody looks.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The rate, in bytes per second, that every reader of an answer is expected to manage.
 const SLOWEST_READER: u64 = 16 * 1024;
+
+/// What one source may be sent, in KiB: 512 a second, and 4 MiB at once.
+const EGRESS: SourceRates = {
+    let subscriber = Rate::new(512, Duration::from_secs(1), 4096);
+    SourceRates::widening(subscriber, subscriber.times(64))
+};
 
 /// What a connection is doing. In the order in which connections are given up for a new one; what comes
 /// from `Answering` on is never given up.
@@ -33,6 +48,8 @@ pub(super) enum Phase {
     Head,
     /// Sending us a body.
     Body,
+    /// Does not read its answer, or has read too much lately.
+    Unread,
     /// Being answered.
     Answering,
     /// A WebSocket session.
@@ -73,29 +90,12 @@ enum Cut {
     Evicted,
 }
 
-/// Who shares a quota.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Quota {
-    Unix,
-    Ip(IpAddr),
-}
-
-impl Quota {
-    /// An IPv4 address, or the /64 of an IPv6 address: whoever has one address of it has them all.
-    fn of(source: Source) -> Self {
-        match source {
-            Source::Unix => Quota::Unix,
-            Source::Ip(IpAddr::V6(ip)) => Quota::Ip(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),
-            Source::Ip(ip) => Quota::Ip(ip),
-        }
-    }
-}
-
 /// One connection, shared by its task and the table.
 pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) source: Source,
-    quota: Quota,
+    /// Whose quotas count: nobody's over the Unix socket.
+    payer: Cell<Option<IpAddr>>,
     id: u64,
     phase: Cell<Phase>,
     /// When the phase began.
@@ -105,10 +105,22 @@ pub(super) struct Connection {
     nudge_at: Cell<Instant>,
     cut: Cell<Cut>,
     waker: RefCell<Option<Waker>>,
-    counts_as_session: Cell<bool>,
+    session: Cell<Option<SessionId>>,
+    /// Bytes that it is charged for.
+    held: Cell<usize>,
 }
 
 impl Connection {
+    /// Its place in the order in which connections of one owner are given up.
+    fn place(&self) -> (Phase, Instant, u64) {
+        (self.phase.get(), self.since.get(), self.id)
+    }
+
+    /// Whose quotas count, if anybody's.
+    pub(super) fn payer(&self) -> Option<IpAddr> {
+        self.payer.get()
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -193,6 +205,7 @@ impl Connection {
     ) -> Result<(), Ended> {
         let length = (first.len() + second.len()) as u64;
         let mut waited = false;
+        let phase = self.phase.get();
         while !first.is_empty() || !second.is_empty() {
             match self.stream.try_write(&[IoSlice::new(first), IoSlice::new(second)]) {
                 Ok(written) => {
@@ -203,8 +216,12 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if !waited {
                         waited = true;
-                        let patience = span + Duration::from_secs(length / SLOWEST_READER);
-                        self.set_deadline(clock().instant + patience);
+                        let (now, patience) =
+                            (clock().instant, span + Duration::from_secs(length / SLOWEST_READER));
+                        match phase {
+                            Phase::Answering => self.enter(Phase::Unread, now, patience),
+                            _ => self.set_deadline(now + patience),
+                        }
                     }
                     self.writable().await?;
                 }
@@ -212,8 +229,25 @@ impl Connection {
             }
         }
         if waited {
+            self.phase.set(phase);
             self.set_deadline(NEVER);
         }
+        Ok(())
+    }
+
+    /// Does nothing until `until`; the connection may be given up meanwhile.
+    pub(super) async fn pause(&self, until: Instant, clock: Clock) -> Result<(), Ended> {
+        let (phase, now) = (self.phase.get(), clock().instant);
+        self.enter(Phase::Unread, now, until.since(now) + PATIENCE);
+        self.set_nudge(until);
+        poll_fn(|cx| match self.poll_cut(cx) {
+            Poll::Ready(ended) => Poll::Ready(Err(ended)),
+            Poll::Pending if clock().instant >= until => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
+        self.phase.set(phase);
+        self.set_deadline(NEVER);
         Ok(())
     }
 
@@ -229,31 +263,43 @@ impl Connection {
     }
 }
 
-/// How much of a quota is used.
-#[derive(Clone, Copy, Default, Debug)]
-struct Use {
-    connections: usize,
-    sessions: usize,
-}
+/// What of its bytes a connection has for nothing: a usual request, or a message under way.
+const FREE_BYTES: usize = 2048;
 
-#[derive(Default)]
 struct Entries {
     connections: HashMap<u64, Rc<Connection>>,
-    by_quota: HashMap<Quota, Use>,
-    /// All of them over TCP, without sessions.
-    tcp: usize,
-    sessions: usize,
+    /// HTTP connections over TCP.
+    tcp: Holdings,
+    /// Sessions over TCP.
+    sessions: Holdings,
+    /// Bytes that were sent to us and can't be used yet, or that nobody reads, beyond [`FREE_BYTES`].
+    bytes: Holdings,
+    unix_connections: usize,
+    /// All sessions.
+    session_count: usize,
     next_id: u64,
 }
 
 impl Entries {
-    fn used(&self, quota: Quota) -> Use {
-        self.by_quota.get(&quota).copied().unwrap_or_default()
+    fn new() -> Self {
+        let number = || u64::from_le_bytes(random::bytes());
+        let holdings = || Holdings::new(KeyedState::new(number(), number()));
+        Entries {
+            connections: HashMap::new(),
+            tcp: holdings(),
+            sessions: holdings(),
+            bytes: holdings(),
+            unix_connections: 0,
+            session_count: 0,
+            next_id: 0,
+        }
     }
 
     fn insert(&mut self, connection: Rc<Connection>) {
-        self.by_quota.entry(connection.quota).or_default().connections += 1;
-        self.tcp += usize::from(connection.quota != Quota::Unix);
+        match connection.payer.get() {
+            Some(payer) => self.tcp.add(payer, 1),
+            None => self.unix_connections += 1,
+        }
         self.connections.insert(connection.id, connection);
     }
 
@@ -262,34 +308,108 @@ impl Entries {
         if self.connections.remove(&connection.id).is_none() {
             return;
         }
-        let used = self.by_quota.entry(connection.quota).or_default();
-        if connection.counts_as_session.get() {
-            used.sessions -= 1;
-            self.sessions -= 1;
-        } else {
-            used.connections -= 1;
-            self.tcp -= usize::from(connection.quota != Quota::Unix);
-        }
-        if used.connections + used.sessions == 0 {
-            self.by_quota.remove(&connection.quota);
+        self.hold(connection, 0);
+        let is_session = connection.session.get().is_some();
+        self.session_count -= usize::from(is_session);
+        match (connection.payer.get(), is_session) {
+            (Some(payer), true) => self.sessions.remove(payer, 1),
+            (Some(payer), false) => self.tcp.remove(payer, 1),
+            (None, true) => (),
+            (None, false) => self.unix_connections -= 1,
         }
         if self.connections.is_empty() {
             self.connections.shrink_to(64);
-            self.by_quota.shrink_to(64);
         }
     }
 
-    /// The connection that is missed least, of `quota` or of all that come over TCP.
-    fn least_missed(&self, quota: Option<Quota>) -> Option<Rc<Connection>> {
-        self.connections
-            .values()
-            .filter(|connection| match quota {
-                Some(quota) => connection.quota == quota,
-                None => connection.quota != Quota::Unix,
-            })
-            .filter(|connection| connection.phase.get() < Phase::Answering)
-            .min_by_key(|connection| (connection.phase.get(), connection.since.get(), connection.id))
-            .cloned()
+    /// Counts a connection as a session from now on, for `payer`.
+    fn promote(&mut self, connection: &Connection, session: SessionId, payer: Option<IpAddr>) {
+        let held = connection.held.get();
+        self.hold(connection, 0);
+        match connection.payer.replace(payer) {
+            Some(payer) => self.tcp.remove(payer, 1),
+            None => self.unix_connections -= 1,
+        }
+        if let Some(payer) = payer {
+            self.sessions.add(payer, 1);
+        }
+        connection.session.set(Some(session));
+        self.session_count += 1;
+        self.hold(connection, held);
+    }
+
+    /// Notes that a connection holds so many bytes.
+    fn hold(&mut self, connection: &Connection, bytes: usize) {
+        let before = connection.held.replace(bytes);
+        if let Some(payer) = connection.payer.get() {
+            self.bytes.remove(payer, before);
+            self.bytes.add(payer, bytes);
+        }
+    }
+
+    /// What is over the Unix socket is nobody's who is to be kept out.
+    fn of_payers(&self, owner: Option<Prefix>) -> impl Iterator<Item = (&Rc<Connection>, IpAddr)> {
+        let paid = self.connections.values().filter_map(|one| Some((one, one.payer.get()?)));
+        paid.filter(move |(_, payer)| owner.is_none_or(|owner| owner.contains(*payer)))
+    }
+
+    /// The connection that is missed least: of `owner`, or of whoever has most over TCP.
+    fn least_missed(&self, owner: Option<Prefix>) -> Option<Rc<Connection>> {
+        let entries = self.of_payers(owner).filter(|(one, _)| one.phase.get() < Phase::Answering);
+        self.tcp.victim(entries.map(|(one, payer)| (one, payer, one.place()))).cloned()
+    }
+
+    /// The connection over the Unix socket that is missed least.
+    fn least_missed_here(&self) -> Option<Rc<Connection>> {
+        let unix = self.connections.values().filter(|one| one.payer.get().is_none());
+        unix.filter(|one| one.phase.get() < Phase::Answering).min_by_key(|one| one.place()).cloned()
+    }
+
+    /// The session that makes room for one of `payer`: the oldest that is no member's, of `owner` or of whoever has
+    /// most; then any of somebody who has more than `payer` would.
+    fn least_missed_session(
+        &self,
+        owner: Option<Prefix>,
+        payer: IpAddr,
+        is_member: impl Fn(SessionId) -> bool,
+    ) -> Option<Rc<Connection>> {
+        let sessions =
+            || self.of_payers(owner).filter_map(|(one, payer)| Some((one, payer, one.session.get()?)));
+        let strangers = sessions().filter(|(.., session)| !is_member(*session));
+        let victim = self.sessions.victim(strangers.map(|(one, payer, _)| (one, payer, one.id)));
+        if victim.is_some() || owner.is_some() {
+            return victim.cloned();
+        }
+        let own = self.sessions.weight(payer).map(|held| held + 1);
+        let heavier = sessions().filter(|(_, payer, _)| self.sessions.weight(*payer) > own);
+        self.sessions.victim(heavier.map(|(one, payer, _)| (one, payer, one.id))).cloned()
+    }
+
+    /// The one that holds most bytes: of `owner`, or of whoever holds most.
+    fn heaviest(&self, owner: Option<Prefix>) -> Option<Rc<Connection>> {
+        let entries = self
+            .of_payers(owner)
+            .filter(|(one, _)| one.held.get() > 0 && one.phase.get() != Phase::Answering);
+        self.bytes.victim(entries.map(|(one, payer)| (one, payer, Reverse(one.held.get())))).cloned()
+    }
+}
+
+/// What one connection holds of the bytes that all may hold: given back when this is dropped.
+pub(super) struct Account {
+    table: Rc<Table>,
+    connection: Rc<Connection>,
+}
+
+impl Account {
+    /// Holds so many bytes from now on. If that is too much, whoever holds most is cut.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.table.hold(&self.connection, bytes.saturating_sub(FREE_BYTES));
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.hold(0);
     }
 }
 
@@ -324,11 +444,18 @@ impl Drop for Seat {
 pub(super) struct Table {
     entries: RefCell<Entries>,
     limits: RefCell<Rc<Limits>>,
+    /// What each source may be sent, in KiB.
+    egress: RefCell<SourceBuckets>,
 }
 
 impl Table {
     pub(super) fn new(limits: Limits) -> Self {
-        Table { entries: RefCell::default(), limits: RefCell::new(Rc::new(limits)) }
+        let number = || u64::from_le_bytes(random::bytes());
+        Table {
+            entries: RefCell::new(Entries::new()),
+            limits: RefCell::new(Rc::new(limits)),
+            egress: RefCell::new(SourceBuckets::new(KeyedState::new(number(), number()))),
+        }
     }
 
     pub(super) fn limits(&self) -> Rc<Limits> {
@@ -347,38 +474,91 @@ impl Table {
     /// HTTP connections and WebSocket sessions.
     pub(super) fn counts(&self) -> (usize, usize) {
         let entries = self.entries.borrow();
-        (entries.connections.len() - entries.sessions, entries.sessions)
+        (entries.connections.len() - entries.session_count, entries.session_count)
     }
 
-    /// Makes room for one more from `source`, at the cost of its own connections if it has its share, else
-    /// of anybody's. False if all of them are being answered.
+    /// How full everything is, and of whom.
+    pub(super) fn usage(&self) -> [Usage; 3] {
+        let (entries, limits) = (self.entries.borrow(), self.limits());
+        [
+            Usage::of("connections", &entries.tcp, limits.connections),
+            Usage::of("sessions", &entries.sessions, limits.sessions),
+            Usage::of("buffers", &entries.bytes, limits.buffers),
+        ]
+    }
+
+    /// Makes room for one more from `source`, at the cost of its owner's connections if that has its share, else of
+    /// those of whoever has most. False if all of them are being answered.
     pub(super) fn make_room(&self, source: Source) -> bool {
-        let (quota, limits) = (Quota::of(source), self.limits());
-        let (own, all) = {
-            let entries = self.entries.borrow();
-            (entries.used(quota).connections, entries.tcp)
+        let limits = self.limits();
+        let Source::Ip(payer) = source else {
+            let is_full = self.entries.borrow().unix_connections >= limits.unix_connections;
+            return !is_full || self.evict(|entries| entries.least_missed_here());
         };
-        if quota == Quota::Unix {
-            return own < limits.unix_connections || self.evict(Some(quota));
-        }
-        if own >= limits.connections_per_source && !limits.speaks_for_many(source) {
-            return self.evict(Some(quota));
-        }
-        all < limits.connections || self.evict(None)
+        let (owner, is_full) = {
+            let entries = self.entries.borrow();
+            let quota = Quota::widening(limits.connections_per_source);
+            let owner = entries.tcp.excess(payer, 1, &quota).filter(|_| !limits.speaks_for_many(payer));
+            (owner, entries.tcp.total() >= limits.connections)
+        };
+        (owner.is_none() && !is_full) || self.evict(|entries| entries.least_missed(owner))
     }
 
-    /// Gives up the connection that is missed least, whoever's it is.
+    /// Gives up the connection that is missed least, of whoever has most.
     pub(super) fn evict_any(&self) -> bool {
-        self.evict(None)
+        self.evict(|entries| entries.least_missed(None))
     }
 
-    fn evict(&self, quota: Option<Quota>) -> bool {
+    fn evict(&self, choose: impl FnOnce(&Entries) -> Option<Rc<Connection>>) -> bool {
         let mut entries = self.entries.borrow_mut();
-        let Some(connection) = entries.least_missed(quota) else { return false };
+        let Some(connection) = choose(&entries) else { return false };
         entries.remove(&connection);
         drop(entries);
         connection.cut(Cut::Evicted);
         true
+    }
+
+    /// Where a connection says what it holds.
+    pub(super) fn account(self: &Rc<Self>, connection: Rc<Connection>) -> Account {
+        Account { table: self.clone(), connection }
+    }
+
+    fn hold(&self, connection: &Connection, bytes: usize) {
+        if connection.held.get() == bytes {
+            return;
+        }
+        let mut entries = self.entries.borrow_mut();
+        if !entries.connections.contains_key(&connection.id) {
+            return;
+        }
+        entries.hold(connection, bytes);
+        drop(entries);
+        loop {
+            let limits = self.limits();
+            let quota = limits.buffers_quota();
+            let (owner, is_full) = {
+                let entries = self.entries.borrow();
+                let own = connection.payer().and_then(|payer| entries.bytes.excess(payer, 0, &quota));
+                (own, entries.bytes.total() > limits.buffers)
+            };
+            if (owner.is_none() && !is_full) || !self.evict(|entries| entries.heaviest(owner)) {
+                return;
+            }
+        }
+    }
+
+    /// Counts what a source is sent.
+    pub(super) fn note_sent(&self, payer: Option<IpAddr>, bytes: usize, now: Instant) {
+        if let Some(payer) = payer.filter(|payer| self.limits().is_metered(*payer)) {
+            let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+            self.egress.borrow_mut().spend(payer, kib, &EGRESS, now);
+        }
+    }
+
+    /// Until when a source has been sent enough, if it has.
+    pub(super) fn sent_enough(&self, payer: Option<IpAddr>, now: Instant) -> Option<Instant> {
+        let payer = payer.filter(|payer| self.limits().is_metered(*payer))?;
+        self.egress.borrow().peek(payer, 1, &EGRESS, now).err().map(|wait| now + wait)
     }
 
     /// Takes in a connection that there is room for.
@@ -388,7 +568,10 @@ impl Table {
         let connection = Rc::new(Connection {
             stream,
             source,
-            quota: Quota::of(source),
+            payer: Cell::new(match source {
+                Source::Ip(address) => Some(address),
+                Source::Unix => None,
+            }),
             id: entries.next_id,
             phase: Cell::new(Phase::Head),
             since: Cell::new(now),
@@ -396,30 +579,40 @@ impl Table {
             nudge_at: Cell::new(NEVER),
             cut: Cell::new(Cut::No),
             waker: RefCell::default(),
-            counts_as_session: Cell::new(false),
+            session: Cell::new(None),
+            held: Cell::new(0),
         });
         entries.insert(connection.clone());
         Seat { table: self.clone(), connection }
     }
 
-    /// Whether there is room for one more session beside what `connection`'s source has.
-    pub(super) fn has_room_for_session(&self, connection: &Connection) -> bool {
-        let (entries, limits) = (self.entries.borrow(), self.limits());
-        let own = entries.used(connection.quota).sessions;
-        entries.sessions < limits.sessions
-            && (own < limits.sessions_per_source || limits.speaks_for_many(connection.source))
+    /// Makes room for one more session of `payer`, at the cost of those that are no member's.
+    pub(super) fn make_room_for_session(
+        &self,
+        payer: Option<IpAddr>,
+        is_member: impl Fn(SessionId) -> bool,
+    ) -> bool {
+        let limits = self.limits();
+        let (owner, is_full) = {
+            let entries = self.entries.borrow();
+            let quota = Quota::widening(limits.sessions_per_source);
+            let payer = payer.filter(|payer| !limits.speaks_for_many(*payer));
+            let owner = payer.and_then(|payer| entries.sessions.excess(payer, 1, &quota));
+            (owner, entries.session_count >= limits.sessions)
+        };
+        if owner.is_none() && !is_full {
+            return true;
+        }
+        let payer = payer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        self.evict(|entries| entries.least_missed_session(owner, payer, is_member))
     }
 
-    /// Counts a connection as a session from now on.
-    pub(super) fn promote(&self, connection: &Connection) {
+    /// Counts a connection as a session of `payer` from now on.
+    pub(super) fn promote(&self, connection: &Connection, session: SessionId, payer: Option<IpAddr>) {
         connection.phase.set(Phase::Session);
         let mut entries = self.entries.borrow_mut();
-        if entries.connections.contains_key(&connection.id) && !connection.counts_as_session.replace(true) {
-            let used = entries.by_quota.entry(connection.quota).or_default();
-            used.connections -= 1;
-            used.sessions += 1;
-            entries.sessions += 1;
-            entries.tcp -= usize::from(connection.quota != Quota::Unix);
+        if entries.connections.contains_key(&connection.id) && connection.session.get().is_none() {
+            entries.promote(connection, session, payer);
         }
     }
 
@@ -451,15 +644,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_source_is_an_ipv4_address_or_an_ipv6_network() {
-        let quota = |ip: &str| Quota::of(Source::Ip(ip.parse().unwrap()));
-        assert_eq!(quota("2001:db8:1:2:3:4:5:6"), quota("2001:db8:1:2:ffff::1"));
-        assert_ne!(quota("2001:db8:1:2::1"), quota("2001:db8:1:3::1"));
-        assert_ne!(quota("192.0.2.1"), quota("192.0.2.2"));
-        assert_ne!(quota("192.0.2.1"), Quota::of(Source::Unix));
-    }
 
     /// How many of `count` connections from one address are let in while each of them is being answered.
     fn let_in(limits: Limits, count: usize) -> usize {

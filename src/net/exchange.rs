@@ -1,18 +1,18 @@
 //! One connection's requests: each is read, answered, and then the next, until somebody has had enough.
 
-use super::connections::{Ended, Phase, Seat};
+use super::connections::{Account, Ended, Phase, Seat};
 use super::outbox::Outbox;
 use super::response::{self, Length};
 use super::service::{Reply, Service};
 use super::shared::Shared;
 use super::websocket;
+use crate::wire::chunked::Chunked;
 use crate::wire::http::{Answer, Refusal, Request};
 use crate::wire::http_head::{Head, HeadScan, MAX_HEAD};
 use smol::channel::Receiver;
-use smol::future::{FutureExt, yield_now};
+use smol::future::yield_now;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use tiny_http::Method;
 
@@ -74,18 +74,27 @@ impl Framing {
 /// Serves a connection until it ends.
 pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
     let local = seat.stream.local_address();
-    let mut exchange =
-        Exchange { door, seat, local, buffer: Vec::new(), start: 0, is_first: true, wait_first: false };
+    let account = door.table.account(seat.connection());
+    let mut exchange = Exchange {
+        door,
+        seat,
+        account,
+        local,
+        buffer: Vec::new(),
+        start: 0,
+        is_first: true,
+        wait_first: false,
+    };
     let outcome = loop {
         match exchange.next().await {
             Ok(Next::Request) => continue,
             Ok(Next::Linger) => break exchange.linger().await,
             Ok(Next::Close) => break Ok(()),
             Ok(Next::Session(opened)) => {
-                let Exchange { door, seat, mut buffer, start, .. } = exchange;
+                let Exchange { door, seat, account, mut buffer, start, .. } = exchange;
                 buffer.drain(..start);
                 // A task of its own, because it is smaller than this one and lasts longer.
-                let session = websocket::serve(door.clone(), seat, opened, buffer);
+                let session = websocket::serve(door.clone(), seat, account, opened, buffer);
                 door.spawn(session);
                 return;
             }
@@ -100,6 +109,7 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
 struct Exchange<S: Service> {
     door: Rc<Shared<S>>,
     seat: Seat,
+    account: Account,
     local: Option<SocketAddr>,
     /// What was read and not used up; without memory of its own while the connection is idle.
     buffer: Vec<u8>,
@@ -123,9 +133,6 @@ impl<S: Service> Exchange<S> {
         self.seat.enter_answering();
         self.is_first = false;
         let framing = Framing::of(&head);
-        if head.method == Method::Options {
-            return self.answer(&preflight(), &framing).await;
-        }
         if head.path == WEBSOCKET_PATH && head.method == Method::Get {
             return match self.open_session(head, body) {
                 Ok(opened) => Ok(Next::Session(opened)),
@@ -133,14 +140,9 @@ impl<S: Service> Exchange<S> {
             };
         }
         let request = Request::new(head, body, self.seat.source, self.local);
-        let answering = AssertUnwindSafe(self.door.service.clone().call(request)).catch_unwind();
-        match answering.await {
-            Ok(Reply { answer, stream: None }) => self.answer(&answer, &framing).await,
-            Ok(Reply { answer, stream: Some(stream) }) => {
-                self.answer_piecewise(&answer, stream, &framing).await
-            }
-            // The panic has reported itself. One request that we get wrong must not end the relay.
-            Err(_) => self.refuse(Refusal::new(500, "internal error")).await,
+        match self.door.service.clone().call(request).await {
+            Reply { answer, stream: None } => self.answer(&answer, &framing).await,
+            Reply { answer, stream: Some(stream) } => self.answer_piecewise(&answer, stream, &framing).await,
         }
     }
 
@@ -182,27 +184,54 @@ impl<S: Service> Exchange<S> {
     }
 
     async fn body(&mut self, head: &Head) -> Result<Vec<u8>, Fault> {
+        if head.chunked {
+            return self.chunked_body(head).await;
+        }
         let length = head.content_length;
         let missing = |exchange: &Self| length.saturating_sub(exchange.buffer.len() - exchange.start);
         if missing(self) > 0 {
-            let limits = self.door.table.limits();
-            self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
-            if head.expects_continue {
-                self.write(CONTINUE, &[]).await?;
-                self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
-            }
+            self.begin_body(head).await?;
         }
         while missing(self) > 0 {
-            match self.fill(missing(self)).await {
-                Ok(0) => return Err(Refusal::new(400, "the body is not complete").into()),
-                Ok(_) => (),
-                Err(Ended::TimedOut) => return Err(Refusal::new(408, "the body took too long").into()),
-                Err(ended) => return Err(ended.into()),
-            }
+            self.fill_body(missing(self)).await?;
         }
         let body = self.buffer[self.start..self.start + length].to_vec();
         self.start += length;
         Ok(body)
+    }
+
+    async fn chunked_body(&mut self, head: &Head) -> Result<Vec<u8>, Fault> {
+        let mut chunked = Chunked::default();
+        self.start += chunked.take(&self.buffer[self.start..])?;
+        if !chunked.is_done() {
+            self.begin_body(head).await?;
+        }
+        while !chunked.is_done() {
+            // What comes behind the body is kept for the next request.
+            self.fill_body(usize::MAX).await?;
+            self.start += chunked.take(&self.buffer[self.start..])?;
+        }
+        Ok(chunked.into_body())
+    }
+
+    /// A body is on its way: there is a time for it, and a client that waits to be asked for it is asked.
+    async fn begin_body(&mut self, head: &Head) -> Result<(), Fault> {
+        let limits = self.door.table.limits();
+        self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
+        if head.expects_continue {
+            self.write(CONTINUE, &[]).await?;
+            self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
+        }
+        Ok(())
+    }
+
+    async fn fill_body(&mut self, most: usize) -> Result<(), Fault> {
+        match self.fill(most).await {
+            Ok(0) => Err(Refusal::new(400, "the body is not complete").into()),
+            Ok(_) => Ok(()),
+            Err(Ended::TimedOut) => Err(Refusal::new(408, "the body took too long").into()),
+            Err(ended) => Err(ended.into()),
+        }
     }
 
     /// Reads up to `most` more bytes behind what is unread; 0 at the end of the stream.
@@ -221,6 +250,7 @@ impl<S: Service> Exchange<S> {
             match self.seat.stream.try_read(&mut scratch[..most]) {
                 Ok(length) => {
                     self.buffer.extend_from_slice(&scratch[..length]);
+                    self.account.hold(self.buffer.len());
                     self.wait_first = length < most;
                     return Ok(length);
                 }
@@ -237,19 +267,26 @@ impl<S: Service> Exchange<S> {
         }
         let table = &self.door.table;
         let full = Refusal::new(503, "too many WebSocket sessions");
-        if self.door.stopping.get() || !table.has_room_for_session(&self.seat) {
+        let (service, limits) = (&self.door.service, table.limits());
+        let request = Request::new(head, body, self.seat.source, self.local);
+        let payer = service.payer(&request);
+        let is_member = |session| service.is_member(session);
+        if self.door.stopping.get() || !table.make_room_for_session(payer, is_member) {
             return Err(full);
         }
-        let limits = table.limits();
         let outbox = Rc::new(Outbox::new(limits.outbox_messages, limits.outbox_bytes));
-        let request = Request::new(head, body, self.seat.source, self.local);
-        let id = self.door.service.open_session(&request, outbox.clone()).ok_or(full)?;
-        table.promote(&self.seat);
+        let id = service.open_session(&request, outbox.clone())?;
+        table.promote(&self.seat, id, payer);
         Ok(websocket::Opened { id, outbox, accept })
     }
 
     async fn write(&self, first: &[u8], second: &[u8]) -> Result<(), Ended> {
-        self.seat.write(first, second, self.door.clock, self.door.table.limits().write_timeout).await
+        let (table, length) = (&self.door.table, first.len() + second.len());
+        self.account.hold(self.buffer.len() + length);
+        self.seat.write(first, second, self.door.clock, table.limits().write_timeout).await?;
+        self.account.hold(self.buffer.len());
+        table.note_sent(self.seat.payer(), length, (self.door.clock)().instant);
+        Ok(())
     }
 
     async fn answer(&mut self, answer: &Answer, framing: &Framing) -> Result<Next, Ended> {
@@ -257,7 +294,7 @@ impl<S: Service> Exchange<S> {
         let head = response::head(answer, Length::Bytes(answer.body.len()), close, (self.door.clock)().unix);
         let without_body = framing.without_body || response::is_bodiless(answer.status);
         self.write(&head, if without_body { &[] } else { &answer.body }).await?;
-        Ok(self.after_answer(close).await)
+        self.after_answer(close).await
     }
 
     /// Sends the pieces as chunks (RFC 9112 section 7.1).
@@ -273,7 +310,7 @@ impl<S: Service> Exchange<S> {
         let close = !framing.keep_alive || self.door.stopping.get();
         self.write(&response::head(answer, Length::Chunked, close, (self.door.clock)().unix), &[]).await?;
         if framing.without_body {
-            return Ok(self.after_answer(close).await);
+            return self.after_answer(close).await;
         }
         let mut end_of_last = "";
         loop {
@@ -282,16 +319,20 @@ impl<S: Service> Exchange<S> {
             };
             if piece.is_empty() {
                 self.write(end_of_last.as_bytes(), b"0\r\n\r\n").await?;
-                return Ok(self.after_answer(close).await);
+                return self.after_answer(close).await;
             }
             self.write(format!("{end_of_last}{:x}\r\n", piece.len()).as_bytes(), &piece).await?;
             end_of_last = "\r\n";
         }
     }
 
-    async fn after_answer(&mut self, close: bool) -> Next {
+    async fn after_answer(&mut self, close: bool) -> Result<Next, Ended> {
         if close {
-            return Next::Linger;
+            return Ok(Next::Linger);
+        }
+        let now = (self.door.clock)().instant;
+        if let Some(until) = self.door.table.sent_enough(self.seat.payer(), now) {
+            self.seat.pause(until, self.door.clock).await?;
         }
         if self.start < self.buffer.len() {
             // Whoever sends many requests at once does not get them all answered in one turn.
@@ -299,7 +340,7 @@ impl<S: Service> Exchange<S> {
         } else {
             self.wait_first = true;
         }
-        Next::Request
+        Ok(Next::Request)
     }
 
     /// Says why, and that this was the last answer: what the client sends on is not understood any more.
@@ -317,6 +358,7 @@ impl<S: Service> Exchange<S> {
     async fn linger(&mut self) -> Result<(), Ended> {
         self.seat.stream.finish_writing();
         self.buffer = Vec::new();
+        self.account.hold(0);
         self.seat.enter(
             Phase::Lingering,
             (self.door.clock)().instant,
@@ -327,15 +369,4 @@ impl<S: Service> Exchange<S> {
             result => result,
         }
     }
-}
-
-/// What a browser asks before it lets a page of another origin talk to us.
-fn preflight() -> Answer {
-    let mut answer = Answer::json(200, r#"{"status":"ok"}"#);
-    answer.headers = vec![
-        ("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS".into()),
-        ("Access-Control-Allow-Headers", "Authorization, Content-Type".into()),
-        ("Access-Control-Max-Age", "86400".into()),
-    ];
-    answer
 }

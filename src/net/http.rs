@@ -5,6 +5,7 @@ use super::listen::Listener;
 use super::response::{self, Length};
 use super::shared::Shared;
 use super::stream::Stream;
+use crate::owners::Usage;
 use crate::time::Clock;
 use crate::wire::http::{Refusal, Source};
 use rustix::io::Errno;
@@ -50,7 +51,14 @@ impl<S: Service> Door<S> {
 
     /// Lets everybody in who comes to `listener`, until [`Door::stop`]. There may be several listeners.
     pub fn serve(&self, listener: Listener) -> impl Future<Output = ()> + use<S> {
+        listener.set_buffers(self.shared.table.limits().socket_buffer);
         self.clone().accept_all(listener)
+    }
+
+    /// Tells how full its tables are, and of whom.
+    pub fn usage(&self) -> impl Fn() -> [Usage; 3] + use<S> {
+        let table = self.shared.table.clone();
+        move || table.usage()
     }
 
     /// Lets nobody in any more, ends what is idle, and everything else once it is answered. WebSocket

@@ -1,6 +1,7 @@
 //! How much the door takes in, and what that costs.
 
-use crate::wire::http::Source;
+use crate::owners::Quota;
+use crate::wire::proxies;
 use rustix::process::{Resource, Rlimit};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -32,6 +33,12 @@ pub struct Limits {
     pub outbox_messages: usize,
     /// Bytes that may wait for one session to read them.
     pub outbox_bytes: usize,
+    /// Bytes that all together may have sent to us that are of no use yet, or that nobody reads, beyond 2 KiB each. A
+    /// text that many wait for counts for each of them.
+    pub buffers: usize,
+    /// What the kernel may keep of what each connection sends, and as much of what it is sent, in bytes. It takes twice
+    /// that of memory.
+    pub socket_buffer: usize,
     /// From the first byte of a head (or the connection) to the end of the head.
     pub head_timeout: Duration,
     /// From the end of the head to the end of the body; also from the first byte of a WebSocket message to
@@ -44,8 +51,9 @@ pub struct Limits {
     /// How long a refused client may go on sending before the connection is closed under it. Closing at
     /// once would make its kernel throw the refusal away.
     pub linger_timeout: Duration,
-    /// A WebSocket session from which nothing came for so long is sent a ping.
-    pub ping_after: Duration,
+    /// How often a WebSocket session is sent a ping, whatever else is said: a proxy between may count only what
+    /// comes from us, and nginx ends a connection after 60 s of silence.
+    pub ping_interval: Duration,
     /// A WebSocket session from which nothing came for so long is cut.
     pub silence_timeout: Duration,
     /// How often time-outs are looked for, and so how late one may be. Costs a wake-up each time while
@@ -65,12 +73,14 @@ impl Default for Limits {
             message_length: 64 * 1024,
             outbox_messages: 256,
             outbox_bytes: 512 * 1024,
+            buffers: 32 * 1024 * 1024,
+            socket_buffer: 64 * 1024,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(10),
             linger_timeout: Duration::from_secs(2),
-            ping_after: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(25),
             silence_timeout: Duration::from_secs(150),
             sweep_interval: Duration::from_secs(1),
         }
@@ -79,8 +89,18 @@ impl Default for Limits {
 
 impl Limits {
     /// Whether the limits per source are not for `source`.
-    pub(super) fn speaks_for_many(&self, source: Source) -> bool {
-        matches!(source, Source::Ip(address) if self.proxies.contains(&address))
+    pub(super) fn speaks_for_many(&self, source: IpAddr) -> bool {
+        proxies::trusts(&self.proxies, source)
+    }
+
+    /// Whether what `source` is sent counts: not on this machine, and not where it can't be told for whom it is.
+    pub(super) fn is_metered(&self, source: IpAddr) -> bool {
+        !source.is_loopback() && !self.speaks_for_many(source)
+    }
+
+    /// What one owner may have of [`Limits::buffers`].
+    pub(super) fn buffers_quota(&self) -> Quota {
+        Quota { network: self.buffers / 2, site: self.buffers / 4, subscriber: self.buffers / 4 }
     }
 
     /// Held to what the process may open, after raising its soft limit to the hard one.

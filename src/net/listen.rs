@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Connections that the kernel completes before we accept them.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 128;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
@@ -144,6 +144,17 @@ impl Listener {
         match self.place {
             Place::Tcp(address) => Some(address),
             Place::Unix(..) => None,
+        }
+    }
+
+    /// Holds what the kernel keeps of each connection that comes from now on to `bytes` each way.
+    pub(super) fn set_buffers(&self, bytes: usize) {
+        if matches!(self.place, Place::Tcp(_)) {
+            let result = sockopt::set_socket_send_buffer_size(&self.io, bytes)
+                .and_then(|()| sockopt::set_socket_recv_buffer_size(&self.io, bytes));
+            if let Err(error) = result {
+                log::warn!("the buffers of connections to {self} can't be bounded: {error}");
+            }
         }
     }
 

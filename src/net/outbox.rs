@@ -137,6 +137,12 @@ impl Outbox {
         self.push_frame(Frame::new(PONG, payload));
     }
 
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        let queue = self.queue.borrow();
+        queue.bytes - queue.sent
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.borrow().frames.is_empty()

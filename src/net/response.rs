@@ -36,7 +36,6 @@ pub(super) fn head(answer: &Answer, length: Length, close: bool, date: UnixTime)
     let mut bytes = print(response, None);
     // Response takes no Connection and no Upgrade header, so they are put in front of the last line.
     bytes.truncate(bytes.len().saturating_sub(2));
-    bytes.extend_from_slice(b"Access-Control-Allow-Origin: *\r\n");
     match (close, answer.status) {
         (true, 426) => bytes.extend_from_slice(b"Upgrade: websocket\r\nConnection: close, upgrade\r\n"),
         (true, _) => bytes.extend_from_slice(b"Connection: close\r\n"),
@@ -97,15 +96,11 @@ mod tests {
         let text = printed(&Answer::json(200, "{}"), Length::Bytes(2), false);
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n"), "{text}");
         assert_eq!(text.matches("\r\n\r\n").count(), 1);
-        for line in [
-            "Content-Length: 2",
-            "Server: lanrage",
-            "Content-Type: application/json",
-            "Access-Control-Allow-Origin: *",
-        ] {
+        for line in ["Content-Length: 2", "Server: lanrage", "Content-Type: application/json"] {
             assert!(has(&text, line), "{line} in {text}");
         }
         assert!(!text.contains("Connection") && !text.contains("Transfer-Encoding"));
+        assert!(!text.contains("Access-Control"));
         assert_eq!(text.lines().filter(|line| line.starts_with("Date: ")).count(), 1);
         assert!(has(&text, "Date: Fri, 11 Jun 2128 08:53:20 GMT"), "{text}");
     }

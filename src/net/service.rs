@@ -2,7 +2,8 @@
 
 use super::outbox::Outbox;
 use crate::ids::SessionId;
-use crate::wire::http::{Answer, Request};
+use crate::wire::http::{Answer, Refusal, Request, Source};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// What is sent back for a request.
@@ -29,9 +30,20 @@ pub trait Service: 'static {
     /// The door refused a request by itself (malformed, too large, too slow, too many) with this status.
     fn refused(&self, status: u16);
 
-    /// Somebody asks for a WebSocket; `request` has no body. `None` refuses (503). What is pushed into the
-    /// outbox is sent right after the handshake.
-    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Option<SessionId>;
+    /// Whose quotas count for a request: nobody's over the Unix socket, somebody else's behind a proxy.
+    fn payer(&self, request: &Request) -> Option<IpAddr> {
+        match request.source {
+            Source::Ip(address) => Some(address),
+            Source::Unix => None,
+        }
+    }
+
+    /// Whether somebody is behind a session who would be missed.
+    fn is_member(&self, session: SessionId) -> bool;
+
+    /// Somebody asks for a WebSocket; `request` has no body. What is pushed into the outbox is sent right after
+    /// the handshake.
+    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Result<SessionId, Refusal>;
 
     /// A text message came.
     fn message(&self, session: SessionId, text: &str);

@@ -2,34 +2,38 @@
 //! system calls as the kernel allows.
 //!
 //! Both ends do batches. A burst arrives as one message (GRO) and leaves as one (GSO); datagrams that do not
-//! belong together go through `recvmmsg` and `sendmmsg`. Every answer leaves from the address that its
-//! receiver knows, and what is forwarded keeps its DSCP and ECN.
+//! belong together go through `recvmmsg` and `sendmmsg`. What is forwarded keeps its traffic class. One port may have
+//! several sockets to send by, so that what waits for one destination does not hold up another's.
 
 mod ancillary;
 mod backlog;
 mod drive;
-mod envelope;
-mod homes;
 mod outbox;
 mod runs;
+mod senders;
+mod transmit;
 
 #[cfg(test)]
 mod tests;
 
 pub use drive::drive;
-pub use outbox::{Origin, Outbox, Sent};
+pub use outbox::{Outbox, Sent};
 
 use super::listen::{ListenError, bind_all};
+use crate::datagram::{Path, RecvMeta};
 use crate::sys::{self, Head, MAX_MESSAGES, Message};
+use crate::time::Instant;
 use ancillary::{Received, read_name};
 use async_io::Async;
 use outbox::Wire;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use senders::SENDERS;
 use std::cell::Cell;
+use std::ffi::c_int;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Room for a message, in bytes: a payload is at most 65,527. No power of two, or else the processor's cache
 /// could keep no more than a few beginnings of messages.
@@ -40,7 +44,7 @@ const TURN_DATAGRAMS: usize = 512;
 /// What the kernel keeps for us at most, in bytes: bursts of eight players at once. Only what waits is used.
 const RECEIVE_ROOM: i32 = 1 << 20;
 /// What the kernel is given to send at most, in bytes, of which it counts each twice: 10 ms at 100 Mbit/s. What
-/// does not fit waits here, where small datagrams overtake.
+/// does not fit waits here, where small datagrams overtake. Each of the sockets that one port sends by has as much.
 const SEND_ROOM: i32 = 64 * 1024;
 /// Datagrams that one system call should bring in. More would be sent on later than need be.
 const BATCH_DATAGRAMS: usize = 128;
@@ -80,12 +84,14 @@ struct Taken {
 /// A bound UDP socket: dual-stack if it was bound to an unspecified address and there is IPv6.
 pub struct RelaySocket {
     io: Async<OwnedFd>,
+    /// Sockets of the same port that only send.
+    senders: Vec<OwnedFd>,
     bound: SocketAddr,
     gso: bool,
-    /// Whether something waits for room to be sent.
-    is_full: Cell<bool>,
+    /// Whose room something waits for: a bit for each sender, of which the first is the socket itself.
+    waits_for: Cell<u16>,
     errors: Cell<u64>,
-    cut: Cell<u64>,
+    truncated: Cell<u64>,
 }
 
 impl RelaySocket {
@@ -101,8 +107,40 @@ impl RelaySocket {
         let gso = sys::option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         let io = Async::new_nonblocking(socket);
         let io = io.map_err(|_| ListenError::udp(address, Errno::IO))?;
-        let is_full = Cell::new(false);
-        Ok(RelaySocket { io, bound, gso, is_full, errors: Cell::new(0), cut: Cell::new(0) })
+        Ok(RelaySocket {
+            io,
+            senders: Vec::new(),
+            bound,
+            gso,
+            waits_for: Cell::new(0),
+            errors: Cell::new(0),
+            truncated: Cell::new(0),
+        })
+    }
+
+    /// With further sockets to send by, so that a destination whose datagrams can't leave holds up few others. Does
+    /// without where the kernel has no means for that.
+    pub fn with_senders(mut self) -> Self {
+        match self.make_senders() {
+            Ok(senders) => self.senders = senders,
+            Err(errno) => log::debug!("one socket sends to everybody: {errno}"),
+        }
+        self
+    }
+
+    /// They share the port (`SO_REUSEPORT`), but all that comes is for the first of the group, this socket: a program
+    /// that the kernel asks says so. Each also has a filter that takes nothing, for what that program is not asked
+    /// about, such as broadcasts. Only now is the port shared, so that one that is in use was refused.
+    fn make_senders(&self) -> Result<Vec<OwnedFd>, Errno> {
+        sys::set_option(self.io.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        let mut senders = Vec::with_capacity(SENDERS - 1);
+        for _ in 1..SENDERS {
+            senders.push(bind_sender(self.bound)?);
+            if senders.len() == 1 {
+                sys::attach_constant(self.io.as_fd(), libc::SO_ATTACH_REUSEPORT_CBPF, 0)?;
+            }
+        }
+        Ok(senders)
     }
 
     /// Where it is bound.
@@ -110,10 +148,9 @@ impl RelaySocket {
         self.bound
     }
 
-    /// A place for the datagrams that this socket is to send. One per socket: it remembers which of our
-    /// addresses each correspondent knows.
+    /// A place for the datagrams that this socket is to send.
     pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.bound.is_ipv6(), self.gso)
+        Outbox::new(self.bound.is_ipv6(), self.gso, !self.senders.is_empty())
     }
 
     /// Errors that were told at this socket about datagrams sent earlier, by ICMP.
@@ -121,9 +158,9 @@ impl RelaySocket {
         self.errors.get()
     }
 
-    /// Messages that were dropped because the kernel had no room for all of them.
-    pub fn cut(&self) -> u64 {
-        self.cut.get()
+    /// Messages that were dropped because they came truncated.
+    pub fn truncated(&self) -> u64 {
+        self.truncated.get()
     }
 
     /// Waits until there may be something to receive, in the reactor; [`drive`] waits for less. Others get
@@ -132,30 +169,33 @@ impl RelaySocket {
         self.io.readable().await
     }
 
-    /// Has `handle` handle what has arrived, up to a budget, and sends what it pushes into the outbox. The
-    /// datagram, of 0 to 65,527 bytes, may be changed in place, and parts of it be sent. Returns how many
+    /// Has `handle` handle what has arrived, up to a budget, and sends what it puts into the outbox. The
+    /// datagram, of 0 to 65,527 bytes, may be changed in place, and its beginning be forwarded. Returns how many
     /// datagrams there were. An error is of the socket itself; it survives those about single datagrams.
     pub fn turn(
         &self,
         inbox: &mut Inbox,
         outbox: &mut Outbox,
-        mut handle: impl FnMut(&mut [u8], &Origin, &mut Outbox),
+        now: Instant,
+        mut handle: impl FnMut(&mut [u8], &RecvMeta, &mut Outbox),
     ) -> io::Result<usize> {
-        self.turn_by_runs(inbox, outbox, |run, segment, origin, outbox| {
-            handle(&mut run[..segment], origin, outbox);
-            segment
+        self.turn_by_runs(inbox, outbox, now, |run, meta, outbox| {
+            handle(&mut run[..meta.stride], meta, outbox);
+            meta.stride
         })
     }
 
     /// Like [`RelaySocket::turn`], for a `handle` that can take several datagrams at a time: it gets those that
-    /// came as one and are left, and the length of each but the last, and returns how many bytes it has taken:
-    /// the first datagram at least.
+    /// came as one and are left, and returns how many bytes it has taken: the first datagram at least.
     pub fn turn_by_runs(
         &self,
         inbox: &mut Inbox,
         outbox: &mut Outbox,
-        mut handle: impl FnMut(&mut [u8], usize, &Origin, &mut Outbox) -> usize,
+        now: Instant,
+        mut handle: impl FnMut(&mut [u8], &RecvMeta, &mut Outbox) -> usize,
     ) -> io::Result<usize> {
+        outbox.set_now(now);
+        outbox.begin_turn();
         if outbox.waits() {
             self.flush(outbox);
         }
@@ -180,52 +220,55 @@ impl RelaySocket {
         Ok(datagrams)
     }
 
-    /// Sends what was pushed into the outbox other than during [`RelaySocket::turn`].
+    /// Sends what was put into the outbox other than during [`RelaySocket::turn`].
     pub fn flush(&self, outbox: &mut Outbox) {
         self.send(outbox, &[]);
     }
 
     fn send(&self, outbox: &mut Outbox, inbox: &[u8]) {
         outbox.flush(self, inbox);
-        self.is_full.set(outbox.waits());
+        self.waits_for.set(if outbox.waits() { outbox.waits_for() } else { 0 });
     }
 
-    /// Forgets which of our addresses others know as far as they are ours no more.
-    pub fn look_again(&self, outbox: &mut Outbox) {
-        outbox.keep_homes(is_ours);
+    /// The sockets but the first that something waits for.
+    fn full_senders(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let waits_for = self.waits_for.get() >> 1;
+        let full = self.senders.iter().enumerate().filter(move |(index, _)| waits_for >> index & 1 == 1);
+        full.map(|(_, sender)| sender.as_fd())
     }
 
     fn receive(
         &self,
         inbox: &mut Inbox,
         outbox: &mut Outbox,
-        handle: &mut impl FnMut(&mut [u8], usize, &Origin, &mut Outbox) -> usize,
+        handle: &mut impl FnMut(&mut [u8], &RecvMeta, &mut Outbox) -> usize,
     ) -> Result<Taken, Errno> {
         let asked = inbox.window;
         let messages =
             sys::receive_many(self.io.as_fd(), &mut inbox.buffer, SLOT, &mut inbox.heads[..asked])?;
         let (mut datagrams, mut bytes) = (0, 0);
         for (index, head) in inbox.heads[..messages].iter().enumerate() {
-            let source = if head.is_cut() { None } else { read_name(head.name()) };
-            let Some(source) = source else {
-                self.cut.set(self.cut.get() + 1);
+            let remote = if head.is_truncated() { None } else { read_name(head.name()) };
+            let Some(remote) = remote else {
+                self.truncated.set(self.truncated.get() + 1);
                 continue;
             };
-            let Received { local, class, segment } = Received::parse(head.control());
-            let origin = Origin { source, local, class };
+            let Received { local, interface, class, segment } = Received::parse(head.control());
+            let path = Path { remote, local };
             let mut start = index * SLOT;
             let end = start + head.length();
             bytes += head.length();
             loop {
                 let run = &mut inbox.buffer[start..end];
-                let segment = segment.filter(|size| *size > 0).unwrap_or(run.len()).min(run.len());
-                outbox.begin(origin, start, run);
-                let taken = handle(run, segment, &origin, outbox).clamp(segment, run.len());
+                let stride = segment.filter(|size| *size > 0).unwrap_or(run.len()).min(run.len());
+                let meta = RecvMeta { path, class, stride };
+                outbox.begin(meta, interface, start);
+                let taken = handle(run, &meta, outbox).clamp(stride, run.len());
                 outbox.end();
                 if outbox.is_nearly_full() {
                     self.send(outbox, &inbox.buffer);
                 }
-                datagrams += taken.div_ceil(segment.max(1)).max(1);
+                datagrams += taken.div_ceil(stride.max(1)).max(1);
                 start += taken;
                 if start == end {
                     break;
@@ -244,16 +287,10 @@ impl RelaySocket {
 }
 
 impl Wire for RelaySocket {
-    fn transmit(&self, messages: &[Message<'_>]) -> Result<usize, Errno> {
-        sys::send_many(self.io.as_fd(), messages)
+    fn transmit(&self, sender: usize, messages: &[Message<'_>]) -> Result<usize, Errno> {
+        let further = sender.checked_sub(1).and_then(|index| self.senders.get(index));
+        sys::send_many(further.map_or(self.io.as_fd(), AsFd::as_fd), messages)
     }
-}
-
-/// Whether this machine has an address. What can be bound is ours; any other error says nothing about that.
-fn is_ours(local: IpAddr) -> bool {
-    let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let probe = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
-    probe.and_then(|probe| rustix::net::bind(&probe, &SocketAddr::new(local, 0))) != Err(Errno::ADDRNOTAVAIL)
 }
 
 /// Whether an error at the socket leaves it as good as before.
@@ -280,38 +317,54 @@ fn is_about_a_datagram(errno: Errno) -> bool {
 }
 
 fn bind(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
-    let any = address.ip().is_unspecified();
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, !any)?;
-    }
     let mut wanted = vec![
         // The second is for root, and goes beyond what others may have.
         (libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_ROOM),
         (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_ROOM),
-        (libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_ROOM),
         (libc::SOL_UDP, libc::UDP_GRO, 1),
         (libc::SOL_IP, libc::IP_RECVTOS, 1),
-        // As WireGuard's own: no DF, so that routers may fragment what is too long for them.
-        (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
     ];
     if address.is_ipv6() {
         wanted.push((libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1));
     }
-    if any {
+    if address.ip().is_unspecified() {
         wanted.push((libc::SOL_IP, libc::IP_PKTINFO, 1));
         if address.is_ipv6() {
             wanted.push((libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1));
         }
     }
-    for (level, name, value) in wanted {
+    let socket = open(address, &wanted)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// A socket that only sends, from an address that is in use.
+fn bind_sender(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let socket = open(address, &[(libc::SOL_SOCKET, libc::SO_RCVBUF, 0)])?;
+    sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    sys::attach_constant(socket.as_fd(), libc::SO_ATTACH_FILTER, 0)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// A socket with what sending takes, and with these options.
+fn open(address: SocketAddr, wanted: &[(c_int, c_int, c_int)]) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+    }
+    let sending = [
+        (libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_ROOM),
+        // As WireGuard's own: no DF, so that routers may fragment what is too long for them.
+        (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+    ];
+    for &(level, name, value) in sending.iter().chain(wanted) {
         // Kernels differ in what they have, and each of these can be done without.
         if let Err(errno) = sys::set_option(socket.as_fd(), level, name, value) {
             log::debug!("socket option {level}/{name}: {errno}");
         }
     }
-    rustix::net::bind(&socket, &address)?;
     Ok(socket)
 }

@@ -1,7 +1,7 @@
 //! One WebSocket session (RFC 6455). tungstenite reads frames; what goes out comes from the outbox, so
 //! that a message to a thousand sessions exists once.
 
-use super::connections::{Connection, Ended, Phase, Seat};
+use super::connections::{Account, Connection, Ended, Phase, Seat};
 use super::outbox::Outbox;
 use super::response;
 use super::service::Service;
@@ -41,9 +41,15 @@ pub(super) struct Opened {
 }
 
 /// Serves a session until it ends. `unread` is what the client sent behind its head.
-pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat, opened: Opened, unread: Vec<u8>) {
+pub(super) async fn serve<S: Service>(
+    door: Rc<Shared<S>>,
+    seat: Seat,
+    account: Account,
+    opened: Opened,
+    unread: Vec<u8>,
+) {
     let Opened { id, outbox, accept } = opened;
-    let mut session = Session::new(door, seat, id, outbox, unread);
+    let mut session = Session::new(door, seat, account, id, outbox, unread);
     if let Err(ended) = session.run(&accept).await {
         log::debug!("a WebSocket session from {} ended: {ended}", session.seat.source);
     }
@@ -54,8 +60,8 @@ struct Incoming {
     connection: Rc<Connection>,
     /// Bytes that may still be read in this turn.
     allowance: usize,
-    /// Whether bytes have come since the last whole message.
-    in_message: bool,
+    /// Bytes that have come since the last whole message.
+    in_message: usize,
 }
 
 impl Read for Incoming {
@@ -66,7 +72,7 @@ impl Read for Incoming {
         }
         let length = self.connection.stream.try_read(&mut buffer[..most])?;
         self.allowance -= length;
-        self.in_message = true;
+        self.in_message += length;
         Ok(length)
     }
 }
@@ -84,6 +90,7 @@ impl Write for Incoming {
 struct Session<S: Service> {
     door: Rc<Shared<S>>,
     seat: Seat,
+    account: Account,
     id: SessionId,
     outbox: Rc<Outbox>,
     reader: WebSocket<Incoming>,
@@ -100,6 +107,8 @@ struct Session<S: Service> {
     /// Since when the peer does not read.
     stalled_since: Option<Instant>,
     closing_since: Option<Instant>,
+    /// Until when nothing is sent, because its source was sent enough.
+    paused_until: Option<Instant>,
 }
 
 impl<S: Service> Drop for Session<S> {
@@ -109,15 +118,21 @@ impl<S: Service> Drop for Session<S> {
 }
 
 impl<S: Service> Session<S> {
-    fn new(door: Rc<Shared<S>>, seat: Seat, id: SessionId, outbox: Rc<Outbox>, unread: Vec<u8>) -> Self {
+    fn new(
+        door: Rc<Shared<S>>,
+        seat: Seat,
+        account: Account,
+        id: SessionId,
+        outbox: Rc<Outbox>,
+        unread: Vec<u8>,
+    ) -> Self {
         let limits = door.table.limits();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_length))
             .max_frame_size(Some(limits.message_length));
-        let incoming =
-            Incoming { connection: seat.connection(), allowance: 0, in_message: !unread.is_empty() };
+        let incoming = Incoming { connection: seat.connection(), allowance: 0, in_message: unread.len() };
         let now = (door.clock)().instant;
         Session {
             reader: WebSocket::from_partially_read(incoming, unread, Role::Server, Some(config)),
@@ -125,12 +140,14 @@ impl<S: Service> Session<S> {
             is_registered: false,
             is_deaf: false,
             heard_at: now,
-            ping_at: now + limits.ping_after,
+            ping_at: now + limits.ping_interval,
             partial_since: None,
             stalled_since: None,
             closing_since: None,
+            paused_until: None,
             door,
             seat,
+            account,
             id,
             outbox,
         }
@@ -161,7 +178,7 @@ impl<S: Service> Session<S> {
             self.outbox.close(GOING_AWAY, "the server is stopping");
         }
         if now >= self.ping_at {
-            self.ping_at = now + self.door.table.limits().ping_after;
+            self.ping_at = now + self.door.table.limits().ping_interval;
             self.outbox.ping();
         }
         let has_more = match self.read(cx, now) {
@@ -177,6 +194,7 @@ impl<S: Service> Session<S> {
         if self.is_deaf && self.outbox.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        self.account.hold(self.outbox.len() + self.reader.get_ref().in_message);
         self.set_times(now);
         if has_more {
             cx.waker().wake_by_ref();
@@ -203,14 +221,13 @@ impl<S: Service> Session<S> {
             match self.reader.read() {
                 Ok(message) => {
                     self.heard_at = now;
-                    self.ping_at = now + self.door.table.limits().ping_after;
                     self.partial_since = None;
-                    self.reader.get_mut().in_message = false;
+                    self.reader.get_mut().in_message = 0;
                     self.take(message);
                 }
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.wait_first = true;
-                    if self.reader.get_ref().in_message {
+                    if self.reader.get_ref().in_message > 0 {
                         self.partial_since.get_or_insert(now);
                     }
                 }
@@ -254,9 +271,17 @@ impl<S: Service> Session<S> {
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
+        self.paused_until = None;
         while !self.outbox.is_empty() {
+            self.paused_until = self.door.table.sent_enough(self.seat.payer(), now);
+            if self.paused_until.is_some() {
+                break;
+            }
             match self.outbox.write_with(|parts| self.seat.stream.try_write(parts)) {
-                Ok(_) => self.stalled_since = None,
+                Ok(length) => {
+                    self.stalled_since = None;
+                    self.door.table.note_sent(self.seat.payer(), length, now);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stalled_since.get_or_insert(now);
                     match self.seat.stream.poll_writable(cx) {
@@ -283,6 +308,6 @@ impl<S: Service> Session<S> {
             self.closing_since.map(|since| since + limits.linger_timeout),
         ];
         self.seat.set_deadline(deadline.into_iter().flatten().min().unwrap_or(now));
-        self.seat.set_nudge(self.ping_at);
+        self.seat.set_nudge(self.paused_until.map_or(self.ping_at, |until| until.min(self.ping_at)));
     }
 }

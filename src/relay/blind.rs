@@ -61,7 +61,7 @@ impl Blind {
         now: Instant,
     ) -> Result<MemberId, DropReason> {
         let State { roster, sources, admission, limits, .. } = state;
-        let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| bears_mac1(member, message));
+        let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| member.mac1.matches(message));
         let wanted = || sources.wanted(source);
         let own = || {
             let there = sources.member(source).into_iter();
@@ -78,7 +78,7 @@ impl Blind {
         if !admission.trials(source, roster.len(), limits, now) {
             return Err(DropReason::HandshakeLimit);
         }
-        let fits = |member| bears_mac1(member, message) || !Rule::MembersOnly.holds();
+        let fits = |member: &Member| member.mac1.matches(message) || !Rule::MembersOnly.holds();
         let found = roster.iter().find(|&(_, member)| fits(member));
         found.map(|(id, _)| id).ok_or(DropReason::NoMember)
     }
@@ -207,7 +207,8 @@ impl Blind {
         };
         let (at, responder) = (pending.initiator, pending.target);
         let fits = |&id: &MemberId| {
-            let bears = |member| bears_mac1(member, message.bytes()) || !Rule::NamesInitiator.holds();
+            let bears =
+                |member: &Member| member.mac1.matches(message.bytes()) || !Rule::NamesInitiator.holds();
             id != responder && roster.get(id).is_some_and(bears)
         };
         // Who was last seen there is most likely the one.
@@ -444,11 +445,6 @@ impl Rank {
         let is_expected = roster.from_origin(source.ip()).iter().any(is_mate) || !Rule::Evidence.holds();
         if is_expected { Rank::Expected } else { Rank::Stranger }
     }
-}
-
-/// Whether a handshake message was made for this member, if that has blind service.
-fn bears_mac1(member: &Member, message: &[u8]) -> bool {
-    !member.is_claim && member.mac1.matches(message)
 }
 
 /// The index that an initiation's sender chose.

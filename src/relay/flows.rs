@@ -2,6 +2,7 @@
 
 use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
+use crate::owners::Holdings;
 use crate::owners::table::{Entry, Merit, Table};
 use crate::relay::flow_key::FlowKey;
 use crate::relay::limits::{IDLE_LIFETIME, Limits, OFFER_LIFETIME};
@@ -13,7 +14,7 @@ use crate::relay::stats::Count;
 use crate::slots::Handle;
 use crate::time::Instant;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Names one direction of a blind session.
 pub type FlowId = Handle<Entry<FlowKey, Flow>>;
@@ -90,6 +91,11 @@ impl Flows {
         self.table.is_empty()
     }
 
+    /// Who holds how many.
+    pub fn held(&self) -> &Holdings {
+        self.table.held()
+    }
+
     /// The flow with this key: the one look-up that a data packet costs.
     pub fn with_key_mut(&mut self, key: &FlowKey) -> Option<&mut Flow> {
         self.table.with_key_mut(key)
@@ -113,11 +119,6 @@ impl Flows {
     /// Whether there is a flow with this key.
     pub fn contains(&self, key: &FlowKey) -> bool {
         self.table.find(key).is_some()
-    }
-
-    /// The address from which a flow's data comes, and our address that it comes to.
-    pub fn source(&self, flow: &Flow) -> Option<SocketAddr> {
-        Some(self.table.key(self.table.get(flow.twin?)?.twin?)?.address())
     }
 
     /// Both directions of all confirmed sessions, each session once: key and flow, and those of the other direction.
@@ -279,6 +280,7 @@ impl Flows {
 mod tests {
     use super::*;
     use crate::relay::roster::some_roster;
+    use std::net::SocketAddr;
 
     const START: Instant = Instant::from_nanos(5_000_000_000);
 
@@ -344,7 +346,6 @@ mod tests {
         assert_eq!(flow(FlowKey::new(address(1), 11)).unwrap().to, there);
         assert_eq!(flow(FlowKey::new(address(2), 20)).unwrap().to, there);
         assert_eq!(flow(FlowKey::new(address(2), 30)).unwrap().to.remote, address(1));
-        assert_eq!(house.flows.source(flow(FlowKey::new(address(9), 10)).unwrap()), Some(address(9)));
         assert_eq!(house.flows.sessions().count(), 3);
     }
 

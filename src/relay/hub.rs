@@ -1,7 +1,7 @@
 //! The relay's own WireGuard identity: what stock apps have as their only peer, and others besides their
 //! peers, so that they roam with authentication.
 
-use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
 use crate::relay::blind::Blind;
@@ -10,12 +10,11 @@ use crate::relay::roster::{Member, MemberId};
 use crate::relay::state::{State, Turn};
 use crate::relay::stats::{DropReason, Reach};
 use crate::time::Instant;
-use crate::wire::ip::Ipv4;
+use crate::wire::ip::{self, Ipv4};
 use crate::wireguard::allowed_ips::Prefix;
-use crate::wireguard::device::{Config, Device};
+use crate::wireguard::device::{Config, Device, Received};
 use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::message::{INITIATION_LENGTH, Message, TRANSPORT_HEADER_LENGTH, Type};
-use crate::wireguard::noise::{Claim, LocalIdentity};
 use crate::wireguard::peer::{PeerConfig, PeerIndex};
 use crate::wireguard::verdict::{Accepted, Content, Outgoing, Reason, Rejection, Sent, Verdict};
 use std::collections::HashMap;
@@ -27,6 +26,9 @@ const SCRATCH_LENGTH: usize = 2048;
 /// Handshakes that wait to be asked for; what is more is told by the next one, two minutes later.
 const MAX_HANDSHAKES: usize = 1024;
 
+/// Answers to handshakes of one member that may get lost before it is said that it does not take them.
+const MAX_UNCONFIRMED: u8 = 2;
+
 /// What is kept of a member that has come to the hub.
 pub struct HubSession {
     pub(super) peer: PeerIndex,
@@ -36,6 +38,8 @@ pub struct HubSession {
     initiated_to: Option<SocketAddr>,
     /// Where our last answer to its initiation went.
     answered_to: Option<SocketAddr>,
+    /// Its handshakes since one came to something.
+    unconfirmed: u8,
     /// The last broadcast that it has had.
     pub(super) round: u64,
     /// It had a session before a restart, and none since.
@@ -45,8 +49,6 @@ pub struct HubSession {
 /// The hub.
 pub(super) struct Hub {
     pub device: Device,
-    /// The same identity once more: to read who an initiation says it is from.
-    identity: LocalIdentity,
     /// Which member each peer of the device is.
     pub members: HashMap<PeerIndex, MemberId, KeyedState>,
     pub ip: Ipv4Addr,
@@ -69,7 +71,6 @@ impl Hub {
         now: Instant,
     ) -> Self {
         Hub {
-            identity: LocalIdentity::new(PrivateKey::from_bytes(*config.private_key.to_bytes())),
             device: Device::new(config, now),
             members: HashMap::with_hasher(hasher),
             ip,
@@ -82,33 +83,44 @@ impl Hub {
         }
     }
 
-    /// The member that a peer of the device is, and its session.
-    pub fn session<'a>(
-        &self,
-        state: &'a mut State,
-        peer: PeerIndex,
-    ) -> Option<(MemberId, &'a mut HubSession)> {
-        let member = *self.members.get(&peer)?;
-        Some((member, state.roster.state(member)?.hub_mut()?))
-    }
-
-    /// Takes a member in, when it first comes: most never do, and a peer of the device is not small.
-    pub fn adopt(&mut self, state: &mut State, key: &PublicKey, now: Instant) -> Option<PeerIndex> {
-        let id = state.roster.with_key(key)?;
+    /// Takes a member in, when it first comes: most never do, and a peer of the device is not small. Somebody at `source`
+    /// who only says to have the key is a guest, so that he can prove it.
+    pub fn adopt(
+        &mut self,
+        state: &mut State,
+        key: &PublicKey,
+        source: SocketAddr,
+        now: Instant,
+    ) -> Option<PeerIndex> {
+        let guest = self.device.find_peer(key);
+        let Some(id) = state.roster.with_key(key) else {
+            let is_guest = guest.is_none() && state.roster.is_claimed(key, source.ip());
+            return is_guest.then(|| self.device.add_peer(PeerConfig::new(*key), now).ok()).flatten();
+        };
+        let peer = match guest {
+            Some(guest) => guest,
+            None => self.device.add_peer(PeerConfig::new(*key), now).ok()?,
+        };
         let member = state.roster.get_mut(id)?;
-        let allowed_ips = vec![Prefix::host(member.ip.into())];
-        let config = PeerConfig { allowed_ips, ..PeerConfig::new(member.key) };
-        let peer = self.device.add_peer(config, now).ok()?;
+        self.device.allow(peer, Prefix::host(member.ip.into()));
         member.state.appear().hub = Some(HubSession {
             peer,
             path: None,
             initiated_to: None,
             answered_to: None,
+            unconfirmed: 0,
             round: 0,
             resumption: None,
         });
         self.members.insert(peer, id);
         Some(peer)
+    }
+
+    /// Nobody claims the key any more: whoever proved nothing with it is no guest any more.
+    pub fn dismiss(&mut self, key: &PublicKey) {
+        if let Some(peer) = self.device.find_peer(key).filter(|peer| !self.members.contains_key(peer)) {
+            self.device.remove_peer(peer);
+        }
     }
 
     /// A member has another address in the virtual LAN.
@@ -138,14 +150,16 @@ impl Hub {
         from: Path,
     ) -> Result<(), DropReason> {
         let (source, now) = (from.remote, turn.now);
-        let mut verdict = self.device.receive(datagram, source, now);
-        if verdict == Verdict::Dropped(Reason::UnknownPeer)
-            && let Some(Message::Initiation(message)) = Message::parse(datagram)
-            && let Some(claim) = Claim::read(&self.identity, message)
-            && self.adopt(turn.state, claim.public_key(), now.instant).is_some()
-        {
-            verdict = self.device.receive(datagram, source, now);
-        }
+        let State { sources, roster, .. } = &*turn.state;
+        let is_expected = sources.is_proven(source) || !roster.from_origin(source.ip()).is_empty();
+        let verdict = match self.device.receive_from(datagram, source, is_expected, now) {
+            Received::Verdict(verdict) => verdict,
+            Received::Unknown(stranger) => {
+                // If it stays unknown, that is what comes of it.
+                self.adopt(turn.state, stranger.public_key(), source, now.instant);
+                self.device.accept(stranger, now.instant)
+            }
+        };
         let result = match verdict {
             Verdict::Accepted(accepted) => self.accept(blind, turn, accepted, datagram, from),
             Verdict::Challenged | Verdict::CookieTaken(_) => Ok(()),
@@ -171,29 +185,37 @@ impl Hub {
         from: Path,
     ) -> Result<(), DropReason> {
         let Accepted { peer, established, .. } = accepted;
-        let (member, _) = self.session(turn.state, peer).ok_or(DropReason::HubUnknownPeer)?;
-        let found = turn.state.roster.get(member).ok_or(DropReason::HubUnknownPeer)?;
-        if !may_come_from(found, from.remote) {
-            return Err(DropReason::HubUnknownPeer);
+        let key = *self.device.key_of(peer).ok_or(DropReason::HubUnknownPeer)?;
+        if established && self.handshakes.len() < MAX_HANDSHAKES {
+            self.handshakes.push((key, from.remote.ip()));
         }
-        let (key, is_claim) = (found.key, found.is_claim);
+        if !self.members.contains_key(&peer) {
+            // A guest, who is served from the moment on that the control plane has said so.
+            self.adopt(turn.state, &key, from.remote, turn.now.instant);
+        }
+        let &member = self.members.get(&peer).ok_or(DropReason::HubUnknownPeer)?;
+        let session = turn.state.roster.state(member).and_then(|kept| kept.hub_mut());
+        let is_unconfirmed = session.is_some_and(|session| {
+            session.unconfirmed = match accepted.content {
+                _ if established => 0,
+                Content::Handshake => session.unconfirmed.saturating_add(1),
+                _ => session.unconfirmed,
+            };
+            session.unconfirmed > MAX_UNCONFIRMED
+        });
         if established {
             turn.state.handshake(member, Reach::None, turn.now);
-            if self.handshakes.len() < MAX_HANDSHAKES {
-                self.handshakes.push((key, from.remote.ip()));
-            }
         }
         self.follow(blind, turn, &accepted, member, datagram.len(), from);
-        if is_claim {
-            // Its key is proven now; whether it is served is for the control plane to say.
-            return Ok(());
-        }
         match accepted.content {
+            Content::Handshake if is_unconfirmed => Err(DropReason::HubUnconfirmed),
             Content::Handshake | Content::Keepalive => Ok(()),
             Content::Rejected(Rejection::Malformed) => Err(DropReason::HubMalformed),
             Content::Rejected(Rejection::Source) => Err(DropReason::InnerSource),
             Content::Packet { inner, .. } => match inner.destination {
-                IpAddr::V4(to) if self.is_for_all(to) => self.broadcast(turn, member, datagram, inner.length),
+                IpAddr::V4(to) if self.is_for_all(to) || is_for_all_of_24(turn.state, member, to) => {
+                    self.broadcast(turn, member, datagram, inner.length)
+                }
                 _ => self.route(turn, member, peer, inner, datagram, from.remote),
             },
         }
@@ -345,10 +367,10 @@ impl Hub {
         kind: Option<Type>,
         length: usize,
     ) -> Option<Option<Path>> {
-        let member = *self.members.get(&peer)?;
-        if !state.roster.get(member).is_some_and(|found| may_come_from(found, to)) {
-            return None;
-        }
+        let Some(&member) = self.members.get(&peer) else {
+            // A guest gets answers to his handshakes, which are shorter.
+            return (kind == Some(Type::Response)).then_some(None);
+        };
         if kind == Some(Type::Transport) {
             return path_to(state, member, to).map(Some);
         }
@@ -392,12 +414,14 @@ impl Hub {
     }
 }
 
-/// Whether a member may speak from there: one who only claims its key, from where it claims it.
-fn may_come_from(member: &Member, source: SocketAddr) -> bool {
-    !member.is_claim || member.is_from(source.ip())
-}
-
 /// The path by which data may go to a member at `to`: only if that is known to arrive (rule 8).
 pub(super) fn path_to(state: &State, member: MemberId, to: SocketAddr) -> Option<Path> {
     state.roster.get(member)?.state.hub()?.path.filter(|path| path.remote == to)
+}
+
+/// Whether an address that no mate of `member` has is for everybody, by the /24 that it may have been given.
+fn is_for_all_of_24(state: &State, member: MemberId, to: Ipv4Addr) -> bool {
+    let ip_of = |id| state.roster.get(id).map(|member| member.ip);
+    ip_of(member).is_some_and(|own| ip::is_broadcast_of_24(own, to))
+        && !state.roster.mates(member).any(|mate| ip_of(mate) == Some(to))
 }

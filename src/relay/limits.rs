@@ -2,6 +2,7 @@
 
 use crate::owners::SourceRates;
 use crate::token_bucket::Rate;
+use crate::wireguard::constants::X25519_TYPICAL;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,6 +96,9 @@ pub struct Limits {
     /// How often an authentic datagram from a new address of a member's is worth an initiation there, which is longer
     /// than a keepalive.
     pub probes_per_member: Rate,
+    /// How long an X25519 computation takes here: half of one core is what handshakes with the hub may cost at most, and
+    /// a quarter those of strangers.
+    pub x25519: Duration,
 }
 
 impl Limits {
@@ -147,6 +151,7 @@ impl Default for Limits {
             stun_surplus: Rate::new(200, SECOND, 400),
             moves_per_member: Rate::new(1, SECOND, 5),
             probes_per_member: Rate::new(1, SECOND, 5),
+            x25519: X25519_TYPICAL,
         }
     }
 }

@@ -36,6 +36,7 @@ use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
 use crate::ids::{PartyId, PeerId};
 use crate::keyed_hash::KeyedState;
+use crate::owners::Prefix;
 use crate::relay::blind::Blind;
 use crate::relay::flow_key::canonical;
 use crate::relay::hub::Hub;
@@ -154,6 +155,19 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// How full a table is, and because of whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableUse {
+    /// The table.
+    pub name: &'static str,
+    /// Entries.
+    pub used: usize,
+    /// The most there may be.
+    pub room: usize,
+    /// The network that holds most of them, and how many.
+    pub largest: Option<(Prefix, usize)>,
+}
+
 /// The relay.
 pub struct Relay {
     state: State,
@@ -170,7 +184,8 @@ impl Relay {
         let mut random = Seeded::new(seed);
         let hasher = KeyedState::new(random.next_u64(), random.next_u64());
         let snapshot_key = SnapshotKey::new(&hub_key);
-        let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed: random.next_u64() };
+        let (jitter_seed, x25519) = (random.next_u64(), limits.x25519);
+        let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed, x25519 };
         Relay {
             state: State::new(limits, hasher, random.next_u64()),
             blind: Blind::new(hasher, random.next_u64()),
@@ -203,6 +218,8 @@ impl Relay {
         if key == *self.hub_key() {
             return Err(JoinError::BadKey);
         }
+        // A guest whose claim is granted stays in the hub.
+        self.state.roster.forget_claim(party, peer);
         let before = self.state.roster.with_key(&key);
         if self.state.roster.find(party, peer).is_some_and(|known| Some(known) != before) {
             self.leave(party, peer, now);
@@ -217,13 +234,19 @@ impl Relay {
         Ok(())
     }
 
-    /// The member with this key speaks to the control plane from this address: there it may be (rule 4). With `proves`,
-    /// it is served only once a handshake with the key has come from there, see [`Relay::take_handshakes`].
-    pub fn set_origin(&mut self, key: &PublicKey, origin: Option<IpAddr>, proves: bool) {
-        let Some(id) = self.state.roster.with_key(key) else { return };
-        self.state.roster.set_origin(id, origin);
-        if let Some(member) = self.state.roster.get_mut(id) {
-            member.is_claim = proves;
+    /// The member with this key speaks to the control plane from this address: there it may be (rule 4).
+    pub fn set_origin(&mut self, key: &PublicKey, origin: Option<IpAddr>) {
+        if let Some(id) = self.state.roster.with_key(key) {
+            self.state.roster.set_origin(id, origin);
+        }
+    }
+
+    /// `peer` in `party` says to have `key`, and is not served before that is proven: the hub completes handshakes with
+    /// it that come from where `from` is, and [tells](Relay::take_handshakes) of them.
+    pub fn claim(&mut self, party: &PartyId, peer: &PeerId, key: PublicKey, from: IpAddr, now: Instant) {
+        self.leave(party, peer, now);
+        if key.canonical() == key && !key.is_low_order() {
+            self.state.roster.claim(party, peer, key, from);
         }
     }
 
@@ -234,6 +257,9 @@ impl Relay {
 
     /// `peer` is no more in `party`: what it had there ends at once, flows and hub session.
     pub fn leave(&mut self, party: &PartyId, peer: &PeerId, now: Instant) {
+        if let Some(unclaimed) = self.state.roster.forget_claim(party, peer) {
+            self.hub.dismiss(&unclaimed);
+        }
         let Some((id, gone)) = self.state.roster.leave(party, peer) else { return };
         let presence = match &gone {
             Some(gone) => gone.state.presence(),
@@ -310,15 +336,7 @@ impl Relay {
             return Err(DropReason::LocalSource);
         }
         let for_hub = match message {
-            Message::Initiation(message) => {
-                let State { sources, admission, limits, .. } = &mut *turn.state;
-                let now = turn.now.instant;
-                let known = sources.take_handshake(source, limits.handshakes_per_source, now);
-                if !known.unwrap_or_else(|| admission.handshake(source, limits, now)) {
-                    return Err(DropReason::HandshakeLimit);
-                }
-                hub.device.mac1_key().matches(message.bytes())
-            }
+            Message::Initiation(message) => hub.device.mac1_key().matches(message.bytes()),
             Message::Response(message) => hub.device.owns_index(message.receiver()),
             Message::CookieReply(message) => hub.device.owns_index(message.receiver()),
             Message::Transport(message) => hub.device.owns_index(message.receiver()),
@@ -327,7 +345,15 @@ impl Relay {
             return hub.receive(blind, turn, datagram, from);
         }
         match message {
-            Message::Initiation(message) => blind.on_initiation(turn, message, from),
+            Message::Initiation(message) => {
+                let State { sources, admission, limits, .. } = &mut *turn.state;
+                let now = turn.now.instant;
+                let known = sources.take_handshake(source, limits.handshakes_per_source, now);
+                if !known.unwrap_or_else(|| admission.handshake(source, limits, now)) {
+                    return Err(DropReason::HandshakeLimit);
+                }
+                blind.on_initiation(turn, message, from)
+            }
             Message::Response(message) => {
                 let is_taken = |index| hub.device.owns_index(index);
                 blind.on_response(turn, message, from, is_taken)
@@ -421,6 +447,11 @@ impl Relay {
         &self.state.stats
     }
 
+    /// X25519 computations that handshakes with the hub have cost.
+    pub fn x25519_count(&self) -> u64 {
+        self.hub.device.x25519_count()
+    }
+
     /// How many members there are.
     pub fn member_count(&self) -> usize {
         self.state.roster.len()
@@ -439,6 +470,23 @@ impl Relay {
     /// How many sessions a [snapshot](Relay::snapshot) would have: blind ones and the hub's.
     pub fn session_count(&self) -> usize {
         self.flow_count() + self.hub.members.len()
+    }
+
+    /// The tables that strangers can fill.
+    pub fn tables(&self) -> [TableUse; 4] {
+        let limits = &self.state.limits;
+        [
+            ("sources", self.state.sources.held(), limits.sources),
+            ("pending", self.blind.pending.held(), limits.pending),
+            ("paced", self.blind.pacer.held(), limits.paced),
+            ("flows", self.blind.flows.held(), limits.flows),
+        ]
+        .map(|(name, held, room)| TableUse {
+            name,
+            used: held.total(),
+            room,
+            largest: held.largest(),
+        })
     }
 
     /// What is counted of the member with this key.

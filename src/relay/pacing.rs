@@ -80,6 +80,11 @@ impl Pacer {
         }
     }
 
+    /// Who holds how many.
+    pub fn held(&self) -> &Holdings {
+        &self.held
+    }
+
     /// When one is due.
     pub fn next(&self) -> Option<Instant> {
         self.next

@@ -13,7 +13,10 @@ use crate::time::{Instant, Now};
 use crate::wireguard::timestamp::Timestamp;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// For a member of which nobody knows where it was.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// What is handed over of a member's session with the hub.
 pub(super) struct Former {
@@ -96,7 +99,8 @@ impl Hub {
         let Former { member, timestamp, place } = former;
         let found = state.roster.get(member)?;
         let (key, known) = (found.key, found.state.hub().map(|session| session.peer));
-        let peer = known.or_else(|| self.adopt(state, &key, now))?;
+        let at = place.map_or(NOWHERE, |(path, _)| path.remote);
+        let peer = known.or_else(|| self.adopt(state, &key, at, now))?;
         if self.device.greatest_timestamp(peer).is_none_or(|known| known < timestamp) {
             self.device.set_greatest_timestamp(peer, Some(timestamp));
         }

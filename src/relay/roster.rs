@@ -28,8 +28,6 @@ pub struct Member {
     pub ip: Ipv4Addr,
     /// From where it speaks to the control plane: the one hint, before any handshake, where it may be.
     origin: Option<IpAddr>,
-    /// Whether it is served only once a handshake with its key has come from [there](Member::origin).
-    pub(super) is_claim: bool,
     /// The parties it is in, in rising order; one for each peer id, so perhaps repeated.
     parties: Vec<PartySlot>,
     pub(super) state: MemberState,
@@ -87,6 +85,9 @@ pub struct Roster {
     by_party: HashMap<PartyId, PartySlot>,
     /// Members by the subscriber from whom they speak to the control plane.
     by_origin: HashMap<Prefix, Vec<MemberId>>,
+    /// Who says to have a key that is not served for them yet, and from where they do.
+    claims: HashMap<(PartyId, PeerId), (PublicKey, IpAddr)>,
+    claimed_from: HashMap<PublicKey, Vec<IpAddr>>,
 }
 
 impl Roster {
@@ -136,7 +137,6 @@ impl Roster {
             mac1: Mac1Key::new(&key),
             ip,
             origin: None,
-            is_claim: false,
             parties: Vec::new(),
             state: MemberState::default(),
         });
@@ -163,6 +163,36 @@ impl Roster {
         if let Some(after) = after {
             self.by_origin.entry(after).or_default().push(id);
         }
+    }
+
+    /// `peer` in `party` says to have `key`; a handshake with it from the subscriber of `from` would prove that.
+    pub fn claim(&mut self, party: &PartyId, peer: &PeerId, key: PublicKey, from: IpAddr) {
+        self.forget_claim(party, peer);
+        self.claims.insert((party.clone(), peer.clone()), (key, from));
+        self.claimed_from.entry(key).or_default().push(from);
+    }
+
+    /// `peer` in `party` claims nothing any more. Gives the key, if nobody claims that any more.
+    pub fn forget_claim(&mut self, party: &PartyId, peer: &PeerId) -> Option<PublicKey> {
+        if self.claims.is_empty() {
+            return None;
+        }
+        let (key, from) = self.claims.remove(&(party.clone(), peer.clone()))?;
+        let origins = self.claimed_from.get_mut(&key)?;
+        if let Some(place) = origins.iter().position(|other| *other == from) {
+            origins.swap_remove(place);
+        }
+        let is_last = origins.is_empty();
+        if is_last {
+            self.claimed_from.remove(&key);
+        }
+        is_last.then_some(key)
+    }
+
+    /// Whether somebody where `address` is says to have this key.
+    pub fn is_claimed(&self, key: &PublicKey, address: IpAddr) -> bool {
+        let origins = self.claimed_from.get(key).map_or(&[][..], Vec::as_slice);
+        origins.iter().any(|origin| Prefix::subscriber(*origin) == Prefix::subscriber(address))
     }
 
     /// Members that speak to the control plane from where `address` is.

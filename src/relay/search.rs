@@ -33,8 +33,9 @@
 //! - what a member has told the relay stays believed when it has left the party;
 //! - who is behind the IP address of one player, and knows both keys, can be both ends of a session between them, and is
 //!   then believed as a member is;
-//! - he, or who only writes that address on what he sends, costs the players two retries: one for the guess that goes
-//!   there first, one because the credit of who is not validated yet is spent on strangers' initiations, too.
+//! - without the hub, a stranger can cost the players two retries, and by sending at the right moments perhaps more:
+//!   what one who is not validated yet gave is spent on strangers' initiations, too, and nothing is left for his
+//!   friend's; and a guess may go first to who is, or says that he is, behind the same IP address.
 
 mod books;
 pub(in crate::relay) mod fingerprint;
@@ -84,6 +85,8 @@ struct Search {
     setup: Setup,
     /// The promise that is looked at, or all.
     promise: Option<Promise>,
+    /// How much longer than without the attacker it may take.
+    patience: Duration,
     /// What happens first, in every case.
     prologue: &'static [Action],
     keys: [PublicKey; 3],
@@ -94,12 +97,9 @@ struct Search {
 impl Search {
     fn new(setup: Setup, promise: Option<Promise>, prologue: &'static [Action]) -> Self {
         let keys = Who::ALL.map(|who| who.private_key().public_key());
-        Search { setup, promise, prologue, keys, peace: HashMap::new() }
-    }
-
-    /// How much longer than without the attacker it may take.
-    fn patience(&self) -> Duration {
-        if self.setup.second == Second::Elsewhere { RETRY } else { 2 * RETRY }
+        // See what is not kept.
+        let patience = if setup.hub || promise.is_some() && setup != NEIGHBOUR { RETRY } else { 2 * RETRY };
+        Search { setup, promise, patience, prologue, keys, peace: HashMap::new() }
     }
 
     fn world(&self, path: &[Action]) -> World {
@@ -130,7 +130,7 @@ impl Search {
         let fingerprint = fingerprint.finish();
         if let Some(since) = peace.playing_since
             && world.playing_since.is_none()
-            && world.now.since(since) > self.patience()
+            && world.now.since(since) > self.patience
         {
             let apart = world.now.since(since);
             world.breaks(Promise::Liveness, |_| format!("the players have been kept apart for {apart:?}"));
@@ -143,7 +143,7 @@ impl Search {
         let peace = self.peace(path).time_to_play;
         let time = world.time_to_play(NEVER);
         let late = match (time, peace) {
-            (Some(time), Some(peace)) => time > peace + self.patience(),
+            (Some(time), Some(peace)) => time > peace + self.patience,
             (None, peace) => peace.is_some(),
             _ => false,
         };

@@ -1,7 +1,7 @@
 //! Blind flows, and where the hub's members are, as bytes, so that a restart does not cut them (rule 9).
 //!
 //! ```text
-//! | version 8 | unix time 8 | keys: count 4, 32 each | hub: count 4, 58 each | sessions: count 4, 136 each | mac 16 |
+//! | version 8 | unix time 8 | keys: count 4, 32 each | hub: count 4, 58 each | sessions: count 4, 132 each | mac 16 |
 //! ```
 //!
 //! There are public keys in it, and no others: the hub makes new sessions with its members. An address without a

@@ -5,6 +5,7 @@
 
 use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
+use crate::owners::Holdings;
 use crate::owners::table::{Merit, Table};
 use crate::relay::limits::{ANSWER_TIME, GUESSES_PER_SOURCE, IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot};
@@ -68,6 +69,11 @@ impl Sources {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    /// Who holds how many.
+    pub fn held(&self) -> &Holdings {
+        self.table.held()
     }
 
     /// Whether the address is known.

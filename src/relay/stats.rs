@@ -44,6 +44,9 @@ pub enum DropReason {
     HubExpired,
     /// The hub takes no more handshakes from its source now.
     HubLimit,
+    /// A member's handshake with the hub, again, whose answers its app does not take: they don't arrive, or it has
+    /// a pre-shared key for the hub.
+    HubUnconfirmed,
     /// Its inner source address is not the member's.
     InnerSource,
     /// Its inner destination is nobody's.
@@ -66,7 +69,7 @@ pub enum DropReason {
 }
 
 /// All reasons, in the order of their counters, with their names for the metrics.
-pub const DROPS: [(DropReason, &str); 28] = [
+pub const DROPS: [(DropReason, &str); 29] = [
     (DropReason::Unknown, "unknown"),
     (DropReason::WrongPort, "wrong_port"),
     (DropReason::NoMember, "no_member"),
@@ -86,6 +89,7 @@ pub const DROPS: [(DropReason, &str); 28] = [
     (DropReason::HubReplayed, "hub_replayed"),
     (DropReason::HubExpired, "hub_expired"),
     (DropReason::HubLimit, "hub_limit"),
+    (DropReason::HubUnconfirmed, "hub_unconfirmed"),
     (DropReason::InnerSource, "inner_source"),
     (DropReason::InnerDestination, "inner_destination"),
     (DropReason::OtherParty, "other_party"),

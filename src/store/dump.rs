@@ -6,6 +6,7 @@
 
 use super::OpenError;
 use super::disk::{FileBackend, Lock, lock};
+use super::dump_request::Request;
 use super::open;
 use super::queue::Shared;
 use super::schema::{self, Table, VERSION_KEY};
@@ -18,13 +19,12 @@ use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+pub use super::dump_request::{Busy, Secrets};
 
 /// The size of the pieces a dump is streamed in, in bytes; a long row makes a longer one.
 const PIECE: usize = 16 << 10;
-/// How many pieces may wait for the reader.
-const PIECES: usize = 2;
 /// A reader that takes nothing for so long is given up: while a snapshot is in use, the file can only grow.
 const STALLED: Duration = Duration::from_secs(60);
 /// The stack of the dumping thread, in bytes.
@@ -34,50 +34,10 @@ const MAX_LINE: u64 = 4 << 20;
 /// How many rows are restored in one transaction.
 const ROWS_PER_COMMIT: u64 = 1000;
 
-/// Whether a dump shows the values of [`schema::SECRET_KEYS`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Secrets {
-    /// It does, as a backup must.
-    Include,
-    /// It shows `null` in their place, for people.
-    Redact,
-}
-
-/// Another dump is being made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Busy;
-
-impl fmt::Display for Busy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("another backup or dump is being made; try again when it is done")
-    }
-}
-
-impl std::error::Error for Busy {}
-
-/// A dump that was asked for.
-pub(super) struct Request {
-    sender: Sender<Vec<u8>>,
-    secrets: Secrets,
-    turn: Turn,
-}
-
-/// The right to be the one dump; given back when dropped.
-struct Turn(Arc<AtomicBool>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
 /// Asks the writer for a snapshot between two commits.
 pub(super) fn request(shared: &Shared, secrets: Secrets) -> Result<Receiver<Vec<u8>>, Busy> {
-    if shared.dumping.swap(true, Ordering::AcqRel) {
-        return Err(Busy);
-    }
-    let (sender, receiver) = smol::channel::bounded(PIECES);
-    shared.queue().dump = Some(Request { sender, secrets, turn: Turn(shared.dumping.clone()) });
+    let (request, receiver) = Request::new(&shared.dumping, secrets)?;
+    shared.queue().dump = Some(request);
     shared.work.notify_one();
     Ok(receiver)
 }

@@ -1,4 +1,4 @@
-//! Floor 5: the only disk, redb behind a writer thread.
+//! Floor 5: the only disk, redb behind a writer thread, and the hand-over file.
 //!
 //! A generic, durable key-value engine. The control state lives in memory on the loop's thread; what changes
 //! there is submitted here as rows, which one thread commits in groups, because a sync takes up to half a
@@ -7,10 +7,13 @@
 mod check;
 mod disk;
 pub mod dump;
+mod dump_request;
+pub mod handover;
 mod open;
 mod queue;
 pub mod records;
 pub mod schema;
+mod state_file;
 mod writer;
 
 #[cfg(test)]
@@ -26,6 +29,7 @@ use dump::Secrets;
 use open::{Examined, Fault};
 use queue::Shared;
 use schema::{Schema, Table};
+use state_file::StateFile;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -113,7 +117,10 @@ impl Store {
         let (file, is_new) = open::open_file(path)?;
         let mut factory = open::file_factory(file.clone());
         let reason = match Self::begin_file(path, is_new, &mut factory, schema) {
-            Ok(begun) => return Self::start(path, begun, factory, clock, schema, None),
+            Ok(begun) => {
+                let place = Some(StateFile::new(path, file));
+                return Self::start(path, place, begun, factory, clock, schema, None);
+            }
             Err(Fault::Corrupt(reason)) => reason,
             Err(fault) => return Err(fault.at(path, schema)),
         };
@@ -126,12 +133,13 @@ impl Store {
             moved_to.display()
         );
         let (fresh, is_new) = open::open_file(path)?;
-        let mut factory = open::file_factory(fresh);
+        let mut factory = open::file_factory(fresh.clone());
         drop(file);
         let begun = Self::begin_file(path, is_new, &mut factory, schema);
         let begun = begun.map_err(|fault| fault.at(path, schema))?;
         let recovery = Recovery { moved_to: Some(moved_to), reason };
-        Self::start(path, begun, factory, clock, schema, Some(recovery))
+        let place = Some(StateFile::new(path, fresh));
+        Self::start(path, place, begun, factory, clock, schema, Some(recovery))
     }
 
     /// Like [`Store::open`] over backends that `factory` makes. Damage is an error here, as there is no file
@@ -143,7 +151,7 @@ impl Store {
     ) -> Result<(Store, Vec<Row>), OpenError> {
         let schema = &schema::CURRENT;
         let begun = Self::begin(&mut factory, schema).map_err(|fault| fault.at(name, schema))?;
-        Self::start(name, begun, factory, clock, schema, None)
+        Self::start(name, None, begun, factory, clock, schema, None)
     }
 
     /// As [`Store::begin`]. A file that has never held anything is no use if it can't be written, and one that
@@ -186,6 +194,7 @@ impl Store {
 
     fn start(
         path: &Path,
+        place: Option<StateFile>,
         (mut examined, fault): (Examined, Option<Fault>),
         factory: BackendFactory,
         clock: Clock,
@@ -202,7 +211,8 @@ impl Store {
             log::info!("{} was not closed by the process that wrote it; all is well", path.display());
         }
         let rows = examined.take_rows();
-        let (shared, recovery) = (writer::start(path, examined, fault, factory, clock, schema), recovery);
+        let (shared, recovery) =
+            (writer::start(path, place, examined, fault, factory, clock, schema), recovery);
         let shared = shared.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
         Ok((Store { shared, recovery }, rows))
     }

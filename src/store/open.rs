@@ -213,13 +213,19 @@ pub(super) struct Examined {
 pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Result<Examined, Fault> {
     let disk = Disk::new(backend).map_err(Fault::Io)?;
     let verified = cfg!(panic = "abort") && rehearse(&disk, schema)?;
-    guarded(|| inspect(disk, schema, verified))
+    guarded(|| {
+        let mut rows = Vec::new();
+        let examined = inspect(disk, schema, verified, &mut |table, key, value| {
+            rows.extend(loaded(table, key, value));
+        })?;
+        Ok(Examined { rows, ..examined })
+    })
 }
 
 /// Does in a copy of this process what a panic of redb would end it by, where one does. Returns whether every
 /// checksum was found right.
 fn rehearse(disk: &Disk, schema: &Schema) -> Result<bool, Fault> {
-    let whole = || match inspect(disk.clone(), schema, false) {
+    let whole = || match inspect(disk.clone(), schema, false, &mut |_, _, _| ()) {
         Ok(examined) => {
             let whole = !examined.repaired;
             // Nothing is left to be found out by closing it.
@@ -238,7 +244,13 @@ fn rehearse(disk: &Disk, schema: &Schema) -> Result<bool, Fault> {
     }
 }
 
-fn inspect(disk: Disk, schema: &Schema, verified: bool) -> Result<Examined, Fault> {
+/// Opens it, and calls `visit` with every row, without keeping any.
+fn inspect(
+    disk: Disk,
+    schema: &Schema,
+    verified: bool,
+    visit: &mut dyn FnMut(Table, &str, &[u8]),
+) -> Result<Examined, Fault> {
     let unclean = Arc::new(AtomicBool::new(false));
     let rolled_back = Arc::new(AtomicBool::new(false));
     let mut builder = Builder::new();
@@ -262,9 +274,14 @@ fn inspect(disk: Disk, schema: &Schema, verified: bool) -> Result<Examined, Faul
     if let Some(found) = version.filter(|found| *found > schema.version) {
         return Err(Fault::NewerSchema(found));
     }
-    let rows = if version.is_some() { load(&transaction)? } else { Vec::new() };
+    if version.is_some() {
+        each_row(&transaction, |table, key, value| {
+            visit(table, key, value);
+            Ok(())
+        })?;
+    }
     drop(transaction);
-    Ok(Examined { database, disk, version, unclean, rolled_back, repaired, rows })
+    Ok(Examined { database, disk, version, unclean, rolled_back, repaired, rows: Vec::new() })
 }
 
 impl Examined {
@@ -279,7 +296,11 @@ impl Examined {
             schema::migrate(&transaction, self.version, schema)?;
             transaction.commit().map_err(Error::from)?;
             self.version = Some(schema.version);
-            self.rows = load(&self.database.begin_read().map_err(Error::from)?)?;
+            self.rows.clear();
+            each_row(&self.database.begin_read().map_err(Error::from)?, |table, key, value| {
+                self.rows.extend(loaded(table, key, value));
+                Ok(())
+            })?;
             Ok(())
         })
     }
@@ -290,16 +311,10 @@ impl Examined {
     }
 }
 
-/// Every row but the store's own.
-fn load(transaction: &ReadTransaction) -> Result<Vec<Row>, Error> {
-    let mut rows = Vec::new();
-    each_row(transaction, |table, key, value| {
-        if table != Table::Meta || key != VERSION_KEY {
-            rows.push(Row { table, key: key.to_owned(), value: Some(value.to_vec()) });
-        }
-        Ok(())
-    })?;
-    Ok(rows)
+/// A row to hand out, which the store's own is not.
+fn loaded(table: Table, key: &str, value: &[u8]) -> Option<Row> {
+    let own = table == Table::Meta && key == VERSION_KEY;
+    (!own).then(|| Row { table, key: key.to_owned(), value: Some(value.to_vec()) })
 }
 
 /// Calls `visit` with every row, table by table and in key order. A table that an older version did not
@@ -381,11 +396,18 @@ pub(super) fn file_factory(file: Arc<File>) -> BackendFactory {
     Box::new(move || Ok(Box::new(FileBackend::new(file.clone()))))
 }
 
-/// Renames a damaged file to `<name>.corrupt-<unix seconds>`, or, where that exists, to one with `-2` and
-/// so on behind it.
+/// Renames a damaged file: see [`unused_name`].
 pub(super) fn set_aside(path: &Path, now: UnixTime) -> io::Result<PathBuf> {
+    let target = unused_name(path, "corrupt", now);
+    std::fs::rename(path, &target)?;
+    sync_directory(directory_of(path))?;
+    Ok(target)
+}
+
+/// `<name>.<why>-<unix seconds>`, or, where that exists, one with `-2` and so on behind it.
+pub(super) fn unused_name(path: &Path, why: &str, now: UnixTime) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".corrupt-{}", now.as_secs()));
+    name.push(format!(".{why}-{}", now.as_secs()));
     let mut target = path.with_file_name(&name);
     let mut count = 1u32;
     while target.symlink_metadata().is_ok() {
@@ -394,9 +416,7 @@ pub(super) fn set_aside(path: &Path, now: UnixTime) -> io::Result<PathBuf> {
         numbered.push(format!("-{count}"));
         target = path.with_file_name(numbered);
     }
-    std::fs::rename(path, &target)?;
-    sync_directory(directory_of(path))?;
-    Ok(target)
+    target
 }
 
 /// The directory that `path` is in.

@@ -1,5 +1,6 @@
 //! Rows on their way to the disk, and who waits for them.
 
+use super::dump_request::Request;
 use super::schema::{Table, VERSION_KEY};
 use super::{Health, Row, Stats, StoreError};
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ pub(super) struct Queue {
     pub last_commit: Option<Result<(), StoreError>>,
     /// The writer has ended.
     pub finished: bool,
-    pub dump: Option<super::dump::Request>,
+    pub dump: Option<Request>,
     pub stats: Stats,
 }
 

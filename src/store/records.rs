@@ -4,13 +4,14 @@ use super::Row;
 use super::schema::Table;
 use crate::control::Control;
 use crate::control::change::Change;
-use crate::control::record::Records;
+use crate::control::record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, TokenRecord};
 use crate::control::tokens::TokenHash;
+use crate::crypto::hex;
 use crate::crypto::x25519::PrivateKey;
 use crate::ids::{PartyId, PeerId};
 use crate::time::{Now, UnixTime};
 use crate::wire::json::{self, Value};
-use nanoserde::{DeJson, SerJson};
+use nanoserde::SerJson;
 
 const HUB_KEY: &str = "hub_private_key";
 const STAMP_MARK: &str = "tai64n_mark";
@@ -34,44 +35,54 @@ pub struct Loaded {
 /// Reads what the store held.
 pub fn load(rows: Vec<Row>) -> Loaded {
     let mut loaded = Loaded::default();
-    for row in rows {
-        if read(&row, &mut loaded).is_none() {
-            loaded.unreadable.push(format!("{}/{}", row.table.name(), row.key));
+    for Row { table, key, value } in rows {
+        if let Err(key) = read(table, key, &value.unwrap_or_default(), &mut loaded) {
+            loaded.unreadable.push(format!("{}/{key}", table.name()));
         }
     }
     loaded
 }
 
-fn read(row: &Row, loaded: &mut Loaded) -> Option<()> {
-    let value = row.value.as_deref()?;
+/// Takes in a row, or gives back the key of one that can't be read.
+fn read(table: Table, key: String, value: &[u8], loaded: &mut Loaded) -> Result<(), String> {
     let records = &mut loaded.records;
-    let key = row.key.clone();
-    match row.table {
-        Table::Parties => records.parties.push((key, parse(value)?)),
-        Table::Members => {
-            let (party, peer) = key.split_once(SEPARATOR)?;
-            records.members.push((party.to_owned(), peer.to_owned(), parse(value)?));
-        }
-        Table::Tokens => records.tokens.push((from_hex(&key)?, parse(value)?)),
-        Table::Relays => records.relays.push((key, parse(value)?)),
-        Table::Addresses => records.addresses.push((key, parse(value)?)),
-        Table::Meta => match (key.as_str(), json::parse(value).ok()?) {
-            (HUB_KEY, Value::String(text)) => loaded.hub = Some(PrivateKey::decode(&text)?),
-            (STOPPED_AT, Value::Number(micros)) => {
-                records.stopped_at = Some(UnixTime::from_micros(micros.parse().ok()?));
+    match table {
+        Table::Parties => records.parties.push(keyed(key, PartyRecord::read(value))?),
+        Table::Members => match (key.split_once(SEPARATOR), MemberRecord::read(value)) {
+            (Some((party, peer)), Some(record)) => {
+                records.members.push((party.to_owned(), peer.to_owned(), record));
             }
-            (STAMP_MARK, Value::Number(mark)) => loaded.stamp_mark = mark.parse().ok()?,
-            // The schema's own row.
-            _ => {}
+            _ => return Err(key),
         },
+        Table::Tokens => match (hex::decode(&key), TokenRecord::read(value)) {
+            (Some(hash), Some(record)) => records.tokens.push((hash, record)),
+            _ => return Err(key),
+        },
+        Table::Relays => records.relays.push(keyed(key, RelayRecord::read(value))?),
+        Table::Addresses => records.addresses.push(keyed(key, AddressRecord::read(value))?),
+        Table::Meta => return read_meta(&key, value, loaded).ok_or(key),
     }
-    Some(())
+    Ok(())
 }
 
-/// A record from a row's value. nanoserde must not see what is no JSON.
-fn parse<T: DeJson>(value: &[u8]) -> Option<T> {
-    json::check(value).ok()?;
-    T::deserialize_json(std::str::from_utf8(value).ok()?).ok()
+fn keyed<T>(key: String, record: Option<T>) -> Result<(String, T), String> {
+    match record {
+        Some(record) => Ok((key, record)),
+        None => Err(key),
+    }
+}
+
+fn read_meta(key: &str, value: &[u8], loaded: &mut Loaded) -> Option<()> {
+    match (key, json::parse(value).ok()?) {
+        (HUB_KEY, Value::String(text)) => loaded.hub = Some(PrivateKey::decode(&text)?),
+        (STOPPED_AT, Value::Number(micros)) => {
+            loaded.records.stopped_at = Some(UnixTime::from_micros(micros.parse().ok()?));
+        }
+        (STAMP_MARK, Value::Number(mark)) => loaded.stamp_mark = mark.parse().ok()?,
+        // The schema's own row.
+        _ => {}
+    }
+    Some(())
 }
 
 fn row<T: SerJson>(table: Table, key: String, record: Option<T>) -> Row {
@@ -88,10 +99,12 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         Change::PartyCreated(id) | Change::PartyChanged(id) | Change::PartyDeleted { party: id, .. } => {
             out.push(party(id));
         }
-        Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) => out.push(member(id, peer)),
+        Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) | Change::MemberMoved(id, peer) => {
+            out.push(member(id, peer));
+        }
         Change::MemberLeft { party, who, .. } => out.push(member(party, &who.peer)),
         Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
-            out.push(row(Table::Tokens, to_hex(hash), control.token_record(hash, now)));
+            out.push(row(Table::Tokens, hex::encode(hash), control.token_record(hash, now)));
         }
         Change::RelayChanged(id) | Change::RelayExpired(id) => {
             out.push(row(Table::Relays, id.to_string(), control.relay_record(id)));
@@ -123,29 +136,15 @@ pub fn stopped(at: Option<UnixTime>) -> Row {
 /// Every token's row. The dates in the store are those of when a token was issued or extended; if the wall
 /// clock has jumped since, they would not be what they seem after a stop.
 pub fn all_tokens(control: &Control, now: Now) -> Vec<Row> {
-    let token = |hash: &TokenHash| row(Table::Tokens, to_hex(hash), control.token_record(hash, now));
+    let token = |hash: &TokenHash| row(Table::Tokens, hex::encode(hash), control.token_record(hash, now));
     control.tokens().iter().map(|(hash, _)| token(&hash)).collect()
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::Settings;
+    use crate::control::keys::KeyClaim;
     use crate::control::party::{NatType, PeerInfo};
     use crate::control::registration::Credentials;
 
@@ -171,7 +170,9 @@ mod tests {
         let alice = PeerId::new("alice").unwrap();
         let token = control.register(&alice, Credentials::default(), now).unwrap().token;
         let by = control.authenticate(&token, now).unwrap();
-        let party = control.create_party(&by, None, "LAN", info(&alice), now).unwrap();
+        let party = control
+            .create_party(&by, None, "LAN", info(&alice), KeyClaim::from([192, 0, 2, 7].into()), now)
+            .unwrap();
         let mut rows_out = vec![hub_key(&hub), stopped(Some(UnixTime::from_micros(7)))];
         for change in control.drain_changes() {
             rows(&control, &change, now, &mut rows_out);
@@ -202,9 +203,10 @@ mod tests {
             bad(Table::Parties, "q", "{}"),
             bad(Table::Members, "no-separator", "{}"),
             bad(Table::Tokens, "zz", "{\"peer_id\":\"a\",\"lineage\":1,\"expires_at\":1}"),
+            bad(Table::Tokens, &"+f".repeat(32), "{\"peer_id\":\"a\",\"lineage\":1,\"expires_at\":1}"),
             bad(Table::Meta, HUB_KEY, "\"short\""),
         ]);
-        assert_eq!(loaded.unreadable.len(), 6);
+        assert_eq!(loaded.unreadable.len(), 7);
         assert!(loaded.records.parties.is_empty());
     }
 }

@@ -1,10 +1,12 @@
 //! The thread that waits for the disk.
 
 use super::disk::{BackendFactory, Disk};
+use super::dump_request::Request;
 use super::open::{self, Examined, Fault, drop_quietly, guarded};
 use super::queue::{Batch, Rows, Shared};
 use super::schema::{Schema, Table};
-use super::{Health, Stats, StoreError, dump};
+use super::state_file::{Found, StateFile};
+use super::{Health, Stats, StoreError};
 use crate::time::Clock;
 use redb::{Database, Error, ReadableDatabase, StorageBackend};
 use std::io;
@@ -28,6 +30,10 @@ const QUICK: u64 = 20_000;
 struct Writer {
     shared: Arc<Shared>,
     path: PathBuf,
+    /// Where the next start looks for it, if it is a file.
+    place: Option<StateFile>,
+    /// What was found there in its place, and has been spoken of.
+    intruder: Option<Found>,
     /// `None` while it failed to open.
     open: Option<(Database, Disk)>,
     /// A sync has failed since everything was last written.
@@ -43,6 +49,7 @@ struct Writer {
 /// Starts the thread over a database that was just opened; `fault` says why it can't be written yet.
 pub(super) fn start(
     path: &Path,
+    place: Option<StateFile>,
     examined: Examined,
     fault: Option<Fault>,
     factory: BackendFactory,
@@ -56,6 +63,8 @@ pub(super) fn start(
     let mut writer = Writer {
         shared: shared.clone(),
         path: path.to_owned(),
+        place,
+        intruder: None,
         sync_failed: examined.disk.sync_failed(),
         open: Some((examined.database, examined.disk)),
         established,
@@ -78,7 +87,7 @@ pub(super) fn start(
 /// What the thread woke up for.
 enum Work {
     Commit,
-    Dump(dump::Request),
+    Dump(Request),
     Close,
 }
 
@@ -149,15 +158,16 @@ impl Writer {
     /// Commits what is pending, and everything lazy or a little of it.
     fn commit(&mut self, all: bool) {
         let batch = self.shared.take(all);
-        let Some((database, disk)) = &self.open else { return self.shared.failed(batch, Health::Failing) };
+        let Some((database, _)) = &self.open else { return self.shared.failed(batch, Health::Failing) };
         if batch.rows.is_empty() {
             return self.shared.committed(batch.number);
         }
         let begun = (self.clock)().instant;
-        match guarded(|| write(database, &batch.rows)) {
+        let written = guarded(|| write(database, &batch.rows));
+        match written.and_then(|()| self.keep_place()) {
             Ok(()) => {
                 let took = (self.clock)().instant.since(begun);
-                let file_length = disk.len().unwrap_or(0);
+                let file_length = self.open.as_ref().map_or(0, |(_, disk)| disk.len().unwrap_or(0));
                 let mut queue = self.shared.queue();
                 queue.stats.commits += 1;
                 queue.stats.rows_written += batch.rows.len() as u64;
@@ -205,32 +215,77 @@ impl Writer {
         }
     }
 
-    /// Opens the database again and tries what is pending. Returns whether it is open.
-    fn reopen(&mut self) -> bool {
-        let opened = (self.factory)().map_err(Fault::Io).and_then(|backend| {
-            let mut examined = open::examine(backend, self.schema)?;
-            if self.established && examined.version != Some(self.schema.version) {
-                return Err(Fault::Corrupt("its contents are gone".into()));
+    /// Sees to it that what is committed is where the next start looks for it.
+    fn keep_place(&mut self) -> Result<(), Fault> {
+        let Some(place) = &mut self.place else { return Ok(()) };
+        let found = place.found();
+        if found == Found::Own {
+            return Ok(());
+        }
+        // It is going to be copied: nothing may write to it any more.
+        if let Some((database, disk)) = self.open.take() {
+            self.sync_failed |= disk.sync_failed();
+            drop_quietly(database);
+        }
+        let first = self.intruder.replace(found) != Some(found);
+        let path = self.path.display();
+        if found == Found::Nothing {
+            if first {
+                log::error!("{path} was deleted or renamed while in use: it is written again");
             }
-            let mut settled = examined.settle(self.schema);
-            self.sync_failed |= examined.disk.sync_failed();
-            if settled.is_ok() && self.sync_failed {
-                settled = examined.disk.rewrite().map_err(Fault::Io);
-            }
-            match settled {
-                Ok(()) => Ok(examined),
-                Err(fault) => {
-                    drop_quietly(examined.database);
-                    Err(fault)
+            place.put_back().map_err(Fault::Io)?;
+            self.factory = open::file_factory(place.file());
+            self.intruder = None;
+            return self.open_database();
+        }
+        if first {
+            match place.save_beside((self.clock)().unix) {
+                Ok(saved) => log::error!(
+                    "{path} was replaced by another file while in use: all until now was saved as {}. Stop \
+                     lanrage, leave the right one of the two at {path}, and start it again",
+                    saved.display()
+                ),
+                Err(error) => {
+                    log::error!(
+                        "{path} was replaced by another file, and a copy could not be saved: {error}"
+                    );
                 }
             }
-        });
+        }
+        Err(Fault::Io(io::Error::other("another file is in its place")))
+    }
+
+    /// Opens the database anew.
+    fn open_database(&mut self) -> Result<(), Fault> {
+        let backend = (self.factory)().map_err(Fault::Io)?;
+        let mut examined = open::examine(backend, self.schema)?;
+        if self.established && examined.version != Some(self.schema.version) {
+            return Err(Fault::Corrupt("its contents are gone".into()));
+        }
+        let mut settled = examined.settle(self.schema);
+        self.sync_failed |= examined.disk.sync_failed();
+        if settled.is_ok() && self.sync_failed {
+            settled = examined.disk.rewrite().map_err(Fault::Io);
+        }
+        if let Err(fault) = settled {
+            drop_quietly(examined.database);
+            return Err(fault);
+        }
+        self.sync_failed = false;
+        self.established = true;
+        self.open = Some((examined.database, examined.disk));
+        Ok(())
+    }
+
+    /// Opens the database again and tries what is pending. Returns whether it is open.
+    fn reopen(&mut self) -> bool {
+        let opened = match self.keep_place() {
+            Ok(()) if self.open.is_none() => self.open_database(),
+            result => result,
+        };
         match opened {
-            Ok(examined) => {
-                self.sync_failed = false;
-                self.established = true;
+            Ok(()) => {
                 let idle = self.shared.queue().pending.is_empty();
-                self.open = Some((examined.database, examined.disk));
                 if idle {
                     self.recovered();
                     self.shared.set_health(Health::Ok);
@@ -272,7 +327,8 @@ impl Writer {
             }
             drop_quietly(database);
         }
-        // The lock on the file goes with this.
+        // The lock on the file goes with these.
+        self.place = None;
         self.factory = Box::new(|| Err(io::ErrorKind::NotConnected.into()));
         self.shared.queue().finished = true;
         self.shared.progress.notify_all();

@@ -1,6 +1,5 @@
 //! Requests and answers as the HTTP door hands them on: parsed, bounded, and free of sockets.
 
-use crate::wire::http_head::Head;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use tiny_http::Method;
@@ -15,6 +14,16 @@ pub enum Source {
     Unix,
     /// A TCP peer; an IPv4-mapped IPv6 address is given as the IPv4 address it means.
     Ip(IpAddr),
+}
+
+impl Source {
+    /// The address, if it is not the owner of the machine.
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Source::Unix => None,
+            Source::Ip(address) => Some(address.to_canonical()),
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -39,31 +48,18 @@ pub struct Request {
     pub authorization: Option<String>,
     /// The value of `Host`, if there was one.
     pub host: Option<String>,
+    /// The value of `Origin`, if there was one: of a browser, what page asks.
+    pub origin: Option<String>,
     /// The value of `X-Forwarded-For`, if there was one. To be believed only from a trusted proxy.
     pub forwarded_for: Option<String>,
+    /// Whether anything in the head says that a proxy passed it on.
+    pub is_forwarded: bool,
     /// The body, at most 64 KiB.
     pub body: Vec<u8>,
     /// Who sent it.
     pub source: Source,
     /// The address it arrived on; `None` over the Unix socket.
     pub local: Option<SocketAddr>,
-}
-
-impl Request {
-    /// The request that `head` began and `body` completed.
-    pub fn new(head: Head, body: Vec<u8>, source: Source, local: Option<SocketAddr>) -> Self {
-        Request {
-            method: head.method,
-            path: head.path,
-            query: head.query,
-            authorization: head.authorization,
-            host: head.host,
-            forwarded_for: head.forwarded_for,
-            body,
-            source,
-            local,
-        }
-    }
 }
 
 /// What goes back.

@@ -1,15 +1,19 @@
 //! The head of an HTTP request (RFC 9112), read strictly: whatever two programs could understand
 //! differently is refused, so that nobody can smuggle a request past a proxy in front of us.
 
-use crate::wire::http::{MAX_BODY, Refusal};
+use crate::wire::http::{MAX_BODY, Refusal, Request, Source};
 use crate::wire::websocket_upgrade::Upgrade;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use tiny_http::Method;
 
 /// Longest head, in bytes, with its empty last line.
 pub const MAX_HEAD: usize = 8 * 1024;
 /// Most header lines.
 pub const MAX_HEADERS: usize = 64;
+
+/// Names of header lines that say for whom a proxy asks, or that there is one.
+const ADDED_BY_PROXIES: [&str; 4] = ["x-forwarded-for", "forwarded", "x-real-ip", "via"];
 
 /// Looks for the end of a head that comes in piece by piece, without looking at any byte twice.
 #[derive(Clone, Debug, Default)]
@@ -64,13 +68,19 @@ pub struct Head {
     pub authorization: Option<String>,
     /// The value of `Host`, or the authority of an absolute target, which comes first (RFC 9112, 3.2.2).
     pub host: Option<String>,
+    /// The value of `Origin`.
+    pub origin: Option<String>,
     /// The values of `X-Forwarded-For`, joined as one list.
     pub forwarded_for: Option<String>,
-    /// The length of the body, in bytes, at most [`MAX_BODY`].
+    /// Whether there is anything that proxies add.
+    pub is_forwarded: bool,
+    /// The length of the body, in bytes, at most [`MAX_BODY`]; 0 if it comes in chunks.
     pub content_length: usize,
+    /// Whether the body comes in chunks (RFC 9112 section 7.1).
+    pub chunked: bool,
     /// Whether the client may send another request after this one.
     pub keep_alive: bool,
-    /// The minor version: 0 or 1.
+    /// The minor version: 0, or 1 for every later one.
     pub minor: u8,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -88,6 +98,18 @@ impl Head {
         if bytes.len() > MAX_HEAD {
             return Err(Refusal::new(431, "the head is longer than 8 KiB"));
         }
+        match later_minor_version(bytes) {
+            Some(place) => {
+                // Whoever speaks a later HTTP/1 speaks 1.1 as well (RFC 9110 section 2.5).
+                let mut bytes = bytes.to_vec();
+                bytes[place] = b'1';
+                Self::parse_http_1(&bytes)
+            }
+            None => Self::parse_http_1(bytes),
+        }
+    }
+
+    fn parse_http_1(bytes: &[u8]) -> Result<Head, Refusal> {
         let mut space = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(bytes, &mut space) {
@@ -100,6 +122,9 @@ impl Head {
         };
         let method = method.parse::<Method>().map_err(|()| malformed("the method is malformed"))?;
         let fields = Fields::read(parsed.headers)?;
+        if fields.chunked && minor == 0 {
+            return Err(malformed("Transfer-Encoding in HTTP/1.0"));
+        }
         let target = Target::parse(target, &method)?;
         let host = match (fields.host, target.authority) {
             (None, _) if minor == 1 => return Err(malformed("the Host header is missing")),
@@ -113,8 +138,11 @@ impl Head {
             query: target.query.into(),
             authorization: fields.authorization.map(text),
             host: host.map(String::from),
+            origin: fields.origin.map(text),
             forwarded_for: fields.forwarded_for,
+            is_forwarded: fields.is_forwarded,
             content_length: fields.content_length.unwrap_or(0),
+            chunked: fields.chunked,
             keep_alive: minor == 1 && !fields.close,
             minor,
             expects_continue: minor == 1 && fields.expects_continue,
@@ -131,6 +159,25 @@ impl Head {
     }
 }
 
+impl Request {
+    /// The request that `head` began and `body` completed.
+    pub fn new(head: Head, body: Vec<u8>, source: Source, local: Option<SocketAddr>) -> Self {
+        Request {
+            method: head.method,
+            path: head.path,
+            query: head.query,
+            authorization: head.authorization,
+            host: head.host,
+            origin: head.origin,
+            forwarded_for: head.forwarded_for,
+            is_forwarded: head.is_forwarded,
+            body,
+            source,
+            local,
+        }
+    }
+}
+
 /// What httparse found wrong, as an answer.
 fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
     match error {
@@ -144,12 +191,24 @@ fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line has three words, of which the last is `HTTP/` and a version.
-fn names_http_version(bytes: &[u8]) -> bool {
-    let line = bytes.split(|&byte| byte == b'\r').find(|line| line.len() > 1).unwrap_or_default();
+/// The last of the request line's three words.
+fn version(bytes: &[u8]) -> Option<&[u8]> {
+    let line = bytes.split(|&byte| byte == b'\r').find(|line| line.len() > 1)?;
     let mut words = line.split(|&byte| byte == b' ').skip(2);
-    let (Some(word), None) = (words.next(), words.next()) else { return false };
-    match word.strip_prefix(b"HTTP/") {
+    let word = words.next()?;
+    words.next().is_none().then_some(word)
+}
+
+/// Where the minor version stands if it is later than 1.1.
+fn later_minor_version(bytes: &[u8]) -> Option<usize> {
+    let word = version(bytes)?;
+    matches!(word.strip_prefix(b"HTTP/1."), Some([b'2'..=b'9']))
+        .then(|| word.as_ptr() as usize - bytes.as_ptr() as usize + word.len() - 1)
+}
+
+/// Whether the version is one of HTTP.
+fn names_http_version(bytes: &[u8]) -> bool {
+    match version(bytes).and_then(|word| word.strip_prefix(b"HTTP/")) {
         Some([major]) => major.is_ascii_digit(),
         Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
         _ => false,
@@ -171,8 +230,11 @@ fn is_authority_byte(byte: u8) -> bool {
 struct Fields<'a> {
     authorization: Option<&'a [u8]>,
     host: Option<&'a str>,
+    origin: Option<&'a [u8]>,
     forwarded_for: Option<String>,
+    is_forwarded: bool,
     content_length: Option<usize>,
+    chunked: bool,
     close: bool,
     connection_upgrade: bool,
     expects_continue: bool,
@@ -185,19 +247,23 @@ impl<'a> Fields<'a> {
     fn read(headers: &[httparse::Header<'a>]) -> Result<Self, Refusal> {
         let mut fields = Fields::default();
         let mut length = None;
-        let mut transfer_encoding = false;
+        let mut transfer_encoding: Option<&[u8]> = None;
         for header in headers {
             let value = header.value;
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            fields.is_forwarded |= ADDED_BY_PROXIES.iter().any(|name| is(name));
             if is("content-length") {
                 only_once(&mut length, value, "more than one Content-Length")?;
             } else if is("transfer-encoding") {
-                transfer_encoding = true;
+                let is_first = transfer_encoding.replace(value).is_none();
+                fields.chunked = is_first && value.eq_ignore_ascii_case(b"chunked");
             } else if is("host") {
                 let value = str::from_utf8(value).map_err(|_| malformed("the host is malformed"))?;
                 only_once(&mut fields.host, value, "more than one Host")?;
             } else if is("authorization") {
                 only_once(&mut fields.authorization, value, "more than one Authorization")?;
+            } else if is("origin") {
+                only_once(&mut fields.origin, value, "more than one Origin")?;
             } else if is("connection") {
                 fields.close |= lists(value, "close");
                 fields.connection_upgrade |= lists(value, "upgrade");
@@ -220,10 +286,12 @@ impl<'a> Fields<'a> {
             }
         }
         match (transfer_encoding, length) {
-            (true, Some(_)) => return Err(malformed("Transfer-Encoding together with Content-Length")),
-            (true, None) => return Err(Refusal::new(411, "send the body with a Content-Length")),
-            (false, Some(value)) => fields.content_length = Some(content_length(value)?),
-            (false, None) => (),
+            (Some(_), Some(_)) => return Err(malformed("Transfer-Encoding together with Content-Length")),
+            (Some(_), None) if !fields.chunked => {
+                return Err(Refusal::new(501, "of transfer codings only chunked is understood here"));
+            }
+            (None, Some(value)) => fields.content_length = Some(content_length(value)?),
+            (_, None) => (),
         }
         Ok(fields)
     }
@@ -346,6 +414,9 @@ mod tests {
         assert_eq!((absolute.path.as_str(), absolute.query.as_str()), ("/x", "q"));
         assert_eq!(absolute.host.as_deref(), Some("other:1"));
         assert_eq!(absolute.forwarded_for.as_deref(), Some("1.2.3.4, ::1"));
+        assert!(absolute.is_forwarded && !full.is_forwarded && full.origin.is_none());
+        let page = head("GET / HTTP/1.1\r\nHost: a\r\nOrigin: null\r\nVia: 1.1 b\r\n\r\n");
+        assert_eq!((page.origin.as_deref(), page.is_forwarded), (Some("null"), true));
         let upgrade = head(VALID[6]).upgrade;
         assert!(upgrade.asked && upgrade.version_13 && upgrade.accept().is_ok());
     }
@@ -383,9 +454,21 @@ mod tests {
         for (expected, text) in [
             (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
             (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"),
-            (411, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            (411, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n"),
-            (411, "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding:\tidentity, chunked\r\n\r\n"),
+            (200, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            (200, "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding:\tChunked\r\n\r\n"),
+            (400, "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            (
+                501,
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+            (
+                501,
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+            (501, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;q=1\r\n\r\n"),
+            (501, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n"),
+            (501, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n"),
+            (501, "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding:\tidentity, chunked\r\n\r\n"),
             (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n"),
             (400, "POST / HTTP/1.1\r\nHost: a\r\n Transfer-Encoding: chunked\r\n\r\n"),
             (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding\r\n: chunked\r\n\r\n"),
@@ -423,6 +506,7 @@ mod tests {
             (400, "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
             (400, "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n"),
             (400, "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nOrigin: http://b\r\n\r\n"),
             (400, "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n"),
             (400, "GET  / HTTP/1.1\r\nHost: a\r\n\r\n"),
             (400, "GET /  HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -444,7 +528,11 @@ mod tests {
             (400, "é"),
             (505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
             (505, "GET / HTTP/2\r\nHost: a\r\n\r\n"),
-            (505, "GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
+            (200, "GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
+            (200, "\r\nGET / HTTP/1.9\r\nHost: a\r\n\r\n"),
+            (400, "GET / HTTP/1.2\r\n\r\n"),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nGET / HTTP/1.2\r\n\r\n"),
+            (400, "GET / HTTP/1.10\r\nHost: a\r\n\r\n"),
             (505, "GET / HTTP/0.9\r\nHost: a\r\n\r\n"),
             (505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
             (417, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n"),
@@ -483,7 +571,7 @@ mod tests {
                 200
             }
             Err(refusal) => {
-                assert!([400, 411, 413, 417, 431, 505].contains(&refusal.status));
+                assert!([400, 413, 417, 431, 501, 505].contains(&refusal.status));
                 assert!(!refusal.detail.contains(['"', '\\']) && refusal.detail.is_ascii());
                 // Clients take this number anywhere in an error for "not found".
                 assert!(!refusal.detail.contains("404"));
@@ -558,6 +646,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\n",
             "Upgrade: websocket\r\n",
             "Transfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: gzip\r\n",
             "Content-Length: 99999\r\n",
             "Expect: x\r\n",
             "Sec-WebSocket-Key: ",
@@ -588,7 +677,7 @@ mod tests {
             seen[usize::from(check(&bytes))] += 1;
         }
         // The generator must reach what it is there to test.
-        for status in [0, 200, 400, 411, 413, 417, 505] {
+        for status in [0, 200, 400, 413, 417, 501, 505] {
             assert!(seen[status] > 10, "{status} was seen {} times", seen[status]);
         }
     }

@@ -19,6 +19,13 @@ const DESTINATION: usize = 16;
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
 
+/// Whether `to` is the broadcast address of the /24 that `own` is in: clients that were given that network take it for
+/// their own.
+pub fn is_broadcast_of_24(own: Ipv4Addr, to: Ipv4Addr) -> bool {
+    let (own, to) = (own.octets(), to.octets());
+    own[..3] == to[..3] && to[3] == 255 && own[3] != 255
+}
+
 /// The sum of RFC 1071 over `bytes`, continued from `sum`; an odd byte at the end counts as if zero followed.
 fn add(sum: u32, bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<2>();
@@ -142,15 +149,19 @@ impl<'a> Ipv4<'a> {
         }
     }
 
-    /// Turns a whole ICMP echo request into its reply (RFC 792), of the same length; `false`, and unchanged, if
-    /// it is anything else or damaged.
+    /// Turns an ICMP echo request into its reply (RFC 792), of the same length; `false`, and unchanged, if it is
+    /// anything else or damaged.
+    ///
+    /// A fragment of a request becomes the same fragment of the reply, so that nothing has to be kept: with the
+    /// addresses swapped and the same identification they belong together again, and of the message only the type
+    /// changes, in the first of them, and its checksum by as much. A later fragment does not tell of what it is
+    /// one, and goes back whatever that is.
     pub fn answer_echo(&mut self) -> bool {
         let message = &self.bytes[self.header_length..];
+        let is_first = self.fragment_offset() == 0;
         if self.protocol() != ICMP
-            || self.is_fragment()
-            || message.len() < 8
-            || message[..2] != [ECHO_REQUEST, 0]
-            || checksum(message) != 0
+            || is_first && (message.len() < 8 || message[..2] != [ECHO_REQUEST, 0])
+            || !self.is_fragment() && checksum(message) != 0
         {
             return false;
         }
@@ -161,9 +172,12 @@ impl<'a> Ipv4<'a> {
         self.set_checksum(HEADER_CHECKSUM, 0);
         self.set_checksum(HEADER_CHECKSUM, checksum(&self.bytes[..self.header_length]));
         let at = self.header_length;
-        self.bytes[at] = ECHO_REPLY;
-        self.set_checksum(at + 2, 0);
-        self.set_checksum(at + 2, checksum(&self.bytes[at..]));
+        if is_first && let Some(old) = self.checksum_at(at + 2) {
+            self.bytes[at] = ECHO_REPLY;
+            let new = updated(old, &[ECHO_REQUEST, 0, 0, 0], &[ECHO_REPLY, 0, 0, 0]);
+            // 0 would be wrong for a message of nothing but zeros, and for any other both are right.
+            self.set_checksum(at + 2, if new == 0 { 0xffff } else { new });
+        }
         true
     }
 }
@@ -257,13 +271,65 @@ mod tests {
         assert_eq!((checksum(&bytes[..24]), checksum(&bytes[24..])), (0, 0));
         assert_eq!((bytes[24], &bytes[28..]), (ECHO_REPLY, &[1, 2, 3, 4, 5][..]));
         assert!(!Ipv4::parse(&mut bytes).unwrap().answer_echo(), "a reply is not answered");
-        for (at, value) in [(25, 1), (30, 99), (9, UDP), (7, 1), (6, 0x20)] {
+        for (at, value) in [(25, 1), (30, 99), (9, UDP), (24, ECHO_REPLY), (24, 3)] {
             let mut bytes = packet(ICMP, THERE, &[ECHO_REQUEST, 0, 0, 0, 1, 2, 3, 4, 5], 4);
             bytes[at] = value;
             let before = bytes.clone();
             assert!(!Ipv4::parse(&mut bytes).unwrap().answer_echo(), "{at}");
             assert_eq!(bytes, before);
         }
+    }
+
+    /// The fragments of a packet without options, of `size` bytes of its data each.
+    fn fragments(whole: &[u8], size: usize) -> Vec<Vec<u8>> {
+        let data = &whole[IPV4_HEADER_LENGTH..];
+        let parts = data.chunks(size).enumerate().map(|(place, part)| {
+            let mut bytes = [&whole[..IPV4_HEADER_LENGTH], part].concat();
+            let more = if (place + 1) * size < data.len() { 0x2000 } else { 0 };
+            bytes[2..4].copy_from_slice(&((IPV4_HEADER_LENGTH + part.len()) as u16).to_be_bytes());
+            bytes[4..6].copy_from_slice(&[0xab, 0xcd]);
+            bytes[6..8].copy_from_slice(&(more | (place * size / 8) as u16).to_be_bytes());
+            bytes[10..12].fill(0);
+            let sum = checksum(&bytes[..IPV4_HEADER_LENGTH]);
+            bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+            bytes
+        });
+        parts.collect()
+    }
+
+    #[test]
+    fn the_fragments_of_a_request_become_those_of_the_reply() {
+        let mut random = Seeded::new(7);
+        for round in 0..300 {
+            let mut message = vec![0; 8 + 1 + random.below(3000) as usize];
+            random.fill(&mut message[4..]);
+            if round == 0 {
+                message.fill(0);
+            }
+            message[0] = ECHO_REQUEST;
+            let whole = packet(ICMP, THERE, &message, 0);
+            let mut reply = Vec::new();
+            for mut fragment in fragments(&whole, 8 * (1 + random.below(180) as usize)) {
+                let before = fragment.clone();
+                assert!(Ipv4::parse(&mut fragment).unwrap().answer_echo());
+                assert_eq!((checksum(&fragment[..20]), &fragment[2..8]), (0, &before[2..8]));
+                assert_eq!((&fragment[12..16], &fragment[16..20]), (&before[16..20], &before[12..16]));
+                reply.extend_from_slice(&fragment[20..]);
+            }
+            assert_eq!((reply[0], &reply[4..]), (ECHO_REPLY, &whole[24..]));
+            assert_eq!(checksum(&reply), 0);
+        }
+        // The first fragment of anything else stays as it is.
+        let whole = packet(ICMP, THERE, &[ECHO_REPLY; 30], 0);
+        assert!(!Ipv4::parse(&mut fragments(&whole, 8)[0]).unwrap().answer_echo());
+    }
+
+    #[test]
+    fn the_broadcast_address_of_a_24() {
+        let is = |own: [u8; 4], to: [u8; 4]| is_broadcast_of_24(own.into(), to.into());
+        assert!(is([10, 66, 0, 2], [10, 66, 0, 255]));
+        assert!(!is([10, 66, 0, 2], [10, 66, 1, 255]) && !is([10, 66, 0, 2], [10, 66, 0, 254]));
+        assert!(!is([10, 66, 0, 255], [10, 66, 0, 255]));
     }
 
     #[test]

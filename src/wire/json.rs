@@ -1,8 +1,9 @@
 //! JSON (RFC 8259): the one door for JSON from outside, and a writer for what goes out.
 //!
-//! nanoserde loops or panics on malformed text, so nothing reaches it before [`parse`] or [`check`]
-//! has accepted the same bytes.
+//! [`parse`] makes a value of a text, [`members`] takes from an object what is wanted of it, in the same one pass
+//! over the text and with the same strictness.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// How deep arrays and objects may nest.
@@ -54,23 +55,149 @@ pub struct JsonError {
     pub reason: &'static str,
 }
 
+/// A value as it stands in a text that is JSON.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Part<'a> {
+    /// A member that is not there.
+    Absent,
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, in the writer's own spelling.
+    Number(&'a str),
+    /// A string, unescaped.
+    String(Cow<'a, str>),
+    /// An array or an object: its text.
+    Nested(&'a str),
+}
+
+/// What a [`Part`] can be read as.
+pub trait FromPart: Sized {
+    /// The value, if `part` is one of this kind and within its range.
+    fn from_part(part: Part<'_>) -> Option<Self>;
+}
+
+impl Part<'_> {
+    /// The value as the kind that is wanted.
+    pub fn read<T: FromPart>(self) -> Option<T> {
+        T::from_part(self)
+    }
+}
+
+impl FromPart for String {
+    fn from_part(part: Part<'_>) -> Option<Self> {
+        match part {
+            Part::String(text) => Some(text.into_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl FromPart for bool {
+    fn from_part(part: Part<'_>) -> Option<Self> {
+        match part {
+            Part::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty)*) => { $(
+        impl FromPart for $number {
+            fn from_part(part: Part<'_>) -> Option<Self> {
+                match part {
+                    Part::Number(text) => text.parse().ok(),
+                    _ => None,
+                }
+            }
+        }
+    )* };
+}
+numbers!(u16 u32 u64 i64);
+
+/// `None` is what is not there, or `null`.
+impl<T: FromPart> FromPart for Option<T> {
+    fn from_part(part: Part<'_>) -> Option<Self> {
+        match part {
+            Part::Absent | Part::Null => Some(None),
+            part => part.read().map(Some),
+        }
+    }
+}
+
+impl<T: FromPart> FromPart for Vec<T> {
+    fn from_part(part: Part<'_>) -> Option<Self> {
+        let Part::Nested(text) = part else { return None };
+        let mut items = Vec::new();
+        let mut all = true;
+        let each = &mut |reader: &mut Reader<'_>| {
+            match reader.part()?.read() {
+                Some(item) => items.push(item),
+                None => all = false,
+            }
+            Ok(())
+        };
+        let read = whole(text.as_bytes(), |reader| match reader.peek() {
+            Some(b'[') => reader.array(each),
+            _ => Err(reader.error("Expecting an array")),
+        });
+        (read.is_ok() && all).then_some(items)
+    }
+}
+
 /// Reads one JSON text, which must fill `bytes` but for white space.
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    whole(bytes, Reader::value)
+}
+
+/// Whether `bytes` are one JSON text.
+pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
+    whole(bytes, Reader::part).map(|_| ())
+}
+
+/// The members called `names` of the object that `bytes` are; the others are only checked. If a name is repeated the
+/// last one counts.
+pub fn members<'a, const N: usize>(bytes: &'a [u8], names: [&str; N]) -> Result<[Part<'a>; N], JsonError> {
+    let mut parts = [const { Part::Absent }; N];
+    members_into(bytes, &names, &mut parts)?;
+    Ok(parts)
+}
+
+fn members_into<'a>(bytes: &'a [u8], names: &[&str], parts: &mut [Part<'a>]) -> Result<(), JsonError> {
+    // A writer of records has its members in this order, so that the first look is the last.
+    let mut next = 0;
+    let each = &mut |reader: &mut Reader<'a>, name: Cow<'a, str>| {
+        let part = reader.part()?;
+        let expected = names.get(next).is_some_and(|expected| *expected == name).then_some(next);
+        if let Some(at) = expected.or_else(|| names.iter().position(|wanted| *wanted == name)) {
+            parts[at] = part;
+            next = at + 1;
+        }
+        Ok(())
+    };
+    whole(bytes, |reader| match reader.peek() {
+        Some(b'{') => reader.object(each),
+        _ => Err(reader.error("Expecting an object")),
+    })
+}
+
+/// Has `read` take the one value that `bytes` are.
+fn whole<'a, T>(
+    bytes: &'a [u8],
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, JsonError>,
+) -> Result<T, JsonError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| JsonError { offset: error.valid_up_to(), reason: "Invalid UTF-8" })?;
-    let mut reader = Reader { bytes: text.as_bytes(), text, at: 0, depth: 0 };
+    let mut reader = Reader { bytes, text, at: 0, depth: 0 };
     reader.skip_space();
-    let value = reader.value()?;
+    let value = read(&mut reader)?;
     reader.skip_space();
     if reader.at < bytes.len() {
         return Err(reader.error("Extra data"));
     }
     Ok(value)
-}
-
-/// Whether `bytes` are one JSON text, so that a derived nanoserde reader can take them.
-pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
-    parse(bytes).map(|_| ())
 }
 
 struct Reader<'a> {
@@ -80,7 +207,12 @@ struct Reader<'a> {
     depth: u32,
 }
 
-impl Reader<'_> {
+/// Reads a member's value.
+type Member<'r, 'a> = &'r mut dyn FnMut(&mut Reader<'a>, Cow<'a, str>) -> Result<(), JsonError>;
+/// Reads an item of an array.
+type Item<'r, 'a> = &'r mut dyn FnMut(&mut Reader<'a>) -> Result<(), JsonError>;
+
+impl<'a> Reader<'a> {
     fn error(&self, reason: &'static str) -> JsonError {
         JsonError { offset: self.at, reason }
     }
@@ -95,45 +227,91 @@ impl Reader<'_> {
         }
     }
 
-    fn word(&mut self, word: &str, value: Value) -> Result<Value, JsonError> {
+    fn value(&mut self) -> Result<Value, JsonError> {
+        Ok(match self.peek() {
+            Some(b'{') => {
+                let mut members = Vec::new();
+                self.object(&mut |reader, name| {
+                    members.push((name.into_owned(), reader.value()?));
+                    Ok(())
+                })?;
+                Value::Object(members)
+            }
+            Some(b'[') => {
+                let mut items = Vec::new();
+                self.array(&mut |reader| {
+                    items.push(reader.value()?);
+                    Ok(())
+                })?;
+                Value::Array(items)
+            }
+            _ => match self.part()? {
+                Part::Bool(value) => Value::Bool(value),
+                Part::Number(text) => Value::Number(text.into()),
+                Part::String(text) => Value::String(text.into_owned()),
+                Part::Absent | Part::Null | Part::Nested(_) => Value::Null,
+            },
+        })
+    }
+
+    /// Checks a value without making one.
+    fn part(&mut self) -> Result<Part<'a>, JsonError> {
+        let start = self.at;
+        match self.peek() {
+            Some(b'{') => self.object(&mut |reader, _| reader.part().map(|_| ()))?,
+            Some(b'[') => self.array(&mut |reader| reader.part().map(|_| ()))?,
+            Some(b'"') => return Ok(Part::String(self.string()?)),
+            Some(b't') => return self.word("true", Part::Bool(true)),
+            Some(b'f') => return self.word("false", Part::Bool(false)),
+            Some(b'n') => return self.word("null", Part::Null),
+            Some(b'-' | b'0'..=b'9') => return Ok(Part::Number(self.number()?)),
+            _ => return Err(self.error("Expecting value")),
+        }
+        Ok(Part::Nested(&self.text[start..self.at]))
+    }
+
+    fn word(&mut self, word: &str, part: Part<'a>) -> Result<Part<'a>, JsonError> {
         if self.bytes[self.at..].starts_with(word.as_bytes()) {
             self.at += word.len();
-            Ok(value)
+            Ok(part)
         } else {
             Err(self.error("Expecting value"))
         }
     }
 
-    fn value(&mut self) -> Result<Value, JsonError> {
-        match self.peek() {
-            Some(b'{') => self.nested(Self::object),
-            Some(b'[') => self.nested(Self::array),
-            Some(b'"') => Ok(Value::String(self.string()?)),
-            Some(b't') => self.word("true", Value::Bool(true)),
-            Some(b'f') => self.word("false", Value::Bool(false)),
-            Some(b'n') => self.word("null", Value::Null),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            _ => Err(self.error("Expecting value")),
-        }
-    }
-
-    fn nested(&mut self, read: fn(&mut Self) -> Result<Value, JsonError>) -> Result<Value, JsonError> {
+    /// Goes past the bracket that opens an array or an object, and the space behind it.
+    fn enter(&mut self) -> Result<(), JsonError> {
         if self.depth == MAX_DEPTH {
             return Err(self.error("Nested too deeply"));
         }
         self.depth += 1;
         self.at += 1;
         self.skip_space();
-        let value = read(self);
-        self.depth -= 1;
-        value
+        Ok(())
     }
 
-    fn object(&mut self) -> Result<Value, JsonError> {
-        let mut members = Vec::new();
+    /// Goes past a comma, or past the bracket that closes an array or an object. Returns whether that is the end.
+    fn at_end(&mut self, bracket: u8) -> Result<bool, JsonError> {
+        self.skip_space();
+        let end = match self.peek() {
+            Some(b',') => false,
+            Some(byte) if byte == bracket => true,
+            _ => return Err(self.error("Expecting ',' delimiter")),
+        };
+        self.at += 1;
+        if end {
+            self.depth -= 1;
+        } else {
+            self.skip_space();
+        }
+        Ok(end)
+    }
+
+    fn object(&mut self, member: Member<'_, 'a>) -> Result<(), JsonError> {
+        self.enter()?;
         if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(Value::Object(members));
+            self.at_end(b'}')?;
+            return Ok(());
         }
         loop {
             if self.peek() != Some(b'"') {
@@ -146,38 +324,24 @@ impl Reader<'_> {
             }
             self.at += 1;
             self.skip_space();
-            members.push((name, self.value()?));
-            self.skip_space();
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b'}') => {
-                    self.at += 1;
-                    return Ok(Value::Object(members));
-                }
-                _ => return Err(self.error("Expecting ',' delimiter")),
+            member(self, name)?;
+            if self.at_end(b'}')? {
+                return Ok(());
             }
-            self.skip_space();
         }
     }
 
-    fn array(&mut self) -> Result<Value, JsonError> {
-        let mut items = Vec::new();
+    fn array(&mut self, item: Item<'_, 'a>) -> Result<(), JsonError> {
+        self.enter()?;
         if self.peek() == Some(b']') {
-            self.at += 1;
-            return Ok(Value::Array(items));
+            self.at_end(b']')?;
+            return Ok(());
         }
         loop {
-            items.push(self.value()?);
-            self.skip_space();
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b']') => {
-                    self.at += 1;
-                    return Ok(Value::Array(items));
-                }
-                _ => return Err(self.error("Expecting ',' delimiter")),
+            item(self)?;
+            if self.at_end(b']')? {
+                return Ok(());
             }
-            self.skip_space();
         }
     }
 
@@ -189,7 +353,7 @@ impl Reader<'_> {
         if self.at == start { Err(self.error("Expecting digit")) } else { Ok(()) }
     }
 
-    fn number(&mut self) -> Result<Value, JsonError> {
+    fn number(&mut self) -> Result<&'a str, JsonError> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -210,25 +374,33 @@ impl Reader<'_> {
             }
             self.digits()?;
         }
-        Ok(Value::Number(self.text[start..self.at].into()))
+        Ok(&self.text[start..self.at])
     }
 
-    fn string(&mut self) -> Result<String, JsonError> {
+    fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
         let opening = self.at;
         self.at += 1;
-        let mut out = String::new();
+        let mut unescaped: Option<String> = None;
         loop {
             let start = self.at;
             while !matches!(self.peek(), None | Some(b'"' | b'\\' | 0..=0x1f)) {
                 self.at += 1;
             }
-            out.push_str(&self.text[start..self.at]);
+            let plain = &self.text[start..self.at];
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(out);
+                    return Ok(match unescaped {
+                        None => Cow::Borrowed(plain),
+                        Some(text) => Cow::Owned(text + plain),
+                    });
                 }
-                Some(b'\\') => out.push(self.escape()?),
+                Some(b'\\') => {
+                    let character = self.escape()?;
+                    let text = unescaped.get_or_insert_default();
+                    text.push_str(plain);
+                    text.push(character);
+                }
                 Some(_) => return Err(self.error("Invalid control character")),
                 None => return Err(JsonError { offset: opening, reason: "Unterminated string" }),
             }
@@ -457,7 +629,11 @@ mod tests {
             ("'a'", 0),
             ("\"\\", 1),
         ] {
-            assert_eq!(parse(text.as_bytes()).map_err(|error| error.offset), Err(offset), "{text:?}");
+            let refused = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(refused.offset, offset, "{text:?}");
+            assert_eq!(check(text.as_bytes()), Err(refused), "{text:?}");
+            let within = format!("{{\"a\":{text}");
+            assert!(members(within.as_bytes(), ["a"]).is_err(), "{within:?}");
         }
         assert_eq!(parse(b"\"\xff\"").unwrap_err().offset, 1);
     }
@@ -469,6 +645,32 @@ mod tests {
         assert_eq!(parse(nested(33).as_bytes()).unwrap_err().reason, "Nested too deeply");
         assert!(parse("[".repeat(65_536).as_bytes()).is_err());
         assert!(parse("{\"a\":".repeat(65_536).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn members_are_taken_in_any_order_and_others_passed_over() {
+        let text = br#" {"x":[{"b":"not this"},"]"],"c":-7,"b":"\u0062 \"b\"","d":[1, 2],"e":null,"c":65536, "f":true} "#;
+        let [a, b, c, d, e, f] = members(text, ["a", "b", "c", "d", "e", "f"]).unwrap();
+        assert_eq!(a, Part::Absent);
+        assert_eq!(b.clone().read(), Some("b \"b\"".to_owned()));
+        assert_eq!(b.read::<u64>(), None);
+        assert_eq!(c, Part::Number("65536"), "the last of two equal names counts");
+        assert_eq!((c.clone().read::<u16>(), c.read::<u32>()), (None, Some(65_536)));
+        assert_eq!((d.clone().read(), d.clone().read()), (Some(vec![1u64, 2]), None::<Vec<String>>));
+        assert_eq!(d, Part::Nested("[1, 2]"));
+        assert_eq!((e.clone().read(), e.read::<String>()), (Some(None::<String>), None));
+        assert_eq!((f.clone().read(), f.read::<String>()), (Some(true), None));
+        for (number, fits) in
+            [("18446744073709551615", true), ("18446744073709551616", false), ("1.0", false)]
+        {
+            assert_eq!(Part::Number(number).read::<u64>().is_some(), fits, "{number}");
+        }
+        for other in ["[]", "1", "null", "\"a\"", ""] {
+            assert!(members(other.as_bytes(), ["a"]).is_err(), "{other:?}");
+        }
+        let nested = |depth: usize| format!("{{\"x\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(members(nested(31).as_bytes(), ["a"]).is_ok());
+        assert_eq!(members(nested(32).as_bytes(), ["a"]).unwrap_err().reason, "Nested too deeply");
     }
 
     /// xorshift64*: small, seeded, good enough to mutate bytes with.
@@ -498,7 +700,16 @@ mod tests {
                     _ => drop(bytes.remove(at)),
                 }
             }
-            if let Ok(value) = parse(&bytes) {
+            let parsed = parse(&bytes);
+            assert_eq!(check(&bytes).err(), parsed.as_ref().err().copied());
+            if let Ok([name, info]) = members(&bytes, ["name", "host_peer_info"]) {
+                let value = parsed.as_ref().unwrap();
+                assert_eq!(name.read::<String>().as_deref(), value.get("name").and_then(Value::as_str));
+                assert_eq!(info == Part::Absent, value.get("host_peer_info").is_none());
+            } else {
+                assert!(!matches!(parsed, Ok(Value::Object(_))));
+            }
+            if let Ok(value) = parsed {
                 accepted += 1;
                 let mut json = Writer::default();
                 json.value(&value);

@@ -1,11 +1,14 @@
 //! Floor 1: what bytes on the wire mean.
 
+pub mod chunked;
 pub mod datetime;
+pub mod endpoint;
 pub mod http;
 pub mod http_head;
 pub mod ip;
 pub mod json;
 pub mod percent;
+pub mod proxies;
 pub mod stun;
 pub mod toml;
 pub mod websocket_upgrade;

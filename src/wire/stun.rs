@@ -26,6 +26,22 @@ const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PADDING: u16 = 0x0026;
 const FINGERPRINT: u16 = 0x8028;
+/// What else RFC 8489 defines (section 18.3.1) and must be understood: credentials, which nobody is asked for here,
+/// and what belongs into answers.
+const OF_RFC_8489: [u16; 12] = [
+    MAPPED_ADDRESS,
+    0x0006, // USERNAME
+    0x0008, // MESSAGE-INTEGRITY
+    ERROR_CODE,
+    UNKNOWN_ATTRIBUTES,
+    0x0014, // REALM
+    0x0015, // NONCE
+    0x001c, // MESSAGE-INTEGRITY-SHA256
+    0x001d, // PASSWORD-ALGORITHM
+    0x001e, // USERHASH
+    XOR_MAPPED_ADDRESS,
+    PADDING, // of RFC 5780
+];
 /// Attributes below are not to be ignored by whoever does not know them.
 const OPTIONAL: u16 = 0x8000;
 
@@ -108,7 +124,8 @@ impl Request {
                         request.note_unknown(CHANGE_REQUEST);
                     }
                 }
-                PADDING | OPTIONAL.. => {}
+                OPTIONAL.. => {}
+                other if OF_RFC_8489.contains(&other) => {}
                 other => request.note_unknown(other),
             }
             rest = next;
@@ -431,8 +448,21 @@ mod tests {
         }
         let optional = with(&[0xc0, 1, 0, 1, 7, 0, 0, 0]);
         assert_eq!(answer(&optional, "192.0.2.1:1")[..2], [1, 1]);
+        let reserved = with(&[0, 2, 0, 0]);
+        assert_eq!(answer(&reserved, "192.0.2.1:1")[..2], [1, 0x11]);
         let many: Vec<u8> = (0..20).flat_map(|kind| [0x7f, kind, 0, 0]).collect();
         assert_eq!(answer(&with(&many), "192.0.2.1:1").len(), 20 + 8 + 12);
+    }
+
+    #[test]
+    fn what_the_rfc_defines_is_answered_and_not_looked_at() {
+        for kind in [1u8, 6, 8, 9, 0xa, 0x14, 0x15, 0x1c, 0x1d, 0x1e, 0x20] {
+            let request = with(&[0, kind, 0, 5, b'a', b'l', b'i', b'c', b'e', 0, 0, 0]);
+            let bytes = answer(&request, "192.0.2.1:32853");
+            assert_eq!((&bytes[..4], bytes.len()), (&[1, 1, 0, 12][..], 32), "{kind:x}");
+        }
+        // RFC 5769, section 2.1: SOFTWARE, PRIORITY and ICE-CONTROLLED are there, and PRIORITY is ICE's alone.
+        assert_eq!(answer(&with(&[0, 0x24, 0, 4, 0x6e, 0, 1, 0xff]), "192.0.2.1:1")[..2], [1, 0x11]);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The numbers of the protocol: first the paper's, by its names, then our own choices.
 
-use crate::token_bucket::Rate;
 use std::time::Duration;
 
 /// The Noise protocol that the handshake is an instance of (5.4).
@@ -43,15 +42,28 @@ pub const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
 /// A peer that has shown up somewhere else is asked there whether it is it at most this often: sooner than the protocol
 /// itself would try again, as it hears nothing meanwhile.
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(100);
-/// More handshake messages than this, and each costs its sender a cookie. 100 answers take some 2% of an
-/// x86-64 core; a party that comes back after a restart fits into the burst.
-pub const LOAD_RATE: Rate = Rate::new(100, Duration::from_secs(1), 200);
-/// For so long after the last excess a device counts as under load.
-pub const LOAD_LINGER: Duration = Duration::from_secs(1);
-/// Handshakes that one proven source gets under load, as in Linux.
-pub const SOURCE_RATE: Rate = Rate::new(20, Duration::from_secs(1), 5);
-/// Sources whose handshakes are counted at once; 140 KB of hash table.
-pub const MAX_SOURCES: usize = 4096;
+/// X25519 computations that an initiation may cost: one for its static key, one for the DH of both static keys the
+/// first time, our ephemeral key, and two with that.
+pub const INITIATION_COST: u32 = 5;
+/// Those of them that are left when its sender is known.
+pub const RESPONDING_COST: u32 = 3;
+/// X25519 computations that a response costs.
+pub const RESPONSE_COST: u32 = 2;
+/// The part of one core, in percent, that goes into handshake messages whose source may be a lie.
+pub const UNPROVEN_SHARE: u128 = 5;
+/// The part that goes into those with a cookie. Strangers can be no dearer than both together.
+pub const PROVEN_SHARE: u128 = 20;
+/// The part that is kept for peers from where they are known to be, and for answers that we asked for.
+pub const EXPECTED_SHARE: u128 = 25;
+/// Whole handshakes that each of these parts can do at once, however slow the machine: a party that comes back after a
+/// restart.
+pub const SHARE_BURST: u32 = 60;
+/// An X25519 computation is never taken to be faster or slower than this, whatever was measured. No machine is.
+pub const X25519_FASTEST: Duration = Duration::from_micros(10);
+/// See [`X25519_FASTEST`].
+pub const X25519_SLOWEST: Duration = Duration::from_millis(20);
+/// What an X25519 computation takes on a small router, for who has not measured it.
+pub const X25519_TYPICAL: Duration = Duration::from_micros(300);
 /// Packets kept per peer while its session comes up; further ones push out the oldest.
 pub const MAX_STAGED: usize = 16;
 /// Bytes kept for all peers together while their sessions come up.

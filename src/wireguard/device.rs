@@ -13,9 +13,12 @@
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::time::{Instant, Now};
 use crate::wireguard::allowed_ips::{AllowedIps, Prefix};
-use crate::wireguard::constants::{INITIATION_INTERVAL, PADDING};
+use crate::wireguard::budget::Budget;
+use crate::wireguard::constants::{
+    INITIATION_COST, INITIATION_INTERVAL, PADDING, RESPONDING_COST, RESPONSE_COST,
+};
 use crate::wireguard::cookie::Mac1Key;
-use crate::wireguard::gate::{Admission, Gate};
+use crate::wireguard::gate::{Admission, Gate, Knock, Payer};
 use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::keypair::{Place, Refusal};
 use crate::wireguard::message::{
@@ -46,6 +49,31 @@ pub struct Config {
     pub stamp_mark: u64,
     /// Decides the jitter of retries. No secret.
     pub jitter_seed: u64,
+    /// How long an X25519 computation takes on this machine: says how many [handshakes](Budget) others may cost it.
+    pub x25519: Duration,
+}
+
+/// What became of a datagram.
+pub enum Received {
+    /// This.
+    Verdict(Verdict),
+    /// It is an initiation from somebody who says to have a key that no peer has. [Add](Device::add_peer) that peer and
+    /// [accept](Device::accept) it, or let it be: it costs no more.
+    Unknown(Stranger),
+}
+
+/// Somebody who says to have a key, and has not proven it.
+pub struct Stranger {
+    claim: Claim,
+    payer: Payer,
+    source: SocketAddr,
+}
+
+impl Stranger {
+    /// The key.
+    pub fn public_key(&self) -> &PublicKey {
+        self.claim.public_key()
+    }
 }
 
 /// One identity and its peers.
@@ -63,7 +91,7 @@ impl Device {
     pub fn new(config: Config, now: Instant) -> Self {
         let sessions = Sessions::new(config.private_key, config.stamp_mark, config.jitter_seed);
         Device {
-            gate: Gate::new(sessions.local.public_key(), now),
+            gate: Gate::new(sessions.local.public_key(), Budget::new(config.x25519), now),
             sessions,
             peers: PeerTable::default(),
             allowed_ips: AllowedIps::default(),
@@ -123,6 +151,11 @@ impl Device {
     /// The peer with this key.
     pub fn find_peer(&self, key: &PublicKey) -> Option<PeerIndex> {
         self.peers.find(key)
+    }
+
+    /// A peer's key.
+    pub fn key_of(&self, index: PeerIndex) -> Option<&PublicKey> {
+        self.peers.get(index).map(|peer| peer.remote.public_key())
     }
 
     /// All peers with their keys.
@@ -242,11 +275,39 @@ impl Device {
         sent
     }
 
+    /// X25519 computations that handshake messages from others have cost.
+    pub fn x25519_count(&self) -> u64 {
+        self.gate.charged()
+    }
+
     /// Takes a datagram from `source`. A packet in it is opened in place.
     pub fn receive(&mut self, datagram: &mut [u8], source: SocketAddr, now: Now) -> Verdict {
+        match self.receive_from(datagram, source, false, now) {
+            Received::Verdict(verdict) => verdict,
+            Received::Unknown(_) => Verdict::Dropped(Reason::UnknownPeer),
+        }
+    }
+
+    /// As [`Device::receive`], for who knows more of `source`: if a peer `is_expected` there, because it has proven to be
+    /// there or was told of, its handshakes don't stand behind those of strangers. And who is no peer yet can become one.
+    pub fn receive_from(
+        &mut self,
+        datagram: &mut [u8],
+        source: SocketAddr,
+        is_expected: bool,
+        now: Now,
+    ) -> Received {
         let verdict = match Message::parse(datagram) {
             None => Err(Reason::Malformed),
-            Some(Message::Initiation(message)) => self.receive_initiation(message, source, now.instant),
+            Some(Message::Initiation(message)) => {
+                match self.read_initiation(message, source, is_expected, now.instant) {
+                    Err(verdict) => verdict,
+                    Ok(stranger) if self.peers.find(stranger.public_key()).is_none() => {
+                        return Received::Unknown(stranger);
+                    }
+                    Ok(stranger) => Ok(self.accept(stranger, now.instant)),
+                }
+            }
             Some(Message::Response(message)) => self.receive_response(message, source, now),
             Some(Message::CookieReply(message)) => self.receive_cookie(message, now.instant),
             Some(Message::Transport(message)) => {
@@ -254,39 +315,47 @@ impl Device {
                 self.receive_transport(datagram, receiver, counter, source, now)
             }
         };
-        verdict.unwrap_or_else(Verdict::Dropped)
+        Received::Verdict(verdict.unwrap_or_else(Verdict::Dropped))
     }
 
-    /// `None` if the message may cost arithmetic.
-    fn admit(
-        &mut self,
-        message: &[u8],
-        sender: u32,
-        source: SocketAddr,
-        now: Instant,
-    ) -> Option<Result<Verdict, Reason>> {
-        match self.gate.admit(message, sender, source, now) {
-            Admission::Admitted => None,
-            Admission::WrongMac1 => Some(Err(Reason::WrongMac1)),
-            Admission::Limited => Some(Err(Reason::Limited)),
+    /// Who pays for the message, or why it costs no arithmetic.
+    fn admit(&mut self, knock: Knock<'_>, now: Instant) -> Result<Payer, Result<Verdict, Reason>> {
+        match self.gate.admit(knock, now) {
+            Admission::Admitted(payer) => Ok(payer),
+            Admission::WrongMac1 => Err(Err(Reason::WrongMac1)),
+            Admission::Limited => Err(Err(Reason::Limited)),
             Admission::Challenge(reply) => {
-                self.sessions.outbox.push(None, source, &reply);
-                Some(Ok(Verdict::Challenged))
+                self.sessions.outbox.push(None, knock.source, &reply);
+                Err(Ok(Verdict::Challenged))
             }
         }
     }
 
-    fn receive_initiation(
+    /// Who an initiation says it is from.
+    fn read_initiation(
         &mut self,
         message: Initiation<'_>,
         source: SocketAddr,
+        is_expected: bool,
         now: Instant,
-    ) -> Result<Verdict, Reason> {
-        if let Some(refused) = self.admit(message.bytes(), message.sender(), source, now) {
-            return refused;
-        }
-        let claim = Claim::read(&self.sessions.local, message).ok_or(Reason::Forged)?;
+    ) -> Result<Stranger, Result<Verdict, Reason>> {
+        let (message_bytes, sender) = (message.bytes(), message.sender());
+        let knock = Knock { message: message_bytes, sender, source, is_expected, cost: INITIATION_COST };
+        let payer = self.admit(knock, now)?;
+        self.gate.charge(payer, 1, now);
+        let claim = Claim::read(&self.sessions.local, message).ok_or(Err(Reason::Forged))?;
+        Ok(Stranger { claim, payer, source })
+    }
+
+    /// Goes on with an initiation [from somebody](Received::Unknown) who has been made a peer since.
+    pub fn accept(&mut self, stranger: Stranger, now: Instant) -> Verdict {
+        self.accept_initiation(stranger, now).unwrap_or_else(Verdict::Dropped)
+    }
+
+    fn accept_initiation(&mut self, stranger: Stranger, now: Instant) -> Result<Verdict, Reason> {
+        let Stranger { claim, payer, source } = stranger;
         let peer = self.peers.with_key(claim.public_key()).ok_or(Reason::UnknownPeer)?;
+        self.gate.charge(payer, peer.remote.authentication_cost(), now);
         let responder = claim.authenticate(&self.sessions.local, &peer.remote).ok_or(Reason::Forged)?;
         let stamp = responder.timestamp();
         if peer.greatest_timestamp.is_some_and(|greatest| stamp <= greatest) {
@@ -297,6 +366,7 @@ impl Device {
         }
         peer.greatest_timestamp = Some(stamp);
         peer.last_initiation_accepted = Some(now);
+        self.gate.charge(payer, RESPONDING_COST, now);
         if !self.sessions.respond(peer, responder, source, now) {
             return Err(Reason::Forged);
         }
@@ -312,8 +382,16 @@ impl Device {
         now: Now,
     ) -> Result<Verdict, Reason> {
         let slot = self.sessions.indices.owner(message.receiver()).ok_or(Reason::UnknownIndex)?;
-        if let Some(refused) = self.admit(message.bytes(), message.sender(), source, now.instant) {
-            return refused;
+        let awaits = |peer: &mut Peer| peer.awaits_response(message.receiver());
+        if !self.peers.in_slot(slot).is_some_and(awaits) {
+            return Err(Reason::Forged);
+        }
+        // Who knows the index has received our initiation.
+        let (message_bytes, sender) = (message.bytes(), message.sender());
+        let knock = Knock { message: message_bytes, sender, source, is_expected: true, cost: RESPONSE_COST };
+        match self.admit(knock, now.instant) {
+            Ok(payer) => self.gate.charge(payer, RESPONSE_COST, now.instant),
+            Err(verdict) => return verdict,
         }
         let peer = self.peers.in_slot(slot).ok_or(Reason::UnknownIndex)?;
         if !self.sessions.finish(peer, message, now.instant) {

@@ -5,6 +5,7 @@
 //! and `allowed_ips` are of use without a device too.
 
 pub mod allowed_ips;
+pub mod budget;
 pub mod constants;
 pub mod cookie;
 pub mod device;
@@ -23,5 +24,4 @@ mod outbox;
 mod peer_table;
 mod schedule;
 mod sessions;
-mod source_limit;
 mod timers;

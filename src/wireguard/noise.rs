@@ -61,6 +61,11 @@ impl RemoteIdentity {
         self.static_static.get()
     }
 
+    /// X25519 computations that [`Claim::authenticate`] costs: one the first time, then none.
+    pub fn authentication_cost(&self) -> u32 {
+        u32::from(self.static_static.get().is_none())
+    }
+
     /// The peer's public key.
     pub fn public_key(&self) -> &PublicKey {
         &self.public
@@ -221,7 +226,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Opens the static key of an initiation towards us; costs one DH. `None` if it was sealed for somebody
+    /// Opens the static key of an initiation towards us; costs one X25519 computation. `None` if it was sealed for somebody
     /// else.
     pub fn read(local: &LocalIdentity, initiation: Initiation<'_>) -> Option<Self> {
         let mut state = Symmetric::new(local.initial_hash);

@@ -159,6 +159,11 @@ impl Peer {
         }
     }
 
+    /// Whether the handshake that we began under this index has not been answered.
+    pub fn awaits_response(&self, index: u32) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.index() == index)
+    }
+
     /// Whether there is a session to send on.
     pub fn can_send(&self, now: Instant) -> bool {
         self.keypairs.current.as_deref().is_some_and(|keypair| keypair.can_send(now))

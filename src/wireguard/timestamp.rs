@@ -3,6 +3,7 @@
 //! A router's clock starts in 1970 after every power cut. So ours never gives a stamp that is not greater
 //! than all before it, and the caller keeps a mark on disk that is ahead of every stamp given.
 
+use crate::crypto::hex;
 use crate::time::UnixTime;
 use std::fmt;
 use std::time::Duration;
@@ -45,7 +46,7 @@ impl Timestamp {
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 

@@ -102,7 +102,7 @@ pub enum Reason {
     Replayed,
     /// The session is over.
     Expired,
-    /// Its source, or the peer, has had its share of handshakes.
+    /// Its source's owners, all strangers, or the peer have had their share of handshakes.
     Limited,
 }
 

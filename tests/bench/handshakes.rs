@@ -56,8 +56,8 @@ impl Member {
         initiator.expect("good keys")
     }
 
-    /// Whether it is answered, and well.
-    fn is_answered(&self, handshake: &Initiator) -> bool {
+    /// Whether it is answered, and well. A cookie is kept for the next one.
+    fn is_answered(&mut self, handshake: &Initiator) -> bool {
         let sent = Instant::now();
         let mut answer = [0; 2048];
         while sent.elapsed() < LOST {
@@ -65,10 +65,17 @@ impl Member {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             };
-            if let Some(Message::Response(response)) = Message::parse(&answer[..length])
-                && handshake.finish(&self.local, &self.remote, response).is_some()
-            {
-                return true;
+            match Message::parse(&answer[..length]) {
+                Some(Message::Response(response))
+                    if handshake.finish(&self.local, &self.remote, response).is_some() =>
+                {
+                    return true;
+                }
+                Some(Message::CookieReply(reply)) => {
+                    self.signer.take_cookie(self.remote.public_key(), reply, now().instant);
+                    return false;
+                }
+                _ => {}
             }
         }
         false
@@ -83,8 +90,9 @@ fn measure(members: &mut [Member], span: Duration, cpu: impl Fn() -> u64) -> (f6
         let due = Instant::now() + PAUSE;
         begun += members.len();
         let handshakes: Vec<_> = members.iter_mut().map(|member| member.begin(begun as u32)).collect();
-        let pairs = members.iter().zip(&handshakes);
-        answered += pairs.filter(|(member, handshake)| member.is_answered(handshake)).count();
+        let pairs = members.iter_mut().zip(&handshakes);
+        answered +=
+            pairs.map(|(member, handshake)| usize::from(member.is_answered(handshake))).sum::<usize>();
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     ((cpu() - before) as f64 / answered.max(1) as f64, begun - answered)

@@ -6,6 +6,7 @@ use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::sys;
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
 use lanrage::wireguard::verdict::Sent;
@@ -59,8 +60,13 @@ impl Player {
     /// With a socket of its own; `number` is anything that nobody else has.
     pub fn at(socket: UdpSocket, number: usize, ip: Ipv4Addr) -> Self {
         let private_key = PrivateKey::generate();
-        let config =
-            Config { private_key: private_key.clone(), mtu: 1420, stamp_mark: 0, jitter_seed: number as u64 };
+        let config = Config {
+            private_key: private_key.clone(),
+            mtu: 1420,
+            stamp_mark: 0,
+            jitter_seed: number as u64,
+            x25519: X25519_TYPICAL,
+        };
         let device = Device::new(config, now().instant);
         Player { socket, private_key, key: *device.public_key(), device, ip, peer: None }
     }

@@ -8,6 +8,7 @@
 
 use lanrage::net::udp::{Inbox, RelaySocket, drive};
 use lanrage::sys::set_option;
+use lanrage::time::Instant;
 use rustix::time::{ClockId, clock_gettime};
 use std::future::pending;
 use std::io;
@@ -73,7 +74,7 @@ fn main() {
 /// CPU time per datagram, in ns.
 fn measure(echo: Echo, load: Load) -> f64 {
     let (socket, address) = if echo == Echo::Relay {
-        let socket = RelaySocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let socket = RelaySocket::bind("0.0.0.0:0".parse().unwrap()).unwrap().with_senders();
         let address = socket.address();
         (Err(socket), address)
     } else {
@@ -142,9 +143,9 @@ fn echo_bare(socket: &UdpSocket) {
 fn echo_relay(socket: &RelaySocket) {
     let (mut inbox, mut outbox, mut stop) = (Inbox::default(), socket.outbox(), false);
     let served = drive(pending::<()>(), &[socket], &[], |_| {
-        socket.turn(&mut inbox, &mut outbox, |datagram, origin, out| {
+        socket.turn(&mut inbox, &mut outbox, Instant::ZERO, |datagram, meta, out| {
             stop |= datagram == STOP;
-            out.push(origin.source, datagram);
+            out.forward(meta.path, datagram.len(), datagram.len());
         })?;
         if stop { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     });

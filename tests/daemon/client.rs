@@ -147,7 +147,7 @@ impl Client {
 
     /// What can go wrong is that the daemon is gone.
     pub fn try_ask(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: lanrage\r\n");
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
         if let Some(token) = &self.token {
             request += &format!("Authorization: Bearer {token}\r\n");
         }
@@ -171,6 +171,14 @@ impl Client {
     #[track_caller]
     pub fn get(&mut self, path: &str) -> Answer {
         self.ask("GET", path, "")
+    }
+
+    /// A connection from `proxy`, for whom it says.
+    pub fn forwarded(proxy: Ipv4Addr, address: SocketAddr, source: &str) -> Self {
+        Client {
+            forwarded_for: Some(String::from(source).leak()),
+            ..Self::over(connect_from(proxy, address))
+        }
     }
 
     /// Registers, and uses the token from now on.

@@ -2,6 +2,7 @@
 
 use crate::client::{create_body, join_body};
 use lanrage::api::admission::Rates;
+use lanrage::api::browsers::Browsers;
 use lanrage::api::metrics::Surroundings;
 use lanrage::api::{Api, Outcome, OwnRelay, Settings, Whereabouts};
 use lanrage::control::change::Change;
@@ -49,6 +50,7 @@ fn api(records: records::Loaded, now: Now) -> Api {
         },
         rates: Rates::default(),
         trusted_proxies: Vec::new(),
+        browsers: Browsers::default(),
         admin_token: None,
         whereabouts: Whereabouts::default(),
     };
@@ -117,7 +119,9 @@ impl<'a> Play<'a> {
             query: query.to_owned(),
             authorization: self.tokens.get(by).map(|token| format!("Bearer {token}")),
             host: None,
+            origin: None,
             forwarded_for: None,
+            is_forwarded: false,
             body: body.as_bytes().to_vec(),
             source: Source::Ip([203, 0, 113, 7].into()),
             local: None,
@@ -207,13 +211,15 @@ fn script(wall: &dyn Fn(usize) -> i64) -> (Outcomes, usize, Vec<usize>) {
         query: String::new(),
         authorization: None,
         host: None,
+        origin: None,
         forwarded_for: None,
+        is_forwarded: false,
         body: Vec::new(),
         source: Source::Ip([203, 0, 113, 8].into()),
         local: None,
     };
     let now = play.now();
-    play.api.open_session(SESSION, &upgrade, now);
+    play.api.open_session(SESSION, &upgrade, now).unwrap();
     let dave = crate::client::peer("dave");
     play.say(
         "join by message",

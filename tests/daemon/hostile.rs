@@ -1,12 +1,18 @@
 //! Whatever UDP can carry, against the real daemon, while members play. Addresses of loopback are many sources.
 
-use crate::eventually;
 use crate::floods::{Attacker, Noise, initiation, one_of_many};
 use crate::house::House;
 use crate::player::{Player, reach};
 use crate::relay::{house, introduce, party};
-use lanrage::crypto::x25519::PublicKey;
+use crate::{PATIENCE, eventually};
+use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::stun;
+use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::cookie::Signer;
+use lanrage::wireguard::message::{INITIATION_LENGTH, Message};
+use lanrage::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
+use lanrage::wireguard::timestamp::StampClock;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -216,4 +222,104 @@ fn handshakes_from_one_source_and_from_many() {
         assert!(answers.all(|answer| matches!((answer[0], answer.len()), (1, 148) | (3, 64))));
         game.check("handshakes");
     }
+}
+
+/// Somebody with the addresses of a whole network, who takes the cookie of each and sends keys that nobody knows: what
+/// that costs in X25519 is bounded by the time it takes, however many there are, and a newcomer beside it is let in.
+#[test]
+fn handshakes_from_a_network_that_takes_its_cookies() {
+    /// Of one core: a quarter of what strangers have is for one network, and some room for noise.
+    const SHARE: f64 = 0.1;
+    /// What may be done at once, in seconds.
+    const BURST: f64 = 0.05;
+    /// What looking at a cookie costs, as a part of what a datagram costs anyway.
+    const COOKIE: f64 = 0.5;
+    let house = house();
+    let (mut ann, _bob, mut a, _b, id) = party(&house);
+    let answer = ann.get(&format!("/parties/{id}")).is(200);
+    let hub = PublicKey::decode(&answer.text(&["network", "relay", "public_key"])).unwrap();
+    let remote = RemoteIdentity::new(hub, PresharedKey::default()).unwrap();
+    let clock = lanrage::daemon::now();
+    let mut attackers: Vec<_> = (1..250)
+        .map(|number| {
+            let (local, mut message) = (LocalIdentity::new(PrivateKey::generate()), [0; INITIATION_LENGTH]);
+            let (ephemeral, stamp) = (PrivateKey::generate(), StampClock::new(0).stamp(clock.unix));
+            Initiator::begin(&local, &remote, number as u32, stamp, ephemeral, &mut message).unwrap();
+            let mut signer = Signer::default();
+            signer.sign(&hub, &mut message, clock.instant);
+            (Attacker::at(one_of_many([127, 11], number)), signer, message)
+        })
+        .collect();
+    eventually("each has its cookie", || {
+        let mut all = true;
+        for (attacker, signer, message) in &mut attackers {
+            if message[132..] != [0; 16] {
+                continue;
+            }
+            attacker.listen();
+            for answer in std::mem::take(&mut attacker.answers) {
+                if let Some(Message::CookieReply(reply)) = Message::parse(&answer)
+                    && signer.take_cookie(&hub, reply, clock.instant)
+                {
+                    signer.sign(&hub, message, clock.instant);
+                }
+            }
+            if message[132..] == [0; 16] {
+                all = false;
+                attacker.send(&message[..], house.relay);
+            }
+        }
+        all
+    });
+    // The same, but for nobody: what datagrams cost without any X25519.
+    let received = || house.metric("lanrage_relay_packets_total{kind=\"received\"}");
+    let mut flood = |is_for_hub: bool, mut beside: Box<dyn FnMut() -> bool + '_>| {
+        let (begun, cpu, count) = (Instant::now(), house.cpu(), received());
+        let mut next = 0;
+        while !beside() || begun.elapsed() < Duration::from_secs(4) {
+            for _ in 0..100 {
+                next += 1;
+                let place = next % attackers.len();
+                let (attacker, _, message) = &mut attackers[place];
+                let mut message = *message;
+                message[116] ^= u8::from(!is_for_hub);
+                attacker.send(&message, house.relay);
+            }
+        }
+        (begun.elapsed().as_secs_f64(), (house.cpu() - cpu).as_secs_f64(), (received() - count) as f64)
+    };
+    let pause = || std::thread::sleep(Duration::from_millis(5));
+    let (_, plain, count) = flood(
+        false,
+        Box::new(|| {
+            pause();
+            true
+        }),
+    );
+    let each = plain / count;
+    let lan = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
+    a.add_peer(hub, house.relay, lan);
+    a.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+    let begun = Instant::now();
+    let mut took = None;
+    let (span, cpu, count) = flood(
+        true,
+        Box::new(|| {
+            // Waits as long as a pause.
+            a.pump();
+            if a.sessions > 0 && took.is_none() {
+                took = Some(begun.elapsed());
+            }
+            assert!(begun.elapsed() < PATIENCE, "a newcomer is kept out");
+            took.is_some()
+        }),
+    );
+    let extra = cpu - each * count;
+    println!(
+        "{count} datagrams in {span:.1} s: {:.1} us each without X25519, {extra:.2} s more with; a newcomer took {took:?}",
+        each * 1e6
+    );
+    assert!(extra <= span * SHARE + BURST + COOKIE * each * count, "{extra} s of {span} s");
+    // Two retries, and their jitter.
+    assert!(took.unwrap() < Duration::from_millis(11_500), "{took:?}");
 }

@@ -95,7 +95,7 @@ impl Plan {
         std::fs::write(self.file(), text).unwrap();
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new("sh");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.log()).unwrap();
         command
@@ -119,7 +119,18 @@ impl Plan {
 
     /// Starts it and waits until it listens.
     pub fn start(self) -> House {
-        let mut child = self.command().spawn().unwrap();
+        let child = self.spawn();
+        self.house_of(child)
+    }
+
+    /// Like [`Plan::start`], with its log going elsewhere.
+    pub fn start_logging_to(self, log: impl Into<Stdio>) -> House {
+        let child = self.command().stderr(log).spawn().unwrap();
+        self.house_of(child)
+    }
+
+    /// Waits until a spawned one listens.
+    pub fn house_of(self, mut child: Child) -> House {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
@@ -260,6 +271,16 @@ impl House {
     /// Memory it has now, in KiB.
     pub fn memory(&self) -> u64 {
         self.number_in("status", "VmRSS")
+    }
+
+    /// Processor time that it has had so far.
+    pub fn cpu(&self) -> Duration {
+        let threads = std::fs::read_dir(self.proc("task")).unwrap();
+        let nanos = |thread: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap();
+            text.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+        };
+        Duration::from_nanos(threads.map(|thread| nanos(thread.unwrap())).sum())
     }
 
     /// Descriptors it has open now.

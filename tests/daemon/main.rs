@@ -1,11 +1,13 @@
 //! The whole daemon: the real binary behind its real sockets, or the same daemon in this process where a
 //! test has to hold its disk or its clock.
 
+mod browsers;
 mod client;
 mod clocks;
 mod crash;
 mod crowd;
 mod damage;
+mod deleted;
 mod door;
 mod floods;
 mod full_disk;
@@ -22,9 +24,11 @@ mod packets;
 mod paste;
 mod player;
 mod quiet_disk;
+mod quotas;
 mod readme;
 mod relay;
 mod reload;
+mod running;
 mod sessions;
 #[path = "../store_disk/sim_disk.rs"]
 #[allow(dead_code, reason = "the store's own tests do more to it")]

@@ -1,8 +1,9 @@
 //! Who may do what: every actor at every route.
 
-use crate::client::{Client, create_body, join_body};
+use crate::client::{create_body, join_body};
 use crate::house::{House, Plan};
 use lanrage::api::admission::Rates;
+use lanrage::api::browsers::Browsers;
 use lanrage::api::metrics::Surroundings;
 use lanrage::api::routes::Place;
 use lanrage::api::{Api, Outcome, OwnRelay, Settings, Whereabouts};
@@ -146,6 +147,7 @@ impl Alone {
             },
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
+            browsers: Browsers::default(),
             admin_token: Some(ADMIN_TOKEN.to_owned()),
             whereabouts: Whereabouts::default(),
         };
@@ -176,7 +178,9 @@ impl World for Alone {
             query: query.to_owned(),
             authorization: token.map(|token| format!("Bearer {token}")),
             host: None,
+            origin: None,
             forwarded_for: None,
+            is_forwarded: false,
             body: body.as_bytes().to_vec(),
             source,
             local: None,
@@ -194,16 +198,16 @@ impl World for Alone {
     }
 }
 
-/// The whole daemon, which believes 127.0.0.1 when that says for whom it asks.
+/// The whole daemon, asked by a proxy that it was not told of for everybody who is not on this machine.
 struct Whole(House);
 
 impl Whole {
     fn new() -> Self {
         let settings = [
-            ("trusted_proxies", "127.0.0.1"),
             ("admin_token", ADMIN_TOKEN),
             ("rates.requests", "100000/100000"),
             ("rates.creations", "100000/100000"),
+            ("rates.changes", "100000/100000"),
         ];
         Whole(Plan::new(&settings).start())
     }
@@ -220,7 +224,6 @@ impl World for Whole {
     ) -> (Verdict, String) {
         let mut client = match by {
             Owner => self.0.owner(),
-            Local => Client::over(crate::client::connect_from([127, 0, 0, 2].into(), self.0.http)),
             _ => self.0.client(),
         };
         client.forwarded_for = (!matches!(by, Owner | Local)).then_some("203.0.113.7");
@@ -290,7 +293,7 @@ impl Scene {
             (Place::Signals, _) => format!("{{\"to_peer_id\":\"{}\",\"signal_data\":{{}}}}", self.id(Member)),
             (Place::Bans, Method::Post) => format!("{{\"peer_id\":\"{peer}\"}}"),
             (Place::Relays, Method::Post) => {
-                format!("{{\"relay_id\":\"r-{}\",\"public_ip\":\"203.0.113.9\",\"port\":51820}}", self.suffix)
+                format!("{{\"relay_id\":\"r-{}\",\"public_ip\":\"203.0.113.7\",\"port\":51820}}", self.suffix)
             }
             _ => String::new(),
         };

@@ -5,6 +5,7 @@ use crate::packets::{read_udp, udp};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::time::{Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
 use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
@@ -28,16 +29,26 @@ pub struct Player {
     pub key: PrivateKey,
     pub ip: Ipv4Addr,
     device: Device,
-    socket: UdpSocket,
+    pub socket: UdpSocket,
     /// How many sessions came up.
     pub sessions: usize,
 }
 
 impl Player {
     pub fn new(key: PrivateKey, ip: Ipv4Addr) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self::over(UdpSocket::bind("127.0.0.1:0").unwrap(), key, ip)
+    }
+
+    /// With a socket that is somewhere else.
+    pub fn over(socket: UdpSocket, key: PrivateKey, ip: Ipv4Addr) -> Self {
         socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
-        let config = Config { private_key: key.clone(), mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
+        let config = Config {
+            private_key: key.clone(),
+            mtu: 1420,
+            stamp_mark: 0,
+            jitter_seed: 1,
+            x25519: X25519_TYPICAL,
+        };
         Player { key, ip, device: Device::new(config, now().instant), socket, sessions: 0 }
     }
 
@@ -63,21 +74,30 @@ impl Player {
     /// Does what is due and takes what has come, for a few milliseconds. Payloads, and who sent them.
     pub fn pump(&mut self) -> Vec<(Ipv4Addr, Vec<u8>)> {
         let mut received = Vec::new();
-        let mut buffer = vec![0; 2048];
-        while let Ok((length, source)) = self.socket.recv_from(&mut buffer) {
-            let verdict = self.device.receive(&mut buffer[..length], source, now());
-            let Verdict::Accepted(Accepted { content, established, .. }) = verdict else { continue };
-            self.sessions += usize::from(established);
-            if let Content::Packet { range, .. } = content
-                && let Some((from, _, payload)) = read_udp(&buffer[range])
-            {
-                received.push((from, payload.to_vec()));
-            }
+        while let Some(taken) = self.take() {
+            received.extend(taken);
         }
+        self.poll();
+        received
+    }
+
+    /// Takes one datagram that has come, or comes within a few milliseconds. What was in it for the system, if anything.
+    pub fn take(&mut self) -> Option<Option<(Ipv4Addr, Vec<u8>)>> {
+        let mut buffer = vec![0; 2048];
+        let (length, source) = self.socket.recv_from(&mut buffer).ok()?;
+        let verdict = self.device.receive(&mut buffer[..length], source, now());
+        let Verdict::Accepted(Accepted { content, established, .. }) = verdict else { return Some(None) };
+        self.sessions += usize::from(established);
+        let Content::Packet { range, .. } = content else { return Some(None) };
+        Some(read_udp(&buffer[range]).map(|(from, _, payload)| (from, payload.to_vec())))
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self) {
+        let mut buffer = vec![0; 2048];
         while let Some(outgoing) = self.device.poll(now(), &mut buffer) {
             self.socket.send_to(&buffer[..outgoing.length], outgoing.to).unwrap();
         }
-        received
     }
 }
 

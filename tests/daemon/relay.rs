@@ -2,7 +2,7 @@
 
 use crate::client::{Answer, Client};
 use crate::eventually;
-use crate::house::{House, Plan};
+use crate::house::{Directory, House, Plan};
 use crate::player::{Player, gets_through, reach};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::json::Value;
@@ -214,6 +214,34 @@ fn a_restart_in_good_order_does_not_interrupt_a_game() {
     let took = start.elapsed();
     assert_eq!(a.sessions + b.sessions, sessions, "they had to greet each other again");
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn two_daemons_in_one_runtime_directory_keep_their_games_over_restarts() {
+    let shared = Directory::new();
+    let runtime = shared.state().display().to_string();
+    let mut games: Vec<_> = (0..2)
+        .map(|_| {
+            let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+            let house = Plan::new(&[("relay", &free), ("runtime_dir", &runtime)]).start();
+            let (_ann, _bob, mut a, mut b, _) = party(&house);
+            introduce(&mut a, &mut b, house.relay);
+            reach(&mut a, &mut b, "before");
+            reach(&mut b, &mut a, "before, too");
+            (house, a, b)
+        })
+        .collect();
+    for (house, ..) in &mut games {
+        assert_eq!(house.terminate().0.code(), Some(0));
+    }
+    for (house, a, b) in &mut games {
+        let sessions = a.sessions + b.sessions;
+        house.restart();
+        reach(a, b, "after");
+        reach(b, a, "after, too");
+        assert_eq!(a.sessions + b.sessions, sessions, "they had to greet each other again");
+        assert!(house.plan.log().contains("took over 2 flows"), "{}", house.plan.log());
+    }
 }
 
 /// The hub's keys are gone with it; it asks its members for new sessions before they notice.

@@ -77,7 +77,8 @@ fn new_settings_come_in_and_nobody_notices() {
     assert!(!life.body.is_empty());
     eventually("it logs more", || house.plan.log().contains("DEBUG"));
 
-    // One more than nine from anywhere else takes the place of the one that is idle for longest.
+    // One more than nine from one address takes the place of the one that is idle for longest.
+    reload(&house, &after.replace("trusted_proxies = [\"127.0.0.1\"]\n", ""), "changed trusted_proxies\n");
     let mut crowd: Vec<Client> =
         (0..12).map(|_| Client::over(connect_from([127, 0, 0, 2].into(), house.http))).collect();
     let mut answered = || crowd.iter_mut().filter_map(|client| client.try_ask("GET", "/", "").ok()).count();

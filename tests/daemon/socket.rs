@@ -19,9 +19,22 @@ impl Socket {
     }
 
     pub fn open_from(source: Ipv4Addr, address: SocketAddr) -> Self {
-        let mut stream = connect_from(source, address);
-        let head = "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        Self::over(connect_from(source, address), "")
+    }
+
+    /// One whose kernel takes hardly anything that is not read.
+    pub fn deaf(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let stream = connect_from(source, address);
+        rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
+        Self::over(stream, "")
+    }
+
+    /// Over a connection, with another line in the head.
+    pub fn over(mut stream: TcpStream, line: &str) -> Self {
+        let head = format!(
+            "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{line}\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
@@ -45,6 +58,11 @@ impl Socket {
 
     pub fn say(&mut self, text: &str) {
         self.socket.send(Message::text(text)).unwrap();
+    }
+
+    /// What can go wrong is that the session is over.
+    pub fn try_say(&mut self, text: &str) -> Result<(), Error> {
+        self.socket.send(Message::text(text))
     }
 
     pub fn join(&mut self, party: &str, id: &str) {

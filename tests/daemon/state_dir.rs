@@ -180,3 +180,31 @@ fn read_only_all_of_a_sudden() {
     again.get(&format!("/parties/{made}")).is(200);
     inside.stop().unwrap();
 }
+
+/// An open file keeps its disk; where that was is an empty directory, on another one.
+#[test]
+#[ignore = "needs root, to mount file systems in a mount namespace of its own"]
+fn where_a_disk_was_unmounted_nothing_is_written() {
+    const NAME: &str = "where_a_disk_was_unmounted_nothing_is_written";
+    if let Some(mount) = std::env::var_os(MOUNT) {
+        let disk = PathBuf::from(mount).join("disk");
+        for state in [disk.clone(), disk.join("state")] {
+            assert!(
+                Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&disk).status().unwrap().success()
+            );
+            let house = Plan::new(&[]).in_state(&state).start();
+            let mut host = house.client();
+            let party = host.register("host").create("LAN", "host");
+            assert!(Command::new("umount").arg("-l").arg(&disk).status().unwrap().success());
+            host.ask("POST", "/parties", &create_body("another", "host")).is(503);
+            host.get(&format!("/parties/{party}")).is(200);
+            assert!(contents(&disk).is_empty(), "{:?}", contents(&disk));
+            let log = house.plan.log();
+            assert!(log.contains("its directory is on another file system now"), "{log}");
+        }
+        return;
+    }
+    let (_directory, place) = place_for_others();
+    fs::create_dir(place.join("disk")).unwrap();
+    once_more(NAME, "true", &place);
+}

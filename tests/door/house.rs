@@ -4,7 +4,7 @@ use lanrage::ids::SessionId;
 use lanrage::net::http::{Door, Limits, Outbox, Reply, Service};
 use lanrage::net::listen::Listener;
 use lanrage::time::{Instant, Now, UnixTime};
-use lanrage::wire::http::{Answer, Request};
+use lanrage::wire::http::{Answer, Refusal, Request};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Lines};
@@ -20,7 +20,7 @@ use std::time::Duration;
 pub struct Plan {
     /// Milliseconds for each of head, body, idle, write and linger; the default limits if `None`.
     pub timeout: Option<u64>,
-    /// Milliseconds until a silent session is pinged, and then cut.
+    /// Milliseconds between pings, and until a silent session is cut.
     pub silence: Option<(u64, u64)>,
     /// Connections in all.
     pub connections: Option<usize>,
@@ -136,7 +136,8 @@ fn in_the_child() {
     let Ok(plan) = std::env::var("DOOR_PLAN") else { return };
     let mut numbers = plan.split(' ').map(|number| number.parse::<u64>().ok());
     let mut next = || numbers.next().unwrap();
-    let mut limits = Limits::default();
+    // What is tested here is time and room; how much may wait is tested against the daemon.
+    let mut limits = Limits { buffers: 1 << 30, ..Limits::default() };
     if let Some(timeout) = next().map(Duration::from_millis) {
         limits.head_timeout = timeout;
         limits.body_timeout = timeout;
@@ -147,7 +148,7 @@ fn in_the_child() {
     }
     let silence = (next(), next());
     if let (Some(ping), Some(cut)) = silence {
-        limits.ping_after = Duration::from_millis(ping);
+        limits.ping_interval = Duration::from_millis(ping);
         limits.silence_timeout = Duration::from_millis(cut);
         limits.sweep_interval = Duration::from_millis(50);
     }
@@ -237,7 +238,7 @@ impl Service for Toy {
                 smol::Timer::after(Duration::from_millis(number as u64)).await;
                 Answer::json(200, "{}").into()
             }
-            "/panic" => panic!("a request that goes wrong on purpose"),
+            "/wrong" => Answer::json(500, r#"{"detail":"on purpose"}"#).into(),
             "/pieces" | "/broken" => {
                 let (sender, receiver) = smol::channel::bounded(2);
                 let is_broken = request.path == "/broken";
@@ -302,9 +303,9 @@ impl Service for Toy {
         self.refused.set(self.refused.get() + 1);
     }
 
-    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Option<SessionId> {
+    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Result<SessionId, Refusal> {
         if request.query == "refuse" {
-            return None;
+            return Err(Refusal::new(503, "as you wish"));
         }
         self.opened.set(self.opened.get() + 1);
         let id = SessionId(self.opened.get());
@@ -312,7 +313,7 @@ impl Service for Toy {
             outbox.push("welcome".into());
         }
         self.sessions.borrow_mut().insert(id, outbox);
-        Some(id)
+        Ok(id)
     }
 
     fn message(&self, session: SessionId, text: &str) {
@@ -340,6 +341,10 @@ impl Service for Toy {
                 outbox.push(text.into());
             }
         }
+    }
+
+    fn is_member(&self, _session: SessionId) -> bool {
+        true
     }
 
     fn closed(&self, session: SessionId) {

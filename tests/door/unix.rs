@@ -62,7 +62,7 @@ fn a_backup_comes_whole_or_fails() {
     let error = download(&scratch.socket(), "GET", "/broken?3", &mut file).unwrap_err().to_string();
     assert!(error.contains("ended too early"), "{error}");
     let mut file = Vec::new();
-    let (status, body) = download(&scratch.socket(), "GET", "/panic", &mut file).unwrap();
+    let (status, body) = download(&scratch.socket(), "GET", "/wrong", &mut file).unwrap();
     assert_eq!((status, file.len()), (500, 0));
     assert!(!body.is_empty());
 }

@@ -6,9 +6,13 @@
 
 mod blind;
 mod broadcast;
+#[path = "../daemon/player.rs"]
+#[allow(dead_code, reason = "the daemon's own tests use more of it")]
+mod bystander;
 #[path = "../daemon/client.rs"]
 #[allow(dead_code, reason = "the daemon's own tests ask it more")]
 mod client;
+mod egress;
 mod figures;
 #[path = "../daemon/floods.rs"]
 mod floods;
@@ -17,6 +21,9 @@ mod hub;
 mod lab;
 mod local;
 mod no_clock;
+#[path = "../sim/packets.rs"]
+#[allow(dead_code, reason = "shared with tests/sim")]
+mod packets;
 #[path = "../daemon/paste.rs"]
 #[allow(dead_code, reason = "the daemon's own tests read more of what it prints")]
 mod paste;

@@ -6,7 +6,7 @@ use crate::hub::wait_for_handshakes_to_age;
 use crate::lab::{Lab, Process, public_ip};
 use crate::server::{HUB_IP, Server};
 use lanrage::daemon::config::Config;
-use lanrage::daemon::{Bell, Daemon, now, stop_signal};
+use lanrage::daemon::{Bell, Daemon, SignalWatch, now};
 use lanrage::time::Now;
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::Ipv4Addr;
@@ -45,7 +45,7 @@ fn run(directory: &Path) {
     });
     let mut config = Config { state_dir: directory.join("state"), ..Config::default() };
     config.set("runtime_dir", &directory.join("run").display().to_string(), "test").unwrap();
-    let stop = stop_signal(Bell::default()).unwrap();
+    let stop = SignalWatch::new().unwrap().stop(Bell::default()).unwrap();
     Daemon::open(config).unwrap().by_clock(clock).run(stop).unwrap();
 }
 

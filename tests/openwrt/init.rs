@@ -14,7 +14,10 @@ fn procd_is_asked_for_what_the_daemon_needs() {
     assert_eq!(run.param("command").unwrap(), [program.as_str(), "serve", "--config", settings.as_str()]);
     // The bare form gives up after a few crashes.
     assert_eq!(run.param("respawn").unwrap(), ["3600", "5", "0"]);
-    assert_eq!(run.param("limits").unwrap(), ["nofile=4096 4096", "core=0"]);
+    let memory = fs::read_to_string("/proc/meminfo").unwrap();
+    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    let half = format!("data={}", total.unwrap().parse::<u64>().unwrap() * 512);
+    assert_eq!(run.param("limits").unwrap(), ["nofile=4096 4096", "core=0", half.as_str()]);
     assert_eq!(run.param("term_timeout").unwrap(), ["10"]);
     assert_eq!(
         (run.param("stdout").unwrap(), run.param("stderr").unwrap()),

@@ -107,17 +107,24 @@ let stateDirNow = stateDir;
 
 // --- Forms: what is asked of them is kept.
 
+/* What rpcd grants over a package of settings: lists grant their section's own right, tables what they name. */
+function mayRead(config) {
+	return role.some((name) => Array.isArray(acl[name].uci)
+		? name === 'read' && acl[name].uci.includes(config)
+		: (acl[name].uci[config] || []).includes('read'));
+}
+
 const fields = [];
 const form = {
 	NamedSection: 'NamedSection', Flag: 'Flag', Value: 'Value', ListValue: 'ListValue',
 	Map: function(config) {
-		assert.equal(config, 'lanrage');
+		assert(mayRead(config), config + ' can not be read by ' + role);
 		this.section = (kind, name, type) => {
 			assert.equal(kind, 'NamedSection');
 			return {
 				section: name,
 				option(kind, option, title, help) {
-					const field = { kind, section: name, type, option, title, help, choices: [], value: (key) => field.choices.push(key) };
+					const field = { kind, config, section: name, type, option, title, help, choices: [], value: (key) => field.choices.push(key) };
 					fields.push(field);
 					return field;
 				}
@@ -223,6 +230,42 @@ const tests = {
 		assert.match(page.text, /Parties, peers/);
 	},
 
+	async 'ids that every object has are like others'() {
+		const exec = luciFs.exec;
+		const odd = ['__proto__', 'constructor', 'toString', 'hasOwnProperty'];
+		const info = (id) => ({ peer_id: id, name: 'Name of ' + id, last_seen: '2026-11-05T12:00:00.123456' });
+		// As the daemon prints them: in an object literal `__proto__` would be something else.
+		const byId = (value) => '{' + odd.map((id) => JSON.stringify(id) + ':' + JSON.stringify(value(id))).join(',') + '}';
+		let many = [];
+		luciFs.exec = (command, words) => exec(command, words).then((result) => {
+			const line = words.filter((word) => word !== '--json' && word !== '--').join(' ');
+			if (line === 'party list')
+				return { code: 0, stdout: JSON.stringify({ parties: odd.concat(many).map((id) => ({ party_id: id, name: 'Party ' + id, host_id: id, peers: 4 })) }) };
+			if (line.startsWith('party show '))
+				return { code: 0, stdout: `{"party":{"host_id":"constructor","peers":${byId(info)}},"network":{"peers":{"toString":"10.66.0.9"}}}` };
+			if (line.startsWith('peer bans '))
+				return { code: 0, stdout: '{"bans":[{"peer_id":"__proto__"}]}' };
+			return result;
+		});
+		await open(load('view.lanrage.overview'));
+		for (const id of odd) {
+			assert(page.text.includes('Party ' + id));
+			const address = id === 'toString' ? '10.66.0.9' : '-';
+			const shown = rows(page).filter((row) => row[0] === 'Name of ' + id);
+			assert.equal(shown.length, odd.length, id);
+			for (const row of shown)
+				assert.deepEqual(row.slice(1, 5), [id === 'constructor' ? id + ' (host)' : id, address, '-', '-']);
+		}
+		// Nobody has opened these.
+		many = Array.from({ length: 9 }, (_, i) => 'p' + i);
+		await open(load('view.lanrage.overview'));
+		assert.equal(buttons('Show', page).length, odd.length + 9);
+		await buttons('Show', page)[0].click();
+		assert.equal(buttons('Show', page).length, odd.length + 8);
+		assert(!/null|undefined|NaN|function|\[object/.test(page.text), page.text);
+		luciFs.exec = exec;
+	},
+
 	async 'of many parties only those that were opened are asked for'() {
 		const view = load('view.lanrage.overview');
 		const { parties } = daemon('party', 'list');
@@ -276,11 +319,23 @@ const tests = {
 		assert(own.every((field) => field.type === 'service' && field.kind === 'Flag' && field.rmempty === false));
 		assert.deepEqual(own.find((field) => field.option === 'enabled').default, '0');
 		const others = fields.filter((field) => field.section !== 'service');
-		assert.deepEqual(others.map((field) => [field.section, field.option]), options.map((option) => [option.section, option.name]));
+		const named = (all) => all.map((field) => [field.config || 'lanrage', field.section, field.option || field.name]).sort();
+		assert.deepEqual(named(others), named(options));
 		assert(others.every((field) => field.type === 'settings' && field.rmempty && field.help));
 		assert.deepEqual(others.filter((field) => field.password).map((field) => field.option), ['admin_token']);
+		assert.deepEqual(others.filter((field) => field.config !== 'lanrage').map((field) => field.option), ['admin_token']);
 		const gso = others.find((field) => field.option === 'gso');
 		assert.deepEqual([gso.kind, gso.choices], ['ListValue', ['', 'true', 'false']]);
+	},
+
+	async 'who may only look sees no secret'() {
+		role = ['read'];
+		assert(mayRead('lanrage') && !mayRead('lanrage_secret'));
+		fields.length = 0;
+		await load('view.lanrage.settings').render();
+		assert(fields.length > 20 && !fields.some((field) => field.password || field.option === 'admin_token'));
+		role = ['read', 'write'];
+		assert(mayRead('lanrage_secret'));
 	},
 
 	async 'a page takes what the daemon takes'() {

@@ -44,6 +44,20 @@ fn menu_and_lists_are_json_and_name_what_there_is() {
     for role in ["read", "write"] {
         let rights = acl.get(role).unwrap();
         assert_eq!(members(rights), ["file", "uci"]);
+        match (role, rights.get("uci").unwrap()) {
+            // The secrets are in another package, which only who may write may read.
+            ("read", Value::Array(packages)) => {
+                assert_eq!(packages.iter().filter_map(Value::as_str).collect::<Vec<_>>(), ["lanrage"]);
+            }
+            ("write", packages) => {
+                assert_eq!(members(packages), ["lanrage", "lanrage_secret"]);
+                let Some(Value::Array(rights)) = packages.get("lanrage_secret") else {
+                    panic!("{packages:?}")
+                };
+                assert_eq!(rights.iter().filter_map(Value::as_str).collect::<Vec<_>>(), ["read", "write"]);
+            }
+            other => panic!("{other:?}"),
+        }
         for line in members(rights.get("file").unwrap()) {
             // A whole command; what may follow is behind `--`, where nothing is an option.
             let command = line.strip_suffix(" -- *").unwrap_or(line);
@@ -113,5 +127,5 @@ fn the_pages_work_with_a_real_daemon() {
         .expect("node is not installed");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert_eq!(said.matches("ok: ").count(), 8, "{said}");
+    assert_eq!(said.matches("ok: ").count(), 10, "{said}");
 }

@@ -76,7 +76,10 @@ fn the_makefile_says_what_the_feed_asks_for() {
         order.iter().map(|line| text.find(line).unwrap_or_else(|| panic!("{line}"))).collect();
     assert!(places.is_sorted(), "{places:?}");
 
-    assert_eq!(definition(&text, "Package/lanrage/conffiles"), ["/etc/config/lanrage", "/etc/lanrage/"]);
+    assert_eq!(
+        definition(&text, "Package/lanrage/conffiles"),
+        ["/etc/config/lanrage", "/etc/config/lanrage_secret", "/etc/lanrage/"]
+    );
     for name in ["Build/Prepare", "Package/lanrage/install"] {
         assert!(definition(&text, name).iter().all(|line| line.starts_with('\t')), "{name}");
     }
@@ -171,9 +174,10 @@ fn packages_for_opkg_hold_what_they_should_and_it_runs() {
     let expected = [
         ("etc/capabilities/lanrage-tun.json", 0o644),
         ("etc/capabilities/lanrage.json", 0o644),
-        // It may hold the admin token.
         ("etc/config/lanrage", 0o600),
+        ("etc/config/lanrage_secret", 0o600),
         ("etc/init.d/lanrage", 0o755),
+        ("etc/uci-defaults/lanrage", 0o755),
         ("lib/upgrade/keep.d/lanrage", 0o644),
         ("usr/bin/lanrage", 0o755),
     ];
@@ -182,7 +186,10 @@ fn packages_for_opkg_hold_what_they_should_and_it_runs() {
         fs::read_to_string(daemon.join("data/lib/upgrade/keep.d/lanrage")).unwrap(),
         "/etc/lanrage/\n"
     );
-    assert_eq!(fs::read_to_string(daemon.join("control/conffiles")).unwrap(), "/etc/config/lanrage\n");
+    assert_eq!(
+        fs::read_to_string(daemon.join("control/conffiles")).unwrap(),
+        "/etc/config/lanrage\n/etc/config/lanrage_secret\n"
+    );
     let control = fs::read_to_string(daemon.join("control/control")).unwrap();
     for line in [
         "Package: lanrage",
@@ -194,7 +201,12 @@ fn packages_for_opkg_hold_what_they_should_and_it_runs() {
     }
     let printed = done(Command::new(daemon.join("data/usr/bin/lanrage")).arg("--version").output().unwrap());
     assert_eq!(printed, format!("lanrage {}\n", env!("CARGO_PKG_VERSION")));
-    for (installed, source) in [("init.d/lanrage", "init"), ("config/lanrage", "config")] {
+    for (installed, source) in [
+        ("init.d/lanrage", "init"),
+        ("config/lanrage", "config"),
+        ("config/lanrage_secret", "secret"),
+        ("uci-defaults/lanrage", "defaults"),
+    ] {
         let installed = fs::read(daemon.join("data/etc").join(installed)).unwrap();
         assert!(installed == fs::read(shipped(&format!("lanrage/files/lanrage.{source}"))).unwrap());
     }

@@ -38,7 +38,7 @@ fn installed_it_is_off_until_it_is_enabled() {
             "{run:?}"
         );
         // Enabling it later needs no more than a change of the settings.
-        assert_eq!(run.of("procd_add_reload_trigger"), [["lanrage"]]);
+        assert_eq!(run.of("procd_add_reload_trigger"), [["lanrage", "lanrage_secret"]]);
         assert!(run.said.is_empty() && run.of("procd_set_config_changed").is_empty(), "{run:?}");
     }
     assert_eq!(router.settings(), None);

@@ -117,11 +117,17 @@ impl Router {
         self.act(action)
     }
 
+    /// Writes the file /etc/config/lanrage_secret.
+    pub fn write_secrets(&self, config: &str) {
+        fs::write(self.path("uci/lanrage_secret"), uci::export("lanrage_secret", config)).unwrap();
+    }
+
     /// Runs an action with the settings there are.
     pub fn act(&self, action: &str) -> Run {
         let places = [
             ("PROG", self.program.display().to_string()),
             ("SETTINGS", self.text_path("var/run/lanrage.toml")),
+            ("SECRETS", self.text_path("uci/lanrage_secret")),
             ("STATE_DIR", self.text_path("etc/lanrage")),
             ("RUNTIME_DIR", self.text_path("var/run/lanrage")),
             ("USUAL_STATE_DIR", self.text_path("var/lib/lanrage")),

@@ -11,6 +11,14 @@ pub fn place(setting: &Setting) -> (&'static str, &'static str) {
     setting.key.split_once('.').unwrap_or(("main", setting.key))
 }
 
+/// The package of settings that it is listed in.
+fn package(setting: &Setting) -> &'static str {
+    match setting.key {
+        "admin_token" => "lanrage_secret",
+        _ => "lanrage",
+    }
+}
+
 /// Its default on OpenWrt.
 pub fn default(setting: &Setting) -> String {
     match setting.key {
@@ -30,8 +38,11 @@ fn sample(setting: &Setting, router: &Router) -> String {
         "subnet" => "10.7.0.0/20".to_owned(),
         "region" => "elsewhere".to_owned(),
         "log" => "warn".to_owned(),
+        "memory" => "128".to_owned(),
         "admin_token" => "0123456789abcdef".to_owned(),
         "trusted_proxies" => "192.0.2.1,::1".to_owned(),
+        "allowed_hosts" => "router.lan,games.example".to_owned(),
+        "allowed_origins" => "https://play.example.org,http://192.0.2.9:3000".to_owned(),
         key if key.starts_with("rates.") => "3/4".to_owned(),
         _ => match (shown.as_str(), shown.parse::<f64>()) {
             (_, Ok(number)) => (number + 1.0).to_string(),
@@ -43,11 +54,11 @@ fn sample(setting: &Setting, router: &Router) -> String {
     }
 }
 
-/// The part of the settings file that follows from what the daemon has.
-fn listing() -> String {
+/// The part of a package of settings that follows from what the daemon has.
+fn listing(of: &str) -> String {
     let mut out = String::new();
     let mut section = "";
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter().filter(|setting| package(setting) == of) {
         let (section_here, name) = place(setting);
         if section_here != section {
             section = section_here;
@@ -68,8 +79,12 @@ fn options_for_luci() -> String {
         .to_owned();
     for setting in SETTINGS {
         let (section, name) = place(setting);
+        let config = match package(setting) {
+            "lanrage" => String::new(),
+            other => format!("config: {}, ", quote(other)),
+        };
         out += &format!(
-            "\t\t{{ section: {}, name: {}, initial: {},\n\t\t\thelp: {},\n\t\t\texpected: {} }},\n",
+            "\t\t{{ {config}section: {}, name: {}, initial: {},\n\t\t\thelp: {},\n\t\t\texpected: {} }},\n",
             quote(section),
             quote(name),
             quote(&default(setting)),
@@ -83,11 +98,15 @@ fn options_for_luci() -> String {
 /// With LANRAGE_WRITE=1 set, they are written instead.
 #[test]
 fn what_lists_every_setting_is_up_to_date() {
-    let config = shipped("lanrage/files/lanrage.config");
-    let text = fs::read_to_string(&config).unwrap();
-    let start = text.find("\nconfig settings 'main'").expect("the first section of settings");
+    let whole = |file: &str, package: &str| {
+        let path = shipped(file);
+        let text = fs::read_to_string(&path).unwrap();
+        let start = text.find("\nconfig settings 'main'").expect("the first section of settings");
+        (path, text[..start].to_owned() + &listing(package))
+    };
     let files = [
-        (config, text[..start].to_owned() + &listing()),
+        whole("lanrage/files/lanrage.config", "lanrage"),
+        whole("lanrage/files/lanrage.secret", "lanrage_secret"),
         (shipped("luci-app-lanrage/htdocs/luci-static/resources/lanrage/options.js"), options_for_luci()),
     ];
     for (path, expected) in files {
@@ -251,4 +270,98 @@ fn the_admin_token_is_in_a_file_for_the_service_alone() {
         run.assert_left_alone(&["admin_token", "expected"]);
         assert!(!format!("{run:?}").contains("s3cret"), "{run:?}");
     }
+}
+
+#[test]
+fn the_admin_token_has_a_package_of_its_own() {
+    let router = Router::new();
+    let secret =
+        |token: &str| format!("config settings 'main'\n{}", crate::uci::option("admin_token", token));
+    let token_of = |router: &Router| {
+        let mut config = Config::default();
+        config.read_file(&router.settings().unwrap(), "settings").unwrap();
+        config.admin_token
+    };
+    let token = "s3cret-token-$(x)\"'\\";
+    router.write_secrets(&secret(token));
+    let run = router.run("start", &enabled(&[("limits", "parties", "7")]));
+    assert!(run.succeeded && run.said.is_empty(), "{}", run.said);
+    assert_eq!(token_of(&router).as_deref(), Some(token));
+    assert_eq!(router.daemon_has(&run, "limits.parties").unwrap(), "7");
+
+    // Where it was before, it works; but it is said that others see it. The package's own counts.
+    let old = enabled(&[("main", "admin_token", "an-s3cret-from-before")]);
+    let run = router.run("reload", &old);
+    assert!(run.succeeded && run.said.contains("lanrage_secret.main.admin_token"), "{}", run.said);
+    assert_eq!(token_of(&router).as_deref(), Some(token));
+    fs::remove_file(router.path("uci/lanrage_secret")).unwrap();
+    let run = router.run("reload", &old);
+    assert!(run.succeeded && run.said.contains("lanrage_secret.main.admin_token"), "{}", run.said);
+    assert_eq!(token_of(&router).as_deref(), Some("an-s3cret-from-before"));
+
+    for (bad, expected) in [
+        (secret("s3cret short"), "admin_token"),
+        (secret("s3cret-but-with-a\nline"), "admin_token has a line break"),
+        ("config settings 'main'\n\toption region 's3cret'\n".into(), "lanrage_secret.main.region"),
+        ("config setting 'main'\n".into(), "lanrage_secret.main is of type 'setting'"),
+    ] {
+        router.write_secrets(&bad);
+        let run = router.run("reload", &enabled(&[]));
+        run.assert_left_alone(&[expected, "expected"]);
+        assert!(!format!("{run:?}").contains("s3cret"), "{run:?}");
+    }
+}
+
+/// `uci` as far as the script needs it: a file for each option.
+const UCI: &str = r#"#!/bin/sh
+[ "$1" = -q ] && shift
+case "$1" in
+get) cat "$STORE/$2" 2>/dev/null ;;
+set) printf '%s' "${2#*=}" >"$STORE/${2%%=*}" ;;
+delete) rm "$STORE/$2" ;;
+commit) echo "$2" >>"$STORE/committed" ;;
+*) exit 1 ;;
+esac
+"#;
+
+#[test]
+fn an_upgrade_moves_the_admin_token_once() {
+    let scratch = crate::router::Scratch::new();
+    let (uci, store) = (scratch.0.join("uci"), scratch.0.join("store"));
+    fs::create_dir(&store).unwrap();
+    fs::write(&uci, UCI).unwrap();
+    fs::set_permissions(&uci, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = fs::read_to_string(shipped("lanrage/files/lanrage.defaults")).unwrap();
+    let secrets = scratch.0.join("lanrage_secret");
+    let script = script.replace("/etc/config/lanrage_secret", secrets.to_str().unwrap());
+    // As OpenWrt does it: in a shell that goes on.
+    let run = || {
+        let path = format!("{}:/usr/bin:/bin", scratch.0.display());
+        let mut shell = crate::router::shell();
+        shell.arg("-c").arg(format!("( {script}\n) || exit 7")).env_clear().env("PATH", path);
+        let output = shell.env("STORE", &store).output().unwrap();
+        assert!(
+            output.status.success() && output.stderr.is_empty() && output.stdout.is_empty(),
+            "{output:?}"
+        );
+    };
+    let option = |name: &str| fs::read_to_string(store.join(name)).ok();
+
+    run();
+    assert_eq!((option("committed"), secrets.exists()), (None, false));
+
+    let token = "a'token\"with\\$(odd)`signs`=;&|*?#~%s";
+    fs::write(store.join("lanrage.main.admin_token"), token).unwrap();
+    run();
+    assert_eq!(option("lanrage_secret.main").as_deref(), Some("settings"));
+    assert_eq!(option("lanrage_secret.main.admin_token").as_deref(), Some(token));
+    assert_eq!(option("lanrage.main.admin_token"), None);
+    assert_eq!(option("committed").as_deref(), Some("lanrage_secret\nlanrage\n"));
+    assert_eq!(fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // One that is there already counts.
+    fs::write(store.join("lanrage.main.admin_token"), "another").unwrap();
+    run();
+    assert_eq!(option("lanrage_secret.main.admin_token").as_deref(), Some(token));
+    assert_eq!(option("lanrage.main.admin_token"), None);
 }

@@ -7,6 +7,7 @@ use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
 use lanrage::relay::stats::DropReason;
 use lanrage::token_bucket::Rate;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::cookie::Signer;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::message::{
@@ -27,7 +28,7 @@ pub fn initiation_for(world: &mut World, member: usize) -> [u8; INITIATION_LENGT
 }
 
 /// A response for the member with this public key that echoes `index`.
-fn response_for(world: &mut World, member: usize, index: u32) -> [u8; RESPONSE_LENGTH] {
+pub fn response_for(world: &mut World, member: usize, index: u32) -> [u8; RESPONSE_LENGTH] {
     let mut message = [0; RESPONSE_LENGTH];
     world.random.fill(&mut message);
     message[..4].copy_from_slice(&[2, 0, 0, 0]);
@@ -44,17 +45,17 @@ fn cookie_reply(index: u32) -> [u8; COOKIE_REPLY_LENGTH] {
     message
 }
 
-fn data(index: u32) -> [u8; 100] {
+pub fn data(index: u32) -> [u8; 100] {
     let mut message = [9; 100];
     message[..16].copy_from_slice(&transport_header(index, 0));
     message
 }
 
-fn sender_index(message: &[u8]) -> u32 {
+pub fn sender_index(message: &[u8]) -> u32 {
     u32::from_le_bytes(message[4..8].try_into().unwrap())
 }
 
-fn address(text: &str) -> SocketAddr {
+pub fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
@@ -694,7 +695,7 @@ fn a_cloned_key_hurts_its_owner_only() {
     let members = world.blind_party("p", 3);
     world.run(12 * SECOND);
     let private_key = PrivateKey::from_bytes(*world.clients[members[0]].key.to_bytes());
-    let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
+    let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: 1, x25519: X25519_TYPICAL };
     let mut clone = Device::new(config, world.now);
     for other in [1, 2] {
         let peer = PeerConfig {

@@ -1,11 +1,15 @@
 //! Clients whose only peer is the hub.
 
 use crate::packets::{ping, read_udp, udp};
-use crate::world::{HUB_IP, HubUse, MILLISECOND, SECOND, World};
+use crate::world::{HUB_IP, HubUse, MILLISECOND, SECOND, World, relay_address};
+use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
 use lanrage::relay::roster::JoinError;
 use lanrage::relay::stats::{DropReason, Reach};
 use lanrage::wire::ip::checksum;
+use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::noise::PresharedKey;
+use lanrage::wireguard::peer::PeerConfig;
 use std::net::Ipv4Addr;
 
 fn hub_party(seed: u64, count: usize) -> (World, Vec<usize>) {
@@ -57,6 +61,22 @@ fn the_hub_answers_pings() {
     assert_eq!(reply[12..16], HUB_IP.octets());
     assert_eq!((reply[20], &reply[28..]), (0, &b"abcdefg"[..]));
     assert_eq!((checksum(&reply[..20]), checksum(&reply[20..])), (0, 0));
+    // A large one in two fragments, of which each is answered by itself.
+    let client = members[0];
+    let whole = ping(world.clients[client].ip, HUB_IP, &[7; 1500]);
+    for (start, end, flags) in [(20, 20 + 1376, [0x20, 0]), (20 + 1376, whole.len(), [0, 172])] {
+        let mut fragment = [&whole[..20], &whole[start..end]].concat();
+        let length = fragment.len() as u16;
+        fragment[2..4].copy_from_slice(&length.to_be_bytes());
+        fragment[6..8].copy_from_slice(&flags);
+        fragment[10..12].fill(0);
+        let sum = checksum(&fragment[..20]);
+        fragment[10..12].copy_from_slice(&sum.to_be_bytes());
+        to_hub(&mut world, client, &fragment);
+    }
+    let reply: Vec<u8> =
+        world.clients[client].packets.drain(..).flat_map(|packet| packet[20..].to_vec()).collect();
+    assert_eq!((reply.len(), reply[0], checksum(&reply)), (1508, 0, 0));
     // Anything else for the hub itself is nobody's.
     let other = udp(world.clients[members[0]].ip, HUB_IP, b"?");
     to_hub(&mut world, members[0], &other);
@@ -122,6 +142,32 @@ fn a_key_in_no_party_gets_no_session() {
     for client in [stranger, members[0]] {
         assert!(!world.clients[client].inbox.iter().any(|(_, word)| word.starts_with(b"still")));
     }
+}
+
+/// The hub can't see a pre-shared key, but that nothing comes of its answers.
+#[test]
+fn an_app_with_a_preshared_key_for_the_hub_is_noticed() {
+    let (mut world, members) = hub_party(67, 2);
+    let keyed = world.member("p", None);
+    let key = *world.relay.hub_key();
+    let allowed_ips = vec![Prefix::new(Ipv4Addr::new(10, 66, 0, 0).into(), 16).unwrap()];
+    let config = PeerConfig {
+        endpoint: Some(relay_address(Port::Main)),
+        persistent_keepalive: Some(25 * SECOND),
+        preshared_key: PresharedKey::new([7; 32]),
+        allowed_ips,
+        ..PeerConfig::new(key)
+    };
+    let now = world.clock();
+    world.clients[keyed].device.add_peer(config, now.instant).unwrap();
+    world.run(60 * SECOND);
+    assert!(world.dropped(DropReason::HubUnconfirmed) >= 5);
+    assert!(world.talk(members[0], members[1]) && !world.talk(keyed, members[0]));
+    // Who is well is never taken for one, through all its handshakes.
+    let (mut world, members) = hub_party(68, 2);
+    world.run(3600 * SECOND);
+    assert!(world.talk(members[0], members[1]));
+    assert_eq!(world.dropped(DropReason::HubUnconfirmed), 0);
 }
 
 #[test]
@@ -208,7 +254,9 @@ fn a_broadcast_finds_the_party_and_nobody_else() {
     world.run(2 * SECOND);
     world.clients[members[3]].offline = true;
     for (round, destination) in
-        [[255, 255, 255, 255], [10, 66, 255, 255], [239, 255, 255, 250], [224, 0, 0, 251]].iter().enumerate()
+        [[255, 255, 255, 255], [10, 66, 255, 255], [10, 66, 0, 255], [239, 255, 255, 250], [224, 0, 0, 251]]
+            .iter()
+            .enumerate()
     {
         let asking = world.clients[members[0]].ip;
         let packet = udp(asking, Ipv4Addr::from(*destination), b"any games?");
@@ -229,7 +277,7 @@ fn a_broadcast_finds_the_party_and_nobody_else() {
         assert_eq!(heard, 1);
     }
     assert!(world.clients[both].packets.iter().all(|packet| read_udp(packet).is_some()));
-    assert_eq!(world.relay.stats().broadcast.packets, 4 * 4 + 6, "the one who is away has a session still");
+    assert_eq!(world.relay.stats().broadcast.packets, 5 * 4 + 6, "the one who is away has a session still");
 }
 
 /// Not what would make everybody answer at once, nor what is no discovery.

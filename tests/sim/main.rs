@@ -2,6 +2,8 @@
 //! happens there. `ledger` watches over every scenario.
 
 mod attacks;
+mod endpoints;
+mod floods;
 mod fuzz;
 mod hub;
 mod ledger;
@@ -13,5 +15,6 @@ mod pairs;
 mod recovery;
 mod roaming;
 mod runs;
+mod shares;
 mod stun;
 mod world;

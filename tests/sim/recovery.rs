@@ -137,8 +137,9 @@ fn a_silent_member_that_moved_is_found_by_its_keepalives() {
         (2, HubUse::None, 130 * SECOND),
         (3, HubUse::None, 85 * SECOND),
         (6, HubUse::None, 35 * SECOND),
-        (2, HubUse::Extra, 60 * SECOND),
-        (2, HubUse::Only, 110 * SECOND),
+        // One and a half keepalives: the first one after the move is authentic, and is asked at once.
+        (2, HubUse::Extra, MILLISECOND * 37_500),
+        (2, HubUse::Only, MILLISECOND * 37_500),
     ] {
         for seed in 210..220 {
             let outage = silent_rebinding(seed, count, how);
@@ -291,7 +292,8 @@ fn crash(seed: u64, friends: Friends, kept: bool) -> Vec<Duration> {
     pairs.iter().for_each(|&(one, other)| world.introduce(one, other));
     let settled = world.random.below(100_000) as u32;
     world.run(60 * SECOND + MILLISECOND * settled);
-    pairs.iter().for_each(|&(one, other)| assert!(world.talk(one, other)));
+    // Two who renew their session at the same time may lose a packet by that.
+    pairs.iter().for_each(|&(one, other)| assert!(world.talk(one, other) || world.talk(one, other)));
     let talk = |world: &mut World, missing: &mut Vec<(usize, usize)>| {
         world.clients.iter_mut().for_each(|client| client.inbox.clear());
         for &(one, other) in &pairs {

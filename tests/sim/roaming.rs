@@ -3,6 +3,7 @@
 use crate::world::{HubUse, MILLISECOND, Record, SECOND, World};
 use lanrage::relay::snapshot::{Restored, SnapshotError};
 use lanrage::relay::stats::DropReason;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const NOTHING: Restored = Restored { flows: 0, spokes: 0 };
@@ -229,23 +230,28 @@ fn a_responder_under_load_sends_cookies() {
     let members = world.blind_party("p", 3);
     world.run(10 * SECOND);
     let busy = members[0];
+    // It begins no handshakes itself: answers to those are expected, and need no cookie.
+    world.stop_keepalives(busy);
     world.clients.iter_mut().for_each(|client| client.offline = true);
     world.run(200 * SECOND);
     // Somebody keeps it busy, not by way of the relay.
     let noise = crate::attacks::initiation_for(&mut world, busy);
-    let elsewhere = "192.0.2.250:1".parse().unwrap();
-    let keep_busy = |world: &mut World, count: usize| {
+    let mut networks = 0_u16;
+    let mut keep_busy = |world: &mut World, count: usize| {
         let now = world.clock();
         for _ in 0..count {
+            networks = networks.wrapping_add(1);
+            let [high, low] = networks.to_be_bytes();
+            let elsewhere = SocketAddr::from(([198, high, low, 250], 1));
             world.clients[busy].device.receive(&mut noise.clone(), elsewhere, now);
         }
     };
-    keep_busy(&mut world, 300);
+    keep_busy(&mut world, 500);
     world.records = Some(Vec::new());
     world.clients.iter_mut().for_each(|client| client.offline = false);
-    for _ in 0..80 {
-        keep_busy(&mut world, 60);
-        world.run(250 * MILLISECOND);
+    for _ in 0..10_000 {
+        keep_busy(&mut world, 1);
+        world.run(2 * MILLISECOND);
     }
     let home = world.clients[busy].seen_as.unwrap();
     let is_cookie = |record: &&Record| record.bytes[0] == 3 && record.bytes.len() == 64;

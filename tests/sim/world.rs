@@ -15,6 +15,7 @@ use lanrage::relay::stats::DropReason;
 use lanrage::relay::{Arrival, Config, LOCAL_HEADROOM, Output, Port, Relay};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config as DeviceConfig, Device};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
 use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
@@ -94,6 +95,9 @@ pub struct World {
     sequence: u64,
     pub link: Link,
     pub ledger: Ledger,
+    /// Which address of the relay's everybody at an address speaks to, where there are several: what goes there has to
+    /// come from it.
+    pub locals: BTreeMap<IpAddr, IpAddr>,
     /// All that passed the relay, if anybody wants to know.
     pub records: Option<Vec<Record>>,
     /// Packets that the relay's own machine was handed.
@@ -136,6 +140,7 @@ impl World {
             sequence: 0,
             link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0 },
             ledger: Ledger::default(),
+            locals: BTreeMap::new(),
             records: None,
             local: Vec::new(),
             local_is_up: true,
@@ -173,6 +178,7 @@ impl World {
             mtu: 1420,
             stamp_mark: 0,
             jitter_seed: self.random.next_u64(),
+            x25519: X25519_TYPICAL,
         };
         let host = (number as u16 + 2).to_be_bytes();
         let local = match nat {
@@ -211,14 +217,14 @@ impl World {
         self.relay.join(&party_id(party), &peer, key, ip, self.now)?;
         // It speaks to the control plane from where it is.
         let origin = self.public_ip(client);
-        self.relay.set_origin(&key, Some(origin), false);
+        self.relay.set_origin(&key, Some(origin));
         Ok(())
     }
 
     /// A client speaks to the control plane from somewhere else than it plays.
     pub fn set_origin(&mut self, client: usize, origin: IpAddr) {
         let key = self.public_key(client);
-        self.relay.set_origin(&key, Some(origin), false);
+        self.relay.set_origin(&key, Some(origin));
     }
 
     /// The address under which a client is seen.
@@ -325,15 +331,18 @@ impl World {
         }
         let now = self.clock();
         let mut out = Exit { local_is_up: self.local_is_up, ..Exit::default() };
-        let result = self.relay.receive(&mut bytes, Arrival::new(from, port, now), &mut out);
+        let path = Path { remote: from, local: self.locals.get(&from.ip()).copied() };
+        let result = self.relay.receive(&mut bytes, Arrival { path, port, now }, &mut out);
         self.local.append(&mut out.local);
         self.leave_relay(out.sent);
         self.pump_relay();
         result
     }
 
-    fn leave_relay(&mut self, sent: Vec<(SocketAddr, Port, Vec<u8>)>) {
-        for (to, port, bytes) in sent {
+    fn leave_relay(&mut self, sent: Vec<(Path, Port, Vec<u8>)>) {
+        for (Path { remote: to, local }, port, bytes) in sent {
+            let known = self.locals.get(&to.ip());
+            assert_eq!(local, known.copied(), "to {to}, type {}", bytes[0]);
             // STUN has a budget of its own, which its own tests are about.
             if !lanrage::wire::stun::is_stun(&bytes) {
                 self.ledger.sent(to, &bytes);
@@ -556,7 +565,7 @@ fn relay(hub_key: &PrivateKey, limits: Limits, seed: u64, now: Instant) -> Relay
 /// What comes out of the relay at once.
 #[derive(Default)]
 struct Exit {
-    sent: Vec<(SocketAddr, Port, Vec<u8>)>,
+    sent: Vec<(Path, Port, Vec<u8>)>,
     local: Vec<Vec<u8>>,
     local_is_up: bool,
 }
@@ -567,7 +576,7 @@ impl Output for Exit {
     }
 
     fn send(&mut self, to: Path, from: Port, datagram: &[u8]) {
-        self.sent.push((to.remote, from, datagram.to_vec()));
+        self.sent.push((to, from, datagram.to_vec()));
     }
 
     fn deliver(&mut self, packet: &[u8]) -> bool {

@@ -324,12 +324,32 @@ def test_rates_of_a_source_behind_a_proxy(start):
         assert http.post("/auth/register", params={"peer_id": "other"}, headers=other).status_code == 200
 
 
-def test_browsers_may_ask_without_credentials(daemon):
+def test_a_page_of_another_origin_gets_nothing(daemon):
+    with daemon.http(headers={"Origin": "https://example.org"}) as http:
+        for answer in (http.get("/"), http.get("/nope"), http.options("/parties"), http.get("/ws")):
+            assert answer.status_code in (403, 426), answer.text
+            assert not any(name.startswith("access-control") for name in answer.headers)
+        assert http.post("/auth/register", params={"peer_id": "page"}).status_code == 403
+    with daemon.http(headers={"Origin": daemon.url}) as http:
+        assert http.get("/status").status_code == 200
+        assert http.options("/parties").status_code == 200
+
+
+def test_a_page_of_an_allowed_origin_gets_what_it_asks_for(start):
+    daemon = start(ALLOWED_ORIGINS="https://example.org")
     with daemon.http(headers={"Origin": "https://example.org"}) as http:
         for answer in (http.get("/"), http.get("/nope"), http.options("/parties")):
-            assert answer.headers["access-control-allow-origin"] == "*"
+            assert answer.headers["access-control-allow-origin"] == "https://example.org"
             assert "access-control-allow-credentials" not in answer.headers
         assert http.options("/parties").status_code == 200
+
+
+def test_an_unknown_name_opens_no_door_of_the_owner(start):
+    daemon = start(ALLOWED_HOSTS="router.lan")
+    for name, status in (("evil.example", 403), ("router.lan", 200), ("localhost", 200), ("127.0.0.1", 200)):
+        with daemon.http(headers={"Host": f"{name}:{daemon.port}"}) as http:
+            assert http.get("/status").status_code == http.get("/metrics").status_code == status, name
+            assert http.get("/").status_code == 200, "it is no browser"
 
 
 def test_head_is_get_without_a_body(daemon):

@@ -58,8 +58,8 @@ def test_every_reason_to_drop_is_there_before_it_happens(text):
         line.removeprefix(prefix).split('"} ') for line in text.splitlines() if line.startswith(prefix)
     )
     assert set(drops.values()) == {"0"}
-    assert {"unknown", "no_member", "no_flow", "inner_source", "stun_malformed"} < set(drops)
-    assert len(drops) == 28
+    assert {"unknown", "no_member", "no_flow", "inner_source", "stun_malformed", "socket_full", "no_route"} < set(drops)
+    assert len(drops) == 33
 
 
 def test_what_happened_is_counted(text):

@@ -5,10 +5,11 @@ use lanrage::control::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
-use lanrage::relay::{Arrival, Config as RelayConfig, Port, Relay};
+use lanrage::relay::{Arrival, Config as RelayConfig, Output, Port, Relay};
 use lanrage::time::Now;
 use lanrage::token_bucket::Rate;
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config, Device};
 use lanrage::wireguard::peer::PeerConfig;
 use lanrage::wireguard::verdict::Sent;
@@ -68,7 +69,13 @@ impl Stage {
         let mut devices: Vec<Device> = (0..MEMBERS)
             .map(|member| {
                 let private_key = PrivateKey::generate();
-                let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: member as u64 };
+                let config = Config {
+                    private_key,
+                    mtu: 1420,
+                    stamp_mark: 0,
+                    jitter_seed: member as u64,
+                    x25519: X25519_TYPICAL,
+                };
                 Device::new(config, now.instant)
             })
             .collect();
@@ -77,6 +84,7 @@ impl Stage {
         for (member, other) in [keys[1], keys[0], hub, hub].into_iter().enumerate() {
             let peer = PeerId::new(&member.to_string())?;
             relay.join(&party, &peer, keys[member], inner(member), now.instant).ok()?;
+            relay.set_origin(&keys[member], Some(addresses[member].ip()));
             let config = PeerConfig {
                 endpoint: Some(relay_at),
                 persistent_keepalive: Some(Duration::from_secs(25)),
@@ -148,11 +156,9 @@ impl Stage {
     }
 
     /// Hands a datagram from `source` to the relay, in memory.
-    pub fn relay(&mut self, datagram: &mut [u8], source: SocketAddr, out: impl FnMut(SocketAddr, &[u8])) {
-        let mut out = out;
-        let mut transmit = |to: SocketAddr, _: Port, bytes: &[u8]| out(to, bytes);
+    pub fn relay(&mut self, datagram: &mut [u8], source: SocketAddr, out: &mut dyn Output) {
         // Whatever is refused does not come out, which is counted.
-        let _ = self.relay.receive(datagram, Arrival::new(source, Port::Main, self.now), &mut transmit);
+        let _ = self.relay.receive(datagram, Arrival::new(source, Port::Main, self.now), out);
     }
 }
 

@@ -1,9 +1,11 @@
 //! The table of settings: their names, and how a value is read and shown.
 
 use super::Config;
+use crate::api::browsers::is_origin;
 use crate::control::subnet::Subnet;
 use crate::sys::interface;
 use crate::token_bucket::Rate;
+use crate::wire::endpoint;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -135,12 +137,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "where clients reach the relay from outside",
         reloads: true,
         set: |config, text| {
-            config.public_endpoint = if text.is_empty() { None } else { Some(parse_endpoint(text)?) };
+            config.public_endpoint = if text.is_empty() { None } else { Some(endpoint::parse(text)?) };
             Some(())
         },
         show: |config| {
-            let endpoint = config.public_endpoint.as_ref();
-            endpoint.map_or_else(String::new, |(host, port)| show_endpoint(host, *port))
+            let chosen = config.public_endpoint.as_ref();
+            chosen.map_or_else(String::new, |(host, port)| endpoint::text(host, port))
         },
     },
     Setting {
@@ -251,15 +253,46 @@ pub const SETTINGS: &[Setting] = &[
         },
         show: |config| config.trusted_proxies.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(","),
     },
+    Setting {
+        key: "allowed_hosts",
+        expected: "names with commas between them, such as router.lan",
+        help: "names of this machine, beside that of public_endpoint, by which browsers may reach the owner's pages",
+        reloads: true,
+        set: |config, text| {
+            config.browsers.hosts = list(text, endpoint::is_name)?;
+            Some(())
+        },
+        show: |config| config.browsers.hosts.join(","),
+    },
+    Setting {
+        key: "allowed_origins",
+        expected: "origins with commas between them, such as https://play.example.org",
+        help: "other sites whose pages may use the API from a browser (CORS)",
+        reloads: true,
+        set: |config, text| {
+            config.browsers.origins = list(text, is_origin)?;
+            Some(())
+        },
+        show: |config| config.browsers.origins.join(","),
+    },
+    Setting {
+        key: "memory",
+        expected: "auto, or a number of MiB, at least 16",
+        help: "the memory that totals are sized for, of which some 3/8 are used at most; auto: what there is",
+        reloads: true,
+        set: |config, text| {
+            config.memory = match text {
+                "auto" => None,
+                text => Some(text.parse().ok().filter(|mebibytes| *mebibytes >= 16)?),
+            };
+            Some(())
+        },
+        show: |config| config.memory.map_or_else(|| "auto".to_owned(), |mebibytes| mebibytes.to_string()),
+    },
     count!("limits.parties", control.limits.parties, 1, "parties in all"),
     count!("limits.parties_hosted", control.limits.parties_hosted, 1, "parties that one peer may host"),
     count!("limits.parties_joined", control.limits.parties_joined, 1, "parties that one peer may be in"),
-    count!(
-        "limits.peers_per_party",
-        control.limits.peers_per_party,
-        1,
-        "peers in one party, about 1 KiB each"
-    ),
+    count!("limits.peers_per_party", control.limits.peers_per_party, 1, "peers in one party, 1 to 3 KB each"),
     count!("limits.tokens", control.limits.tokens, 1, "tokens in all, about 250 bytes each"),
     count!("limits.tokens_per_peer", control.limits.tokens_per_peer, 1, "tokens of one peer"),
     count!("limits.relays", control.limits.relays, 1, "registered relays in all"),
@@ -279,23 +312,38 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "virtual addresses kept for keys that are in no party, about 300 bytes each"
     ),
-    count!("limits.connections", door.connections, 1, "HTTP connections, about 3 KB each"),
+    count!(
+        "limits.connections",
+        door.connections,
+        1,
+        "HTTP connections, about 3 KB each; fewer with little memory"
+    ),
     count!(
         "limits.connections_per_source",
         door.connections_per_source,
         1,
         "HTTP connections of one IPv4 address or IPv6 /64"
     ),
-    count!("limits.sessions", door.sessions, 1, "WebSocket sessions, about 5 KB each"),
+    count!(
+        "limits.sessions",
+        door.sessions,
+        1,
+        "WebSocket sessions, about 5 KB each; fewer with little memory"
+    ),
     count!(
         "limits.sessions_per_source",
         door.sessions_per_source,
         1,
         "WebSocket sessions of one IPv4 address or IPv6 /64"
     ),
-    count!("limits.sources", rates.sources, 1, "sources whose rates are told apart, about 100 bytes each"),
     rate!("rates.requests", requests, 1, "requests per second of one source, and burst"),
     rate!("rates.creations", creations, 60, "registrations and creates per minute of one source, and burst"),
+    rate!(
+        "rates.changes",
+        changes,
+        86_400,
+        "changes on disk per day of one network (IPv4 /24, IPv6 /48), 33 KB each, and burst"
+    ),
     seconds!("timeouts.token", control.lifetimes.token, "life of an unused token"),
     seconds!("timeouts.peer", control.lifetimes.peer, "a peer without heartbeat leaves after this"),
     seconds!(
@@ -309,6 +357,12 @@ pub const SETTINGS: &[Setting] = &[
     seconds!("timeouts.idle", door.idle_timeout, "for a connection without requests"),
     seconds!("timeouts.write", door.write_timeout, "for an answer to be read"),
 ];
+
+/// Texts with commas between them, each of which has to fit.
+fn list(text: &str, fits: impl Fn(&str) -> bool) -> Option<Vec<String>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| fits(part).then(|| part.to_owned())).collect()
+}
 
 /// What a kernel takes for the name of an interface, of plain signs; another sign may ask it for a number.
 fn is_interface(text: &str) -> bool {
@@ -335,34 +389,23 @@ fn show_rate(rate: Rate, per: Duration) -> String {
     format!("{}/{}", per.as_nanos() / rate.interval.as_nanos().max(1), rate.burst)
 }
 
-/// `HOST:PORT`; an IPv6 host is in brackets, and given without them.
-fn parse_endpoint(text: &str) -> Option<(String, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').filter(|host| host.parse::<std::net::Ipv6Addr>().is_ok())?,
-        None => Some(host).filter(|host| {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-            (1..=253).contains(&host.len()) && host.bytes().all(plain)
-        })?,
-    };
-    Some((host.to_owned(), port))
-}
-
-fn show_endpoint(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn endpoints() {
-        assert_eq!(parse_endpoint("[2001:db8::1]:51820"), Some(("2001:db8::1".into(), 51820)));
-        assert_eq!(parse_endpoint("home.example.org:1"), Some(("home.example.org".into(), 1)));
-        for bad in ["host", "host:0", ":1", "2001:db8::1:5", "[::1]", "a b:1", "host:65536", "[x]:1"] {
-            assert_eq!(parse_endpoint(bad), None, "{bad}");
+    fn hosts_and_origins() {
+        let mut config = Config::default();
+        for (key, good, bad) in [
+            ("allowed_hosts", "router.lan, my-router", "router.lan:8667"),
+            ("allowed_hosts", "", "http://router.lan"),
+            ("allowed_origins", "https://a.example,http://b.example:3000", "https://a.example/"),
+            ("allowed_origins", "", "*"),
+        ] {
+            config.set(key, good, "test").unwrap();
+            let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+            assert_eq!(setting.show(&config), good.replace(", ", ","));
+            assert!(config.set(key, bad, "test").is_err(), "{bad}");
         }
     }
 }

@@ -15,7 +15,9 @@ pub const CONTROL_LENGTH: usize = 96;
 pub struct Received {
     /// Our address that the message came to.
     pub local: Option<IpAddr>,
-    /// The byte of DSCP and ECN.
+    /// The index of the interface that it came by, if that was asked for; or else 0.
+    pub interface: u32,
+    /// The traffic class.
     pub class: u8,
     /// The length of each datagram but the last in a message that is several, in bytes.
     pub segment: Option<usize>,
@@ -40,6 +42,7 @@ impl Received {
                 }
                 // `in_pktinfo`: the interface, our address, the address in the header.
                 (Some(libc::SOL_IP), Some(libc::IP_PKTINFO)) => {
+                    received.interface = index(data);
                     received.local = data
                         .get(4..8)
                         .and_then(|ip| <[u8; 4]>::try_from(ip).ok())
@@ -49,6 +52,7 @@ impl Received {
                 // was sent to a broadcast address is then told as that.
                 (Some(libc::SOL_IPV6), Some(libc::IPV6_PKTINFO)) => {
                     broad = data.first_chunk::<16>().map(|ip| Ipv6Addr::from(*ip));
+                    received.interface = index(data.get(16..).unwrap_or(&[]));
                 }
                 _ => (),
             }
@@ -73,7 +77,7 @@ impl Control {
     /// None.
     pub const EMPTY: Control = Control { bytes: [0; CONTROL_LENGTH], length: 0 };
 
-    /// What has to go with a message to `to`: our address that it is to leave from, DSCP and ECN, and the
+    /// What has to go with a message to `to`: our address that it is to leave from, the traffic class, and the
     /// length of each datagram but the last if it is several.
     pub fn write(&mut self, to: IpAddr, from: Option<IpAddr>, class: u8, segment: Option<u16>) {
         self.length = 0;
@@ -171,6 +175,11 @@ fn int(bytes: &[u8]) -> Option<c_int> {
     bytes.first_chunk().map(|bytes| c_int::from_ne_bytes(*bytes))
 }
 
+/// The index of an interface.
+fn index(data: &[u8]) -> u32 {
+    data.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+}
+
 /// A number that the kernel gives as one byte or as an `int`, by what it is and how old the kernel.
 fn number(data: &[u8]) -> Option<c_int> {
     int(data).or(data.first().map(|byte| c_int::from(*byte)))
@@ -190,10 +199,10 @@ mod tests {
     fn what_is_written_can_be_read() {
         let from = "192.0.2.1".parse().ok();
         let bytes = control("192.0.2.2", Some("192.0.2.1"), 0xb9, Some(1400));
-        assert_eq!(Received::parse(&bytes), Received { local: from, class: 0xb9, segment: None });
+        assert_eq!(Received::parse(&bytes), Received { local: from, class: 0xb9, ..Received::default() });
         let from = "2001:db8::1".parse().ok();
         let bytes = control("2001:db8::2", Some("2001:db8::1"), 3, None);
-        assert_eq!(Received::parse(&bytes), Received { local: from, class: 3, segment: None });
+        assert_eq!(Received::parse(&bytes), Received { local: from, class: 3, ..Received::default() });
         assert!(bytes.len() <= CONTROL_LENGTH && bytes.len().is_multiple_of(size_of::<usize>()));
         assert!(control("192.0.2.2", Some("2001:db8::1"), 0, None).is_empty());
     }

@@ -1,36 +1,40 @@
-//! Datagrams that wait until the socket has room again. Small ones go first: a game's datagrams are small and
-//! in a hurry, and cost those who wait behind them next to nothing.
+//! Datagrams that wait until a socket has room again: a queue for each destination, and room that is shared fairly.
 //!
-//! One may overtake long ones of its own session, at most as many as wait here: a quarter of the shortest replay
-//! window among WireGuard's implementations (1024).
+//! Small ones go first: a game's datagrams are small and in a hurry, and cost those who wait behind them next to
+//! nothing. One may overtake long ones of its own session, at most as many as wait here for one destination: a
+//! quarter of the shortest replay window among WireGuard's implementations (1024).
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use super::senders::SENDERS;
+use crate::datagram::Path;
+use std::net::SocketAddr;
 
 /// The longest datagram that is small, in bytes: games, voice, handshakes, acknowledgements.
 pub const SMALL: usize = 512;
-/// What may wait, in bytes, and how many datagrams: a tenth of a second at 10 Mbit/s, most of it bulk.
-const SMALL_ROOM: usize = 32 * 1024;
-const SMALL_COUNT: usize = 256;
-const BULK_ROOM: usize = 128 * 1024;
-const BULK_COUNT: usize = 256;
+/// The unit of room, in bytes, and how many there are: a tenth of a second at 20 Mbit/s.
+const CELL: usize = 512;
+const CELLS: usize = 512;
+/// What one destination may have of it: the others find room even while one's line stands still.
+const SHARE: usize = CELLS / 2;
+/// Destinations that datagrams may wait for.
+const QUEUES: usize = 128;
 /// Small datagrams that may go before one run of bulk that waits must.
 const STREAK: usize = 64;
-/// Datagrams in a run of bulk, so that a small one does not wait long for its end.
+/// Datagrams of one destination that go before it is another's turn.
+const SMALL_RUN: usize = 16;
 const BULK_RUN: usize = 8;
+/// No cell.
+const NONE: u16 = u16::MAX;
 
 /// What a datagram is sent with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Address {
-    /// Where to.
-    pub to: SocketAddr,
-    /// Our address that it leaves from, if it is not for the kernel's routes to say.
-    pub from: Option<IpAddr>,
-    /// The byte of DSCP and ECN.
+pub struct Addressing {
+    /// Where to, and from which address of ours.
+    pub path: Path,
+    /// The traffic class.
     pub class: u8,
 }
 
-/// The two queues.
+/// Which of a destination's two queues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Datagrams of at most [`SMALL`] bytes.
@@ -41,223 +45,440 @@ pub enum Kind {
 
 /// Equal datagrams at the head of a queue, of which the last may be shorter.
 pub struct Waiting {
-    /// Where they are going.
-    pub address: Address,
-    /// Whose queue.
+    /// What they are sent with.
+    pub addressing: Addressing,
+    /// Who is to send them.
+    pub sender: usize,
+    /// In which queue.
     pub kind: Kind,
+    queue: usize,
+    first: u16,
     /// The length of each but the last, in bytes.
     pub segment: usize,
     /// How many there are.
     pub count: usize,
 }
 
-/// Datagrams in the order in which they are to be sent, within each kind. What there is no room for is refused.
-pub struct Backlog {
-    small: Ring,
-    bulk: Ring,
-    /// Small datagrams that went since bulk did, or had to wait for none.
-    streak: usize,
+/// A datagram that waits. It lies from the cell on that has the same number.
+#[derive(Clone, Copy)]
+struct Entry {
+    addressing: Addressing,
+    length: u16,
+    /// The one behind it in its queue.
+    next: u16,
 }
 
-impl Backlog {
-    /// Without any. It has no memory before something waits for the first time, which is never for most.
-    pub fn new() -> Self {
-        Backlog {
-            small: Ring::new(SMALL_ROOM, SMALL_COUNT),
-            bulk: Ring::new(BULK_ROOM, BULK_COUNT),
-            streak: 0,
-        }
+impl Entry {
+    fn cells(&self) -> usize {
+        cells_for(self.length.into())
     }
+}
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.small.entries.is_empty() && self.bulk.entries.is_empty()
+/// The first and the last of entries in order.
+#[derive(Clone, Copy)]
+struct List {
+    first: u16,
+    last: u16,
+}
+
+impl List {
+    const EMPTY: List = List { first: NONE, last: NONE };
+
+    fn is_empty(&self) -> bool {
+        self.first == NONE
     }
+}
 
-    /// Keeps a copy of `datagram`, if there is room.
-    pub fn push(&mut self, address: Address, datagram: &[u8]) -> bool {
-        let ring = if datagram.len() <= SMALL { &mut self.small } else { &mut self.bulk };
-        ring.push(address, datagram)
-    }
+/// What waits for one destination.
+struct Queue {
+    sender: usize,
+    to: SocketAddr,
+    /// Cells that it has.
+    held: usize,
+    small: List,
+    bulk: List,
+}
 
-    /// What is to be sent next: at most `most` datagrams and, unless it is one, `bytes` bytes.
-    pub fn next(&self, most: usize, bytes: usize) -> Option<Waiting> {
-        let is_bulk_due = self.streak >= STREAK && !self.bulk.entries.is_empty();
-        if self.small.entries.is_empty() || is_bulk_due {
-            self.bulk.next(Kind::Bulk, most.min(BULK_RUN), bytes)
-        } else {
-            self.small.next(Kind::Small, most, bytes)
-        }
-    }
-
-    /// The datagram number `place` of a queue.
-    pub fn datagram(&self, kind: Kind, place: usize) -> &[u8] {
-        self.ring(kind).datagram(place)
-    }
-
-    /// The first `count` datagrams of a queue need not wait any more.
-    pub fn release(&mut self, kind: Kind, count: usize) {
-        match kind {
-            Kind::Small if !self.bulk.entries.is_empty() => self.streak += count,
-            _ => self.streak = 0,
-        }
-        let ring = if kind == Kind::Small { &mut self.small } else { &mut self.bulk };
-        ring.entries.drain(..count.min(ring.entries.len()));
-    }
-
-    fn ring(&self, kind: Kind) -> &Ring {
+impl Queue {
+    fn list(&self, kind: Kind) -> &List {
         match kind {
             Kind::Small => &self.small,
             Kind::Bulk => &self.bulk,
         }
     }
+
+    fn list_mut(&mut self, kind: Kind) -> &mut List {
+        match kind {
+            Kind::Small => &mut self.small,
+            Kind::Bulk => &mut self.bulk,
+        }
+    }
 }
 
-#[derive(Clone, Copy)]
-struct Entry {
-    address: Address,
-    start: usize,
-    length: usize,
+/// What waits at one sender.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    small: usize,
+    bulk: usize,
+    /// Small datagrams that went since bulk did, or had to wait for none.
+    streak: usize,
 }
 
-/// A queue of datagrams in a buffer of fixed size, each in one piece. It allocates once, for the first of all.
-struct Ring {
+/// Datagrams in the order in which they are to be sent, within each kind and destination; destinations take turns.
+/// When there is no room, what goes is the oldest of whoever has most. It has no memory before something waits for
+/// the first time, which is never for most.
+pub struct Backlog {
     bytes: Box<[u8]>,
-    room: usize,
-    entries: VecDeque<Entry>,
-    most: usize,
+    taken: Box<[bool]>,
+    entries: Box<[Entry]>,
+    /// In the order of their turns.
+    queues: Vec<Queue>,
+    counts: [Count; SENDERS],
+    /// How many cells are free, and where there may be some.
+    free: usize,
+    cursor: usize,
 }
 
-impl Ring {
-    fn new(room: usize, most: usize) -> Self {
-        Ring { bytes: Box::default(), room, entries: VecDeque::new(), most }
-    }
-
-    /// Where `length` bytes are free.
-    fn place(&self, length: usize) -> Option<usize> {
-        let (Some(first), Some(last)) = (self.entries.front(), self.entries.back()) else {
-            return (length <= self.room).then_some(0);
-        };
-        let end = last.start + last.length;
-        if last.start < first.start {
-            // It goes round: what is free lies in between.
-            return (end + length < first.start).then_some(end);
-        }
-        if length <= self.room - end {
-            Some(end)
-        } else {
-            // Never up to the first one, or else it could not be told whether it goes round.
-            (length < first.start).then_some(0)
+impl Backlog {
+    /// Without any.
+    pub fn new() -> Self {
+        Backlog {
+            bytes: Box::default(),
+            taken: Box::default(),
+            entries: Box::default(),
+            queues: Vec::new(),
+            counts: [Count::default(); SENDERS],
+            free: CELLS,
+            cursor: 0,
         }
     }
 
-    fn push(&mut self, address: Address, datagram: &[u8]) -> bool {
-        let Some(start) = self.place(datagram.len()).filter(|_| self.entries.len() < self.most) else {
-            return false;
-        };
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// Whether something waits for a sender.
+    pub fn waits_for(&self, sender: usize) -> bool {
+        self.counts[sender].small + self.counts[sender].bulk > 0
+    }
+
+    /// Whether something small does.
+    pub fn small_waits_for(&self, sender: usize) -> bool {
+        self.counts[sender].small > 0
+    }
+
+    /// Where all that waits lies.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Keeps a copy of `datagram`, which this sender is to send. Returns how many datagrams were dropped for want of
+    /// room: others, or this one.
+    pub fn push(&mut self, sender: usize, addressing: Addressing, datagram: &[u8]) -> usize {
+        let need = cells_for(datagram.len());
+        // No datagram is longer.
+        let Ok(length) = u16::try_from(datagram.len()) else { return 1 };
         if self.bytes.is_empty() {
-            self.bytes = vec![0; self.room].into();
-            self.entries.reserve_exact(self.most);
+            self.allocate(addressing);
         }
-        self.bytes[start..start + datagram.len()].copy_from_slice(datagram);
-        self.entries.push_back(Entry { address, start, length: datagram.len() });
-        true
+        let to = addressing.path.remote;
+        let is_own = |queue: &Queue| queue.sender == sender && queue.to == to;
+        let mut dropped = 0;
+        let (queue, cell) = loop {
+            let own = self.queues.iter().position(is_own);
+            if own.is_none() && self.queues.len() == QUEUES {
+                return dropped + 1;
+            }
+            let held = own.map_or(0, |own| self.queues[own].held);
+            if let Some(own) = own.filter(|_| held + need > SHARE) {
+                self.drop_oldest(own);
+            } else if let Some(cell) = self.find_room(need) {
+                let new = Queue { sender, to, held: 0, small: List::EMPTY, bulk: List::EMPTY };
+                let own = own.unwrap_or_else(|| {
+                    self.queues.push(new);
+                    self.queues.len() - 1
+                });
+                break (own, cell);
+            } else {
+                let queues = self.queues.iter().enumerate();
+                let Some((most, _)) = queues.max_by_key(|(_, queue)| queue.held) else { return dropped + 1 };
+                self.drop_oldest(most);
+            }
+            dropped += 1;
+        };
+        self.taken[cell..cell + need].fill(true);
+        self.free -= need;
+        self.bytes[cell * CELL..][..datagram.len()].copy_from_slice(datagram);
+        self.entries[cell] = Entry { addressing, length, next: NONE };
+        let kind = if datagram.len() <= SMALL { Kind::Small } else { Kind::Bulk };
+        let queue = &mut self.queues[queue];
+        queue.held += need;
+        let list = queue.list_mut(kind);
+        match list.last {
+            NONE => list.first = cell as u16,
+            last => self.entries[usize::from(last)].next = cell as u16,
+        }
+        list.last = cell as u16;
+        *self.counted(sender, kind) += 1;
+        dropped
     }
 
-    fn next(&self, kind: Kind, most: usize, bytes: usize) -> Option<Waiting> {
-        let &Entry { address, length: segment, .. } = self.entries.front()?;
+    /// What is to be sent next of what waits for a sender: at most `most` datagrams and, unless it is one, `bytes`
+    /// bytes.
+    pub fn next(&self, sender: usize, most: usize, bytes: usize) -> Option<Waiting> {
+        self.choose(sender, self.counts[sender], most, bytes)
+    }
+
+    /// The same of what is small.
+    pub fn next_small(&self, sender: usize, most: usize, bytes: usize) -> Option<Waiting> {
+        self.choose(sender, Count { bulk: 0, ..self.counts[sender] }, most, bytes)
+    }
+
+    fn choose(&self, sender: usize, waits: Count, most: usize, bytes: usize) -> Option<Waiting> {
+        let Count { small, bulk, streak } = waits;
+        let (kind, most) = match (small > 0, bulk > 0) {
+            (true, waits) if !waits || streak < STREAK => (Kind::Small, most.min(SMALL_RUN)),
+            (_, true) => (Kind::Bulk, most.min(BULK_RUN)),
+            _ => return None,
+        };
+        let mine = |queue: &Queue| queue.sender == sender && !queue.list(kind).is_empty();
+        let queue = self.queues.iter().position(mine)?;
+        let first = self.queues[queue].list(kind).first;
+        let Entry { addressing, length, next } = self.entries[usize::from(first)];
+        let segment = usize::from(length);
         let most = most.min(bytes / segment.max(1));
-        let mut count = 1;
-        let mut last = segment;
-        for entry in self.entries.iter().take(most).skip(1) {
-            if entry.address != address || last < segment || !(1..=segment).contains(&entry.length) {
+        let (mut count, mut last, mut at) = (1, segment, next);
+        while count < most && at != NONE {
+            let entry = &self.entries[usize::from(at)];
+            let length = usize::from(entry.length);
+            if entry.addressing != addressing || last < segment || !(1..=segment).contains(&length) {
                 break;
             }
-            (count, last) = (count + 1, entry.length);
+            (count, last, at) = (count + 1, length, entry.next);
         }
-        Some(Waiting { address, kind, segment, count })
+        Some(Waiting { addressing, sender, kind, queue, first, segment, count })
     }
 
-    fn datagram(&self, place: usize) -> &[u8] {
-        self.entries.get(place).map_or(&[], |entry| &self.bytes[entry.start..][..entry.length])
+    /// Where each of them lies in [`Backlog::bytes`], and its length.
+    pub fn places(&self, waiting: &Waiting) -> impl Iterator<Item = (usize, usize)> {
+        let next = |cell: &u16| Some(self.entries[usize::from(*cell)].next).filter(|next| *next != NONE);
+        let cells = std::iter::successors(Some(waiting.first), next).take(waiting.count);
+        cells.map(|cell| (usize::from(cell) * CELL, self.entries[usize::from(cell)].length.into()))
+    }
+
+    /// The first `count` of them need not wait any more.
+    pub fn release(&mut self, waiting: &Waiting, count: usize) {
+        for _ in 0..count {
+            self.pop(waiting.queue, waiting.kind);
+        }
+        let counts = &mut self.counts[waiting.sender];
+        match waiting.kind {
+            Kind::Small if counts.bulk > 0 => counts.streak += count,
+            _ => counts.streak = 0,
+        }
+        if count > 0 {
+            let queue = self.queues.remove(waiting.queue);
+            if queue.held > 0 {
+                self.queues.push(queue);
+            }
+        }
+    }
+
+    fn allocate(&mut self, addressing: Addressing) {
+        self.bytes = vec![0; CELLS * CELL].into();
+        self.taken = vec![false; CELLS].into();
+        self.entries = vec![Entry { addressing, length: 0, next: NONE }; CELLS].into();
+        self.queues.reserve_exact(QUEUES);
+    }
+
+    fn counted(&mut self, sender: usize, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Small => &mut self.counts[sender].small,
+            Kind::Bulk => &mut self.counts[sender].bulk,
+        }
+    }
+
+    /// So many free cells, one behind the other.
+    fn find_room(&mut self, need: usize) -> Option<usize> {
+        if self.free < need {
+            return None;
+        }
+        let mut free = 0;
+        for at in (self.cursor..CELLS).map(Some).chain([None]).chain((0..CELLS).map(Some)) {
+            // What lies behind the last cell is not the first one.
+            free = if at.is_some_and(|at| !self.taken[at]) { free + 1 } else { 0 };
+            if let Some(at) = at.filter(|_| free == need) {
+                self.cursor = at + 1;
+                return Some(at + 1 - need);
+            }
+        }
+        None
+    }
+
+    /// Drops what has waited longest in a queue: bulk, if there is any.
+    fn drop_oldest(&mut self, queue: usize) {
+        let kind = if self.queues[queue].bulk.is_empty() { Kind::Small } else { Kind::Bulk };
+        self.pop(queue, kind);
+        if self.queues[queue].held == 0 {
+            self.queues.remove(queue);
+        }
+    }
+
+    fn pop(&mut self, queue: usize, kind: Kind) {
+        let Backlog { taken, entries, queues, free, cursor, .. } = self;
+        let queue = &mut queues[queue];
+        let list = queue.list_mut(kind);
+        let first = usize::from(list.first);
+        let Some(entry) = entries.get(first) else { return };
+        list.first = entry.next;
+        if entry.next == NONE {
+            list.last = NONE;
+        }
+        let cells = entry.cells();
+        queue.held -= cells;
+        taken[first..first + cells].fill(false);
+        *free += cells;
+        *cursor = first;
+        let sender = queue.sender;
+        *self.counted(sender, kind) -= 1;
     }
 }
+
+/// How many cells a datagram of so many bytes takes.
+fn cells_for(length: usize) -> usize {
+    length.div_ceil(CELL).max(1)
+}
+
+const _: () = assert!(CELLS < NONE as usize && SHARE * CELL > u16::MAX as usize);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::crypto::random::Seeded;
+    use std::collections::VecDeque;
     use std::net::Ipv4Addr;
 
-    fn address(port: u16) -> Address {
-        Address { to: (Ipv4Addr::LOCALHOST, port).into(), from: None, class: 0 }
+    fn addressing(port: u16) -> Addressing {
+        Addressing { path: Path::to((Ipv4Addr::LOCALHOST, port).into()), class: 0 }
     }
 
-    /// Against the obvious implementation: what comes out is what went in, in order, in one piece, and no room
-    /// is lost for good.
+    fn contents(backlog: &Backlog, waiting: &Waiting) -> Vec<Vec<u8>> {
+        let bytes = |(start, length): (usize, usize)| backlog.bytes()[start..start + length].to_vec();
+        backlog.places(waiting).map(bytes).collect()
+    }
+
+    /// Against the obvious implementation: what comes out is what went in, in order, in one piece, and no room is lost
+    /// for good.
     #[test]
-    fn a_ring_keeps_order_and_bytes() {
+    fn order_and_bytes_are_kept() {
         let mut random = Seeded::new(7);
-        let (mut ring, mut model) = (Ring::new(1000, 20), VecDeque::new());
-        let mut refused = 0;
+        let mut backlog = Backlog::new();
+        let mut models: [VecDeque<Vec<u8>>; 8] = Default::default();
+        let mut dropped = 0;
         for round in 0..20_000u32 {
-            let length = (random.next_u64() % 300) as usize;
+            let port = (random.next_u64() % 4) as usize;
+            let length = (random.next_u64() % 3000) as usize;
             let datagram = vec![round as u8; length];
-            if ring.push(address(1), &datagram) {
-                model.push_back(datagram);
-            } else {
-                refused += 1;
-                assert!(!model.is_empty(), "there is room for any while there are none");
-            }
-            assert!(model.len() <= 20 && model.iter().map(Vec::len).sum::<usize>() <= 1000);
-            assert_eq!(model.len(), ring.entries.len());
-            for (place, datagram) in model.iter().enumerate() {
-                assert_eq!(ring.datagram(place), datagram);
-            }
-            if random.next_u64().is_multiple_of(2) {
-                let count = (random.next_u64() % 4) as usize;
-                ring.entries.drain(..count.min(ring.entries.len()));
-                model.drain(..count.min(model.len()));
+            let kind = usize::from(length > SMALL);
+            dropped += backlog.push(port % 2, addressing(port as u16), &datagram);
+            models[2 * port + kind].push_back(datagram);
+            if random.next_u64().is_multiple_of(5) {
+                for sender in 0..2 {
+                    let Some(waiting) = backlog.next(sender, 64, 9000) else { continue };
+                    let port = usize::from(waiting.addressing.path.remote.port());
+                    let model = &mut models[2 * port + usize::from(waiting.kind == Kind::Bulk)];
+                    for datagram in contents(&backlog, &waiting) {
+                        // What was dropped was older than what is left.
+                        while model.pop_front().expect("it went in") != datagram {}
+                    }
+                    backlog.release(&waiting, waiting.count);
+                }
             }
         }
-        assert!(refused > 1000 && refused < 19_000, "{refused}");
-        assert!(!ring.push(address(1), &[0; 1001]));
+        assert!(dropped > 1000 && dropped < 19_000, "{dropped}");
+        for sender in 0..2 {
+            while let Some(waiting) = backlog.next(sender, 64, 9000) {
+                backlog.release(&waiting, waiting.count);
+            }
+        }
+        assert!(backlog.is_empty() && backlog.free == CELLS && backlog.taken.iter().all(|taken| !taken));
+        assert_eq!(backlog.push(0, addressing(1), &[0; 65_507]), 0);
+        assert_eq!(backlog.push(0, addressing(2), &[0; 65_536]), 1);
     }
 
     #[test]
     fn small_ones_go_first_but_not_for_ever() {
         let mut backlog = Backlog::new();
         for _ in 0..50 {
-            assert!(backlog.push(address(1), &[1; 1000]));
+            assert_eq!(backlog.push(0, addressing(1), &[1; 1000]), 0);
         }
         let mut order = String::new();
         for _ in 0..3 * STREAK {
-            assert!(backlog.push(address(2), &[2; 100]));
-            let next = backlog.next(64, 9000).unwrap();
+            assert_eq!(backlog.push(0, addressing(2), &[2; 100]), 0);
+            let next = backlog.next(0, 64, 9000).unwrap();
             order.push(if next.kind == Kind::Small { 's' } else { 'b' });
-            backlog.release(next.kind, next.count);
+            backlog.release(&next, next.count);
         }
         let small = "s".repeat(STREAK);
         assert!(order.starts_with(&format!("{small}b{}", &small[..10])), "{order}");
         // The bulk that waits goes in short runs.
-        while backlog.next(64, 9000).is_some_and(|next| next.kind == Kind::Small) {
-            backlog.release(Kind::Small, 1);
+        while let Some(next) = backlog.next(0, 64, 9000).filter(|next| next.kind == Kind::Small) {
+            backlog.release(&next, 1);
         }
-        assert!(backlog.next(64, 9000).is_some_and(|next| next.count == BULK_RUN));
+        assert!(backlog.next(0, 64, 9000).is_some_and(|next| next.count == BULK_RUN));
+    }
+
+    #[test]
+    fn destinations_take_turns() {
+        let mut backlog = Backlog::new();
+        for port in [1, 1, 1, 2, 3] {
+            (0..BULK_RUN).for_each(|_| assert_eq!(backlog.push(0, addressing(port), &[1; 1000]), 0));
+        }
+        let mut order = Vec::new();
+        while let Some(next) = backlog.next(0, 64, 64_000) {
+            order.push(next.addressing.path.remote.port());
+            backlog.release(&next, next.count);
+        }
+        assert_eq!(order, [1, 2, 3, 1, 1]);
+    }
+
+    #[test]
+    fn whoever_has_most_makes_room() {
+        let mut backlog = Backlog::new();
+        let bulk = [1; 1400];
+        let most = SHARE / cells_for(bulk.len());
+        (0..most).for_each(|_| assert_eq!(backlog.push(0, addressing(1), &bulk), 0));
+        // It gets no more than its share, though there is room.
+        assert_eq!(backlog.push(0, addressing(1), &bulk), 1);
+        (0..most).for_each(|_| assert_eq!(backlog.push(1, addressing(2), &bulk), 0));
+        // Many others come: each finds room, at the cost of those two.
+        for port in 3..60 {
+            for _ in 0..3 {
+                backlog.push(2, addressing(port), &[3; 100]);
+            }
+        }
+        for _ in 3..60 {
+            let next = backlog.next(2, 64, 9000).unwrap();
+            assert_eq!(next.count, 3);
+            backlog.release(&next, 3);
+        }
+        assert!(!backlog.waits_for(2) && backlog.waits_for(0) && backlog.waits_for(1));
     }
 
     #[test]
     fn runs_are_of_one_destination_and_length() {
         let mut backlog = Backlog::new();
         for (port, length) in [(1, 100), (1, 100), (1, 40), (1, 100), (2, 100), (2, 0), (2, 0), (2, 30)] {
-            assert!(backlog.push(address(port), &vec![port as u8; length]));
+            assert_eq!(backlog.push(0, addressing(port), &vec![port as u8; length]), 0);
         }
         let mut runs = Vec::new();
-        while let Some(next) = backlog.next(64, 9000) {
-            runs.push((next.address.to.port(), next.segment, next.count));
-            backlog.release(next.kind, next.count);
+        while let Some(next) = backlog.next(0, 64, 9000) {
+            runs.push((next.addressing.path.remote.port(), next.segment, next.count));
+            backlog.release(&next, next.count);
         }
-        assert_eq!(runs, [(1, 100, 3), (1, 100, 1), (2, 100, 1), (2, 0, 1), (2, 0, 1), (2, 30, 1)]);
+        runs.sort();
+        assert_eq!(runs, [(1, 100, 1), (1, 100, 3), (2, 0, 1), (2, 0, 1), (2, 30, 1), (2, 100, 1)]);
         assert!(backlog.is_empty());
     }
 }

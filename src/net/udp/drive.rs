@@ -66,15 +66,24 @@ pub fn drive<T>(
     let own = sockets.iter().map(|socket| socket.io.as_fd());
     let fds = own.chain(others.iter().copied()).chain([bell.event.as_fd()]);
     let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    let always = fds.len();
+    // Behind them: senders that something waits for, and whose they are.
+    let mut owners = Vec::new();
     loop {
         if bell.turn(RUNG, AWAKE)
             && let Poll::Ready(result) = future.as_mut().poll(&mut context)
         {
             return Ok(result);
         }
-        for (fd, socket) in fds.iter_mut().zip(sockets) {
-            let room = if socket.is_full.get() { PollFlags::OUT } else { PollFlags::empty() };
-            *fd = PollFd::from_borrowed_fd(socket.io.as_fd(), PollFlags::IN | room);
+        fds.truncate(always);
+        owners.clear();
+        for (index, socket) in sockets.iter().enumerate() {
+            let room = if socket.waits_for.get() & 1 == 1 { PollFlags::OUT } else { PollFlags::empty() };
+            fds[index] = PollFd::from_borrowed_fd(socket.io.as_fd(), PollFlags::IN | room);
+            for sender in socket.full_senders() {
+                fds.push(PollFd::from_borrowed_fd(sender, PollFlags::OUT));
+                owners.push(index);
+            }
         }
         let sleeps = bell.turn(AWAKE, ASLEEP);
         let result = poll(&mut fds, if sleeps { None } else { Some(&NOT_AT_ALL) });
@@ -84,7 +93,9 @@ pub fn drive<T>(
             result => result?,
         };
         for (index, fd) in fds.iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty()) {
-            if index < sockets.len() + others.len() {
+            if let Some(owner) = index.checked_sub(always) {
+                ready(owners[owner])?;
+            } else if index < sockets.len() + others.len() {
                 ready(index)?;
             } else {
                 let _ = rustix::io::read(fd, &mut [0u8; 8]);

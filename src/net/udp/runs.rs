@@ -1,6 +1,6 @@
 //! Runs of datagrams: what the kernel can be given as one.
 
-use super::backlog::{Address, Kind, SMALL, Waiting};
+use super::backlog::{Addressing, Kind, SMALL, Waiting};
 use crate::sys::MAX_MESSAGES;
 
 /// Most datagrams in one run: what kernels have taken since they have GSO.
@@ -18,10 +18,12 @@ const OPEN_RUNS: usize = MAX_MESSAGES;
 /// last.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// Where it is going.
-    pub address: Address,
+    /// What it is sent with.
+    pub addressing: Addressing,
+    /// Who is to send it.
+    pub sender: usize,
     /// Whether all that is before it, for the same destination, is as small as this: then it may go before bulk.
-    urgent: bool,
+    pub urgent: bool,
     /// Takes no more, because its last datagram is shorter.
     closed: bool,
     /// The length of each datagram but the last, in bytes.
@@ -42,8 +44,19 @@ pub enum Place {
     Inbox,
     /// Where they were copied to for now.
     Scratch,
-    /// Among what waits for room; a piece is one datagram, and its start is its place in the queue.
-    Backlog(Kind),
+    /// Among what waits for room; a piece is one datagram.
+    Backlog,
+}
+
+/// What the places of pieces are.
+#[derive(Clone, Copy)]
+pub struct Buffers<'a> {
+    /// [`Place::Inbox`].
+    pub inbox: &'a [u8],
+    /// [`Place::Scratch`].
+    pub scratch: &'a [u8],
+    /// [`Place::Backlog`].
+    pub backlog: &'a [u8],
 }
 
 /// Bytes that lie together: one or more datagrams of a run.
@@ -62,28 +75,32 @@ impl Piece {
         Piece { place, next: 0, start: start as u32, length: length as u32 }
     }
 
-    /// In what they lie, and where there.
-    pub fn place(&self) -> (Place, usize) {
-        (self.place, self.start as usize)
+    /// Its bytes.
+    pub fn of<'a>(&self, buffers: Buffers<'a>) -> &'a [u8] {
+        let buffer = match self.place {
+            Place::Inbox => buffers.inbox,
+            Place::Scratch => buffers.scratch,
+            Place::Backlog => buffers.backlog,
+        };
+        &buffer[self.start as usize..][..self.length as usize]
     }
 
-    /// Its bytes, which lie in one of these if they do not wait.
-    pub fn of<'a>(&self, inbox: &'a [u8], scratch: &'a [u8]) -> &'a [u8] {
-        let buffer = if self.place == Place::Scratch { scratch } else { inbox };
-        &buffer[self.start as usize..][..self.length as usize]
+    /// How many datagrams it is, if each but the last has `segment` bytes.
+    pub fn count(&self, segment: usize) -> usize {
+        (self.length as usize).div_ceil(segment.max(1)).max(1)
     }
 }
 
 impl Run {
     /// What is to be sent earlier sorts lower.
-    fn rank(&self) -> (bool, u16) {
-        (!self.urgent, self.first_piece)
+    fn rank(&self) -> (usize, bool, u16) {
+        (self.sender, !self.urgent, self.first_piece)
     }
 
     /// Whether `count` more datagrams, of `length` bytes together, can be part of it.
-    fn takes(&self, address: Address, segment: usize, count: usize, length: usize) -> bool {
+    fn takes(&self, addressing: Addressing, segment: usize, count: usize, length: usize) -> bool {
         let alike = if count == 1 { (1..=self.segment).contains(&segment) } else { segment == self.segment };
-        self.address == address
+        self.addressing == addressing
             && !self.closed
             && alike
             && self.count + count <= MAX_COUNT
@@ -136,16 +153,27 @@ impl Runs {
     }
 
     /// Adds the datagrams in a piece, each of `segment` bytes but the last: to an earlier run if that is `open`
-    /// to more, and can be. Gives how many there was no room for.
-    pub fn add(&mut self, address: Address, piece: Piece, segment: usize, open: bool) -> Result<(), usize> {
+    /// to more, and can be. The `sender` is asked for unless one has others for the same destination. Gives how many
+    /// there was no room for.
+    pub fn add(
+        &mut self,
+        addressing: Addressing,
+        piece: Piece,
+        segment: usize,
+        open: bool,
+        sender: impl FnOnce() -> usize,
+    ) -> Result<(), usize> {
         let length = piece.length as usize;
-        let count = length.div_ceil(segment.max(1)).max(1);
+        let count = piece.count(segment);
         let last_length = length - (count - 1) * segment;
         let index = self.pieces.len();
         // What goes to one destination stays in order. What goes to others may come in between.
-        let latest = self.runs.iter_mut().rev().take(OPEN_RUNS).find(|run| run.address.to == address.to);
+        let remote = addressing.path.remote;
+        let same = |run: &&mut Run| run.addressing.path.remote == remote;
+        let latest = self.runs.iter_mut().rev().take(OPEN_RUNS).find(same);
         let urgent = segment <= SMALL && latest.as_ref().is_none_or(|run| run.urgent);
-        if let Some(run) = latest.filter(|run| open && run.takes(address, segment, count, length)) {
+        let sender = latest.as_ref().map_or_else(sender, |run| run.sender);
+        if let Some(run) = latest.filter(|run| open && run.takes(addressing, segment, count, length)) {
             let last = &mut self.pieces[usize::from(run.last_piece)];
             if last.place == piece.place && last.start + last.length == piece.start {
                 last.length += piece.length;
@@ -167,7 +195,8 @@ impl Runs {
         }
         self.pieces.push(piece);
         self.runs.push(Run {
-            address,
+            addressing,
+            sender,
             urgent,
             closed: last_length < segment,
             segment,
@@ -180,7 +209,7 @@ impl Runs {
         Ok(())
     }
 
-    /// Puts small datagrams before bulk.
+    /// Puts what one sender sends together, and small datagrams before bulk.
     pub fn sort(&mut self) {
         if !self.runs.is_sorted_by_key(Run::rank) {
             self.runs.sort_unstable_by_key(Run::rank);
@@ -188,15 +217,16 @@ impl Runs {
     }
 
     /// Takes, while there is no other, the run that has waited longest.
-    pub fn load(&mut self, waiting: &Waiting, lengths: impl Iterator<Item = usize>) {
-        let &Waiting { address, kind, segment, count } = waiting;
-        let piece = |(start, length)| Piece {
-            next: start as u16 + 1,
-            ..Piece::new(Place::Backlog(kind), start, length)
+    pub fn load(&mut self, waiting: &Waiting, places: impl Iterator<Item = (usize, usize)>) {
+        let &Waiting { addressing, sender, kind, segment, count, .. } = waiting;
+        let piece = |(index, (start, length))| Piece {
+            next: index as u16 + 1,
+            ..Piece::new(Place::Backlog, start, length)
         };
-        self.pieces.extend(lengths.take(count).enumerate().map(piece));
+        self.pieces.extend(places.enumerate().map(piece));
         self.runs.push(Run {
-            address,
+            addressing,
+            sender,
             urgent: kind == Kind::Small,
             closed: true,
             segment,

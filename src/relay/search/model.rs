@@ -62,7 +62,7 @@ pub enum Promise {
 }
 
 /// What is searched.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setup {
     pub attacker: Attacker,
     pub second: Second,
@@ -210,7 +210,7 @@ impl World {
             let key = keys[who as usize];
             let ip = Ipv4Addr::new(10, 66, 0, who as u8 + 2);
             relay.join(&party(), &peer_id(who), key, ip, now).expect("room");
-            relay.set_origin(&key, Some(home(who).ip()), false);
+            relay.set_origin(&key, Some(home(who).ip()));
         }
         let player = |who: Who, other: Who| {
             let with = if is_member { vec![other, Who::Attacker] } else { vec![other] };
@@ -245,8 +245,13 @@ impl World {
     fn use_hub(&mut self) {
         let now = self.clock();
         for who in [Who::Anna, Who::Bert] {
-            let config =
-                DeviceConfig { private_key: who.private_key(), mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
+            let config = DeviceConfig {
+                private_key: who.private_key(),
+                mtu: 1420,
+                stamp_mark: 0,
+                jitter_seed: 1,
+                x25519: Limits::default().x25519,
+            };
             let mut device = Device::new(config, now.instant);
             let hub = PeerConfig {
                 endpoint: Some(at([192, 88, 99, 1], 1)),

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::crypto::random::Seeded;
+use crate::crypto::x25519::computations;
 use crate::time::UnixTime;
+use crate::wireguard::budget::Lane;
 use crate::wireguard::constants::{
-    COOKIE_LIFETIME, LOAD_RATE, REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, REKEY_TIMEOUT,
+    COOKIE_LIFETIME, REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, REKEY_TIMEOUT, X25519_TYPICAL,
 };
 use crate::wireguard::cookie::Signer;
 use crate::wireguard::message::{RESPONSE_LENGTH, Type, mac2};
@@ -74,7 +76,7 @@ fn device(seed: u64, stamp_mark: u64, now: Instant) -> Device {
     let mut key = [0; 32];
     Seeded::new(seed).fill(&mut key);
     let private_key = PrivateKey::from_bytes(key);
-    Device::new(Config { private_key, mtu: 1420, stamp_mark, jitter_seed: seed }, now)
+    Device::new(Config { private_key, mtu: 1420, stamp_mark, jitter_seed: seed, x25519: X25519_TYPICAL }, now)
 }
 
 /// What `of` is told of `node`.
@@ -457,7 +459,19 @@ fn initiations_of_one_peer_are_20_ms_apart() {
     assert!(matches!(net_1.deliver(1, address(0), &initiations[1]), Verdict::Accepted(_)));
 }
 
-/// Handshake messages with a valid mac1 from nobody we know: what a flooder who knows our key can send.
+/// Handshake messages of nobody's that are read before their senders must prove their addresses.
+fn free_of_charge() -> usize {
+    let rates = *Budget::new(X25519_TYPICAL).rates(Lane::Unproven);
+    (rates.total.burst - INITIATION_COST + 1) as usize
+}
+
+/// Fifty more than that.
+fn overload(net: &mut Net, node: usize) -> Vec<Verdict> {
+    flood(net, node, free_of_charge() + 50)
+}
+
+/// Handshake messages with a valid mac1 from nobody we know, each from another network: what a flooder who knows our
+/// key can send.
 fn flood(net: &mut Net, node: usize, count: usize) -> Vec<Verdict> {
     let key = *net.nodes[node].device.public_key();
     let mut message = [0; INITIATION_LENGTH];
@@ -467,7 +481,7 @@ fn flood(net: &mut Net, node: usize, count: usize) -> Vec<Verdict> {
             message[..4].copy_from_slice(&[1, 0, 0, 0]);
             Signer::default().sign(&key, &mut message, net.now);
             let mut bytes = message;
-            let source = SocketAddr::from(([203, 0, 113, number as u8], 1 + number as u16));
+            let source = SocketAddr::from(([203, (number >> 8) as u8, number as u8, 1], 1 + number as u16));
             let now = net.clock(node);
             net.nodes[node].device.receive(&mut bytes, source, now)
         })
@@ -477,8 +491,8 @@ fn flood(net: &mut Net, node: usize, count: usize) -> Vec<Verdict> {
 #[test]
 fn under_load_a_peer_proves_its_address_and_gets_through() {
     let mut net = Net::new(7, 3);
-    let burst = LOAD_RATE.burst as usize;
-    let verdicts = flood(&mut net, 1, burst + 50);
+    let burst = free_of_charge();
+    let verdicts = overload(&mut net, 1);
     assert!(verdicts[..burst].iter().all(|verdict| *verdict == Verdict::Dropped(Reason::Forged)));
     assert!(verdicts[burst..].iter().all(|verdict| *verdict == Verdict::Challenged));
     net.pump(1);
@@ -487,6 +501,9 @@ fn under_load_a_peer_proves_its_address_and_gets_through() {
     net.flight.clear();
 
     assert_eq!(net.send(0, 1), Sent::Staged);
+    net.flight.clear();
+    let initiation = net.records[0].bytes.clone();
+    assert_eq!(net.deliver(1, address(0), &initiation), Verdict::Challenged);
     net.run(SECOND / 2);
     assert_eq!(net.sent(1, Type::CookieReply), 1);
     assert_eq!(net.sent(1, Type::Response), 0);
@@ -506,7 +523,7 @@ fn under_load_a_peer_proves_its_address_and_gets_through() {
     assert_ne!(mac2(&retry.bytes).unwrap(), &[0; 16]);
     // The same message from another port, or another address, proves nothing.
     for elsewhere in [SocketAddr::from(([192, 0, 2, 1], 51821)), address(98)] {
-        flood(&mut net, 1, 300);
+        overload(&mut net, 1);
         assert_eq!(net.deliver(1, elsewhere, &retry.bytes), Verdict::Challenged);
     }
     // Nobody is limited for somebody else's flood: a third one gets through the same way.
@@ -523,7 +540,8 @@ fn under_load_a_peer_proves_its_address_and_gets_through() {
 fn a_proven_source_has_its_share_under_load_and_no_more() {
     let mut net = Net::new(8, 2);
     let key = *net.nodes[1].device.public_key();
-    flood(&mut net, 1, 300);
+    let rates = *Budget::new(X25519_TYPICAL).rates(Lane::Proven);
+    overload(&mut net, 1);
     net.pump(1);
     for source in [address(0), address(70)] {
         let mut signer = Signer::default();
@@ -535,16 +553,109 @@ fn a_proven_source_has_its_share_under_load_and_no_more() {
         let Some(Message::CookieReply(reply)) = Message::parse(&reply) else { panic!() };
         assert!(signer.take_cookie(&key, reply, net.now));
         signer.sign(&key, &mut message, net.now);
-        let verdicts: Vec<_> = (0..7).map(|_| net.deliver(1, source, &message)).collect();
-        assert!(verdicts[..5].iter().all(|verdict| *verdict == Verdict::Dropped(Reason::Forged)));
-        assert!(verdicts[5..].iter().all(|verdict| *verdict == Verdict::Dropped(Reason::Limited)));
+        let share = (rates.subscriber.burst - INITIATION_COST + 1) as usize;
+        let verdicts: Vec<_> = (0..share + 5).map(|_| net.deliver(1, source, &message)).collect();
+        assert!(verdicts[..share].iter().all(|verdict| *verdict == Verdict::Dropped(Reason::Forged)));
+        assert!(verdicts[share..].iter().all(|verdict| *verdict == Verdict::Dropped(Reason::Limited)));
     }
+}
+
+/// A peer that is known to be where its initiation comes from doesn't stand behind strangers; if somebody else says to
+/// be there so often that this share is spent, it proves its address like anybody.
+#[test]
+fn who_is_expected_has_a_share_of_its_own() {
+    let mut net = Net::new(32, 2);
+    assert_eq!(net.send(0, 1), Sent::Staged);
+    let genuine = net.take_records().remove(0).bytes;
+    net.flight.clear();
+    overload(&mut net, 1);
+    let now = net.clock(1);
+    let mut receive = |bytes: &[u8], is_expected| match net.nodes[1].device.receive_from(
+        &mut bytes.to_vec(),
+        address(0),
+        is_expected,
+        now,
+    ) {
+        Received::Verdict(verdict) => verdict,
+        Received::Unknown(_) => panic!("it is known"),
+    };
+    assert_eq!(receive(&genuine, false), Verdict::Challenged);
+    assert!(matches!(receive(&genuine, true), Verdict::Accepted(_)));
+    let read = (0..100).filter(|_| receive(&genuine, true) == Verdict::Dropped(Reason::Replayed)).count();
+    let burst = Budget::new(X25519_TYPICAL).rates(Lane::Expected).subscriber.burst;
+    // The genuine one cost all five; each of these needs as many, and costs one.
+    assert_eq!(read, (burst - 2 * INITIATION_COST + 1) as usize);
+    assert_eq!(receive(&genuine, true), Verdict::Challenged);
+}
+
+/// What handshake messages are charged for is what they cost: one computation, if nobody has the key in it.
+#[test]
+fn every_computation_is_charged_and_an_unknown_key_costs_one() {
+    let mut net = Net::new(33, 2);
+    let (known, unknown) = (net.index(1, 0), address(0));
+    let cost = |net: &mut Net, expected: u64, act: &mut dyn FnMut(&mut Net)| {
+        let (done, charged) = (computations::done(), net.nodes[1].device.x25519_count());
+        act(net);
+        assert_eq!(computations::done() - done, expected);
+        assert_eq!(net.nodes[1].device.x25519_count() - charged, expected);
+    };
+    net.send(0, 1);
+    let initiation = net.take_records().remove(0).bytes;
+    net.flight.clear();
+    net.nodes[1].device.remove_peer(known);
+    cost(&mut net, 1, &mut |net| {
+        assert_eq!(net.deliver(1, unknown, &initiation), Verdict::Dropped(Reason::UnknownPeer));
+    });
+    // Who is made a peer when its key is read goes on without being read again: the DH of both static keys, our
+    // ephemeral key, and two with that.
+    let config = peer_config(&net, 0);
+    cost(&mut net, 1 + 4, &mut |net| {
+        let now = net.clock(1);
+        let device = &mut net.nodes[1].device;
+        let Received::Unknown(stranger) = device.receive_from(&mut initiation.clone(), unknown, false, now)
+        else {
+            panic!()
+        };
+        assert_eq!(stranger.public_key(), &config.public_key);
+        device.add_peer(config.clone(), now.instant).unwrap();
+        assert!(matches!(device.accept(stranger, now.instant), Verdict::Accepted(_)));
+    });
+    cost(&mut net, 1, &mut |net| {
+        assert_eq!(net.deliver(1, address(0), &initiation), Verdict::Dropped(Reason::Replayed));
+    });
+    net.pump(1);
+    net.run(SECOND);
+    net.run(REKEY_TIMEOUT * 2);
+    let forged = {
+        let mut forged = initiation.clone();
+        forged[100] ^= 1;
+        let key = *net.nodes[1].device.public_key();
+        Signer::default().sign(&key, &mut forged, net.now);
+        forged
+    };
+    cost(&mut net, 1, &mut |net| {
+        assert_eq!(net.deliver(1, address(0), &forged), Verdict::Dropped(Reason::Forged));
+    });
+    // An answer costs two, and only while it is waited for.
+    let index = net.index(1, 0);
+    let now = net.clock(1);
+    net.nodes[1].device.connect(index, now);
+    net.take_records();
+    net.pump(1);
+    net.run(DELAY + DELAY / 2);
+    let response = net.records.iter().find(|record| record.kind == Type::Response).unwrap().bytes.clone();
+    cost(&mut net, 2, &mut |net| {
+        assert!(matches!(net.deliver(1, address(0), &response), Verdict::Accepted(_)));
+    });
+    cost(&mut net, 0, &mut |net| {
+        assert_eq!(net.deliver(1, address(0), &response), Verdict::Dropped(Reason::Forged));
+    });
 }
 
 #[test]
 fn cookies_are_taken_from_the_peer_alone() {
     let mut net = Net::new(9, 2);
-    flood(&mut net, 1, 300);
+    overload(&mut net, 1);
     net.send(0, 1);
     let initiation = net.records.last().unwrap().bytes.clone();
     net.flight.clear();
@@ -1014,7 +1125,7 @@ fn no_datagram_but_the_genuine_one_is_accepted() {
     net.send(0, 1);
     net.run(SECOND);
     net.send(0, 1);
-    flood(&mut net, 1, 300);
+    overload(&mut net, 1);
     net.deliver(1, address(0), &net.records[0].bytes.clone());
     let samples: Vec<Vec<u8>> = [Type::Initiation, Type::Response, Type::CookieReply, Type::Transport]
         .into_iter()
@@ -1102,8 +1213,11 @@ fn a_hub_opens_and_seals_over_the_same_bytes() {
 #[test]
 fn a_cookie_is_forgotten_after_its_time() {
     let mut net = Net::new(31, 2);
-    flood(&mut net, 1, 300);
+    overload(&mut net, 1);
     net.send(0, 1);
+    net.flight.clear();
+    let initiation = net.records.last().unwrap().bytes.clone();
+    assert_eq!(net.deliver(1, address(0), &initiation), Verdict::Challenged);
     net.run(SECOND / 2);
     net.silenced = Some(1);
     net.run(COOKIE_LIFETIME / 2);

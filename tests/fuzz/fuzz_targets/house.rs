@@ -7,6 +7,7 @@ use lanrage::relay::limits::Limits;
 use lanrage::relay::{Config, Relay};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config as DeviceConfig, Device};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -73,7 +74,7 @@ pub struct Machine {
 impl Machine {
     pub fn new(member: usize, now: Instant) -> Self {
         let own = number(member);
-        let config = DeviceConfig { private_key: key(own), mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
+        let config = DeviceConfig { private_key: key(own), mtu: 1420, stamp_mark: 0, jitter_seed: 1, x25519: X25519_TYPICAL };
         let mut device = Device::new(config, now);
         let numbers = (HUB..=number(MEMBERS - 1)).filter(|&number| number != own);
         let peers = numbers.map(|number| {

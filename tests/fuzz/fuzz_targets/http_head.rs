@@ -1,8 +1,9 @@
-//! The head of a request, whole and in pieces.
+//! The head of a request and a body in chunks, whole and in pieces.
 
 #![no_main]
 
-use lanrage::wire::http::MAX_BODY;
+use lanrage::wire::chunked::Chunked;
+use lanrage::wire::http::{MAX_BODY, Refusal};
 use lanrage::wire::http_head::{Head, HeadScan, MAX_HEAD};
 use lanrage::wire::percent;
 use libfuzzer_sys::fuzz_target;
@@ -28,8 +29,31 @@ fuzz_target!(|bytes: &[u8]| {
     let end = at_once.ok().flatten().unwrap_or(bytes.len());
     if let Ok(head) = Head::parse(&bytes[..end]) {
         assert!(end <= MAX_HEAD && head.content_length <= MAX_BODY);
+        assert!(!head.chunked || head.content_length == 0);
+        check_chunks(bytes.get(end..).unwrap_or_default());
         let _ = percent::decode(&head.path);
         let _ = percent::query(&head.query);
         let _ = head.upgrade.accept();
     }
 });
+
+/// What is read does not depend on the pieces in which it comes, and stays within its bound.
+fn check_chunks(bytes: &[u8]) {
+    let whole = decode(bytes, bytes.len().max(1));
+    assert_eq!(whole, decode(bytes, 3));
+    if let Ok((body, taken)) = whole {
+        assert!(body.len() <= MAX_BODY && taken <= bytes.len());
+    }
+}
+
+fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, usize), Refusal> {
+    let mut chunked = Chunked::default();
+    let mut taken = 0;
+    for piece in bytes.chunks(step) {
+        taken += chunked.take(piece)?;
+        if chunked.is_done() {
+            break;
+        }
+    }
+    Ok((chunked.into_body(), taken))
+}

@@ -5,6 +5,7 @@
 #![no_main]
 
 mod house;
+#[path = "../../requests/input.rs"]
 mod input;
 
 use house::{MEMBERS, Machine};

@@ -3,6 +3,7 @@
 
 #![no_main]
 
+#[path = "../../requests/input.rs"]
 mod input;
 
 use input::Input;
@@ -10,6 +11,7 @@ use lanrage::crypto::blake2s::{hash, mac};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Config, Device, POLL_BUFFER_LENGTH};
 use lanrage::wireguard::message::{INITIATION_LENGTH, Message, RESPONSE_LENGTH};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
@@ -24,7 +26,7 @@ fn address(number: u8) -> SocketAddr {
 
 fn device(own: u8, other: u8, now: Instant) -> (Device, PeerIndex) {
     let key = |number| PrivateKey::from_bytes([number; 32]);
-    let config = Config { private_key: key(own), mtu: 1420, stamp_mark: 0, jitter_seed: 1 };
+    let config = Config { private_key: key(own), mtu: 1420, stamp_mark: 0, jitter_seed: 1, x25519: X25519_TYPICAL };
     let mut device = Device::new(config, now);
     let mut peer = PeerConfig::new(key(other).public_key());
     peer.endpoint = Some(address(other));

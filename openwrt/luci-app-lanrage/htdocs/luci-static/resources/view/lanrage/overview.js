@@ -5,7 +5,8 @@
 'require ui';
 'require dom';
 
-// Names come from strangers. LuCI takes a text for HTML where it is given alone, so children are always arrays here.
+// Names and ids come from strangers. LuCI takes a text for HTML where it is given alone, so children are always arrays
+// here; and what is looked up by an id is in a Map, as every object has a `constructor` and a `__proto__`.
 
 const PROGRAM = '/usr/bin/lanrage';
 /* seconds */
@@ -79,7 +80,7 @@ return view.extend({
 	handleReset: null,
 
 	/* Parties whose members were asked for. */
-	open: {},
+	open: new Set(),
 
 	load: function() {
 		return this.fetch();
@@ -89,12 +90,10 @@ return view.extend({
 	fetch: function() {
 		return Promise.all([ask(['status']), ask(['party', 'list'])]).then((answers) => {
 			const [status, { parties }] = answers;
-			const shown = parties.filter((party) => parties.length <= SHOWN || this.open[party.party_id]);
+			const shown = parties.filter((party) => parties.length <= SHOWN || this.open.has(party.party_id));
 
 			return Promise.all(shown.map((party) => this.fetchParty(party.party_id))).then((details) => {
-				const byId = {};
-
-				shown.forEach((party, i) => { byId[party.party_id] = details[i]; });
+				const byId = new Map(shown.map((party, i) => [party.party_id, details[i]]));
 
 				return { status, parties, details: byId };
 			});
@@ -193,31 +192,29 @@ return view.extend({
 		const end = this.button(_('End party'),
 			_('This ends the party for everybody:') + ' ' + party.name, ['party', 'delete'], [id]);
 
-		if (!(id in state.details))
+		if (!state.details.has(id))
 			return [title, E('p', {}, [
 				party.peers + ' ' + _('peers') + ' ',
-				E('button', { 'class': 'btn', 'click': () => { this.open[id] = true; return this.refresh(); } }, [_('Show')]),
+				E('button', { 'class': 'btn', 'click': () => { this.open.add(id); return this.refresh(); } }, [_('Show')]),
 				' ', end
 			])];
 
-		const detail = state.details[id];
+		const detail = state.details.get(id);
 
 		if (!detail)
 			return [];
 
-		const relayed = {};
+		const relayed = new Map((state.status.members || []).map((member) => [member.peer_id, member]));
+		const addresses = new Map(Object.entries(detail.network.peers || {}));
 
-		(state.status.members || []).forEach((member) => { relayed[member.peer_id] = member; });
-
-		const members = Object.keys(detail.party.peers).map((peer) => {
-			const info = detail.party.peers[peer];
-			const path = relayed[peer];
+		const members = Object.entries(detail.party.peers).map(([peer, info]) => {
+			const path = relayed.get(peer);
 			const shown = info.name + ' (' + peer + ')';
 
 			return [
 				info.name,
 				peer === detail.party.host_id ? peer + ' (' + _('host') + ')' : peer,
-				(detail.network.peers || {})[peer] || '-',
+				addresses.get(peer) || '-',
 				path ? path.path + ', ' + span(path.handshake_seconds) + ' ' + _('ago') : '-',
 				path ? size(path.from.bytes) + ' / ' + size(path.to.bytes) : '-',
 				ago(info.last_seen),

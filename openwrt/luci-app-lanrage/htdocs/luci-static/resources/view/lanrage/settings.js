@@ -72,6 +72,8 @@ const RULES = [
 		return /^[^\/]+\/\d{1,2}$/.test(text) && isIPv4(address) && +prefix >= 8 && +prefix <= 30;
 	}],
 	[/^IP addresses/, (text) => text.split(',').every((part) => isIPv4(part.trim()) || isIPv6(part.trim()))],
+	[/^names with commas/, (text) => text.split(',').every((part) => /^[A-Za-z0-9._-]{1,253}$/.test(part.trim()))],
+	[/^origins with commas/, (text) => text.split(',').every((part) => /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[A-Za-z0-9._:\[\]-]+$/.test(part.trim()))],
 	[/^a name of 1 to 15/, (text) => /^[A-Za-z0-9._-]{1,15}$/.test(text) && text !== '.' && text !== '..'],
 	[/^a name of 1 to 64/, (text) => text.length <= 64 && !/[\x00-\x1f\x7f-\x9f]/.test(text)],
 	[/^at least 16 characters/, (text) => /^[!-~]{16,}$/.test(text)],
@@ -122,6 +124,17 @@ return view.extend({
 		field.password = /secret/.test(option.expected);
 	},
 
+	addOptions: function(map, all) {
+		let section = null;
+
+		all.forEach((option) => {
+			if (!section || section.section !== option.section)
+				section = map.section(form.NamedSection, option.section, 'settings', TITLES[option.section] || option.section);
+
+			this.addOption(section, option);
+		});
+	},
+
 	render: function() {
 		const map = new form.Map('lanrage', _('LAN parties'),
 			_('What is left empty has its default. If something cannot be used, the daemon goes on as before, and the system log says why.'));
@@ -138,15 +151,22 @@ return view.extend({
 		flag('mdns', _('Announce in the LAN'), _('Needs the package umdns.'), '1');
 		flag('jail', _('Jail'), _('Needs the package procd-ujail.'), '1');
 
-		let section = null;
+		const maps = [map];
 
-		options.all.forEach((option) => {
-			if (!section || section.section !== option.section)
-				section = map.section(form.NamedSection, option.section, 'settings', TITLES[option.section] || option.section);
+		this.addOptions(map, options.all.filter((option) => !option.config));
 
-			this.addOption(section, option);
-		});
+		/* Who may only look may not see these, nor load them. */
+		if (L.hasViewPermission()) {
+			const secrets = options.all.filter((option) => option.config);
 
-		return map.render();
+			new Set(secrets.map((option) => option.config)).forEach((config) => {
+				const more = new form.Map(config, _('Secrets'), _('Shown to whoever may change them.'));
+
+				this.addOptions(more, secrets.filter((option) => option.config === config));
+				maps.push(more);
+			});
+		}
+
+		return Promise.all(maps.map((map) => map.render())).then((nodes) => E('div', {}, nodes));
 	}
 });

@@ -1,0 +1,204 @@
+//! What parties, members, signals and tokens cost in memory, and who pays for it: the address that a registration
+//! came from.
+
+use super::party::{Party, PeerInfo};
+use super::refusal::Refusal;
+use super::signals::Signal;
+use super::standing::{Identity, Standing};
+use super::{Control, PartyId, PeerId};
+use crate::crypto::random;
+use crate::keyed_hash::KeyedState;
+use crate::owners::{Holdings, Quota, Usage};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What a member costs besides its texts, in bytes: in its party, as a membership, in the pool of addresses, at the
+/// relay, and in the sharing out of memory.
+const MEMBER: usize = 1024;
+/// The same of a party.
+const PARTY: usize = 640;
+/// The same of a ban.
+const BAN: usize = 160;
+/// The same of a waiting signal.
+const SIGNAL: usize = 160;
+/// Signals that are given up at a time.
+const SIGNALS_AT_A_TIME: usize = 64;
+
+/// Who pays for what the owner of this machine has, and for what was there before the last start.
+pub const HOUSE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What is charged to somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Charge {
+    payer: IpAddr,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Nothing.
+    pub const NONE: Charge = Charge { payer: HOUSE, bytes: 0 };
+}
+
+/// An empty table of who holds what.
+pub(super) fn holdings() -> Holdings {
+    let number = || u64::from_le_bytes(random::bytes());
+    Holdings::new(KeyedState::new(number(), number()))
+}
+
+fn member_bytes(info: &PeerInfo) -> usize {
+    // The key is also the name of an address, which is kept on.
+    let texts = [&*info.name, &*info.public_ip, &*info.local_ip].map(str::len);
+    MEMBER + texts.iter().sum::<usize>() + 3 * info.public_key.len() + 3 * info.peer_id.as_str().len()
+}
+
+fn party_bytes(party: &Party) -> usize {
+    PARTY + party.name.len() + party.bans.len() * BAN
+}
+
+impl Signal {
+    /// What it costs while it waits.
+    fn bytes(&self) -> usize {
+        SIGNAL + self.data.len()
+    }
+}
+
+impl Control {
+    /// Who pays for what `identity` has.
+    pub(super) fn payer(&self, identity: &Identity) -> IpAddr {
+        match identity.standing {
+            Standing::Address(address) if address.is_loopback() => HOUSE,
+            Standing::Address(address) => address,
+            Standing::Token(lineage) => {
+                let own = self.tokens.of(&identity.peer).iter().filter_map(|hash| self.tokens.get(hash));
+                own.filter(|token| token.lineage == lineage).map(|token| token.payer).next().unwrap_or(HOUSE)
+            }
+        }
+    }
+
+    /// Whether there is room for `bytes` more, beside what was charged before for the same thing.
+    fn afford(&self, payer: IpAddr, bytes: usize, before: usize) -> Result<(), Refusal> {
+        let (more, limit) = (bytes.saturating_sub(before), self.settings.limits.memory);
+        if more == 0 {
+            return Ok(());
+        }
+        let quota = Quota::shares(limit);
+        if payer != HOUSE && self.memory.excess(payer, more, &quota).is_some() {
+            return Err(Refusal::Limit { what: "bytes of parties from one network", limit: quota.network });
+        }
+        match self.memory.total() + more > limit {
+            true => Err(Refusal::Full { what: "bytes of parties", limit }),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether `by` may be in `party` as `info` says.
+    pub(super) fn afford_member(
+        &self,
+        by: &Identity,
+        party: &PartyId,
+        info: &PeerInfo,
+    ) -> Result<(), Refusal> {
+        let old = self.parties.get(party).and_then(|party| party.members.get(&by.peer));
+        self.afford(self.payer(by), member_bytes(info), old.map_or(0, |member| member.charge.bytes))
+    }
+
+    /// Whether there is room for a ban more in a party.
+    pub(super) fn afford_ban(&self, party: &Party) -> Result<(), Refusal> {
+        self.afford(party.charge.payer, BAN, 0)
+    }
+
+    /// Has a member's registration pay for what it is now.
+    pub(super) fn charge_member(&mut self, by: &Identity, party: &PartyId) {
+        let payer = self.payer(by);
+        let Some(member) = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&by.peer))
+        else {
+            return;
+        };
+        let charge = Charge { payer, bytes: member_bytes(&member.info) };
+        let old = std::mem::replace(&mut member.charge, charge);
+        self.recharge(old, charge);
+    }
+
+    /// Has a party's maker pay for what it is now; from now on that is `by`, if it is given.
+    pub(super) fn charge_party(&mut self, by: Option<&Identity>, party: &PartyId) {
+        let payer = by.map(|by| self.payer(by));
+        let Some(party) = self.parties.get_mut(party) else { return };
+        let charge = Charge { payer: payer.unwrap_or(party.charge.payer), bytes: party_bytes(party) };
+        let old = std::mem::replace(&mut party.charge, charge);
+        self.recharge(old, charge);
+    }
+
+    pub(super) fn recharge(&mut self, old: Charge, new: Charge) {
+        self.memory.remove(old.payer, old.bytes);
+        self.memory.add(new.payer, new.bytes);
+    }
+
+    /// Has room for a signal from `payer` with so many bytes of data; if need be at the cost of the oldest ones of
+    /// whoever has most of them waiting.
+    pub(super) fn make_room_for_signal(&mut self, payer: IpAddr, length: usize) -> Result<(), Refusal> {
+        let (limit, bytes) = (self.settings.limits.signals_size, SIGNAL + length);
+        let quota = Quota::shares(limit);
+        if payer != HOUSE && self.signals.excess(payer, bytes, &quota).is_some() {
+            let what = "bytes of waiting signals from one network";
+            return Err(Refusal::Limit { what, limit: quota.network });
+        }
+        if self.signals.total() + bytes > limit {
+            self.forget_oldest_signals(payer);
+        }
+        match self.signals.total() + bytes > limit {
+            true => Err(Refusal::Full { what: "bytes of waiting signals", limit }),
+            false => Ok(()),
+        }
+    }
+
+    /// Not for somebody who has more of them waiting than they do.
+    fn forget_oldest_signals(&mut self, payer: IpAddr) {
+        let own = self.signals.weight(payer);
+        let mut waiting = Vec::new();
+        for (party, peer, member) in self
+            .parties
+            .values()
+            .flat_map(|party| party.members.iter().map(move |(peer, member)| (&party.id, peer, member)))
+        {
+            for signal in member.signals.iter().flat_map(|signals| signals.iter()) {
+                if self.signals.weight(signal.payer) > own {
+                    waiting.push(((party.clone(), peer.clone()), signal.payer, signal.sent_at));
+                }
+            }
+        }
+        for (party, peer) in self.signals.victims(waiting, SIGNALS_AT_A_TIME) {
+            let member = self.parties.get_mut(&party).and_then(|party| party.members.get_mut(&peer));
+            if let Some(signal) = member.and_then(|member| member.signals.as_mut()?.pop_front()) {
+                self.signals.remove(signal.payer, signal.bytes());
+            }
+        }
+    }
+
+    /// Counts a signal that waits now.
+    pub(super) fn charge_signal(&mut self, signal: &Signal) {
+        self.signals.add(signal.payer, signal.bytes());
+    }
+
+    /// Counts signals that wait no more.
+    pub(super) fn release_signals<'a>(&mut self, signals: impl IntoIterator<Item = &'a Signal>) {
+        signals.into_iter().for_each(|signal| self.signals.remove(signal.payer, signal.bytes()));
+    }
+
+    /// Whether `peer` is in any party by a registration of this lineage.
+    pub(super) fn is_member_by(&self, peer: &PeerId, standing: Standing) -> bool {
+        self.parties_of(peer).iter().any(|party| {
+            let member = self.parties.get(party).and_then(|party| party.members.get(peer));
+            member.is_some_and(|member| member.standing == standing)
+        })
+    }
+
+    /// How full everything is, and of whom.
+    pub fn usage(&self) -> [Usage; 4] {
+        let limits = &self.settings.limits;
+        [
+            Usage::of("parties", &self.memory, limits.memory),
+            Usage::of("signals", &self.signals, limits.signals_size),
+            Usage::of("tokens", self.tokens.holdings(), limits.tokens),
+            Usage::of("relays", self.relays.holdings(), limits.relays),
+        ]
+    }
+}

@@ -1,0 +1,91 @@
+//! What this machine can bear: totals by its memory.
+
+use super::config::Config;
+use crate::control;
+use crate::net::http::Limits as DoorLimits;
+use crate::sys;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// What a machine is taken for that does not say how much memory it has.
+const SMALLEST: usize = 64 * MIB;
+
+/// How much of the memory may be taken by whom, whatever strangers do. With 64 MiB: 5 MiB for parties, 2 for tokens,
+/// 4 for what waits to be sent, 256 connections and 256 sessions with up to 16 KiB in the kernel each way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Totals {
+    /// Bytes of parties and members.
+    pub parties: usize,
+    /// Tokens, some 300 bytes each.
+    pub tokens: usize,
+    /// Bytes that wait to be read.
+    pub buffers: usize,
+    /// Bytes in the kernel for each connection.
+    pub socket_buffer: usize,
+    /// HTTP connections, and as many sessions.
+    pub connections: usize,
+}
+
+impl Totals {
+    /// Those of a machine with so many bytes of memory.
+    pub fn of(memory: usize) -> Self {
+        Totals {
+            parties: (memory / 12).clamp(MIB, 256 * MIB),
+            tokens: (memory / (8 * KIB)).max(1024),
+            buffers: (memory / 16).clamp(MIB, 64 * MIB),
+            socket_buffer: (memory / (8 * KIB)).clamp(4 * KIB, 64 * KIB),
+            connections: (memory / (256 * KIB)).max(32),
+        }
+    }
+
+    /// Those of the machine that `config` speaks of.
+    pub fn by(config: &Config) -> Self {
+        let configured = config.memory.map(|mebibytes| mebibytes.saturating_mul(MIB));
+        Self::of(configured.or_else(sys::memory).unwrap_or(SMALLEST))
+    }
+
+    /// The limits of the control plane, held to these.
+    pub fn control(&self, config: &Config) -> control::Settings {
+        let mut settings = config.control.clone();
+        settings.limits.memory = self.parties;
+        settings.limits.tokens = settings.limits.tokens.min(self.tokens);
+        settings
+    }
+
+    /// The limits of the door, held to these.
+    pub fn door(&self, config: &Config) -> DoorLimits {
+        DoorLimits {
+            proxies: config.trusted_proxies.clone(),
+            connections: config.door.connections.min(self.connections),
+            sessions: config.door.sessions.min(self.connections),
+            buffers: self.buffers,
+            socket_buffer: self.socket_buffer,
+            ..config.door.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_follow_the_memory() {
+        let small = Totals::of(64 * MIB);
+        assert_eq!((small.connections, small.socket_buffer, small.buffers), (256, 8 * KIB, 4 * MIB));
+        let kernel = 2 * small.connections * 2 * 2 * small.socket_buffer;
+        assert!(small.parties + small.buffers + kernel < 64 * MIB / 2);
+        let large = Totals::of(usize::MAX);
+        assert_eq!((large.parties, large.buffers), (256 * MIB, 64 * MIB));
+        assert!(Totals::of(0).connections > 0);
+    }
+
+    #[test]
+    fn the_machine_says_how_much_it_has() {
+        assert!(sys::memory().is_some_and(|memory| memory > 8 * MIB));
+        let config = Config { memory: Some(64), ..Config::default() };
+        assert_eq!(Totals::by(&config), Totals::of(64 * MIB));
+        assert_eq!(Totals::by(&config).door(&config).sessions, 256);
+    }
+}

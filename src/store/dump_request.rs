@@ -1,0 +1,58 @@
+//! A dump that was asked for, on its way to the writer.
+
+use smol::channel::{Receiver, Sender};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How many pieces may wait for the reader.
+const PIECES: usize = 2;
+
+/// Whether a dump shows the values of [`super::schema::SECRET_KEYS`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Secrets {
+    /// It does, as a backup must.
+    Include,
+    /// It shows `null` in their place, for people.
+    Redact,
+}
+
+/// Another dump is being made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Busy;
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another backup or dump is being made; try again when it is done")
+    }
+}
+
+impl std::error::Error for Busy {}
+
+/// A dump that was asked for.
+pub(super) struct Request {
+    pub sender: Sender<Vec<u8>>,
+    pub secrets: Secrets,
+    /// Kept for as long as the dump is being made.
+    pub turn: Turn,
+}
+
+/// The right to be the one dump; given back when dropped.
+pub(super) struct Turn(Arc<AtomicBool>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Request {
+    /// A request and where its pieces come out, unless one is being served: `dumping` says so.
+    pub fn new(dumping: &Arc<AtomicBool>, secrets: Secrets) -> Result<(Self, Receiver<Vec<u8>>), Busy> {
+        if dumping.swap(true, Ordering::AcqRel) {
+            return Err(Busy);
+        }
+        let (sender, receiver) = smol::channel::bounded(PIECES);
+        Ok((Request { sender, secrets, turn: Turn(dumping.clone()) }, receiver))
+    }
+}

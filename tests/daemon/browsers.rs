@@ -1,0 +1,213 @@
+//! Browsers, which do what a page of anywhere tells them, and proxies, which speak for others.
+
+use crate::client::{Answer, Client, connect_from, create_body, join_body};
+use crate::eventually;
+use crate::house::{House, Plan};
+use lanrage::wire::json;
+use std::net::SocketAddr;
+
+const ADMIN: &str = "a-token-of-the-admin";
+
+/// Asks in the way of a browser or proxy: with these further header lines.
+fn ask(house: &House, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut client = house.client();
+    let mut request = format!("{method} {path} HTTP/1.1\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        request += &format!("Host: {}\r\n", house.http);
+    }
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    client.send(request).unwrap();
+    client.receive(method).unwrap()
+}
+
+/// The status of an attempt to open a WebSocket.
+fn upgrade(house: &House, headers: &[(&str, &str)]) -> Answer {
+    let upgrade = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    ask(house, "GET", "/ws", &[&upgrade, headers].concat(), "")
+}
+
+fn at(name: &str, address: SocketAddr) -> String {
+    format!("{name}:{}", address.port())
+}
+
+#[test]
+fn a_page_of_another_origin_gets_nothing() {
+    let house = House::start();
+    let mut host = house.client();
+    let party = host.register("host").create("LAN", "host");
+    let bearer = format!("Bearer {}", host.token.as_ref().unwrap());
+    let other_port = format!("http://{}:1", house.http.ip());
+    for origin in ["https://evil.example", "null", "http://localhost:3000", &other_port] {
+        for (method, path, body) in [
+            ("POST", "/auth/register?peer_id=eve", String::new()),
+            ("POST", "/parties", create_body("evil", "host")),
+            ("POST", &format!("/parties/{party}/join"), join_body(&party, "host")),
+            ("DELETE", &format!("/parties/{party}"), String::new()),
+            ("GET", &format!("/parties/{party}"), String::new()),
+            ("GET", "/status", String::new()),
+            ("GET", "/", String::new()),
+            ("OPTIONS", "/parties", String::new()),
+        ] {
+            let headers = [("Origin", origin), ("Authorization", &bearer)];
+            let answer = ask(&house, method, path, &headers, &body).is(403);
+            assert!(!answer.head.contains("Access-Control") && !answer.head.contains("evil"));
+            assert!(answer.detail().contains("allowed_origins"));
+        }
+        upgrade(&house, &[("Origin", origin)]).is(403);
+    }
+    assert_eq!((house.metric("lanrage_parties"), house.metric("lanrage_tokens")), (1, 1));
+    // Its own pages, and whatever is no browser, go on.
+    let own = format!("http://{}", house.http);
+    ask(&house, "POST", "/auth/register?peer_id=a", &[("Origin", &own)], "").is(200);
+    ask(&house, "GET", "/status", &[("Origin", &own)], "").is(200);
+    upgrade(&house, &[("Origin", &own)]).is(101);
+    let answer = ask(&house, "POST", "/auth/register?peer_id=b", &[("Host", "any.example")], "").is(200);
+    assert!(!answer.head.contains("Access-Control") && !answer.head.contains("Vary"), "{}", answer.head);
+    upgrade(&house, &[("Host", "any.example")]).is(101);
+}
+
+#[test]
+fn a_name_that_was_made_to_mean_this_machine_opens_nothing() {
+    let settings = [
+        ("admin_token", ADMIN),
+        ("public_endpoint", "home.example.org:51820"),
+        ("allowed_hosts", "router.lan"),
+    ];
+    let house = Plan::new(&settings).start();
+    let rebound = at("rebound.example", house.http);
+    let admin = format!("Bearer {ADMIN}");
+    for path in ["/status", "/metrics", "/backup?secrets=redacted", "/parties"] {
+        for headers in [&[("Host", rebound.as_str())][..], &[("Host", &rebound), ("Authorization", &admin)]] {
+            let answer = ask(&house, "GET", path, headers, "").is(403);
+            assert!(answer.detail().contains("allowed_hosts"));
+        }
+    }
+    // An owner's token opens nothing by such a name.
+    ask(&house, "DELETE", "/parties/x", &[("Host", &rebound), ("Authorization", &admin)], "").is(403);
+    // Such a page is of the same origin as what it asks.
+    let origin = format!("http://{rebound}");
+    let page = [("Host", rebound.as_str()), ("Origin", origin.as_str())];
+    ask(&house, "POST", "/auth/register?peer_id=eve", &page, "").is(403);
+    ask(&house, "POST", "/parties", &page, &create_body("evil", "eve")).is(403);
+    ask(&house, "POST", "/parties/x/join", &page, &join_body("x", "eve")).is(403);
+    upgrade(&house, &page).is(403);
+    for name in ["localhost", "LOCALHOST", "192.0.2.7", "[2001:db8::7]", "home.example.org", "router.lan"] {
+        let host = at(name, house.http);
+        ask(&house, "GET", "/status", &[("Host", &host)], "").is(200);
+        let origin = format!("http://{}", host.to_lowercase());
+        ask(&house, "GET", "/metrics", &[("Host", &host), ("Origin", &origin)], "").is(200);
+    }
+    // The Unix socket is nothing that a browser can reach.
+    house.owner().get("/status").is(200);
+}
+
+#[test]
+fn a_page_of_an_allowed_origin_may_use_the_api() {
+    let origin = "https://play.example.org";
+    let house = Plan::new(&[("allowed_origins", origin)]).start();
+    let first = ask(
+        &house,
+        "OPTIONS",
+        "/parties",
+        &[("Origin", origin), ("Access-Control-Request-Method", "POST")],
+        "",
+    )
+    .is(200);
+    assert_eq!(first.header("Access-Control-Allow-Origin"), Some(origin));
+    assert_eq!(first.header("Access-Control-Allow-Methods"), Some("GET, POST, DELETE, OPTIONS"));
+    assert_eq!(first.header("Access-Control-Allow-Headers"), Some("Authorization, Content-Type"));
+    assert_eq!(first.header("Access-Control-Allow-Credentials"), None);
+    assert_eq!(first.header("Vary"), Some("Origin"));
+    let token = ask(&house, "POST", "/auth/register?peer_id=a", &[("Origin", origin)], "").is(200);
+    assert_eq!(token.header("Access-Control-Allow-Origin"), Some(origin));
+    // It has to see what went wrong.
+    let error = ask(&house, "GET", "/parties/x", &[("Origin", origin)], "").is(401);
+    assert_eq!(error.header("Access-Control-Allow-Origin"), Some(origin));
+    upgrade(&house, &[("Origin", origin)]).is(101);
+    for foreign in
+        ["https://evil.example", "http://play.example.org", "https://play.example.org:8443", "null"]
+    {
+        let answer = ask(&house, "GET", "/", &[("Origin", foreign)], "").is(403);
+        assert_eq!(answer.header("Access-Control-Allow-Origin"), None);
+    }
+    let plain = ask(&house, "GET", "/", &[], "").is(200);
+    assert_eq!(plain.header("Access-Control-Allow-Origin"), None);
+    // What can be asked is told to everybody.
+    assert_eq!(
+        ask(&house, "OPTIONS", "/parties", &[], "").is(200).header("Allow"),
+        Some("GET, POST, OPTIONS")
+    );
+    ask(&house, "OPTIONS", "/ws", &[], "").is(200);
+    ask(&house, "OPTIONS", "*", &[], "").is(200);
+}
+
+#[test]
+fn a_local_proxy_is_not_local_and_is_warned_of_once() {
+    let house = Plan::new(&[("rates.creations", "1/2")]).start();
+    let register =
+        |headers: &[(&str, &str)]| ask(&house, "POST", "/auth/register?peer_id=x", headers, "").status;
+    // On this machine, nobody is counted.
+    assert_eq!([(); 4].map(|()| register(&[])), [200; 4]);
+    assert!(!house.plan.log().contains("a proxy on this machine"));
+    for header in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"] {
+        ask(&house, "GET", "/status", &[(header, "198.51.100.1")], "").is(401);
+        ask(&house, "GET", "/metrics", &[(header, "127.0.0.1")], "").is(401);
+    }
+    assert_eq!([(); 4].map(|()| register(&[("X-Forwarded-For", "198.51.100.1")])), [200, 200, 429, 429]);
+    ask(&house, "GET", "/status", &[], "").is(200);
+    eventually("it warns", || house.plan.log().contains("a proxy on this machine (127.0.0.1)"));
+    assert_eq!(house.plan.log().matches("a proxy on this machine").count(), 1);
+}
+
+#[test]
+fn what_a_trusted_proxy_says_of_an_address_is_never_this_machine() {
+    let settings = [("trusted_proxies", "127.0.0.1"), ("rates.creations", "1/2")];
+    let house = Plan::new(&settings).start();
+    for said in ["127.0.0.1", "127.0.0.2", "::1", "[::1]:80", "::ffff:127.0.0.1", "198.51.100.1, 127.0.0.2"] {
+        ask(&house, "GET", "/status", &[("X-Forwarded-For", said)], "").is(401);
+    }
+    // Nor is anything else on it, since the proxy has all its addresses.
+    let mut other = Client::over(connect_from([127, 0, 0, 2].into(), house.http));
+    other.get("/status").is(401);
+    // One with its port and one without it are the same.
+    let register =
+        |said: &str| ask(&house, "POST", "/auth/register?peer_id=x", &[("X-Forwarded-For", said)], "").status;
+    assert_eq!(["198.51.100.1:1", "198.51.100.1", "198.51.100.1:2"].map(register), [200, 200, 429]);
+    assert_eq!(["[2001:db8::1]:1", "2001:db8::1", "[2001:db8::1]"].map(register), [200, 200, 429]);
+    other.forwarded_for = Some("203.0.113.9");
+    other.ask("POST", "/auth/register?peer_id=y", "").is(200);
+    assert!(!house.plan.log().contains("a proxy on this machine"));
+}
+
+#[test]
+fn a_body_may_come_in_chunks_and_begin_with_a_byte_order_mark() {
+    let house = House::start();
+    let mut client = house.client();
+    let token = client.register("host").token.clone().unwrap();
+    let body = format!("\u{feff}{}", create_body("LAN", "host"));
+    let (first, second) = body.as_bytes().split_at(7);
+    let mut request = format!(
+        "POST /parties HTTP/1.2\r\nHost: x\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    .into_bytes();
+    for piece in [first, second] {
+        request.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        request.extend_from_slice(piece);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    client.send(request).unwrap();
+    let answer = client.receive("POST").unwrap().is(200);
+    assert!(json::parse(answer.body.as_bytes()).is_ok());
+    let plain = create_body("LAN", "host");
+    client.ask("POST", "/parties", &format!("{plain}\u{feff}")).is(422);
+    client.ask("POST", "/parties", &format!("\u{feff}\u{feff}{plain}")).is(422);
+}

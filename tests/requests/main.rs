@@ -1,0 +1,44 @@
+//! Seeded noise for the control API: whole requests and messages that are nearly right. A panic would end the
+//! process in the builds that are shipped, so there must be none. `tests/fuzz` has the same as a target.
+
+mod input;
+mod life;
+
+/// Bytes that decide one life.
+const LENGTH: usize = 24_000;
+const LIVES: u64 = 16;
+
+/// splitmix64: the same bytes for the same seed.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    (0..LENGTH.div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect()
+}
+
+#[test]
+fn requests_that_are_nearly_right_end_in_an_answer() {
+    let mut seen = life::Seen::new();
+    for seed in 0..LIVES {
+        for (what, count) in life::live(&noise(seed)) {
+            *seen.entry(what).or_default() += count;
+        }
+    }
+    println!("{seen:#?}");
+    // Otherwise this shows nothing: everything there is to ask for was given to somebody, and refused to others.
+    let count = |what: &str| seen.get(what).copied().unwrap_or(0);
+    for (place, _, methods) in lanrage::api::routes::Place::all() {
+        for method in methods {
+            let what = format!("{method} {place:?} 200");
+            assert!(count(&what) > 0, "{what}");
+        }
+    }
+    for what in ["refused head", "message", "delivery", "restart", "401", "403", "404", "409", "422"] {
+        assert!(count(what) > 0, "{what}");
+    }
+}
