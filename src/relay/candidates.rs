@@ -2,6 +2,7 @@
 
 use crate::relay::blind::Blind;
 use crate::relay::roster::MemberId;
+use crate::relay::rules::Rule;
 use crate::relay::state::State;
 use crate::time::Instant;
 use crate::wireguard::message::INITIATION_LENGTH;
@@ -27,6 +28,7 @@ impl Blind {
         if let Some(presence) = member.state.presence() {
             let asker = sources.member(source);
             let known = presence.endpoints.known(asker).map(|path| path.remote);
+            let known = known.skip(usize::from(!Rule::HubFirst.holds() && presence.endpoints.hub.is_some()));
             let mut known = known.filter(|&address| sources.contains(address));
             known.by_ref().take(1).for_each(|address| candidates.add(address));
             let sightings = presence.endpoints.sightings(member.state.heard);
@@ -34,7 +36,7 @@ impl Blind {
             known.for_each(|address| candidates.add(address));
         }
         // Everybody can say that he is not this one, by asking for it. That he is it, only who is where it is.
-        let is_evident = |address: &SocketAddr| member.is_from(address.ip());
+        let is_evident = |address: &SocketAddr| member.is_from(address.ip()) || !Rule::Evidence.holds();
         for &party in member.parties() {
             let eliminated = sources.eliminated(party, target, roster.members(party)).filter(is_evident);
             eliminated.for_each(|address| candidates.add(address));

@@ -3,6 +3,8 @@
 use crate::datagram::Path;
 use crate::relay::limits::{ADDRESSES_PER_MEMBER, SIGHTINGS_PER_MEMBER};
 use crate::relay::roster::MemberId;
+#[cfg(test)]
+use crate::relay::search::fingerprint::Fingerprint;
 use crate::time::Instant;
 use std::net::SocketAddr;
 
@@ -98,6 +100,22 @@ impl Endpoints {
             known.take_if(|known| !is_known(known.path.remote));
         }
         self.sightings.retain(|sighting| is_known(sighting.address));
+    }
+
+    /// What tells one state of them from another.
+    #[cfg(test)]
+    pub fn describe(&self, to: &mut Fingerprint) {
+        let witness = |witness: Option<MemberId>| witness.map_or(99, |witness| witness.slot().into());
+        let mut confirmed: Vec<_> = self.confirmed.iter().flatten().collect();
+        confirmed.sort_unstable_by_key(|known| (known.at, known.path.remote));
+        for known in confirmed {
+            to.address(known.path.remote).number(witness(known.witness)).age(known.at);
+        }
+        to.number(self.sightings.len() as u64);
+        for sighting in &self.sightings {
+            to.address(sighting.address).number(witness(sighting.witness)).age(sighting.at);
+        }
+        self.hub.iter().for_each(|hub| _ = to.address(hub.remote));
     }
 }
 

@@ -7,6 +7,9 @@ use crate::owners::table::{Entry, Merit, Table};
 use crate::relay::flow_key::FlowKey;
 use crate::relay::limits::{IDLE_LIFETIME, Limits, OFFER_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot, Roster};
+use crate::relay::rules::Rule;
+#[cfg(test)]
+use crate::relay::search::fingerprint::Fingerprint;
 use crate::relay::stats::Count;
 use crate::slots::Handle;
 use crate::time::Instant;
@@ -177,9 +180,10 @@ impl Flows {
         Some(twin)
     }
 
-    /// Which flow has this key.
-    pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
-        self.table.find(key)
+    /// Which flow has this key; or, without the rule that asks for the whole of it, this index.
+    pub fn find(&self, key: &FlowKey, rule: Rule) -> Option<FlowId> {
+        let id = self.table.find(key);
+        if rule.holds() { id } else { id.or_else(|| self.by_index.get(&key.index()).copied()) }
     }
 
     /// All that a member sends or gets.
@@ -256,6 +260,19 @@ impl Flows {
         let over: Vec<_> =
             self.table.iter().filter(|(_, _, flow)| flow.is_over(now)).map(|(id, _, _)| id).collect();
         over.into_iter().for_each(|id| self.remove(roster, id));
+    }
+
+    /// What tells one state of them from another.
+    #[cfg(test)]
+    pub fn describe(&self, to: &mut Fingerprint) {
+        let mut all: Vec<_> = self.table.iter().map(|(_, key, flow)| (key, flow)).collect();
+        all.sort_unstable_by_key(|(key, _)| (key.address(), key.index()));
+        for (key, flow) in all {
+            let Flow { to: there, twin, from, receiver, state, last, .. } = flow;
+            let twin = twin.and_then(|twin| self.table.key(twin)).map_or(0, |twin| twin.index());
+            to.address(key.address()).address(there.remote).index(key.index()).index(twin);
+            to.number(from.slot().into()).number(receiver.slot().into()).number(*state as u64).age(*last);
+        }
     }
 }
 

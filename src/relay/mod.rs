@@ -23,6 +23,9 @@ mod member;
 mod pacing;
 mod pending;
 mod resumption;
+mod rules;
+#[cfg(test)]
+mod search;
 mod sources;
 mod state;
 mod stun;
@@ -40,6 +43,7 @@ use crate::relay::flow_key::canonical;
 use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
+use crate::relay::rules::Rule;
 use crate::relay::snapshot::SnapshotKey;
 use crate::relay::sources::Sources;
 use crate::relay::state::{State, Turn};
@@ -407,7 +411,7 @@ impl Relay {
         let turn = &mut Turn { state, now, out };
         hub.drain(turn, None);
         blind.poll(turn);
-        if now.instant.since(self.swept) >= SWEEP_INTERVAL {
+        if now.instant.since(self.swept) >= SWEEP_INTERVAL && Rule::Expiry.holds() {
             self.sweep(now.instant);
         }
     }

@@ -4,6 +4,8 @@ use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
 use crate::owners::Holdings;
 use crate::relay::roster::MemberId;
+#[cfg(test)]
+use crate::relay::search::fingerprint::Fingerprint;
 use crate::time::Instant;
 use crate::wireguard::message::INITIATION_LENGTH;
 use std::net::SocketAddr;
@@ -63,6 +65,19 @@ impl Pacer {
         self.held.remove(paced.from.remote.ip(), 1);
         self.next = self.waiting.iter().map(|paced| paced.due).min();
         paced
+    }
+
+    /// What tells one state of it from another.
+    #[cfg(test)]
+    pub fn describe(&self, to: &mut Fingerprint) {
+        let mut all: Vec<_> = self.waiting.iter().collect();
+        all.sort_unstable_by_key(|paced| (paced.due, paced.from.remote));
+        for paced in all {
+            to.address(paced.from.remote)
+                .address(paced.to)
+                .number(paced.target.slot().into())
+                .left(paced.due);
+        }
     }
 
     /// Who holds how many.

@@ -7,6 +7,8 @@ use crate::owners::table::{Merit, Table};
 use crate::relay::flow_key::FlowKey;
 use crate::relay::limits::{Limits, PENDING_LIFETIME};
 use crate::relay::roster::{MemberId, Roster};
+#[cfg(test)]
+use crate::relay::search::fingerprint::Fingerprint;
 use crate::time::Instant;
 
 /// What has become of a forwarded initiation.
@@ -76,6 +78,22 @@ impl PendingTable {
             now.since(pending.at) < PENDING_LIFETIME && roster.get(pending.target).is_some()
         };
         self.table.retain(keep, |_, _| ());
+    }
+
+    /// What tells one state of them from another.
+    #[cfg(test)]
+    pub fn describe(&self, to: &mut Fingerprint) {
+        let mut all: Vec<_> = self.table.iter().map(|(_, key, pending)| (key, pending)).collect();
+        all.sort_unstable_by_key(|(key, _)| (key.address(), key.index()));
+        for (key, &Pending { initiator, target, progress, at }) in all {
+            let progress = match progress {
+                Progress::Sent { misfits } => misfits.into(),
+                Progress::Challenged => 100,
+                Progress::Answered => 101,
+            };
+            to.address(key.address()).index(key.index()).address(initiator.remote);
+            to.number(target.slot().into()).number(progress).age(at);
+        }
     }
 
     /// How many there are, and who holds them.

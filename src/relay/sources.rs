@@ -9,6 +9,9 @@ use crate::owners::Holdings;
 use crate::owners::table::{Merit, Table};
 use crate::relay::limits::{ANSWER_TIME, GUESSES_PER_SOURCE, IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot};
+use crate::relay::rules::Rule;
+#[cfg(test)]
+use crate::relay::search::fingerprint::Fingerprint;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
 use crate::wireguard::message::RESPONSE_LENGTH;
@@ -277,7 +280,7 @@ impl Sources {
     /// Whether `bytes` may go to `address`; counts them if it is unproven.
     pub fn charge(&mut self, address: SocketAddr, bytes: usize) -> bool {
         let Some(source) = self.table.with_key_mut(&address) else { return false };
-        if source.proven {
+        if source.proven || !Rule::Credit.holds() {
             return true;
         }
         let left = u32::try_from(bytes).ok().and_then(|bytes| source.credit.checked_sub(bytes));
@@ -294,7 +297,7 @@ impl Sources {
     pub fn can_spare(&self, address: SocketAddr, bytes: usize, now: Instant) -> bool {
         self.table.with_key(&address).is_some_and(|source| {
             let kept = if now < source.answer_until { RESPONSE_LENGTH } else { 0 };
-            source.proven || source.credit as usize >= bytes + kept
+            source.proven || source.credit as usize >= bytes + kept || !Rule::Credit.holds()
         })
     }
 
@@ -381,6 +384,27 @@ impl Sources {
         for source in self.table.values_mut() {
             source.member.take_if(|there| *there == member);
             source.wanted.retain(|wanted| wanted.member != member);
+        }
+    }
+
+    /// What tells one state of them from another.
+    #[cfg(test)]
+    pub fn describe(&self, to: &mut Fingerprint) {
+        let mut all: Vec<_> = self.table.iter().map(|(_, address, source)| (address, source)).collect();
+        all.sort_unstable_by_key(|(address, _)| **address);
+        for (&address, source) in all {
+            let credit = if source.proven { 0 } else { source.credit };
+            to.address(address).age(source.seen).number(credit.into()).number(source.proven.into());
+            to.left(source.paced_until).left(source.strangers_paced_until).left(source.answer_until);
+            to.number(source.member.map_or(99, |member| member.slot().into()));
+            source.wanted.iter().for_each(|wanted| {
+                to.number(wanted.member.slot().into()).number(wanted.attempts.into());
+            });
+            to.number(source.guesses.len() as u64);
+            source.guesses.iter().for_each(|&guess| _ = to.number(guess.into()));
+        }
+        for waiting in &self.newcomers {
+            waiting.iter().for_each(|&address| _ = to.address(address));
         }
     }
 }
