@@ -260,7 +260,7 @@ fn nothing_near_breaks_a_promise() {
 
 /// As deep as ten minutes of two cores go.
 #[test]
-#[ignore = "takes minutes: ten on two cores"]
+#[ignore = "takes ten minutes of two cores"]
 fn nothing_within_minutes_breaks_a_promise() {
     let all = setups();
     let time = Duration::from_secs(600) / (all.len() as u32 / 2);
