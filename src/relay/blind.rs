@@ -106,10 +106,16 @@ impl Blind {
             let parties = state.roster.get(target).map_or(&[][..], Member::parties);
             parties.iter().for_each(|&party| state.sources.note_newcomer(source, party, &state.limits));
         }
+        if self.pending.is_repeated(message.bytes(), source, now) {
+            // Who was asked by mistake might pass it on, and be on the way from then on.
+            return Err(DropReason::Duplicate);
+        }
+        // What somebody gave who is not validated yet is for his friends first: a stranger must leave enough for one.
+        let spare = if rank == Rank::Stranger { 2 * INITIATION_LENGTH } else { INITIATION_LENGTH };
         let candidates = self.candidates(state, target, source, now);
         let to = candidates
             .beginning_with(if Rule::Turns.holds() { state.sources.attempts(source, target) } else { 0 })
-            .find(|&to| state.sources.can_spare(to, INITIATION_LENGTH, now))
+            .find(|&to| state.sources.can_spare(to, spare, now))
             .ok_or(if candidates.count == 0 { DropReason::NoAddress } else { DropReason::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
         let is_stranger = rank == Rank::Stranger;
@@ -123,7 +129,7 @@ impl Blind {
             sources.note_guess(source, target, to);
         }
         if wait.is_zero() {
-            self.take_initiation(turn, from, to, target, message.sender())?;
+            self.take_initiation(turn, from, to, target, message.bytes())?;
             let path = turn.state.sources.path(to);
             turn.forward(path, message.bytes());
         } else {
@@ -159,14 +165,21 @@ impl Blind {
         from: Path,
         to: SocketAddr,
         target: MemberId,
-        index: u32,
+        message: &[u8; INITIATION_LENGTH],
     ) -> Result<(), DropReason> {
         let (state, now) = (&mut *turn.state, turn.now.instant);
         if !state.sources.charge(to, INITIATION_LENGTH) {
             return Err(DropReason::Unproven);
         }
         state.sources.await_answer(from.remote, now);
-        self.pending.insert(&state.limits, FlowKey::new(to, index), from, target, now);
+        self.pending.insert(
+            &state.limits,
+            FlowKey::new(to, sender_index(message)),
+            from,
+            target,
+            message,
+            now,
+        );
         Ok(())
     }
 
@@ -179,7 +192,7 @@ impl Blind {
                 None => Err(DropReason::NoMember),
                 Some(_) => self
                     .check_index(index, from.remote, to, now)
-                    .and_then(|()| self.take_initiation(turn, from, to, target, index)),
+                    .and_then(|()| self.take_initiation(turn, from, to, target, &bytes)),
             };
             match taken {
                 Ok(()) => turn.send(turn.state.sources.path(to), &bytes),

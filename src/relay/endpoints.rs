@@ -94,6 +94,14 @@ impl Endpoints {
         hub.into_iter().chain(confirmed.filter(move |path| hub.is_none_or(|hub| hub.remote != path.remote)))
     }
 
+    /// Forgets what only `witness` has shown, who shares no party with the member any more, and gives it.
+    pub fn forget_witness(&mut self, witness: MemberId) -> impl Iterator<Item = SocketAddr> {
+        self.sightings.retain(|sighting| sighting.witness != Some(witness));
+        let gone =
+            self.confirmed.each_mut().map(|known| known.take_if(|known| known.witness == Some(witness)));
+        gone.into_iter().flatten().map(|known| known.path.remote)
+    }
+
     /// Forgets those addresses that `is_known` denies.
     pub fn sweep(&mut self, is_known: impl Fn(SocketAddr) -> bool) {
         for known in &mut self.confirmed {

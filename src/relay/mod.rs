@@ -262,6 +262,8 @@ impl Relay {
         if let Some(unclaimed) = self.state.roster.forget_claim(party, peer) {
             self.hub.dismiss(&unclaimed);
         }
+        let id = self.state.roster.find(party, peer);
+        let mates: Vec<_> = id.into_iter().flat_map(|id| self.state.roster.mates(id)).collect();
         let Some((id, gone)) = self.state.roster.leave(party, peer) else { return };
         let presence = match &gone {
             Some(gone) => gone.state.presence(),
@@ -269,9 +271,27 @@ impl Relay {
         };
         let flows = presence.map(|presence| presence.flows.clone()).unwrap_or_default();
         self.blind.end(&mut self.state, id, &flows, now);
+        for mate in mates {
+            self.forget_word(id, mate);
+        }
         if let Some(gone) = gone {
             self.hub.remove(&gone);
             self.state.sources.forget_member(id);
+        }
+    }
+
+    /// What `witness` has shown of `member` counts no more, unless they still share a party.
+    fn forget_word(&mut self, witness: MemberId, member: MemberId) {
+        let State { roster, sources, .. } = &mut self.state;
+        if witness == member || roster.shared_party(witness, member).is_some() {
+            return;
+        }
+        let Some(presence) = roster.state(member).and_then(|state| state.presence_mut()) else { return };
+        let hub = presence.endpoints.hub;
+        for address in presence.endpoints.forget_witness(witness) {
+            if hub.is_none_or(|hub| hub.remote != address) {
+                sources.unset_member(address, member);
+            }
         }
     }
 

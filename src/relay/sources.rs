@@ -226,6 +226,13 @@ impl Sources {
         self.table.with_key(&address)?.member
     }
 
+    /// Nobody says any more that `member` is at `address`.
+    pub fn unset_member(&mut self, address: SocketAddr, member: MemberId) {
+        if let Some(source) = self.table.with_key_mut(&address) {
+            source.member.take_if(|there| *there == member);
+        }
+    }
+
     /// Notes who is at `address`.
     pub fn set_member(&mut self, address: SocketAddr, member: MemberId) {
         if let Some(source) = self.table.with_key_mut(&address) {

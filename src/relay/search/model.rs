@@ -586,7 +586,8 @@ impl World {
             return;
         }
         let is_evident = to.ip() == home(whom).ip();
-        let may_lie = self.setup.attacker != Attacker::Stranger || self.setup.second == Second::Neighbour;
+        let is_mate = self.setup.attacker != Attacker::Stranger && !self.has_left;
+        let may_lie = is_mate || self.setup.second == Second::Neighbour;
         if initiation == content && (is_evident || may_lie && !self.setup.hub) {
             self.shared.push(initiation);
         } else {
