@@ -16,12 +16,11 @@
 //!    initiation may, which says no more than that somebody looks for its recipient, where rule 4 lets it guess or
 //!    believe:
 //!    - at an address with the IP address from which the recipient speaks to the control plane;
-//!    - while the players have no hub sessions, at an address of a member's: it can tell the relay that another one is
-//!      there, by a session between two addresses of its own, or by data with the index of a session that a silent
-//!      player has with it.
+//!    - while the players have no hub sessions, at an address of one who is a member now: it can tell the relay that
+//!      another one is there, by a session between two addresses of its own, or by data with the index of a session that
+//!      a silent player has with it.
 //!
-//!    Who gets an initiation so can send it on to its recipient, and the response and the data of that one handshake
-//!    too: he then is on their way, like any router, until the next handshake.
+//!    Nothing else of that handshake may: who gets an initiation so can't send it on to its recipient.
 //! 3. Liveness. If the attacker stops, both hear each other at most one retry of WireGuard's later than if it had never
 //!    been there; and while it goes on, too.
 //! 4. Ways (rules 5 and 6). Data and cookie replies from the attacker's addresses are forwarded only if a handshake
@@ -29,13 +28,11 @@
 //! 5. Names (rules 1 and 2). A handshake message with the mac1 of nobody goes nowhere.
 //! 6. Forgetting (rule 9). What is silent is forgotten.
 //!
-//! Three things the search has found are not kept, and left out here:
-//! - what a member has told the relay stays believed when it has left the party;
-//! - who is behind the IP address of one player, and knows both keys, can be both ends of a session between them, and is
-//!   then believed as a member is;
-//! - without the hub, a stranger can cost the players two retries, and by sending at the right moments perhaps more:
-//!   what one who is not validated yet gave is spent on strangers' initiations, too, and nothing is left for his
-//!   friend's; and a guess may go first to who is, or says that he is, behind the same IP address.
+//! Two things the search has found are not kept, and left out here. Both take somebody behind the IP address of one
+//! player who knows both keys, and players without the hub:
+//! - he can be both ends of a session between them, and is then believed as a member is;
+//! - he can cost the players two retries, and by sending at the right moments perhaps more: a guess may go first to who
+//!   is, or says that he is, behind the same IP address.
 
 mod books;
 pub(in crate::relay) mod fingerprint;
@@ -98,7 +95,8 @@ impl Search {
     fn new(setup: Setup, promise: Option<Promise>, prologue: &'static [Action]) -> Self {
         let keys = Who::ALL.map(|who| who.private_key().public_key());
         // See what is not kept.
-        let patience = if setup.hub || promise.is_some() && setup != NEIGHBOUR { RETRY } else { 2 * RETRY };
+        let is_apart = setup.second == Second::Elsewhere;
+        let patience = if setup.hub || is_apart { RETRY } else { 2 * RETRY };
         Search { setup, promise, patience, prologue, keys, peace: HashMap::new() }
     }
 

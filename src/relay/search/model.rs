@@ -138,8 +138,6 @@ pub struct World {
     accounts: BTreeMap<SocketAddr, Account>,
     /// Initiations that the attacker got.
     got: Vec<Vec<u8>>,
-    /// Initiations of one player's for the other that the attacker may get.
-    shared: Vec<usize>,
     /// Indices that the attacker knows: of others' handshake messages, and its own.
     indices: Vec<u32>,
     /// Indices that were told to one of the attacker's addresses by a handshake message.
@@ -226,7 +224,6 @@ impl World {
             on_its_way: VecDeque::new(),
             accounts: BTreeMap::new(),
             got: Vec::new(),
-            shared: Vec::new(),
             indices: Vec::new(),
             told: Vec::new(),
             knocks: Vec::new(),
@@ -582,15 +579,15 @@ impl World {
             Made::Forgery => return,
         };
         let Some((by, whom)) = self.books.parties_of(initiation) else { return };
-        if by == Who::Attacker || whom == Who::Attacker || self.shared.contains(&initiation) {
+        if by == Who::Attacker || whom == Who::Attacker {
             return;
         }
         let is_evident = to.ip() == home(whom).ip();
         let is_mate = self.setup.attacker != Attacker::Stranger && !self.has_left;
         let may_lie = is_mate || self.setup.second == Second::Neighbour;
-        if initiation == content && (is_evident || may_lie && !self.setup.hub) {
-            self.shared.push(initiation);
-        } else {
+        // Nothing but that: it can't be sent on.
+        let is_allowed = initiation == content && (is_evident || may_lie && !self.setup.hub);
+        if !is_allowed {
             self.breaks(Promise::Privacy, |world| format!("{} got {}", world.name(to), world.read(bytes)));
         }
     }
