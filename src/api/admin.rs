@@ -34,7 +34,9 @@ impl Api {
 
     /// How full everything is, and of whom.
     fn usage(&self, around: &Surroundings<'_>) -> Vec<Usage> {
-        self.control.usage().into_iter().chain(around.door.into_iter().flatten()).collect()
+        let relay = around.relay.map(|relay| relay.usage());
+        let others = around.door.into_iter().flatten().chain(relay.into_iter().flatten());
+        self.control.usage().into_iter().chain(others).collect()
     }
 
     pub(super) fn metrics(&mut self, call: &Call<'_>, around: &Surroundings<'_>) -> Result<Answer, Failure> {

@@ -66,6 +66,8 @@ pub trait RelayView {
     fn member(&self, key: &PublicKey) -> Option<MemberFigures>;
     /// How many members it reaches.
     fn load(&self) -> u32;
+    /// How full its tables are.
+    fn usage(&self) -> [Usage; 4];
 }
 
 /// What the loop knows and the API tells: figures of the store, the relay and the process.

@@ -3,6 +3,7 @@
 use super::config::Config;
 use crate::control;
 use crate::net::http::Limits as DoorLimits;
+use crate::relay::limits::Limits as RelayLimits;
 use crate::sys;
 
 const KIB: usize = 1024;
@@ -12,7 +13,7 @@ const MIB: usize = 1024 * KIB;
 const SMALLEST: usize = 64 * MIB;
 
 /// How much of the memory may be taken by whom, whatever strangers do. With 64 MiB: 5 MiB for parties, 2 for tokens,
-/// 4 for what waits to be sent, 256 connections and 256 sessions with up to 16 KiB in the kernel each way.
+/// 4 for what waits to be sent, 3 for blind sessions, 256 connections and 256 sessions with up to 16 KiB in the kernel each way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals {
     /// Bytes of parties and members.
@@ -25,6 +26,8 @@ pub struct Totals {
     pub socket_buffer: usize,
     /// HTTP connections, and as many sessions.
     pub connections: usize,
+    /// Directions of blind sessions, 400 bytes each; a quarter as many addresses and handshakes.
+    pub flows: usize,
 }
 
 impl Totals {
@@ -36,6 +39,7 @@ impl Totals {
             buffers: (memory / 16).clamp(MIB, 64 * MIB),
             socket_buffer: (memory / (8 * KIB)).clamp(4 * KIB, 64 * KIB),
             connections: (memory / (256 * KIB)).max(32),
+            flows: (memory / (8 * KIB)).clamp(2048, 32_768),
         }
     }
 
@@ -51,6 +55,17 @@ impl Totals {
         settings.limits.memory = self.parties;
         settings.limits.tokens = settings.limits.tokens.min(self.tokens);
         settings
+    }
+
+    /// The limits of the relay.
+    pub fn relay(&self) -> RelayLimits {
+        let limits = RelayLimits::default();
+        RelayLimits {
+            flows: limits.flows.min(self.flows),
+            sources: limits.sources.min(self.flows / 4),
+            pending: limits.pending.min(self.flows / 4),
+            ..limits
+        }
     }
 
     /// The limits of the door, held to these.

@@ -422,7 +422,7 @@ fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::
         limits: RelayLimits {
             members_per_party: members_per_party(config),
             x25519: measure_x25519(),
-            ..RelayLimits::default()
+            ..Totals::by(config).relay()
         },
     }
 }

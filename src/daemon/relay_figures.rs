@@ -3,6 +3,7 @@
 use super::relay_loop::RelayLoop;
 use crate::api::metrics::{MemberFigures, RelayFigures, RelayView, Traffic};
 use crate::crypto::x25519::PublicKey;
+use crate::owners::Usage;
 use crate::relay::stats::{Count, Reach};
 use crate::time::Instant;
 use std::time::Duration;
@@ -46,6 +47,10 @@ impl RelayView for RelayLoop {
             to: traffic(stats.to),
             drops: relay.member_drops(key).collect(),
         })
+    }
+
+    fn usage(&self) -> [Usage; 4] {
+        self.relay.borrow().usage()
     }
 
     fn load(&self) -> u32 {

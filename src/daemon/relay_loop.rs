@@ -63,7 +63,7 @@ impl Socket {
 }
 
 /// The way out while one port's datagrams are handled.
-struct Exit<'a> {
+struct PortOutput<'a> {
     outbox: &'a mut Outbox,
     port: Port,
     other: Option<&'a Socket>,
@@ -72,7 +72,7 @@ struct Exit<'a> {
     local: Option<&'a LocalInterface>,
 }
 
-impl Output for Exit<'_> {
+impl Output for PortOutput<'_> {
     fn forward(&mut self, to: Path, received: &[u8], segment: usize) {
         self.outbox.forward(to, received.len(), segment);
     }
@@ -193,7 +193,7 @@ impl RelayLoop {
         let (mut inbox, mut outbox) = (self.inbox.borrow_mut(), own.outbox.borrow_mut());
         let mut crossed = false;
         own.socket.turn_by_runs(&mut inbox, &mut outbox, now.instant, |run, meta, outbox| {
-            let mut out = Exit { outbox, port, other, crossed: false, local };
+            let mut out = PortOutput { outbox, port, other, crossed: false, local };
             // What went wrong is in the relay's counters.
             let arrival = Arrival { path: meta.path, port, now };
             let taken = relay.receive_run(run, meta.stride, arrival, &mut out);

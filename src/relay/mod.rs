@@ -36,7 +36,7 @@ use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
 use crate::ids::{PartyId, PeerId};
 use crate::keyed_hash::KeyedState;
-use crate::owners::Prefix;
+use crate::owners::Usage;
 use crate::relay::admission::Admission;
 use crate::relay::blind::Blind;
 use crate::relay::flow_key::canonical;
@@ -155,19 +155,6 @@ pub struct Config {
     pub seed: u64,
     /// What it may hold and do.
     pub limits: Limits,
-}
-
-/// How full a table is, and because of whom.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TableUse {
-    /// The table.
-    pub name: &'static str,
-    /// Entries.
-    pub used: usize,
-    /// The most there may be.
-    pub room: usize,
-    /// The network that holds most of them, and how many.
-    pub largest: Option<(Prefix, usize)>,
 }
 
 /// The relay.
@@ -495,21 +482,15 @@ impl Relay {
         self.flow_count() + self.hub.members.len()
     }
 
-    /// The tables that strangers can fill.
-    pub fn tables(&self) -> [TableUse; 4] {
+    /// How full the tables are that strangers can fill, and of whom.
+    pub fn usage(&self) -> [Usage; 4] {
         let limits = &self.state.limits;
         [
-            ("sources", self.state.sources.held(), limits.sources),
-            ("pending", self.blind.pending.held(), limits.pending),
-            ("paced", self.blind.pacer.held(), limits.paced),
-            ("flows", self.blind.flows.held(), limits.flows),
+            Usage::of("relay_sources", self.state.sources.held(), limits.sources),
+            Usage::of("relay_pending", self.blind.pending.held(), limits.pending),
+            Usage::of("relay_paced", self.blind.pacer.held(), limits.paced),
+            Usage::of("relay_flows", self.blind.flows.held(), limits.flows),
         ]
-        .map(|(name, held, room)| TableUse {
-            name,
-            used: held.total(),
-            room,
-            largest: held.largest(),
-        })
     }
 
     /// What is counted of the member with this key.

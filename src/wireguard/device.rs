@@ -144,7 +144,7 @@ impl Device {
         peer.drop_staged(&mut self.sessions.staged_bytes);
         self.sessions.end_all(&mut peer);
         self.allowed_ips.remove_owner(index);
-        self.schedule.forget(index.slot);
+        self.schedule.forget(index.slot());
         true
     }
 
@@ -178,7 +178,7 @@ impl Device {
         let Some(peer) = self.peers.get_mut(index) else { return };
         if peer.stats.endpoint.replace(endpoint).is_none() {
             peer.start_persistent_keepalive(now);
-            self.schedule.plan(index.slot, peer.timers.next());
+            self.schedule.plan(index.slot(), peer.timers.next());
         }
     }
 
@@ -187,7 +187,7 @@ impl Device {
         let Some(peer) = self.peers.get_mut(index) else { return };
         peer.persistent_keepalive = interval.filter(|interval| !interval.is_zero());
         peer.start_persistent_keepalive(now);
-        self.schedule.plan(index.slot, peer.timers.next());
+        self.schedule.plan(index.slot(), peer.timers.next());
     }
 
     /// Gives the addresses in `prefix` to a peer, and takes them from whoever has exactly this prefix.
@@ -231,7 +231,7 @@ impl Device {
     pub fn connect(&mut self, index: PeerIndex, now: Now) {
         if let Some(peer) = self.peers.get_mut(index) {
             self.sessions.attempt(peer, now);
-            self.schedule.plan(index.slot, peer.timers.next());
+            self.schedule.plan(index.slot(), peer.timers.next());
         }
     }
 
@@ -240,7 +240,7 @@ impl Device {
     pub fn probe(&mut self, index: PeerIndex, address: SocketAddr, now: Now) -> bool {
         let Some(peer) = self.peers.get_mut(index) else { return false };
         let sent = self.sessions.probe(peer, address, now);
-        self.schedule.plan(index.slot, peer.timers.next());
+        self.schedule.plan(index.slot(), peer.timers.next());
         sent
     }
 
@@ -271,7 +271,7 @@ impl Device {
                 }
             }
         };
-        self.schedule.plan(index.slot, peer.timers.next());
+        self.schedule.plan(index.slot(), peer.timers.next());
         sent
     }
 
@@ -371,7 +371,7 @@ impl Device {
             return Err(Reason::Forged);
         }
         let roamed = peer.on_received(INITIATION_LENGTH, source, now);
-        self.schedule.plan(peer.index.slot, peer.timers.next());
+        self.schedule.plan(peer.index.slot(), peer.timers.next());
         Ok(accepted(peer, Content::Handshake, false, roamed))
     }
 

@@ -1,6 +1,7 @@
 //! One peer: its keys, its sessions, what it waits for, and what is counted of it.
 
 use crate::crypto::x25519::PublicKey;
+use crate::slots::Handle;
 use crate::time::Instant;
 use crate::wireguard::allowed_ips::Prefix;
 use crate::wireguard::constants::{KEEPALIVE_TIMEOUT, MAX_STAGED, MAX_STAGED_BYTES, REKEY_TIMEOUT};
@@ -15,9 +16,13 @@ use std::time::Duration;
 
 /// Names a peer of a device; never given to another peer, also after this one is removed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PeerIndex {
-    pub(super) slot: u32,
-    pub(super) generation: u32,
+pub struct PeerIndex(pub(super) Handle<Peer>);
+
+impl PeerIndex {
+    /// Its place among the peers.
+    pub(super) fn slot(self) -> u32 {
+        self.0.slot()
+    }
 }
 
 /// What a device has to be told of a peer.
@@ -210,11 +215,14 @@ impl Peer {
 mod tests {
     use super::*;
     use crate::crypto::x25519::PrivateKey;
+    use crate::slots::Slots;
 
     fn peer() -> Peer {
         let public_key = PrivateKey::generate().public_key();
         let remote = RemoteIdentity::new(public_key, PresharedKey::default()).unwrap();
-        Peer::new(PeerIndex { slot: 0, generation: 0 }, remote, None)
+        let mut peers = Slots::default();
+        let handle = peers.insert_with(|handle| Peer::new(PeerIndex(handle), remote, None));
+        *peers.remove(handle).unwrap()
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Sessions {
             return;
         }
         self.drop_pending(peer);
-        let index = self.indices.draw(peer.index.slot, random::u32);
+        let index = self.indices.draw(peer.index.slot(), random::u32);
         let stamp = self.stamps.stamp(unix);
         let ephemeral = PrivateKey::generate();
         let mut message = [0; INITIATION_LENGTH];
@@ -138,7 +138,7 @@ impl Sessions {
 
     /// Answers an initiation to where it came from; `false` if there is no answer to it.
     pub fn respond(&mut self, peer: &mut Peer, responder: Responder, to: SocketAddr, now: Instant) -> bool {
-        let index = self.indices.draw(peer.index.slot, random::u32);
+        let index = self.indices.draw(peer.index.slot(), random::u32);
         let mut message = [0; RESPONSE_LENGTH];
         let Some(session) = responder.respond(&peer.remote, index, PrivateKey::generate(), &mut message)
         else {

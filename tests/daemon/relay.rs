@@ -1,6 +1,6 @@
 //! The relay behind its real socket, and what of the control plane reaches it.
 
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, connect_from};
 use crate::eventually;
 use crate::house::{Directory, House, Plan};
 use crate::player::{Player, gets_through, reach};
@@ -81,6 +81,47 @@ fn two_members_talk_through_the_relay_until_one_is_kicked() {
     ann.ask("DELETE", &format!("/parties/{id}/peers/bob"), "").is(200);
     assert!(!gets_through(&mut a, &mut b, "still there?", Duration::from_secs(1)));
     assert!(!gets_through(&mut b, &mut a, "let me in", Duration::from_secs(1)));
+}
+
+/// A key that was proven by playing is its player's also when he is away: somebody else who claims it draws nobody to
+/// himself, and the player comes back under another name by playing on.
+#[test]
+fn a_key_is_its_player_s_and_a_handshake_shows_who_that_is() {
+    let house = house();
+    let (mut ann, mut bob, mut a, mut b, id) = party(&house);
+    let hub = hub_key(&mut ann, &id);
+    let lan = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
+    a.add_peer(hub, house.relay, lan);
+    b.add_peer(hub, house.relay, lan);
+    a.send(b.ip, b"knock");
+    reach(&mut b, &mut a, "hello");
+    let again = |ip: Ipv4Addr, key: &PrivateKey| {
+        let mut player = Player::new(PrivateKey::from_bytes(*key.to_bytes()), ip);
+        player.add_peer(hub, house.relay, lan);
+        player
+    };
+    bob.ask("DELETE", &format!("/parties/{id}/peers/bob"), "").is(200);
+    let mut thief = Client::over(connect_from(Ipv4Addr::new(127, 0, 0, 9), house.http));
+    thief.register("thief");
+    let body = format!("{{\"name\":\"trap\",\"host_peer_info\":{}}}", info("thief", &b.key));
+    let trap = thief.ask("POST", "/parties", &body).is(200);
+    assert!(trap.body.contains("warnings"), "{}", trap.body);
+    assert_ne!(trap.text(&["network", "virtual_ip"]), b.ip.to_string());
+    let mut idle = again(b.ip, &b.key);
+    assert!(!gets_through(&mut idle, &mut a, "is anybody there?", Duration::from_secs(2)));
+    assert_eq!(path(&house, "thief"), "");
+    // He who has the private key is there, under whatever name.
+    let mut robert = house.client();
+    robert.register("robert");
+    let body = format!("{{\"party_id\":\"{id}\",\"peer_info\":{}}}", info("robert", &b.key));
+    let joined = robert.ask("POST", &format!("/parties/{id}/join"), &body).is(200);
+    assert!(joined.body.contains("warnings"), "{}", joined.body);
+    let mut back = again(b.ip, &b.key);
+    reach(&mut back, &mut a, "it is me");
+    reach(&mut a, &mut back, "welcome back");
+    let now = robert.get(&format!("/parties/{id}")).is(200);
+    assert_eq!(now.text(&["network", "virtual_ip"]), b.ip.to_string(), "his address is his again");
+    assert!(!now.body.contains("warnings"), "{}", now.body);
 }
 
 #[test]
