@@ -38,21 +38,21 @@ pub const SIGHTINGS_PER_MEMBER: usize = 4;
 /// What the relay may hold and do. Nothing it keeps grows past these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Members, at 600 bytes each, 200 more for one that was ever there, and 3 KB for one that has a hub session.
+    /// Members, at 600 bytes each, 800 more for one that was ever there, and 3 KB for one that has a hub session.
     pub members: usize,
     /// Members of one party: 64 trials of mac1 are 20 us.
     pub members_per_party: usize,
-    /// Directions of blind sessions, at 300 bytes each. A pair of members that talk use two to six: this is
+    /// Directions of blind sessions, at 400 bytes each. A pair of members that talk use two to six: this is
     /// one party of 100 that all talk to all.
     pub flows: usize,
     /// Directions of blind sessions that may begin or end at one responder.
     pub flows_per_member: usize,
-    /// Addresses that made a valid mac1, at 200 bytes each, 12 for each member that they asked for and
+    /// Addresses that made a valid mac1, at 350 bytes each, 12 for each member that they asked for and
     /// 4 for each guess where that is.
     pub sources: usize,
     /// Addresses of one party that have proven nothing; the oldest makes room.
     pub newcomers_per_party: usize,
-    /// Initiations without an answer, at 120 bytes each.
+    /// Initiations without an answer, at 300 bytes each.
     pub pending: usize,
     /// Initiations that wait for their turn, at 250 bytes each.
     pub paced: usize,

@@ -20,7 +20,9 @@
 //!      another one is there, by a session between two addresses of its own, or by data with the index of a session that
 //!      a silent player has with it.
 //!
-//!    Nothing else of that handshake may: who gets an initiation so can't send it on to its recipient.
+//!    Nothing else of that handshake may: who gets an initiation so can't send it on to its recipient, but for when
+//!    it is not waited for any more. Then it shows that the recipient is there, and its initiator has no use for the
+//!    answer.
 //! 3. Liveness. If the attacker stops, both hear each other at most one retry of WireGuard's later than if it had never
 //!    been there; and while it goes on, too.
 //! 4. Ways (rules 5 and 6). Data and cookie replies from the attacker's addresses are forwarded only if a handshake

@@ -196,9 +196,9 @@ const tests = {
 	async 'a kick and a ban are asked about, done and shown'() {
 		await open(load('view.lanrage.overview'));
 		// An id that looks like an option is none.
-		assert.equal(await press('Kick', rowOf('--key'), names.odd + ' (--key)'), `/usr/bin/lanrage peer kick --json -- ${names.id} --key`);
-		assert(!rowOf('--key') && rowOf('bob'));
-		assert(!('--key' in daemon('party', 'show', names.id).party.peers));
+		assert.equal(await press('Kick', rowOf('k--key'), names.odd + ' (k--key)'), `/usr/bin/lanrage peer kick --json -- ${names.id} k--key`);
+		assert(!rowOf('k--key') && rowOf('bob'));
+		assert(!('k--key' in daemon('party', 'show', names.id).party.peers));
 
 		assert.equal(await press('Ban', rowOf('bob'), 'Bob (bob)'), `/usr/bin/lanrage peer ban --json -- ${names.id} bob`);
 		assert.deepEqual(daemon('peer', 'bans', names.id).bans.map((ban) => ban.peer_id), ['bob']);

@@ -111,7 +111,7 @@ fn the_pages_work_with_a_real_daemon() {
     let (status, answer) = service.ask("POST", "/parties", &service.register("alice"), &body);
     assert_eq!(status, 200, "{answer}");
     let id = text(&answer, "party_id");
-    for (peer_id, name, key) in [("--key", odd, b'C'), ("bob", "Bob", b'D')] {
+    for (peer_id, name, key) in [("k--key", odd, b'C'), ("bob", "Bob", b'D')] {
         let body = format!(r#"{{"party_id":"{id}","peer_info":{}}}"#, peer(peer_id, name, key));
         let token = service.register(peer_id);
         let (status, answer) = service.ask("POST", &format!("/parties/{id}/join"), &token, &body);

@@ -9,7 +9,7 @@ use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::ids::{PartyId, PeerId};
 use crate::relay::blind::Blind;
-use crate::relay::limits::{Limits, SWEEP_INTERVAL};
+use crate::relay::limits::{Limits, PENDING_LIFETIME, SWEEP_INTERVAL};
 use crate::relay::state::State;
 use crate::relay::{Arrival, Config, Output, Port, Relay};
 use crate::time::{Instant, Now, UnixTime};
@@ -138,6 +138,8 @@ pub struct World {
     accounts: BTreeMap<SocketAddr, Account>,
     /// Initiations that the attacker got.
     got: Vec<Vec<u8>>,
+    /// Initiations of one player's for the other that the attacker was allowed to get, and when.
+    shared: Vec<(usize, Instant)>,
     /// Indices that the attacker knows: of others' handshake messages, and its own.
     indices: Vec<u32>,
     /// Indices that were told to one of the attacker's addresses by a handshake message.
@@ -228,6 +230,7 @@ impl World {
             told: Vec::new(),
             knocks: Vec::new(),
             has_left: false,
+            shared: Vec::new(),
             playing_since: None,
             promise: None,
             broken: None,
@@ -585,9 +588,13 @@ impl World {
         let is_evident = to.ip() == home(whom).ip();
         let is_mate = self.setup.attacker != Attacker::Stranger && !self.has_left;
         let may_lie = is_mate || self.setup.second == Second::Neighbour;
-        // Nothing but that: it can't be sent on.
-        let is_allowed = initiation == content && (is_evident || may_lie && !self.setup.hub);
-        if !is_allowed {
+        let is_guess = initiation == content && (is_evident || may_lie && !self.setup.hub);
+        if is_guess {
+            self.shared.push((initiation, self.now));
+        }
+        let is_late =
+            |&(shared, at): &(usize, Instant)| shared == initiation && self.now.since(at) >= PENDING_LIFETIME;
+        if !is_guess && !self.shared.iter().any(is_late) {
             self.breaks(Promise::Privacy, |world| format!("{} got {}", world.name(to), world.read(bytes)));
         }
     }
