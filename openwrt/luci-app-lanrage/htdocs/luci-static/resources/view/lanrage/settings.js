@@ -54,6 +54,7 @@ function parts(text) {
 /* What fits, by how the daemon says what it expects. The daemon looks again, and keeps running if it does not. */
 const RULES = [
 	[/^a whole number, at least (\d+)$/, (text, least) => /^\d{1,9}$/.test(text) && +text >= +least],
+	[/^auto, or a number of MiB, at least (\d+)$/, (text, least) => text === 'auto' || (/^\d{1,9}$/.test(text) && +text >= +least)],
 	[/^a number of seconds/, (text) => /^(\d+\.?\d*|\.\d+)$/.test(text) && +text > 0 && +text <= 315360000],
 	[/^COUNT\/BURST/, (text) => /^\d+\/\d+$/.test(text) && text.split('/').every((part) => +part >= 1 && +part <= 1000000)],
 	[/^an address and port/, (text) => {
