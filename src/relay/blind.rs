@@ -110,15 +110,18 @@ impl Blind {
             // Who was asked by mistake might pass it on, and be on the way from then on.
             return Err(DropReason::Duplicate);
         }
-        // What somebody gave who is not validated yet is for his friends first: a stranger must leave enough for one.
-        let spare = if rank == Rank::Stranger { 2 * INITIATION_LENGTH } else { INITIATION_LENGTH };
+        // What somebody gave who is not validated yet is for his friends, and not for strangers to spend.
+        let is_stranger = rank == Rank::Stranger;
+        let may_go = |to: SocketAddr| match is_stranger {
+            true => state.sources.is_proven(to),
+            false => state.sources.can_spare(to, INITIATION_LENGTH, now),
+        };
         let candidates = self.candidates(state, target, source, now);
         let to = candidates
             .beginning_with(if Rule::Turns.holds() { state.sources.attempts(source, target) } else { 0 })
-            .find(|&to| state.sources.can_spare(to, spare, now))
+            .find(|&to| may_go(to))
             .ok_or(if candidates.count == 0 { DropReason::NoAddress } else { DropReason::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
-        let is_stranger = rank == Rank::Stranger;
         let State { sources, limits, .. } = state;
         let wait = sources.pace(to, is_stranger, limits, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
         sources.count_attempt(source, target, false);

@@ -244,7 +244,11 @@ fn clashing_indices_end_the_handshake() {
     // Two initiators with the same index, to the same responder.
     let first = initiation_for(&mut world, members[0]);
     assert_eq!(world.inject(homes[1], &first), Ok(()));
-    assert_eq!(world.inject(homes[2], &first), Err(DropReason::IndexClash));
+    let mut alike = initiation_for(&mut world, members[0]);
+    alike[4..8].copy_from_slice(&first[4..8]);
+    Signer::default().sign(&world.public_key(members[0]), &mut alike, world.now);
+    assert_eq!(world.inject(homes[2], &alike), Err(DropReason::IndexClash));
+    assert_eq!(world.inject(homes[2], &first), Err(DropReason::Duplicate), "nobody passes it on");
     assert_eq!(world.inject(homes[1], &first), Err(DropReason::Duplicate), "one in, one out");
     let SocketAddr::V4(v4) = homes[1] else { panic!() };
     let mapped = SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()));
@@ -432,6 +436,7 @@ fn who_is_left_over_comes_before_who_may_be() {
         }
     }
     let asking = address("192.0.2.203:1");
+    world.set_origin(members[1], asking.ip());
     assert_eq!(destinations(&mut world, asking, members[0], 2), [certain; 2]);
 }
 
