@@ -165,6 +165,12 @@ pub fn make_parties(client: &mut Client, prefix: &str, players: &mut [Player]) -
             let network = std::str::from_utf8(answer).ok().and_then(|text| text.split("\"network\":").nth(1));
             let network = network.expect("the peer's network");
             hub = PublicKey::decode(&text_member(network.as_bytes(), "public_key"));
+            // Each is looked for where it speaks to the server from.
+            let home = player.socket.local_addr().expect("a socket").ip();
+            if home != client.source() {
+                let path = format!("/parties/{party}/peers/{id}/heartbeat");
+                client.again_from(home).ask(&request("POST", &path, Some(&token), ""));
+            }
         }
     }
     hub.expect("the hub's key")
