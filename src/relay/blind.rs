@@ -36,6 +36,9 @@ use std::net::SocketAddr;
 /// Answers to one initiation whose mac1 may fit nobody: each costs a trial per member of the party.
 const MAX_MISFITS: u8 = 4;
 
+/// Parties of those who may be at an address whose members are tried before everybody.
+const PARTIES_TRIED: usize = 16;
+
 /// Blind sessions and their handshakes.
 pub(super) struct Blind {
     pub flows: Flows,
@@ -62,17 +65,20 @@ impl Blind {
     ) -> Result<MemberId, DropReason> {
         let State { roster, sources, admission, limits, .. } = state;
         let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| member.mac1.matches(message));
-        let wanted = || sources.wanted(source);
-        let own = || {
-            let there = sources.member(source).into_iter();
-            there.chain(roster.from_origin(source.ip()).iter().copied())
-        };
-        let mates = || own().flat_map(|id| roster.mates(id));
-        let cost = wanted().count() + own().map(|id| roster.mate_count(id)).sum::<usize>();
-        if cost > 0 && !admission.known_trials(source, cost, limits, now) {
+        let mut pays = |count| count == 0 || admission.known_trials(source, count, limits, now);
+        if !pays(sources.wanted(source).count()) {
             return Err(DropReason::HandshakeLimit);
         }
-        if let Some(found) = wanted().find(fits).or_else(|| mates().find(fits)) {
+        if let Some(found) = sources.wanted(source).find(fits) {
+            return Ok(found);
+        }
+        let there = sources.member(source).into_iter().chain(roster.from_origin(source.ip()).iter().copied());
+        let (parties, count) = roster.parties_of::<PARTIES_TRIED>(there);
+        let parties = &parties[..count];
+        if !pays(parties.iter().map(|&party| roster.members(party).count()).sum()) {
+            return Err(DropReason::HandshakeLimit);
+        }
+        if let Some(found) = parties.iter().flat_map(|&party| roster.members(party)).find(fits) {
             return Ok(found);
         }
         if !admission.trials(source, roster.len(), limits, now) {

@@ -330,14 +330,23 @@ impl Roster {
         parties.iter().flat_map(|&party| self.members(party))
     }
 
-    /// How many [`Roster::mates`] gives.
-    pub fn mate_count(&self, member: MemberId) -> usize {
-        let parties = self.get(member).map_or(&[][..], Member::parties);
-        parties
-            .iter()
-            .filter_map(|&party| self.parties.get(party as usize))
-            .map(|party| party.peers.len())
-            .sum()
+    /// Parties of these members, each once, and how many there are: at most `N`.
+    pub fn parties_of<const N: usize>(
+        &self,
+        members: impl Iterator<Item = MemberId>,
+    ) -> ([PartySlot; N], usize) {
+        let (mut found, mut count) = ([0; N], 0);
+        let parties = members.flat_map(|id| self.get(id).map_or(&[][..], Member::parties));
+        for &party in parties {
+            if count == N {
+                break;
+            }
+            if !found[..count].contains(&party) {
+                found[count] = party;
+                count += 1;
+            }
+        }
+        (found, count)
     }
 
     /// A party that both are in.
