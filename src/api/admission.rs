@@ -198,7 +198,9 @@ mod tests {
         let admitted = (0..5000).filter(|&low| from_48(low)).count();
         // Some of its prefixes share a bucket, by chance.
         assert!((14 * 30..=16 * 30).contains(&admitted), "{admitted}");
-        assert_eq!(spend(&mut admission, ip("198.51.100.1"), Cost::Creation, Instant::ZERO), 30);
+        // So may an honest one, but hardly with both of its buckets.
+        let honest = spend(&mut admission, ip("198.51.100.1"), Cost::Creation, Instant::ZERO);
+        assert!((25..=30).contains(&honest), "{honest}");
     }
 
     #[test]
