@@ -101,13 +101,6 @@ pub struct Limits {
     pub x25519: Duration,
 }
 
-impl Limits {
-    /// How much of a table with room for `all` those may fill who have not shown that they are members.
-    pub fn share(all: usize, is_stranger: bool) -> usize {
-        if is_stranger { all / 2 } else { all }
-    }
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Limits {
