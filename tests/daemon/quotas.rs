@@ -1,8 +1,8 @@
 //! Strangers who take what they can get of the control plane, and honest people who come meanwhile.
 
-use crate::client::{Client, connect_from, join_body};
+use crate::client::{Client, connect_from, join_body, text};
 use crate::house::{House, Plan};
-use crate::socket::{Socket, text};
+use crate::socket::Socket;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
@@ -196,7 +196,7 @@ fn connections_that_only_take_room_keep_nobody_out() {
         for number in 0..20 {
             held.extend((0..16).map(|network| deaf(&house, stranger(network), request)));
             let asked = Instant::now();
-            let mut honest = Client::over(connect_from(Ipv4Addr::new(127, 9, number, 1), house.http));
+            let mut honest = Client::connect_from(Ipv4Addr::new(127, 9, number, 1), house.http);
             honest.get("/").is(200);
             slowest = slowest.max(asked.elapsed());
         }

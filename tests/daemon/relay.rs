@@ -1,8 +1,9 @@
 //! The relay behind its real socket, and what of the control plane reaches it.
 
-use crate::client::{Answer, Client, connect_from};
+use crate::client::{Answer, Client};
 use crate::eventually;
-use crate::house::{Directory, House, Plan};
+use crate::harness::directory::Directory;
+use crate::house::{House, Plan};
 use crate::player::{Player, gets_through, reach};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::json::Value;
@@ -101,7 +102,7 @@ fn a_key_is_its_player_s_and_a_handshake_shows_who_that_is() {
         player
     };
     bob.ask("DELETE", &format!("/parties/{id}/peers/bob"), "").is(200);
-    let mut thief = Client::over(connect_from(Ipv4Addr::new(127, 0, 0, 9), house.http));
+    let mut thief = Client::connect_from(Ipv4Addr::new(127, 0, 0, 9), house.http);
     thief.register("thief");
     let body = format!("{{\"name\":\"trap\",\"host_peer_info\":{}}}", info("thief", &b.key));
     let trap = thief.ask("POST", "/parties", &body).is(200);

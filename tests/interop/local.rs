@@ -1,8 +1,9 @@
 //! The setting `tun`: games that run on the router itself.
 
 use crate::blind::party;
+use crate::harness::namespace::Namespace;
 use crate::hub::use_hub;
-use crate::lab::{Lab, Mapping, Namespace};
+use crate::lab::{Lab, Mapping};
 use crate::player::Player;
 use crate::server::{HUB_IP, Server};
 use std::io::{Read, Write};
@@ -244,10 +245,10 @@ fn the_interface_may_go_and_come_back() {
     assert!(players[0].reaches(HUB_IP, 2 * SECOND).is_some());
 
     server.host.ip("link delete lanrage0");
-    let before = server.cpu();
+    let before = server.daemon().cpu_ticks();
     assert_eq!(players[0].reaches(HUB_IP, SECOND), None);
     std::thread::sleep(SECOND);
-    let spent = server.cpu() - before;
+    let spent = server.daemon().cpu_ticks() - before;
     assert!(spent < SECOND / 4, "it does not turn in a circle: {spent:?} in 2 s");
     players[0].ping(players[1].member.ip);
     let took = players[0].ping(HUB_IP);

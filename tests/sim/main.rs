@@ -10,6 +10,7 @@ mod ledger;
 mod local;
 mod measure;
 mod nat;
+#[path = "../harness/packets.rs"]
 mod packets;
 mod pairs;
 mod recovery;
