@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 pub fn pairs(stand: &mut Stand, name: &str) -> Vec<Player> {
     let mut players: Vec<Player> =
         (0..2 * LANES).map(|number| member(number, Ipv4Addr::UNSPECIFIED)).collect();
-    make_parties(&mut stand.client(), name, &mut players);
+    make_parties(stand.client(), name, &mut players);
     for pair in players.chunks_mut(2) {
         let keys = [pair[1].key.public_key(), pair[0].key.public_key()];
         for (player, key) in pair.iter_mut().zip(keys) {

@@ -360,8 +360,7 @@ fn flows(daemon: &Daemon, count: usize) -> Vec<Player> {
             Player::over(socket, PrivateKey::generate(), Ipv4Addr::UNSPECIFIED)
         })
         .collect();
-    let mut client = Client::connect(daemon.http);
-    players::make_parties(&mut client, "flow", &mut players);
+    players::make_parties(daemon.client(), "flow", &mut players);
     for pair in players.chunks_mut(2) {
         let [one, other] = &mut *pair else { unreachable!("they come in pairs") };
         players::reach(one, other.key.public_key(), daemon.relay);
@@ -369,10 +368,7 @@ fn flows(daemon: &Daemon, count: usize) -> Vec<Player> {
         // One pair after the other: the relay has a limit for strangers who all come at once.
         players::settle(pair);
     }
-    let metrics = client.ask(&request("GET", "/metrics", None, ""));
-    let metrics = String::from_utf8_lossy(metrics);
-    let flows = metrics.lines().find_map(|line| line.strip_prefix("lanrage_relay_flows ")).map(str::parse);
-    assert_eq!(flows, Some(Ok(count)), "flows through the relay");
+    assert_eq!(daemon.client().metric("lanrage_relay_flows"), count as u64, "flows through the relay");
     players
 }
 

@@ -118,7 +118,7 @@ pub fn run(stand: &mut Stand) {
             theirs.into_iter().map(|player| Member::new(player, key.public_key(), rival.address)).collect();
         let mut ours: Vec<Player> =
             (0..MEMBERS).map(|number| member(number, Ipv4Addr::UNSPECIFIED)).collect();
-        let hub = make_parties(&mut stand.client(), &format!("handshakes-{program}"), &mut ours);
+        let hub = make_parties(stand.client(), &format!("handshakes-{program}"), &mut ours);
         let mut ours: Vec<Member> =
             ours.into_iter().map(|player| Member::new(player, hub, stand.daemon.relay)).collect();
         let [mut own, mut other, mut ratio] = [const { Samples::new() }; 3];

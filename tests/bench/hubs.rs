@@ -41,7 +41,7 @@ fn lanes(mut players: Vec<Player>, server: SocketAddr, length: usize) -> Vec<Lan
 fn own_lanes(stand: &mut Stand, name: &str, length: usize) -> Vec<Lane> {
     let mut players: Vec<Player> =
         (0..2 * LANES).map(|number| member(number, Ipv4Addr::UNSPECIFIED)).collect();
-    let hub = make_parties(&mut stand.client(), name, &mut players);
+    let hub = make_parties(stand.client(), name, &mut players);
     for player in &mut players {
         reach(player, hub, stand.daemon.relay);
     }

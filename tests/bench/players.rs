@@ -1,6 +1,6 @@
 //! Those who use the servers: members with real WireGuard sessions, and lanes of datagrams between them.
 
-use super::client::{Client, request, text_member};
+use super::harness::client::Client;
 use super::harness::player::{Player, UDP_HEADERS, now};
 use super::network::player;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
@@ -76,41 +76,24 @@ fn turn(player: &mut Player) {
 }
 
 /// Makes a party of each two players by the control API; the hub's key. The players learn their addresses.
-pub fn make_parties(client: &mut Client, prefix: &str, players: &mut [Player]) -> PublicKey {
+pub fn make_parties(mut client: Client, prefix: &str, players: &mut [Player]) -> PublicKey {
+    let end = |address: std::io::Result<SocketAddr>| address.expect("a connection");
+    let (here, server) = (end(client.stream().local_addr()).ip(), end(client.stream().peer_addr()));
     let mut hub = None;
     for (number, pair) in players.chunks_mut(2).enumerate() {
-        let mut party = String::new();
+        let mut party = None;
         for (place, player) in pair.iter_mut().enumerate() {
             let id = format!("{prefix}-{number}-{place}");
-            let path = format!("/auth/register?peer_id={id}");
-            let token = text_member(client.ask(&request("POST", &path, None, "")), "token");
-            let info = format!(
-                "{{\"peer_id\":\"{id}\",\"name\":\"{id}\",\"public_key\":\"{}\",\"nat_type\":\"unknown\",\
-                 \"public_ip\":\"203.0.113.77\",\"public_port\":51820,\"local_ip\":\"192.168.178.2\",\
-                 \"local_port\":51820,\"last_seen\":\"2026-11-01T20:15:00.123456\"}}",
-                player.key.public_key().encode()
-            );
-            let (path, body) = match place {
-                0 => (
-                    "/parties".to_owned(),
-                    format!("{{\"name\":\"LAN {number}\",\"host_peer_info\":{info}}}"),
-                ),
-                _ => (
-                    format!("/parties/{party}/join"),
-                    format!("{{\"party_id\":\"{party}\",\"peer_info\":{info}}}"),
-                ),
-            };
-            let answer = client.ask(&request("POST", &path, Some(&token), &body));
-            party = text_member(answer, "party_id");
-            player.ip = text_member(answer, "virtual_ip").parse().expect("a virtual address");
-            let network = std::str::from_utf8(answer).ok().and_then(|text| text.split("\"network\":").nth(1));
-            let network = network.expect("the peer's network");
-            hub = PublicKey::decode(&text_member(network.as_bytes(), "public_key"));
+            client.token = None;
+            let answer = client.register(&id).enrol(&id, &player.key.public_key(), party.as_deref()).is(200);
+            let text = |path: &[&str]| answer.text(path);
+            let party = &*party.get_or_insert_with(|| text(&["party_id"]));
+            player.ip = text(&["network", "virtual_ip"]).parse().expect("a virtual address");
+            hub = PublicKey::decode(&text(&["network", "relay", "public_key"]));
             // Each is looked for where it speaks to the server from.
-            let home = player.socket.local_addr().expect("a socket").ip();
-            if home != client.source() {
-                let path = format!("/parties/{party}/peers/{id}/heartbeat");
-                client.again_from(home).ask(&request("POST", &path, Some(&token), ""));
+            let IpAddr::V4(home) = end(player.socket.local_addr()).ip() else { panic!("no IPv6 here") };
+            if home != here {
+                Client::connect_from(home, server).with_token_of(&client).heartbeat(party, &id).is(200);
             }
         }
     }

@@ -9,8 +9,6 @@
 //! are medians of pairs measured one right after the other; a missed budget is no error.
 
 mod blind;
-#[allow(dead_code, reason = "shared with the other benchmark")]
-mod client;
 mod handshakes;
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -28,14 +26,14 @@ mod table;
 mod turn;
 mod volley;
 
-use client::Client;
+use harness::client::Client;
 use harness::directory::Directory;
 use network::Network;
 use process::{Cores, Daemon};
 use std::time::{Duration, Instant};
 use table::Table;
 
-const SETTINGS: &[(&str, &str)] = &[("relay", "10.99.0.1:0")];
+const SETTINGS: &[(&str, &str)] = &[("http", "10.99.0.1:0"), ("relay", "10.99.0.1:0")];
 
 /// How much is measured.
 #[derive(Clone, Copy)]

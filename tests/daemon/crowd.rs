@@ -1,6 +1,6 @@
 //! A party at its cap of 100, all at once, and whoever comes next.
 
-use crate::client::{Client, peer};
+use crate::client::Client;
 use crate::eventually;
 use crate::house::Plan;
 use crate::player::{Player, gets_through, reach};
@@ -12,10 +12,6 @@ use std::time::{Duration, Instant};
 
 const CAP: usize = 100;
 const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
-
-fn info(name: &str, key: &PrivateKey) -> String {
-    peer(name).replace(&crate::client::key_of(name), &key.public_key().encode())
-}
 
 /// What the only relay that is listed says of itself.
 fn listed(client: &mut Client, name: &str) -> u64 {
@@ -31,23 +27,17 @@ fn listed(client: &mut Client, name: &str) -> u64 {
 fn a_hundred_play_and_the_next_is_told() {
     let house = Plan::new(&[("limits.peers_per_party", "100"), ("max_clients", "100")]).start();
     let mut host = house.client();
-    let mut party = String::new();
+    let mut party = None;
     let mut players = Vec::new();
     let mut enrol = |number: usize| {
         let (name, key) = (format!("m{number}"), PrivateKey::generate());
         let mut client = house.client();
         client.register(&name);
-        let info = info(&name, &key);
-        let answer = if number == 0 {
-            let answer =
-                client.ask("POST", "/parties", &format!("{{\"name\":\"LAN\",\"host_peer_info\":{info}}}"));
-            party = answer.text(&["party_id"]);
+        let answer = client.enrol(&name, &key.public_key(), party.as_deref());
+        if number == 0 {
+            party = Some(answer.text(&["party_id"]));
             host.token = client.token.clone();
-            answer
-        } else {
-            let body = format!("{{\"party_id\":\"{party}\",\"peer_info\":{info}}}");
-            client.ask("POST", &format!("/parties/{party}/join"), &body)
-        };
+        }
         (key, answer)
     };
     for number in 0..CAP {

@@ -17,10 +17,6 @@ pub fn house() -> House {
     Plan::new(&[("relay", &free.to_string())]).start()
 }
 
-fn info(peer: &str, key: &PrivateKey) -> String {
-    format!("{{\"peer_id\":\"{peer}\",\"name\":\"P\",\"public_key\":\"{}\"}}", key.public_key())
-}
-
 fn player(answer: &Answer, key: PrivateKey) -> Player {
     Player::new(key, answer.text(&["network", "virtual_ip"]).parse().unwrap())
 }
@@ -31,11 +27,9 @@ pub fn party(house: &House) -> (Client, Client, Player, Player, String) {
     let keys = [PrivateKey::generate(), PrivateKey::generate()];
     ann.register("ann");
     bob.register("bob");
-    let body = format!("{{\"name\":\"LAN\",\"host_peer_info\":{}}}", info("ann", &keys[0]));
-    let created = ann.ask("POST", "/parties", &body).is(200);
+    let created = ann.enrol("ann", &keys[0].public_key(), None).is(200);
     let id = created.text(&["party_id"]);
-    let body = format!("{{\"party_id\":\"{id}\",\"peer_info\":{}}}", info("bob", &keys[1]));
-    let joined = bob.ask("POST", &format!("/parties/{id}/join"), &body).is(200);
+    let joined = bob.enrol("bob", &keys[1].public_key(), Some(&id)).is(200);
     let [first, second] = keys;
     let (a, b) = (player(&created, first), player(&joined, second));
     (ann, bob, a, b, id)
@@ -104,8 +98,7 @@ fn a_key_is_its_player_s_and_a_handshake_shows_who_that_is() {
     bob.ask("DELETE", &format!("/parties/{id}/peers/bob"), "").is(200);
     let mut thief = Client::connect_from(Ipv4Addr::new(127, 0, 0, 9), house.http);
     thief.register("thief");
-    let body = format!("{{\"name\":\"trap\",\"host_peer_info\":{}}}", info("thief", &b.key));
-    let trap = thief.ask("POST", "/parties", &body).is(200);
+    let trap = thief.enrol("thief", &b.key.public_key(), None).is(200);
     assert!(trap.body.contains("warnings"), "{}", trap.body);
     assert_ne!(trap.text(&["network", "virtual_ip"]), b.ip.to_string());
     let mut idle = again(b.ip, &b.key);
@@ -114,8 +107,7 @@ fn a_key_is_its_player_s_and_a_handshake_shows_who_that_is() {
     // He who has the private key is there, under whatever name.
     let mut robert = house.client();
     robert.register("robert");
-    let body = format!("{{\"party_id\":\"{id}\",\"peer_info\":{}}}", info("robert", &b.key));
-    let joined = robert.ask("POST", &format!("/parties/{id}/join"), &body).is(200);
+    let joined = robert.enrol("robert", &b.key.public_key(), Some(&id)).is(200);
     assert!(joined.body.contains("warnings"), "{}", joined.body);
     let mut back = again(b.ip, &b.key);
     reach(&mut back, &mut a, "it is me");

@@ -4,6 +4,7 @@ use super::PATIENCE;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lanrage::crypto::blake2s;
+use lanrage::crypto::x25519::PublicKey;
 use lanrage::wire::json::{self, Value};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -274,6 +275,19 @@ impl Client {
         self.ask("POST", &format!("/parties/{party}/join"), &join_body(party, peer))
     }
 
+    /// Makes a party, or joins one, as somebody with this key.
+    #[track_caller]
+    pub fn enrol(&mut self, peer: &str, key: &PublicKey, party: Option<&str>) -> Answer {
+        let info = info(peer, &key.encode());
+        match party {
+            None => self.ask("POST", "/parties", &format!("{{\"name\":\"LAN\",\"host_peer_info\":{info}}}")),
+            Some(party) => {
+                let body = format!("{{\"party_id\":\"{party}\",\"peer_info\":{info}}}");
+                self.ask("POST", &format!("/parties/{party}/join"), &body)
+            }
+        }
+    }
+
     #[track_caller]
     pub fn heartbeat(&mut self, party: &str, peer: &str) -> Answer {
         self.ask("POST", &format!("/parties/{party}/peers/{peer}/heartbeat"), "")
@@ -305,11 +319,14 @@ pub fn key_of(peer: &str) -> String {
 
 /// A peer as stock clients describe it.
 pub fn peer(peer: &str) -> String {
+    info(peer, &key_of(peer))
+}
+
+fn info(peer: &str, key: &str) -> String {
     format!(
-        "{{\"peer_id\":\"{peer}\",\"name\":\"Me\",\"public_key\":\"{}\",\"nat_type\":\"unknown\",\
+        "{{\"peer_id\":\"{peer}\",\"name\":\"Me\",\"public_key\":\"{key}\",\"nat_type\":\"unknown\",\
          \"public_ip\":\"unknown\",\"public_port\":0,\"local_ip\":\"unknown\",\"local_port\":0,\
-         \"last_seen\":\"2026-11-05T12:00:00.123456\"}}",
-        key_of(peer)
+         \"last_seen\":\"2026-11-05T12:00:00.123456\"}}"
     )
 }
 

@@ -164,20 +164,7 @@ impl Server {
         let mut client = Client::over(stream);
         client.register(name);
         let key = PrivateKey::generate();
-        let info = client::peer(name).replace(&client::key_of(name), &key.public_key().encode());
-        let answer = match party {
-            None => client.ask(
-                "POST",
-                "/parties",
-                &format!("{{\"name\":\"{name}'s\",\"host_peer_info\":{info}}}"),
-            ),
-            Some(party) => client.ask(
-                "POST",
-                &format!("/parties/{party}/join"),
-                &format!("{{\"party_id\":\"{party}\",\"peer_info\":{info}}}"),
-            ),
-        }
-        .is(200);
+        let answer = client.enrol(name, &key.public_key(), party).is(200);
         assert_eq!(answer.text(&["network", "relay", "endpoint"]), RELAY);
         assert_eq!(answer.text(&["network", "relay", "public_key"]), self.hub_key);
         let ip = answer.text(&["network", "virtual_ip"]).parse().unwrap();
