@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::eventually;
 use crate::house::Plan;
-use crate::player::{Player, gets_through, reach};
+use crate::player::{HUB_IP, Player, gets_through, reach};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::json::Value;
 use lanrage::wireguard::allowed_ips::Prefix;
@@ -11,7 +11,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 const CAP: usize = 100;
-const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
 
 /// What the only relay that is listed says of itself.
 fn listed(client: &mut Client, name: &str) -> u64 {
@@ -52,10 +51,8 @@ fn a_hundred_play_and_the_next_is_told() {
     assert!(refused.is(409).detail().contains("100"), "it says which limit it is");
 
     // All of them come to the hub, and the relay has as many as it says it takes.
-    let lan = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
     for (player, hub) in &mut players {
-        player.add_peer(*hub, house.relay, lan);
-        player.send(HUB_IP, b"here I am");
+        player.greet_hub(*hub, house.relay);
     }
     eventually("all are at the hub", || {
         players.iter_mut().for_each(|(player, _)| _ = player.pump());

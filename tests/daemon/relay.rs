@@ -85,14 +85,13 @@ fn a_key_is_its_player_s_and_a_handshake_shows_who_that_is() {
     let house = house();
     let (mut ann, mut bob, mut a, mut b, id) = party(&house);
     let hub = hub_key(&mut ann, &id);
-    let lan = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
-    a.add_peer(hub, house.relay, lan);
-    b.add_peer(hub, house.relay, lan);
+    a.add_hub(hub, house.relay);
+    b.add_hub(hub, house.relay);
     a.send(b.ip, b"knock");
     reach(&mut b, &mut a, "hello");
     let again = |ip: Ipv4Addr, key: &PrivateKey| {
         let mut player = Player::new(PrivateKey::from_bytes(*key.to_bytes()), ip);
-        player.add_peer(hub, house.relay, lan);
+        player.add_hub(hub, house.relay);
         player
     };
     bob.ask("DELETE", &format!("/parties/{id}/peers/bob"), "").is(200);
@@ -122,11 +121,8 @@ fn two_members_talk_through_the_hub_until_one_is_kicked() {
     let house = house();
     let (mut ann, _bob, mut a, mut b, id) = party(&house);
     let hub = hub_key(&mut ann, &id);
-    let all = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
     for player in [&mut a, &mut b] {
-        player.add_peer(hub, house.relay, all);
-        // The hub knows where a member is once it has spoken.
-        player.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+        player.greet_hub(hub, house.relay);
     }
     reach(&mut a, &mut b, "hello");
     reach(&mut b, &mut a, "hello yourself");
@@ -150,8 +146,7 @@ fn a_handshake_is_a_sign_of_life() {
         assert!(is_there(&mut ann));
     }
     let hub = hub_key(&mut ann, &id);
-    b.add_peer(hub, house.relay, Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap());
-    b.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+    b.greet_hub(hub, house.relay);
     eventually("the hub hears of it", || {
         b.pump();
         path(&house, "bob") == "hub"
@@ -170,10 +165,8 @@ fn an_owner_sees_what_each_member_does() {
     let house = house();
     let (mut ann, _bob, mut a, mut b, id) = party(&house);
     let hub = hub_key(&mut ann, &id);
-    let lan = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
     for player in [&mut a, &mut b] {
-        player.add_peer(hub, house.relay, lan);
-        player.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+        player.greet_hub(hub, house.relay);
     }
     // What waits until a session is up is not counted: once more when both are.
     for _ in 0..2 {
@@ -284,10 +277,8 @@ fn a_restart_in_good_order_does_not_interrupt_a_game_at_the_hub() {
     let mut house = house();
     let (mut ann, _bob, mut a, mut b, id) = party(&house);
     let hub = hub_key(&mut ann, &id);
-    let all = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
     for player in [&mut a, &mut b] {
-        player.add_peer(hub, house.relay, all);
-        player.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+        player.greet_hub(hub, house.relay);
     }
     reach(&mut a, &mut b, "before");
     reach(&mut b, &mut a, "before, too");

@@ -300,7 +300,7 @@ fn a_byte_now_and_then_does_not_buy_time() {
     let start = Instant::now();
     let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(4000));
     for byte in head.bytes() {
-        if client.try_send(&[byte]).is_err() {
+        if client.try_send([byte]).is_err() {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -13,6 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// The hub's address in the virtual LAN.
+pub const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
 /// In front of a packet that is to be sealed, in bytes.
 const ROOM: usize = 16;
 /// What UDP and IPv4 add to a payload, in bytes.
@@ -62,6 +64,17 @@ impl Player {
         config.endpoint = Some(relay);
         config.allowed_ips = vec![owns];
         self.device.add_peer(config, now().instant).unwrap()
+    }
+
+    /// Everybody in the virtual LAN, by way of the hub.
+    pub fn add_hub(&mut self, key: PublicKey, relay: SocketAddr) {
+        self.add_peer(key, relay, Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap());
+    }
+
+    /// The same, and says something to it: it knows where a member is once that has spoken.
+    pub fn greet_hub(&mut self, key: PublicKey, relay: SocketAddr) {
+        self.add_hub(key, relay);
+        self.send(HUB_IP, b"here I am");
     }
 
     /// Writes a datagram with a UDP packet into the virtual LAN, by the peer whose address that is, to the start of `room`:

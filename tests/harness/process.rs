@@ -2,7 +2,7 @@
 
 use super::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -122,11 +122,11 @@ fn tasks(pid: u32) -> Vec<PathBuf> {
 
 /// Processor time that the threads of a process have had so far.
 pub fn cpu(pid: u32) -> Duration {
-    tasks(pid).iter().map(thread_cpu).sum()
+    tasks(pid).iter().map(|task| thread_cpu(task)).sum()
 }
 
 /// Processor time that a thread has had so far, by its directory in /proc.
-pub fn thread_cpu(task: &PathBuf) -> Duration {
+pub fn thread_cpu(task: &Path) -> Duration {
     let text = std::fs::read_to_string(task.join("schedstat")).unwrap();
     Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }

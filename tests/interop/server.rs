@@ -1,5 +1,7 @@
 //! The real daemon, on a host of its own.
 
+pub use crate::harness::player::HUB_IP;
+
 use crate::client::{self, Client};
 use crate::harness::daemon::{Daemon, binary, log_to, read_log, settings};
 use crate::harness::directory::Directory;
@@ -16,8 +18,6 @@ use std::rc::Rc;
 
 /// Where everybody finds it.
 pub const RELAY: &str = "192.0.2.1:51820";
-/// The hub's address in the virtual LAN.
-pub const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
 const HTTP_PORT: u16 = 8667;
 
 /// The daemon.
