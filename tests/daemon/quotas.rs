@@ -396,7 +396,7 @@ fn relays_are_registered_from_where_they_are() {
     let mut guest = from(&house, "2001:db8:1:2::3");
     guest.register("guest").ask("POST", "/relays", &body(2, "2001:db8:1:2::99")).is(200);
     guest.ask("POST", "/relays", &body(3, "2001:db8:1:3::99")).is(403);
-    // One in the house has the address that it is reached at in the house.
+    // One at home has the address that it is reached at from there.
     let mut near = from(&house, "192.168.1.9");
     near.register("near").ask("POST", "/relays", &body(4, "192.168.1.9")).is(200);
     let mut owner = house.owner();
