@@ -21,7 +21,8 @@ const ROOMS: &[(&str, u8)] = &[
     ("wire", 1),
     ("crypto", 1),
     ("datagram", 1),
-    ("metrics", 1),
+    ("durability", 1),
+    ("figures", 1),
     ("keyed_hash", 1),
     ("owners", 1),
     ("slots", 1),
@@ -39,6 +40,8 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("owners", "token_bucket"),
     ("owners", "crypto"),
     ("owners", "slots"),
+    ("figures", "owners"),
+    ("figures", "wire"),
 ];
 
 /// Rooms whose files import each other, some by way of others.

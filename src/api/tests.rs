@@ -1,11 +1,12 @@
 //! The API in virtual time, without sockets: what each request and message makes everybody hear.
 
 use super::messages::Reply;
-use super::metrics::{StoreFailure, Surroundings};
+use super::metrics::Surroundings;
 use super::*;
 use crate::control;
 use crate::control::record::Records;
 use crate::crypto::x25519::PrivateKey;
+use crate::durability::WriteError;
 use crate::ids::PeerId;
 use crate::token_bucket::Rate;
 use crate::wire::json::parse;
@@ -438,7 +439,7 @@ fn a_session_cannot_be_somebody_else() {
         world.say(1, &text);
         assert_eq!(world.heard(1), ["error"], "{text}");
     }
-    assert_eq!(world.api.sizes().peers, 1);
+    assert_eq!(world.api.control().peer_count(), 1);
 }
 
 #[test]
@@ -468,7 +469,7 @@ fn an_open_session_is_a_sign_of_life_and_hears_its_parties_within_two_minutes() 
     }
     world.api.close_session(SessionId(1));
     world.wait(Duration::from_secs(420));
-    assert_eq!(world.api.sizes().parties, 0);
+    assert_eq!(world.api.control().party_count(), 0);
 }
 
 #[test]
@@ -544,7 +545,7 @@ fn while_the_store_fails_changes_are_refused_before_they_are_made() {
     let mut world = World::new();
     let token = world.token("alice");
     let party = world.create("alice", &token);
-    world.around.store_failure = Some(StoreFailure::Full);
+    world.around.store_failure = Some(WriteError::Full);
     world.durable = 0;
     let body = format!("{{\"name\":\"Other\",\"host_peer_info\":{}}}", info("alice"));
     for (method, target, body) in [
@@ -566,7 +567,7 @@ fn while_the_store_fails_changes_are_refused_before_they_are_made() {
     world.say(1, &register_party("p", "bob"));
     assert_eq!(world.heard(1), ["error"]);
     assert_eq!(world.durable, 0);
-    assert_eq!(world.api.sizes().parties, 1);
+    assert_eq!(world.api.control().party_count(), 1);
 }
 
 #[test]

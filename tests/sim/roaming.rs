@@ -1,8 +1,8 @@
 //! NATs that rebind, relays that restart, responders under load.
 
 use crate::world::{HubUse, MILLISECOND, Record, SECOND, World};
+use lanrage::figures::DropReason;
 use lanrage::relay::snapshot::{Restored, SnapshotError};
-use lanrage::relay::stats::DropReason;
 use std::net::SocketAddr;
 use std::time::Duration;
 
