@@ -17,7 +17,6 @@ pub(super) fn status_schema() -> String {
             json.key("description").string(help);
         })
     };
-    let relay = r##"{"type":"object","required":["relay_id","address","port","region","public_key"],"properties":{"relay_id":{"$ref":"#/components/schemas/Id"},"address":{"type":"string"},"port":{"$ref":"#/components/schemas/PortNumber"},"region":{"type":"string"},"public_key":{"$ref":"#/components/schemas/WireGuardKey"}}}"##;
     status::schema(
         "",
         &[
@@ -25,7 +24,7 @@ pub(super) fn status_schema() -> String {
             ("http", text("The address of the control API.")),
             ("state_dir", text("Where the state is kept.")),
             ("subnet", text("The addresses of the virtual LAN.")),
-            ("relay", relay.to_owned()),
+            ("relay", r##"{"$ref":"#/components/schemas/OwnRelay"}"##.to_owned()),
             ("traffic", status::traffic_schema()),
             ("members", status::members_schema()),
             ("tables", status::tables_schema()),
@@ -61,11 +60,11 @@ impl Api {
     /// All figures.
     fn readings(&self, around: &Surroundings<'_>, now: Now) -> Readings {
         let mut readings = Readings::default();
-        self.counters.report(&mut readings);
-        self.control.report(&mut readings);
         if let Some(meter) = around.figures {
             meter.report(&mut readings);
         }
+        self.counters.report(&mut readings);
+        self.control.report(&mut readings);
         readings.set(Figure::Uptime, now.instant.since(self.started).as_secs());
         readings.set(Figure::Sessions, self.sessions.len() as u64);
         readings.members = self.seen_by_relay(around, now);

@@ -266,7 +266,7 @@ fn status_and_its_description_have_every_row() {
     }
 }
 
-/// Whoever writes the name of a metric somewhere else has begun a second list.
+/// Whoever writes the name of a metric somewhere else, but in a test, has begun a second list.
 #[test]
 fn metrics_are_named_here_alone() {
     fn look(directory: &Path, found: &mut Vec<String>) {
@@ -275,7 +275,7 @@ fn metrics_are_named_here_alone() {
             let shown = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
             if path.is_dir() {
                 look(&path, found);
-            } else if !shown.starts_with("src/figures") {
+            } else if !shown.starts_with("src/figures") && !shown.ends_with("tests.rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let names = Figure::ALL
                     .into_iter()

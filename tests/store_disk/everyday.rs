@@ -114,9 +114,13 @@ fn many_wait_on_one_thread_and_may_give_up() {
     assert!(done.get() >= 133, "{}", done.get());
     assert!(ticks.get() >= 5, "the thread was blocked: {} ticks", ticks.get());
     let stats = store.stats();
-    assert!(stats.commits <= 2, "200 submissions in a row took {} commits", stats.commits);
-    assert_eq!((stats.rows_written, stats.errors), (200, 0));
-    assert!(stats.last_commit_micros >= 30_000 && stats.file_length > 0, "{stats:?}");
+    assert!(
+        stats.of(Figure::StoreCommits) <= 2,
+        "200 submissions in a row took {} commits",
+        stats.of(Figure::StoreCommits)
+    );
+    assert_eq!((stats.of(Figure::StoreRows), stats.of(Figure::StoreErrors)), (200, 0));
+    assert!(stats.of(Figure::StoreLastCommit) >= 30_000 && stats.of(Figure::StoreSize) > 0, "{stats:?}");
     store.close().unwrap();
     assert_eq!(open_sim(&disk).1.len(), 200);
 }

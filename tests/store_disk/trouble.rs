@@ -35,7 +35,7 @@ fn a_full_disk_loses_nothing_and_recovers() {
     wait(&store, more).unwrap();
     wait(&store, during).unwrap();
     let stats = store.stats();
-    assert!(stats.errors >= 1 && stats.commits >= 2, "{stats:?}");
+    assert!(stats.of(Figure::StoreErrors) >= 1 && stats.of(Figure::StoreCommits) >= 2, "{stats:?}");
     let found = by_key(open_sim(&disk.after_power_cut(|| false)).1);
     assert_eq!(found[&(Table::Relays, "during".into())], b"2");
     assert_eq!(found[&(Table::Relays, "before".into())], b"2");
