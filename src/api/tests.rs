@@ -806,7 +806,7 @@ fn many_clocks_cost_few_texts_and_one_source_bounded_bytes() {
 /// A relay that has seen whoever it is asked for, and a daemon that has counted something of everything.
 struct Busy;
 
-impl metrics::RelayView for Busy {
+impl RelayView for Busy {
     fn member(&self, _: &PublicKey) -> Option<(MemberStats, Drops)> {
         let mut drops = Drops::default();
         drops.add(DropReason::InnerSource);
