@@ -8,8 +8,9 @@ pub mod time;
 
 pub mod crypto;
 pub mod datagram;
+pub mod durability;
+pub mod figures;
 pub mod keyed_hash;
-pub mod metrics;
 pub mod owners;
 pub mod slots;
 pub mod token_bucket;

@@ -351,26 +351,6 @@ impl Holdings {
     }
 }
 
-/// How full a table is, and of whom: for people to look at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Usage {
-    /// What it holds.
-    pub resource: &'static str,
-    /// How much.
-    pub held: usize,
-    /// How much there may be.
-    pub limit: usize,
-    /// The network that holds most, and how much.
-    pub largest: Option<(Prefix, usize)>,
-}
-
-impl Usage {
-    /// Of a table that may hold up to `limit`.
-    pub fn of(resource: &'static str, holdings: &Holdings, limit: usize) -> Self {
-        Usage { resource, held: holdings.total(), limit, largest: holdings.largest() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,8 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("owners", "token_bucket"),
     ("owners", "crypto"),
     ("owners", "slots"),
+    ("figures", "owners"),
+    ("figures", "wire"),
 ];
 
 /// Rooms whose files import each other, some by way of others.

@@ -16,6 +16,7 @@ pub mod updates;
 mod admin;
 mod bans;
 mod bodies;
+mod openapi;
 mod parties;
 mod peers;
 mod relays;
@@ -26,6 +27,7 @@ use crate::control::standing::{Actor, Identity};
 use crate::control::{self, Control};
 use crate::crypto::constant_time;
 use crate::crypto::x25519::PublicKey;
+use crate::figures::Figure;
 use crate::ids::{PartyId, RelayId, SessionId};
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::http::{Answer, Request, Source};
@@ -34,7 +36,7 @@ use crate::wire::percent;
 use admission::{Admission, Client, Cost, Rates};
 use browsers::Browsers;
 use fields::Problems;
-use metrics::{Counters, RelayView, Sizes, Surroundings};
+use metrics::{Counters, RelayView, Surroundings};
 use refusal_log::RefusalLog;
 use routes::{Parameters, Place};
 use sessions::{Delivery, Sessions};
@@ -203,17 +205,6 @@ impl Api {
         })
     }
 
-    /// How many there are of everything.
-    pub fn sizes(&self) -> Sizes {
-        Sizes {
-            parties: self.control.party_count(),
-            peers: self.control.peer_count(),
-            relays: self.control.relays().iter().count(),
-            tokens: self.control.tokens().len(),
-            sessions: self.sessions.len(),
-        }
-    }
-
     /// Answers a request. The place is for counting it once the answer is sent.
     pub fn handle(
         &mut self,
@@ -359,7 +350,7 @@ impl Api {
             (Place::Relays, _) => self.list_relays(call, None, around),
             (Place::RelaysIn, _) => self.list_relays(call, Some(&call.parameters[0]), around),
             (Place::Metrics, _) => self.metrics(call, around),
-            (Place::OpenApi, _) => Ok(Answer::json(200, include_str!("openapi.json"))),
+            (Place::OpenApi, _) => Ok(Answer::json(200, openapi::document())),
             (Place::Status, _) => self.status(call, around),
             (Place::Backup, _) => return self.backup(call),
         };
@@ -415,8 +406,8 @@ impl Api {
             self.sessions.announce(&self.control, &change, origin, now, &mut effects.deliveries);
             effects.changes.push(change);
         }
-        self.counters.deliveries +=
-            effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum::<u64>();
+        let delivered = effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum();
+        self.counters.values.add(Figure::Deliveries, delivered);
         effects
     }
 
@@ -442,14 +433,14 @@ impl Api {
         }
         if self.control.poll_timeout().is_some_and(|due| due <= now.instant) {
             if let Some(relay) = relay {
-                self.control.note_handshakes(|key| relay.member(key)?.last_handshake, now);
+                self.control.note_handshakes(|key| relay.member(key)?.0.last_handshake, now);
             }
             self.control.sweep(now);
         }
         if self.refusals.due().is_some_and(|due| due <= now.instant) {
             self.refusals.finish().iter().for_each(|line| log::info!("{line}"));
         }
-        self.counters.deliveries += deliveries.len() as u64;
+        self.counters.values.add(Figure::Deliveries, deliveries.len() as u64);
         let mut effects = self.drain(None, now);
         deliveries.append(&mut effects.deliveries);
         effects.deliveries = deliveries;

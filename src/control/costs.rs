@@ -7,8 +7,9 @@ use super::signals::Signal;
 use super::standing::{Identity, Standing};
 use super::{Control, PartyId, PeerId};
 use crate::crypto::random;
+use crate::figures::{Figure, Readings, Resource};
 use crate::keyed_hash::KeyedState;
-use crate::owners::{Holdings, Quota, Usage};
+use crate::owners::{Holdings, Quota};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What a member costs besides its texts, in bytes: in its party, as a membership, in the pool of addresses, at the
@@ -191,14 +192,16 @@ impl Control {
         })
     }
 
-    /// How full everything is, and of whom.
-    pub fn usage(&self) -> [Usage; 4] {
+    /// Tells how many there are of everything, how full everything is, and of whom.
+    pub fn report(&self, out: &mut Readings) {
         let limits = &self.settings.limits;
-        [
-            Usage::of("parties", &self.memory, limits.memory),
-            Usage::of("signals", &self.signals, limits.signals_size),
-            Usage::of("tokens", self.tokens.holdings(), limits.tokens),
-            Usage::of("relays", self.relays.holdings(), limits.relays),
-        ]
+        out.set(Figure::Parties, self.party_count() as u64);
+        out.set(Figure::Peers, self.peer_count() as u64);
+        out.set(Figure::Relays, self.relays.iter().count() as u64);
+        out.set(Figure::Tokens, self.tokens.len() as u64);
+        out.table(Resource::Parties, &self.memory, limits.memory);
+        out.table(Resource::Signals, &self.signals, limits.signals_size);
+        out.table(Resource::Tokens, self.tokens.holdings(), limits.tokens);
+        out.table(Resource::Relays, self.relays.holdings(), limits.relays);
     }
 }

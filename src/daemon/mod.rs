@@ -20,6 +20,7 @@ use crate::control::Control;
 use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::durability::WriteError;
 use crate::ids::RelayId;
 use crate::net::http::Door;
 use crate::net::listen::{ListenError, Listener};
@@ -28,7 +29,7 @@ use crate::relay::limits::Limits as RelayLimits;
 use crate::relay::{self, Relay};
 use crate::store::handover::HandOver;
 use crate::store::records::{self, Loaded};
-use crate::store::{self, OpenError, Row, Store, StoreError};
+use crate::store::{self, OpenError, Row, Store};
 use crate::time::Clock;
 use crate::tun::{self, Tun, TunError};
 use crate::wireguard::constants::X25519_TYPICAL;
@@ -75,7 +76,7 @@ pub enum DaemonError {
     /// The store.
     Store(OpenError),
     /// The store, at the first write or the last.
-    Write(StoreError),
+    Write(WriteError),
     /// A socket.
     Listen(ListenError),
     /// The interface of this machine itself.
@@ -97,8 +98,8 @@ impl fmt::Display for DaemonError {
             DaemonError::Write(error) => {
                 write!(f, "the state could not be written: {error}")?;
                 match error {
-                    StoreError::Full => f.write_str("; free some space, or choose another --state-dir"),
-                    StoreError::Failing | StoreError::TooSlow => Ok(()),
+                    WriteError::Full => f.write_str("; free some space, or choose another --state-dir"),
+                    WriteError::Failing | WriteError::TooSlow => Ok(()),
                 }
             }
             DaemonError::Listen(error) => error.fmt(f),
@@ -317,7 +318,7 @@ impl Daemon {
         service.settle();
         relay.take_over(&handover);
         let door = Door::new(executor.clone(), service.clone(), totals.door(&self.config), clock);
-        service.watch(door.usage());
+        service.watch(door.reporter());
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
         let mut chores = vec![

@@ -6,7 +6,8 @@ use super::keeping::{self, Keeping};
 use super::local_interface::LocalInterface;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
-use crate::net::udp::{self, Inbox, Outbox, RelaySocket, Sent};
+use crate::figures::{DropReason, RelayStats};
+use crate::net::udp::{self, Inbox, Outbox, RelaySocket};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
 use crate::store::handover::HandOver;
 use crate::time::{Clock, Instant, Now};
@@ -285,23 +286,15 @@ impl RelayLoop {
         self.handshakes.1.recv().await.ok()
     }
 
-    /// What the sockets did not send or take, by reason.
-    pub(super) fn socket_drops(&self) -> [(&'static str, u64); 4] {
-        let mut sum = Sent::default();
-        let mut truncated = 0;
+    /// Counts what the sockets did not send or take.
+    pub(super) fn count_socket_drops(&self, stats: &mut RelayStats) {
         for (_, Socket { socket, outbox }) in self.sockets() {
             let sent = outbox.borrow().sent();
-            sum.full += sent.full;
-            sum.no_route += sent.no_route;
-            sum.refused += sent.refused;
-            truncated += socket.truncated();
+            stats.drop_many(DropReason::SocketFull, sent.full);
+            stats.drop_many(DropReason::NoRoute, sent.no_route);
+            stats.drop_many(DropReason::SocketRefused, sent.refused);
+            stats.drop_many(DropReason::Truncated, socket.truncated());
         }
-        [
-            ("socket_full", sum.full),
-            ("no_route", sum.no_route),
-            ("socket_refused", sum.refused),
-            ("truncated", truncated),
-        ]
     }
 
     /// Whether the kernel gets runs of datagrams as one.

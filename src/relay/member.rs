@@ -1,10 +1,10 @@
 //! What the relay keeps of one member besides who it is: where it is, what it has used, what it had.
 
+use crate::figures::{Drops, MemberStats};
 use crate::relay::admission::MemberBuckets;
 use crate::relay::endpoints::Endpoints;
 use crate::relay::flows::FlowId;
 use crate::relay::hub::HubSession;
-use crate::relay::stats::{Drops, MemberStats};
 use crate::time::Instant;
 
 /// All of it, in one place.

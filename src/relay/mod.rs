@@ -9,7 +9,6 @@ pub mod flow_key;
 pub mod limits;
 pub mod roster;
 pub mod snapshot;
-pub mod stats;
 
 mod admission;
 mod blind;
@@ -34,9 +33,11 @@ use crate::control::subnet::Subnet;
 use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
+use crate::figures::{
+    DropReason, Drops, Figure, MemberStats, Reach, Readings, RelayStats, Resource, Traffic,
+};
 use crate::ids::{PartyId, PeerId};
 use crate::keyed_hash::KeyedState;
-use crate::owners::Usage;
 use crate::relay::admission::Admission;
 use crate::relay::blind::Blind;
 use crate::relay::flow_key::unmapped;
@@ -47,7 +48,6 @@ use crate::relay::rules::Rule;
 use crate::relay::snapshot::SnapshotKey;
 use crate::relay::sources::Sources;
 use crate::relay::state::{State, Turn};
-use crate::relay::stats::{DropReason, Drops, MemberStats, Reach, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
@@ -290,7 +290,7 @@ impl Relay {
         arrival: Arrival,
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        self.state.stats.received.add(datagram.len());
+        self.state.stats.add(Traffic::Received, datagram.len());
         let arrival = arrival.unmapped();
         let result = self.dispatch(datagram, arrival, out);
         if let Err(reason) = result {
@@ -453,7 +453,7 @@ impl Relay {
     }
 
     /// What the whole relay has counted.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&self) -> &RelayStats {
         &self.state.stats
     }
 
@@ -482,15 +482,15 @@ impl Relay {
         self.flow_count() + self.hub.members.len()
     }
 
-    /// How full the tables are that strangers can fill, and of whom.
-    pub fn usage(&self) -> [Usage; 4] {
+    /// Tells what was counted, how full the tables are that strangers can fill, and of whom.
+    pub fn report(&self, out: &mut Readings) {
         let limits = &self.state.limits;
-        [
-            Usage::of("relay_sources", self.state.sources.held(), limits.sources),
-            Usage::of("relay_pending", self.blind.pending.held(), limits.pending),
-            Usage::of("relay_paced", self.blind.pacer.held(), limits.paced),
-            Usage::of("relay_flows", self.blind.flows.held(), limits.flows),
-        ]
+        out.stats.merge(&self.state.stats);
+        out.set(Figure::Flows, self.flow_count() as u64);
+        out.table(Resource::RelaySources, self.state.sources.held(), limits.sources);
+        out.table(Resource::RelayPending, self.blind.pending.held(), limits.pending);
+        out.table(Resource::RelayPaced, self.blind.pacer.held(), limits.paced);
+        out.table(Resource::RelayFlows, self.blind.flows.held(), limits.flows);
     }
 
     /// What is counted of the member with this key.
@@ -499,13 +499,10 @@ impl Relay {
         Some(&self.state.roster.get(id)?.state.stats)
     }
 
-    /// What came from where the member with this key is known to be and went nowhere: each reason that happened,
-    /// by its name.
-    pub fn member_drops(&self, key: &PublicKey) -> impl Iterator<Item = (&'static str, u64)> {
-        let id: Option<MemberId> = self.state.roster.with_key(key);
-        let presence = id.and_then(|id| self.state.roster.get(id)?.state.presence());
-        let drops = presence.map(|presence| &presence.drops);
-        drops.into_iter().flat_map(Drops::iter).filter(|&(_, count)| count > 0)
+    /// What came from where the member with this key is known to be and went nowhere.
+    pub fn member_drops(&self, key: &PublicKey) -> Option<&Drops> {
+        let id: MemberId = self.state.roster.with_key(key)?;
+        Some(&self.state.roster.get(id)?.state.presence()?.drops)
     }
 }
 

@@ -7,6 +7,7 @@ use super::honest::Honest;
 use crate::control::subnet::Subnet;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
+use crate::figures::Traffic;
 use crate::ids::{PartyId, PeerId};
 use crate::relay::blind::Blind;
 use crate::relay::limits::{Limits, PENDING_LIFETIME, SWEEP_INTERVAL};
@@ -678,7 +679,7 @@ impl World {
     }
 
     fn sent(&self) -> u64 {
-        self.relay.state.stats.sent.packets
+        self.relay.state.stats.traffic(Traffic::Sent).packets
     }
 
     pub fn describe(&self) -> Fingerprint {
