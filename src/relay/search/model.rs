@@ -78,7 +78,7 @@ pub enum Action {
     Start(Who),
     /// Anna's app goes off, or her machine sleeps.
     Stop,
-    /// Anna's network gives her another address.
+    /// Anna's network gives her another address, from which her client speaks to the control plane, too.
     Roam,
     /// The attacker leaves the party.
     Leave,
@@ -131,6 +131,7 @@ pub struct World {
     setup: Setup,
     pub now: Instant,
     relay: Relay,
+    keys: [PublicKey; 3],
     books: Books,
     players: [Honest; 2],
     /// The real WireGuard of the players, for their sessions with the hub.
@@ -221,6 +222,7 @@ impl World {
             setup,
             now,
             relay,
+            keys,
             books: Books::new(keys),
             players: [player(Who::Anna, Who::Bert), player(Who::Bert, Who::Anna)],
             devices: Vec::new(),
@@ -349,7 +351,9 @@ impl World {
                 self.forget_playing();
             }
             Action::Roam => {
-                self.players[0].address = at([192, 0, 2, 2], 1000);
+                let address = at([192, 0, 2, 2], 1000);
+                self.players[0].address = address;
+                self.relay.set_origin(&self.keys[Who::Anna as usize], Some(address.ip()));
                 self.forget_playing();
                 self.tell(|_| "Anna has another address".to_owned());
                 self.greet_hub();
