@@ -1,5 +1,6 @@
 //! Floor 1: a hash for tables that strangers fill, so that they can't choose keys that collide.
 
+use crate::crypto::random;
 use std::hash::{BuildHasher, Hasher};
 
 /// Makes hashers with two secret numbers, so that nobody can choose addresses and indices that collide.
@@ -13,6 +14,12 @@ impl KeyedState {
     /// From two random numbers.
     pub fn new(start: u64, factor: u64) -> Self {
         KeyedState { start, factor: factor | 1 }
+    }
+
+    /// From numbers of the operating system's.
+    pub fn random() -> Self {
+        let number = || u64::from_le_bytes(random::bytes());
+        KeyedState::new(number(), number())
     }
 }
 

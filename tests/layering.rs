@@ -22,12 +22,14 @@ const ROOMS: &[(&str, u8)] = &[
     ("crypto", 1),
     ("datagram", 1),
     ("metrics", 1),
+    ("dense_map", 1),
     ("keyed_hash", 1),
     ("owners", 1),
     ("slots", 1),
     ("token_bucket", 1),
     ("expiring_map", 1),
     ("backoff", 1),
+    ("few", 0),
     ("ids", 0),
     ("time", 0),
 ];
@@ -35,6 +37,9 @@ const ROOMS: &[(&str, u8)] = &[
 /// Rooms of one floor that may know each other: who, and whom.
 const NEIGHBOURS: &[(&str, &str)] = &[
     ("main", "cli"),
+    ("dense_map", "crypto"),
+    ("dense_map", "keyed_hash"),
+    ("keyed_hash", "crypto"),
     ("owners", "keyed_hash"),
     ("owners", "token_bucket"),
     ("owners", "crypto"),

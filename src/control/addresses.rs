@@ -2,6 +2,7 @@
 
 use super::refusal::Refusal;
 use super::subnet::Subnet;
+use crate::dense_map::DenseMap;
 use crate::ids::PeerId;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -46,7 +47,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Addresses {
     subnet: Subnet,
-    by_name: HashMap<Rc<str>, Entry>,
+    by_name: DenseMap<Rc<str>, Entry>,
     taken: HashSet<Ipv4Addr>,
     next: Ipv4Addr,
     orders: u64,
@@ -75,7 +76,7 @@ impl Addresses {
     pub fn new(subnet: Subnet, remembered: usize) -> Self {
         Addresses {
             subnet,
-            by_name: HashMap::new(),
+            by_name: DenseMap::default(),
             taken: HashSet::new(),
             next: subnet.hub(),
             orders: 0,
@@ -204,7 +205,7 @@ impl Addresses {
     /// Every name.
     #[cfg(test)]
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(|name| &**name)
+        self.by_name.iter().map(|(name, _)| &**name)
     }
 
     /// The address and order of a name.

@@ -15,6 +15,7 @@ use super::refusal::Refusal;
 use super::standing::Identity;
 use super::{Control, PartyId, PeerId};
 use crate::crypto::x25519::PublicKey;
+use crate::few::Few;
 use crate::owners::Prefix;
 use crate::time::{Instant, Now};
 use std::net::IpAddr;
@@ -341,7 +342,7 @@ impl Control {
 
     /// Notes where a peer asked for something from.
     pub fn note_origin(&mut self, peer: &PeerId, origin: Option<IpAddr>) {
-        for party in self.memberships.get(peer).into_iter().flatten() {
+        for party in self.memberships.get(peer).map_or(&[][..], Few::as_slice) {
             let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(peer));
             if let Some(member) = member.filter(|member| member.origin != origin) {
                 member.origin = origin;

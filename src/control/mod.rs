@@ -22,6 +22,8 @@ pub mod viewer;
 #[cfg(test)]
 mod tests;
 
+use crate::dense_map::DenseMap;
+use crate::few::Few;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::owners::Holdings;
@@ -35,7 +37,6 @@ use record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, Tok
 use refusal::Refusal;
 use relays::{RelayInfo, Relays};
 use standing::{Identity, Standing};
-use std::collections::HashMap;
 use subnet::Subnet;
 use tokens::{TokenHash, Tokens};
 
@@ -62,9 +63,9 @@ impl Default for Settings {
 /// All control state.
 pub struct Control {
     settings: Settings,
-    parties: HashMap<PartyId, Party>,
+    parties: DenseMap<PartyId, Party>,
     /// Which parties a peer is in, and so which ids are live.
-    memberships: HashMap<PeerId, Vec<PartyId>>,
+    memberships: DenseMap<PeerId, Few<PartyId>>,
     /// Bytes of parties and members.
     memory: Holdings,
     /// Bytes of signals that wait in all parties.
@@ -85,8 +86,8 @@ impl Control {
         let mut control = Control {
             addresses: Addresses::new(settings.subnet, settings.limits.addresses_remembered),
             settings,
-            parties: HashMap::new(),
-            memberships: HashMap::new(),
+            parties: DenseMap::default(),
+            memberships: DenseMap::default(),
             memory: costs::holdings(),
             signals: costs::holdings(),
             tokens: Tokens::new(costs::holdings()),
@@ -182,10 +183,9 @@ impl Control {
         }
     }
 
-    /// Notes that `peer` is in `party`. Nearly every peer is in one, so there is no room for more before they
-    /// come.
+    /// Notes that `peer` is in `party`.
     fn remember_membership(&mut self, peer: PeerId, party: PartyId) {
-        self.memberships.entry(peer).or_insert_with(|| Vec::with_capacity(1)).push(party);
+        self.memberships.get_or_insert_with(peer, Few::default).push(party);
     }
 
     /// The settings.
@@ -249,7 +249,7 @@ impl Control {
 
     /// The parties that a peer is in.
     pub fn parties_of(&self, peer: &PeerId) -> &[PartyId] {
-        self.memberships.get(peer).map_or(&[], Vec::as_slice)
+        self.memberships.get(peer).map_or(&[], Few::as_slice)
     }
 
     /// The tokens.

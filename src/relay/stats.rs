@@ -208,6 +208,16 @@ pub struct MemberStats {
     pub reach: Reach,
 }
 
+impl MemberStats {
+    /// Of a member that never came.
+    pub const NOTHING: MemberStats = MemberStats {
+        from: Count { packets: 0, bytes: 0 },
+        to: Count { packets: 0, bytes: 0 },
+        last_handshake: None,
+        reach: Reach::None,
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
