@@ -76,13 +76,22 @@ impl<K: Eq + Hash, V> DenseMap<K, V> {
         self.get_key_value(key).map(|(_, value)| value)
     }
 
+    /// The entry with this key.
+    pub fn get_key_value_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<(&K, &mut V)>
+    where
+        K: Borrow<Q>,
+    {
+        let number = self.number(key)?;
+        let (key, value) = &mut self.entries[number];
+        Some((key, value))
+    }
+
     /// The value with this key.
     pub fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        let number = self.number(key)?;
-        Some(&mut self.entries[number].1)
+        self.get_key_value_mut(key).map(|(_, value)| value)
     }
 
     /// Whether there is an entry with this key.
@@ -95,10 +104,11 @@ impl<K: Eq + Hash, V> DenseMap<K, V> {
 
     /// Adds an entry. If there was one with this key, gives its value.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        match self.number(&key) {
+        let hash = self.hash(&key);
+        match self.number_by(hash, &key) {
             Some(number) => Some(std::mem::replace(&mut self.entries[number].1, value)),
             None => {
-                self.add(key, value);
+                self.add(hash, key, value);
                 None
             }
         }
@@ -106,7 +116,8 @@ impl<K: Eq + Hash, V> DenseMap<K, V> {
 
     /// The value with this key, which `make` gives if there is none.
     pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        let number = self.number(&key).unwrap_or_else(|| self.add(key, make()));
+        let hash = self.hash(&key);
+        let number = self.number_by(hash, &key).unwrap_or_else(|| self.add(hash, key, make()));
         &mut self.entries[number].1
     }
 
@@ -131,10 +142,17 @@ impl<K: Eq + Hash, V> DenseMap<K, V> {
     where
         K: Borrow<Q>,
     {
+        self.number_by(self.hash(key), key)
+    }
+
+    fn number_by<Q: Eq + ?Sized>(&self, hash: usize, key: &Q) -> Option<usize>
+    where
+        K: Borrow<Q>,
+    {
         if self.places.is_empty() {
             return None;
         }
-        let mut place = self.home(key);
+        let mut place = self.home(hash);
         while self.places[place] != EMPTY {
             let number = self.places[place] as usize;
             if self.entries[number].0.borrow() == key {
@@ -146,11 +164,11 @@ impl<K: Eq + Hash, V> DenseMap<K, V> {
     }
 
     /// Adds an entry whose key is free. Gives its number.
-    fn add(&mut self, key: K, value: V) -> usize {
+    fn add(&mut self, hash: usize, key: K, value: V) -> usize {
         self.make_places(self.entries.len() + 1);
         let number = self.entries.len();
         assert!(number < EMPTY as usize, "numbers of entries have 32 bits");
-        self.take_place(self.home(&key), number);
+        self.take_place(hash, number);
         self.entries.push((key, value));
         number
     }
@@ -165,12 +183,13 @@ impl<K: Eq + Hash, V> DenseMap<K, V> {
         self.places = Vec::new();
         self.places = vec![EMPTY; wanted];
         for number in 0..self.entries.len() {
-            self.take_place(self.home(&self.entries[number].0), number);
+            self.take_place(self.hash(&self.entries[number].0), number);
         }
     }
 
-    /// Puts a number at a place, or the first empty one behind it.
-    fn take_place(&mut self, mut place: usize, number: usize) {
+    /// Puts a number at the first place that is empty.
+    fn take_place(&mut self, hash: usize, number: usize) {
+        let mut place = self.home(hash);
         while self.places[place] != EMPTY {
             place = self.behind(place);
         }
@@ -182,7 +201,7 @@ impl<K: Eq + Hash, V> DenseMap<K, V> {
         let mask = self.places.len() - 1;
         let mut place = self.behind(empty);
         while self.places[place] != EMPTY {
-            let home = self.home(&self.entries[self.places[place] as usize].0);
+            let home = self.home(self.hash(&self.entries[self.places[place] as usize].0));
             if place.wrapping_sub(home) & mask >= place.wrapping_sub(empty) & mask {
                 self.places[empty] = self.places[place];
                 empty = place;
@@ -194,16 +213,20 @@ impl<K: Eq + Hash, V> DenseMap<K, V> {
 
     /// Where the number of an entry is.
     fn place_of(&self, number: usize) -> usize {
-        let mut place = self.home(&self.entries[number].0);
+        let mut place = self.home(self.hash(&self.entries[number].0));
         while self.places[place] != number as u32 {
             place = self.behind(place);
         }
         place
     }
 
-    /// The first place for a key.
-    fn home<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
-        self.hasher.hash_one(key) as usize & (self.places.len() - 1)
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
+        self.hasher.hash_one(key) as usize
+    }
+
+    /// The first place for a key with this hash.
+    fn home(&self, hash: usize) -> usize {
+        hash & (self.places.len() - 1)
     }
 
     fn behind(&self, place: usize) -> usize {

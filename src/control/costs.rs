@@ -75,7 +75,11 @@ impl Control {
             Standing::Address(address) => address,
             Standing::Token(lineage) => {
                 let own = self.tokens.of(&identity.peer);
-                own.map(|(_, token)| token).filter(|token| token.lineage == lineage).map(|token| token.payer).next().unwrap_or(HOUSE)
+                own.map(|(_, token)| token)
+                    .filter(|token| token.lineage == lineage)
+                    .map(|token| token.payer)
+                    .next()
+                    .unwrap_or(HOUSE)
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::crypto::x25519::PublicKey;
 use crate::few::Few;
 use crate::owners::Prefix;
 use crate::time::{Instant, Now};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -217,14 +218,15 @@ impl Control {
     }
 
     /// The name of a restored member's address: its own, unless somebody else was restored with that.
-    pub(super) fn restored_name(&self, member: &Member) -> String {
+    pub(super) fn restored_name<'a>(&self, member: &'a Member) -> Cow<'a, str> {
         let name = &*member.address_name;
         match self.addresses.holder(name) {
             Some(holder) if *holder != member.info.peer_id => addresses::shared_name(
                 &super::membership::address_key(&member.info, member.key),
                 &member.info.peer_id,
-            ),
-            _ => name.to_owned(),
+            )
+            .into(),
+            _ => name.into(),
         }
     }
 

@@ -22,9 +22,9 @@ pub mod viewer;
 #[cfg(test)]
 mod tests;
 
+use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::dense_map::DenseMap;
 use crate::few::Few;
-use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::owners::Holdings;
 use crate::time::{Instant, Now};
@@ -111,6 +111,8 @@ impl Control {
                 self.addresses.restore(&name, address, record.order, record.owner());
             }
         }
+        self.parties.reserve(records.parties.len());
+        self.memberships.reserve(records.members.len());
         for (id, record) in records.parties {
             if let Some(party) = record.restore(&id) {
                 let id = party.id.clone();
@@ -119,17 +121,18 @@ impl Control {
             }
         }
         for (party, peer, record) in records.members {
-            if let (Some(party), Some(member)) = (PartyId::stored(&party), record.restore(&peer, now)) {
-                match self.parties.contains_key(&party) {
-                    true => self.restore_member(party, member),
-                    // The party's end was kept and this was not.
-                    false => self.changes.push(Change::MemberLeft {
-                        party,
-                        who: Identity { peer: member.info.peer_id, standing: member.standing },
-                        key: member.key,
-                        why: Departure::PartyDeleted,
-                    }),
-                }
+            let Some(member) = record.restore(&peer, now) else { continue };
+            // The text of its id is there already.
+            if let Some(found) = self.parties.get(party.as_str()) {
+                self.restore_member(found.id.clone(), member);
+            } else if let Some(party) = PartyId::stored(&party) {
+                // The party's end was kept and this was not.
+                self.changes.push(Change::MemberLeft {
+                    party,
+                    who: Identity { peer: member.info.peer_id, standing: member.standing },
+                    key: member.key,
+                    why: Departure::PartyDeleted,
+                });
             }
         }
         // One more than a peer may have replaces its oldest, and all lives are the same length.
@@ -137,13 +140,11 @@ impl Control {
         tokens.sort_by_key(|(_, record)| record.expires_at);
         self.tokens.reserve(tokens.len());
         for (hash, record) in tokens {
-            if let Some(mut token) = record.restore(records.stopped_at, self.settings.lifetimes.token, now) {
-                // A text that is there already is shared.
-                if let Some((peer, _)) = self.memberships.get_key_value(&token.peer) {
-                    token.peer = peer.clone();
-                }
-                self.tokens.insert(hash, token);
-            }
+            // As a rule the text of the peer's id is there already.
+            let known = self.memberships.get_key_value(record.peer_id.as_str()).map(|(peer, _)| peer.clone());
+            let Some(peer) = known.or_else(|| PeerId::stored(&record.peer_id)) else { continue };
+            let life = self.settings.lifetimes.token;
+            self.tokens.insert(hash, record.restore(peer, records.stopped_at, life, now));
         }
         for (id, record) in records.relays {
             if let Some(relay) = record.restore(&id, now) {
@@ -157,19 +158,19 @@ impl Control {
 
     fn restore_member(&mut self, party: PartyId, mut member: Member) {
         let peer = member.info.peer_id.clone();
-        if !self.parties.contains_key(&party) {
-            return;
-        }
-        // After a change of the subnet, or when the row of the address is missing, a new one is given.
-        let name = self.restored_name(&member);
-        let Ok(acquired) = self.addresses.acquire(&name, &peer) else { return };
-        let is_renamed = *name != *member.address_name;
+        let acquired = self.addresses.acquire_known(&member.address_name, &peer).map_or_else(
+            // After a change of the subnet, or when the row of the address is missing, a new one is given.
+            || self.addresses.acquire(&self.restored_name(&member), &peer),
+            Ok,
+        );
+        let Ok(acquired) = acquired else { return };
+        let is_renamed = acquired.name != member.address_name;
         member.virtual_ip = acquired.address;
         member.address_name = acquired.name.clone();
         member.info = member.info.sharing(&acquired.name);
         self.claims = self.claims.max(member.claim.saturating_add(1));
         self.restore_key(&member);
-        let found = self.parties.get_mut(&party).expect("looked up above");
+        let found = self.parties.get_mut(&party).expect("looked up by the caller");
         found.joins = found.joins.max(member.joined + 1);
         let by = Identity { peer: peer.clone(), standing: member.standing };
         found.members.insert(peer.clone(), Box::new(member));

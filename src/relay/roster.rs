@@ -107,8 +107,8 @@ impl Roster {
             return Err(JoinError::BadKey);
         }
         let known = self.by_key.get(&key).copied();
-        if let Some(id) = self.find(party, peer)
-            && known == Some(id)
+        if let Some(id) = known
+            && self.find(party, peer) == known
         {
             self.member_mut(id).ip = ip;
             return Ok(id);
