@@ -1,4 +1,4 @@
-//! What the README tells people to paste into a terminal, pasted into one.
+//! What our pages tell people to paste into a terminal, pasted into one.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{BufRead, BufReader, Write};
@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const README: &str = include_str!("../../README.md");
+const PAGES: [&str; 2] = [include_str!("../../README.md"), include_str!("../../src/api/README.md")];
 /// What `party.sh` says once everybody has a file.
 pub const READY: &str = "Everybody is waited for";
 
-/// The shell block of the README that has this in it.
+/// The shell block of our pages that has this in it.
 #[track_caller]
 pub fn block(part: &str) -> &'static str {
-    let blocks = README.split("\n```sh\n").skip(1).map(|rest| rest.split_once("\n```\n").unwrap().0);
+    let blocks = PAGES.into_iter().flat_map(|page| page.split("\n```sh\n").skip(1));
+    let blocks = blocks.map(|rest| rest.split_once("\n```\n").unwrap().0);
     let mut found = blocks.filter(|block| block.contains(part));
-    let block = found.next().unwrap_or_else(|| panic!("no block of README.md has {part:?}"));
-    assert!(found.next().is_none(), "several blocks of README.md have {part:?}");
+    let block = found.next().unwrap_or_else(|| panic!("no block has {part:?}"));
+    assert!(found.next().is_none(), "several blocks have {part:?}");
     block
 }
 
