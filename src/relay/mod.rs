@@ -433,7 +433,7 @@ impl Relay {
             let Some(presence) = member.state.presence_mut() else { continue };
             presence.endpoints.sweep(|address| sources.contains(address));
             let is_blind = presence.flows.iter().any(|&id| blind.flows.is_open(id));
-            member.state.stats.reach = match presence.endpoints.hub {
+            presence.stats.reach = match presence.endpoints.hub {
                 Some(_) => Reach::Hub,
                 None if is_blind => Reach::Blind,
                 None => Reach::None,
@@ -469,7 +469,7 @@ impl Relay {
 
     /// How many members are reached, blind or through the hub. Looks at each.
     pub fn reachable_count(&self) -> usize {
-        self.state.roster.iter().filter(|(_, member)| member.state.stats.reach != Reach::None).count()
+        self.state.roster.iter().filter(|(_, member)| member.state.stats().reach != Reach::None).count()
     }
 
     /// How many blind sessions there are: half the number of directions.
@@ -496,7 +496,7 @@ impl Relay {
     /// What is counted of the member with this key.
     pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
         let id: MemberId = self.state.roster.with_key(key)?;
-        Some(&self.state.roster.get(id)?.state.stats)
+        Some(self.state.roster.get(id)?.state.stats())
     }
 
     /// What came from where the member with this key is known to be and went nowhere.

@@ -279,7 +279,8 @@ impl Relay {
             [(there, back, one, other), (back, there, other, one)].map(|(end, far, from, receiver)| {
                 state.place(from, end.from.remote);
                 if let Some(kept) = state.roster.state(from) {
-                    kept.appear().endpoints.confirm(end.from, receiver, end.last);
+                    let kept = kept.appear();
+                    kept.endpoints.confirm(end.from, receiver, end.last);
                     kept.stats.reach = Reach::Blind;
                     kept.heard = kept.heard.max(end.last);
                 }

@@ -690,8 +690,10 @@ impl World {
         let mut to = Fingerprint::new(self.now);
         let State { roster, sources, .. } = &self.relay.state;
         for (id, member) in roster.iter() {
-            to.number(id.slot().into()).age(member.state.heard);
-            member.state.presence().iter().for_each(|presence| presence.endpoints.describe(&mut to));
+            to.number(id.slot().into());
+            if let Some(presence) = member.state.presence() {
+                presence.endpoints.describe(to.age(presence.heard));
+            }
         }
         let Blind { flows, pending, pacer } = &self.relay.blind;
         flows.describe(&mut to);
