@@ -215,7 +215,7 @@ impl Daemon {
     fn bind(config: &Config) -> Result<Sockets, DaemonError> {
         let http = Listener::tcp(config.http)?;
         let unix = Listener::unix(&socket_in(&config.state_dir))?;
-        let relay = RelaySocket::bind(config.relay)?.with_senders();
+        let relay = RelaySocket::bind(config.relay)?.with_room(Totals::by(config).datagrams).with_senders();
         let port = match config.relay.port() {
             0 => Some(0),
             port => port.checked_add(1),

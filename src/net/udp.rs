@@ -41,8 +41,8 @@ const SLOT: usize = 65_536 + 1536;
 /// Messages and datagrams taken before anybody else gets a turn: up to about half a millisecond of work.
 const TURN_MESSAGES: usize = 64;
 const TURN_DATAGRAMS: usize = 512;
-/// What the kernel keeps for us at most, in bytes: bursts of eight players at once. Only what waits is used.
-const RECEIVE_ROOM: i32 = 1 << 20;
+/// What the kernel keeps for us at most, in bytes, of which it counts each twice: a few datagrams that come at once.
+const RECEIVE_ROOM: usize = 128 * 1024;
 /// What the kernel is given to send at most, in bytes, of which it counts each twice: 10 ms at 100 Mbit/s. What
 /// does not fit waits here, where small datagrams overtake. Each of the sockets that one port sends by has as much.
 const SEND_ROOM: i32 = 64 * 1024;
@@ -123,7 +123,21 @@ impl RelaySocket {
             waits_for: Cell::new(0),
             errors: Cell::new(0),
             truncated: Cell::new(0),
-        })
+        }
+        .with_room(RECEIVE_ROOM))
+    }
+
+    /// With so many bytes of room for what comes while we are at work: bursts of eight players are 1 MiB. Only what waits
+    /// is used.
+    pub fn with_room(self, bytes: usize) -> Self {
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        // The second is for root, and goes beyond what others may have.
+        for option in [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE] {
+            if let Err(errno) = sys::set_option(self.io.as_fd(), libc::SOL_SOCKET, option, bytes) {
+                log::debug!("socket option {option}: {errno}");
+            }
+        }
+        self
     }
 
     /// With further sockets to send by, so that a destination whose datagrams can't leave holds up few others. Does
@@ -328,9 +342,6 @@ fn is_about_a_datagram(errno: Errno) -> bool {
 
 fn bind(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let mut wanted = vec![
-        // The second is for root, and goes beyond what others may have.
-        (libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_ROOM),
-        (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_ROOM),
         (libc::SOL_UDP, libc::UDP_GRO, 1),
         (libc::SOL_IP, libc::IP_RECVTOS, 1),
     ];

@@ -78,7 +78,8 @@ fn main() {
 /// CPU time per datagram, in ns.
 fn measure(echo: Echo, load: Load) -> f64 {
     let (socket, address) = if echo == Echo::Relay {
-        let socket = RelaySocket::bind("0.0.0.0:0".parse().unwrap()).unwrap().with_senders();
+        let socket = RelaySocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let socket = socket.with_room(1 << 20).with_senders();
         let address = socket.address();
         (Err(socket), address)
     } else {
