@@ -26,7 +26,7 @@ use lanrage::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteId
 use lanrage::wireguard::timestamp::StampClock;
 use player::{Player, reach};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Resource, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -49,6 +49,8 @@ const SHIPPED: u64 = 2 << 20;
 const ATTACK: Duration = Duration::from_secs(20);
 /// What a flood of handshakes may add for 99 of 100 of a game's datagrams.
 const MOST_ADDED: Duration = Duration::from_millis(5);
+/// Of them a second: 4 Mbit/s.
+const RATE: f64 = 2500.0;
 /// How long that is measured, without and with, and how often if the machine has other things to do.
 const SPAN: Duration = Duration::from_secs(5);
 const TRIES: usize = 3;
@@ -157,13 +159,12 @@ impl House {
         let _ = setrlimit(Resource::Nofile, files);
         let network = Network::new();
         let directory = std::env::temp_dir().join(format!("lanrage-strangers-{}", std::process::id()));
-        let binary =
-            std::env::var_os("LANRAGE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_lanrage").into());
+        let binary = std::env::var_os("LANRAGE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_lanrage").into());
         fs::create_dir_all(&directory).expect("a directory");
         let log = File::create(directory.join("log")).expect("a log");
         let mut child = Command::new("ip")
-            // A router has nothing else to do.
-            .args(["netns", "exec", &network.house, "nice", "-n", "-10"])
+            // A router has nothing else to do, whatever this machine has.
+            .args(["netns", "exec", &network.house, "chrt", "--rr", "10"])
             .arg(binary)
             .arg("serve")
             .env_clear()
@@ -193,6 +194,12 @@ impl House {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("a line");
         line.split_whitespace().next().expect("a word").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// How long the loop has had the processor.
+    fn cpu(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.child.id())).expect("it runs");
+        Duration::from_nanos(text.split(' ').next().expect("a word").parse().expect("a number"))
     }
 
     /// The process's memory. A debug build is five times as large as the program that is shipped.
@@ -332,7 +339,8 @@ impl Party {
 
 /// A player's machine has nothing else to do either: the calling thread goes before others.
 fn hurry() {
-    let _ = setpriority_process(None, -10);
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let _ = Command::new("chrt").args(["--rr", "-p", "10", &thread]).status();
 }
 
 /// Sends back what comes.
@@ -610,6 +618,15 @@ fn strangers_take_no_more_than_their_share_of_a_small_machine() {
         });
         let during = play(&mut a, host, before_an_end(ATTACK));
         is_attacked.store(false, Ordering::Relaxed);
+        let mut owner = Client::unix(&lanrage::daemon::socket_in(&house.directory.join("state")));
+        let metrics = owner.get("/metrics").is(200).body;
+        let full =
+            ["parties", "tokens", "connections", "sessions", "buffers", "relay_sources"].map(|table| {
+                let sample = format!("lanrage_table_used{{table=\"{table}\"}} ");
+                let used = metrics.lines().find_map(|line| line.strip_prefix(&sample));
+                format!("{table} {}", used.unwrap_or_default())
+            });
+        println!("tables: {full:?}");
         during.show("strangers do all that they can");
         let newcomers = newcomers.join().expect("newcomers get in");
         let (sum, own, kernel) = memory.join().expect("memory is told");
@@ -629,7 +646,7 @@ fn before_an_end(span: Duration) -> impl FnMut() -> bool {
 #[ignore = "needs root: network namespaces"]
 fn a_game_hardly_waits_while_handshakes_are_flooded_from_a_network() {
     let _alone = alone();
-    let _house = House::start();
+    let house = House::start();
     let (party, mut a, b) = Party::new();
     let (over, host) = (AtomicBool::new(false), b.ip);
     thread::scope(|scope| {
@@ -640,13 +657,15 @@ fn a_game_hardly_waits_while_handshakes_are_flooded_from_a_network() {
         for _ in 0..TRIES {
             let quiet = play(&mut a, host, before_an_end(SPAN));
             let flooded = AtomicBool::new(false);
+            let before = house.cpu();
             let loud = thread::scope(|scope| {
                 let _ends = Ends(&flooded);
-                scope.spawn(|| flood_handshakes(&party.hub, 5000.0, &flooded));
+                scope.spawn(|| flood_handshakes(&party.hub, RATE, &flooded));
                 play(&mut a, host, before_an_end(SPAN))
             });
+            let busy = (house.cpu() - before).as_secs_f64() / SPAN.as_secs_f64();
             quiet.show("nobody floods");
-            loud.show("5000 handshakes a second from a /48");
+            loud.show(&format!("{RATE} handshakes a second from a /48 ({:.0} % of a core)", 100.0 * busy));
             assert_eq!(loud.trips.len(), loud.sent, "the game lost something");
             best = best.min(loud.at(0.99).saturating_sub(quiet.at(0.99)));
             if best <= MOST_ADDED {

@@ -67,6 +67,8 @@ const STOP: Duration = Duration::from_millis(1800);
 const THREADS: usize = 3;
 /// X25519 computations that are measured at the start: the fastest is what the machine can do.
 const X25519_SAMPLES: usize = 5;
+/// How long tasks may take before packets have their turn: as long as one of theirs.
+const TASKS: Duration = Duration::from_micros(500);
 /// How long a start may still take when it is to stop.
 const LOAD: Duration = Duration::from_millis(300);
 
@@ -270,12 +272,12 @@ impl Daemon {
             log::warn!("stopped before it was ready: the disk takes too long");
             return Ok(());
         };
-        let relay = running.relay.clone();
+        let (relay, clock) = (running.relay.clone(), running.relay.clock);
         let stop = async move {
             // Nothing is ever sent: the channel only closes.
             let _ = stopped.recv().await;
         };
-        relay.drive(executor.run(running.serve(stop)))?
+        relay.drive(running.serve(stop).or(run_tasks(&executor, clock)))?
     }
 
     /// Takes over what the store holds and what the daemon before left, and opens the doors.
@@ -501,5 +503,16 @@ impl SignalWatch {
                 }
             }
         })
+    }
+}
+
+/// Runs the executor's tasks for ever, and lets others have their turn whenever that has taken its time.
+async fn run_tasks<T>(executor: &LocalExecutor<'_>, clock: Clock) -> T {
+    loop {
+        let begun = clock().instant;
+        while clock().instant.since(begun) < TASKS {
+            executor.tick().await;
+        }
+        smol::future::yield_now().await;
     }
 }

@@ -172,8 +172,8 @@ impl RelayLoop {
     ///
     /// They take turns. In each round of the loop
     ///
-    /// 1. `future` is polled once, if it was woken: as many tasks as its executor runs at a time (HTTP, WebSockets,
-    ///    timers), each up to its next wait;
+    /// 1. `future` is polled once, if it was woken: tasks (HTTP, WebSockets, timers), each up to its next wait, until half
+    ///    a millisecond is over;
     /// 2. of the main port, the alternate one, and this machine's own interface, in this order, each that is ready has
     ///    one turn: about half a millisecond of datagrams at most, of which small ones leave before bulk. What waits for
     ///    room to be sent goes before what has just come, and handshakes with the hub get a millisecond of it: what is
@@ -252,11 +252,8 @@ impl RelayLoop {
             && let Some((mut message, path)) = postponed.pop()
         {
             // What went wrong is in the relay's counters.
-            let _ = relay.receive(
-                &mut message,
-                Arrival { path, port: Port::Main, now },
-                &mut Timed(self, now),
-            );
+            let _ =
+                relay.receive(&mut message, Arrival { path, port: Port::Main, now }, &mut Timed(self, now));
         }
         self.main.flush();
     }
@@ -398,7 +395,10 @@ mod tests {
         let [stranger, player] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         for index in 0..8 {
             let local = LocalIdentity::new(PrivateKey::generate());
-            let (mut message, stamp) = ([0; INITIATION_LENGTH], StampClock::new(0).stamp(UnixTime::from_micros(1_800_000_000_000_000)));
+            let (mut message, stamp) = (
+                [0; INITIATION_LENGTH],
+                StampClock::new(0).stamp(UnixTime::from_micros(1_800_000_000_000_000)),
+            );
             Initiator::begin(&local, &remote, index, stamp, PrivateKey::generate(), &mut message).unwrap();
             stranger.send_to(&message, address).unwrap();
         }

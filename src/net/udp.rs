@@ -341,10 +341,7 @@ fn is_about_a_datagram(errno: Errno) -> bool {
 }
 
 fn bind(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let mut wanted = vec![
-        (libc::SOL_UDP, libc::UDP_GRO, 1),
-        (libc::SOL_IP, libc::IP_RECVTOS, 1),
-    ];
+    let mut wanted = vec![(libc::SOL_UDP, libc::UDP_GRO, 1), (libc::SOL_IP, libc::IP_RECVTOS, 1)];
     if address.is_ipv6() {
         wanted.push((libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1));
     }

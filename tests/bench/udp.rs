@@ -62,8 +62,7 @@ fn main() {
     for load in loads.into_iter().filter(|load| load.name.contains(&word)) {
         let mut times = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
-            for (times, echo) in
-                times.iter_mut().zip([Echo::Bare, Echo::BareGso, Echo::Waiting, Echo::Relay])
+            for (times, echo) in times.iter_mut().zip([Echo::Bare, Echo::BareGso, Echo::Waiting, Echo::Relay])
             {
                 times.push(measure(echo, load));
             }
@@ -71,7 +70,10 @@ fn main() {
         let [bare, gso, waiting, relay] = times.map(|times| times.into_iter().fold(f64::INFINITY, f64::min));
         let (ratio, budget) = if load.gso { (relay / gso, 1.3) } else { (relay / bare, 1.15) };
         let verdict = if ratio <= budget { "" } else { "  over" };
-        println!("{:25} {bare:9.0} {gso:9.0} {waiting:11.0} {relay:7.0} {ratio:7.2} {budget:7.2}{verdict}", load.name);
+        println!(
+            "{:25} {bare:9.0} {gso:9.0} {waiting:11.0} {relay:7.0} {ratio:7.2} {budget:7.2}{verdict}",
+            load.name
+        );
     }
 }
 
