@@ -53,6 +53,7 @@ use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
 use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// Room before and behind a packet that this machine itself sends, in bytes, so that it can be sealed in place.
 pub const LOCAL_HEADROOM: usize = TRANSPORT_HEADER_LENGTH;
@@ -460,6 +461,24 @@ impl Relay {
     /// X25519 computations that handshakes with the hub have cost.
     pub fn x25519_count(&self) -> u64 {
         self.hub.device.x25519_count()
+    }
+
+    /// How many of them this machine can do within `span`, at least one.
+    pub fn x25519_within(&self, span: Duration) -> u64 {
+        let count = span.as_nanos() / self.state.limits.x25519.as_nanos().max(1);
+        u64::try_from(count).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Whether a datagram is an initiation for the hub: the dearest thing that anybody can ask for.
+    pub fn is_greeting(&self, datagram: &[u8], port: Port) -> bool {
+        let Some(Message::Initiation(message)) = Message::parse(datagram) else { return false };
+        port == Port::Main && self.hub.device.mac1_key().matches(message.bytes())
+    }
+
+    /// Counts an initiation that there is no time for.
+    pub fn refuse(&mut self, datagram: &[u8], arrival: Arrival) {
+        self.state.stats.received.add(datagram.len());
+        self.state.drop(arrival.canonical().source(), DropReason::HandshakeLimit);
     }
 
     /// How many members there are.
