@@ -15,13 +15,13 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 
-pub use readings::{Count, Drops, MemberStats, Meter, Readings, RelayStats, SeenMember, Usage, Values};
+pub use readings::{Drops, MemberStats, Meter, Readings, RelayStats, SeenMember, Usage, Values, Volume};
 
 use prometheus::Samples;
 
 /// How a number changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum MetricKind {
     /// It only grows while the program runs.
     Counter,
     /// It goes up and down.
@@ -47,7 +47,7 @@ pub struct FigureRow {
     /// Its name in `/metrics`.
     pub metric: &'static str,
     /// How it changes.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// What its number means.
     pub unit: Unit,
     /// Where it is in `/status`: a key, or an object and a key in it.
@@ -79,7 +79,7 @@ macro_rules! figures {
             /// All rows, in the same order.
             const ROWS: [FigureRow; Self::ALL.len()] = [$(FigureRow {
                 metric: $metric,
-                kind: Kind::$kind,
+                kind: MetricKind::$kind,
                 unit: Unit::$unit,
                 status: $status,
                 line: $line,
@@ -247,7 +247,7 @@ pub struct Family {
     /// Its name in `/metrics`.
     pub metric: &'static str,
     /// How its numbers change.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// What they are.
     pub help: &'static str,
     /// Hands out each, with its labels.
@@ -258,13 +258,13 @@ pub struct Family {
 pub const FAMILIES: &[Family] = &[
     Family {
         metric: "lanrage_build_info",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         help: "The version of this program.",
         samples: |_, out| out.one(format_args!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1),
     },
     Family {
         metric: "lanrage_table_used",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         help: "What is held of everything that is bounded.",
         samples: |readings, out| {
             for table in &readings.tables {
@@ -274,7 +274,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         metric: "lanrage_table_limit",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         help: "How much of it there may be.",
         samples: |readings, out| {
             for table in &readings.tables {
@@ -284,7 +284,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         metric: "lanrage_table_largest",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         help: "What the network holds that holds most of it.",
         samples: |readings, out| {
             for table in &readings.tables {
@@ -297,7 +297,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         metric: "lanrage_http_requests_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         help: "Answered requests by route and status.",
         samples: |readings, out| {
             for ((route, status), count) in &readings.requests {
@@ -307,13 +307,13 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         metric: "lanrage_http_request_seconds",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         help: "Time from a whole request to its answer.",
         samples: |readings, out| out.histogram(&readings.latency),
     },
     Family {
         metric: "lanrage_relay_packets_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         help: "Datagrams at the relay, by what became of them.",
         samples: |readings, out| {
             for kind in Traffic::ALL {
@@ -323,7 +323,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         metric: "lanrage_relay_bytes_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         help: "Bytes at the relay, by what became of them.",
         samples: |readings, out| {
             for kind in Traffic::ALL {
@@ -333,7 +333,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         metric: "lanrage_relay_drops_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         help: "What went nowhere, by reason.",
         samples: |readings, out| {
             for (reason, count) in readings.stats.drops().iter() {
@@ -343,7 +343,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         metric: "lanrage_relay_member_path",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         help: "How a member is reached.",
         samples: |readings, out| {
             for SeenMember { peer, stats, .. } in &readings.members {
@@ -353,19 +353,19 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         metric: "lanrage_relay_member_bytes_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         help: "Data of a member, by direction.",
         samples: |readings, out| each_direction(readings, out, |count| count.bytes),
     },
     Family {
         metric: "lanrage_relay_member_packets_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         help: "Packets of a member, by direction.",
         samples: |readings, out| each_direction(readings, out, |count| count.packets),
     },
     Family {
         metric: "lanrage_relay_member_drops_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         help: "What came from a member's address and went nowhere, by reason.",
         samples: |readings, out| {
             for SeenMember { peer, drops, .. } in &readings.members {
@@ -377,7 +377,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         metric: "lanrage_relay_member_handshake_age_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         help: "Since a member's last handshake.",
         samples: |readings, out| {
             for SeenMember { peer, handshake_age, .. } in &readings.members {
@@ -387,7 +387,7 @@ pub const FAMILIES: &[Family] = &[
     },
 ];
 
-fn each_direction(readings: &Readings, out: &mut Samples<'_>, number: fn(Count) -> u64) {
+fn each_direction(readings: &Readings, out: &mut Samples<'_>, number: fn(Volume) -> u64) {
     for SeenMember { peer, stats, .. } in &readings.members {
         for (direction, count) in stats.directions() {
             out.one(format_args!("peer=\"{peer}\",direction=\"{direction}\""), number(count));

@@ -415,7 +415,7 @@ fn bad_code_is_found() {
         ("wire/json.rs", "fn f(x: crate::api::Api) {}"),
         ("wire/json.rs", "use super::super::net::http::Door;"),
         ("ids.rs", "use super::wire::json;"),
-        ("ids.rs", "use crate::{\n    // here\n    ids::PeerId,\n    // up\n    metrics,\n};"),
+        ("ids.rs", "use crate::{\n    // here\n    ids::PeerId,\n    // up\n    figures,\n};"),
         ("api/mod.rs", "use crate::store::Row;"),
         ("api/mod.rs", "pub use crate::daemon as d;"),
         ("store/mod.rs", "use crate::net::udp;"),

@@ -1,6 +1,6 @@
 //! Figures for Prometheus: the text format (version 0.0.4).
 
-use super::{FAMILIES, Family, Figure, FigureRow, Kind, Readings, Unit};
+use super::{FAMILIES, Family, Figure, FigureRow, MetricKind, Readings, Unit};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -51,11 +51,11 @@ pub struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    fn of(out: &'a mut String, metric: &'static str, kind: Kind, help: &str) -> Self {
+    fn of(out: &'a mut String, metric: &'static str, kind: MetricKind, help: &str) -> Self {
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let mut samples = Samples { out, metric };
         samples.line(format_args!("# HELP {metric} {help}"));
@@ -99,7 +99,7 @@ mod tests {
             histogram.observe(Duration::from_micros(micros));
         }
         let mut text = String::new();
-        Samples::of(&mut text, "h_seconds", Kind::Histogram, "Help.").histogram(&histogram);
+        Samples::of(&mut text, "h_seconds", MetricKind::Histogram, "Help.").histogram(&histogram);
         for line in [
             "# TYPE h_seconds histogram",
             "h_seconds_bucket{le=\"0.00005\"} 2",

@@ -42,14 +42,14 @@ impl Values {
 
 /// Datagrams, or packets within them, and their bytes, without UDP's headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Count {
+pub struct Volume {
     /// How many.
     pub packets: u64,
     /// How long together.
     pub bytes: u64,
 }
 
-impl Count {
+impl Volume {
     /// Counts one datagram.
     pub fn add(&mut self, bytes: usize) {
         self.add_run(1, bytes);
@@ -99,7 +99,7 @@ impl Drops {
 pub struct RelayStats {
     /// Its figures.
     pub values: Values,
-    traffic: [Count; Traffic::ALL.len()],
+    traffic: [Volume; Traffic::ALL.len()],
     drops: Drops,
 }
 
@@ -115,7 +115,7 @@ impl RelayStats {
     }
 
     /// What was counted of this kind.
-    pub fn traffic(&self, kind: Traffic) -> Count {
+    pub fn traffic(&self, kind: Traffic) -> Volume {
         self.traffic[kind as usize]
     }
 
@@ -156,9 +156,9 @@ impl RelayStats {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemberStats {
     /// Data from it that was forwarded.
-    pub from: Count,
+    pub from: Volume,
     /// Data that was forwarded to it.
-    pub to: Count,
+    pub to: Volume,
     /// When a session of its last came up, blind or with the hub.
     pub last_handshake: Option<Instant>,
     /// How it is reached.
@@ -174,14 +174,14 @@ impl Default for MemberStats {
 impl MemberStats {
     /// Of a member that never came.
     pub const NOTHING: MemberStats = MemberStats {
-        from: Count { packets: 0, bytes: 0 },
-        to: Count { packets: 0, bytes: 0 },
+        from: Volume { packets: 0, bytes: 0 },
+        to: Volume { packets: 0, bytes: 0 },
         last_handshake: None,
         reach: Reach::None,
     };
 
     /// What was forwarded, by direction.
-    pub fn directions(&self) -> [(&'static str, Count); 2] {
+    pub fn directions(&self) -> [(&'static str, Volume); 2] {
         [("from", self.from), ("to", self.to)]
     }
 }

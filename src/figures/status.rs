@@ -1,7 +1,7 @@
 //! Figures in `/status`: their members of its JSON, and how `/openapi.json` describes these.
 
 use super::{
-    Count, DropReason, Drops, Figure, FigureRow, Reach, Readings, Resource, SeenMember, Traffic, Unit,
+    DropReason, Drops, Figure, FigureRow, Reach, Readings, Resource, SeenMember, Traffic, Unit, Volume,
 };
 use crate::wire::json::{Writer, object};
 
@@ -79,7 +79,7 @@ pub fn write_tables(json: &mut Writer, readings: &Readings) {
     });
 }
 
-fn write_count(json: &mut Writer, count: Count) {
+fn write_count(json: &mut Writer, count: Volume) {
     json.object(|json| {
         json.key("packets").int(count.packets);
         json.key("bytes").int(count.bytes);

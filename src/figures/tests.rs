@@ -2,8 +2,8 @@
 
 use super::prometheus::{Histogram, text};
 use super::{
-    Count, DropReason, FAMILIES, Figure, MemberStats, Reach, Readings, Resource, SeenMember, Traffic, Unit,
-    Usage, status,
+    DropReason, FAMILIES, Figure, MemberStats, Reach, Readings, Resource, SeenMember, Traffic, Unit, Usage,
+    Volume, status,
 };
 use crate::ids::PeerId;
 use crate::owners::{Level, Prefix};
@@ -39,7 +39,7 @@ fn readings() -> Readings {
     readings.latency.observe(Duration::from_micros(70));
     readings.members = Reach::ALL
         .map(|reach| {
-            let mut count = || Count { packets: next(), bytes: next() };
+            let mut count = || Volume { packets: next(), bytes: next() };
             let stats = MemberStats { from: count(), to: count(), last_handshake: None, reach };
             let mut drops = super::Drops::default();
             drops.add_many(DropReason::InnerSource, next());

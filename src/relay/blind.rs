@@ -15,7 +15,7 @@
 //! 9. What is silent is forgotten.
 
 use crate::datagram::Path;
-use crate::figures::{Count, DropReason, Figure, Reach, Traffic};
+use crate::figures::{DropReason, Figure, Reach, Traffic, Volume};
 use crate::keyed_hash::KeyedState;
 use crate::relay::Run;
 use crate::relay::endpoints::Sighting;
@@ -264,7 +264,7 @@ impl Blind {
             bucket: admission.address_bucket(here),
             state,
             last: now,
-            count: Count::default(),
+            count: Volume::default(),
         };
         let there = flow(initiator, responder, from, at.remote, FlowState::Offered);
         let back = flow(responder, initiator, at, source, FlowState::Held);

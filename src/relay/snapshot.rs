@@ -14,7 +14,7 @@ use crate::crypto::blake2s::{Secret, mac, mac32};
 use crate::crypto::constant_time;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
-use crate::figures::{Count, Reach};
+use crate::figures::{Reach, Volume};
 use crate::relay::Relay;
 use crate::relay::flow_key::{FlowKey, unmapped};
 use crate::relay::flows::{Flow, FlowState};
@@ -157,7 +157,7 @@ struct Direction {
     /// Who sends it, by its place among the keys.
     sender: u32,
     last: Instant,
-    count: Count,
+    count: Volume,
 }
 
 impl Relay {
@@ -309,7 +309,7 @@ fn read_direction(reader: &mut Reader<'_>, passed: Duration, now: Instant) -> Op
         index: reader.u32()?,
         sender: reader.u32()?,
         last: reader.instant(passed, now)?,
-        count: Count { packets: reader.u64()?, bytes: reader.u64()? },
+        count: Volume { packets: reader.u64()?, bytes: reader.u64()? },
     })
 }
 

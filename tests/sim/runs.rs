@@ -1,7 +1,7 @@
 //! Datagrams that came as one are handled as if each had come by itself.
 
 use crate::world::{MILLISECOND, SECOND, World};
-use lanrage::figures::{Count, DropReason, Drops, Traffic};
+use lanrage::figures::{DropReason, Drops, Traffic, Volume};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::{Arrival, Port};
 use lanrage::token_bucket::Rate;
@@ -50,7 +50,7 @@ fn take(
     at: SocketAddr,
     mut run: Vec<u8>,
     together: bool,
-) -> (Vec<usize>, [Count; 3], Drops, usize) {
+) -> (Vec<usize>, [Volume; 3], Drops, usize) {
     let before = world.relay.stats().clone();
     let (now, mut sent, mut calls) = (world.clock(), Vec::new(), 0);
     let mut rest = &mut run[..];
@@ -69,7 +69,7 @@ fn take(
     let stats = world.relay.stats();
     let counted = [Traffic::Received, Traffic::Sent, Traffic::Blind].map(|kind| {
         let (now, before) = (stats.traffic(kind), before.traffic(kind));
-        Count { packets: now.packets - before.packets, bytes: now.bytes - before.bytes }
+        Volume { packets: now.packets - before.packets, bytes: now.bytes - before.bytes }
     });
     (sent, counted, stats.drops().clone(), calls)
 }
