@@ -2,21 +2,14 @@
 
 use super::fields::{Fields, Problems};
 use super::metrics::{self, Seen, Surroundings};
-use super::{Api, Call, Failure, Outcome, errors};
+use super::{Api, Call, Failure, Handling, Outcome, errors, ok, openapi};
 use crate::owners::Usage;
 use crate::time::Now;
 use crate::wire::http::{Answer, Source};
 use crate::wire::json::object;
+use crate::wire::static_body::StaticBody;
 
 impl Api {
-    /// Figures tell no secrets: whoever is on this machine may see them.
-    fn require_local(&mut self, call: &Call<'_>) -> Result<(), Failure> {
-        if !call.client.is_local {
-            self.require_admin(call)?;
-        }
-        Ok(())
-    }
-
     /// The members that have been at the relay, by id. One in several parties counts once.
     fn seen_by_relay(&self, around: &Surroundings<'_>, now: Now) -> Vec<Seen<'_>> {
         let Some(relay) = around.relay else { return Vec::new() };
@@ -39,20 +32,20 @@ impl Api {
         self.control.usage().into_iter().chain(others).collect()
     }
 
-    pub(super) fn metrics(&mut self, call: &Call<'_>, around: &Surroundings<'_>) -> Result<Answer, Failure> {
-        self.require_local(call)?;
+    pub(super) fn metrics(&mut self, call: &Call<'_>) -> Handling {
+        let around = call.around;
         let members = self.seen_by_relay(around, call.now);
         let text = metrics::text(&self.counters, self.sizes(), &self.usage(around), around, &members);
-        Ok(Answer {
+        Ok(Outcome::Answer(Answer {
             status: 200,
             content_type: "text/plain; version=0.0.4; charset=utf-8",
             headers: Vec::new(),
             body: text.into_bytes(),
-        })
+        }))
     }
 
-    pub(super) fn status(&mut self, call: &Call<'_>, around: &Surroundings<'_>) -> Result<Answer, Failure> {
-        self.require_local(call)?;
+    pub(super) fn status(&mut self, call: &Call<'_>) -> Handling {
+        let around = call.around;
         let sizes = self.sizes();
         let relay = &self.settings.relay;
         let body = object(|json| {
@@ -143,12 +136,19 @@ impl Api {
                 json.key("bytes").int(around.store_bytes);
             });
         });
-        Ok(Answer::json(200, body))
+        ok(body)
+    }
+
+    /// The description of the API, which is put together when it is asked for first.
+    pub(super) fn openapi(&mut self, call: &Call<'_>) -> Handling {
+        let document = self
+            .document
+            .get_or_init(|| StaticBody::new("application/json", openapi::document().into_bytes()));
+        Ok(Outcome::Answer(document.answer(call.request)))
     }
 
     /// A copy of everything; with `secrets=redacted` one that can be looked at.
-    pub(super) fn backup(&mut self, call: &Call<'_>) -> Result<Outcome, Failure> {
-        self.require_admin(call)?;
+    pub(super) fn backup(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
         let read = |text: &str| match text {
             "redacted" => Some(true),

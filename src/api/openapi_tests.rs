@@ -1,34 +1,17 @@
-//! `/openapi.json` against the table of routes. What it says of each is checked from outside.
+//! The description of the API. What it says of each route is checked from outside.
 
-use super::routes::Place;
-use crate::wire::json::{Value, parse};
-use std::collections::BTreeSet;
-
-const DOCUMENT: &str = include_str!("openapi.json");
-
-fn members(value: &Value) -> &[(String, Value)] {
-    match value {
-        Value::Object(members) => members,
-        other => panic!("not an object: {other:?}"),
-    }
-}
+use super::openapi::{document, shape};
+use super::routes::ROUTES;
+use crate::wire::json::{Value, Writer, parse};
 
 #[test]
-fn the_document_has_every_route_and_method_and_no_other() {
-    let document = parse(DOCUMENT.as_bytes()).unwrap();
-    let described: BTreeSet<(String, String)> = members(document.get("paths").unwrap())
-        .iter()
-        .flat_map(|(path, item)| {
-            let methods = members(item).iter().filter(|(name, _)| name != "parameters");
-            methods.map(|(method, _)| (path.clone(), method.to_uppercase()))
-        })
-        .collect();
-    let served: BTreeSet<(String, String)> = Place::all()
-        .flat_map(|(_, path, methods)| {
-            methods.iter().map(move |method| (path.to_owned(), method.as_str().to_owned()))
-        })
-        .collect();
-    assert_eq!(described, served);
+fn every_route_says_what_it_is() {
+    for route in ROUTES {
+        let texts = [route.id, route.summary, route.answer, route.answer_shape];
+        assert!(texts.iter().all(|text| !text.is_empty()), "{} {}", route.method, route.path);
+        let same = ROUTES.iter().filter(|other| other.id == route.id);
+        assert_eq!(same.count(), 1, "{}", route.id);
+    }
 }
 
 #[test]
@@ -45,6 +28,11 @@ fn every_reference_leads_somewhere() {
                         assert!(found.is_some(), "{target}");
                         1
                     }
+                    ("type", Value::String(name)) => {
+                        let types = ["object", "array", "string", "integer", "boolean", "null", "http"];
+                        assert!(types.contains(&name.as_str()), "{name}");
+                        0
+                    }
                     _ => check(value, document),
                 })
                 .sum(),
@@ -52,18 +40,36 @@ fn every_reference_leads_somewhere() {
             _ => 0,
         }
     }
-    let document = parse(DOCUMENT.as_bytes()).unwrap();
+    let document = parse(document().as_bytes()).unwrap();
     assert!(check(&document, &document) > 100);
 }
 
 #[test]
-fn its_version_is_the_program_s() {
-    let document = parse(DOCUMENT.as_bytes()).unwrap();
-    let version = document.get("info").and_then(|info| info.get("version")).and_then(Value::as_str);
-    assert_eq!(version, Some(env!("CARGO_PKG_VERSION")));
-}
-
-#[test]
-fn it_is_small_enough_to_carry_around() {
-    assert!(DOCUMENT.len() <= 34 * 1024, "{} bytes", DOCUMENT.len());
+fn shapes_are_schemas() {
+    let schema = |text: &str| {
+        let mut json = Writer::default();
+        shape(&mut json, text);
+        json.finish()
+    };
+    for (text, expected) in [
+        ("string", r#"{"type":"string"}"#),
+        ("any", "{}"),
+        ("Peer", r##"{"$ref":"#/components/schemas/Peer"}"##),
+        ("\"a {b}, c\"", r#"{"const":"a {b}, c"}"#),
+        ("\"a\" | \"b\"", r#"{"enum":["a","b"]}"#),
+        ("[[integer]]", r#"{"type":"array","items":{"type":"array","items":{"type":"integer"}}}"#),
+        ("{}", r#"{"type":"object","required":[],"properties":{}}"#),
+        (
+            "exactly {a: {b: any}, c?: [string]}",
+            r#"{"type":"object","required":["a"],"properties":{"a":{"type":"object","required":["b"],"properties":{"b":{}}},"c":{"type":"array","items":{"type":"string"}}},"additionalProperties":false}"#,
+        ),
+        (
+            "{Id: string}",
+            r##"{"type":"object","propertyNames":{"$ref":"#/components/schemas/Id"},"additionalProperties":{"type":"string"}}"##,
+        ),
+        ("any & {}", r#"{"allOf":[{},{"type":"object","required":[],"properties":{}}]}"#),
+        (r#"{"minimum":1}"#, r#"{"minimum":1}"#),
+    ] {
+        assert_eq!(schema(text), expected, "{text}");
+    }
 }

@@ -66,6 +66,7 @@ impl World {
             authorization: token.map(|token| format!("Bearer {token}")),
             host: None,
             origin: None,
+            if_none_match: None,
             forwarded_for: None,
             is_forwarded: false,
             body: body.into(),
@@ -83,9 +84,9 @@ impl World {
         body: &str,
     ) -> Answer {
         let request = Self::request(method, target, token, body, source);
-        let (_, outcome) = self.api.handle(&request, &self.around, self.now);
+        let handled = self.api.handle(&request, &self.around, self.now);
         self.settle(None);
-        match outcome {
+        match handled.outcome {
             Outcome::Answer(answer) => answer,
             Outcome::Backup { .. } => panic!("not an answer"),
         }
@@ -653,7 +654,7 @@ fn the_hub_s_key_leaves_through_the_unix_socket_only() {
     let mut world = World::new();
     let mut outcome = |source, target: &str| {
         let request = World::request(Method::Get, target, Some("a-token-of-the-admin"), "", source);
-        match world.api.handle(&request, &world.around, world.now).1 {
+        match world.api.handle(&request, &world.around, world.now).outcome {
             Outcome::Answer(answer) => Err(answer.status),
             Outcome::Backup { redacted } => Ok(redacted),
         }

@@ -179,6 +179,7 @@ impl World for Alone {
             authorization: token.map(|token| format!("Bearer {token}")),
             host: None,
             origin: None,
+            if_none_match: None,
             forwarded_for: None,
             is_forwarded: false,
             body: body.as_bytes().to_vec(),
