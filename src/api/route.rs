@@ -235,7 +235,7 @@ fn parameters<'a>(pattern: &str, path: &'a str) -> Option<Parameters<'a>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Outcome, ok};
+    use crate::api::ok;
 
     fn page(_: &mut Api, call: &Call<'_>) -> Handling {
         ok(call.parameters[0].as_bytes())

@@ -3,7 +3,7 @@
 
 use super::Api;
 use super::route::Access::{Admin, Anyone, LocalOrAdmin, Peer};
-use super::route::Writes::{self, Changes, Nothing};
+use super::route::Writes::{Changes, Nothing};
 use super::route::{self, Found, Route, delete, get, post};
 
 /// The path that is taken over by a WebSocket session. What is said there: [`super::messages::MESSAGES`].
@@ -177,6 +177,6 @@ mod tests {
 
     #[test]
     fn what_only_reads_changes_nothing() {
-        assert!(ROUTES.iter().all(|route| route.method != "GET" || route.writes == Writes::Nothing));
+        assert!(ROUTES.iter().all(|route| route.method != "GET" || route.writes == Nothing));
     }
 }

@@ -127,7 +127,7 @@ impl<'a> Play<'a> {
             source: Source::Ip([203, 0, 113, 7].into()),
             local: None,
         };
-        let (_, outcome) = self.api.handle(&request, &Surroundings::default(), now);
+        let outcome = self.api.handle(&request, &Surroundings::default(), now).outcome;
         let effects = self.api.drain(None, now);
         self.keep(&effects.changes, now);
         let Outcome::Answer(answer) = outcome else { panic!("nobody asked for a backup") };
