@@ -1,36 +1,12 @@
 //! The floors of the house: imports point down only, clocks are read in one room and `unsafe` is written in
-//! another.
+//! another. A type's name exists once.
 
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Files and folders of `src`, and the floor that each is on.
-const ROOMS: &[(&str, u8)] = &[
-    ("main", 7),
-    ("cli", 7),
-    ("daemon", 6),
-    ("net", 5),
-    ("store", 5),
-    ("tun", 5),
-    ("sys", 4),
-    ("relay", 3),
-    ("api", 3),
-    ("agent", 3),
-    ("wireguard", 2),
-    ("control", 2),
-    ("wire", 1),
-    ("crypto", 1),
-    ("datagram", 1),
-    ("metrics", 1),
-    ("keyed_hash", 1),
-    ("owners", 1),
-    ("slots", 1),
-    ("token_bucket", 1),
-    ("expiring_map", 1),
-    ("backoff", 1),
-    ("ids", 0),
-    ("time", 0),
-];
+/// The house for people. Its table of floors counts here, too.
+const HOUSE: &str = include_str!("../src/README.md");
 
 /// Rooms of one floor that may know each other: who, and whom.
 const NEIGHBOURS: &[(&str, &str)] = &[
@@ -56,88 +32,49 @@ const IO_WORDS: &[&str] =
     &["async", "async_io", "smol", "rustix", "redb", "TcpStream", "UdpSocket", "UnixStream"];
 const IO_PATHS: &[[&str; 2]] = &[["std", "fs"], ["std", "thread"], ["std", "process"], ["std", "os"]];
 
+/// The floor of a file or folder of `src`, by rows as ``| 3 | `relay` `api` | ... |``.
 fn floor(room: &str) -> Option<u8> {
-    ROOMS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+    HOUSE.lines().find_map(|line| {
+        let mut cells = line.strip_prefix("| ")?.split(" | ");
+        let (floor, rooms) = (cells.next()?.parse().ok()?, cells.next()?);
+        rooms.split_whitespace().any(|name| name.trim_matches('`') == room).then_some(floor)
+    })
 }
 
-/// The code without comments and without what is in quotes.
-fn bare(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
-    let (mut out, mut i) = (String::new(), 0);
-    while i < chars.len() {
-        let after_word = i > 0 && (at(i - 1).is_alphanumeric() || at(i - 1) == '_');
-        let raw = (at(i) == 'r' && !after_word) || (at(i) == 'b' && at(i + 1) == 'r' && !after_word);
-        let hashes_from = if at(i) == 'b' { i + 2 } else { i + 1 };
-        let hashes = (hashes_from..).take_while(|index| at(*index) == '#').count();
-        if at(i) == '/' && at(i + 1) == '/' {
-            while i < chars.len() && at(i) != '\n' {
-                i += 1;
-            }
-        } else if at(i) == '/' && at(i + 1) == '*' {
-            let mut depth = 0;
-            loop {
-                match (at(i), at(i + 1)) {
-                    ('/', '*') => depth += 1,
-                    ('*', '/') => depth -= 1,
-                    _ => {
-                        i += 1;
-                        continue;
-                    }
-                }
-                i += 2;
-                if depth == 0 || i >= chars.len() {
-                    break;
-                }
-            }
-        } else if raw && at(hashes_from + hashes) == '"' {
-            i = hashes_from + hashes + 1;
-            while i < chars.len() && !(at(i) == '"' && (1..=hashes).all(|n| at(i + n) == '#')) {
-                i += 1;
-            }
-            i += 1 + hashes;
-            out.push_str("\"\"");
-        } else if at(i) == '"' {
-            i += 1;
-            while i < chars.len() && at(i) != '"' {
-                i += if at(i) == '\\' { 2 } else { 1 };
-            }
-            i += 1;
-            out.push_str("\"\"");
-        } else if at(i) == '\'' && (at(i + 1) == '\\' || at(i + 2) == '\'') {
-            i += if at(i + 1) == '\\' { 3 } else { 2 };
-            while i < chars.len() && at(i) != '\'' {
-                i += 1;
-            }
-            i += 1;
-            out.push_str("' '");
-        } else {
-            out.push(at(i));
-            i += 1;
-        }
-    }
-    out
+/// Words, `::`, brackets and single signs, without comments and what is in quotes.
+fn tokens(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    flatten(text.parse().expect("it compiles"), &mut found);
+    found
 }
 
-/// Words, `::` and single signs.
-fn tokens(code: &str) -> Vec<String> {
-    let mut tokens: Vec<String> = Vec::new();
-    let mut word = String::new();
-    for c in code.chars().chain([' ']) {
-        if c.is_alphanumeric() || c == '_' {
-            word.push(c);
-            continue;
-        }
-        if !word.is_empty() {
-            tokens.push(std::mem::take(&mut word));
-        }
-        if c == ':' && tokens.last().is_some_and(|last| last == ":") {
-            *tokens.last_mut().unwrap() = "::".to_owned();
-        } else if !c.is_whitespace() {
-            tokens.push(c.to_string());
+fn flatten(stream: TokenStream, found: &mut Vec<String>) {
+    let mut is_second_colon = false;
+    for token in stream {
+        match token {
+            TokenTree::Ident(word) => found.push(word.to_string()),
+            TokenTree::Literal(_) => found.push("literal".to_owned()),
+            TokenTree::Punct(_) if is_second_colon => {
+                is_second_colon = false;
+                continue;
+            }
+            TokenTree::Punct(sign) => {
+                is_second_colon = sign.as_char() == ':' && sign.spacing() == Spacing::Joint;
+                found.push(if is_second_colon { "::".to_owned() } else { sign.to_string() });
+            }
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::None => ("", ""),
+                };
+                found.push(open.to_owned());
+                flatten(group.stream(), found);
+                found.push(close.to_owned());
+            }
         }
     }
-    tokens
 }
 
 /// Takes out every item under `#[cfg(test)]`. Also returns the modules among them that are files.
@@ -249,7 +186,7 @@ fn absolute(path: &[String], module: &[String]) -> Option<Vec<String>> {
 /// What is wrong with the file `file` of `src`, and its test modules that are files.
 fn examine(file: &str, text: &str) -> (Vec<String>, Vec<String>) {
     let module = module(file);
-    let (tokens, test_files) = without_tests(tokens(&bare(text)));
+    let (tokens, test_files) = without_tests(tokens(text));
     let room = module[0].as_str();
     if file == "lib.rs" {
         return (Vec::new(), test_files);
@@ -347,7 +284,7 @@ fn imports(sources: &[(&str, String)]) -> BTreeMap<Vec<String>, BTreeSet<Vec<Str
     let mut found = BTreeMap::new();
     for (file, text) in sources {
         let module = module(file);
-        let (tokens, _) = without_tests(tokens(&bare(text)));
+        let (tokens, _) = without_tests(tokens(text));
         let targets = paths(&tokens).into_iter().filter_map(|path| absolute(&path, &module));
         let files = targets.filter_map(|mut target| {
             while !target.is_empty() && !known.contains(&target) {
@@ -424,6 +361,44 @@ fn loops_are_found() {
         ("wire/b/part.rs", "use super::B; use crate::wire::a::A;"),
     ];
     assert_eq!(of(&none), [""; 0]);
+}
+
+/// Types that a file defines on its top, but for its tests.
+fn types(text: &str) -> Vec<String> {
+    let (tokens, _) = without_tests(tokens(text));
+    let (mut depth, mut found) = (0, Vec::new());
+    for pair in tokens.windows(2) {
+        match pair[0].as_str() {
+            "{" => depth += 1,
+            "}" => depth -= 1,
+            "struct" | "enum" | "trait" | "type" | "union" if depth == 0 => found.push(pair[1].clone()),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn a_type_s_name_exists_once() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&source, &mut all);
+    let mut homes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in
+        all.iter().filter(|path| !path.ends_with("tests.rs") && !path.iter().any(|part| part == "tests"))
+    {
+        let file = path.strip_prefix(&source).unwrap().display().to_string();
+        for name in types(&std::fs::read_to_string(path).unwrap()) {
+            homes.entry(name).or_default().push(file.clone());
+        }
+    }
+    assert!(homes.len() > 300, "the source was not found");
+    homes.retain(|_, files| files.len() > 1);
+    assert!(homes.is_empty(), "name each for what it is: {homes:#?}");
+    assert_eq!(
+        types("pub struct A { b: B } impl C for A { type D = E; } #[cfg(test)] mod t { struct F; }"),
+        ["A"]
+    );
 }
 
 /// The examination finds what it is there for.

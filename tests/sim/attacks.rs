@@ -77,7 +77,7 @@ fn strangers_get_nothing() {
     assert!(!world.talk(stranger, members[0]));
     assert_eq!(world.relay.flow_count(), 1);
     // The member's initiations to the stranger bear a key that is in no party; so do these.
-    world.records = Some(Vec::new());
+    world.capture.start();
     let before = world.dropped(DropReason::NoMember);
     let forged = initiation_for(&mut world, stranger);
     assert_eq!(world.inject(address("192.0.2.200:1"), &forged), Err(DropReason::NoMember));
@@ -129,7 +129,7 @@ fn forgeries_from_outside_teach_nothing() {
     world.run(10 * SECOND);
     let homes: BTreeSet<_> = members.iter().filter_map(|&member| world.clients[member].seen_as).collect();
     let elsewhere = address("192.0.2.200:9");
-    world.records = Some(Vec::new());
+    world.capture.start();
     for round in 0..50 {
         let (one, other) = (members[round % 2], members[1 - round % 2]);
         let forged = initiation_for(&mut world, one);
@@ -155,7 +155,7 @@ fn an_answer_counts_only_from_where_it_was_asked() {
     world.run(10 * SECOND);
     world.clients[members[1]].offline = true;
     world.run(10 * SECOND);
-    world.records = Some(Vec::new());
+    world.capture.start();
     let from = world.clients[members[0]].seen_as.unwrap();
     let forged = initiation_for(&mut world, members[1]);
     assert_eq!(world.inject(from, &forged), Ok(()));
@@ -214,7 +214,7 @@ fn data_from_elsewhere_goes_nowhere() {
     let mut world = World::new(44);
     let members = world.blind_party("p", 2);
     world.run(10 * SECOND);
-    world.records = Some(Vec::new());
+    world.capture.start();
     assert!(world.talk(members[0], members[1]));
     let from = world.clients[members[0]].seen_as.unwrap();
     let real = world.records().iter().find(|r| r.to_relay && r.remote == from && r.bytes[0] == 4).unwrap();
@@ -277,7 +277,7 @@ fn clashing_indices_end_the_handshake() {
 #[test]
 fn an_index_of_the_hub_s_ends_the_handshake() {
     let mut world = World::new(57);
-    world.records = Some(Vec::new());
+    world.capture.start();
     let spokes = world.hub_party("q", 1);
     let members = world.blind_party("p", 2);
     world.run(12 * SECOND);
@@ -297,7 +297,7 @@ fn an_index_of_the_hub_s_ends_the_handshake() {
 #[test]
 fn nothing_is_rewritten() {
     let mut world = World::new(46);
-    world.records = Some(Vec::new());
+    world.capture.start();
     let members = world.blind_party("p", 4);
     world.run(10 * SECOND);
     for (one, other) in [(0, 1), (2, 3)] {
@@ -390,7 +390,7 @@ fn elimination_can_t_amplify() {
 fn destinations(world: &mut World, source: SocketAddr, member: usize, count: usize) -> Vec<SocketAddr> {
     (0..count)
         .map(|_| {
-            world.records = Some(Vec::new());
+            world.capture.start();
             let forged = initiation_for(world, member);
             assert_eq!(world.inject(source, &forged), Ok(()));
             let sent: Vec<_> = world.records().iter().filter(|record| !record.to_relay).collect();
@@ -449,7 +449,7 @@ fn initiations_wait_for_their_turn() {
     world.run(30 * SECOND);
     world.clients.iter_mut().for_each(|client| client.offline = true);
     world.run(10 * SECOND);
-    world.records = Some(Vec::new());
+    world.capture.start();
     let before = world.dropped(DropReason::Paced);
     for &other in &members[1..] {
         let forged = initiation_for(&mut world, members[0]);
@@ -476,7 +476,7 @@ fn the_hub_session_s_address_is_the_best() {
     assert_eq!(world.inject(address("192.0.2.201:5"), &forged), Ok(()));
     let lie = response_for(&mut world, members[1], sender_index(&forged));
     assert_eq!(world.inject(liar, &lie), Ok(()), "now the newest flow says that one is elsewhere");
-    world.records = Some(Vec::new());
+    world.capture.start();
     let forged = initiation_for(&mut world, members[1]);
     assert_eq!(world.inject(world.clients[members[0]].seen_as.unwrap(), &forged), Ok(()));
     let to: Vec<_> = world.records().iter().filter(|r| !r.to_relay).map(|r| r.remote).collect();
@@ -518,7 +518,7 @@ fn a_kick_cuts_at_once() {
     assert!(world.talk(members[0], members[2]) && world.talk(members[1], members[2]));
     world.leave("p", members[2]);
     let kicked = world.clients[members[2]].seen_as.unwrap();
-    world.records = Some(Vec::new());
+    world.capture.start();
     for round in 0..400u32 {
         for other in [0, 1] {
             world.say(members[2], members[other], &round.to_le_bytes());
@@ -567,7 +567,7 @@ fn leaving_one_party_keeps_the_other() {
 #[test]
 fn initiations_are_paced_per_destination() {
     let mut world = World::new(52);
-    world.records = Some(Vec::new());
+    world.capture.start();
     let members: Vec<_> = (0..40).map(|_| world.member("p", None)).collect();
     let popular = members[0];
     for &other in &members[1..] {

@@ -1,7 +1,8 @@
 //! What proves an endpoint (rules 3, 4 and 8), and what does not.
 
 use crate::attacks::{address, data, initiation_for, response_for, sender_index};
-use crate::world::{HubUse, MILLISECOND, Record, SECOND, World};
+use crate::capture::Record;
+use crate::world::{HubUse, MILLISECOND, SECOND, World};
 use lanrage::datagram::Path;
 use lanrage::relay::stats::Reach;
 use lanrage::relay::{Arrival, Port};
@@ -36,7 +37,7 @@ fn longest_silence(
 }
 
 fn new_records(world: &mut World) -> Vec<Record> {
-    world.records.replace(Vec::new()).unwrap_or_default()
+    world.capture.start()
 }
 
 /// A member sends false data with the indices of flows to it, from another address of its own, as if the other end had
@@ -48,7 +49,7 @@ fn a_mate_s_lies_end_no_game() {
         let members = world.blind_party("p", 3);
         members.iter().for_each(|&member| world.use_hub(member, how));
         let [one, other, liar] = [members[0], members[1], members[2]];
-        world.records = Some(Vec::new());
+        world.capture.start();
         world.run(12 * SECOND);
         let lair = address("192.0.2.201:5");
         let homes = [one, other].map(|member| world.clients[member].seen_as.unwrap());

@@ -73,7 +73,7 @@ fn measure(world: &mut World, mut flood: impl FnMut(&mut World, usize)) -> Outco
         assert!(world.talk(players[0], players[1]));
         world.run(9 * SECOND);
     }
-    world.records = Some(Vec::new());
+    world.capture.start();
     let homes: Vec<_> = players.iter().map(|&player| world.clients[player].seen_as.unwrap()).collect();
     let before = world.relay.x25519_count();
     let (mut tries, mut said) = (vec![None; NEWCOMERS], 0);

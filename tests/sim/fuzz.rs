@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 /// Two parties, one blind and one with the hub, and all that passed the relay while they came up.
 fn busy_world(seed: u64) -> (World, Vec<usize>) {
     let mut world = World::new(seed);
-    world.records = Some(Vec::new());
+    world.capture.start();
     let mut members = world.blind_party("p", 3);
     members.extend(world.hub_party("q", 2));
     world.run(12 * SECOND);
@@ -50,7 +50,7 @@ fn random_bytes_of_all_lengths() {
 fn mutations_of_what_passed() {
     let (mut world, members) = busy_world(91);
     let homes: Vec<_> = world.clients.iter().filter_map(|client| client.seen_as).collect();
-    let seen = world.records.take().unwrap();
+    let seen = world.capture.stop();
     for round in 0..30_000u32 {
         let record = &seen[world.random.below(seen.len() as u64) as usize];
         let mut bytes = record.bytes.clone();

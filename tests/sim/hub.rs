@@ -173,7 +173,7 @@ fn an_app_with_a_preshared_key_for_the_hub_is_noticed() {
 #[test]
 fn replays_are_dropped() {
     let (mut world, members) = hub_party(65, 2);
-    world.records = Some(Vec::new());
+    world.capture.start();
     world.say(members[0], members[1], b"once");
     world.run(SECOND);
     let home = world.clients[members[0]].seen_as.unwrap();

@@ -2,6 +2,7 @@
 //! happens there. `ledger` watches over every scenario.
 
 mod attacks;
+mod capture;
 mod endpoints;
 mod floods;
 mod fuzz;

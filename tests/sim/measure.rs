@@ -42,7 +42,7 @@ fn receive(relay: &mut Relay, datagram: &mut [u8], source: SocketAddr, now: Now)
 fn measure_blind_forwarding() {
     for pairs in [1, 50, 500] {
         let mut world = World::with_limits(1, generous());
-        world.records = Some(Vec::new());
+        world.capture.start();
         for pair in 0..pairs {
             world.blind_party(&format!("p{pair}"), 2);
         }

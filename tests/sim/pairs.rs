@@ -109,7 +109,7 @@ fn a_source_that_asked_for_all_others_is_the_one() {
         world.add_peer(from, to);
         world.clients[from].offline = true;
     }
-    world.records = Some(Vec::new());
+    world.capture.start();
     world.clients[a].offline = false;
     world.run(3 * SECOND);
     assert!(world.records().iter().all(|record| record.to_relay));

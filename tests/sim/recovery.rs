@@ -52,11 +52,11 @@ fn a_hundred_hub_members_are_back_within_a_second_or_so() {
     let mut world = World::new(201);
     let members = world.hub_party("p", 100);
     world.run(10 * SECOND);
-    world.records = Some(Vec::new());
+    world.capture.start();
     // Who was heard of last is asked first: that is who plays.
     assert!(world.talk(members[98], members[99]));
     assert_eq!(restart(&mut world, &members).spokes, 100);
-    world.records = Some(Vec::new());
+    world.capture.start();
     let outage = world.time_to_talk(members[98], members[99], 60 * SECOND).unwrap();
     assert!(outage < 300 * MILLISECOND, "{outage:?}");
     world.run(1500 * MILLISECOND);
@@ -80,7 +80,7 @@ fn an_address_of_before_a_restart_gets_little() {
     let gone = world.clients[members[0]].seen_as.unwrap();
     world.clients[members[0]].offline = true;
     assert_eq!(restart(&mut world, &members).spokes, 2);
-    world.records = Some(Vec::new());
+    world.capture.start();
     for _ in 0..300 {
         world.say(members[1], members[0], b"where are you?");
         world.run(SECOND);
@@ -106,7 +106,7 @@ fn who_is_no_member_any_more_is_not_greeted() {
     world.run(10 * SECOND);
     let gone = world.clients[members[2]].seen_as.unwrap();
     assert_eq!(restart(&mut world, &members[..2]).spokes, 2);
-    world.records = Some(Vec::new());
+    world.capture.start();
     world.run(30 * SECOND);
     assert!(initiations(&world).iter().all(|&(_, to)| to != gone));
 }
@@ -198,13 +198,13 @@ fn a_replay_from_elsewhere_moves_nobody() {
         assert!(world.talk(0, 1));
         let victim: SocketAddr = "192.0.2.200:9".parse().unwrap();
         let replay = |world: &mut World| {
-            let Some(records) = world.records.replace(Vec::new()) else { return };
+            let records = world.capture.start();
             let theirs = records.into_iter().filter(|record| record.to_relay && record.remote != victim);
             theirs.for_each(|record| {
                 let _ = world.inject(victim, &record.bytes);
             });
         };
-        world.records = Some(Vec::new());
+        world.capture.start();
         world.clients.iter_mut().for_each(|client| client.inbox.clear());
         for round in 0..4000u32 {
             world.say(0, 1, &round.to_le_bytes());
@@ -242,12 +242,12 @@ fn a_member_that_cries_wolf_is_not_in_the_way() {
     let members: Vec<_> = (0..5).map(|place| world.member("p", (place == 0).then_some(nat))).collect();
     world.introduce_all(&members);
     world.run(20 * SECOND);
-    world.records = Some(Vec::new());
+    world.capture.start();
     assert!(world.talk(members[0], members[4]));
     let home = world.clients[members[0]].seen_as.unwrap();
     let known = world.records().iter().find(|r| r.to_relay && r.remote == home && r.bytes[0] == 4).unwrap();
     let known = known.bytes.clone();
-    world.records = None;
+    world.capture.stop();
     world.nats[nat].rebind([203, 0, 113, 99].into());
     let began = world.now;
     let mut port = 1;

@@ -1,6 +1,7 @@
 //! NATs that rebind, relays that restart, responders under load.
 
-use crate::world::{HubUse, MILLISECOND, Record, SECOND, World};
+use crate::capture::Record;
+use crate::world::{HubUse, MILLISECOND, SECOND, World};
 use lanrage::relay::snapshot::{Restored, SnapshotError};
 use lanrage::relay::stats::DropReason;
 use std::net::SocketAddr;
@@ -91,7 +92,7 @@ fn nobody_moves_to_another_member_s_address() {
     world.run(12 * SECOND);
     let victim = world.clients[members[2]].seen_as.unwrap();
     let ping = crate::packets::ping(world.clients[members[0]].ip, crate::world::HUB_IP, b"from elsewhere");
-    world.records = Some(Vec::new());
+    world.capture.start();
     for _ in 0..5 {
         let datagram = world.seal_for_hub(members[0], &ping);
         let _ = world.inject(victim, &datagram);
@@ -112,7 +113,7 @@ fn a_session_proves_only_where_its_answer_went() {
     world.run(10 * SECOND);
     world.clients[members[0]].offline = true;
     world.use_hub(members[0], HubUse::Only);
-    world.records = Some(Vec::new());
+    world.capture.start();
     let (here, victim) = ("192.0.2.199:9".parse().unwrap(), "192.0.2.200:9".parse().unwrap());
     // The handshake goes by way of an address at which the member is, its confirmation seems to come from another.
     let mut buffer = [0; 2048];
@@ -157,7 +158,7 @@ fn a_graceful_restart_loses_nothing() {
 #[test]
 fn old_handshakes_are_not_replayed_after_a_restart() {
     let mut world = World::new(30);
-    world.records = Some(Vec::new());
+    world.capture.start();
     let members = world.hub_party("p", 1);
     world.run(10 * SECOND);
     let old = world.records().iter().find(|record| record.to_relay && record.bytes[0] == 1).unwrap().clone();
@@ -247,7 +248,7 @@ fn a_responder_under_load_sends_cookies() {
         }
     };
     keep_busy(&mut world, 500);
-    world.records = Some(Vec::new());
+    world.capture.start();
     world.clients.iter_mut().for_each(|client| client.offline = false);
     for _ in 0..10_000 {
         keep_busy(&mut world, 1);

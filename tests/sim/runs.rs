@@ -12,7 +12,7 @@ const SEGMENT: usize = 200;
 
 /// A pair of members, each in a world like the other's: where one of them is, and data it has sent.
 fn pair(world: &mut World, name: &str) -> (SocketAddr, Vec<u8>) {
-    world.records = Some(Vec::new());
+    world.capture.start();
     let members = world.blind_party(name, 2);
     world.run(8 * SECOND);
     world.say(members[0], members[1], b"x");
@@ -122,7 +122,7 @@ fn a_run_costs_the_buckets_what_its_datagrams_cost() {
 #[test]
 fn a_run_proves_no_more_than_a_datagram() {
     let mut world = World::new(5);
-    world.records = Some(Vec::new());
+    world.capture.start();
     world.blind_party("p", 2);
     let begun = world.now;
     while world.relay.flow_count() == 0 {

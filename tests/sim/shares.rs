@@ -88,7 +88,7 @@ fn sessions_of_one_who_plays_with_himself_end_no_game() {
             if mate == place {
                 continue;
             }
-            world.records = Some(Vec::new());
+            world.capture.start();
             let forged = initiation_for(&mut world, puppets[mate]);
             let _ = world.inject(at(place), &forged);
             let sent = world.records().iter().find(|record| !record.to_relay).map(|record| record.remote);

@@ -1,6 +1,7 @@
 //! A relay, clients and the network between them, in virtual time. Every run of a seed is the same, but for
 //! keys and indices that WireGuard draws itself.
 
+use crate::capture::{Capture, Record};
 use crate::ledger::Ledger;
 use crate::nat::{Behaviour, Nat};
 use crate::packets::{read_udp, udp};
@@ -32,6 +33,11 @@ pub const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
 
 pub fn relay_address(port: Port) -> SocketAddr {
     SocketAddr::from((RELAY, if port == Port::Main { 51820 } else { 51821 }))
+}
+
+/// What the clocks on the walls say then.
+pub fn date(instant: Instant) -> UnixTime {
+    UnixTime::from_micros(EPOCH + (instant.as_nanos() / 1000) as i64)
 }
 
 pub fn party_id(name: &str) -> PartyId {
@@ -73,16 +79,6 @@ struct Flight {
     bytes: Vec<u8>,
 }
 
-/// A datagram that has come to the relay or gone from it.
-#[derive(Clone, Debug)]
-pub struct Record {
-    pub at: Instant,
-    /// Who it says it is from, or where it went.
-    pub remote: SocketAddr,
-    pub to_relay: bool,
-    pub bytes: Vec<u8>,
-}
-
 pub struct World {
     pub now: Instant,
     pub random: Seeded,
@@ -98,8 +94,7 @@ pub struct World {
     /// Which address of the relay's everybody at an address speaks to, where there are several: what goes there has to
     /// come from it.
     pub locals: BTreeMap<IpAddr, IpAddr>,
-    /// All that passed the relay, if anybody wants to know.
-    pub records: Option<Vec<Record>>,
+    pub capture: Capture,
     /// Packets that the relay's own machine was handed.
     pub local: Vec<Vec<u8>>,
     /// Whether it takes them.
@@ -141,7 +136,7 @@ impl World {
             link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0 },
             ledger: Ledger::default(),
             locals: BTreeMap::new(),
-            records: None,
+            capture: Capture::new(now),
             local: Vec::new(),
             local_is_up: true,
         }
@@ -153,8 +148,7 @@ impl World {
     }
 
     pub fn clock(&self) -> Now {
-        let micros = EPOCH + (self.now.as_nanos() / 1000) as i64;
-        Now { instant: self.now, unix: UnixTime::from_micros(micros) }
+        Now { instant: self.now, unix: date(self.now) }
     }
 
     pub fn nat(&mut self, mapping: Behaviour, filtering: Behaviour) -> usize {
@@ -326,9 +320,8 @@ impl World {
         mut bytes: Vec<u8>,
     ) -> Result<(), DropReason> {
         self.ledger.arrived(from, &bytes);
-        if let Some(records) = &mut self.records {
-            records.push(Record { at: self.now, remote: from, to_relay: true, bytes: bytes.clone() });
-        }
+        let relay = relay_address(port);
+        self.capture.push(Record { at: self.now, remote: from, relay, to_relay: true, bytes: bytes.clone() });
         let now = self.clock();
         let mut out = Exit { local_is_up: self.local_is_up, ..Exit::default() };
         let path = Path { remote: from, local: self.locals.get(&from.ip()).copied() };
@@ -347,9 +340,14 @@ impl World {
             if !lanrage::wire::stun::is_stun(&bytes) {
                 self.ledger.sent(to, &bytes);
             }
-            if let Some(records) = &mut self.records {
-                records.push(Record { at: self.now, remote: to, to_relay: false, bytes: bytes.clone() });
-            }
+            let relay = relay_address(port);
+            self.capture.push(Record {
+                at: self.now,
+                remote: to,
+                relay,
+                to_relay: false,
+                bytes: bytes.clone(),
+            });
             self.fly(relay_address(port), to, &bytes);
         }
     }
@@ -552,7 +550,7 @@ impl World {
 
     /// What has passed the relay since somebody wanted to know.
     pub fn records(&self) -> &[Record] {
-        self.records.as_deref().unwrap_or_default()
+        self.capture.records()
     }
 }
 
