@@ -52,7 +52,7 @@ impl From<Unchangeable> for Trouble {
 type MessageHandler = fn(&mut Api, &Said<'_>) -> Result<Reply, Trouble>;
 
 /// A type of message, and all there is to say about it.
-pub struct Message {
+pub struct MessageType {
     /// The type.
     pub kind: &'static str,
     /// What it takes of the asking source's allowance.
@@ -63,7 +63,7 @@ pub struct Message {
 }
 
 /// Every message that is understood.
-pub const MESSAGES: &[Message] = &[
+pub const MESSAGES: &[MessageType] = &[
     message("auth", Cost::Request, Writes::Nothing, Api::introduce),
     message("hello", Cost::Request, Writes::Nothing, Api::introduce),
     message("register_party", Cost::Creation, Writes::Changes, Api::create_by_message),
@@ -73,8 +73,8 @@ pub const MESSAGES: &[Message] = &[
     message("signal", Cost::Request, Writes::Nothing, Api::signal_by_message),
 ];
 
-const fn message(kind: &'static str, cost: Cost, writes: Writes, handler: MessageHandler) -> Message {
-    Message { kind, cost, writes, handler }
+const fn message(kind: &'static str, cost: Cost, writes: Writes, handler: MessageHandler) -> MessageType {
+    MessageType { kind, cost, writes, handler }
 }
 
 /// One message on its way to its handler.

@@ -39,7 +39,7 @@ use browsers::Browsers;
 use fields::Problems;
 use metrics::{Counters, RelayView, Sizes, StoreFailure, Surroundings};
 use refusal_log::RefusalLog;
-use route::{Access, Body, Found, Parameters, Route, Writes};
+use route::{Access, Body, Parameters, PathMatch, Route, Writes};
 use sessions::{Delivery, Sessions};
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
@@ -348,7 +348,7 @@ impl Api {
 
     fn admit(
         &mut self,
-        found: Option<&Found<'_>>,
+        found: Option<&PathMatch<'_>>,
         route: Option<&Route>,
         request: &Request,
         client: Client,
@@ -540,14 +540,14 @@ fn bearer(header: &str) -> Option<&str> {
 }
 
 /// What can be asked of a path; of any other, also of the WebSocket, what can be asked at all.
-fn options(found: Option<&Found<'_>>) -> Answer {
+fn options(found: Option<&PathMatch<'_>>) -> Answer {
     let allowed = found.map_or_else(routes::methods, |found| format!("{}, OPTIONS", found.methods()));
     let mut answer = Answer::json(200, r#"{"status":"ok"}"#);
     answer.headers.push(("Allow", allowed));
     answer
 }
 
-fn not_allowed(found: &Found<'_>) -> Failure {
+fn not_allowed(found: &PathMatch<'_>) -> Failure {
     let mut answer = errors::detail(405, "Method Not Allowed");
     answer.headers.push(("Allow", found.methods()));
     Failure::Answered(answer)

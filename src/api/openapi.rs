@@ -1,4 +1,16 @@
-//! `/openapi.json`: what the table of routes says, for machines.
+//! `/openapi.json`: what the table of routes says, for machines. Bodies are given as shapes:
+//!
+//! | shape | meaning |
+//! |---|---|
+//! | `{name: Name, note?: string}` | an object; what has a `?` may be left out |
+//! | `exactly {..}` | the same, and nothing else may be in it |
+//! | `{Id: Peer}` | an object with any number of members: names of the first shape, values of the second |
+//! | `[Peer]` | an array |
+//! | `"left" \| "kicked"` | one of these texts |
+//! | `A & B` | both |
+//! | `Peer` | what is shared under this name |
+//! | `string`, `integer`, `boolean`, `any` | a type |
+//! | `{"..` | a JSON Schema as it stands |
 
 use super::route::{Access, Body, Route};
 use super::routes::ROUTES;
@@ -10,148 +22,57 @@ const ABOUT: &str = "Parties, peers and relays of a lanrage daemon. HEAD is answ
     (full, or unable to keep changes); one that is framed in ways not spoken here, 411, 417 or 505; and 500 is a \
     defect.";
 
-/// Shapes with a name: name, description, shape.
-const SHARED: &[(&str, &str, &str)] = &[
-    ("Id", "", r#"{"type":"string","minLength":1,"maxLength":64,"pattern":"^[A-Za-z0-9][A-Za-z0-9._-]*$"}"#),
-    (
-        "Name",
-        "",
-        r#"{"type":"string","minLength":1,"maxLength":100,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}"#,
-    ),
-    ("Text", "", r#"{"type":"string","minLength":1}"#),
-    ("Token", "", r#"{"type":"string","pattern":"^[A-Za-z0-9_-]{43}$"}"#),
-    (
-        "Key",
-        "A public key. Only one of WireGuard's (Base64 of 32 bytes) gets relay service.",
-        r#"{"type":"string","maxLength":128,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}"#,
-    ),
-    (
-        "OptionalKey",
-        "",
-        r#"{"type":["string","null"],"maxLength":128,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}"#,
-    ),
-    ("WireGuardKey", "", r#"{"type":"string","pattern":"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}"#),
-    (
-        "Word",
-        "",
-        r#"{"type":"string","minLength":1,"maxLength":64,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}"#,
-    ),
-    (
-        "OptionalWord",
-        "",
-        r#"{"type":["string","null"],"minLength":1,"maxLength":64,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}"#,
-    ),
-    ("Count", "", r#"{"type":"integer","minimum":0}"#),
-    ("PortNumber", "", r#"{"type":"integer","minimum":0,"maximum":65535}"#),
-    (
-        "OptionalPort",
-        "0 if not known.",
-        r#"{"type":["integer","string","null"],"minimum":0,"maximum":65535,"pattern":"^0*([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"}"#,
-    ),
-    (
-        "RelayPort",
-        "",
-        r#"{"type":["integer","string"],"minimum":1,"maximum":65535,"pattern":"^0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"}"#,
-    ),
-    (
-        "OptionalAmount",
-        "",
-        r#"{"type":["integer","string","null"],"minimum":0,"maximum":1000000,"pattern":"^0*([0-9]{1,6}|1000000)$"}"#,
-    ),
-    (
-        "Nat",
-        "",
-        r#""unknown" | "open" | "full_cone" | "restricted_cone" | "port_restricted_cone" | "symmetric""#,
-    ),
-    (
-        "OptionalNat",
-        "",
-        r#"{"enum":["unknown","open","full_cone","restricted_cone","port_restricted_cone","symmetric",null]}"#,
-    ),
-    (
-        "Time",
-        "Naive: without a zone.",
-        r#"{"type":"string","pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{6})?$"}"#,
-    ),
-    (
-        "OptionalTime",
-        "ISO 8601; without a zone it is the sender's local time. (29 February is taken in leap years.)",
-        r#"{"type":["string","null"],"pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?$"}"#,
-    ),
-    ("VirtualIp", "", r#"{"type":"string","format":"ipv4"}"#),
-    (
-        "PeerInfo",
-        "What a peer says of itself: `peer_id` is the token's. Addresses are `unknown` if not known. Other keys are \
-         ignored.",
-        "{peer_id: Id, name: Name, public_key: Key, nat_type?: OptionalNat, public_ip?: OptionalWord, \
-         public_port?: OptionalPort, local_ip?: OptionalWord, local_port?: OptionalPort, last_seen?: OptionalTime}",
-    ),
-    (
-        "Peer",
-        "`last_seen` is in the reader's own local time, as far as it is known.",
-        "exactly {peer_id: Id, name: Name, public_key: Key, nat_type: Nat, public_ip: string, \
-         public_port: PortNumber, local_ip: string, local_port: PortNumber, last_seen: Time}",
-    ),
-    ("Peers", "", "{Id: Peer}"),
-    ("Party", "", "exactly {party_id: Id, name: Name, host_id: Id, created_at: Time, peers: Peers}"),
-    ("PartyAnswer", "", "{party: Party, network?: Network, warnings?: [string]}"),
-    (
-        "Network",
-        "For members: their own virtual address, the others', and the relay.",
-        "{subnet: string, virtual_ip?: VirtualIp, peers: {Id: VirtualIp}, relay: {endpoint: string, public_key: \
-         WireGuardKey}}",
-    ),
-    (
-        "Proof",
-        "Both or none. The proof is the URL-safe Base64 of a BLAKE2s MAC, keyed with the X25519 secret of the peer's \
-         WireGuard key and the hub's.",
-        r##"{"anyOf":[{"properties":{"nonce":{"type":"null"},"proof":{"type":"null"}}},{"type":"object","required":["nonce","proof"],"properties":{"nonce":{"$ref":"#/components/schemas/Word"},"proof":{"$ref":"#/components/schemas/Word"}}}]}"##,
-    ),
-    (
-        "Signal",
-        "",
-        "{type: \"signal\", party_id: Id, from_peer_id: Id, to_peer_id: Id, signal_data: any, sent_at: Time}",
-    ),
-    (
-        "Ban",
-        "",
-        r#"{"type":"object","properties":{"peer_id":{"type":["string","null"],"minLength":1,"maxLength":64,"pattern":"^[A-Za-z0-9][A-Za-z0-9._-]*$"},"public_key":{"type":["string","null"],"pattern":"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}},"anyOf":[{"required":["peer_id"],"properties":{"peer_id":{"type":"string"}}},{"required":["public_key"],"properties":{"public_key":{"type":"string"}}}]}"#,
-    ),
-    (
-        "RelayAddress",
-        "A literal address that others can send to: not unspecified, multicast or broadcast, nor an IPv6 spelling of \
-         such an IPv4 address.",
-        r#"{"type":"string","maxLength":64,"anyOf":[{"pattern":"^([1-9][0-9]?|1[0-9]{2}|2[01][0-9]|22[0-3])(\\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}$"},{"format":"ipv6","not":{"pattern":"^(:|0|64:|2002:|[Ff]{2})"}}]}"#,
-    ),
-    (
-        "RelayInfo",
-        "What is left out is taken as `unknown`, a capacity of 100 and a load of 0.",
-        "{relay_id: Id, public_ip: RelayAddress, port: RelayPort, region?: OptionalWord, capacity?: OptionalAmount, \
-         public_key?: OptionalKey, load?: OptionalAmount}",
-    ),
-    (
-        "Relay",
-        "",
-        "{relay_id: Id, public_ip: string, port: PortNumber, region: string, capacity: Count, registered_at: Time, \
-         public_key: OptionalKey, load: Count}",
-    ),
-    (
-        "Status",
-        "",
-        "{version: string, uptime_seconds: Count, parties: Count, peers: Count, relays: Count, tokens: Count, \
-         websocket_sessions: Count, log_lines_lost: Count, subnet: string, traffic?: {received: any, sent: any, \
-         blind: any, hub: any, broadcast: any, stun: any, local: any, flows: any, gso: any, drops: any}, \
-         members?: [{peer_id: Id, path: \"none\" | \"blind\" | \"hub\", handshake_seconds: Count, from: any, to: any, \
-         drops: any}], relay: {relay_id: Id, port: PortNumber, region: string, public_key: WireGuardKey}, \
-         store: {status: string, commits: Count, errors: Count, bytes: Count}}",
-    ),
-    ("Error", "", "{detail: string}"),
-    (
-        "Invalid",
-        "",
-        r#"{"type":"object","required":["detail"],"properties":{"detail":{"type":"array","minItems":1,"items":{"type":"object","required":["type","loc","msg","input"],"properties":{"type":{"type":"string"},"loc":{"type":"array","items":{"type":["string","integer"]}},"msg":{"type":"string"},"input":{},"ctx":{"type":"object"}}}}}}"#,
-    ),
-];
+/// Shapes with a name, one a line; a line with `#` describes the one before it.
+const SHARED: &str = r##"
+Id = {"type":"string","minLength":1,"maxLength":64,"pattern":"^[A-Za-z0-9][A-Za-z0-9._-]*$"}
+Name = {"type":"string","minLength":1,"maxLength":100,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
+Text = {"type":"string","minLength":1}
+Token = {"type":"string","pattern":"^[A-Za-z0-9_-]{43}$"}
+Key = {"type":"string","maxLength":128,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
+# A public key. Only one of WireGuard's (Base64 of 32 bytes) gets relay service.
+OptionalKey = {"type":["string","null"],"maxLength":128,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
+WireGuardKey = {"type":"string","pattern":"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}
+Word = {"type":"string","minLength":1,"maxLength":64,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
+OptionalWord = {"type":["string","null"],"minLength":1,"maxLength":64,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
+Count = {"type":"integer","minimum":0}
+PortNumber = {"type":"integer","minimum":0,"maximum":65535}
+OptionalPort = {"type":["integer","string","null"],"minimum":0,"maximum":65535,"pattern":"^0*([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"}
+# 0 if not known.
+RelayPort = {"type":["integer","string"],"minimum":1,"maximum":65535,"pattern":"^0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"}
+OptionalAmount = {"type":["integer","string","null"],"minimum":0,"maximum":1000000,"pattern":"^0*([0-9]{1,6}|1000000)$"}
+Nat = "unknown" | "open" | "full_cone" | "restricted_cone" | "port_restricted_cone" | "symmetric"
+OptionalNat = {"enum":["unknown","open","full_cone","restricted_cone","port_restricted_cone","symmetric",null]}
+Time = {"type":"string","pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{6})?$"}
+# Naive: without a zone.
+OptionalTime = {"type":["string","null"],"pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?$"}
+# ISO 8601; without a zone it is the sender's local time. (29 February is taken in leap years.)
+VirtualIp = {"type":"string","format":"ipv4"}
+PeerInfo = {peer_id: Id, name: Name, public_key: Key, nat_type?: OptionalNat, public_ip?: OptionalWord, public_port?: OptionalPort, local_ip?: OptionalWord, local_port?: OptionalPort, last_seen?: OptionalTime}
+# What a peer says of itself: `peer_id` is the token's. Addresses are `unknown` if not known. Other keys are ignored.
+Peer = exactly {peer_id: Id, name: Name, public_key: Key, nat_type: Nat, public_ip: string, public_port: PortNumber, local_ip: string, local_port: PortNumber, last_seen: Time}
+# `last_seen` is in the reader's own local time, as far as it is known.
+Peers = {Id: Peer}
+Party = exactly {party_id: Id, name: Name, host_id: Id, created_at: Time, peers: Peers}
+PartyAnswer = {party: Party, network?: Network, warnings?: [string]}
+Network = {subnet: string, virtual_ip?: VirtualIp, peers: {Id: VirtualIp}, relay: {endpoint: string, public_key: WireGuardKey}}
+# For members: their own virtual address, the others', and the relay.
+Proof = {"anyOf":[{"properties":{"nonce":{"type":"null"},"proof":{"type":"null"}}},{"type":"object","required":["nonce","proof"],"properties":{"nonce":{"$ref":"#/components/schemas/Word"},"proof":{"$ref":"#/components/schemas/Word"}}}]}
+# Both or none. The proof is the URL-safe Base64 of a BLAKE2s MAC, keyed with the X25519 secret of the peer's WireGuard key and the hub's.
+Signal = {type: "signal", party_id: Id, from_peer_id: Id, to_peer_id: Id, signal_data: any, sent_at: Time}
+Ban = {"type":"object","properties":{"peer_id":{"type":["string","null"],"minLength":1,"maxLength":64,"pattern":"^[A-Za-z0-9][A-Za-z0-9._-]*$"},"public_key":{"type":["string","null"],"pattern":"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}},"anyOf":[{"required":["peer_id"],"properties":{"peer_id":{"type":"string"}}},{"required":["public_key"],"properties":{"public_key":{"type":"string"}}}]}
+RelayAddress = {"type":"string","maxLength":64,"anyOf":[{"pattern":"^([1-9][0-9]?|1[0-9]{2}|2[01][0-9]|22[0-3])(\\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}$"},{"format":"ipv6","not":{"pattern":"^(:|0|64:|2002:|[Ff]{2})"}}]}
+# A literal address that others can send to: not unspecified, multicast or broadcast, nor an IPv6 spelling of such an IPv4 address.
+RelayInfo = {relay_id: Id, public_ip: RelayAddress, port: RelayPort, region?: OptionalWord, capacity?: OptionalAmount, public_key?: OptionalKey, load?: OptionalAmount}
+# What is left out is taken as `unknown`, a capacity of 100 and a load of 0.
+Relay = {relay_id: Id, public_ip: string, port: PortNumber, region: string, capacity: Count, registered_at: Time, public_key: OptionalKey, load: Count}
+Status = {version: string, uptime_seconds: Count, parties: Count, peers: Count, relays: Count, tokens: Count, websocket_sessions: Count, log_lines_lost: Count, subnet: string, traffic?: {received: any, sent: any, blind: any, hub: any, broadcast: any, stun: any, local: any, flows: any, gso: any, drops: any}, members?: [{peer_id: Id, path: "none" | "blind" | "hub", handshake_seconds: Count, from: any, to: any, drops: any}], relay: {relay_id: Id, port: PortNumber, region: string, public_key: WireGuardKey}, store: {status: string, commits: Count, errors: Count, bytes: Count}}
+Error = {detail: string}
+Invalid = {"type":"object","required":["detail"],"properties":{"detail":{"type":"array","minItems":1,"items":{"type":"object","required":["type","loc","msg","input"],"properties":{"type":{"type":"string"},"loc":{"type":"array","items":{"type":["string","integer"]}},"msg":{"type":"string"},"input":{},"ctx":{"type":"object"}}}}}}
+"##;
+
+const JSON: &str = "application/json";
+
+const BEARER: &str = r#"{"bearer":{"type":"http","scheme":"bearer","description":"From POST /auth/register, or the admin token of the server's settings."}}"#;
 
 /// Answers that many routes give: name, description, header lines, shape.
 const ANSWERS: [(&str, &str, &str, &str); 4] = [
@@ -190,25 +111,27 @@ pub fn document() -> String {
             }
         });
         json.key("components").object(|json| {
-            json.key("securitySchemes").raw(
-                r#"{"bearer":{"type":"http","scheme":"bearer","description":"From POST /auth/register, or the admin token of the server's settings."}}"#,
-            );
+            json.key("securitySchemes").raw(BEARER);
             json.key("responses").object(|json| {
-                for (name, description, headers, body) in ANSWERS {
+                for (name, description, headers, shape) in ANSWERS {
                     json.key(name).object(|json| {
                         json.key("description").string(description);
                         if !headers.is_empty() {
                             json.key("headers").raw(headers);
                         }
-                        content(json, "application/json", body);
+                        content(json, JSON, shape);
                     });
                 }
             });
             json.key("schemas").object(|json| {
-                for (name, description, text) in SHARED {
+                let mut lines = SHARED.lines().peekable();
+                while let Some(line) = lines.next() {
+                    let Some((name, shape)) = line.split_once(" = ") else { continue };
                     json.key(name).object(|json| {
-                        describe(json, description);
-                        members(json, text);
+                        if let Some(description) = lines.peek().and_then(|next| next.strip_prefix("# ")) {
+                            json.key("description").string(description);
+                        }
+                        members(json, shape);
                     });
                 }
             });
@@ -219,50 +142,54 @@ pub fn document() -> String {
 fn path(json: &mut Writer, path: &str) {
     // That the last part takes all that follows can't be said.
     json.key(&path.replace("...}", "}")).object(|json| {
-        let varies = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-        let mut varies = varies.map(|name| name.trim_end_matches("...")).peekable();
-        if varies.peek().is_some() {
-            json.key("parameters").array(|json| {
-                for name in varies {
-                    parameter(json, name, "path", true, if name.ends_with("_id") { "Id" } else { "Text" });
-                }
-            });
-        }
+        json.key("parameters").array(|json| {
+            for part in path.split('/').filter(|part| part.starts_with('{')) {
+                let name = part.trim_matches(['{', '.', '}']);
+                parameter(json, "path", (name, true, if name.ends_with("_id") { "Id" } else { "Text" }));
+            }
+        });
         for route in ROUTES.iter().filter(|route| route.path == path) {
             json.key(&route.method.to_ascii_lowercase()).object(|json| operation(json, route));
         }
     });
 }
 
+/// The line of a route's `docs` that begins with this word.
+pub(super) fn line(route: &Route, word: &str) -> Option<&'static str> {
+    route.docs.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '))
+}
+
 fn operation(json: &mut Writer, route: &Route) {
-    json.key("operationId").string(route.id);
-    json.key("summary").string(route.summary);
-    describe(json, route.note);
+    let (id, summary) = route.docs.lines().next().and_then(|line| line.split_once(": ")).unwrap_or_default();
+    json.key("operationId").string(id);
+    json.key("summary").string(summary);
+    if let Some(note) = line(route, "note") {
+        json.key("description").string(note);
+    }
     let reads_body = route.body != Body::None;
     match route.access {
         Access::Anyone if !reads_body => json.key("security").raw("[]"),
         Access::Anyone | Access::LocalOrAdmin => json.key("security").raw(r#"[{},{"bearer":[]}]"#),
         Access::Peer | Access::Admin => {}
     }
-    let mut query = fields(route.query).peekable();
-    let reads_query = query.peek().is_some();
-    if reads_query {
-        json.key("parameters").array(|json| {
-            for (name, required, text) in query {
-                parameter(json, name, "query", required, text);
-            }
-        });
-    }
-    if let Some(text) = route.body.shape() {
+    let query = line(route, "query").map(fields).unwrap_or_default();
+    let reads_query = !query.is_empty();
+    json.key("parameters").array(|json| {
+        for field in query {
+            parameter(json, "query", field);
+        }
+    });
+    if let Some(shape) = route.body.shape() {
         json.key("requestBody").object(|json| {
             json.key("required").bool(matches!(route.body, Body::Required(_)));
-            content(json, "application/json", text);
+            content(json, JSON, shape);
         });
     }
     json.key("responses").object(|json| {
         json.key("200").object(|json| {
-            json.key("description").string(route.answer);
-            content(json, route.media, route.answer_shape);
+            json.key("description").string(line(route, "means").unwrap_or_default());
+            let shape = line(route, "answer").unwrap_or_default();
+            content(json, line(route, "media").unwrap_or(JSON), shape);
         });
         for (status, answer, can_be) in [
             ("400", "Error", true),
@@ -278,14 +205,17 @@ fn operation(json: &mut Writer, route: &Route) {
             ("503", "Later", true),
         ] {
             if can_be {
-                json.key(status)
-                    .object(|json| json.key("$ref").string(&format!("#/components/responses/{answer}")));
+                json.key(status).object(|json| reference(json, "responses", answer));
             }
         }
     });
 }
 
-fn parameter(json: &mut Writer, name: &str, place: &str, required: bool, text: &str) {
+fn reference(json: &mut Writer, kind: &str, name: &str) {
+    json.key("$ref").string(&format!("#/components/{kind}/{name}"));
+}
+
+fn parameter(json: &mut Writer, place: &str, (name, required, text): Field<'_>) {
     json.object(|json| {
         json.key("name").string(name);
         json.key("in").string(place);
@@ -300,31 +230,13 @@ fn content(json: &mut Writer, media: &str, text: &str) {
     });
 }
 
-fn describe(json: &mut Writer, description: &str) {
-    if !description.is_empty() {
-        json.key("description").string(description);
-    }
-}
-
-/// Writes the JSON Schema of a shape:
-///
-/// | | |
-/// |---|---|
-/// | `{name: Name, note?: string}` | an object; what has a `?` may be left out |
-/// | `exactly {..}` | the same, and nothing else may be in it |
-/// | `{Id: Peer}` | an object with any number of members: names of the first shape, values of the second |
-/// | `[Peer]` | an array |
-/// | `"left" \| "kicked"` | one of these texts |
-/// | `A & B` | both |
-/// | `Peer` | what is shared under this name |
-/// | `string`, `integer`, `boolean`, `any` | a type |
-/// | `{"..` | a JSON Schema as it stands |
+/// Writes the JSON Schema of a shape.
 pub(super) fn shape(json: &mut Writer, text: &str) {
     json.object(|json| members(json, text));
 }
 
 fn members(json: &mut Writer, text: &str) {
-    let (alternatives, all) = (parts(text, '|'), parts(text, '&'));
+    let (alternatives, all) = (parts(text, b'|'), parts(text, b'&'));
     if let Some(schema) = text.strip_prefix('{').filter(|schema| schema.starts_with('"')) {
         json.raw(&schema[..schema.len() - 1]);
     } else if all.len() > 1 {
@@ -333,60 +245,71 @@ fn members(json: &mut Writer, text: &str) {
         members(json, text);
         json.key("additionalProperties").bool(false);
     } else if text.starts_with('{') {
-        object_members(json, text);
-    } else if let Some(item) = inside(text, '[', ']') {
+        object_members(json, &fields(text));
+    } else if let Some(item) = text.strip_prefix('[') {
         json.key("type").string("array");
-        shape(json.key("items"), item);
+        shape(json.key("items"), item.strip_suffix(']').unwrap_or(item));
     } else if alternatives.len() > 1 {
         json.key("enum").array(|json| alternatives.iter().for_each(|text| json.raw(text)));
     } else if text.starts_with('"') {
         json.key("const").raw(text);
-    } else if text.starts_with(char::is_uppercase) {
-        json.key("$ref").string(&format!("#/components/schemas/{text}"));
+    } else if text.starts_with(|first: char| first.is_ascii_uppercase()) {
+        reference(json, "schemas", text);
     } else if text != "any" {
         json.key("type").string(text);
     }
 }
 
-fn object_members(json: &mut Writer, text: &str) {
+fn object_members(json: &mut Writer, fields: &[Field<'_>]) {
     json.key("type").string("object");
-    if let Some((name, _, text)) = fields(text).find(|(name, ..)| name.starts_with(char::is_uppercase)) {
+    if let [(name, _, text)] = fields
+        && name.starts_with(|first: char| first.is_ascii_uppercase())
+    {
         shape(json.key("propertyNames"), name);
         shape(json.key("additionalProperties"), text);
         return;
     }
     json.key("required").array(|json| {
-        fields(text).filter(|(_, required, _)| *required).for_each(|(name, ..)| json.string(name));
+        for (name, _, _) in fields.iter().filter(|(_, required, _)| *required) {
+            json.string(name);
+        }
     });
     json.key("properties").object(|json| {
-        fields(text).for_each(|(name, _, text)| shape(json.key(name), text));
+        for (name, _, text) in fields {
+            shape(json.key(name), text);
+        }
     });
 }
 
-/// The members of an object: name, whether it has to be there, and shape.
-fn fields(text: &str) -> impl Iterator<Item = (&str, bool, &str)> {
-    parts(inside(text, '{', '}').unwrap_or_default(), ',').into_iter().filter_map(|part| {
-        let (name, text) = part.split_once(':')?;
-        let optional = name.strip_suffix('?');
-        Some((optional.unwrap_or(name), optional.is_none(), text.trim()))
-    })
-}
+/// A member of an object: its name, whether it has to be there, and its shape.
+type Field<'a> = (&'a str, bool, &'a str);
 
-fn inside(text: &str, open: char, close: char) -> Option<&str> {
-    text.strip_prefix(open)?.strip_suffix(close)
+fn fields(text: &str) -> Vec<Field<'_>> {
+    let inside = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or_default();
+    let mut fields = Vec::new();
+    for part in parts(inside, b',') {
+        if let Some((name, text)) = part.split_once(':') {
+            let optional = name.strip_suffix('?');
+            fields.push((optional.unwrap_or(name), optional.is_none(), text.trim()));
+        }
+    }
+    fields
 }
 
 /// What stands between separators that are in no braces or brackets.
-fn parts(text: &str, separator: char) -> Vec<&str> {
-    let mut depth = 0;
-    text.split(move |c| {
-        match c {
-            '{' | '[' => depth += 1,
-            '}' | ']' => depth -= 1,
+fn parts(text: &str, separator: u8) -> Vec<&str> {
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ if depth == 0 && byte == separator => {
+                found.push(text[start..at].trim());
+                start = at + 1;
+            }
             _ => {}
         }
-        c == separator && depth == 0
-    })
-    .map(str::trim)
-    .collect()
+    }
+    found.push(text[start..].trim());
+    found
 }

@@ -1,16 +1,22 @@
 //! The description of the API. What it says of each route is checked from outside.
 
-use super::openapi::{document, shape};
+use super::openapi::{document, line, shape};
 use super::routes::ROUTES;
 use crate::wire::json::{Value, Writer, parse};
 
 #[test]
 fn every_route_says_what_it_is() {
     for route in ROUTES {
-        let texts = [route.id, route.summary, route.answer, route.answer_shape];
-        assert!(texts.iter().all(|text| !text.is_empty()), "{} {}", route.method, route.path);
-        let same = ROUTES.iter().filter(|other| other.id == route.id);
-        assert_eq!(same.count(), 1, "{}", route.id);
+        let (first, others) = route.docs.split_once('\n').expect(route.path);
+        let (id, summary) = first.split_once(": ").expect(route.path);
+        assert!(!id.is_empty() && !summary.is_empty(), "{first}");
+        let same = ROUTES.iter().filter(|other| other.docs.starts_with(&format!("{id}:")));
+        assert_eq!(same.count(), 1, "{id}");
+        assert!(line(route, "means").is_some() && line(route, "answer").is_some(), "{id}");
+        for other in others.lines() {
+            let word = other.split(' ').next().unwrap();
+            assert!(["note", "query", "means", "answer", "media"].contains(&word), "{other}");
+        }
     }
 }
 

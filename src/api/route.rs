@@ -81,20 +81,10 @@ pub struct Route {
     pub headers: &'static [(&'static str, &'static str)],
     /// What answers.
     pub(super) handler: Handler,
-    /// Its name in `/openapi.json`.
-    pub id: &'static str,
-    /// What it is for, in a line.
-    pub summary: &'static str,
-    /// What else there is to know.
-    pub note: &'static str,
-    /// The shape of its query.
-    pub query: &'static str,
-    /// What an answer with 200 means.
-    pub answer: &'static str,
-    /// The shape of that answer.
-    pub answer_shape: &'static str,
-    /// The media type of that answer.
-    pub media: &'static str,
+    /// What `/openapi.json` says of it. The first line is `id: summary`; others begin with `note`, `query`, `means`,
+    /// `answer` or `media`: what else there is to know, the shape of the query, what 200 means, the shape of that
+    /// answer, and its media type if that is not JSON. Shapes are explained in [`super::openapi`].
+    pub docs: &'static str,
 }
 
 /// Reads something.
@@ -108,13 +98,7 @@ pub(super) const fn get(path: &'static str, access: Access, handler: Handler) ->
         body: Body::None,
         headers: &[],
         handler,
-        id: "",
-        summary: "",
-        note: "",
-        query: "{}",
-        answer: "",
-        answer_shape: "",
-        media: "application/json",
+        docs: "",
     }
 }
 
@@ -128,7 +112,7 @@ pub(super) const fn delete(path: &'static str, access: Access, handler: Handler)
     Route { method: "DELETE", writes: Writes::Removes, ..get(path, access, handler) }
 }
 
-/// What a row says beyond the first line. Shapes are explained at [`super::openapi::shape`].
+/// What a row says beyond the first line.
 impl Route {
     /// It makes something that others have to live with, which costs more.
     pub(super) const fn creates(self) -> Self {
@@ -145,34 +129,14 @@ impl Route {
         Route { body: Body::Optional(shape), ..self }
     }
 
-    /// It reads the query.
-    pub(super) const fn query(self, shape: &'static str) -> Self {
-        Route { query: shape, ..self }
-    }
-
     /// Its answers bear these header lines.
     pub(super) const fn headers(self, headers: &'static [(&'static str, &'static str)]) -> Self {
         Route { headers, ..self }
     }
 
-    /// What it is called and what it is for.
-    pub(super) const fn is(self, id: &'static str, summary: &'static str) -> Self {
-        Route { id, summary, ..self }
-    }
-
-    /// What else there is to know.
-    pub(super) const fn note(self, note: &'static str) -> Self {
-        Route { note, ..self }
-    }
-
-    /// What 200 means and how its body looks.
-    pub(super) const fn answers(self, meaning: &'static str, shape: &'static str) -> Self {
-        Route { answer: meaning, answer_shape: shape, ..self }
-    }
-
-    /// Of which media type the answer is, if not JSON.
-    pub(super) const fn media(self, media: &'static str) -> Self {
-        Route { media, ..self }
+    /// What `/openapi.json` says of it.
+    pub(super) const fn docs(self, docs: &'static str) -> Self {
+        Route { docs, ..self }
     }
 }
 
@@ -181,7 +145,7 @@ pub type Parameters<'a> = [Cow<'a, str>; 2];
 
 /// A path that exists.
 #[derive(Clone)]
-pub struct Found<'a> {
+pub struct PathMatch<'a> {
     table: &'static [Route],
     /// Its pattern.
     pub path: &'static str,
@@ -190,13 +154,13 @@ pub struct Found<'a> {
 }
 
 /// The first path of `table` that `path` fits.
-pub fn find<'a>(table: &'static [Route], path: &'a str) -> Option<Found<'a>> {
-    table
-        .iter()
-        .find_map(|route| Some(Found { table, path: route.path, parameters: parameters(route.path, path)? }))
+pub fn find<'a>(table: &'static [Route], path: &'a str) -> Option<PathMatch<'a>> {
+    table.iter().find_map(|route| {
+        Some(PathMatch { table, path: route.path, parameters: parameters(route.path, path)? })
+    })
 }
 
-impl Found<'_> {
+impl PathMatch<'_> {
     /// Its routes: one for each method.
     pub fn routes(&self) -> impl Iterator<Item = &'static Route> {
         let path = self.path;

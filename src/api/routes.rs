@@ -4,130 +4,187 @@
 use super::Api;
 use super::route::Access::{Admin, Anyone, LocalOrAdmin, Peer};
 use super::route::Writes::{Changes, Nothing};
-use super::route::{self, Found, Route, delete, get, post};
+use super::route::{self, PathMatch, Route, delete, get, post};
 
 /// The path that is taken over by a WebSocket session. What is said there: [`super::messages::MESSAGES`].
 pub const WEBSOCKET: &str = "/ws";
 
 /// Every route. The first path that fits counts.
 pub const ROUTES: &[Route] = &[
-    get("/", Anyone, Api::root).is("about", "What this is").answers(
-        "It is up.",
-        "{service: \"LANrage Control Plane\", version: string, status: \"ok\", parties: Count, relays: Count}",
-    ),
+    get("/", Anyone, Api::root)
+        .docs(
+            "about: What this is\n\
+             means It is up.\n\
+             answer {service: \"LANrage Control Plane\", version: string, status: \"ok\", parties: Count, relays: \
+             Count}",
+        ),
     post("/auth/register", Anyone, Changes, Api::register)
         .creates()
-        .is("register", "Get a token")
-        .note(
-            "A free id is anybody's. The id of a member of a party takes that member's token in the header, or proof \
-             of its WireGuard key in the body.",
-        )
-        .query("{peer_id: Id}")
         .may_take("{} & Proof")
-        .answers(
-            "A token, good for 24 hours after its last use.",
-            "{token: Token, peer_id: Id, expires_at: Time}",
+        .docs(
+            "register: Get a token\n\
+             note A free id is anybody's. The id of a member of a party takes that member's token in the header, or \
+             proof of its WireGuard key in the body.\n\
+             query {peer_id: Id}\n\
+             means A token, good for 24 hours after its last use.\n\
+             answer {token: Token, peer_id: Id, expires_at: Time}",
         ),
     get("/auth/nonce", Anyone, Api::nonce)
-        .is("getNonce", "Get a nonce to prove a WireGuard key with")
-        .query("{peer_id: Id}")
-        .answers(
-            "A nonce, good for a minute, and the hub's key.",
-            "{peer_id: Id, nonce: string, public_key: WireGuardKey}",
+        .docs(
+            "getNonce: Get a nonce to prove a WireGuard key with\n\
+             query {peer_id: Id}\n\
+             means A nonce, good for a minute, and the hub's key.\n\
+             answer {peer_id: Id, nonce: string, public_key: WireGuardKey}",
         ),
-    get("/parties", Admin, Api::list_parties).is("listParties", "List all parties (admin)").answers(
-        "All parties in brief, oldest first.",
-        "{parties: [{party_id: Id, name: Name, host_id: Id, created_at: Time, peers: Count}]}",
-    ),
+    get("/parties", Admin, Api::list_parties)
+        .docs(
+            "listParties: List all parties (admin)\n\
+             means All parties in brief, oldest first.\n\
+             answer {parties: [{party_id: Id, name: Name, host_id: Id, created_at: Time, peers: Count}]}",
+        ),
     post("/parties", Peer, Changes, Api::create_party)
         .creates()
-        .is("createParty", "Make a party and host it")
-        .note("Asked again by the same host with the same name within 30 s, it gives the same party.")
         .takes("{name: Name, host_peer_info: PeerInfo} & Proof")
-        .answers("The party. Its id is the secret that friends share.", "PartyAnswer & {party_id: Id}"),
+        .docs(
+            "createParty: Make a party and host it\n\
+             note Asked again by the same host with the same name within 30 s, it gives the same party.\n\
+             means The party. Its id is the secret that friends share.\n\
+             answer PartyAnswer & {party_id: Id}",
+        ),
     get("/parties/{party_id}", Peer, Api::read_party)
-        .is("getParty", "Read a party")
-        .answers("The party.", "PartyAnswer"),
+        .docs(
+            "getParty: Read a party\n\
+             means The party.\n\
+             answer PartyAnswer",
+        ),
     delete("/parties/{party_id}", Peer, Api::delete_party)
-        .is("deleteParty", "End a party (host or admin)")
-        .answers("It has ended.", "{status: \"party_deleted\"}"),
+        .docs(
+            "deleteParty: End a party (host or admin)\n\
+             means It has ended.\n\
+             answer {status: \"party_deleted\"}",
+        ),
     post("/parties/{party_id}/join", Peer, Changes, Api::join_party)
-        .is("joinParty", "Join a party, or say anew how to reach a member")
-        .note("The party is that of the path; the body's `party_id` is not looked at.")
         .takes("{party_id: Text, peer_info: PeerInfo} & Proof")
-        .answers("The party, with the new member.", "PartyAnswer"),
+        .docs(
+            "joinParty: Join a party, or say anew how to reach a member\n\
+             note The party is that of the path; the body's `party_id` is not looked at.\n\
+             means The party, with the new member.\n\
+             answer PartyAnswer",
+        ),
     get("/parties/{party_id}/peers", Peer, Api::read_peers)
-        .is("listPeers", "List the peers of a party")
-        .answers("Peers by id.", "{peers: Peers}"),
+        .docs(
+            "listPeers: List the peers of a party\n\
+             means Peers by id.\n\
+             answer {peers: Peers}",
+        ),
     get("/parties/{party_id}/peers/{peer_id}", Peer, Api::read_peer)
-        .is("getPeer", "Read a peer")
-        .answers("The peer.", "{peer: Peer}"),
+        .docs(
+            "getPeer: Read a peer\n\
+             means The peer.\n\
+             answer {peer: Peer}",
+        ),
     delete("/parties/{party_id}/peers/{peer_id}", Peer, Api::remove_peer)
-        .is("removePeer", "Leave a party, or remove somebody from one's own")
-        .answers(
-            "What came of it. A party ends when its host leaves.",
-            "{status: \"left\" | \"kicked\" | \"party_deleted\"}",
+        .docs(
+            "removePeer: Leave a party, or remove somebody from one's own\n\
+             means What came of it. A party ends when its host leaves.\n\
+             answer {status: \"left\" | \"kicked\" | \"party_deleted\"}",
         ),
     post("/parties/{party_id}/peers/{peer_id}/heartbeat", Peer, Nothing, Api::heartbeat)
-        .is("heartbeat", "Give a sign of life, every 30 s")
-        .answers("It counts. A peer without one for 5 minutes leaves.", "{status: \"ok\"}"),
+        .docs(
+            "heartbeat: Give a sign of life, every 30 s\n\
+             means It counts. A peer without one for 5 minutes leaves.\n\
+             answer {status: \"ok\"}",
+        ),
     post("/parties/{party_id}/signals", Peer, Nothing, Api::send_signal)
-        .is("sendSignal", "Send data to another member")
-        .note("`signal_data` is any JSON, at most 16 KiB.")
         .takes("{to_peer_id: Id, signal_data: any}")
-        .answers("Delivered to its WebSocket, or queued.", "{status: \"ok\"}"),
+        .docs(
+            "sendSignal: Send data to another member\n\
+             note `signal_data` is any JSON, at most 16 KiB.\n\
+             means Delivered to its WebSocket, or queued.\n\
+             answer {status: \"ok\"}",
+        ),
     get("/parties/{party_id}/peers/{peer_id}/signals", Peer, Api::take_signals)
-        .is("takeSignals", "Take the signals that wait for oneself")
-        .answers("Oldest first; they are forgotten here.", "{signals: [Signal]}"),
+        .docs(
+            "takeSignals: Take the signals that wait for oneself\n\
+             means Oldest first; they are forgotten here.\n\
+             answer {signals: [Signal]}",
+        ),
     get("/parties/{party_id}/bans", Peer, Api::list_bans)
-        .is("listBans", "List who is banned (host or admin)")
-        .answers("The bans.", "{bans: [Ban]}"),
+        .docs(
+            "listBans: List who is banned (host or admin)\n\
+             means The bans.\n\
+             answer {bans: [Ban]}",
+        ),
     post("/parties/{party_id}/bans", Peer, Changes, Api::ban)
-        .is("ban", "Ban a peer or a key, and remove whom that means (host or admin)")
         .takes("Ban")
-        .answers("They are out, and stay out.", "{status: \"banned\"}"),
+        .docs(
+            "ban: Ban a peer or a key, and remove whom that means (host or admin)\n\
+             means They are out, and stay out.\n\
+             answer {status: \"banned\"}",
+        ),
     delete("/parties/{party_id}/bans", Peer, Api::unban)
-        .is("unban", "Lift a ban (host or admin)")
-        .note("Needs at least one of the two.")
-        .query("{peer_id?: Id, public_key?: WireGuardKey}")
-        .answers("It is lifted.", "{status: \"unbanned\"}"),
+        .docs(
+            "unban: Lift a ban (host or admin)\n\
+             note Needs at least one of the two.\n\
+             query {peer_id?: Id, public_key?: WireGuardKey}\n\
+             means It is lifted.\n\
+             answer {status: \"unbanned\"}",
+        ),
     get("/relays", Peer, Api::list_relays)
-        .is("listRelays", "List all relays")
-        .answers("By region, then id. The server's own is among them.", "{relays: [Relay]}"),
+        .docs(
+            "listRelays: List all relays\n\
+             means By region, then id. The server's own is among them.\n\
+             answer {relays: [Relay]}",
+        ),
     post("/relays", Peer, Changes, Api::register_relay)
-        .is("registerRelay", "Register a relay, or keep it registered")
         .takes("RelayInfo")
-        .answers(
-            "Registered for 10 minutes. The id belongs to the first to register it. `public_ip` is the address that \
-             the request comes from.",
-            "{status: \"registered\", relay_id: Id}",
+        .docs(
+            "registerRelay: Register a relay, or keep it registered\n\
+             means Registered for 10 minutes. The id belongs to the first to register it. `public_ip` is the address \
+             that the request comes from.\n\
+             answer {status: \"registered\", relay_id: Id}",
         ),
     get("/relays/{region}", Peer, Api::list_relays_in)
-        .is("listRelaysIn", "List the relays of a region")
-        .answers("By id; none if nobody knows the region.", "{relays: [Relay]}"),
+        .docs(
+            "listRelaysIn: List the relays of a region\n\
+             means By id; none if nobody knows the region.\n\
+             answer {relays: [Relay]}",
+        ),
     get("/metrics", LocalOrAdmin, Api::metrics)
-        .is("getMetrics", "Figures for Prometheus (from this machine, or admin)")
-        .media("text/plain; version=0.0.4; charset=utf-8")
-        .answers("The text exposition format.", "string"),
-    get("/openapi.json", Anyone, Api::openapi)
-        .headers(&[("Cache-Control", "no-cache")])
-        .is("getOpenapi", "This document")
-        .note("The answer has an ETag; with that in If-None-Match, 304 says that it is still the same.")
-        .answers("It.", "{openapi: string, paths: any}"),
+        .docs(
+            "getMetrics: Figures for Prometheus (from this machine, or admin)\n\
+             media text/plain; version=0.0.4; charset=utf-8\n\
+             means The text exposition format.\n\
+             answer string",
+        ),
+    get("/openapi.json", Anyone, Api::openapi).headers(&[("Cache-Control", "no-cache")])
+        .docs(
+            "getOpenapi: This document\n\
+             note The answer has an ETag; with that in If-None-Match, 304 says that it is still the same.\n\
+             means It.\n\
+             answer {openapi: string, paths: any}",
+        ),
     get("/status", LocalOrAdmin, Api::status)
-        .is("getStatus", "Figures for people (from this machine, or admin)")
-        .note("`members` are those that the relay has seen. `store.status` is `ok`, or what is wrong.")
-        .answers("How it is doing.", "Status"),
+        .docs(
+            "getStatus: Figures for people (from this machine, or admin)\n\
+             note `members` are those that the relay has seen. `store.status` is `ok`, or what is wrong.\n\
+             means How it is doing.\n\
+             answer Status",
+        ),
     get("/backup", Admin, Api::backup)
-        .is("getBackup", "A copy of the store (admin)")
-        .note("With its secrets, as is the default, it leaves through the Unix socket alone; elsewhere ask for it without.")
-        .query("{secrets?: \"redacted\" | \"included\"}")
-        .media("application/x-ndjson")
-        .answers("One row a line, then one line with their number.", "string"),
+        .docs(
+            "getBackup: A copy of the store (admin)\n\
+             note With its secrets, as is the default, it leaves through the Unix socket alone; elsewhere ask for it \
+             without.\n\
+             query {secrets?: \"redacted\" | \"included\"}\n\
+             media application/x-ndjson\n\
+             means One row a line, then one line with their number.\n\
+             answer string",
+        ),
 ];
 
 /// What a path means.
-pub fn find(path: &str) -> Option<Found<'_>> {
+pub fn find(path: &str) -> Option<PathMatch<'_>> {
     route::find(ROUTES, path)
 }
 

@@ -3,6 +3,8 @@
 
 mod attacks;
 mod client;
+#[path = "../../src/cli/client.rs"]
+mod command_line;
 mod cost;
 mod house;
 mod http;
