@@ -366,7 +366,7 @@ impl Api {
         if !browsers.admit(request, endpoint) {
             return Err(Failure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
         }
-        // A method that a path does not have is as secret as those that it has.
+        // Methods that a path does not have are refused like those that it has.
         let is_admins = match (route, found) {
             (Some(route), _) => route.access.is_admins(),
             (None, Some(found)) => found.routes().all(|route| route.access.is_admins()),

@@ -79,3 +79,9 @@ fn shapes_are_schemas() {
         assert_eq!(schema(text), expected, "{text}");
     }
 }
+
+#[test]
+fn it_is_small_enough_to_carry_around() {
+    let length = document().len();
+    assert!(length <= 34 * 1024, "{length} bytes");
+}
