@@ -2,7 +2,7 @@
 
 use super::{Api, Call, Handling, bodies, ok};
 use crate::control::refusal::Refusal;
-use crate::control::relays::canonical;
+use crate::control::relays::unembedded;
 use crate::control::standing::Actor;
 use crate::owners::Prefix;
 use crate::wire::datetime::Naive;
@@ -47,7 +47,7 @@ impl Api {
         }
         // Clients probe every relay in the list: what only somebody says must not have them probe others.
         if let Some(payer) = call.client.payer()
-            && !Prefix::subscriber(canonical(payer)).contains(info.public_ip)
+            && !Prefix::subscriber(unembedded(payer)).contains(info.public_ip)
         {
             return Err(Refusal::RelayElsewhere.into());
         }

@@ -39,7 +39,7 @@ use crate::keyed_hash::KeyedState;
 use crate::owners::Usage;
 use crate::relay::admission::Admission;
 use crate::relay::blind::Blind;
-use crate::relay::flow_key::canonical;
+use crate::relay::flow_key::unmapped;
 use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
@@ -98,8 +98,8 @@ impl Arrival {
     }
 
     /// With the sender in the one spelling that it is compared in.
-    fn canonical(self) -> Self {
-        Arrival { path: Path { remote: canonical(self.path.remote), ..self.path }, ..self }
+    fn unmapped(self) -> Self {
+        Arrival { path: Path { remote: unmapped(self.path.remote), ..self.path }, ..self }
     }
 }
 
@@ -291,7 +291,7 @@ impl Relay {
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         self.state.stats.received.add(datagram.len());
-        let arrival = arrival.canonical();
+        let arrival = arrival.unmapped();
         let result = self.dispatch(datagram, arrival, out);
         if let Err(reason) = result {
             self.state.drop(arrival.source(), reason);
@@ -315,7 +315,7 @@ impl Relay {
         {
             let run = Run { bytes: &run[..length], segment, count };
             let mut turn = Turn { state: &mut self.state, now: arrival.now, out };
-            if self.blind.on_run(&mut turn, run, receiver, arrival.canonical().source()) {
+            if self.blind.on_run(&mut turn, run, receiver, arrival.unmapped().source()) {
                 return length;
             }
         }

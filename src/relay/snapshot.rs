@@ -15,7 +15,7 @@ use crate::crypto::constant_time;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
 use crate::relay::Relay;
-use crate::relay::flow_key::{FlowKey, canonical};
+use crate::relay::flow_key::{FlowKey, unmapped};
 use crate::relay::flows::{Flow, FlowState};
 use crate::relay::limits::IDLE_LIFETIME;
 use crate::relay::resumption::Former;
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         let (ip, port, scope) = (self.ip()?, self.u16()?, self.u32()?);
         let local = self.ip()?;
         Some(Path {
-            remote: canonical(SocketAddrV6::new(ip, port, 0, scope).into()),
+            remote: unmapped(SocketAddrV6::new(ip, port, 0, scope).into()),
             local: (!local.is_unspecified()).then(|| local.to_canonical()),
         })
     }

@@ -1,16 +1,12 @@
 //! Who may do what: every actor at every route.
 
 use crate::client::{self, create_body, join_body};
+use crate::clocks::api;
 use crate::house::{House, Plan};
-use lanrage::api::admission::Rates;
-use lanrage::api::browsers::Browsers;
 use lanrage::api::metrics::Surroundings;
 use lanrage::api::routes::ROUTES;
-use lanrage::api::{Api, Outcome, OwnRelay, Settings, Whereabouts};
+use lanrage::api::{Api, Outcome};
 use lanrage::control::record::Records;
-use lanrage::control::{self, Control};
-use lanrage::crypto::x25519::PrivateKey;
-use lanrage::ids::RelayId;
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wire::http::{Request, Source};
 use std::collections::BTreeSet;
@@ -137,23 +133,7 @@ impl Alone {
     fn new() -> Self {
         let unix = UnixTime::from_micros(1_795_000_000_000_000);
         let now = Now { instant: Instant::ZERO + Duration::from_secs(100), unix };
-        let settings = Settings {
-            relay: OwnRelay {
-                relay_id: RelayId::new("own").unwrap(),
-                endpoint: None,
-                port: 51820,
-                region: "unknown".to_owned(),
-                capacity: 100,
-            },
-            rates: Rates::default(),
-            trusted_proxies: Vec::new(),
-            browsers: Browsers::default(),
-            admin_token: Some(ADMIN_TOKEN.to_owned()),
-            whereabouts: Whereabouts::default(),
-        };
-        let hub = PrivateKey::from_bytes([7; 32]);
-        let control = Control::new(control::Settings::default(), hub, Records::default(), now);
-        Alone { api: Api::new(control, settings, now), now }
+        Alone { api: api(Records::default(), Some(ADMIN_TOKEN), now), now }
     }
 }
 

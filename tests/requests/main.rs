@@ -4,21 +4,17 @@
 mod input;
 mod life;
 
+use lanrage::crypto::random::Seeded;
+
 /// Bytes that decide one life.
 const LENGTH: usize = 24_000;
 const LIVES: u64 = 16;
 
-/// splitmix64: the same bytes for the same seed.
+/// The same bytes for the same seed.
 fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    (0..LENGTH.div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect()
+    let mut bytes = vec![0; LENGTH];
+    Seeded::new(seed).fill(&mut bytes);
+    bytes
 }
 
 #[test]
