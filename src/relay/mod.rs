@@ -477,8 +477,8 @@ impl Relay {
 
     /// Counts an initiation that there is no time for.
     pub fn refuse(&mut self, datagram: &[u8], arrival: Arrival) {
-        self.state.stats.received.add(datagram.len());
-        self.state.drop(arrival.canonical().source(), DropReason::HandshakeLimit);
+        self.state.stats.add(Traffic::Received, datagram.len());
+        self.state.drop(arrival.unmapped().source(), DropReason::HandshakeLimit);
     }
 
     /// How many members there are.

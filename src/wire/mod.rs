@@ -9,6 +9,7 @@ pub mod ip;
 pub mod json;
 pub mod percent;
 pub mod proxies;
+pub mod static_body;
 pub mod stun;
 pub mod toml;
 pub mod websocket_upgrade;

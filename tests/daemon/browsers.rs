@@ -211,3 +211,25 @@ fn a_body_may_come_in_chunks_and_begin_with_a_byte_order_mark() {
     client.ask("POST", "/parties", &format!("{plain}\u{feff}")).is(422);
     client.ask("POST", "/parties", &format!("\u{feff}\u{feff}{plain}")).is(422);
 }
+
+#[test]
+fn what_a_client_has_already_is_not_sent_again() {
+    let house = House::start();
+    let get = |method, headers: &[(&str, &str)]| ask(&house, method, "/openapi.json", headers, "");
+    let first = get("GET", &[]).is(200);
+    let etag = first.header("ETag").unwrap();
+    assert_eq!(first.header("Cache-Control"), Some("no-cache"));
+    let list = format!("\"other\", W/{etag}");
+    for known in [etag, "*", &list] {
+        for method in ["GET", "HEAD"] {
+            let again = get(method, &[("If-None-Match", known)]).is(304);
+            assert_eq!((again.body.as_str(), again.header("ETag")), ("", Some(etag)));
+            assert_eq!(again.header("Cache-Control"), Some("no-cache"));
+            assert_eq!((again.header("Content-Length"), again.header("Content-Type")), (None, None));
+        }
+    }
+    assert_eq!(get("GET", &[("If-None-Match", "\"other\"")]).is(200).body, first.body);
+    assert_eq!(get("POST", &[("If-None-Match", "*")]).is(405).header("ETag"), None);
+    // Nothing else has a tag.
+    assert_eq!(ask(&house, "GET", "/", &[("If-None-Match", "*")], "").is(200).header("ETag"), None);
+}

@@ -122,13 +122,14 @@ impl<'a> Play<'a> {
             authorization: self.tokens.get(by).map(|token| format!("Bearer {token}")),
             host: None,
             origin: None,
+            if_none_match: None,
             forwarded_for: None,
             is_forwarded: false,
             body: body.as_bytes().to_vec(),
             source: Source::Ip([203, 0, 113, 7].into()),
             local: None,
         };
-        let (_, outcome) = self.api.handle(&request, &Surroundings::default(), now);
+        let outcome = self.api.handle(&request, &Surroundings::default(), now).outcome;
         let effects = self.api.drain(None, now);
         self.keep(&effects.changes, now);
         let Outcome::Answer(answer) = outcome else { panic!("nobody asked for a backup") };
@@ -214,6 +215,7 @@ fn script(wall: &dyn Fn(usize) -> i64) -> (Outcomes, usize, Vec<usize>) {
         authorization: None,
         host: None,
         origin: None,
+        if_none_match: None,
         forwarded_for: None,
         is_forwarded: false,
         body: Vec::new(),

@@ -210,6 +210,8 @@ impl Default for Toy {
 }
 
 impl Service for Toy {
+    const WEBSOCKET: &'static str = "/ws";
+
     async fn call(self: Rc<Self>, request: Request) -> Reply {
         self.requests.set(self.requests.get() + 1);
         let number = request.query.parse::<usize>().unwrap_or(0);

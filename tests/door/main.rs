@@ -2,6 +2,8 @@
 //! own, so that its descriptors and threads can be counted.
 
 mod attacks;
+#[path = "../../src/cli/client.rs"]
+mod command_line;
 mod cost;
 #[path = "../harness/mod.rs"]
 mod harness;

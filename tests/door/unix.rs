@@ -1,10 +1,10 @@
 //! The Unix socket, with the client that our command line uses.
 
 use crate::client::Client;
+use crate::command_line::{ClientError, download, request};
 use crate::eventually;
 use crate::harness::directory::Directory;
 use crate::house::{House, Plan};
-use lanrage::net::http_client::{ClientError, download, request};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;

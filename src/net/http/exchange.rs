@@ -16,9 +16,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use tiny_http::Method;
 
-/// The one path that is a WebSocket.
-const WEBSOCKET_PATH: &str = "/ws";
-
 /// Most bytes thrown away while a refused client goes on sending.
 const MAX_LINGER: usize = 1024 * 1024;
 
@@ -133,7 +130,7 @@ impl<S: Service> Exchange<S> {
         self.seat.enter_answering();
         self.is_first = false;
         let framing = Framing::of(&head);
-        if head.path == WEBSOCKET_PATH && head.method == Method::Get {
+        if head.path == S::WEBSOCKET && head.method == Method::Get {
             return match self.open_session(head, body) {
                 Ok(opened) => Ok(Next::Session(opened)),
                 Err(refusal) => self.refuse(refusal).await,
