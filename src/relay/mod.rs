@@ -29,7 +29,6 @@ mod sources;
 mod state;
 mod stun;
 
-use crate::control::subnet::Subnet;
 use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
@@ -48,6 +47,7 @@ use crate::relay::rules::Rule;
 use crate::relay::snapshot::SnapshotKey;
 use crate::relay::sources::Sources;
 use crate::relay::state::{State, Turn};
+use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
