@@ -158,6 +158,18 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// What a datagram is by its first byte, for the trace.
+fn kind(datagram: &[u8]) -> &'static str {
+    match datagram.first() {
+        _ if is_stun(datagram) => "STUN",
+        Some(1) => "initiation",
+        Some(2) => "response",
+        Some(3) => "cookie reply",
+        Some(4) => "data",
+        _ => "unknown",
+    }
+}
+
 /// The relay.
 pub struct Relay {
     state: State,
@@ -293,9 +305,16 @@ impl Relay {
     ) -> Result<(), DropReason> {
         self.state.stats.add(Traffic::Received, datagram.len());
         let arrival = arrival.unmapped();
+        let source = arrival.source();
+        log::trace!(
+            "received: {}, {} bytes, from {source} ({})",
+            kind(datagram),
+            datagram.len(),
+            self.state.who(source)
+        );
         let result = self.dispatch(datagram, arrival, out);
         if let Err(reason) = result {
-            self.state.drop(arrival.source(), reason);
+            self.state.drop(source, reason);
         }
         result
     }
