@@ -289,6 +289,9 @@ impl Holdings {
 
     /// `source` holds `amount` more.
     pub fn add(&mut self, source: IpAddr, amount: usize) {
+        if amount == 0 {
+            return;
+        }
         self.total += amount;
         for owner in Prefix::all(source) {
             *self.held.entry(owner).or_default() += amount;
@@ -297,6 +300,9 @@ impl Holdings {
 
     /// `source` holds `amount` less.
     pub fn remove(&mut self, source: IpAddr, amount: usize) {
+        if amount == 0 {
+            return;
+        }
         self.total = self.total.saturating_sub(amount);
         for owner in Prefix::all(source) {
             if let Some(held) = self.held.get_mut(&owner) {

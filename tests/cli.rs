@@ -1,37 +1,38 @@
 //! The command line, as its users meet it: the real binary, real daemons, one state directory each.
 
+mod harness;
+
+use harness::client::Client;
+use harness::daemon::{Daemon, binary};
+use harness::directory::Directory;
+use harness::process::Process;
+use harness::{PATIENCE, eventually};
 use lanrage::wire::json::{self, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes, even on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
 const ADMIN: &str = "an-admin-token-for-tests";
 /// RFC 7748, section 6.1.
 const PRIVATE_KEY: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
 const PUBLIC_KEY: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
 
-/// A directory of its own that goes with it.
-struct Scratch(PathBuf);
+/// A directory to work in.
+struct Scratch(Directory);
 
 impl Scratch {
     fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("lanrage-cli-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        std::fs::write(path.join("empty.toml"), "").unwrap();
-        Scratch(path)
+        let directory = Directory::new();
+        std::fs::write(directory.join("empty.toml"), "").unwrap();
+        Scratch(directory)
     }
 
     fn path(&self, name: &str) -> String {
-        self.0.join(name).into_os_string().into_string().unwrap()
+        self.0.text_path(name)
     }
 
     fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> String {
@@ -41,15 +42,13 @@ impl Scratch {
 
     /// A command of which nothing depends on this machine.
     fn command(&self, arguments: &[&str]) -> Command {
-        // What Cargo built, or another build of it.
-        let built = std::env::var_os("LANRAGE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_lanrage").into());
-        let mut command = Command::new(built);
+        let mut command = Command::new(binary());
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"LANRAGE_") {
                 command.env_remove(name);
             }
         }
-        command.env("LANRAGE_CONFIG", self.path("empty.toml")).env("HOME", &self.0).current_dir(&self.0);
+        command.env("LANRAGE_CONFIG", self.path("empty.toml")).env("HOME", &*self.0).current_dir(&*self.0);
         command.args(arguments).stdin(Stdio::null());
         command
     }
@@ -65,17 +64,7 @@ impl Scratch {
 
     /// The names in the directory that contain `part`.
     fn names(&self, part: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
-        entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.contains(part))
-            .collect()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.names().into_iter().filter(|name| name.contains(part)).collect()
     }
 }
 
@@ -125,87 +114,30 @@ impl Outcome {
     }
 }
 
-/// A running daemon; killed with its test.
-struct Daemon {
-    child: Child,
-    http: SocketAddr,
-    relay: SocketAddr,
-    log: PathBuf,
+fn start(scratch: &Scratch) -> Daemon {
+    start_in(scratch, "state", &[])
 }
 
-impl Daemon {
-    fn start(scratch: &Scratch) -> Self {
-        Self::start_in(scratch, "state", &[])
-    }
-
-    fn start_in(scratch: &Scratch, state: &str, more: &[&str]) -> Self {
-        let log = scratch.0.join(format!("{state}.log"));
-        let mut command = scratch.command(&["serve", "--http", "127.0.0.1:0", "--relay", "127.0.0.1:0"]);
-        command.args(["--admin-token", ADMIN, "--state-dir", &scratch.path(state)]).args(more);
-        command.stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let rest = line.strip_prefix("listening http=").unwrap_or_else(|| {
-            let _ = child.kill();
-            panic!("{line:?}: {}", std::fs::read_to_string(&log).unwrap())
-        });
-        let (http, relay) = rest.trim_end().split_once(" relay=").unwrap();
-        Daemon { http: http.parse().unwrap(), relay: relay.parse().unwrap(), child, log }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// Asks over TCP; the answer has to be a 200.
-    fn call(&self, method: &str, path: &str, token: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
-             Content-Length: {length}\r\n\r\n"
-        );
-        stream.write_all((head + body).as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{method} {path}: {answer}");
-        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
-    }
-
-    fn register(&self, peer: &str) -> String {
-        let path = format!("/auth/register?peer_id={peer}");
-        // Without a token there is an empty one, which counts as none being presented.
-        let answer = self.call("POST", &path, "", "");
-        text(&json::parse(answer.as_bytes()).unwrap(), "token")
-    }
-
-    fn create_party(&self, token: &str, peer: &str, name: &str) -> String {
-        let body = format!("{{\"name\":\"{name}\",\"host_peer_info\":{}}}", info(peer, PUBLIC_KEY));
-        let answer = self.call("POST", "/parties", token, &body);
-        text(&json::parse(answer.as_bytes()).unwrap(), "party_id")
-    }
-
-    fn join(&self, token: &str, party: &str, peer: &str) {
-        let body = format!("{{\"party_id\":\"{party}\",\"peer_info\":{}}}", info(peer, "not a key"));
-        self.call("POST", &format!("/parties/{party}/join"), token, &body);
-    }
-
-    /// Ends it with a signal and returns the exit code and how long that took.
-    fn stop(mut self, signal: Signal) -> (Option<i32>, Duration) {
-        let start = Instant::now();
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-        let code = self.child.wait().unwrap().code();
-        (code, start.elapsed())
-    }
+fn start_in(scratch: &Scratch, state: &str, more: &[&str]) -> Daemon {
+    let mut command = scratch.command(&["serve", "--http", "127.0.0.1:0", "--relay", "127.0.0.1:0"]);
+    command.args(["--admin-token", ADMIN, "--state-dir", &scratch.path(state)]).args(more);
+    Daemon::start(&mut command, &scratch.0.join(format!("{state}.log")))
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn register(daemon: &Daemon, peer: &str) -> Client {
+    let mut client = daemon.client();
+    client.register(peer);
+    client
+}
+
+fn create_party(client: &mut Client, peer: &str, name: &str) -> String {
+    let body = format!("{{\"name\":\"{name}\",\"host_peer_info\":{}}}", info(peer, PUBLIC_KEY));
+    client.ask("POST", "/parties", &body).is(200).text(&["party_id"])
+}
+
+fn join(client: &mut Client, party: &str, peer: &str) {
+    let body = format!("{{\"party_id\":\"{party}\",\"peer_info\":{}}}", info(peer, "not a key"));
+    client.ask("POST", &format!("/parties/{party}/join"), &body).is(200);
 }
 
 fn info(peer: &str, key: &str) -> String {
@@ -224,14 +156,6 @@ fn number(value: &Value, name: &str) -> u64 {
     match value.get(name) {
         Some(Value::Number(text)) => text.parse().unwrap(),
         other => panic!("{name}: {other:?}"),
-    }
-}
-
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -403,7 +327,7 @@ fn a_machine_is_measured_in_a_few_seconds() {
 #[test]
 fn clients_find_the_daemon_by_flag_environment_and_file() {
     let scratch = Scratch::new();
-    let daemon = Daemon::start_in(&scratch, "there", &["--region", "moon"]);
+    let daemon = start_in(&scratch, "there", &["--region", "moon"]);
     let (there, elsewhere) = (scratch.path("there"), scratch.path("elsewhere"));
     let file = scratch.write("where.toml", format!("state_dir = \"{there}\"\n"));
     let region = |command: &mut Command| text(Outcome::of(command).json().get("relay").unwrap(), "region");
@@ -421,12 +345,12 @@ fn clients_find_the_daemon_by_flag_environment_and_file() {
 #[test]
 fn what_the_owner_sees_and_does() {
     let scratch = Scratch::new();
-    let daemon = Daemon::start(&scratch);
+    let daemon = start(&scratch);
     assert_eq!(scratch.ask(&["party", "list"]).good(), "There are no parties.\n");
-    let (alice, bob) = (daemon.register("alice"), daemon.register("bob"));
+    let (mut alice, mut bob) = (register(&daemon, "alice"), register(&daemon, "bob"));
     // The name turns the direction of writing round: it must not do so in a terminal.
-    let party = daemon.create_party(&alice, "alice", "LAN \u{202e}night");
-    daemon.join(&bob, &party, "bob");
+    let party = create_party(&mut alice, "alice", "LAN \u{202e}night");
+    join(&mut bob, &party, "bob");
 
     let status = scratch.ask(&["status"]).good();
     assert_eq!(words(&status, "lanrage"), ["lanrage", "0.1.0"]);
@@ -445,7 +369,7 @@ fn what_the_owner_sees_and_does() {
     let list = scratch.ask(&["party", "list"]).good();
     assert_eq!(words(&list, "PARTY"), ["PARTY", "NAME", "HOST", "PEERS", "CREATED"]);
     assert_eq!(words(&list, &party)[1..5], ["LAN", "\\u{202e}night", "alice", "2"]);
-    let same = daemon.call("GET", "/parties", ADMIN, "");
+    let same = daemon.client().with_token(ADMIN).get("/parties").is(200).body;
     assert_eq!(scratch.ask(&["party", "list", "--json"]).good(), same + "\n");
 
     let show = scratch.ask(&["party", "show", &party]).good();
@@ -468,7 +392,7 @@ fn what_the_owner_sees_and_does() {
     assert_eq!(kicked, format!("Peer bob was removed from party {party}.\n"));
     let err = scratch.ask(&["peer", "kick", &party, "bob"]).bad(1);
     assert!(err.contains("Peer bob not in party") && err.contains("lanrage party show"), "{err}");
-    daemon.join(&bob, &party, "bob");
+    join(&mut bob, &party, "bob");
     assert_eq!(text(&scratch.ask(&["peer", "kick", "--json", &party, "bob"]).json(), "status"), "kicked");
 
     let none = scratch.ask(&["peer", "bans", &party]).good();
@@ -494,14 +418,15 @@ fn what_the_owner_sees_and_does() {
 
     let deleted = scratch.ask(&["party", "delete", &party]).good();
     assert_eq!(deleted, format!("Party {party} has ended.\n"));
-    let second = daemon.create_party(&alice, "alice", "again");
+    let second = create_party(&mut alice, "alice", "again");
     let removed = scratch.ask(&["peer", "kick", &second, "alice"]).good();
     assert!(removed.contains(&format!("party {second} has ended")), "{removed}");
-    let third = daemon.create_party(&alice, "alice", "and again");
+    let third = create_party(&mut alice, "alice", "and again");
     let json = scratch.ask(&["party", "delete", &third, "--json"]).json();
     assert_eq!(text(&json, "status"), "party_deleted");
     assert_eq!(scratch.ask(&["party", "list"]).good(), "There are no parties.\n");
 
+    let [alice, bob] = [alice, bob].map(|client| client.token.unwrap());
     let log = daemon.log();
     assert!(log.lines().all(|line| line.starts_with("INFO ")), "{log}");
     for secret in [ADMIN, &alice, &bob, &party] {
@@ -538,7 +463,7 @@ fn without_a_daemon_every_client_says_how_to_start_one() {
 #[test]
 fn a_daemon_that_cannot_start_says_why() {
     let scratch = Scratch::new();
-    let daemon = Daemon::start(&scratch);
+    let daemon = start(&scratch);
     let any = ["--http", "127.0.0.1:0", "--relay", "127.0.0.1:0"];
     // The log comes the same way as what the command says.
     let serve = |state: &str, more: &[&str]| {
@@ -569,38 +494,38 @@ fn a_daemon_that_cannot_start_says_why() {
 #[test]
 fn it_stops_in_time_and_a_restart_finds_everything() {
     let scratch = Scratch::new();
-    let daemon = Daemon::start(&scratch);
+    let mut daemon = start(&scratch);
     let mode = |name: &str| std::fs::metadata(scratch.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(
         (mode("state"), mode("state/lanrage.redb"), mode("state/control.sock")),
         (0o700, 0o600, 0o600)
     );
-    let alice = daemon.register("alice");
-    let party = daemon.create_party(&alice, "alice", "LAN");
+    let mut alice = register(&daemon, "alice");
+    let party = create_party(&mut alice, "alice", "LAN");
     let hub = |scratch: &Scratch| {
         text(scratch.ask(&["status", "--json"]).json().get("relay").unwrap(), "public_key")
     };
     let (before, key) = (scratch.ask(&["party", "list", "--json"]).good(), hub(&scratch));
     // An idle connection must not hold it up.
     let idle = TcpStream::connect(daemon.http).unwrap();
-    let (code, took) = daemon.stop(Signal::TERM);
-    assert_eq!(code, Some(0));
+    let (status, took) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(2), "{took:?}");
     drop(idle);
     assert!(!scratch.0.join("state/control.sock").exists());
 
-    let daemon = Daemon::start(&scratch);
+    let mut daemon = start(&scratch);
     assert_eq!((scratch.ask(&["party", "list", "--json"]).good(), hub(&scratch)), (before.clone(), key));
-    daemon.call("POST", &format!("/parties/{party}/peers/alice/heartbeat"), &alice, "");
-    assert_eq!(daemon.stop(Signal::INT).0, Some(0));
+    daemon.client().with_token_of(&alice).heartbeat(&party, "alice").is(200);
+    assert_eq!(daemon.end_by(Signal::INT).0.code(), Some(0));
 
     // After a crash the socket of the dead daemon is in the way of nobody.
-    let daemon = Daemon::start(&scratch);
-    assert_eq!(daemon.stop(Signal::KILL).0, None);
+    let mut daemon = start(&scratch);
+    assert_eq!(daemon.end_by(Signal::KILL).0.code(), None);
     assert!(scratch.0.join("state/control.sock").exists());
     assert!(scratch.ask(&["status"]).bad(1).contains("is not running"));
     assert!(scratch.ask(&["db", "check"]).good().contains("good"));
-    let _daemon = Daemon::start(&scratch);
+    let _daemon = start(&scratch);
     assert_eq!(scratch.ask(&["party", "list", "--json"]).good(), before);
 }
 
@@ -612,14 +537,12 @@ fn a_closed_output_does_not_stop_the_daemon() {
     command.args(["--state-dir", &state, "--log", "trace"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop((child.stdout.take(), child.stderr.take()));
-    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut daemon = Daemon { child, http: nowhere, relay: nowhere, log: PathBuf::new() };
+    let mut daemon = Process(child);
     eventually("it answers", || scratch.ask(&["status"]).code == Some(0));
     let json = scratch.ask(&["status", "--json"]).json();
-    daemon.http = text(&json, "http").parse().unwrap();
-    let token = daemon.register("alice");
-    daemon.create_party(&token, "alice", "something to log");
-    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+    let mut client = Client::connect(text(&json, "http").parse().unwrap());
+    create_party(client.register("alice"), "alice", "something to log");
+    assert_eq!(daemon.terminate().0.code(), Some(0));
 }
 
 /// Registers many peers, which makes a dump longer than a pipe holds.
@@ -628,7 +551,7 @@ fn fill(daemon: &Daemon) {
         for thread in 0..8 {
             scope.spawn(move || {
                 for count in 0..90 {
-                    daemon.register(&format!("{thread}-{count}-{}", "x".repeat(50)));
+                    register(daemon, &format!("{thread}-{count}-{}", "x".repeat(50)));
                 }
             });
         }
@@ -638,9 +561,9 @@ fn fill(daemon: &Daemon) {
 #[test]
 fn a_backup_of_a_running_daemon_is_whole_and_can_be_started_from() {
     let scratch = Scratch::new();
-    let daemon = Daemon::start(&scratch);
-    let alice = daemon.register("alice");
-    let party = daemon.create_party(&alice, "alice", "LAN");
+    let mut daemon = start(&scratch);
+    let mut alice = register(&daemon, "alice");
+    let party = create_party(&mut alice, "alice", "LAN");
     fill(&daemon);
     let copy = scratch.path("copy.redb");
     let json = scratch.ask(&["backup", &copy, "--json"]).json();
@@ -669,7 +592,7 @@ fn a_backup_of_a_running_daemon_is_whole_and_can_be_started_from() {
 
     // Without the daemon it is the same.
     let list = scratch.ask(&["party", "list", "--json"]).good();
-    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+    assert_eq!(daemon.terminate().0.code(), Some(0));
     let json = scratch.ask(&["backup", &scratch.path("offline"), "--json"]).json();
     // And that the daemon was stopped.
     assert_eq!(number(&json, "rows"), 727);
@@ -678,10 +601,10 @@ fn a_backup_of_a_running_daemon_is_whole_and_can_be_started_from() {
 
     std::fs::create_dir(scratch.path("restored")).unwrap();
     std::fs::rename(&copy, scratch.path("restored/lanrage.redb")).unwrap();
-    let restored = Daemon::start_in(&scratch, "restored", &[]);
+    let restored = start_in(&scratch, "restored", &[]);
     let state = scratch.path("restored");
     assert_eq!(scratch.run(&["party", "list", "--json", "--state-dir", &state]).good(), list);
-    restored.call("POST", &format!("/parties/{party}/peers/alice/heartbeat"), &alice, "");
+    restored.client().with_token_of(&alice).heartbeat(&party, "alice").is(200);
     assert!(!restored.log().contains("ERROR"), "{}", restored.log());
 }
 
@@ -747,7 +670,7 @@ fn an_interrupted_backup_leaves_nothing() {
 #[test]
 fn dumps_tell_no_secrets_and_end_quietly() {
     let scratch = Scratch::new();
-    let daemon = Daemon::start(&scratch);
+    let mut daemon = start(&scratch);
     fill(&daemon);
     let running = scratch.ask(&["db", "dump"]).good();
     let copy = scratch.path("copy");
@@ -782,7 +705,7 @@ fn dumps_tell_no_secrets_and_end_quietly() {
     head(&["db", "dump", &copy]);
     // The daemon gives up a dump that nobody reads, and makes the next one.
     eventually("another dump", || scratch.ask(&["db", "dump"]).code == Some(0));
-    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+    assert_eq!(daemon.terminate().0.code(), Some(0));
     let stopped = scratch.ask(&["db", "dump"]).good();
     assert!(stopped.contains("hub_private_key\",\"value\":null") && stopped.contains("stopped_at"));
 
@@ -795,7 +718,7 @@ fn dumps_tell_no_secrets_and_end_quietly() {
 #[test]
 fn check_tells_good_files_from_bad_ones() {
     let scratch = Scratch::new();
-    let daemon = Daemon::start(&scratch);
+    let mut daemon = start(&scratch);
     let err = scratch.ask(&["db", "check"]).bad(1);
     assert!(err.contains("in use by a running lanrage") && err.contains("`lanrage backup COPY`"), "{err}");
     let file = scratch.path("state/lanrage.redb");
@@ -808,7 +731,7 @@ fn check_tells_good_files_from_bad_ones() {
     // A backup is compact, so that damage does not hit free space only.
     let copy = scratch.path("copy");
     scratch.ask(&["backup", &copy]).good();
-    assert_eq!(daemon.stop(Signal::TERM).0, Some(0));
+    assert_eq!(daemon.terminate().0.code(), Some(0));
     assert_eq!(words(&scratch.ask(&["db", "check"]).good(), "closed")[4], "yes");
 
     let mut bytes = std::fs::read(&copy).unwrap();

@@ -1,13 +1,11 @@
 //! The relay's sockets where one player's datagrams can't leave: the line behind them is slow, or nobody answers there.
 
+mod harness;
+
+use harness::namespace::{Namespace, run};
 use lanrage::datagram::Path;
 use lanrage::net::udp::{Inbox, RelaySocket, drive};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::fs::File;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,10 +21,11 @@ const BURST_INTERVAL: Duration = Duration::from_nanos((BULK * BURST * 8) as u64 
 const GAME: usize = 100;
 const GAME_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Two network namespaces, the relay's and the players', with a line between them and a second one that is slow from
-/// the relay to the players; gone when this is dropped.
+/// The relay's and the players' namespaces, with a line between them and a second one that is slow from the relay to
+/// the players.
 struct Network {
-    names: [String; 2],
+    relay: Namespace,
+    players: Namespace,
 }
 
 /// A player's address on the fast line.
@@ -36,46 +35,20 @@ const FAR_PLAYER: &str = "10.99.0.2:0";
 
 impl Network {
     fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let names =
-            ["relay", "players"].map(|name| format!("lanrage-egress-{name}-{}-{number}", std::process::id()));
-        let network = Network { names };
-        let [relay, players] = &network.names;
-        for name in [relay, players] {
-            run(&format!("ip netns add {name}"));
-        }
+        let network = Network { relay: Namespace::new(), players: Namespace::new() };
+        let Network { relay, players } = &network;
         for (line, subnet) in [("fast", 98), ("slow", 99)] {
-            run(&format!("ip link add {line} netns {relay} type veth peer name {line} netns {players}"));
-            for (name, host) in [(relay, 1), (players, 2)] {
-                run(&format!("ip -n {name} addr add 10.{subnet}.0.{host}/24 dev {line}"));
-                run(&format!("ip -n {name} link set {line} up"));
+            relay.ip(&format!("link add {line} type veth peer name {line} netns {}", players.name()));
+            for (end, host) in [(relay, 1), (players, 2)] {
+                end.ip(&format!("addr add 10.{subnet}.0.{host}/24 dev {line}"));
+                end.ip(&format!("link set {line} up"));
             }
         }
         // One queue for all, first in, first out.
-        run(&format!("tc -n {relay} qdisc add dev slow root tbf rate {RATE}bit burst 16kb limit 4mb"));
+        let name = relay.name();
+        run(&format!("tc -n {name} qdisc add dev slow root tbf rate {RATE}bit burst 16kb limit 4mb"));
         network
     }
-
-    /// Puts the calling thread at one end.
-    fn enter(&self, end: usize) {
-        let namespace = File::open(format!("/run/netns/{}", self.names[end])).expect("the namespace");
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("entering it");
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
-}
-
-fn run(command: &str) {
-    let mut words = command.split(' ');
-    let done = Command::new(words.next().expect("a word")).args(words).status().expect("iproute2");
-    assert!(done.success(), "{command}");
 }
 
 /// Sends what begins with a number on to where that number's player is.
@@ -166,7 +139,7 @@ fn relay_beside(player: SocketAddr, port: u16) -> SocketAddr {
 }
 
 fn play(network: &Network, server: fn(&[SocketAddr], mpsc::Sender<u16>), scene: Scene) -> Outcome {
-    network.enter(1);
+    network.players.enter();
     let game = UdpSocket::bind(scene.game).expect("a socket");
     let control = UdpSocket::bind(PLAYER).expect("a socket");
     let listener = scene.listener.map(|at| UdpSocket::bind(at).expect("a socket"));
@@ -177,13 +150,13 @@ fn play(network: &Network, server: fn(&[SocketAddr], mpsc::Sender<u16>), scene: 
         let (sender, receiver) = mpsc::channel();
         let (all, streams) = (&sinks, sinks.len() - 1);
         scope.spawn(move || {
-            network.enter(0);
+            network.relay.enter();
             server(all, sender);
         });
         let port = receiver.recv().expect("the server runs");
         let (sender, receiver) = mpsc::channel();
         scope.spawn(move || {
-            network.enter(0);
+            network.relay.enter();
             plain(&[], sender);
         });
         let control_port = receiver.recv().expect("it runs");

@@ -11,6 +11,9 @@ const HOUSE: &str = include_str!("../src/README.md");
 /// Rooms of one floor that may know each other: who, and whom.
 const NEIGHBOURS: &[(&str, &str)] = &[
     ("main", "cli"),
+    ("dense_map", "crypto"),
+    ("dense_map", "keyed_hash"),
+    ("keyed_hash", "crypto"),
     ("owners", "keyed_hash"),
     ("owners", "token_bucket"),
     ("owners", "crypto"),

@@ -2,42 +2,14 @@
 //!
 //! Allocations are counted per thread, so that the test harness's own do not disturb.
 
+#[path = "harness/allocations.rs"]
+mod allocations;
+
+use allocations::ALLOCATIONS;
 use lanrage::net::udp::{Inbox, Outbox, RelaySocket};
 use lanrage::time::Instant;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::UdpSocket;
 use std::time::Duration;
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // The counter is gone while a thread ends; nobody looks at it then.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-#[allow(unsafe_code)]
-// SAFETY: every call goes to the system's allocator as it came; counting touches a thread-local number that
-// needs no allocation and no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s promises, which are the system's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from the system's allocator with this layout, by way of us.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Echoes `datagrams` datagrams that have arrived, each once from where it lies and once from a copy, and
 /// returns how often memory was allocated for that.

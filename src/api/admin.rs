@@ -2,12 +2,13 @@
 
 use super::fields::{Fields, Problems};
 use super::metrics::Surroundings;
-use super::{Api, Call, Failure, Outcome, errors};
+use super::{Api, Call, Failure, Handling, Outcome, errors, ok, openapi};
 use crate::durability::WriteError;
 use crate::figures::{Figure, Readings, SeenMember, prometheus, status};
 use crate::time::Now;
 use crate::wire::http::{Answer, Source};
 use crate::wire::json::object;
+use crate::wire::static_body::StaticBody;
 
 /// What `/openapi.json` says of what `/status` answers: of the members that [`Api::status`] writes.
 pub(super) fn status_schema() -> String {
@@ -34,14 +35,6 @@ pub(super) fn status_schema() -> String {
 }
 
 impl Api {
-    /// Figures tell no secrets: whoever is on this machine may see them.
-    fn require_local(&mut self, call: &Call<'_>) -> Result<(), Failure> {
-        if !call.client.is_local {
-            self.require_admin(call)?;
-        }
-        Ok(())
-    }
-
     /// The members that have been at the relay, by id. One in several parties counts once.
     fn seen_by_relay(&self, around: &Surroundings<'_>, now: Now) -> Vec<SeenMember> {
         let Some(relay) = around.relay else { return Vec::new() };
@@ -72,18 +65,17 @@ impl Api {
         readings
     }
 
-    pub(super) fn metrics(&mut self, call: &Call<'_>, around: &Surroundings<'_>) -> Result<Answer, Failure> {
-        self.require_local(call)?;
-        Ok(Answer {
+    pub(super) fn metrics(&mut self, call: &Call<'_>) -> Handling {
+        Ok(Outcome::Answer(Answer {
             status: 200,
             content_type: "text/plain; version=0.0.4; charset=utf-8",
             headers: Vec::new(),
-            body: prometheus::text(&self.readings(around, call.now)).into_bytes(),
-        })
+            body: prometheus::text(&self.readings(call.around, call.now)).into_bytes(),
+        }))
     }
 
-    pub(super) fn status(&mut self, call: &Call<'_>, around: &Surroundings<'_>) -> Result<Answer, Failure> {
-        self.require_local(call)?;
+    pub(super) fn status(&mut self, call: &Call<'_>) -> Handling {
+        let around = call.around;
         let readings = self.readings(around, call.now);
         let relay = &self.settings.relay;
         let body = object(|json| {
@@ -107,12 +99,19 @@ impl Api {
                 status::write_figures(json, "store", &readings);
             });
         });
-        Ok(Answer::json(200, body))
+        ok(body)
+    }
+
+    /// The description of the API, which is put together when it is asked for first.
+    pub(super) fn openapi(&mut self, call: &Call<'_>) -> Handling {
+        let document = self
+            .document
+            .get_or_init(|| StaticBody::new("application/json", openapi::document().into_bytes()));
+        Ok(Outcome::Answer(document.answer(call.request)))
     }
 
     /// A copy of everything; with `secrets=redacted` one that can be looked at.
-    pub(super) fn backup(&mut self, call: &Call<'_>) -> Result<Outcome, Failure> {
-        self.require_admin(call)?;
+    pub(super) fn backup(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
         let read = |text: &str| match text {
             "redacted" => Some(true),

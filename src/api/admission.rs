@@ -239,6 +239,7 @@ mod tests {
             authorization: None,
             host: None,
             origin: None,
+            if_none_match: None,
             forwarded_for: forwarded_for.map(String::from),
             is_forwarded,
             body: Vec::new(),

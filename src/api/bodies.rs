@@ -1,12 +1,13 @@
 //! What the bodies of requests and messages say, checked.
 
 use super::fields::{Fields, Problems, Text};
-use crate::control::party::{Ban, NatType, PeerInfo};
-use crate::control::relays::{RelayInfo, canonical, is_relay_address};
+use crate::control::party::{Ban, PeerInfo};
+use crate::control::relays::{RelayInfo, is_relay_address, unembedded};
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PeerId, RelayId};
 use crate::wire::datetime;
 use crate::wire::json::Value;
+use crate::wire::nat_type::NatType;
 use std::net::IpAddr;
 
 /// What a peer says of its address when it does not know it.
@@ -61,7 +62,7 @@ pub fn relay_info(body: Option<&Value>, from_loopback: bool) -> Result<RelayInfo
     let relay_id = relay.text("relay_id", Text::ID, &mut problems).and_then(RelayId::new);
     let public_ip = relay.text("public_ip", Text::WORD, &mut problems).and_then(|text| {
         let address =
-            text.parse::<IpAddr>().ok().map(canonical).filter(|ip| is_relay_address(*ip, from_loopback));
+            text.parse::<IpAddr>().ok().map(unembedded).filter(|ip| is_relay_address(*ip, from_loopback));
         if address.is_none() {
             problems.refuse(
                 &relay.at("public_ip"),

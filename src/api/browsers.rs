@@ -2,12 +2,12 @@
 //! two things tell: the `Origin` that the browser adds, and the `Host` that it was told to ask, which after DNS
 //! rebinding is the page's own name. Programs that are no browsers send no `Origin`, and are not held up.
 
+use super::routes;
 use crate::wire::http::{Answer, Request, Source};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tiny_http::Method;
 
-/// The methods and headers that a page of an allowed origin may use.
-const METHODS: &str = "GET, POST, DELETE, OPTIONS";
+/// The headers that a page of an allowed origin may use.
 const HEADERS: &str = "Authorization, Content-Type";
 
 /// Why a page is refused.
@@ -70,7 +70,7 @@ impl Browsers {
         {
             answer.headers.push(("Access-Control-Allow-Origin", origin.into()));
             if request.method == Method::Options {
-                answer.headers.push(("Access-Control-Allow-Methods", METHODS.into()));
+                answer.headers.push(("Access-Control-Allow-Methods", routes::methods()));
                 answer.headers.push(("Access-Control-Allow-Headers", HEADERS.into()));
                 answer.headers.push(("Access-Control-Max-Age", "86400".into()));
             }
@@ -129,6 +129,7 @@ mod tests {
             authorization: None,
             host: host.map(String::from),
             origin: origin.map(String::from),
+            if_none_match: None,
             forwarded_for: None,
             is_forwarded: false,
             body: Vec::new(),

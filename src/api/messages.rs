@@ -2,7 +2,8 @@
 
 use super::admission::{Client, Cost};
 use super::fields::{Fields, Problems, Text};
-use super::{Api, TOO_MANY_CHANGES, TOO_MANY_REQUESTS, bodies, browsers, render};
+use super::route::Writes;
+use super::{Api, TOO_MANY_CHANGES, TOO_MANY_REQUESTS, Unchangeable, bodies, browsers, render};
 use crate::api::metrics::Surroundings;
 use crate::api::sessions::Delivery;
 use crate::control::keys::KeyClaim;
@@ -37,6 +38,67 @@ impl From<Refusal> for Trouble {
 impl From<Problems> for Trouble {
     fn from(problems: Problems) -> Self {
         Trouble(problems.summary())
+    }
+}
+
+impl From<Unchangeable> for Trouble {
+    fn from(why: Unchangeable) -> Self {
+        Trouble(match why {
+            Unchangeable::Storage(failure) => failure.detail().to_owned(),
+            Unchangeable::TooManyChanges(_) => TOO_MANY_CHANGES.to_owned(),
+        })
+    }
+}
+
+type MessageHandler = fn(&mut Api, &Said<'_>) -> Result<Reply, Trouble>;
+
+/// A type of message, and all there is to say about it.
+pub struct MessageType {
+    /// The type.
+    pub kind: &'static str,
+    /// What it takes of the asking source's allowance.
+    pub cost: Cost,
+    /// What it does to what is kept on disk.
+    pub writes: Writes,
+    handler: MessageHandler,
+}
+
+/// Every message that is understood.
+pub const MESSAGES: &[MessageType] = &[
+    message("auth", Cost::Request, Writes::Nothing, Api::introduce),
+    message("hello", Cost::Request, Writes::Nothing, Api::introduce),
+    message("register_party", Cost::Creation, Writes::Changes, Api::create_by_message),
+    message("join_party", Cost::Request, Writes::Changes, Api::join_by_message),
+    message("leave_party", Cost::Request, Writes::Removes, Api::leave_by_message),
+    message("heartbeat", Cost::Request, Writes::Nothing, Api::heartbeat_by_message),
+    message("signal", Cost::Request, Writes::Nothing, Api::signal_by_message),
+];
+
+const fn message(kind: &'static str, cost: Cost, writes: Writes, handler: MessageHandler) -> MessageType {
+    MessageType { kind, cost, writes, handler }
+}
+
+/// One message on its way to its handler.
+struct Said<'a> {
+    session: SessionId,
+    client: Client,
+    fields: Fields<'a>,
+    now: Now,
+}
+
+impl<'a> Said<'a> {
+    fn claim(&self, problems: &mut Problems) -> KeyClaim<'a> {
+        KeyClaim { origin: self.client.source.address(), proof: bodies::proof(&self.fields, problems) }
+    }
+
+    fn party_and_peer(&self) -> Result<(&'a str, &'a str), Problems> {
+        let mut problems = Problems::default();
+        let party = self.fields.text("party_id", Text::ID, &mut problems);
+        let peer = self.fields.text("peer_id", Text::ID, &mut problems);
+        match (party, peer) {
+            (Some(party), Some(peer)) => Ok((party, peer)),
+            _ => Err(problems),
+        }
     }
 }
 
@@ -103,111 +165,91 @@ impl Api {
         let fields = Fields::of_body(Some(message), &mut problems);
         let kind = fields.text("type", Text::WORD, &mut problems).unwrap_or_default();
         problems.check()?;
-        if matches!(kind, "register_party" | "join_party" | "leave_party")
-            && let Some(failure) = around.store_failure
+        let message = MESSAGES
+            .iter()
+            .find(|message| message.kind == kind)
+            .ok_or_else(|| Trouble("Unknown type of message".to_owned()))?;
+        self.may_write(message.writes, client, around, now.instant)?;
+        if message.cost == Cost::Creation
+            && self.admission.admit(client, Cost::Creation, now.instant).is_err()
         {
-            return Err(Trouble(failure.detail().to_owned()));
+            return Err(Trouble(TOO_MANY_REQUESTS.to_owned()));
         }
-        if matches!(kind, "register_party" | "join_party")
-            && self.admission.may_change(client, now.instant).is_err()
-        {
-            return Err(Trouble(TOO_MANY_CHANGES.to_owned()));
-        }
-        match kind {
-            "auth" | "hello" => self.introduce(session, client, &fields, now),
-            "register_party" => self.register_by_message(session, client, &fields, now),
-            "join_party" => {
-                let mut problems = Problems::default();
-                let party = fields.text("party_id", Text::ID, &mut problems);
-                let peer = fields.object("peer", &mut problems);
-                let info = bodies::peer_info(&peer, &mut problems);
-                let claim = KeyClaim {
-                    origin: client.source.address(),
-                    proof: bodies::proof(&fields, &mut problems),
-                };
-                let (Some(party), Some(info)) = (party, info) else { return Err(problems.into()) };
-                problems.check()?;
-                let by = self.speaker(session, client.source, info.peer_id.clone())?;
-                self.control.join_party(&by, party, info, claim, now)?;
-                Ok(Reply::Parties)
-            }
-            "leave_party" => {
-                let (party, peer) = party_and_peer(&fields)?;
-                let by = self.speaker_named(session, client.source, peer)?;
-                self.control.remove_peer(&Actor::Peer(by), party, peer)?;
-                Ok(Reply::None)
-            }
-            "heartbeat" => {
-                let (party, peer) = party_and_peer(&fields)?;
-                let by = self.speaker_named(session, client.source, peer)?;
-                self.control.heartbeat(party, &by.peer, client.source.address(), now)?;
-                Ok(Reply::None)
-            }
-            "signal" => {
-                let mut problems = Problems::default();
-                let party = fields.text("party_id", Text::ID, &mut problems);
-                let to = fields.text("to_peer_id", Text::ID, &mut problems);
-                let data = fields.required("signal_data", &mut problems);
-                let (Some(party), Some(to), Some(data)) = (party, to, data) else {
-                    return Err(problems.into());
-                };
-                let by = self.sessions.identity(session).cloned().ok_or(Refusal::NotMember)?;
-                let mut json = Writer::default();
-                json.value(data);
-                self.control.signal(&by, party, to, json.finish(), now)?;
-                Ok(Reply::None)
-            }
-            _ => Err(Trouble("Unknown type of message".to_owned())),
-        }
+        (message.handler)(self, &Said { session, client, fields, now })
     }
 
     /// `auth`, or `hello` of older clients: says who is behind the session, if it says a peer id at all.
-    fn introduce(
-        &mut self,
-        session: SessionId,
-        client: Client,
-        fields: &Fields<'_>,
-        now: Now,
-    ) -> Result<Reply, Trouble> {
+    fn introduce(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
         let mut problems = Problems::default();
-        let peer = fields.optional_text("peer_id", Text::ID, &mut problems);
-        let token = fields.optional_text("token", Text::KEY, &mut problems);
+        let peer = said.fields.optional_text("peer_id", Text::ID, &mut problems);
+        let token = said.fields.optional_text("token", Text::KEY, &mut problems);
         problems.check()?;
         match (token, peer.and_then(PeerId::new)) {
             (Some(token), peer) => {
-                let identity = self.control.authenticate(token, now)?;
+                let identity = self.control.authenticate(token, said.now)?;
                 if peer.is_some_and(|peer| peer != identity.peer) {
                     return Err(Refusal::TokenMismatch("peer_id").into());
                 }
-                self.bind(session, client.source, identity);
+                self.bind(said, identity);
             }
-            (None, Some(peer)) => drop(self.speaker(session, client.source, peer)?),
+            (None, Some(peer)) => drop(self.speaker(said, peer)?),
             (None, None) => return Ok(Reply::None),
         }
         Ok(Reply::Parties)
     }
 
-    fn register_by_message(
-        &mut self,
-        session: SessionId,
-        client: Client,
-        fields: &Fields<'_>,
-        now: Now,
-    ) -> Result<Reply, Trouble> {
+    fn create_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
         let mut problems = Problems::default();
-        let party = fields.text("party_id", Text::ID, &mut problems).and_then(PartyId::new);
-        let name = fields.text("name", Text::NAME, &mut problems);
-        let host = fields.object("host_peer", &mut problems);
+        let party = said.fields.text("party_id", Text::ID, &mut problems).and_then(PartyId::new);
+        let name = said.fields.text("name", Text::NAME, &mut problems);
+        let host = said.fields.object("host_peer", &mut problems);
         let info = bodies::peer_info(&host, &mut problems);
-        let claim = KeyClaim { origin: client.source.address(), proof: bodies::proof(fields, &mut problems) };
+        let claim = said.claim(&mut problems);
         let (Some(party), Some(name), Some(info)) = (party, name, info) else { return Err(problems.into()) };
         problems.check()?;
-        if self.admission.admit(client, Cost::Creation, now.instant).is_err() {
-            return Err(Trouble(TOO_MANY_REQUESTS.to_owned()));
-        }
-        let by = self.speaker(session, client.source, info.peer_id.clone())?;
-        self.control.create_party(&by, Some(party), name, info, claim, now)?;
+        let by = self.speaker(said, info.peer_id.clone())?;
+        self.control.create_party(&by, Some(party), name, info, claim, said.now)?;
         Ok(Reply::Parties)
+    }
+
+    fn join_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+        let mut problems = Problems::default();
+        let party = said.fields.text("party_id", Text::ID, &mut problems);
+        let peer = said.fields.object("peer", &mut problems);
+        let info = bodies::peer_info(&peer, &mut problems);
+        let claim = said.claim(&mut problems);
+        let (Some(party), Some(info)) = (party, info) else { return Err(problems.into()) };
+        problems.check()?;
+        let by = self.speaker(said, info.peer_id.clone())?;
+        self.control.join_party(&by, party, info, claim, said.now)?;
+        Ok(Reply::Parties)
+    }
+
+    fn leave_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+        let (party, peer) = said.party_and_peer()?;
+        let by = self.speaker_named(said, peer)?;
+        self.control.remove_peer(&Actor::Peer(by), party, peer)?;
+        Ok(Reply::None)
+    }
+
+    fn heartbeat_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+        let (party, peer) = said.party_and_peer()?;
+        let by = self.speaker_named(said, peer)?;
+        self.control.heartbeat(party, &by.peer, said.client.source.address(), said.now)?;
+        Ok(Reply::None)
+    }
+
+    fn signal_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+        let mut problems = Problems::default();
+        let party = said.fields.text("party_id", Text::ID, &mut problems);
+        let to = said.fields.text("to_peer_id", Text::ID, &mut problems);
+        let data = said.fields.required("signal_data", &mut problems);
+        let (Some(party), Some(to), Some(data)) = (party, to, data) else { return Err(problems.into()) };
+        let by = self.sessions.identity(said.session).cloned().ok_or(Refusal::NotMember)?;
+        let mut json = Writer::default();
+        json.value(data);
+        self.control.signal(&by, party, to, json.finish(), said.now)?;
+        Ok(Reply::None)
     }
 
     /// Before anything that a session says counts: an id that it claimed while that was free may be somebody's by now.
@@ -223,37 +265,27 @@ impl Api {
 
     /// Who speaks as `peer` over a session: whom it is bound to already, or, for a client that has no token,
     /// whom its address lets it be.
-    fn speaker(&mut self, session: SessionId, source: Source, peer: PeerId) -> Result<Identity, Refusal> {
-        if let Some(identity) = self.sessions.identity(session)
+    fn speaker(&mut self, said: &Said<'_>, peer: PeerId) -> Result<Identity, Refusal> {
+        if let Some(identity) = self.sessions.identity(said.session)
             && identity.peer == peer
         {
             return Ok(identity.clone());
         }
-        let Source::Ip(address) = source else { return Err(Refusal::PeerTaken) };
+        let Source::Ip(address) = said.client.source else { return Err(Refusal::PeerTaken) };
         let identity = self.control.claim(&peer, address)?;
-        self.bind(session, source, identity.clone());
+        self.bind(said, identity.clone());
         Ok(identity)
     }
 
-    fn speaker_named(&mut self, session: SessionId, source: Source, peer: &str) -> Result<Identity, Refusal> {
+    fn speaker_named(&mut self, said: &Said<'_>, peer: &str) -> Result<Identity, Refusal> {
         let peer = PeerId::new(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
-        self.speaker(session, source, peer)
+        self.speaker(said, peer)
     }
 
-    fn bind(&mut self, session: SessionId, source: Source, identity: Identity) {
-        self.control.note_origin(&identity.peer, source.address());
-        if let Some(oldest) = self.sessions.bind(session, identity) {
+    fn bind(&mut self, said: &Said<'_>, identity: Identity) {
+        self.control.note_origin(&identity.peer, said.client.source.address());
+        if let Some(oldest) = self.sessions.bind(said.session, identity) {
             self.closures.push((oldest, "this peer has too many sessions"));
         }
-    }
-}
-
-fn party_and_peer<'a>(fields: &Fields<'a>) -> Result<(&'a str, &'a str), Problems> {
-    let mut problems = Problems::default();
-    let party = fields.text("party_id", Text::ID, &mut problems);
-    let peer = fields.text("peer_id", Text::ID, &mut problems);
-    match (party, peer) {
-        (Some(party), Some(peer)) => Ok((party, peer)),
-        _ => Err(problems),
     }
 }

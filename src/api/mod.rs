@@ -7,8 +7,10 @@ pub mod errors;
 pub mod fields;
 pub mod messages;
 pub mod metrics;
+pub mod openapi;
 pub mod refusal_log;
 pub mod render;
+pub mod route;
 pub mod routes;
 pub mod sessions;
 pub mod updates;
@@ -16,7 +18,6 @@ pub mod updates;
 mod admin;
 mod bans;
 mod bodies;
-mod openapi;
 mod parties;
 mod peers;
 mod relays;
@@ -27,19 +28,22 @@ use crate::control::standing::{Actor, Identity};
 use crate::control::{self, Control};
 use crate::crypto::constant_time;
 use crate::crypto::x25519::PublicKey;
+use crate::durability::WriteError;
 use crate::figures::Figure;
 use crate::ids::{PartyId, RelayId, SessionId};
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::http::{Answer, Request, Source};
 use crate::wire::json::{self, Value};
 use crate::wire::percent;
+use crate::wire::static_body::StaticBody;
 use admission::{Admission, Client, Cost, Rates};
 use browsers::Browsers;
 use fields::Problems;
 use metrics::{Counters, RelayView, Surroundings};
 use refusal_log::RefusalLog;
-use routes::{Parameters, Place};
+use route::{Access, Body, Parameters, PathMatch, Route, Writes};
 use sessions::{Delivery, Sessions};
+use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tiny_http::Method;
@@ -95,8 +99,19 @@ pub struct Whereabouts {
 
 /// What comes of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Handled {
+    /// The path of the route, for counting the request once the answer is sent.
+    pub path: Option<&'static str>,
+    /// What is sent.
+    pub outcome: Outcome,
+    /// Whether it speaks of changes, so that it can be sent only when those are durable.
+    pub awaits_commit: bool,
+}
+
+/// What is sent for a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// An answer, to be sent when the changes it speaks of are durable.
+    /// An answer.
     Answer(Answer),
     /// A copy of the store, to be streamed by who has it.
     Backup {
@@ -129,20 +144,62 @@ impl From<Refusal> for Failure {
     }
 }
 
+impl From<Unchangeable> for Failure {
+    fn from(why: Unchangeable) -> Self {
+        Failure::Answered(match why {
+            Unchangeable::Storage(failure) => unavailable(failure.detail()),
+            Unchangeable::TooManyChanges(seconds) => later(TOO_MANY_CHANGES, seconds),
+        })
+    }
+}
+
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         Failure::Invalid(problems)
     }
 }
 
-/// One request on its way through the handlers.
+/// What a handler makes of a request.
+type Handling = Result<Outcome, Failure>;
+
+/// An answer with this JSON.
+fn ok(body: impl Into<Vec<u8>>) -> Handling {
+    Ok(Outcome::Answer(Answer::json(200, body)))
+}
+
+/// One request on its way to its handler.
 struct Call<'a> {
     request: &'a Request,
     client: Client,
+    /// Who asks, where the route asks who that is.
+    actor: Option<Actor>,
     parameters: Parameters<'a>,
     body: Option<Value>,
     query: Value,
+    around: &'a Surroundings<'a>,
     now: Now,
+}
+
+impl Call<'_> {
+    fn actor(&self) -> Result<&Actor, Refusal> {
+        self.actor.as_ref().ok_or(Refusal::TokenMissing)
+    }
+
+    /// The peer that asks, which has to be the one that `field` names.
+    fn identity(&self, id: &str, field: &'static str) -> Result<&Identity, Refusal> {
+        match self.actor()? {
+            Actor::Peer(identity) if identity.peer.as_str() == id => Ok(identity),
+            _ => Err(Refusal::TokenMismatch(field)),
+        }
+    }
+}
+
+/// Why nothing may be changed now.
+enum Unchangeable {
+    /// The disk can't be written.
+    Storage(WriteError),
+    /// The network has changed too much and may go on after so many seconds.
+    TooManyChanges(u64),
 }
 
 /// The control API and all its state.
@@ -153,6 +210,8 @@ pub struct Api {
     settings: Settings,
     counters: Counters,
     refusals: RefusalLog,
+    /// `/openapi.json`, once somebody has asked for it.
+    document: OnceCell<StaticBody>,
     closures: Vec<(SessionId, &'static str)>,
     started: Instant,
 }
@@ -167,6 +226,7 @@ impl Api {
             settings,
             counters: Counters::default(),
             refusals: RefusalLog::default(),
+            document: OnceCell::new(),
             closures: Vec::new(),
             started: now.instant,
         }
@@ -205,38 +265,24 @@ impl Api {
         })
     }
 
-    /// Answers a request. The place is for counting it once the answer is sent.
-    pub fn handle(
-        &mut self,
-        request: &Request,
-        around: &Surroundings<'_>,
-        now: Now,
-    ) -> (Option<Place>, Outcome) {
+    /// Answers a request.
+    pub fn handle(&mut self, request: &Request, around: &Surroundings<'_>, now: Now) -> Handled {
         let client = self.admission.client(request);
         let found = routes::find(&request.path);
-        let place = found.as_ref().map(|(place, _)| *place);
-        let outcome = self.admit(place, request, client, now.instant).and_then(|()| {
+        let path = found.as_ref().map(|found| found.path);
+        let route = found.as_ref().and_then(|found| found.serving(&request.method));
+        let outcome = self.admit(found.as_ref(), route, request, client, now.instant).and_then(|()| {
             if request.method == Method::Options {
-                return Ok(Outcome::Answer(options(place)));
+                return Ok(Outcome::Answer(options(found.as_ref())));
             }
-            let Some((place, parameters)) = found else {
+            let Some(found) = found else {
                 return Err(Failure::Answered(errors::detail(404, "Not Found")));
             };
-            let method = effective_method(place, &request.method).ok_or_else(|| not_allowed(place))?;
-            if place.changes_state(&method) {
-                if let Some(failure) = around.store_failure {
-                    return Err(Failure::Answered(unavailable(failure.detail())));
-                }
-                // Who leaves is let go, whatever it costs.
-                if method != Method::Delete
-                    && let Err(seconds) = self.admission.may_change(client, now.instant)
-                {
-                    return Err(Failure::Answered(later(TOO_MANY_CHANGES, seconds)));
-                }
-            }
+            let route = route.ok_or_else(|| not_allowed(&found))?;
+            self.may_write(route.writes, client, around, now.instant)?;
             let body = match &request.body[..] {
                 [] => None,
-                _ if !place.takes_body(&method) => None,
+                _ if route.body == Body::None => None,
                 // RFC 8259 section 8.1: what some editors and PowerShell put in front may be ignored.
                 bytes => Some(
                     json::parse(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
@@ -244,14 +290,22 @@ impl Api {
                 ),
             };
             let query = percent::query(&request.query);
-            let call = Call { request, client, parameters, body, query, now };
-            self.dispatch(place, &method, &call, around)
+            let actor = self.let_in(route.access, request, client, now)?;
+            let parameters = found.parameters;
+            let call = Call { request, client, actor, parameters, body, query, around, now };
+            let mut outcome = (route.handler)(self, &call)?;
+            if let Outcome::Answer(answer) = &mut outcome {
+                answer.headers.extend(route.headers.iter().map(|(name, value)| (*name, (*value).into())));
+            }
+            Ok(outcome)
         });
         self.admission.pay_for_changes(client, self.control.cost_of_changes(), now.instant);
+        // Even a repeated request that changes nothing waits for what the first one did.
+        let awaits_commit = outcome.is_ok() && route.is_some_and(|route| route.writes != Writes::Nothing);
         let mut outcome = outcome.unwrap_or_else(|failure| {
             Outcome::Answer(match failure {
                 Failure::Refused(refusal) => {
-                    self.log_refusal(client.source, place, &refusal, now.instant);
+                    self.log_refusal(client.source, path, &refusal, now.instant);
                     errors::refused(&refusal)
                 }
                 Failure::Invalid(problems) => problems.answer(),
@@ -261,12 +315,12 @@ impl Api {
         if let Outcome::Answer(answer) = &mut outcome {
             self.settings.browsers.mark(request, answer);
         }
-        (place, outcome)
+        Handled { path, outcome, awaits_commit }
     }
 
     /// Says what an owner wants to know, each once; the rest is for diagnosis.
-    fn log_refusal(&mut self, source: Source, place: Option<Place>, refusal: &Refusal, now: Instant) {
-        let (place, status) = (place.map_or("?", Place::path), errors::status(refusal));
+    fn log_refusal(&mut self, source: Source, path: Option<&'static str>, refusal: &Refusal, now: Instant) {
+        let (path, status) = (path.unwrap_or("?"), errors::status(refusal));
         let is_news = match (refusal, source) {
             (
                 Refusal::Full { .. }
@@ -275,22 +329,23 @@ impl Api {
                 | Refusal::Banned
                 | Refusal::ProofWrong,
                 Source::Ip(address),
-            ) => self.refusals.note(address, place, status, now),
+            ) => self.refusals.note(address, path, status, now),
             _ => false,
         };
         let level = if is_news { log::Level::Info } else { log::Level::Debug };
         // The refusal's own text can repeat a party's id.
-        log::log!(level, "refused {place} to {source}: {status}");
+        log::log!(level, "refused {path} to {source}: {status}");
     }
 
     fn admit(
         &mut self,
-        place: Option<Place>,
+        found: Option<&PathMatch<'_>>,
+        route: Option<&Route>,
         request: &Request,
         client: Client,
         now: Instant,
     ) -> Result<(), Failure> {
-        let creates = place.is_some_and(|place| place.creates(&request.method));
+        let creates = route.is_some_and(|route| route.cost == Cost::Creation);
         let costs = if creates { &[Cost::Request, Cost::Creation][..] } else { &[Cost::Request] };
         for cost in costs {
             if let Err(seconds) = self.admission.admit(client, *cost, now) {
@@ -302,9 +357,13 @@ impl Api {
         if !browsers.admit(request, endpoint) {
             return Err(Failure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
         }
-        let is_owners =
-            place.is_some_and(|place| place.is_owners(&request.method)) || self.has_admin_token(request);
-        if is_owners && !browsers.knows(request, endpoint) {
+        // Methods that a path does not have are refused like those that it has.
+        let is_admins = match (route, found) {
+            (Some(route), _) => route.access.is_admins(),
+            (None, Some(found)) => found.routes().all(|route| route.access.is_admins()),
+            (None, None) => false,
+        };
+        if (is_admins || self.has_admin_token(request)) && !browsers.knows(request, endpoint) {
             return Err(Failure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
         }
         Ok(())
@@ -321,70 +380,58 @@ impl Api {
         admin.zip(token).is_some_and(|(admin, token)| constant_time::eq(admin.as_bytes(), token.as_bytes()))
     }
 
-    fn dispatch(
-        &mut self,
-        place: Place,
-        method: &Method,
-        call: &Call<'_>,
+    /// Whether what is kept on disk may be changed now, by a request or a message.
+    fn may_write(
+        &self,
+        writes: Writes,
+        client: Client,
         around: &Surroundings<'_>,
-    ) -> Result<Outcome, Failure> {
-        let answer = match (place, method) {
-            (Place::Root, _) => self.root(),
-            (Place::Register, _) => self.register(call),
-            (Place::Nonce, _) => self.nonce(call),
-            (Place::Parties, Method::Post) => self.create_party(call),
-            (Place::Parties, _) => self.list_parties(call),
-            (Place::Party, Method::Delete) => self.delete_party(call),
-            (Place::Party, _) => self.read_party(call),
-            (Place::Join, _) => self.join_party(call),
-            (Place::Peers, _) => self.read_peers(call),
-            (Place::Peer, Method::Delete) => self.remove_peer(call),
-            (Place::Peer, _) => self.read_peer(call),
-            (Place::Heartbeat, _) => self.heartbeat(call),
-            (Place::Signals, _) => self.send_signal(call),
-            (Place::PeerSignals, _) => self.take_signals(call),
-            (Place::Bans, Method::Post) => self.ban(call),
-            (Place::Bans, Method::Delete) => self.unban(call),
-            (Place::Bans, _) => self.list_bans(call),
-            (Place::Relays, Method::Post) => self.register_relay(call),
-            (Place::Relays, _) => self.list_relays(call, None, around),
-            (Place::RelaysIn, _) => self.list_relays(call, Some(&call.parameters[0]), around),
-            (Place::Metrics, _) => self.metrics(call, around),
-            (Place::OpenApi, _) => Ok(Answer::json(200, openapi::document())),
-            (Place::Status, _) => self.status(call, around),
-            (Place::Backup, _) => return self.backup(call),
-        };
-        answer.map(Outcome::Answer)
+        now: Instant,
+    ) -> Result<(), Unchangeable> {
+        if writes == Writes::Nothing {
+            return Ok(());
+        }
+        if let Some(failure) = around.store_failure {
+            return Err(Unchangeable::Storage(failure));
+        }
+        // Who leaves is let go, whatever it costs.
+        if writes == Writes::Removes {
+            return Ok(());
+        }
+        self.admission.may_change(client, now).map_err(Unchangeable::TooManyChanges)
+    }
+
+    /// Who asks, where that matters; an error if it may not.
+    fn let_in(
+        &mut self,
+        access: Access,
+        request: &Request,
+        client: Client,
+        now: Now,
+    ) -> Result<Option<Actor>, Refusal> {
+        if access == Access::Anyone || access == Access::LocalOrAdmin && client.is_local {
+            return Ok(None);
+        }
+        let actor = self.actor(request, client, now)?;
+        if access.is_admins() && actor != Actor::Admin {
+            return Err(Refusal::NotAdmin);
+        }
+        Ok(Some(actor))
     }
 
     /// Who asks. A token that is presented counts, also over the Unix socket.
-    fn actor(&mut self, call: &Call<'_>) -> Result<Actor, Refusal> {
-        let Some(header) = call.request.authorization.as_deref().filter(|header| !header.is_empty()) else {
-            return match call.client.source {
+    fn actor(&mut self, request: &Request, client: Client, now: Now) -> Result<Actor, Refusal> {
+        let Some(header) = request.authorization.as_deref().filter(|header| !header.is_empty()) else {
+            return match client.source {
                 Source::Unix => Ok(Actor::Admin),
                 Source::Ip(_) => Err(Refusal::TokenMissing),
             };
         };
         let token = bearer(header).ok_or(Refusal::AuthorizationMalformed)?;
-        if self.has_admin_token(call.request) {
+        if self.has_admin_token(request) {
             return Ok(Actor::Admin);
         }
-        self.control.authenticate(token, call.now).map(Actor::Peer)
-    }
-
-    /// The peer that asks, which has to be the one that `field` names.
-    fn identity(&self, actor: Actor, id: &str, field: &'static str) -> Result<Identity, Refusal> {
-        match actor {
-            Actor::Peer(identity) if identity.peer.as_str() == id => Ok(identity),
-            _ => Err(Refusal::TokenMismatch(field)),
-        }
-    }
-
-    fn require_admin(&mut self, call: &Call<'_>) -> Result<(), Refusal> {
-        match self.actor(call)? {
-            Actor::Admin => Ok(()),
-            Actor::Peer(_) => Err(Refusal::NotAdmin),
-        }
+        self.control.authenticate(token, now).map(Actor::Peer)
     }
 
     /// Takes what has to be done elsewhere after the calls so far. `origin` is the session that caused it.
@@ -473,8 +520,8 @@ impl Api {
     }
 
     /// Counts a request when its answer is sent.
-    pub fn finished(&mut self, place: Option<Place>, status: u16, took: Duration) {
-        self.counters.request(place, status, took);
+    pub fn finished(&mut self, path: Option<&'static str>, status: u16, took: Duration) {
+        self.counters.request(path, status, took);
     }
 }
 
@@ -483,26 +530,17 @@ fn bearer(header: &str) -> Option<&str> {
     header.strip_prefix("Bearer ")
 }
 
-/// The method to be served: HEAD is a GET whose body the door leaves out.
-fn effective_method(place: Place, method: &Method) -> Option<Method> {
-    let method = if *method == Method::Head { Method::Get } else { method.clone() };
-    place.methods().contains(&method).then_some(method)
-}
-
-/// What can be asked of a place; of any other, also of the WebSocket, what can be asked at all.
-fn options(place: Option<Place>) -> Answer {
+/// What can be asked of a path; of any other, also of the WebSocket, what can be asked at all.
+fn options(found: Option<&PathMatch<'_>>) -> Answer {
+    let allowed = found.map_or_else(routes::methods, |found| format!("{}, OPTIONS", found.methods()));
     let mut answer = Answer::json(200, r#"{"status":"ok"}"#);
-    let methods = place.map_or(&[Method::Get, Method::Post, Method::Delete][..], Place::methods);
-    let mut allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
-    allowed.push(Method::Options.as_str());
-    answer.headers.push(("Allow", allowed.join(", ")));
+    answer.headers.push(("Allow", allowed));
     answer
 }
 
-fn not_allowed(place: Place) -> Failure {
+fn not_allowed(found: &PathMatch<'_>) -> Failure {
     let mut answer = errors::detail(405, "Method Not Allowed");
-    let methods: Vec<&str> = place.methods().iter().map(Method::as_str).collect();
-    answer.headers.push(("Allow", methods.join(", ")));
+    answer.headers.push(("Allow", found.methods()));
     Failure::Answered(answer)
 }
 

@@ -1,33 +1,23 @@
-//! `/openapi.json` against the table of routes. What it says of each is checked from outside.
+//! The description of the API. What it says of each route is checked from outside.
 
-use super::openapi::document;
-use super::routes::Place;
-use crate::wire::json::{Value, parse};
-use std::collections::BTreeSet;
-
-fn members(value: &Value) -> &[(String, Value)] {
-    match value {
-        Value::Object(members) => members,
-        other => panic!("not an object: {other:?}"),
-    }
-}
+use super::openapi::{document, line, shape};
+use super::routes::ROUTES;
+use crate::wire::json::{Value, Writer, parse};
 
 #[test]
-fn the_document_has_every_route_and_method_and_no_other() {
-    let document = parse(document().as_bytes()).unwrap();
-    let described: BTreeSet<(String, String)> = members(document.get("paths").unwrap())
-        .iter()
-        .flat_map(|(path, item)| {
-            let methods = members(item).iter().filter(|(name, _)| name != "parameters");
-            methods.map(|(method, _)| (path.clone(), method.to_uppercase()))
-        })
-        .collect();
-    let served: BTreeSet<(String, String)> = Place::all()
-        .flat_map(|(_, path, methods)| {
-            methods.iter().map(move |method| (path.to_owned(), method.as_str().to_owned()))
-        })
-        .collect();
-    assert_eq!(described, served);
+fn every_route_says_what_it_is() {
+    for route in ROUTES {
+        let (first, others) = route.docs.split_once('\n').expect(route.path);
+        let (id, summary) = first.split_once(": ").expect(route.path);
+        assert!(!id.is_empty() && !summary.is_empty(), "{first}");
+        let same = ROUTES.iter().filter(|other| other.docs.starts_with(&format!("{id}:")));
+        assert_eq!(same.count(), 1, "{id}");
+        assert!(line(route, "means").is_some() && line(route, "answer").is_some(), "{id}");
+        for other in others.lines() {
+            let word = other.split(' ').next().unwrap();
+            assert!(["note", "query", "means", "answer", "media"].contains(&word), "{other}");
+        }
+    }
 }
 
 #[test]
@@ -44,6 +34,11 @@ fn every_reference_leads_somewhere() {
                         assert!(found.is_some(), "{target}");
                         1
                     }
+                    ("type", Value::String(name)) => {
+                        let types = ["object", "array", "string", "integer", "boolean", "null", "http"];
+                        assert!(types.contains(&name.as_str()), "{name}");
+                        0
+                    }
                     _ => check(value, document),
                 })
                 .sum(),
@@ -56,14 +51,37 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn its_version_is_the_program_s() {
-    let document = parse(document().as_bytes()).unwrap();
-    let version = document.get("info").and_then(|info| info.get("version")).and_then(Value::as_str);
-    assert_eq!(version, Some(env!("CARGO_PKG_VERSION")));
+fn shapes_are_schemas() {
+    let schema = |text: &str| {
+        let mut json = Writer::default();
+        shape(&mut json, text);
+        json.finish()
+    };
+    for (text, expected) in [
+        ("string", r#"{"type":"string"}"#),
+        ("any", "{}"),
+        ("Peer", r##"{"$ref":"#/components/schemas/Peer"}"##),
+        ("\"a {b}, c\"", r#"{"const":"a {b}, c"}"#),
+        ("\"a\" | \"b\"", r#"{"enum":["a","b"]}"#),
+        ("[[integer]]", r#"{"type":"array","items":{"type":"array","items":{"type":"integer"}}}"#),
+        ("{}", r#"{"type":"object","required":[],"properties":{}}"#),
+        (
+            "exactly {a: {b: any}, c?: [string]}",
+            r#"{"type":"object","required":["a"],"properties":{"a":{"type":"object","required":["b"],"properties":{"b":{}}},"c":{"type":"array","items":{"type":"string"}}},"additionalProperties":false}"#,
+        ),
+        (
+            "{Id: string}",
+            r##"{"type":"object","propertyNames":{"$ref":"#/components/schemas/Id"},"additionalProperties":{"type":"string"}}"##,
+        ),
+        ("any & {}", r#"{"allOf":[{},{"type":"object","required":[],"properties":{}}]}"#),
+        (r#"{"minimum":1}"#, r#"{"minimum":1}"#),
+    ] {
+        assert_eq!(schema(text), expected, "{text}");
+    }
 }
 
 #[test]
 fn it_is_small_enough_to_carry_around() {
-    let length = include_str!("openapi.json").len();
+    let length = document().len();
     assert!(length <= 34 * 1024, "{length} bytes");
 }

@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, Problems, Text};
 use super::render::{self, View};
-use super::{Api, Call, Failure, bearer, bodies};
+use super::{Api, Call, Failure, Handling, bearer, bodies, ok};
 use crate::control::keys::KeyClaim;
 use crate::control::party::Party;
 use crate::control::registration::Credentials;
@@ -10,25 +10,21 @@ use crate::control::standing::Actor;
 use crate::ids::PeerId;
 use crate::wire::datetime::Naive;
 use crate::wire::endpoint;
-use crate::wire::http::Answer;
 use crate::wire::json::{Value, Writer, object};
 
 impl Api {
-    pub(super) fn root(&self) -> Result<Answer, Failure> {
-        Ok(Answer::json(
-            200,
-            object(|json| {
-                json.key("service").string("LANrage Control Plane");
-                json.key("version").string(env!("CARGO_PKG_VERSION"));
-                json.key("status").string("ok");
-                json.key("parties").int(self.control.party_count() as u64);
-                // Our own relay is in the list too.
-                json.key("relays").int(self.control.relays().iter().count() as u64 + 1);
-            }),
-        ))
+    pub(super) fn root(&mut self, _: &Call<'_>) -> Handling {
+        ok(object(|json| {
+            json.key("service").string("LANrage Control Plane");
+            json.key("version").string(env!("CARGO_PKG_VERSION"));
+            json.key("status").string("ok");
+            json.key("parties").int(self.control.party_count() as u64);
+            // Our own relay is in the list too.
+            json.key("relays").int(self.control.relays().iter().count() as u64 + 1);
+        }))
     }
 
-    pub(super) fn register(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+    pub(super) fn register(&mut self, call: &Call<'_>) -> Handling {
         let peer = queried_peer(call)?;
         let mut problems = Problems::default();
         let empty = Value::Object(Vec::new());
@@ -41,30 +37,23 @@ impl Api {
             Credentials { token, proof, payer: call.client.payer() },
             call.now,
         )?;
-        Ok(Answer::json(
-            200,
-            object(|json| {
-                json.key("token").string(&issued.token);
-                json.key("peer_id").string(peer.as_str());
-                json.key("expires_at").string(&Naive(issued.expires_at).to_string());
-            }),
-        ))
+        ok(object(|json| {
+            json.key("token").string(&issued.token);
+            json.key("peer_id").string(peer.as_str());
+            json.key("expires_at").string(&Naive(issued.expires_at).to_string());
+        }))
     }
 
-    pub(super) fn nonce(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
+    pub(super) fn nonce(&mut self, call: &Call<'_>) -> Handling {
         let peer = queried_peer(call)?;
-        Ok(Answer::json(
-            200,
-            object(|json| {
-                json.key("peer_id").string(peer.as_str());
-                json.key("nonce").string(&self.control.nonce(&peer, call.now));
-                json.key("public_key").string(&self.control.hub().encode());
-            }),
-        ))
+        ok(object(|json| {
+            json.key("peer_id").string(peer.as_str());
+            json.key("nonce").string(&self.control.nonce(&peer, call.now));
+            json.key("public_key").string(&self.control.hub().encode());
+        }))
     }
 
-    pub(super) fn create_party(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
+    pub(super) fn create_party(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
         let body = Fields::of_body(call.body.as_ref(), &mut problems);
         let name = body.text("name", Text::NAME, &mut problems);
@@ -74,13 +63,12 @@ impl Api {
             KeyClaim { origin: call.client.source.address(), proof: bodies::proof(&body, &mut problems) };
         let (Some(name), Some(info)) = (name, info) else { return Err(problems.into()) };
         problems.check()?;
-        let by = self.identity(actor, info.peer_id.as_str(), "host_peer_info.peer_id")?;
-        let id = self.control.create_party(&by, None, name, info, claim, call.now)?;
-        self.party_answer(id.as_str(), &Actor::Peer(by), Some(id.as_str()), call)
+        let by = call.identity(info.peer_id.as_str(), "host_peer_info.peer_id")?;
+        let id = self.control.create_party(by, None, name, info, claim, call.now)?;
+        self.party_answer(id.as_str(), Some(id.as_str()), call)
     }
 
-    pub(super) fn join_party(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
+    pub(super) fn join_party(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
         let body = Fields::of_body(call.body.as_ref(), &mut problems);
         // The path's id counts; the body's only has to be there.
@@ -91,54 +79,43 @@ impl Api {
             KeyClaim { origin: call.client.source.address(), proof: bodies::proof(&body, &mut problems) };
         let Some(info) = info else { return Err(problems.into()) };
         problems.check()?;
-        let by = self.identity(actor, info.peer_id.as_str(), "peer_info.peer_id")?;
+        let by = call.identity(info.peer_id.as_str(), "peer_info.peer_id")?;
         let party = &call.parameters[0];
-        self.control.join_party(&by, party, info, claim, call.now)?;
-        self.party_answer(party, &Actor::Peer(by), None, call)
+        self.control.join_party(by, party, info, claim, call.now)?;
+        self.party_answer(party, None, call)
     }
 
-    pub(super) fn read_party(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
-        self.party_answer(&call.parameters[0], &actor, None, call)
+    pub(super) fn read_party(&mut self, call: &Call<'_>) -> Handling {
+        self.party_answer(&call.parameters[0], None, call)
     }
 
-    pub(super) fn delete_party(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
-        self.control.delete_party(&actor, &call.parameters[0])?;
-        Ok(Answer::json(200, r#"{"status":"party_deleted"}"#))
+    pub(super) fn delete_party(&mut self, call: &Call<'_>) -> Handling {
+        self.control.delete_party(call.actor()?, &call.parameters[0])?;
+        ok(r#"{"status":"party_deleted"}"#)
     }
 
     /// Every party in brief, for the owner of the daemon: their ids are secrets.
-    pub(super) fn list_parties(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        self.require_admin(call)?;
+    pub(super) fn list_parties(&mut self, _: &Call<'_>) -> Handling {
         let mut parties: Vec<&Party> = self.control.parties().collect();
         parties.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        Ok(Answer::json(
-            200,
-            object(|json| {
-                json.key("parties").array(|json| {
-                    for party in parties {
-                        json.object(|json| {
-                            json.key("party_id").string(party.id.as_str());
-                            json.key("name").string(&party.name);
-                            json.key("host_id").string(party.host.as_str());
-                            json.key("created_at").string(&Naive(party.created_at).to_string());
-                            json.key("peers").int(party.members.len() as u64);
-                        });
-                    }
-                });
-            }),
-        ))
+        ok(object(|json| {
+            json.key("parties").array(|json| {
+                for party in parties {
+                    json.object(|json| {
+                        json.key("party_id").string(party.id.as_str());
+                        json.key("name").string(&party.name);
+                        json.key("host_id").string(party.host.as_str());
+                        json.key("created_at").string(&Naive(party.created_at).to_string());
+                        json.key("peers").int(party.members.len() as u64);
+                    });
+                }
+            });
+        }))
     }
 
     /// A party, and beside it what is ours: `network` and `warnings`.
-    fn party_answer(
-        &self,
-        party: &str,
-        actor: &Actor,
-        created: Option<&str>,
-        call: &Call<'_>,
-    ) -> Result<Answer, Failure> {
+    fn party_answer(&self, party: &str, created: Option<&str>, call: &Call<'_>) -> Handling {
+        let actor = call.actor()?;
         let party = self.control.readable_party(actor, party)?;
         let view = View::of(&self.control, actor.peer(), call.now);
         let body = object(|json| {
@@ -148,7 +125,7 @@ impl Api {
             render::party(json.key("party"), party, view);
             self.network(json, party, actor, call);
         });
-        Ok(Answer::json(200, body))
+        ok(body)
     }
 
     fn network(&self, json: &mut Writer, party: &Party, actor: &Actor, call: &Call<'_>) {

@@ -2,53 +2,51 @@
 
 use super::fields::{Fields, Problems, Text};
 use super::render::{self, View};
-use super::{Api, Call, Failure};
+use super::{Api, Call, Handling, ok};
 use crate::control::membership::Removed;
 use crate::control::refusal::Refusal;
 use crate::control::standing::Actor;
-use crate::wire::http::Answer;
 use crate::wire::json::{Writer, object};
 
 const OK: &str = r#"{"status":"ok"}"#;
 
 impl Api {
-    pub(super) fn read_peers(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
-        let party = self.control.readable_party(&actor, &call.parameters[0])?;
+    pub(super) fn read_peers(&mut self, call: &Call<'_>) -> Handling {
+        let actor = call.actor()?;
+        let party = self.control.readable_party(actor, &call.parameters[0])?;
         let view = View::of(&self.control, actor.peer(), call.now);
-        Ok(Answer::json(200, object(|json| render::peers(json.key("peers"), party, view))))
+        ok(object(|json| render::peers(json.key("peers"), party, view)))
     }
 
-    pub(super) fn read_peer(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
+    pub(super) fn read_peer(&mut self, call: &Call<'_>) -> Handling {
+        let actor = call.actor()?;
         let [party, peer] = &call.parameters;
-        let party = self.control.readable_party(&actor, party)?;
+        let party = self.control.readable_party(actor, party)?;
         let member = party.members.get(&**peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_string()))?;
         let view = View::of(&self.control, actor.peer(), call.now);
-        Ok(Answer::json(200, object(|json| render::peer(json.key("peer"), member, view))))
+        ok(object(|json| render::peer(json.key("peer"), member, view)))
     }
 
-    pub(super) fn remove_peer(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
+    pub(super) fn remove_peer(&mut self, call: &Call<'_>) -> Handling {
+        let actor = call.actor()?;
         let [party, peer] = &call.parameters;
-        let status = match self.control.remove_peer(&actor, party, peer)? {
+        let status = match self.control.remove_peer(actor, party, peer)? {
             Removed::Left => "left",
             Removed::Kicked => "kicked",
             Removed::PartyDeleted => "party_deleted",
         };
-        Ok(Answer::json(200, object(|json| json.key("status").string(status))))
+        ok(object(|json| json.key("status").string(status)))
     }
 
-    pub(super) fn heartbeat(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
+    pub(super) fn heartbeat(&mut self, call: &Call<'_>) -> Handling {
         let [party, peer] = &call.parameters;
-        let by = self.identity(actor, peer, "requested peer_id")?;
+        let by = call.identity(peer, "requested peer_id")?;
         self.control.heartbeat(party, &by.peer, call.client.source.address(), call.now)?;
-        Ok(Answer::json(200, OK))
+        ok(OK)
     }
 
-    pub(super) fn send_signal(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
+    pub(super) fn send_signal(&mut self, call: &Call<'_>) -> Handling {
+        let actor = call.actor()?;
         let mut problems = Problems::default();
         let body = Fields::of_body(call.body.as_ref(), &mut problems);
         let to = body.text("to_peer_id", Text::ID, &mut problems);
@@ -57,21 +55,16 @@ impl Api {
         let Actor::Peer(by) = actor else { return Err(Refusal::NotMember.into()) };
         let mut json = Writer::default();
         json.value(data);
-        self.control.signal(&by, &call.parameters[0], to, json.finish(), call.now)?;
-        Ok(Answer::json(200, OK))
+        self.control.signal(by, &call.parameters[0], to, json.finish(), call.now)?;
+        ok(OK)
     }
 
-    pub(super) fn take_signals(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
+    pub(super) fn take_signals(&mut self, call: &Call<'_>) -> Handling {
         let [party, peer] = &call.parameters;
-        self.identity(actor, peer, "requested peer_id")?;
+        call.identity(peer, "requested peer_id")?;
         let signals = self.control.take_signals(party, peer)?;
-        Ok(Answer::json(
-            200,
-            object(|json| {
-                json.key("signals")
-                    .array(|json| signals.iter().for_each(|one| render::signal(json, party, one)));
-            }),
-        ))
+        ok(object(|json| {
+            json.key("signals").array(|json| signals.iter().for_each(|one| render::signal(json, party, one)));
+        }))
     }
 }

@@ -1,13 +1,11 @@
 //! The list of relays, our own among them.
 
-use super::metrics::Surroundings;
-use super::{Api, Call, Failure, bodies};
+use super::{Api, Call, Handling, bodies, ok};
 use crate::control::refusal::Refusal;
-use crate::control::relays::canonical;
+use crate::control::relays::unembedded;
 use crate::control::standing::Actor;
 use crate::owners::Prefix;
 use crate::wire::datetime::Naive;
-use crate::wire::http::Answer;
 use crate::wire::json::{Writer, object};
 
 /// A relay as the wire has it: the stock keys, and `public_key` and `load`.
@@ -41,37 +39,35 @@ impl Entry<'_> {
 }
 
 impl Api {
-    pub(super) fn register_relay(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let actor = self.actor(call)?;
+    pub(super) fn register_relay(&mut self, call: &Call<'_>) -> Handling {
         let info = bodies::relay_info(call.body.as_ref(), call.client.is_local)?;
-        let Actor::Peer(by) = actor else { return Err(Refusal::TokenMissing.into()) };
+        let Actor::Peer(by) = call.actor()? else { return Err(Refusal::TokenMissing.into()) };
         if info.relay_id == self.settings.relay.relay_id {
             return Err(Refusal::RelayTaken.into());
         }
         // Clients probe every relay in the list: what only somebody says must not have them probe others.
         if let Some(payer) = call.client.payer()
-            && !Prefix::subscriber(canonical(payer)).contains(info.public_ip)
+            && !Prefix::subscriber(unembedded(payer)).contains(info.public_ip)
         {
             return Err(Refusal::RelayElsewhere.into());
         }
         let id = info.relay_id.clone();
-        self.control.register_relay(&by, info, call.now)?;
-        Ok(Answer::json(
-            200,
-            object(|json| {
-                json.key("status").string("registered");
-                json.key("relay_id").string(id.as_str());
-            }),
-        ))
+        self.control.register_relay(by, info, call.now)?;
+        ok(object(|json| {
+            json.key("status").string("registered");
+            json.key("relay_id").string(id.as_str());
+        }))
     }
 
-    pub(super) fn list_relays(
-        &mut self,
-        call: &Call<'_>,
-        region: Option<&str>,
-        around: &Surroundings<'_>,
-    ) -> Result<Answer, Failure> {
-        self.actor(call)?;
+    pub(super) fn list_relays(&mut self, call: &Call<'_>) -> Handling {
+        self.relays_of(None, call)
+    }
+
+    pub(super) fn list_relays_in(&mut self, call: &Call<'_>) -> Handling {
+        self.relays_of(Some(&call.parameters[0]), call)
+    }
+
+    fn relays_of(&self, region: Option<&str>, call: &Call<'_>) -> Handling {
         let own = &self.settings.relay;
         let (public_ip, port) = self.relay_endpoint(call.request.local);
         let mut entries = vec![Entry {
@@ -82,7 +78,7 @@ impl Api {
             capacity: own.capacity,
             registered_at: Naive(self.registered_at(call.now)).to_string(),
             public_key: Some(self.control.hub().encode()),
-            load: around.relay.map_or(0, |relay| relay.load()),
+            load: call.around.relay.map_or(0, |relay| relay.load()),
         }];
         entries.extend(self.control.relays().iter().map(|relay| Entry {
             relay_id: relay.info.relay_id.as_str(),
@@ -99,6 +95,6 @@ impl Api {
         let body = object(|json| {
             json.key("relays").array(|json| entries.iter().for_each(|entry| entry.write(json)));
         });
-        Ok(Answer::json(200, body))
+        ok(body)
     }
 }

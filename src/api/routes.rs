@@ -1,139 +1,203 @@
-//! What there is to ask for, and how.
+//! Everything there is to ask for: one row each. Dispatch, rate limits, waiting for the disk, `Allow`, CORS and
+//! `/openapi.json` follow from it.
 
-use crate::wire::percent;
-use std::borrow::Cow;
-use tiny_http::Method;
+use super::Api;
+use super::route::Access::{Admin, Anyone, LocalOrAdmin, Peer};
+use super::route::Writes::{Changes, Nothing};
+use super::route::{self, PathMatch, Route, delete, get, post};
 
-/// Something with a path.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Place {
-    /// What this is.
-    Root,
-    /// Getting a token.
-    Register,
-    /// Getting a nonce to prove a key with.
-    Nonce,
-    /// All parties.
-    Parties,
-    /// One party.
-    Party,
-    /// Joining it.
-    Join,
-    /// Its peers.
-    Peers,
-    /// One of them.
-    Peer,
-    /// Its signs of life.
-    Heartbeat,
-    /// Sending signals.
-    Signals,
-    /// Receiving them.
-    PeerSignals,
-    /// Who must not come back.
-    Bans,
-    /// All relays.
-    Relays,
-    /// Those of a region.
-    RelaysIn,
-    /// Figures for Prometheus.
-    Metrics,
-    /// This list, for machines.
-    OpenApi,
-    /// Figures for the owner.
-    Status,
-    /// A copy of the store.
-    Backup,
-}
+/// The path that is taken over by a WebSocket session. What is said there: [`super::messages::MESSAGES`].
+pub const WEBSOCKET: &str = "/ws";
 
-const GET: &[Method] = &[Method::Get];
-const POST: &[Method] = &[Method::Post];
-
-/// Every place, its path and its methods.
-const ROUTES: [(Place, &str, &[Method]); 18] = [
-    (Place::Root, "/", GET),
-    (Place::Register, "/auth/register", POST),
-    (Place::Nonce, "/auth/nonce", GET),
-    (Place::Parties, "/parties", &[Method::Get, Method::Post]),
-    (Place::Party, "/parties/{party_id}", &[Method::Get, Method::Delete]),
-    (Place::Join, "/parties/{party_id}/join", POST),
-    (Place::Peers, "/parties/{party_id}/peers", GET),
-    (Place::Peer, "/parties/{party_id}/peers/{peer_id}", &[Method::Get, Method::Delete]),
-    (Place::Heartbeat, "/parties/{party_id}/peers/{peer_id}/heartbeat", POST),
-    (Place::Signals, "/parties/{party_id}/signals", POST),
-    (Place::PeerSignals, "/parties/{party_id}/peers/{peer_id}/signals", GET),
-    (Place::Bans, "/parties/{party_id}/bans", &[Method::Get, Method::Post, Method::Delete]),
-    (Place::Relays, "/relays", &[Method::Get, Method::Post]),
-    (Place::RelaysIn, "/relays/{region}", GET),
-    (Place::Metrics, "/metrics", GET),
-    (Place::OpenApi, "/openapi.json", GET),
-    (Place::Status, "/status", GET),
-    (Place::Backup, "/backup", GET),
+/// Every route. The first path that fits counts.
+pub const ROUTES: &[Route] = &[
+    get("/", Anyone, Api::root)
+        .docs(
+            "about: What this is\n\
+             means It is up.\n\
+             answer {service: \"LANrage Control Plane\", version: string, status: \"ok\", parties: Count, relays: \
+             Count}",
+        ),
+    post("/auth/register", Anyone, Changes, Api::register)
+        .creates()
+        .may_take("{} & Proof")
+        .docs(
+            "register: Get a token\n\
+             note A free id is anybody's. The id of a member of a party takes that member's token in the header, or \
+             proof of its WireGuard key in the body.\n\
+             query {peer_id: Id}\n\
+             means A token, good for 24 hours after its last use.\n\
+             answer {token: Token, peer_id: Id, expires_at: Time}",
+        ),
+    get("/auth/nonce", Anyone, Api::nonce)
+        .docs(
+            "getNonce: Get a nonce to prove a WireGuard key with\n\
+             query {peer_id: Id}\n\
+             means A nonce, good for a minute, and the hub's key.\n\
+             answer {peer_id: Id, nonce: string, public_key: WireGuardKey}",
+        ),
+    get("/parties", Admin, Api::list_parties)
+        .docs(
+            "listParties: List all parties (admin)\n\
+             means All parties in brief, oldest first.\n\
+             answer {parties: [{party_id: Id, name: Name, host_id: Id, created_at: Time, peers: Count}]}",
+        ),
+    post("/parties", Peer, Changes, Api::create_party)
+        .creates()
+        .takes("{name: Name, host_peer_info: PeerInfo} & Proof")
+        .docs(
+            "createParty: Make a party and host it\n\
+             note Asked again by the same host with the same name within 30 s, it gives the same party.\n\
+             means The party. Its id is the secret that friends share.\n\
+             answer PartyAnswer & {party_id: Id}",
+        ),
+    get("/parties/{party_id}", Peer, Api::read_party)
+        .docs(
+            "getParty: Read a party\n\
+             means The party.\n\
+             answer PartyAnswer",
+        ),
+    delete("/parties/{party_id}", Peer, Api::delete_party)
+        .docs(
+            "deleteParty: End a party (host or admin)\n\
+             means It has ended.\n\
+             answer {status: \"party_deleted\"}",
+        ),
+    post("/parties/{party_id}/join", Peer, Changes, Api::join_party)
+        .takes("{party_id: Text, peer_info: PeerInfo} & Proof")
+        .docs(
+            "joinParty: Join a party, or say anew how to reach a member\n\
+             note The party is that of the path; the body's `party_id` is not looked at.\n\
+             means The party, with the new member.\n\
+             answer PartyAnswer",
+        ),
+    get("/parties/{party_id}/peers", Peer, Api::read_peers)
+        .docs(
+            "listPeers: List the peers of a party\n\
+             means Peers by id.\n\
+             answer {peers: Peers}",
+        ),
+    get("/parties/{party_id}/peers/{peer_id}", Peer, Api::read_peer)
+        .docs(
+            "getPeer: Read a peer\n\
+             means The peer.\n\
+             answer {peer: Peer}",
+        ),
+    delete("/parties/{party_id}/peers/{peer_id}", Peer, Api::remove_peer)
+        .docs(
+            "removePeer: Leave a party, or remove somebody from one's own\n\
+             means What came of it. A party ends when its host leaves.\n\
+             answer {status: \"left\" | \"kicked\" | \"party_deleted\"}",
+        ),
+    post("/parties/{party_id}/peers/{peer_id}/heartbeat", Peer, Nothing, Api::heartbeat)
+        .docs(
+            "heartbeat: Give a sign of life, every 30 s\n\
+             means It counts. A peer without one for 5 minutes leaves.\n\
+             answer {status: \"ok\"}",
+        ),
+    post("/parties/{party_id}/signals", Peer, Nothing, Api::send_signal)
+        .takes("{to_peer_id: Id, signal_data: any}")
+        .docs(
+            "sendSignal: Send data to another member\n\
+             note `signal_data` is any JSON, at most 16 KiB.\n\
+             means Delivered to its WebSocket, or queued.\n\
+             answer {status: \"ok\"}",
+        ),
+    get("/parties/{party_id}/peers/{peer_id}/signals", Peer, Api::take_signals)
+        .docs(
+            "takeSignals: Take the signals that wait for oneself\n\
+             means Oldest first; they are forgotten here.\n\
+             answer {signals: [Signal]}",
+        ),
+    get("/parties/{party_id}/bans", Peer, Api::list_bans)
+        .docs(
+            "listBans: List who is banned (host or admin)\n\
+             means The bans.\n\
+             answer {bans: [Ban]}",
+        ),
+    post("/parties/{party_id}/bans", Peer, Changes, Api::ban)
+        .takes("Ban")
+        .docs(
+            "ban: Ban a peer or a key, and remove whom that means (host or admin)\n\
+             means They are out, and stay out.\n\
+             answer {status: \"banned\"}",
+        ),
+    delete("/parties/{party_id}/bans", Peer, Api::unban)
+        .docs(
+            "unban: Lift a ban (host or admin)\n\
+             note Needs at least one of the two.\n\
+             query {peer_id?: Id, public_key?: WireGuardKey}\n\
+             means It is lifted.\n\
+             answer {status: \"unbanned\"}",
+        ),
+    get("/relays", Peer, Api::list_relays)
+        .docs(
+            "listRelays: List all relays\n\
+             means By region, then id. The server's own is among them.\n\
+             answer {relays: [Relay]}",
+        ),
+    post("/relays", Peer, Changes, Api::register_relay)
+        .takes("RelayInfo")
+        .docs(
+            "registerRelay: Register a relay, or keep it registered\n\
+             means Registered for 10 minutes. The id belongs to the first to register it. `public_ip` is the address \
+             that the request comes from.\n\
+             answer {status: \"registered\", relay_id: Id}",
+        ),
+    get("/relays/{region}", Peer, Api::list_relays_in)
+        .docs(
+            "listRelaysIn: List the relays of a region\n\
+             means By id; none if nobody knows the region.\n\
+             answer {relays: [Relay]}",
+        ),
+    get("/metrics", LocalOrAdmin, Api::metrics)
+        .docs(
+            "getMetrics: Figures for Prometheus (from this machine, or admin)\n\
+             media text/plain; version=0.0.4; charset=utf-8\n\
+             means The text exposition format.\n\
+             answer string",
+        ),
+    get("/openapi.json", Anyone, Api::openapi).headers(&[("Cache-Control", "no-cache")])
+        .docs(
+            "getOpenapi: This document\n\
+             note The answer has an ETag; with that in If-None-Match, 304 says that it is still the same.\n\
+             means It.\n\
+             answer {openapi: string, paths: any}",
+        ),
+    get("/status", LocalOrAdmin, Api::status)
+        .docs(
+            "getStatus: Figures for people (from this machine, or admin)\n\
+             note `members` are those that the relay has seen. `store.status` is `ok`, or what is wrong.\n\
+             means How it is doing.\n\
+             answer Status",
+        ),
+    get("/backup", Admin, Api::backup)
+        .docs(
+            "getBackup: A copy of the store (admin)\n\
+             note With its secrets, as is the default, it leaves through the Unix socket alone; elsewhere ask for it \
+             without.\n\
+             query {secrets?: \"redacted\" | \"included\"}\n\
+             media application/x-ndjson\n\
+             means One row a line, then one line with their number.\n\
+             answer string",
+        ),
 ];
 
-impl Place {
-    /// Every place, its path and its methods.
-    pub fn all() -> impl Iterator<Item = (Place, &'static str, &'static [Method])> {
-        ROUTES.into_iter()
-    }
-
-    /// Its path, with names in braces for what varies.
-    pub fn path(self) -> &'static str {
-        ROUTES[self as usize].1
-    }
-
-    /// The methods that it takes.
-    pub fn methods(self) -> &'static [Method] {
-        ROUTES[self as usize].2
-    }
-
-    /// Whether asking for it in this way changes what is kept on disk.
-    pub fn changes_state(self, method: &Method) -> bool {
-        !matches!(method, Method::Get | Method::Head | Method::Options)
-            && !matches!(self, Place::Heartbeat | Place::Signals)
-    }
-
-    /// Whether only the owner of the daemon may ask for it in this way, or whoever is on this machine.
-    pub fn is_owners(self, method: &Method) -> bool {
-        match self {
-            Place::Metrics | Place::Status | Place::Backup => true,
-            Place::Parties => matches!(method, Method::Get | Method::Head),
-            _ => false,
-        }
-    }
-
-    /// Whether a body is read when it is asked for in this way; any other is ignored.
-    pub fn takes_body(self, method: &Method) -> bool {
-        *method == Method::Post && !matches!(self, Place::Heartbeat)
-    }
-
-    /// Whether asking for it in this way makes something that others have to live with.
-    pub fn creates(self, method: &Method) -> bool {
-        *method == Method::Post && matches!(self, Place::Register | Place::Parties)
-    }
+/// What a path means.
+pub fn find(path: &str) -> Option<PathMatch<'_>> {
+    route::find(ROUTES, path)
 }
 
-/// What varies in a path, decoded: at most two parts.
-pub type Parameters<'a> = [Cow<'a, str>; 2];
-
-/// The place that a path means.
-pub fn find(path: &str) -> Option<(Place, Parameters<'_>)> {
-    ROUTES.iter().find_map(|(place, pattern, _)| Some((*place, parameters(pattern, path)?)))
-}
-
-fn parameters<'a>(pattern: &str, path: &'a str) -> Option<Parameters<'a>> {
-    let mut found = Parameters::default();
-    let mut next = found.iter_mut();
-    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return Some(found),
-            (Some(name), Some(part)) if name.starts_with('{') && !part.is_empty() => {
-                *next.next()? = percent::decode(part)?;
-            }
-            (Some(name), Some(part)) if name == part => {}
-            _ => return None,
+/// Every method that a path of the table has, and OPTIONS.
+pub fn methods() -> String {
+    let mut all: Vec<&str> = Vec::new();
+    for route in ROUTES {
+        if !all.contains(&route.method) {
+            all.push(route.method);
         }
     }
+    all.push("OPTIONS");
+    all.join(", ")
 }
 
 #[cfg(test)]
@@ -141,22 +205,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_in_the_order_of_the_places() {
-        for (index, (place, path, _)) in Place::all().enumerate() {
-            assert_eq!(place as usize, index);
-            let example = path.replace(['{', '}'], "");
-            assert_eq!(find(&example).unwrap().0, place, "{example}");
+    fn no_route_hides_another() {
+        for (at, route) in ROUTES.iter().enumerate() {
+            let example = route.path.replace(['{', '}'], "");
+            assert_eq!(find(&example).unwrap().path, route.path, "{example}");
+            let twin = |other: &Route| other.path == route.path && other.method == route.method;
+            assert!(!ROUTES[..at].iter().any(twin), "{} {}", route.method, route.path);
         }
+        assert!(find(WEBSOCKET).is_none());
     }
 
     #[test]
     fn finds_parameters_and_refuses_everything_else() {
-        let (place, [party, peer]) = find("/parties/a%20b/peers/c/heartbeat").unwrap();
-        assert_eq!((place, &*party, &*peer), (Place::Heartbeat, "a b", "c"));
+        let found = find("/parties/a%20b/peers/c/heartbeat").unwrap();
+        assert_eq!(found.path, "/parties/{party_id}/peers/{peer_id}/heartbeat");
+        assert_eq!(found.parameters, ["a b", "c"]);
         for path in
             ["", "//", "/parties/", "/parties//join", "/parties/a/", "/nope", "/parties/%zz", "/relays/a/b"]
         {
-            assert_eq!(find(path), None, "{path:?}");
+            assert!(find(path).is_none(), "{path:?}");
         }
+    }
+
+    #[test]
+    fn what_pages_may_ask_for_is_in_the_table() {
+        assert_eq!(methods(), "GET, POST, DELETE, OPTIONS");
+    }
+
+    #[test]
+    fn what_only_reads_changes_nothing() {
+        assert!(ROUTES.iter().all(|route| route.method != "GET" || route.writes == Nothing));
     }
 }

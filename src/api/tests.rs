@@ -1,7 +1,8 @@
 //! The API in virtual time, without sockets: what each request and message makes everybody hear.
 
-use super::messages::Reply;
+use super::messages::{MESSAGES, MessageType, Reply};
 use super::metrics::Surroundings;
+use super::routes::ROUTES;
 use super::*;
 use crate::control;
 use crate::control::record::Records;
@@ -68,6 +69,7 @@ impl World {
             authorization: token.map(|token| format!("Bearer {token}")),
             host: None,
             origin: None,
+            if_none_match: None,
             forwarded_for: None,
             is_forwarded: false,
             body: body.into(),
@@ -85,9 +87,9 @@ impl World {
         body: &str,
     ) -> Answer {
         let request = Self::request(method, target, token, body, source);
-        let (_, outcome) = self.api.handle(&request, &self.around, self.now);
+        let handled = self.api.handle(&request, &self.around, self.now);
         self.settle(None);
-        match outcome {
+        match handled.outcome {
             Outcome::Answer(answer) => answer,
             Outcome::Backup { .. } => panic!("not an answer"),
         }
@@ -564,7 +566,19 @@ fn while_the_store_fails_changes_are_refused_before_they_are_made() {
     }
     let heartbeat = format!("/parties/{party}/peers/alice/heartbeat");
     assert_eq!(world.ask(Method::Post, &heartbeat, Some(&token), "").0, 200);
+    for route in ROUTES {
+        let path = route.path.replace("{party_id}", &party).replace("{peer_id}", "alice");
+        let method = route.method.parse().unwrap();
+        let answer = world.ask_from(ip("198.51.100.1"), method, &path, Some(&token), "");
+        assert_eq!(answer.status == 503, route.writes != Writes::Nothing, "{} {path}", route.method);
+    }
     world.open(1, "198.51.100.1");
+    for MessageType { kind, writes, .. } in MESSAGES {
+        let text = format!("{{\"type\":\"{kind}\"}}");
+        let reply = world.api.message(SessionId(1), &text, &world.around, world.now);
+        let refused = matches!(reply, Reply::Error(text) if text.starts_with("storage full"));
+        assert_eq!(refused, *writes != Writes::Nothing, "{kind}");
+    }
     world.say(1, &register_party("p", "bob"));
     assert_eq!(world.heard(1), ["error"]);
     assert_eq!(world.durable, 0);
@@ -588,6 +602,18 @@ fn too_much_from_one_source_is_refused_and_nobody_else_notices() {
     }
     world.settle(None);
     assert!(!world.closed.is_empty() && world.closed.iter().all(|session| *session == 1));
+    // A create counts whether it is a good one or not, and over the WebSocket as over HTTP.
+    world.open(2, "203.0.113.4");
+    let mut create = |text| match world.api.message(SessionId(2), text, &world.around, world.now) {
+        Reply::Error(why) => why,
+        other => panic!("{other:?}"),
+    };
+    for _ in 0..30 {
+        assert_ne!(create("{\"type\":\"register_party\"}"), TOO_MANY_REQUESTS);
+    }
+    assert_eq!(create(&register_party("p", "bob")), TOO_MANY_REQUESTS);
+    let answer = world.ask_from(ip("203.0.113.4"), Method::Post, "/auth/register?peer_id=bob", None, "");
+    assert_eq!(answer.status, 429);
 }
 
 #[test]
@@ -655,7 +681,7 @@ fn the_hub_s_key_leaves_through_the_unix_socket_only() {
     let mut world = World::new();
     let mut outcome = |source, target: &str| {
         let request = World::request(Method::Get, target, Some("a-token-of-the-admin"), "", source);
-        match world.api.handle(&request, &world.around, world.now).1 {
+        match world.api.handle(&request, &world.around, world.now).outcome {
             Outcome::Answer(answer) => Err(answer.status),
             Outcome::Backup { redacted } => Ok(redacted),
         }

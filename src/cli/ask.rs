@@ -1,9 +1,8 @@
 //! Asking the running daemon over its socket.
 
 use super::command::Invocation;
-use super::{Failure, output, settings};
+use super::{Failure, client, output, settings};
 use lanrage::daemon::socket_in;
-use lanrage::net::http_client;
 use lanrage::wire::json::{self, Value};
 use lanrage::wire::percent;
 use std::path::PathBuf;
@@ -32,7 +31,7 @@ impl Daemon {
 
     /// Asks for something; an answer other than 200 is a failure.
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Reply, Failure> {
-        let answer = http_client::request(&self.socket, method, path, body).map_err(Failure::failed)?;
+        let answer = client::request(&self.socket, method, path, body).map_err(Failure::failed)?;
         let (200, body) = answer else { return Err(refusal(answer.0, &answer.1)) };
         let value = json::parse(&body);
         match (String::from_utf8(body), value) {

@@ -1,12 +1,12 @@
 //! `lanrage backup`: a copy of the state, from the running daemon or from its file.
 
 use super::ask::{self, Daemon};
+use super::client::{self, ClientError};
 use super::command::Invocation;
 use super::measures::{count, size};
 use super::table::escape;
 use super::{Failure, output};
 use lanrage::daemon::{Bell, SignalWatch, check_threads};
-use lanrage::net::http_client::{self, ClientError};
 use lanrage::store::dump::{self, RestoreError, Secrets};
 use lanrage::store::{self, FileError, OpenError};
 use lanrage::wire::json;
@@ -118,7 +118,7 @@ enum Trouble {
 }
 
 fn fetch(socket: &Path, output: &mut dyn Write) -> Result<(), Trouble> {
-    match http_client::download(socket, "GET", "/backup", output) {
+    match client::download(socket, "GET", "/backup", output) {
         Ok((200, _)) => Ok(()),
         Ok((status, body)) => Err(Trouble::Reading(ask::refusal(status, &body))),
         Err(error @ ClientError::NotRunning(_)) => Err(Trouble::NotRunning(error.to_string())),

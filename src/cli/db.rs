@@ -1,12 +1,12 @@
 //! `lanrage db`: what is in a state file.
 
 use super::ask::{self, Daemon};
+use super::client::{self, ClientError};
 use super::command::Invocation;
 use super::measures::{count, size};
 use super::output::Style;
 use super::table::{Facts, escape};
 use super::{Failure, output, settings};
-use lanrage::net::http_client::{self, ClientError};
 use lanrage::store::dump::{self, Secrets};
 use lanrage::store::{self, FileError, OpenError, Report};
 use lanrage::wire::json::{self, Writer};
@@ -113,7 +113,7 @@ pub fn dump(invocation: &Invocation) -> Result<(), Failure> {
         return from_file(Path::new(file), &mut out);
     }
     let daemon = Daemon::of(invocation)?;
-    match http_client::download(&daemon.socket, "GET", "/backup?secrets=redacted", &mut out) {
+    match client::download(&daemon.socket, "GET", "/backup?secrets=redacted", &mut out) {
         Ok((200, _)) => Ok(()),
         Ok((status, body)) => Err(ask::refusal(status, &body)),
         Err(ClientError::Output(error)) => Err(Failure::output(&error)),

@@ -5,6 +5,7 @@ mod arguments;
 mod ask;
 mod backup;
 mod bench;
+mod client;
 mod command;
 mod commands;
 mod db;

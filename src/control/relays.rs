@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct RelayInfo {
     /// Its id.
     pub relay_id: RelayId,
-    /// Its address, canonical.
+    /// Its address, [unembedded].
     pub public_ip: IpAddr,
     /// Its UDP port, not 0.
     pub port: u16,
@@ -140,9 +140,9 @@ impl Relays {
     }
 }
 
-/// An address in its plainest form: IPv4 where an IPv6 spelling means IPv4 (mapped `::ffff:0:0/96`,
+/// IPv4 where an IPv6 spelling means IPv4 (mapped `::ffff:0:0/96`,
 /// compatible `::/96` but for `::` and `::1`, NAT64 `64:ff9b::/96`, 6to4 `2002::/16`).
-pub fn canonical(address: IpAddr) -> IpAddr {
+pub fn unembedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let embedded =
         |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
@@ -156,7 +156,7 @@ pub fn canonical(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether traffic may be sent to a (canonical) address that somebody named as a relay's. Loopback is for
+/// Whether traffic may be sent to an ([unembedded]) address that somebody named as a relay's. Loopback is for
 /// who is on the loopback itself.
 pub fn is_relay_address(address: IpAddr, from_loopback: bool) -> bool {
     let refused = match address {
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn allowed(text: &str, from_loopback: bool) -> bool {
-        is_relay_address(canonical(text.parse().unwrap()), from_loopback)
+        is_relay_address(unembedded(text.parse().unwrap()), from_loopback)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::change::{Change, Departure};
 use super::keys::KeyClaim;
 use super::limits::{Lifetimes, Limits};
 use super::membership::Removed;
-use super::party::{Ban, NatType, PeerInfo};
+use super::party::{Ban, PeerInfo};
 use super::record::Records;
 use super::refusal::Refusal;
 use super::registration::Credentials;
@@ -18,6 +18,7 @@ use crate::figures::{Readings, Usage};
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::datetime::Read;
+use crate::wire::nat_type::NatType;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -257,7 +258,7 @@ fn tokens_are_capped_for_one_peer_and_for_all() {
     for _ in 0..8 {
         world.token("alice");
     }
-    assert_eq!(world.control.tokens().of(&peer("alice")).len(), 8);
+    assert_eq!(world.control.tokens().of(&peer("alice")).count(), 8);
     assert_eq!(world.control.authenticate(&first, world.now), Err(Refusal::TokenUnknown));
     world.token("bob");
     world.token("carol");
@@ -267,7 +268,7 @@ fn tokens_are_capped_for_one_peer_and_for_all() {
     for id in ["dave", "eve", "frank"] {
         world.token(id);
     }
-    assert_eq!(world.control.tokens().of(&peer("alice")).len(), 1);
+    assert_eq!(world.control.tokens().of(&peer("alice")).count(), 1);
     assert!(world.control.tokens().len() <= 10);
 }
 
@@ -792,7 +793,7 @@ fn every_cap_refuses_and_loses_nothing() {
 
 #[test]
 fn a_full_subnet_refuses_the_next_and_takes_it_when_somebody_leaves() {
-    let subnet = super::subnet::Subnet::parse("10.9.9.0/29").unwrap();
+    let subnet = crate::subnet::Subnet::parse("10.9.9.0/29").unwrap();
     let settings = Settings { subnet, limits: Limits::default(), lifetimes: Lifetimes::default() };
     let mut world = World::start(settings, Records::default(), 0);
     let host = world.identity("host");
@@ -855,15 +856,15 @@ fn a_full_table_of_tokens_takes_from_whoever_has_most() {
     }
     register_from(&mut world, "late", HOME).unwrap();
     assert!(world.control.tokens().len() <= 400);
-    assert_eq!(world.control.tokens().of(&honest.peer).len(), 1);
-    assert_eq!(world.control.tokens().of(&peer("late")).len(), 1);
+    assert_eq!(world.control.tokens().of(&honest.peer).count(), 1);
+    assert_eq!(world.control.tokens().of(&peer("late")).count(), 1);
     // Members' tokens stay also if they are the attacker's.
     let keeper = register_from(&mut world, "keeper", from_network(3)).unwrap();
     world.create(&keeper);
     for number in 0..300 {
         register_from(&mut world, &format!("c{number}"), from_network(3)).unwrap();
     }
-    assert_eq!(world.control.tokens().of(&keeper.peer).len(), 1);
+    assert_eq!(world.control.tokens().of(&keeper.peer).count(), 1);
 }
 
 /// How full everything is.

@@ -6,7 +6,7 @@ use super::relay_loop::RelayLoop;
 use crate::api::messages::Reply as MessageReply;
 use crate::api::metrics::{RelayView, Surroundings};
 use crate::api::sessions::Delivery;
-use crate::api::{self, Api, Effects, Outcome, unavailable};
+use crate::api::{self, Api, Effects, Handled, Outcome, routes, unavailable};
 use crate::control;
 use crate::crypto::x25519::PublicKey;
 use crate::durability::WriteError;
@@ -280,11 +280,12 @@ impl Meter for Service {
 }
 
 impl Answers for Service {
+    const WEBSOCKET: &'static str = routes::WEBSOCKET;
+
     async fn call(self: Rc<Self>, request: Request) -> Reply {
         let now = (self.clock)();
         let around = self.surroundings();
-        let (place, outcome) = self.api.borrow_mut().handle(&request, &around, now);
-        let changes = place.is_some_and(|place| place.changes_state(&request.method));
+        let Handled { path, outcome, awaits_commit } = self.api.borrow_mut().handle(&request, &around, now);
         // It is not to be kept while the disk is waited for.
         drop(request);
         self.settle_after(None, now);
@@ -295,17 +296,14 @@ impl Answers for Service {
                     Err(answer) => answer.into(),
                 }
             }
-            // Even a repeated request that changed nothing waits for what the first one did.
-            Outcome::Answer(answer) if changes && answer.status == 200 => {
-                match self.durable(self.ticket()).await {
-                    Ok(()) => answer.into(),
-                    Err(error) => unavailable(error.detail()).into(),
-                }
-            }
+            Outcome::Answer(answer) if awaits_commit => match self.durable(self.ticket()).await {
+                Ok(()) => answer.into(),
+                Err(error) => unavailable(error.detail()).into(),
+            },
             Outcome::Answer(answer) => answer.into(),
         };
         let took = (self.clock)().instant.since(now.instant);
-        self.api.borrow_mut().finished(place, reply.answer.status, took);
+        self.api.borrow_mut().finished(path, reply.answer.status, took);
         reply
     }
 

@@ -167,16 +167,19 @@ pub struct MemberStats {
 
 impl Default for MemberStats {
     fn default() -> Self {
-        MemberStats {
-            from: Volume::default(),
-            to: Volume::default(),
-            last_handshake: None,
-            reach: Reach::None,
-        }
+        Self::NOTHING
     }
 }
 
 impl MemberStats {
+    /// Of a member that never came.
+    pub const NOTHING: MemberStats = MemberStats {
+        from: Volume { packets: 0, bytes: 0 },
+        to: Volume { packets: 0, bytes: 0 },
+        last_handshake: None,
+        reach: Reach::None,
+    };
+
     /// What was forwarded, by direction.
     pub fn directions(&self) -> [(&'static str, Volume); 2] {
         [("from", self.from), ("to", self.to)]

@@ -1,14 +1,22 @@
 //! The door: HTTP and WebSocket, over TCP and over the Unix socket, on one thread.
 
-use super::exchange;
+mod connections;
+mod exchange;
+mod limits;
+mod outbox;
+mod response;
+mod service;
+mod shared;
+mod stream;
+mod websocket;
+
 use super::listen::Listener;
-use super::response::{self, Length};
-use super::shared::Shared;
-use super::stream::Stream;
 use crate::figures::Readings;
 use crate::time::Clock;
 use crate::wire::http::{Refusal, Source};
+use response::Length;
 use rustix::io::Errno;
+use shared::Shared;
 use smol::future::yield_now;
 use smol::{LocalExecutor, Timer};
 use std::cell::Cell;
@@ -16,10 +24,11 @@ use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
+use stream::Stream;
 
-pub use super::limits::Limits;
-pub use super::outbox::{Outbox, SharedText};
-pub use super::service::{Reply, Service};
+pub use limits::Limits;
+pub use outbox::{Outbox, SharedText};
+pub use service::{Reply, Service};
 
 /// How long nobody is let in after the process ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);

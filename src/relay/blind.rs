@@ -303,8 +303,9 @@ impl Blind {
         turn.state.place(member, path.remote);
         turn.state.handshake(member, Reach::Blind, turn.now);
         if let Some(state) = turn.state.roster.state(member) {
-            state.heard = turn.now.instant;
-            state.appear().endpoints.confirm(path, witness, turn.now.instant);
+            let presence = state.appear();
+            presence.heard = turn.now.instant;
+            presence.endpoints.confirm(path, witness, turn.now.instant);
         }
     }
 

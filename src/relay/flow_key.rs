@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// `address` in the one spelling that it is compared in: an IPv4-mapped IPv6 address is the IPv4 address,
 /// and a flow label is no part of an address.
-pub fn canonical(address: SocketAddr) -> SocketAddr {
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(_) => address,
         SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
@@ -24,7 +24,7 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// The key for `index` from (or at) `address`, which must be [canonical].
+    /// The key for `index` from (or at) `address`, which must be [unmapped].
     pub fn new(address: SocketAddr, index: u32) -> Self {
         let (ip, scope) = match address {
             SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
@@ -67,12 +67,12 @@ mod tests {
     #[test]
     fn spellings_of_one_address_are_one_key() {
         let plain = address("192.0.2.1:9");
-        assert_eq!(canonical(address("[::ffff:192.0.2.1]:9")), plain);
-        assert_eq!(canonical(plain), plain);
+        assert_eq!(unmapped(address("[::ffff:192.0.2.1]:9")), plain);
+        assert_eq!(unmapped(plain), plain);
         let labelled = SocketAddrV6::new("2001:db8::1".parse().unwrap(), 9, 77, 0);
-        assert_eq!(canonical(labelled.into()), address("[2001:db8::1]:9"));
+        assert_eq!(unmapped(labelled.into()), address("[2001:db8::1]:9"));
         // Two links may have the same link-local address.
-        let on_link = |scope| canonical(SocketAddrV6::new("fe80::1".parse().unwrap(), 9, 0, scope).into());
+        let on_link = |scope| unmapped(SocketAddrV6::new("fe80::1".parse().unwrap(), 9, 0, scope).into());
         assert_ne!(FlowKey::new(on_link(1), 5), FlowKey::new(on_link(2), 5));
         for there in [plain, address("[2001:db8::1]:65535"), on_link(3), address("0.0.0.0:0")] {
             let key = FlowKey::new(there, 0xffff_ffff);

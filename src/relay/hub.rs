@@ -264,8 +264,9 @@ impl Hub {
             if is_move && !kept.buckets.relocation(&state.limits, now.instant) {
                 return None;
             }
-            kept.presence_mut()?.endpoints.hub = Some(path);
-            kept.stats.reach = Reach::Hub;
+            let presence = kept.presence_mut()?;
+            presence.endpoints.hub = Some(path);
+            presence.stats.reach = Reach::Hub;
             blind.relocate(state, member, path);
         }
         Some(())

@@ -32,8 +32,8 @@ impl Hub {
             return Err(DropReason::DataLimit);
         }
         hand_over(turn, packet)?;
-        if let Some(state) = turn.state.roster.state(member) {
-            state.stats.from.add(packet.len());
+        if let Some(from) = turn.state.roster.presence_mut(member) {
+            from.stats.from.add(packet.len());
         }
         Ok(())
     }

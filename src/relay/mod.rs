@@ -29,7 +29,6 @@ mod sources;
 mod state;
 mod stun;
 
-use crate::control::subnet::Subnet;
 use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
@@ -40,7 +39,7 @@ use crate::ids::{PartyId, PeerId};
 use crate::keyed_hash::KeyedState;
 use crate::relay::admission::Admission;
 use crate::relay::blind::Blind;
-use crate::relay::flow_key::canonical;
+use crate::relay::flow_key::unmapped;
 use crate::relay::hub::Hub;
 use crate::relay::limits::{Limits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
@@ -48,11 +47,13 @@ use crate::relay::rules::Rule;
 use crate::relay::snapshot::SnapshotKey;
 use crate::relay::sources::Sources;
 use crate::relay::state::{State, Turn};
+use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
 use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// Room before and behind a packet that this machine itself sends, in bytes, so that it can be sealed in place.
 pub const LOCAL_HEADROOM: usize = TRANSPORT_HEADER_LENGTH;
@@ -98,8 +99,8 @@ impl Arrival {
     }
 
     /// With the sender in the one spelling that it is compared in.
-    fn canonical(self) -> Self {
-        Arrival { path: Path { remote: canonical(self.path.remote), ..self.path }, ..self }
+    fn unmapped(self) -> Self {
+        Arrival { path: Path { remote: unmapped(self.path.remote), ..self.path }, ..self }
     }
 }
 
@@ -291,7 +292,7 @@ impl Relay {
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         self.state.stats.add(Traffic::Received, datagram.len());
-        let arrival = arrival.canonical();
+        let arrival = arrival.unmapped();
         let result = self.dispatch(datagram, arrival, out);
         if let Err(reason) = result {
             self.state.drop(arrival.source(), reason);
@@ -315,7 +316,7 @@ impl Relay {
         {
             let run = Run { bytes: &run[..length], segment, count };
             let mut turn = Turn { state: &mut self.state, now: arrival.now, out };
-            if self.blind.on_run(&mut turn, run, receiver, arrival.canonical().source()) {
+            if self.blind.on_run(&mut turn, run, receiver, arrival.unmapped().source()) {
                 return length;
             }
         }
@@ -433,7 +434,7 @@ impl Relay {
             let Some(presence) = member.state.presence_mut() else { continue };
             presence.endpoints.sweep(|address| sources.contains(address));
             let is_blind = presence.flows.iter().any(|&id| blind.flows.is_open(id));
-            member.state.stats.reach = match presence.endpoints.hub {
+            presence.stats.reach = match presence.endpoints.hub {
                 Some(_) => Reach::Hub,
                 None if is_blind => Reach::Blind,
                 None => Reach::None,
@@ -462,6 +463,24 @@ impl Relay {
         self.hub.device.x25519_count()
     }
 
+    /// How many of them this machine can do within `span`, at least one.
+    pub fn x25519_within(&self, span: Duration) -> u64 {
+        let count = span.as_nanos() / self.state.limits.x25519.as_nanos().max(1);
+        u64::try_from(count).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Whether a datagram is an initiation for the hub: the dearest thing that anybody can ask for.
+    pub fn is_greeting(&self, datagram: &[u8], port: Port) -> bool {
+        let Some(Message::Initiation(message)) = Message::parse(datagram) else { return false };
+        port == Port::Main && self.hub.device.mac1_key().matches(message.bytes())
+    }
+
+    /// Counts an initiation that there is no time for.
+    pub fn refuse(&mut self, datagram: &[u8], arrival: Arrival) {
+        self.state.stats.add(Traffic::Received, datagram.len());
+        self.state.drop(arrival.unmapped().source(), DropReason::HandshakeLimit);
+    }
+
     /// How many members there are.
     pub fn member_count(&self) -> usize {
         self.state.roster.len()
@@ -469,7 +488,7 @@ impl Relay {
 
     /// How many members are reached, blind or through the hub. Looks at each.
     pub fn reachable_count(&self) -> usize {
-        self.state.roster.iter().filter(|(_, member)| member.state.stats.reach != Reach::None).count()
+        self.state.roster.iter().filter(|(_, member)| member.state.stats().reach != Reach::None).count()
     }
 
     /// How many blind sessions there are: half the number of directions.
@@ -496,7 +515,7 @@ impl Relay {
     /// What is counted of the member with this key.
     pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
         let id: MemberId = self.state.roster.with_key(key)?;
-        Some(&self.state.roster.get(id)?.state.stats)
+        Some(self.state.roster.get(id)?.state.stats())
     }
 
     /// What came from where the member with this key is known to be and went nowhere.

@@ -16,7 +16,7 @@ use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
 use crate::figures::{Reach, Volume};
 use crate::relay::Relay;
-use crate::relay::flow_key::{FlowKey, canonical};
+use crate::relay::flow_key::{FlowKey, unmapped};
 use crate::relay::flows::{Flow, FlowState};
 use crate::relay::limits::IDLE_LIFETIME;
 use crate::relay::resumption::Former;
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         let (ip, port, scope) = (self.ip()?, self.u16()?, self.u32()?);
         let local = self.ip()?;
         Some(Path {
-            remote: canonical(SocketAddrV6::new(ip, port, 0, scope).into()),
+            remote: unmapped(SocketAddrV6::new(ip, port, 0, scope).into()),
             local: (!local.is_unspecified()).then(|| local.to_canonical()),
         })
     }
@@ -279,7 +279,8 @@ impl Relay {
             [(there, back, one, other), (back, there, other, one)].map(|(end, far, from, receiver)| {
                 state.place(from, end.from.remote);
                 if let Some(kept) = state.roster.state(from) {
-                    kept.appear().endpoints.confirm(end.from, receiver, end.last);
+                    let kept = kept.appear();
+                    kept.endpoints.confirm(end.from, receiver, end.last);
                     kept.stats.reach = Reach::Blind;
                     kept.heard = kept.heard.max(end.last);
                 }
@@ -315,11 +316,11 @@ fn read_direction(reader: &mut Reader<'_>, passed: Duration, now: Instant) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::subnet::Subnet;
     use crate::crypto::random::Seeded;
     use crate::ids::{PartyId, PeerId};
     use crate::relay::Config;
     use crate::relay::limits::Limits;
+    use crate::subnet::Subnet;
     use crate::time::UnixTime;
     use std::net::Ipv4Addr;
 

@@ -52,28 +52,29 @@ impl State {
     /// A session with the member came up, by which it is reached.
     pub fn handshake(&mut self, member: MemberId, reach: Reach, now: Now) {
         if let Some(state) = self.roster.state(member) {
-            state.stats.last_handshake = Some(now.instant);
-            if state.stats.reach == Reach::None {
-                state.stats.reach = reach;
+            let stats = &mut state.appear().stats;
+            stats.last_handshake = Some(now.instant);
+            if stats.reach == Reach::None {
+                stats.reach = reach;
             }
         }
     }
 
     /// Counts `count` datagrams of data, of `bytes` bytes together, that went from one member to another.
     pub fn count_data(&mut self, from: MemberId, to: MemberId, count: usize, bytes: usize, now: Now) {
-        if let Some(state) = self.roster.state(from) {
-            state.stats.from.add_run(count, bytes);
-            state.heard = now.instant;
+        if let Some(from) = self.roster.presence_mut(from) {
+            from.stats.from.add_run(count, bytes);
+            from.heard = now.instant;
         }
-        if let Some(state) = self.roster.state(to) {
-            state.stats.to.add_run(count, bytes);
+        if let Some(to) = self.roster.presence_mut(to) {
+            to.stats.to.add_run(count, bytes);
         }
     }
 
     /// Counts a datagram that this machine itself sent to a member by the hub.
     pub fn count_local(&mut self, to: MemberId, bytes: usize) {
-        if let Some(state) = self.roster.state(to) {
-            state.stats.to.add(bytes);
+        if let Some(to) = self.roster.presence_mut(to) {
+            to.stats.to.add(bytes);
         }
         self.stats.add(Traffic::Hub, bytes);
     }

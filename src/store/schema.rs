@@ -113,8 +113,8 @@ pub(super) fn migrate(
 /// A version as it is stored: a JSON number from 1.
 pub(super) fn parse_version(value: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(value).ok()?;
-    let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    canonical.then(|| text.parse().ok()).flatten()
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    is_plain.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub struct Request {
     pub host: Option<String>,
     /// The value of `Origin`, if there was one: of a browser, what page asks.
     pub origin: Option<String>,
+    /// The value of `If-None-Match`, if there was one: what the client has already.
+    pub if_none_match: Option<String>,
     /// The value of `X-Forwarded-For`, if there was one. To be believed only from a trusted proxy.
     pub forwarded_for: Option<String>,
     /// Whether anything in the head says that a proxy passed it on.
@@ -67,7 +69,7 @@ pub struct Request {
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The media type of `body`.
+    /// The media type of `body`; empty if there is no body to speak of.
     pub content_type: &'static str,
     /// Further header lines.
     pub headers: Vec<(&'static str, String)>,

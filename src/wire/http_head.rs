@@ -70,6 +70,8 @@ pub struct Head {
     pub host: Option<String>,
     /// The value of `Origin`.
     pub origin: Option<String>,
+    /// The values of `If-None-Match`, joined as one list.
+    pub if_none_match: Option<String>,
     /// The values of `X-Forwarded-For`, joined as one list.
     pub forwarded_for: Option<String>,
     /// Whether there is anything that proxies add.
@@ -139,6 +141,7 @@ impl Head {
             authorization: fields.authorization.map(text),
             host: host.map(String::from),
             origin: fields.origin.map(text),
+            if_none_match: fields.if_none_match,
             forwarded_for: fields.forwarded_for,
             is_forwarded: fields.is_forwarded,
             content_length: fields.content_length.unwrap_or(0),
@@ -169,6 +172,7 @@ impl Request {
             authorization: head.authorization,
             host: head.host,
             origin: head.origin,
+            if_none_match: head.if_none_match,
             forwarded_for: head.forwarded_for,
             is_forwarded: head.is_forwarded,
             body,
@@ -231,6 +235,7 @@ struct Fields<'a> {
     authorization: Option<&'a [u8]>,
     host: Option<&'a str>,
     origin: Option<&'a [u8]>,
+    if_none_match: Option<String>,
     forwarded_for: Option<String>,
     is_forwarded: bool,
     content_length: Option<usize>,
@@ -278,11 +283,10 @@ impl<'a> Fields<'a> {
                 only_once(&mut fields.websocket_key, text(value), "more than one Sec-WebSocket-Key")?;
             } else if is("sec-websocket-version") {
                 fields.websocket_13 = value == b"13";
+            } else if is("if-none-match") {
+                append(&mut fields.if_none_match, value);
             } else if is("x-forwarded-for") {
-                fields.forwarded_for = Some(match fields.forwarded_for.take() {
-                    None => text(value),
-                    Some(list) => list + ", " + &text(value),
-                });
+                append(&mut fields.forwarded_for, value);
             }
         }
         match (transfer_encoding, length) {
@@ -302,6 +306,14 @@ fn only_once<T>(slot: &mut Option<T>, value: T, detail: &'static str) -> Result<
         None => Ok(()),
         Some(_) => Err(malformed(detail)),
     }
+}
+
+/// Lines of one name make one list (RFC 9110, section 5.3).
+fn append(list: &mut Option<String>, value: &[u8]) {
+    *list = Some(match list.take() {
+        None => text(value),
+        Some(list) => list + ", " + &text(value),
+    });
 }
 
 /// Whether a comma-separated list has this word in it.
@@ -417,6 +429,10 @@ mod tests {
         assert!(absolute.is_forwarded && !full.is_forwarded && full.origin.is_none());
         let page = head("GET / HTTP/1.1\r\nHost: a\r\nOrigin: null\r\nVia: 1.1 b\r\n\r\n");
         assert_eq!((page.origin.as_deref(), page.is_forwarded), (Some("null"), true));
+        assert_eq!(page.if_none_match, None);
+        let known =
+            head("GET / HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"1\"\r\nif-none-match: W/\"2\"\r\n\r\n");
+        assert_eq!(known.if_none_match.as_deref(), Some("\"1\", W/\"2\""));
         let upgrade = head(VALID[6]).upgrade;
         assert!(upgrade.asked && upgrade.version_13 && upgrade.accept().is_ok());
     }

@@ -1,7 +1,8 @@
 //! The least that an event loop has to do for a request: wait, read, write. What the daemon costs is told
 //! as a multiple of this, because that is the same on a slow or a busy machine.
 
-use super::process::{Cores, thread_cpu};
+use super::harness::process::thread_cpu;
+use super::process::Cores;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -46,6 +47,6 @@ impl Baseline {
 
     /// The CPU time in nanoseconds that it has used.
     pub fn cpu(&self) -> u64 {
-        thread_cpu(&self.task)
+        thread_cpu(&self.task).as_nanos() as u64
     }
 }

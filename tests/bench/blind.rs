@@ -1,7 +1,8 @@
 //! Datagrams between members, unread, beside the barest loops there are and a TURN server.
 
 use super::Stand;
-use super::players::{Lane, Player, make_parties, settle};
+use super::harness::player::{Player, UDP_HEADERS};
+use super::players::{Lane, make_parties, member, reach, seal, settle};
 use super::process::process_cpu;
 use super::rivals::Rival;
 use super::turn::{self, Clients};
@@ -12,12 +13,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 /// minutes.
 pub fn pairs(stand: &mut Stand, name: &str) -> Vec<Player> {
     let mut players: Vec<Player> =
-        (0..2 * LANES).map(|number| Player::new(number, Ipv4Addr::UNSPECIFIED)).collect();
-    make_parties(&mut stand.client(), name, &mut players);
+        (0..2 * LANES).map(|number| member(number, Ipv4Addr::UNSPECIFIED)).collect();
+    make_parties(stand.client(), name, &mut players);
     for pair in players.chunks_mut(2) {
-        let keys = [pair[1].key, pair[0].key];
+        let keys = [pair[1].key.public_key(), pair[0].key.public_key()];
         for (player, key) in pair.iter_mut().zip(keys) {
-            player.reach(key, stand.daemon.relay);
+            reach(player, key, stand.daemon.relay);
         }
     }
     settle(&mut players);
@@ -29,7 +30,7 @@ pub fn lanes(players: &mut [Player], relay: SocketAddr, size: usize) -> Vec<Lane
     let lanes = players.chunks_mut(2).map(|pair| {
         let to = pair[1].ip;
         let mut datagram = [0; 2048];
-        pair[0].seal(to, 20, &mut datagram);
+        seal(&mut pair[0], to, UDP_HEADERS, &mut datagram);
         let clone = |player: &Player| player.socket.try_clone().expect("a socket");
         Lane::new(clone(&pair[0]), clone(&pair[1]), relay, &datagram[..size], BURST)
     });
@@ -39,7 +40,7 @@ pub fn lanes(players: &mut [Player], relay: SocketAddr, size: usize) -> Vec<Lane
 /// Beside loops of system calls.
 pub fn beside_loops(stand: &mut Stand) {
     let players = &mut pairs(stand, "loops");
-    let (scale, daemon) = (stand.scale, stand.daemon.id());
+    let (scale, daemon) = (stand.scale, stand.daemon.pid());
     for size in [100, 1420] {
         let plain = stand.network.among_servers(|| Rival::echo(0, stand.cores));
         let grouped = stand.network.among_servers(|| Rival::echo(size, stand.cores));
@@ -77,7 +78,7 @@ pub fn beside_turn(stand: &mut Stand) {
         stand.table.missing("blind: CPU against coturn", "turnserver, of Debian's package coturn");
         return;
     };
-    let (scale, daemon) = (stand.scale, stand.daemon.id());
+    let (scale, daemon) = (stand.scale, stand.daemon.pid());
     for size in [100, 1420] {
         let mut own = lanes(players, stand.daemon.relay, size);
         let mut by_one = turn::lanes(coturn.address, Clients::One, size);

@@ -1,8 +1,7 @@
-//! What asks: HTTP over a kept connection, and a WebSocket, as bare as they can be.
+//! What asks where costs are measured: HTTP over a kept connection, and a WebSocket, as bare as they can be.
 
-use rustix::net::{AddressFamily, SocketType};
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Nothing that is measured takes as long.
@@ -35,22 +34,6 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
         Client { stream, buffer: vec![0; 4096], filled: 0 }
-    }
-
-    /// As [`Client::connect`] to where this one is, from another address of this machine.
-    pub fn again_from(&self, source: IpAddr) -> Self {
-        let to = self.stream.peer_addr().expect("a connection");
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-        rustix::net::bind(&socket, &SocketAddr::new(source, 0)).expect("an address of ours");
-        rustix::net::connect(&socket, &to).expect("a connection");
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        Client { stream, buffer: vec![0; 4096], filled: 0 }
-    }
-
-    /// Where it comes from.
-    pub fn source(&self) -> IpAddr {
-        self.stream.local_addr().expect("a connection").ip()
     }
 
     pub fn send(&mut self, request: &[u8]) {

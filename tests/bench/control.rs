@@ -8,6 +8,8 @@
 
 mod baseline;
 mod client;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod house;
 #[allow(dead_code, reason = "shared with the relay's benchmark")]
 mod network;
@@ -20,9 +22,11 @@ mod table;
 
 use baseline::Baseline;
 use client::{Client, WebSocket, request};
+use harness::directory::Directory;
+use harness::player::Player;
 use house::Peer;
-use players::Player;
-use process::{Cores, Daemon, StateDir, binary};
+use lanrage::crypto::x25519::PrivateKey;
+use process::{Cores, Daemon, binary};
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
@@ -39,8 +43,7 @@ const FLOWS: usize = 100;
 const HEARTBEAT_INTERVAL: f64 = 30.0;
 
 /// Everything comes from one address here.
-const SETTINGS: &[(&str, &str)] =
-    &[("LANRAGE_LIMITS_CONNECTIONS", "512"), ("LANRAGE_LIMITS_CONNECTIONS_PER_SOURCE", "512")];
+const SETTINGS: &[(&str, &str)] = &[("limits.connections", "512"), ("limits.connections_per_source", "512")];
 
 /// How much is measured.
 struct Scale {
@@ -145,8 +148,8 @@ fn memory_line(daemon: &Daemon) -> (f64, String) {
 }
 
 fn idle(scale: &Scale, cores: Cores, table: &mut Table) {
-    let state = StateDir::new("idle");
-    let daemon = Daemon::start(state.path(), SETTINGS, cores);
+    let state = Directory::on_disk();
+    let daemon = Daemon::start(&state, SETTINGS, cores);
     Client::connect(daemon.http).ask(&request("GET", "/", None, ""));
     // The door goes on looking for time-outs for up to a second after the last connection.
     std::thread::sleep(Duration::from_millis(1500));
@@ -166,8 +169,8 @@ fn idle(scale: &Scale, cores: Cores, table: &mut Table) {
 
 /// CPU per request, one after the other over one connection, in turn with the baseline.
 fn requests(scale: &Scale, cores: Cores, table: &mut Table) {
-    let state = StateDir::new("requests");
-    let daemon = Daemon::start(state.path(), SETTINGS, cores);
+    let state = Directory::on_disk();
+    let daemon = Daemon::start(&state, SETTINGS, cores);
     let peers = house::fill(daemon.http, "peer", 1, SIZE);
     let kinds = [
         ("GET /", request("GET", "/", None, "")),
@@ -225,8 +228,8 @@ fn requests(scale: &Scale, cores: Cores, table: &mut Table) {
 
 /// Joins, each with a commit of its own, and then many that share one.
 fn joins(scale: &Scale, cores: Cores, table: &mut Table) {
-    let state = StateDir::new("joins");
-    let daemon = Daemon::start(state.path(), SETTINGS, cores);
+    let state = Directory::on_disk();
+    let daemon = Daemon::start(&state, SETTINGS, cores);
     let mut clients = house::clients(daemon.http, CONNECTIONS);
     for (prefix, at_once) in [("one", 1), ("many", CONNECTIONS)] {
         let clients = &mut clients[..at_once];
@@ -239,7 +242,7 @@ fn joins(scale: &Scale, cores: Cores, table: &mut Table) {
         }
         let guests = peers.iter().enumerate().filter(|(index, _)| index % SIZE != 0);
         let requests: Vec<Vec<u8>> = guests.map(|(_, peer)| peer.join(&peer.party)).collect();
-        let (cpu, written) = (daemon.cpu(), daemon.written());
+        let (cpu, written) = (daemon.cpu(), daemon.bytes_written());
         let mut took = Samples::default();
         for chunk in requests.chunks(at_once) {
             let begun = Instant::now();
@@ -247,7 +250,7 @@ fn joins(scale: &Scale, cores: Cores, table: &mut Table) {
             took.push(begun.elapsed().as_secs_f64() * 1000.0);
         }
         let (used, count) = (daemon.cpu().since(cpu), requests.len());
-        let written = (daemon.written() - written) as f64 / 1024.0 / count as f64;
+        let written = (daemon.bytes_written() - written) as f64 / 1024.0 / count as f64;
         let name = if at_once == 1 { "join".to_owned() } else { format!("join, {at_once} at once") };
         table.note(
             &format!("{name}: CPU"),
@@ -264,9 +267,9 @@ fn joins(scale: &Scale, cores: Cores, table: &mut Table) {
 
 /// Many parties: memory, start, and heartbeats at the rate at which they come.
 fn full_house(scale: &Scale, cores: Cores, table: &mut Table) {
-    let state = StateDir::new("full");
+    let state = Directory::on_disk();
     let house = format!("{} parties of {SIZE}", scale.parties);
-    let daemon = Daemon::start(state.path(), SETTINGS, cores);
+    let daemon = Daemon::start(&state, SETTINGS, cores);
     let peers = house::fill(daemon.http, "peer", scale.parties, SIZE);
     let players = flows(&daemon, FLOWS);
     std::thread::sleep(Duration::from_millis(1500));
@@ -278,7 +281,7 @@ fn full_house(scale: &Scale, cores: Cores, table: &mut Table) {
     let (mut starts, mut start_cpu) = (Samples::default(), Samples::default());
     for _ in 0..scale.starts {
         let begun = Instant::now();
-        let daemon = Daemon::start(state.path(), SETTINGS, cores);
+        let daemon = Daemon::start(&state, SETTINGS, cores);
         Client::connect(daemon.http).ask(&request("GET", "/", None, ""));
         starts.push(begun.elapsed().as_secs_f64() * 1000.0);
         start_cpu.push(daemon.cpu_with_children());
@@ -291,13 +294,13 @@ fn full_house(scale: &Scale, cores: Cores, table: &mut Table) {
     let cpu = start_cpu.quantile(0.0);
     table.budget("start to first answer: CPU", format!("{cpu:.0} ms at best"), cpu, 100.0, " ms");
 
-    let daemon = Daemon::start(state.path(), SETTINGS, cores);
+    let daemon = Daemon::start(&state, SETTINGS, cores);
     let heartbeats: Vec<Vec<u8>> = peers.iter().map(Peer::heartbeat).collect();
     let mut clients = house::clients(daemon.http, CONNECTIONS);
     house::ask_all(&mut clients, &heartbeats, |_, _| {});
     let (value, line) = memory_line(&daemon);
     table.budget(&format!("memory, {house} after a restart"), line, value, 16.0, " MiB");
-    let (written, files) = (daemon.written(), files_in(state.path()));
+    let (written, files) = (daemon.bytes_written(), files_in(&state));
     let natural = peers.len() as f64 / HEARTBEAT_INTERVAL;
     let baseline = Baseline::start(cores);
     let mut bare = [Client::connect(baseline.address)];
@@ -323,9 +326,9 @@ fn full_house(scale: &Scale, cores: Cores, table: &mut Table) {
             " ms",
         );
     }
-    let written = daemon.written() - written;
+    let written = daemon.bytes_written() - written;
     table.budget("written to disk meanwhile", format!("{written} B"), written as f64, 0.0, " B");
-    let now = files_in(state.path());
+    let now = files_in(&state);
     let changed = now.iter().filter(|file| !files.contains(file)).count() + files.len().abs_diff(now.len());
     table.budget("files changed meanwhile", changed.to_string(), changed as f64, 0.0, "");
     drop(clients);
@@ -354,22 +357,18 @@ fn flows(daemon: &Daemon, count: usize) -> Vec<Player> {
             let home = Ipv4Addr::new(127, 1, (number / 250) as u8, (number % 250) as u8 + 1);
             let socket = UdpSocket::bind((home, 0)).expect("a socket");
             socket.set_nonblocking(true).expect("a socket that does not block");
-            Player::at(socket, number, Ipv4Addr::UNSPECIFIED)
+            Player::over(socket, PrivateKey::generate(), Ipv4Addr::UNSPECIFIED)
         })
         .collect();
-    let mut client = Client::connect(daemon.http);
-    players::make_parties(&mut client, "flow", &mut players);
+    players::make_parties(daemon.client(), "flow", &mut players);
     for pair in players.chunks_mut(2) {
         let [one, other] = &mut *pair else { unreachable!("they come in pairs") };
-        one.reach(other.key, daemon.relay);
-        other.reach(one.key, daemon.relay);
+        players::reach(one, other.key.public_key(), daemon.relay);
+        players::reach(other, one.key.public_key(), daemon.relay);
         // One pair after the other: the relay has a limit for strangers who all come at once.
         players::settle(pair);
     }
-    let metrics = client.ask(&request("GET", "/metrics", None, ""));
-    let metrics = String::from_utf8_lossy(metrics);
-    let flows = metrics.lines().find_map(|line| line.strip_prefix("lanrage_relay_flows ")).map(str::parse);
-    assert_eq!(flows, Some(Ok(count)), "flows through the relay");
+    assert_eq!(daemon.client().metric("lanrage_relay_flows"), count as u64, "flows through the relay");
     players
 }
 
@@ -399,13 +398,13 @@ fn at_rate(clients: &mut [Client], requests: &[Vec<u8>], rate: f64, span: Durati
 
 /// One party whose members all have a WebSocket, and members without one that leave.
 fn fan_out(members: usize, changes: usize, cores: Cores, table: &mut Table) {
-    let state = StateDir::new("sessions");
+    let state = Directory::on_disk();
     let settings = [
-        ("LANRAGE_LIMITS_PEERS_PER_PARTY", "4096"),
-        ("LANRAGE_LIMITS_SESSIONS", "2048"),
-        ("LANRAGE_LIMITS_SESSIONS_PER_SOURCE", "2048"),
+        ("limits.peers_per_party", "4096"),
+        ("limits.sessions", "2048"),
+        ("limits.sessions_per_source", "2048"),
     ];
-    let daemon = Daemon::start(state.path(), &[SETTINGS, &settings].concat(), cores);
+    let daemon = Daemon::start(&state, &[SETTINGS, &settings].concat(), cores);
     let peers = house::fill(daemon.http, "peer", 1, members + changes);
     let mut sessions: Vec<WebSocket> = Vec::with_capacity(members);
     for peer in &peers[..members] {

@@ -2,8 +2,9 @@
 //! together slower than any limit on handshakes, and the CPU time for each answer says how many there could be.
 
 use super::Stand;
+use super::harness::player::{Player, now};
 use super::network::PLAYERS;
-use super::players::{Player, make_parties, now};
+use super::players::{make_parties, member};
 use super::process::process_cpu;
 use super::rivals::{Rival, WIREGUARDS};
 use super::table::Samples;
@@ -37,7 +38,7 @@ impl Member {
     fn new(player: Player, hub: PublicKey, server: SocketAddr) -> Self {
         Member {
             socket: player.socket,
-            local: LocalIdentity::new(player.private_key),
+            local: LocalIdentity::new(player.key),
             remote: RemoteIdentity::new(hub, PresharedKey::default()).expect("a good key"),
             stamps: StampClock::new(0),
             signer: Signer::default(),
@@ -100,14 +101,14 @@ fn measure(members: &mut [Member], span: Duration, cpu: impl Fn() -> u64) -> (f6
 
 /// Members of the hub beside peers of others.
 pub fn run(stand: &mut Stand) {
-    let (span, daemon) = (stand.scale.span * LONGER, stand.daemon.id());
+    let (span, daemon) = (stand.scale.span * LONGER, stand.daemon.pid());
     for program in WIREGUARDS {
         let what = format!("hub: CPU for a handshake against {program}");
         let theirs: Vec<Player> = (0..MEMBERS)
-            .map(|number| Player::new(MEMBERS + number, Ipv4Addr::new(10, 66, 1, number as u8 + 1)))
+            .map(|number| member(MEMBERS + number, Ipv4Addr::new(10, 66, 1, number as u8 + 1)))
             .collect();
         let key = PrivateKey::generate();
-        let peers: Vec<_> = theirs.iter().map(|player| (player.key, player.ip)).collect();
+        let peers: Vec<_> = theirs.iter().map(|player| (player.key.public_key(), player.ip)).collect();
         let rival = stand.network.among_servers(|| Rival::hub(program, &key, &peers, stand.cores));
         let Some(rival) = rival else {
             stand.table.missing(&what, program);
@@ -116,8 +117,8 @@ pub fn run(stand: &mut Stand) {
         let mut theirs: Vec<Member> =
             theirs.into_iter().map(|player| Member::new(player, key.public_key(), rival.address)).collect();
         let mut ours: Vec<Player> =
-            (0..MEMBERS).map(|number| Player::new(number, Ipv4Addr::UNSPECIFIED)).collect();
-        let hub = make_parties(&mut stand.client(), &format!("handshakes-{program}"), &mut ours);
+            (0..MEMBERS).map(|number| member(number, Ipv4Addr::UNSPECIFIED)).collect();
+        let hub = make_parties(stand.client(), &format!("handshakes-{program}"), &mut ours);
         let mut ours: Vec<Member> =
             ours.into_iter().map(|player| Member::new(player, hub, stand.daemon.relay)).collect();
         let [mut own, mut other, mut ratio] = [const { Samples::new() }; 3];

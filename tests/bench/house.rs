@@ -1,8 +1,7 @@
 //! Parties full of peers, made through the API.
 
 use super::client::{Client, request, text_member};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use super::harness::client::key_of;
 use std::net::SocketAddr;
 
 /// Connections that ask at the same time while a house is filled, so that they share commits.
@@ -48,24 +47,9 @@ impl Peer {
              \"local_port\":51820,\"last_seen\":\"2026-11-01T20:15:00.123456\"}}",
             self.id,
             self.id,
-            key(&self.id)
+            key_of(&self.id)
         )
     }
-}
-
-/// A WireGuard key that is nobody else's: 32 bytes drawn with the id as the seed (FNV-1a, then SplitMix64).
-fn key(id: &str) -> String {
-    let seed = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let mut state = id.bytes().fold(0xcbf2_9ce4_8422_2325, seed);
-    let bytes: Vec<u8> = (0..4)
-        .flat_map(|_| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (mixed ^ (mixed >> 31)).to_le_bytes()
-        })
-        .collect();
-    STANDARD.encode(bytes)
 }
 
 /// Sends every request over one of a few connections, all of these at the same time; `take` gets the answers

@@ -1,8 +1,9 @@
 //! The hub beside other programs' WireGuard interfaces that forward between their peers, and where its time goes.
 
 use super::Stand;
+use super::harness::player::Player;
 use super::network::PLAYERS;
-use super::players::{Lane, Player, make_parties, settle};
+use super::players::{Lane, make_parties, member, reach, seal, settle};
 use super::process::process_cpu;
 use super::rivals::{Rival, WIREGUARDS};
 use super::share::Profile;
@@ -28,7 +29,7 @@ fn lanes(mut players: Vec<Player>, server: SocketAddr, length: usize) -> Vec<Lan
     let mut players = players.into_iter();
     while let (Some(mut from), Some(to)) = (players.next(), players.next()) {
         let mut datagram = [0; 2048];
-        let size = from.seal(to.ip, length, &mut datagram);
+        let size = seal(&mut from, to.ip, length, &mut datagram);
         let sockets = (from.socket.try_clone().expect("a socket"), to.socket);
         let mut lane = Lane::new(sockets.0, sockets.1, server, &datagram[..size], BURST);
         lane.sealer = Some((from, to.ip, length));
@@ -39,10 +40,10 @@ fn lanes(mut players: Vec<Player>, server: SocketAddr, length: usize) -> Vec<Lan
 
 fn own_lanes(stand: &mut Stand, name: &str, length: usize) -> Vec<Lane> {
     let mut players: Vec<Player> =
-        (0..2 * LANES).map(|number| Player::new(number, Ipv4Addr::UNSPECIFIED)).collect();
-    let hub = make_parties(&mut stand.client(), name, &mut players);
+        (0..2 * LANES).map(|number| member(number, Ipv4Addr::UNSPECIFIED)).collect();
+    let hub = make_parties(stand.client(), name, &mut players);
     for player in &mut players {
-        player.reach(hub, stand.daemon.relay);
+        reach(player, hub, stand.daemon.relay);
     }
     lanes(players, stand.daemon.relay, length)
 }
@@ -51,12 +52,12 @@ fn lanes_of_rival(stand: &Stand, program: &str, length: usize) -> Option<(Rival,
     let first = PLAYERS / 2;
     let key = PrivateKey::generate();
     let mut players: Vec<Player> = (0..2 * LANES)
-        .map(|number| Player::new(first + number, Ipv4Addr::new(10, 66, 1, number as u8 + 1)))
+        .map(|number| member(first + number, Ipv4Addr::new(10, 66, 1, number as u8 + 1)))
         .collect();
-    let peers: Vec<_> = players.iter().map(|player| (player.key, player.ip)).collect();
+    let peers: Vec<_> = players.iter().map(|player| (player.key.public_key(), player.ip)).collect();
     let rival = stand.network.among_servers(|| Rival::hub(program, &key, &peers, stand.cores))?;
     for player in &mut players {
-        player.reach(key.public_key(), rival.address);
+        reach(player, key.public_key(), rival.address);
     }
     let mut lanes = lanes(players, rival.address, length);
     if program == "boringtun-cli" {
@@ -68,7 +69,7 @@ fn lanes_of_rival(stand: &Stand, program: &str, length: usize) -> Option<(Rival,
 
 /// Packets from member to member.
 pub fn run(stand: &mut Stand) {
-    let (scale, daemon) = (stand.scale, stand.daemon.id());
+    let (scale, daemon) = (stand.scale, stand.daemon.pid());
     for (program, budget) in WIREGUARDS.into_iter().zip(BUDGETS) {
         for length in [100, 1420] {
             let Some((rival, mut theirs)) = lanes_of_rival(stand, program, length) else {
@@ -92,12 +93,12 @@ pub fn run(stand: &mut Stand) {
 
 /// How much of the hub's time is encryption: its own time, without that of the kernel.
 pub fn encryption(stand: &mut Stand) {
-    let daemon = stand.daemon.id();
+    let daemon = stand.daemon.pid();
     for length in [100, 1420] {
         let mut own = own_lanes(stand, &format!("hub-share-{length}"), length);
         for style in [Style::Bursts, Style::Singles] {
             let what = format!("hub, {length} B, {}: part of its own time in the AEAD", style.name());
-            let profile = Profile::start(daemon, stand.state.path());
+            let profile = Profile::start(daemon, &stand.state);
             measure(&mut own, style, Waiting::Awake, SAMPLED, || 0);
             match profile.and_then(Profile::share_of_aead) {
                 Err(lack) => return stand.table.missing(&what, lack),

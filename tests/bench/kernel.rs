@@ -9,9 +9,10 @@
 
 use super::Stand;
 use super::blind;
+use super::harness::process::thread_cpu;
 use super::network::{Network, SERVER, forward};
 use super::players::{Lane, roomy, socket};
-use super::process::{process_cpu, thread_cpu};
+use super::process::process_cpu;
 use super::table::Samples;
 use super::volley::{BURST, LANES, Style, Waiting, measure, micros};
 use std::fmt::Write as _;
@@ -84,10 +85,10 @@ fn interrupt_threads() -> Vec<PathBuf> {
 /// Datagrams from member to member.
 pub fn run(stand: &mut Stand) {
     let players = &mut blind::pairs(stand, "kernel");
-    let daemon = stand.daemon.id();
+    let daemon = stand.daemon.pid();
     let interrupts = interrupt_threads();
     let everybody = |servers: u64| {
-        let threads: u64 = interrupts.iter().map(|task| thread_cpu(task)).sum();
+        let threads: u64 = interrupts.iter().map(|task| thread_cpu(task).as_nanos() as u64).sum();
         process_cpu(std::process::id()) + threads + servers
     };
     for size in [100, 1420] {

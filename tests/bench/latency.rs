@@ -45,7 +45,7 @@ impl Latencies {
 /// The relay beside a bare loop.
 pub fn run(stand: &mut Stand) {
     let players = &mut blind::pairs(stand, "latency");
-    let (daemon, rounds) = (stand.daemon.id(), stand.scale.rounds);
+    let (daemon, rounds) = (stand.daemon.pid(), stand.scale.rounds);
     let probes = stand.scale.probes / rounds;
     let plain = stand.network.among_servers(|| Rival::echo(0, stand.cores));
     for size in [100, 1420] {

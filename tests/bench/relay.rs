@@ -9,9 +9,9 @@
 //! are medians of pairs measured one right after the other; a missed budget is no error.
 
 mod blind;
-#[allow(dead_code, reason = "shared with the other benchmark")]
-mod client;
 mod handshakes;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod hubs;
 mod kernel;
 mod latency;
@@ -26,13 +26,14 @@ mod table;
 mod turn;
 mod volley;
 
-use client::Client;
+use harness::client::Client;
+use harness::directory::Directory;
 use network::Network;
-use process::{Cores, Daemon, StateDir};
+use process::{Cores, Daemon};
 use std::time::{Duration, Instant};
 use table::Table;
 
-const SETTINGS: &[(&str, &str)] = &[("LANRAGE_RELAY", "10.99.0.1:0")];
+const SETTINGS: &[(&str, &str)] = &[("http", "10.99.0.1:0"), ("relay", "10.99.0.1:0")];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -53,7 +54,7 @@ struct Stand {
     cores: Cores,
     daemon: Daemon,
     table: Table,
-    state: StateDir,
+    state: Directory,
     network: Network,
 }
 
@@ -86,8 +87,8 @@ fn main() {
     // In front of what else runs here; the servers inherit it.
     rustix::process::setpriority_process(None, -15).expect("a priority");
     let network = Network::new();
-    let state = StateDir::new("relay");
-    let daemon = network.among_servers(|| Daemon::start(state.path(), SETTINGS, cores));
+    let state = Directory::on_disk();
+    let daemon = network.among_servers(|| Daemon::start(&state, SETTINGS, cores));
     let mut stand = Stand { scale, cores, daemon, table: Table::default(), state, network };
     if wants("loops") {
         blind::beside_loops(&mut stand);

@@ -1,5 +1,7 @@
 //! What the daemon is compared with: the barest loops that send datagrams back, and other WireGuard hubs.
 
+use super::harness::namespace::run;
+use super::harness::process::Process;
 use super::network::SERVER;
 use super::process::{Cores, process_cpu};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
@@ -8,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The argument that makes this program an echo server.
@@ -21,7 +23,7 @@ pub const WIREGUARDS: [&str; 2] = ["wireguard-go", "boringtun-cli"];
 
 /// A server; killed when this is dropped.
 pub struct Rival {
-    child: Child,
+    process: Process,
     pub address: SocketAddr,
     /// The file of its control socket, which a killed process leaves.
     control: Option<String>,
@@ -34,15 +36,15 @@ impl Rival {
         let program = std::env::current_exe().expect("this program");
         let mut command = Command::new(program);
         command.arg(ECHO).arg(segment.to_string()).stdout(Stdio::piped());
-        let mut child = spawn(&mut command, cores).expect("this program starts");
+        let mut process = spawn(&mut command, cores).expect("this program starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-        Rival { child, address: line.trim().parse().expect("its address"), control: None }
+        BufReader::new(process.0.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        Rival { process, address: line.trim().parse().expect("its address"), control: None }
     }
 
     /// Any other program. `None` if it can't be started.
     pub fn start(command: &mut Command, address: SocketAddr, cores: Cores) -> Option<Self> {
-        Some(Rival { child: spawn(command, cores)?, address, control: None })
+        Some(Rival { process: spawn(command, cores)?, address, control: None })
     }
 
     /// A WireGuard interface in userspace, made by `program`, that forwards between `peers`. `None`
@@ -60,11 +62,11 @@ impl Rival {
         command.args(["-f", name]).stdout(Stdio::null()).stderr(Stdio::null());
         // Of one thread each, as there is one core.
         command.env("LOG_LEVEL", "error").env("WG_THREADS", "1").env("WG_SUDO", "true");
-        let child = spawn(&mut command, cores)?;
+        let process = spawn(&mut command, cores)?;
         let address = SocketAddr::from((SERVER, 51_999));
         // From here on it is killed whatever happens.
         let path = format!("/var/run/wireguard/{name}.sock");
-        let rival = Rival { child, address, control: Some(path.clone()) };
+        let rival = Rival { process, address, control: Some(path.clone()) };
         let begun = Instant::now();
         let mut control = loop {
             match UnixStream::connect(&path) {
@@ -82,34 +84,31 @@ impl Rival {
         let mut answer = [0; 64];
         let length = control.read(&mut answer).expect("its answer");
         assert!(answer[..length].starts_with(b"errno=0\n"), "{program} refuses its configuration");
-        super::network::ip(&format!("addr add 10.66.0.1/16 dev {name}"));
-        super::network::ip(&format!("link set {name} mtu 1420 up"));
+        run(&format!("ip addr add 10.66.0.1/16 dev {name}"));
+        run(&format!("ip link set {name} mtu 1420 up"));
         super::network::forward(name);
         Some(rival)
     }
 
     /// The CPU time in nanoseconds that it has used.
     pub fn cpu(&self) -> u64 {
-        process_cpu(self.child.id())
+        process_cpu(self.process.pid())
     }
 }
 
 impl Drop for Rival {
     fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if let Some(path) = &self.control {
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-fn spawn(command: &mut Command, cores: Cores) -> Option<Child> {
+fn spawn(command: &mut Command, cores: Cores) -> Option<Process> {
     Cores::pin(cores.server);
     let child = command.stdin(Stdio::null()).spawn();
     Cores::pin(cores.load);
-    child.ok()
+    child.ok().map(Process)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,6 +1,6 @@
 //! Browsers, which do what a page of anywhere tells them, and proxies, which speak for others.
 
-use crate::client::{Answer, Client, connect_from, create_body, join_body};
+use crate::client::{Answer, Client, create_body, join_body};
 use crate::eventually;
 use crate::house::{House, Plan};
 use lanrage::wire::json;
@@ -19,7 +19,7 @@ fn ask(house: &House, method: &str, path: &str, headers: &[(&str, &str)], body: 
         request += &format!("{name}: {value}\r\n");
     }
     request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
-    client.send(request).unwrap();
+    client.send(request);
     client.receive(method).unwrap()
 }
 
@@ -175,7 +175,7 @@ fn what_a_trusted_proxy_says_of_an_address_is_never_this_machine() {
         ask(&house, "GET", "/status", &[("X-Forwarded-For", said)], "").is(401);
     }
     // Nor is anything else on it, since the proxy has all its addresses.
-    let mut other = Client::over(connect_from([127, 0, 0, 2].into(), house.http));
+    let mut other = Client::connect_from([127, 0, 0, 2].into(), house.http);
     other.get("/status").is(401);
     // One with its port and one without it are the same.
     let register =
@@ -204,10 +204,32 @@ fn a_body_may_come_in_chunks_and_begin_with_a_byte_order_mark() {
         request.extend_from_slice(b"\r\n");
     }
     request.extend_from_slice(b"0\r\n\r\n");
-    client.send(request).unwrap();
+    client.send(request);
     let answer = client.receive("POST").unwrap().is(200);
     assert!(json::parse(answer.body.as_bytes()).is_ok());
     let plain = create_body("LAN", "host");
     client.ask("POST", "/parties", &format!("{plain}\u{feff}")).is(422);
     client.ask("POST", "/parties", &format!("\u{feff}\u{feff}{plain}")).is(422);
+}
+
+#[test]
+fn what_a_client_has_already_is_not_sent_again() {
+    let house = House::start();
+    let get = |method, headers: &[(&str, &str)]| ask(&house, method, "/openapi.json", headers, "");
+    let first = get("GET", &[]).is(200);
+    let etag = first.header("ETag").unwrap();
+    assert_eq!(first.header("Cache-Control"), Some("no-cache"));
+    let list = format!("\"other\", W/{etag}");
+    for known in [etag, "*", &list] {
+        for method in ["GET", "HEAD"] {
+            let again = get(method, &[("If-None-Match", known)]).is(304);
+            assert_eq!((again.body.as_str(), again.header("ETag")), ("", Some(etag)));
+            assert_eq!(again.header("Cache-Control"), Some("no-cache"));
+            assert_eq!((again.header("Content-Length"), again.header("Content-Type")), (None, None));
+        }
+    }
+    assert_eq!(get("GET", &[("If-None-Match", "\"other\"")]).is(200).body, first.body);
+    assert_eq!(get("POST", &[("If-None-Match", "*")]).is(405).header("ETag"), None);
+    // Nothing else has a tag.
+    assert_eq!(ask(&house, "GET", "/", &[("If-None-Match", "*")], "").is(200).header("ETag"), None);
 }

@@ -6,6 +6,7 @@ use lanrage::api::browsers::Browsers;
 use lanrage::api::metrics::Surroundings;
 use lanrage::api::{Api, Outcome, OwnRelay, Settings, Whereabouts};
 use lanrage::control::change::Change;
+use lanrage::control::record::Records;
 use lanrage::control::{self, Control};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{RelayId, SessionId};
@@ -39,7 +40,8 @@ struct Play<'a> {
     tokens: BTreeMap<String, String>,
 }
 
-fn api(records: records::Loaded, now: Now) -> Api {
+/// The API alone.
+pub fn api(records: Records, admin_token: Option<&str>, now: Now) -> Api {
     let settings = Settings {
         relay: OwnRelay {
             relay_id: RelayId::new("own").unwrap(),
@@ -51,11 +53,11 @@ fn api(records: records::Loaded, now: Now) -> Api {
         rates: Rates::default(),
         trusted_proxies: Vec::new(),
         browsers: Browsers::default(),
-        admin_token: None,
+        admin_token: admin_token.map(str::to_owned),
         whereabouts: Whereabouts::default(),
     };
     let hub = PrivateKey::from_bytes([7; 32]);
-    let control = Control::new(control::Settings::default(), hub, records.records, now);
+    let control = Control::new(control::Settings::default(), hub, records, now);
     Api::new(control, settings, now)
 }
 
@@ -64,7 +66,7 @@ impl<'a> Play<'a> {
     fn new(wall: &'a dyn Fn(usize) -> i64) -> Self {
         let now = Now { instant: Instant::ZERO, unix: UnixTime::from_micros(wall(0)) };
         Play {
-            api: api(records::Loaded::default(), now),
+            api: api(Records::default(), None, now),
             rows: BTreeMap::new(),
             elapsed: Duration::ZERO,
             step: 0,
@@ -120,13 +122,14 @@ impl<'a> Play<'a> {
             authorization: self.tokens.get(by).map(|token| format!("Bearer {token}")),
             host: None,
             origin: None,
+            if_none_match: None,
             forwarded_for: None,
             is_forwarded: false,
             body: body.as_bytes().to_vec(),
             source: Source::Ip([203, 0, 113, 7].into()),
             local: None,
         };
-        let (_, outcome) = self.api.handle(&request, &Surroundings::default(), now);
+        let outcome = self.api.handle(&request, &Surroundings::default(), now).outcome;
         let effects = self.api.drain(None, now);
         self.keep(&effects.changes, now);
         let Outcome::Answer(answer) = outcome else { panic!("nobody asked for a backup") };
@@ -168,7 +171,7 @@ impl<'a> Play<'a> {
         let loaded = records::load(rows.collect());
         assert_eq!(loaded.unreadable, Vec::<String>::new());
         let now = self.now();
-        self.api = api(loaded, now);
+        self.api = api(loaded.records, None, now);
         let changes = self.api.drain(None, now).changes;
         self.keep(&changes, now);
         self.store(vec![records::stopped(None)]);
@@ -212,6 +215,7 @@ fn script(wall: &dyn Fn(usize) -> i64) -> (Outcomes, usize, Vec<usize>) {
         authorization: None,
         host: None,
         origin: None,
+        if_none_match: None,
         forwarded_for: None,
         is_forwarded: false,
         body: Vec::new(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 fn rounds(count: usize) {
     let mut house = House::start();
     let mut worlds: Vec<World> = (0..4).map(World::new).collect();
-    let mut random = Random(9);
+    let mut random = Random::new(9);
     for round in 0..count {
         let pause = Duration::from_millis(30 + random.below(300) as u64);
         let before: usize = worlds.iter().map(|world| world.acknowledged).sum();

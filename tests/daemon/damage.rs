@@ -35,7 +35,7 @@ fn an_intact_file_is_used() {
 fn a_damaged_file_is_set_aside_and_said_so() {
     for damage in ["noise at the start", "noise everywhere", "cut to a part", "cut to a few bytes"] {
         let (mut house, party) = furnished();
-        let file = house.plan.directory().file();
+        let file = house.plan.directory().state_file();
         let length = std::fs::metadata(&file).unwrap().len();
         let open = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
         let noise: Vec<u8> = (0..length).map(|at| (at * 31 % 251) as u8).collect();
@@ -88,7 +88,7 @@ fn a_taken_port_is_told() {
 /// A state file, the same in every run, of many pages.
 fn specimen(plan: &Plan) -> Vec<u8> {
     let clock = || Now { instant: Moment::ZERO, unix: UnixTime::from_micros(1_800_000_000_000_000) };
-    let file = plan.directory().file();
+    let file = plan.directory().state_file();
     let (store, _) = Store::open(&file, clock).unwrap();
     for commit in 0..8 {
         let row = |number: usize| Row {
@@ -109,7 +109,7 @@ fn a_file_that_the_database_engine_panics_over_is_set_aside() {
     let pages: Vec<usize> = (0..image.len() / 4096)
         .filter(|page| image[page * 4096..][..4096].iter().any(|byte| *byte != 0))
         .collect();
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let (mut panics, mut kept) = (0, 0);
     for _ in 0..40 {
         let mut any = || 4096 * pages[random.below(pages.len())];
@@ -119,7 +119,7 @@ fn a_file_that_the_database_engine_panics_over_is_set_aside() {
         damaged.copy_within(from..from + 4096, to);
         std::fs::remove_dir_all(plan.directory().state()).unwrap();
         std::fs::create_dir(plan.directory().state()).unwrap();
-        std::fs::write(plan.directory().file(), &damaged).unwrap();
+        std::fs::write(plan.directory().state_file(), &damaged).unwrap();
         let before = plan.log().len();
         let mut house = plan.clone().start();
         let said = plan.log().split_off(before);

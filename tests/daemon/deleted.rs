@@ -18,7 +18,7 @@ fn furnished() -> (House, Client, String) {
 #[track_caller]
 fn survives(mut house: House, host: &mut Client, before: &str) {
     let after = host.create("after", "host");
-    let file = house.plan.directory().file();
+    let file = house.plan.directory().state_file();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(house.metric("lanrage_store_failing"), 0);
     let later = host.create("later", "host");
@@ -43,14 +43,14 @@ fn survives(mut house: House, host: &mut Client, before: &str) {
 #[test]
 fn a_deleted_file_is_written_again() {
     let (house, mut host, before) = furnished();
-    fs::remove_file(house.plan.directory().file()).unwrap();
+    fs::remove_file(house.plan.directory().state_file()).unwrap();
     survives(house, &mut host, &before);
 }
 
 #[test]
 fn a_renamed_file_is_written_again() {
     let (house, mut host, before) = furnished();
-    let file = house.plan.directory().file();
+    let file = house.plan.directory().state_file();
     fs::rename(&file, file.with_file_name("moved")).unwrap();
     survives(house, &mut host, &before);
 }
@@ -65,7 +65,7 @@ fn a_deleted_directory_is_made_again() {
 #[test]
 fn a_file_that_is_deleted_is_written_at_the_end_at_the_latest() {
     let (mut house, _host, before) = furnished();
-    fs::remove_file(house.plan.directory().file()).unwrap();
+    fs::remove_file(house.plan.directory().state_file()).unwrap();
     assert_eq!(house.terminate().0.code(), Some(0));
     let log = house.plan.log();
     assert!(log.contains("ERROR") && log.contains("was deleted or renamed while in use"), "{log}");
@@ -77,7 +77,7 @@ fn a_file_that_is_deleted_is_written_at_the_end_at_the_latest() {
 #[test]
 fn a_file_in_its_place_is_left_alone_and_nothing_is_lost() {
     let (mut house, mut host, before) = furnished();
-    let file = house.plan.directory().file();
+    let file = house.plan.directory().state_file();
     let aside = |house: &House| -> Vec<PathBuf> {
         let entries =
             fs::read_dir(house.plan.directory().state()).unwrap().map(|entry| entry.unwrap().path());
@@ -111,7 +111,7 @@ fn a_file_in_its_place_is_left_alone_and_nothing_is_lost() {
 #[test]
 fn when_the_other_file_is_gone_it_goes_on() {
     let (house, mut host, before) = furnished();
-    let file = house.plan.directory().file();
+    let file = house.plan.directory().state_file();
     let strange = file.with_file_name("strange");
     fs::write(&strange, "somebody's backup").unwrap();
     fs::rename(&strange, &file).unwrap();

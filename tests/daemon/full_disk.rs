@@ -2,7 +2,8 @@
 
 use crate::client::{Client, members};
 use crate::eventually;
-use crate::house::{Directory, Plan};
+use crate::harness::directory::Directory;
+use crate::house::Plan;
 use crate::inside::Inside;
 use crate::sim_disk::SimDisk;
 use crate::socket::Socket;

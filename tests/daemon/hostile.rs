@@ -1,18 +1,17 @@
 //! Whatever UDP can carry, against the real daemon, while members play. Addresses of loopback are many sources.
 
-use crate::floods::{Attacker, Noise, initiation, one_of_many};
+use crate::Random;
+use crate::floods::{Attacker, initiation, one_of_many};
 use crate::house::House;
 use crate::player::{Player, reach};
 use crate::relay::{house, introduce, party};
 use crate::{PATIENCE, eventually};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::stun;
-use lanrage::wireguard::allowed_ips::Prefix;
 use lanrage::wireguard::cookie::Signer;
 use lanrage::wireguard::message::{INITIATION_LENGTH, Message};
 use lanrage::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
 use lanrage::wireguard::timestamp::StampClock;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -72,8 +71,8 @@ fn lengths() -> impl Iterator<Item = usize> {
 /// Kinds of what a datagram may say it is.
 const KINDS: usize = 11;
 
-fn datagram(kind: usize, length: usize, keys: &[PublicKey], noise: &mut Noise) -> Vec<u8> {
-    let mut bytes = if kind == 0 { vec![0; length] } else { noise.bytes(length) };
+fn datagram(kind: usize, length: usize, keys: &[PublicKey], random: &mut Random) -> Vec<u8> {
+    let mut bytes = if kind == 0 { vec![0; length] } else { random.bytes(length) };
     let stated = (length.saturating_sub(20) as u16).to_be_bytes();
     let mut begin = |head: &[u8]| {
         let head = &head[..head.len().min(length)];
@@ -87,12 +86,12 @@ fn datagram(kind: usize, length: usize, keys: &[PublicKey], noise: &mut Noise) -
         8 => begin(&[0, 1, stated[0], stated[1]]),
         // One that is to be answered, if it is as long as its answer.
         9 if length >= 32 && length.is_multiple_of(4) => {
-            let transaction = *noise.bytes(12).first_chunk().unwrap();
+            let transaction = *random.bytes(12).first_chunk().unwrap();
             stun::request(&transaction, false, length, &mut bytes).unwrap();
         }
         10 if length == 148 => {
-            let to = noise.below(keys.len());
-            bytes = initiation(&keys[to], noise).to_vec();
+            let to = random.below(keys.len());
+            bytes = initiation(&keys[to], random).to_vec();
         }
         _ => {}
     }
@@ -102,13 +101,13 @@ fn datagram(kind: usize, length: usize, keys: &[PublicKey], noise: &mut Noise) -
 #[test]
 fn datagrams_of_every_length_and_kind() {
     let game = Game::start();
-    let mut noise = Noise::new(1);
+    let mut random = Random::new(1);
     let mut attackers: Vec<_> = (0..256).map(|number| Attacker::at(one_of_many([127, 7], number))).collect();
     let (mut count, mut bytes, begun) = (0, 0, game.received());
     for length in lengths() {
         for kind in 0..KINDS {
-            let datagram = datagram(kind, length, &game.keys, &mut noise);
-            let attacker = noise.below(attackers.len());
+            let datagram = datagram(kind, length, &game.keys, &mut random);
+            let attacker = random.below(attackers.len());
             assert!(attackers[attacker].send(&datagram, game.house.relay), "{length}");
             count += 1;
             bytes += length + 1000;
@@ -131,7 +130,7 @@ fn datagrams_of_every_length_and_kind() {
 #[test]
 fn coalesced_mixtures() {
     let game = Game::start();
-    let mut noise = Noise::new(2);
+    let mut random = Random::new(2);
     let segments: [usize; 15] = [1, 19, 20, 31, 32, 44, 64, 91, 92, 96, 147, 148, 152, 1000, 1452];
     for (place, segment) in segments.into_iter().enumerate() {
         let mut attacker = Attacker::at(one_of_many([127, 8], place + 1));
@@ -143,9 +142,9 @@ fn coalesced_mixtures() {
             let mut run = Vec::new();
             for number in 0..count {
                 let wanted = segment >= 32 && segment.is_multiple_of(4) && number % 16 == 7;
-                let kind = if wanted { 9 } else { [0, 1, 2, 3, 4, 5, 7, 10][noise.below(8)] };
-                let length = if number + 1 == count { 1 + noise.below(segment) } else { segment };
-                let bytes = datagram(kind, length, &game.keys, &mut noise);
+                let kind = if wanted { 9 } else { [0, 1, 2, 3, 4, 5, 7, 10][random.below(8)] };
+                let length = if number + 1 == count { 1 + random.below(segment) } else { segment };
+                let bytes = datagram(kind, length, &game.keys, &mut random);
                 if wanted {
                     asked.push(bytes[8..20].to_vec());
                 }
@@ -180,33 +179,33 @@ fn flood(span: Duration, mut send: impl FnMut()) -> u64 {
 #[test]
 fn noise_at_full_speed() {
     let game = Game::start();
-    let mut noise = Noise::new(3);
+    let mut random = Random::new(3);
     let mut attackers: Vec<_> = (0..64).map(|number| Attacker::at(one_of_many([127, 9], number))).collect();
-    let supply = noise.bytes(LONGEST);
+    let supply = random.bytes(LONGEST);
     let count = flood(Duration::from_secs(3), || {
-        let length = noise.below(1500);
-        let start = noise.below(LONGEST - length);
-        let attacker = noise.below(attackers.len());
+        let length = random.below(1500);
+        let start = random.below(LONGEST - length);
+        let attacker = random.below(attackers.len());
         attackers[attacker].send(&supply[start..][..length], game.house.relay);
     });
     println!("{count} datagrams");
     assert!(game.received() > 1000);
     attackers.iter_mut().for_each(Attacker::check);
     assert!(attackers.iter().all(|attacker| attacker.received == 0), "there is nothing to answer");
-    game.check("noise");
+    game.check("random");
 }
 
 #[test]
 fn handshakes_from_one_source_and_from_many() {
     for sources in [1, 1024] {
         let game = Game::start();
-        let mut noise = Noise::new(4);
+        let mut random = Random::new(4);
         let at = |number| Attacker::at(one_of_many([127, 10], number));
         let mut attackers: Vec<_> = (0..sources).map(at).collect();
         let count = flood(Duration::from_secs(3), || {
-            let to = noise.below(game.keys.len());
-            let message = initiation(&game.keys[to], &mut noise);
-            let attacker = noise.below(attackers.len());
+            let to = random.below(game.keys.len());
+            let message = initiation(&game.keys[to], &mut random);
+            let attacker = random.below(attackers.len());
             attackers[attacker].send(&message, game.house.relay);
         });
         let listened = Instant::now();
@@ -228,7 +227,7 @@ fn handshakes_from_one_source_and_from_many() {
 /// that costs in X25519 is bounded by the time it takes, however many there are, and a newcomer beside it is let in.
 #[test]
 fn handshakes_from_a_network_that_takes_its_cookies() {
-    /// Of one core: a quarter of what strangers have is for one network, and some room for noise.
+    /// Of one core: a quarter of what strangers have is for one network, and some room for random.
     const SHARE: f64 = 0.1;
     /// What may be done at once, in seconds.
     const BURST: f64 = 0.05;
@@ -297,9 +296,7 @@ fn handshakes_from_a_network_that_takes_its_cookies() {
         }),
     );
     let each = plain / count;
-    let lan = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
-    a.add_peer(hub, house.relay, lan);
-    a.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+    a.greet_hub(hub, house.relay);
     let begun = Instant::now();
     let mut took = None;
     let (span, cpu, count) = flood(

@@ -1,7 +1,7 @@
 //! The daemon in this process, on a disk that the test holds.
 
 use crate::client::Client;
-use crate::house::Directory;
+use crate::harness::directory::Directory;
 use crate::sim_disk::SimDisk;
 use lanrage::daemon::config::Config;
 use lanrage::daemon::{Daemon, Supervisor, now};
@@ -9,7 +9,7 @@ use lanrage::store::Store;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Inside {
     /// How long to hang; `None` stops it.
     orders: smol::channel::Sender<Option<Duration>>,
     thread: JoinHandle<Result<(), String>>,
-    _directory: Arc<Directory>,
+    _directory: Directory,
 }
 
 impl Inside {

@@ -49,7 +49,7 @@ impl World {
     pub fn new(number: u64) -> Self {
         World {
             name: format!("w{number}"),
-            random: Random(number),
+            random: Random::new(number),
             created: 0,
             tokens: BTreeMap::new(),
             addresses: BTreeMap::new(),

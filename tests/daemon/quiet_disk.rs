@@ -40,7 +40,7 @@ fn a_thousand_peers_heartbeat_without_a_write() {
     assert_eq!(crowds.iter().map(|(_, peers)| peers.len()).sum::<usize>(), PEERS);
     assert_eq!(house.metric("lanrage_peers"), PEERS as u64);
 
-    let file = house.plan.directory().file();
+    let file = house.plan.directory().state_file();
     let state = || {
         let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
         (house.bytes_written(), house.metric("lanrage_store_commits_total"), modified)

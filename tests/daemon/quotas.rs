@@ -1,8 +1,8 @@
 //! Strangers who take what they can get of the control plane, and honest people who come meanwhile.
 
-use crate::client::{Client, connect_from, join_body};
+use crate::client::{Client, connect_from, join_body, text};
 use crate::house::{House, Plan};
-use crate::socket::{Socket, text};
+use crate::socket::Socket;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
@@ -196,7 +196,7 @@ fn connections_that_only_take_room_keep_nobody_out() {
         for number in 0..20 {
             held.extend((0..16).map(|network| deaf(&house, stranger(network), request)));
             let asked = Instant::now();
-            let mut honest = Client::over(connect_from(Ipv4Addr::new(127, 9, number, 1), house.http));
+            let mut honest = Client::connect_from(Ipv4Addr::new(127, 9, number, 1), house.http);
             honest.get("/").is(200);
             slowest = slowest.max(asked.elapsed());
         }
@@ -396,7 +396,7 @@ fn relays_are_registered_from_where_they_are() {
     let mut guest = from(&house, "2001:db8:1:2::3");
     guest.register("guest").ask("POST", "/relays", &body(2, "2001:db8:1:2::99")).is(200);
     guest.ask("POST", "/relays", &body(3, "2001:db8:1:3::99")).is(403);
-    // One in the house has the address that it is reached at in the house.
+    // One at home has the address that it is reached at from there.
     let mut near = from(&house, "192.168.1.9");
     near.register("near").ask("POST", "/relays", &body(4, "192.168.1.9")).is(200);
     let mut owner = house.owner();

@@ -2,12 +2,12 @@
 
 use crate::client::members;
 use crate::eventually;
-use crate::house::{House, Plan, binary};
+use crate::harness::daemon::binary;
+use crate::house::{House, Plan};
 use crate::paste::{Home, READY, Terminal, block};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::wire::json::Value;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn for_daemon(house: &House, part: &str) -> String {
 }
 
 fn home() -> Home {
-    let home = Home::new(Path::new(&binary()));
+    let home = Home::new(&binary());
     // A heartbeat is every 30 s, and nobody waits for that here.
     let sleep = home.path("bin/sleep");
     std::fs::write(&sleep, "#!/bin/sh\n[ \"$1\" = 30 ] && exec /bin/sleep 0.2\n").unwrap();

@@ -1,8 +1,9 @@
 //! The relay behind its real socket, and what of the control plane reaches it.
 
-use crate::client::{Answer, Client, connect_from};
+use crate::client::{Answer, Client};
 use crate::eventually;
-use crate::house::{Directory, House, Plan};
+use crate::harness::directory::Directory;
+use crate::house::{House, Plan};
 use crate::player::{Player, gets_through, reach};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::json::Value;
@@ -16,10 +17,6 @@ pub fn house() -> House {
     Plan::new(&[("relay", &free.to_string())]).start()
 }
 
-fn info(peer: &str, key: &PrivateKey) -> String {
-    format!("{{\"peer_id\":\"{peer}\",\"name\":\"P\",\"public_key\":\"{}\"}}", key.public_key())
-}
-
 fn player(answer: &Answer, key: PrivateKey) -> Player {
     Player::new(key, answer.text(&["network", "virtual_ip"]).parse().unwrap())
 }
@@ -30,11 +27,9 @@ pub fn party(house: &House) -> (Client, Client, Player, Player, String) {
     let keys = [PrivateKey::generate(), PrivateKey::generate()];
     ann.register("ann");
     bob.register("bob");
-    let body = format!("{{\"name\":\"LAN\",\"host_peer_info\":{}}}", info("ann", &keys[0]));
-    let created = ann.ask("POST", "/parties", &body).is(200);
+    let created = ann.enrol("ann", &keys[0].public_key(), None).is(200);
     let id = created.text(&["party_id"]);
-    let body = format!("{{\"party_id\":\"{id}\",\"peer_info\":{}}}", info("bob", &keys[1]));
-    let joined = bob.ask("POST", &format!("/parties/{id}/join"), &body).is(200);
+    let joined = bob.enrol("bob", &keys[1].public_key(), Some(&id)).is(200);
     let [first, second] = keys;
     let (a, b) = (player(&created, first), player(&joined, second));
     (ann, bob, a, b, id)
@@ -90,21 +85,19 @@ fn a_key_is_its_player_s_and_a_handshake_shows_who_that_is() {
     let house = house();
     let (mut ann, mut bob, mut a, mut b, id) = party(&house);
     let hub = hub_key(&mut ann, &id);
-    let lan = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
-    a.add_peer(hub, house.relay, lan);
-    b.add_peer(hub, house.relay, lan);
+    a.add_hub(hub, house.relay);
+    b.add_hub(hub, house.relay);
     a.send(b.ip, b"knock");
     reach(&mut b, &mut a, "hello");
     let again = |ip: Ipv4Addr, key: &PrivateKey| {
         let mut player = Player::new(PrivateKey::from_bytes(*key.to_bytes()), ip);
-        player.add_peer(hub, house.relay, lan);
+        player.add_hub(hub, house.relay);
         player
     };
     bob.ask("DELETE", &format!("/parties/{id}/peers/bob"), "").is(200);
-    let mut thief = Client::over(connect_from(Ipv4Addr::new(127, 0, 0, 9), house.http));
+    let mut thief = Client::connect_from(Ipv4Addr::new(127, 0, 0, 9), house.http);
     thief.register("thief");
-    let body = format!("{{\"name\":\"trap\",\"host_peer_info\":{}}}", info("thief", &b.key));
-    let trap = thief.ask("POST", "/parties", &body).is(200);
+    let trap = thief.enrol("thief", &b.key.public_key(), None).is(200);
     assert!(trap.body.contains("warnings"), "{}", trap.body);
     assert_ne!(trap.text(&["network", "virtual_ip"]), b.ip.to_string());
     let mut idle = again(b.ip, &b.key);
@@ -113,8 +106,7 @@ fn a_key_is_its_player_s_and_a_handshake_shows_who_that_is() {
     // He who has the private key is there, under whatever name.
     let mut robert = house.client();
     robert.register("robert");
-    let body = format!("{{\"party_id\":\"{id}\",\"peer_info\":{}}}", info("robert", &b.key));
-    let joined = robert.ask("POST", &format!("/parties/{id}/join"), &body).is(200);
+    let joined = robert.enrol("robert", &b.key.public_key(), Some(&id)).is(200);
     assert!(joined.body.contains("warnings"), "{}", joined.body);
     let mut back = again(b.ip, &b.key);
     reach(&mut back, &mut a, "it is me");
@@ -129,11 +121,8 @@ fn two_members_talk_through_the_hub_until_one_is_kicked() {
     let house = house();
     let (mut ann, _bob, mut a, mut b, id) = party(&house);
     let hub = hub_key(&mut ann, &id);
-    let all = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
     for player in [&mut a, &mut b] {
-        player.add_peer(hub, house.relay, all);
-        // The hub knows where a member is once it has spoken.
-        player.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+        player.greet_hub(hub, house.relay);
     }
     reach(&mut a, &mut b, "hello");
     reach(&mut b, &mut a, "hello yourself");
@@ -157,8 +146,7 @@ fn a_handshake_is_a_sign_of_life() {
         assert!(is_there(&mut ann));
     }
     let hub = hub_key(&mut ann, &id);
-    b.add_peer(hub, house.relay, Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap());
-    b.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+    b.greet_hub(hub, house.relay);
     eventually("the hub hears of it", || {
         b.pump();
         path(&house, "bob") == "hub"
@@ -177,10 +165,8 @@ fn an_owner_sees_what_each_member_does() {
     let house = house();
     let (mut ann, _bob, mut a, mut b, id) = party(&house);
     let hub = hub_key(&mut ann, &id);
-    let lan = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
     for player in [&mut a, &mut b] {
-        player.add_peer(hub, house.relay, lan);
-        player.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+        player.greet_hub(hub, house.relay);
     }
     // What waits until a session is up is not counted: once more when both are.
     for _ in 0..2 {
@@ -291,10 +277,8 @@ fn a_restart_in_good_order_does_not_interrupt_a_game_at_the_hub() {
     let mut house = house();
     let (mut ann, _bob, mut a, mut b, id) = party(&house);
     let hub = hub_key(&mut ann, &id);
-    let all = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap();
     for player in [&mut a, &mut b] {
-        player.add_peer(hub, house.relay, all);
-        player.send(Ipv4Addr::new(10, 66, 0, 1), b"here I am");
+        player.greet_hub(hub, house.relay);
     }
     reach(&mut a, &mut b, "before");
     reach(&mut b, &mut a, "before, too");

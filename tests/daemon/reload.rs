@@ -1,6 +1,6 @@
 //! SIGHUP: new settings while people play.
 
-use crate::client::{Client, connect_from, create_body};
+use crate::client::{Client, create_body};
 use crate::eventually;
 use crate::house::{House, Plan};
 use crate::player::reach;
@@ -80,7 +80,7 @@ fn new_settings_come_in_and_nobody_notices() {
     // One more than nine from one address takes the place of the one that is idle for longest.
     reload(&house, &after.replace("trusted_proxies = [\"127.0.0.1\"]\n", ""), "changed trusted_proxies\n");
     let mut crowd: Vec<Client> =
-        (0..12).map(|_| Client::over(connect_from([127, 0, 0, 2].into(), house.http))).collect();
+        (0..12).map(|_| Client::connect_from([127, 0, 0, 2].into(), house.http)).collect();
     let mut answered = || crowd.iter_mut().filter_map(|client| client.try_ask("GET", "/", "").ok()).count();
     answered();
     assert_eq!(answered(), 9);

@@ -1,7 +1,9 @@
 //! What surrounds the process: who reads its log, signals before it is ready, variables of others, few threads.
 
 use crate::eventually;
-use crate::house::{Directory, Plan, binary};
+use crate::harness::daemon::binary;
+use crate::harness::directory::Directory;
+use crate::house::Plan;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;

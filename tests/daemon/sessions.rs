@@ -1,9 +1,9 @@
 //! WebSocket sessions over real sockets.
 
-use crate::client::{Client, join_body};
+use crate::client::{Client, join_body, text};
 use crate::eventually;
 use crate::house::{House, Plan};
-use crate::socket::{Socket, text};
+use crate::socket::Socket;
 use std::time::{Duration, Instant};
 
 /// How soon a change is everywhere, on a machine that is busy with other things.

@@ -1,8 +1,7 @@
 //! A WebSocket client.
 
-use crate::client::{Client, connect_from, peer};
+use crate::client::{Client, connect_from, peer, text};
 use lanrage::wire::json::{self, Value};
-use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use tungstenite::protocol::Role;
@@ -30,19 +29,8 @@ impl Socket {
     }
 
     /// Over a connection, with another line in the head.
-    pub fn over(mut stream: TcpStream, line: &str) -> Self {
-        let head = format!(
-            "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{line}\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            answer.push(byte[0]);
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    pub fn over(stream: TcpStream, line: &str) -> Self {
+        let (_, stream) = Client::over(stream).upgrade("", line);
         Socket { socket: WebSocket::from_raw_socket(stream, Role::Client, None) }
     }
 
@@ -111,11 +99,4 @@ impl Socket {
             assert!(Instant::now() < until, "the session goes on");
         }
     }
-}
-
-/// The text at the end of a path of names.
-#[track_caller]
-pub fn text(message: &Value, path: &[&str]) -> String {
-    let found = path.iter().try_fold(message, |value, name| value.get(name));
-    found.and_then(Value::as_str).unwrap_or_else(|| panic!("no {path:?} in {message:?}")).to_owned()
 }

@@ -2,14 +2,14 @@
 
 use crate::client::create_body;
 use crate::eventually;
-use crate::house::{Directory, Plan};
+use crate::harness::directory::Directory;
+use crate::house::Plan;
 use crate::inside::Inside;
 use crate::sim_disk::SimDisk;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 /// Everything under a directory.
 fn contents(directory: &Path) -> Vec<PathBuf> {
@@ -70,7 +70,7 @@ fn once_more(name: &str, script: &str, mount: &Path) {
     assert!(status.success());
 }
 
-fn place_for_others() -> (Arc<Directory>, PathBuf) {
+fn place_for_others() -> (Directory, PathBuf) {
     let directory = Directory::new();
     let place = directory.state().parent().unwrap().join("here");
     fs::create_dir(&place).unwrap();

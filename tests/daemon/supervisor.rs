@@ -1,6 +1,7 @@
 //! What the service manager hears: the notify protocol of systemd, over a real socket.
 
-use crate::house::{Directory, House, Plan};
+use crate::harness::directory::{Directory, unique};
+use crate::house::{House, Plan};
 use crate::inside::Inside;
 use crate::sim_disk::SimDisk;
 use lanrage::daemon::Supervisor;
@@ -9,8 +10,6 @@ use rustix::time::{ClockId, clock_gettime};
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A service manager, as far as its ears go.
@@ -18,27 +17,26 @@ struct Manager {
     socket: UnixDatagram,
     /// For `$NOTIFY_SOCKET`.
     name: String,
-    _directory: Arc<Directory>,
+    _directory: Directory,
 }
 
 impl Manager {
     /// At a path.
     fn new() -> Self {
         let directory = Directory::new();
-        let path = directory.log().with_extension("notify");
+        let path = directory.join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         Self::of(socket, path.into_os_string().into_string().unwrap(), directory)
     }
 
     /// At a name without a file.
     fn nameless() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("lanrage-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("lanrage-{}", unique());
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         Self::of(socket, format!("@{name}"), Directory::new())
     }
 
-    fn of(socket: UnixDatagram, name: String, directory: Arc<Directory>) -> Self {
+    fn of(socket: UnixDatagram, name: String, directory: Directory) -> Self {
         Manager { socket, name, _directory: directory }
     }
 

@@ -1,8 +1,9 @@
 //! Clients that mean harm, or are broken.
 
-use crate::client::{Client, eventually, stat};
-use crate::house::{House, Plan};
-use std::io::{Read, Write};
+use crate::client::Client;
+use crate::eventually;
+use crate::house::{House, Plan, stat};
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 fn impatient() -> House {
@@ -24,7 +25,7 @@ fn a_huge_content_length_is_refused_at_once() {
         client.send(format!("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"));
         let answer = client.answer();
         assert_eq!((answer.status, answer.header("Connection")), (413, Some("close")));
-        assert_eq!(answer.text(), r#"{"detail":"the body is longer than 64 KiB"}"#);
+        assert_eq!(answer.body, r#"{"detail":"the body is longer than 64 KiB"}"#);
         assert!(client.is_ended());
     }
     assert!(house.status("VmHWM") - memory < 4096);
@@ -59,8 +60,8 @@ fn a_body_that_is_not_read_is_never_a_request() {
         "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{hidden}{hidden}",
         hidden.len()
     ));
-    assert!(client.answer().text().starts_with("POST /a"));
-    assert!(client.answer().text().starts_with("GET /hidden"));
+    assert!(client.answer().body.starts_with("POST /a"));
+    assert!(client.answer().body.starts_with("GET /hidden"));
     assert_eq!(stat(&house, "requests"), 3);
     drop(client);
     assert_unharmed(&house, threads);
@@ -92,7 +93,7 @@ fn half_heads_lock_nobody_out() {
         if number % 10 == 0 {
             assert_eq!(Client::connect(house.address).get("/honest").status, 200);
             // One that stays may have to give way, like any idle one, and comes again.
-            regular.stream().write_all(b"GET /regular HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            regular.try_send(b"GET /regular HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
             if regular.try_answer().is_none() {
                 regular = Client::connect(house.address);
                 assert_eq!(regular.get("/regular").status, 200);
@@ -128,7 +129,7 @@ fn many_sources_lock_nobody_out() {
     let house = House::start();
     let mut attackers = Vec::new();
     for source in 0..400u16 {
-        let client = Client::connect_from((source % 20) as u8 + 1, 1, house.address);
+        let client = Client::connect_from([127, 0, (source % 20) as u8 + 1, 1].into(), house.address);
         client.send("GET / HTTP/1.1\r\nX: ");
         attackers.push(client);
     }
@@ -149,7 +150,7 @@ fn who_has_few_is_never_the_one_who_makes_room() {
     for round in 0..64u8 {
         for network in 1..3 {
             for host in 1..5 {
-                let client = Client::connect_from(network, host, house.address);
+                let client = Client::connect_from([127, 0, network, host].into(), house.address);
                 client.send(if round % 2 == 0 { "GET / HTTP/1.1\r\nX: " } else { "" });
                 attackers.push(client);
             }
@@ -179,7 +180,7 @@ fn idle_connections_give_way_before_half_heads_and_answers_never() {
     assert!(third.is_ended());
     assert_eq!(fourth.get("/a").status, 200);
     half.send("Host: x\r\n\r\n");
-    assert!(half.answer().text().starts_with("GET /half"));
+    assert!(half.answer().body.starts_with("GET /half"));
     assert_eq!(busy.answer().status, 200);
 }
 
@@ -196,7 +197,7 @@ fn when_all_are_being_answered_the_next_is_told_so() {
     std::thread::sleep(Duration::from_millis(500));
     let mut late = Client::connect(house.address);
     let answer = late.answer();
-    assert_eq!((answer.status, answer.text()), (503, r#"{"detail":"too many connections"}"#));
+    assert_eq!((answer.status, answer.body.as_str()), (503, r#"{"detail":"too many connections"}"#));
     assert!(late.is_ended());
     assert!(busy.iter_mut().all(|client| client.answer().status == 200));
 }
@@ -215,7 +216,7 @@ fn answers_that_nobody_reads_are_cut() {
     // 8 MB at 16 KiB/s would be eight minutes; so these are asked for the smaller ones too.
     let small = Client::connect(house.address);
     for _ in 0..3000 {
-        if small.stream().write_all(b"GET /large?4000 HTTP/1.1\r\nHost: x\r\n\r\n").is_err() {
+        if small.try_send(b"GET /large?4000 HTTP/1.1\r\nHost: x\r\n\r\n").is_err() {
             break;
         }
     }
@@ -255,8 +256,7 @@ fn an_endless_header_line_is_cut() {
     let client = Client::connect(house.address);
     client.send("GET / HTTP/1.1\r\nHost: x\r\nX: ");
     let piece = vec![b'x'; 64 * 1024];
-    let pieces =
-        (0..200_000_000 / piece.len()).take_while(|_| client.stream().write_all(&piece).is_ok()).count();
+    let pieces = (0..200_000_000 / piece.len()).take_while(|_| client.try_send(&piece).is_ok()).count();
     assert!(pieces * piece.len() < 32_000_000, "{pieces} pieces were taken");
     let mut client = Client::connect(house.address);
     client.send(format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(9000)));
@@ -286,7 +286,7 @@ fn whoever_is_too_slow_is_told_and_cut() {
     for client in [&mut half_head, &mut half_body, &mut second_half] {
         let answer = client.answer();
         assert_eq!((answer.status, answer.header("Connection")), (408, Some("close")));
-        assert!(answer.text().contains("took too long"));
+        assert!(answer.body.contains("took too long"));
         assert!(client.is_ended());
     }
     assert_eq!(stat(&house, "refused"), 3);
@@ -300,7 +300,7 @@ fn a_byte_now_and_then_does_not_buy_time() {
     let start = Instant::now();
     let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(4000));
     for byte in head.bytes() {
-        if client.stream().write_all(&[byte]).is_err() {
+        if client.try_send([byte]).is_err() {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -329,7 +329,7 @@ fn a_full_descriptor_table_is_survived() {
     let mut hoarded: usize = 0;
     for _ in 0..10 {
         // Again, for the descriptors of connections that were just being closed.
-        hoarded = hoarder.get("/hoard?100").text().parse().unwrap();
+        hoarded = hoarder.get("/hoard?100").body.parse().unwrap();
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!((1..64).contains(&hoarded), "{hoarded}");
@@ -344,9 +344,8 @@ fn a_full_descriptor_table_is_survived() {
     let mut waiting = Client::connect(house.address);
     waiting.send("GET /release HTTP/1.1\r\nHost: x\r\n\r\n");
     std::thread::sleep(Duration::from_millis(2000));
-    let after = house.cpu_ticks();
-    let spent = after.0 + after.1 - before.0 - before.1;
-    assert!(spent < 60, "{spent} of 200 ticks spent on waiting");
+    let spent = house.cpu_ticks() - before;
+    assert!(spent < Duration::from_millis(600), "{spent:?} of 2 s spent on waiting");
     assert_eq!(next.answer().status, 200);
     assert_eq!(waiting.answer().status, 200);
     drop((next, waiting));
@@ -389,7 +388,7 @@ fn random_bytes_hurt_nobody() {
         let client = Client::connect(house.address);
         for _ in 0..below(12) {
             // The door may have had enough already.
-            let _ = client.stream().write_all(pieces[below(pieces.len())].as_bytes());
+            let _ = client.try_send(pieces[below(pieces.len())].as_bytes());
         }
         match below(3) {
             0 => client.reset(),

@@ -1,5 +1,7 @@
 //! A door with a toy service behind it, in a child process.
 
+use crate::client::{Answer as Received, Client};
+use crate::harness::process::Process;
 use lanrage::ids::SessionId;
 use lanrage::net::http::{Door, Limits, Outbox, Reply, Service};
 use lanrage::net::listen::Listener;
@@ -9,8 +11,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -36,7 +39,7 @@ pub struct Plan {
 
 /// A running door.
 pub struct House {
-    child: Child,
+    child: Process,
     output: Lines<BufReader<ChildStdout>>,
     pub address: SocketAddr,
 }
@@ -71,57 +74,35 @@ impl House {
                 line.unwrap().split_once("listening ").map(|(_, address)| address.parse().unwrap())
             })
             .expect("the child listens");
-        House { child, output, address }
+        House { child: Process(child), output, address }
     }
 
     /// Waits until the child has said goodbye to everybody after `/stop`.
     pub fn drained(&mut self) -> bool {
         self.output.any(|line| line.unwrap().contains("drained"))
     }
+}
 
-    /// Threads the child has now.
-    pub fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
-    }
+impl Deref for House {
+    type Target = Process;
 
-    /// Descriptors the child has open now.
-    pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-
-    /// A field of `/proc/PID/status`, such as `VmRSS` in KiB.
-    pub fn status(&self, field: &str) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    }
-
-    /// CPU time of the child so far, user and system, in clock ticks of 10 ms.
-    pub fn cpu_ticks(&self) -> (u64, u64) {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let mut fields = text.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
-        let mut next = || fields.next().unwrap().parse().unwrap();
-        (next(), next())
-    }
-
-    /// Times the child's threads have gone to sleep so far.
-    pub fn sleeps(&self) -> u64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        tasks
-            .map(|task| {
-                let text = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-                let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-                line.unwrap().trim().parse::<u64>().unwrap()
-            })
-            .sum()
+    fn deref(&self) -> &Process {
+        &self.child
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Sends bytes on a new connection and reads one answer.
+pub fn ask(house: &House, bytes: impl AsRef<[u8]>) -> Received {
+    let mut client = Client::connect(house.address);
+    client.send(bytes);
+    client.answer()
+}
+
+/// One of the numbers that the toy service keeps.
+pub fn stat(house: &House, name: &str) -> u64 {
+    let answer = Client::connect(house.address).get("/stats");
+    let value = answer.body.split(' ').find_map(|item| item.strip_prefix(name)?.strip_prefix('='));
+    value.unwrap().parse().unwrap()
 }
 
 fn clock() -> Now {
@@ -229,6 +210,8 @@ impl Default for Toy {
 }
 
 impl Service for Toy {
+    const WEBSOCKET: &'static str = "/ws";
+
     async fn call(self: Rc<Self>, request: Request) -> Reply {
         self.requests.set(self.requests.get() + 1);
         let number = request.query.parse::<usize>().unwrap_or(0);

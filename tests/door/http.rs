@@ -1,7 +1,8 @@
 //! Requests that are as they should be.
 
-use crate::client::{Client, ask, eventually, stat};
-use crate::house::{House, Plan};
+use crate::client::Client;
+use crate::eventually;
+use crate::house::{House, Plan, ask, stat};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ fn requests_are_answered_on_one_connection() {
     for number in 0..100 {
         let answer = client.get(&format!("/echo/{number}?q={number}"));
         assert_eq!(answer.status, 200);
-        assert!(answer.text().starts_with(&format!("GET /echo/{number} q={number} 0 Ip(127.0.0.1) true")));
+        assert!(answer.body.starts_with(&format!("GET /echo/{number} q={number} 0 Ip(127.0.0.1) true")));
         assert!(!answer.head.contains("Access-Control"), "{}", answer.head);
         assert_eq!(answer.header("Server"), Some("lanrage"));
         assert_eq!(answer.header("Connection"), None);
@@ -34,11 +35,11 @@ fn bodies_come_whole_in_any_number_of_pieces() {
                 std::thread::sleep(Duration::from_micros(200));
             }
             let answer = client.answer();
-            assert!(answer.text().starts_with(&format!("POST /a  {length} ")), "{}", answer.text());
+            assert!(answer.body.starts_with(&format!("POST /a  {length} ")), "{}", answer.body);
         }
     }
     let answer = ask(&house, "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
-    assert!(answer.text().starts_with("GET /a  5 "), "{}", answer.text());
+    assert!(answer.body.starts_with("GET /a  5 "), "{}", answer.body);
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn bodies_may_come_in_chunks() {
                     std::thread::sleep(Duration::from_micros(200));
                 }
                 let answer = client.answer();
-                assert!(answer.text().starts_with(&format!("POST /a  {expected} ")), "{}", answer.text());
+                assert!(answer.body.starts_with(&format!("POST /a  {expected} ")), "{}", answer.body);
             }
         }
     }
@@ -73,12 +74,12 @@ fn bodies_may_come_in_chunks() {
         "POST /a HTTP/1.2\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n\
          GET /next HTTP/1.1\r\nHost: x\r\n\r\n",
     );
-    assert!(client.answer().text().starts_with("POST /a  2 "));
-    assert!(client.answer().text().starts_with("GET /next"));
+    assert!(client.answer().body.starts_with("POST /a  2 "));
+    assert!(client.answer().body.starts_with("GET /next"));
     client.send("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.answer().status, 100);
     client.send("5\r\nhello\r\n0\r\n\r\n");
-    assert!(client.answer().text().starts_with("POST /a  5 "));
+    assert!(client.answer().body.starts_with("POST /a  5 "));
     for (status, body) in [
         (413, "10001\r\n".to_owned()),
         (413, format!("0\r\n{}", "X: y\r\n".repeat(5000))),
@@ -107,7 +108,7 @@ fn a_head_may_come_byte_by_byte() {
         client.send([*byte]);
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(client.answer().text().starts_with("GET /slowly"));
+    assert!(client.answer().body.starts_with("GET /slowly"));
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn whoever_expects_to_continue_is_told_to() {
     let go_on = client.answer();
     assert_eq!((go_on.status, go_on.head.as_str()), (100, "HTTP/1.1 100 Continue\r\n\r\n"));
     client.send("hello");
-    assert!(client.answer().text().starts_with("POST /a  5 "));
+    assert!(client.answer().body.starts_with("POST /a  5 "));
     // Whoever does not wait for it is not told, and whoever must not send it is told why.
     client.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi");
     assert_eq!(client.answer().status, 200);
@@ -151,7 +152,7 @@ fn a_client_that_has_finished_sending_is_still_answered() {
     client.send("GET /slow?100 HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n");
     client.stream().shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.answer().status, 200);
-    assert!(client.answer().text().starts_with("GET /b"));
+    assert!(client.answer().body.starts_with("GET /b"));
     assert!(client.is_ended());
 }
 
@@ -160,9 +161,9 @@ fn head_is_answered_without_a_body() {
     let house = House::start();
     let mut client = Client::connect(house.address);
     client.send("HEAD /large?1000 HTTP/1.1\r\nHost: x\r\n\r\n");
-    let answer = client.answer_to("HEAD").unwrap();
+    let answer = client.receive("HEAD").unwrap();
     assert_eq!((answer.status, answer.header("Content-Length")), (200, Some("1000")));
-    assert!(client.get("/next").text().starts_with("GET /next"));
+    assert!(client.get("/next").body.starts_with("GET /next"));
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn ten_thousand_requests_at_once_are_answered_in_order() {
     });
     for number in 0..10_000 {
         let answer = client.answer();
-        assert!(answer.text().starts_with(&format!("GET /{number} ")), "{}", answer.text());
+        assert!(answer.body.starts_with(&format!("GET /{number} ")), "{}", answer.body);
     }
     sender.join().unwrap();
     assert!(house.status("VmHWM") < 64 * 1024, "{} KiB", house.status("VmHWM"));
@@ -226,7 +227,7 @@ fn pieces_come_as_chunks_and_a_broken_body_can_be_told() {
     assert_eq!(client.answer().status, 505);
     let mut client = Client::connect(house.address);
     client.send("HEAD /pieces?2 HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(client.answer_to("HEAD").unwrap().status, 200);
+    assert_eq!(client.receive("HEAD").unwrap().status, 200);
     assert_eq!(client.get("/next").status, 200);
 }
 

@@ -2,9 +2,14 @@
 //! own, so that its descriptors and threads can be counted.
 
 mod attacks;
-mod client;
+#[path = "../../src/cli/client.rs"]
+mod command_line;
 mod cost;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod house;
 mod http;
 mod unix;
 mod websocket;
+
+use harness::{PATIENCE, client, eventually};

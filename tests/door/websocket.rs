@@ -1,7 +1,8 @@
 //! WebSocket sessions.
 
-use crate::client::{Client, PATIENCE, eventually, stat};
-use crate::house::{House, Plan};
+use crate::client::{Client, upgrade_request};
+use crate::house::{House, Plan, stat};
+use crate::{PATIENCE, eventually};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -10,26 +11,20 @@ use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
-const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const EXTENSIONS: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
 fn handshake(query: &str) -> String {
-    format!(
-        "GET /ws{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n{KEY}\r\n"
-    )
+    upgrade_request(query, EXTENSIONS)
 }
 
 /// The socket of a client that was let in.
-fn raw(mut client: Client, query: &str) -> TcpStream {
-    client.send(handshake(query));
-    let answer = client.answer();
-    assert_eq!(answer.status, 101, "{}", answer.head);
+fn raw(client: Client, query: &str) -> TcpStream {
+    let (answer, stream) = client.upgrade(query, EXTENSIONS);
     assert_eq!(answer.header("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(answer.header("Upgrade"), Some("websocket"));
     assert_eq!(answer.header("Content-Length"), None);
     assert_eq!(answer.header("Sec-WebSocket-Extensions"), None);
-    assert!(client.reader.buffer().is_empty());
-    client.reader.into_inner()
+    stream
 }
 
 fn open(house: &House) -> WebSocket<TcpStream> {
@@ -321,24 +316,25 @@ fn what_is_no_handshake_is_refused() {
     };
     let (upgrade, connection) = ("Upgrade: websocket\r\n", "Connection: Upgrade\r\n");
     let version = "Sec-WebSocket-Version: 13\r\n";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (status, request) in [
         (426, lines("", "", "", "")),
-        (426, lines("", connection, version, KEY)),
-        (426, lines(upgrade, "", version, KEY)),
-        (426, lines("Upgrade: h2c\r\n", connection, version, KEY)),
-        (426, lines(upgrade, connection, "", KEY)),
-        (426, lines(upgrade, connection, "Sec-WebSocket-Version: 8\r\n", KEY)),
-        (426, lines(upgrade, connection, version, KEY).replace("HTTP/1.1", "HTTP/1.0")),
+        (426, lines("", connection, version, key)),
+        (426, lines(upgrade, "", version, key)),
+        (426, lines("Upgrade: h2c\r\n", connection, version, key)),
+        (426, lines(upgrade, connection, "", key)),
+        (426, lines(upgrade, connection, "Sec-WebSocket-Version: 8\r\n", key)),
+        (426, lines(upgrade, connection, version, key).replace("HTTP/1.1", "HTTP/1.0")),
         (400, lines(upgrade, connection, version, "")),
         (400, lines(upgrade, connection, version, "Sec-WebSocket-Key: short\r\n")),
-        (400, lines(upgrade, connection, version, &KEY.repeat(2))),
-        (400, lines(upgrade, connection, version, &format!("{KEY}Content-Length: 1\r\n")) + "x"),
+        (400, lines(upgrade, connection, version, &key.repeat(2))),
+        (400, lines(upgrade, connection, version, &format!("{key}Content-Length: 1\r\n")) + "x"),
     ] {
         let mut client = Client::connect(house.address);
         client.send(&request);
         let answer = client.answer();
         assert_eq!(answer.status, status, "{request}");
-        assert!(answer.text().starts_with(r#"{"detail":""#));
+        assert!(answer.body.starts_with(r#"{"detail":""#));
         if status == 426 {
             assert_eq!(answer.header("Sec-WebSocket-Version"), Some("13"));
             assert_eq!(answer.header("Upgrade"), Some("websocket"));
@@ -349,9 +345,9 @@ fn what_is_no_handshake_is_refused() {
     // On any other path, an upgrade is an offer that is not taken up.
     let mut client = Client::connect(house.address);
     client.send(handshake("").replace("/ws", "/other"));
-    assert!(client.answer().text().starts_with("GET /other"));
+    assert!(client.answer().body.starts_with("GET /other"));
     client.send(handshake("").replace("GET", "POST"));
-    assert!(client.answer().text().starts_with("POST /ws"));
+    assert!(client.answer().body.starts_with("POST /ws"));
 }
 
 #[test]
@@ -366,9 +362,10 @@ fn sessions_are_bounded() {
     // 64 from one source, 70 in all.
     let mut sessions: Vec<_> = (0..64).map(|_| raw(Client::connect(house.address), "")).collect();
     refused(Client::connect(house.address), "");
-    sessions.extend((2..8).map(|host| raw(Client::connect_from(2, host, house.address), "")));
+    sessions
+        .extend((2..8).map(|host| raw(Client::connect_from([127, 0, 2, host].into(), house.address), "")));
     // Then one of whoever has most makes room, and nobody of one's own.
-    sessions.push(raw(Client::connect_from(2, 99, house.address), ""));
+    sessions.push(raw(Client::connect_from([127, 0, 2, 99].into(), house.address), ""));
     refused(Client::connect(house.address), "");
     assert_eq!(stat(&house, "sessions"), 70);
     assert!(sessions[0].read(&mut [0]).is_ok_and(|length| length == 0), "the oldest of them");

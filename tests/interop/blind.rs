@@ -1,7 +1,8 @@
 //! Players who have each other as peers, and the relay as the endpoint of all.
 
+use crate::harness::namespace::Namespace;
 use crate::hub::wait_for_handshakes_to_age;
-use crate::lab::{Lab, Mapping, Namespace};
+use crate::lab::{Lab, Mapping};
 use crate::player::Player;
 use crate::server::{HUB_IP, Server};
 use std::rc::Rc;

@@ -1,6 +1,7 @@
 //! Games look for each other by UDP broadcast.
 
 use crate::blind::party;
+use crate::harness::namespace::Namespace;
 use crate::hub::use_hub;
 use crate::lab::Lab;
 use crate::player::Player;
@@ -9,21 +10,19 @@ use lanrage::relay::limits::Limits;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// Where a game announces itself.
-const GAME: u16 = 27_015;
+/// Where a game announces itself, and listens.
+pub const GAME: u16 = 27_015;
 
-impl Player {
-    /// A game's socket, on all addresses.
-    fn game(&self) -> UdpSocket {
-        let socket = self.host.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, GAME)).unwrap());
-        socket.set_broadcast(true).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        socket
-    }
+/// A game's socket, on all addresses of a host.
+pub fn game_on(host: &Namespace) -> UdpSocket {
+    let socket = host.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, GAME)).unwrap());
+    socket.set_broadcast(true).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    socket
 }
 
 /// What comes in time, and from whom. A system hears its own broadcasts, which does not count.
-fn heard(socket: &UdpSocket, own: Ipv4Addr) -> Option<(Vec<u8>, SocketAddr)> {
+pub fn hear(socket: &UdpSocket, own: Ipv4Addr) -> Option<(Vec<u8>, SocketAddr)> {
     let mut buffer = [0; 2000];
     loop {
         let (length, from) = socket.recv_from(&mut buffer).ok()?;
@@ -47,8 +46,8 @@ fn games_find_each_other() {
         [first, second].into_iter().zip(hosts).map(|(it, host)| Player::new(it, host)).collect();
     use_hub(&server, &players);
     use_hub(&server, &outsider);
-    let games: Vec<_> = players.iter().map(Player::game).collect();
-    let other_games: Vec<_> = outsider.iter().map(Player::game).collect();
+    let games: Vec<_> = players.iter().map(|player| game_on(&player.host)).collect();
+    let other_games: Vec<_> = outsider.iter().map(|player| game_on(&player.host)).collect();
     // What the README asks of players: that the tunnel takes broadcasts, and that they go there.
     for player in players.iter().chain(&outsider) {
         player.add_hub(&server.hub_key, "10.66.0.0/16,255.255.255.255/32");
@@ -58,21 +57,21 @@ fn games_find_each_other() {
         let announcement = format!("a game for {to:?}");
         games[0].send_to(announcement.as_bytes(), (Ipv4Addr::from(to), GAME)).unwrap();
         for (game, player) in games.iter().zip(&players).skip(1) {
-            let (said, from) = heard(game, player.member.ip).expect("everybody in the party hears it");
+            let (said, from) = hear(game, player.member.ip).expect("everybody in the party hears it");
             assert_eq!(said, announcement.as_bytes());
             assert_eq!(from, SocketAddr::from((players[0].member.ip, GAME)));
             game.send_to(b"count me in", from).unwrap();
             assert_eq!(
-                heard(&games[0], players[0].member.ip).expect("the answer finds its way").0,
+                hear(&games[0], players[0].member.ip).expect("the answer finds its way").0,
                 b"count me in"
             );
         }
-        assert_eq!(heard(&other_games[0], outsider[0].member.ip), None, "another party");
+        assert_eq!(hear(&other_games[0], outsider[0].member.ip), None, "another party");
     }
     // It is not deaf.
     other_games[1].send_to(b"another game", (Ipv4Addr::BROADCAST, GAME)).unwrap();
-    assert_eq!(heard(&other_games[0], outsider[0].member.ip).expect("its own party").0, b"another game");
-    assert_eq!(heard(&games[1], players[1].member.ip), None);
+    assert_eq!(hear(&other_games[0], outsider[0].member.ip).expect("its own party").0, b"another game");
+    assert_eq!(hear(&games[1], players[1].member.ip), None);
     assert_eq!(server.owner().metric("lanrage_relay_packets_total{kind=\"broadcast\"}"), 5);
 
     // A game gone wild: what exceeds its share reaches nobody, and all hear the same.
@@ -81,16 +80,16 @@ fn games_find_each_other() {
         games[0].send_to(&number.to_be_bytes(), (Ipv4Addr::BROADCAST, GAME)).unwrap();
     }
     let counts: Vec<usize> =
-        [1, 2].map(|at| std::iter::from_fn(|| heard(&games[at], players[at].member.ip)).count()).into();
+        [1, 2].map(|at| std::iter::from_fn(|| hear(&games[at], players[at].member.ip)).count()).into();
     let limits = Limits::default().broadcasts_per_member;
     let most = limits.burst as usize + begun.elapsed().as_secs() as usize * 30 + 30;
     println!("of 400 broadcasts at once the others heard {counts:?}");
     assert!(counts.iter().all(|&count| count >= 40 && count <= most), "{counts:?}, at most {most}");
     assert!(server.dropped("broadcast_limit") >= (400 - most) as u64);
-    assert_eq!(heard(&other_games[0], outsider[0].member.ip), None, "another party");
+    assert_eq!(hear(&other_games[0], outsider[0].member.ip), None, "another party");
     // Its share comes back, and the others always had theirs.
     for (from, to) in [(1, 2), (0, 1)] {
         games[from].send_to(b"again", (Ipv4Addr::BROADCAST, GAME)).unwrap();
-        assert_eq!(heard(&games[to], players[to].member.ip).expect("it is heard").0, b"again");
+        assert_eq!(hear(&games[to], players[to].member.ip).expect("it is heard").0, b"again");
     }
 }

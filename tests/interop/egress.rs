@@ -2,7 +2,8 @@
 //! needs nobody else's.
 
 use crate::bystander::{Player, reach};
-use crate::lab::{Lab, Namespace, public_ip};
+use crate::harness::namespace::Namespace;
+use crate::lab::{Lab, public_ip};
 use crate::server::{Member, Server};
 use lanrage::wire::json::Value;
 use lanrage::wireguard::allowed_ips::Prefix;

@@ -2,9 +2,12 @@
 
 use crate::PATIENCE;
 use crate::blind::{all_pairs, introduce, party};
-use crate::floods::{Attacker, Noise, initiation, one_of_many};
+use crate::floods::{Attacker, initiation, one_of_many};
+use crate::harness::namespace::Namespace;
+use crate::harness::process::Process;
+use crate::harness::random::Random;
 use crate::hub::{LAN, use_hub};
-use crate::lab::{Lab, Namespace, Process, public_ip};
+use crate::lab::{Lab, public_ip};
 use crate::player::Player;
 use crate::server::{RELAY, Server};
 use lanrage::crypto::x25519::PublicKey;
@@ -135,7 +138,7 @@ fn renewals(
     host: &Namespace,
     keys: &[PublicKey],
     relay: SocketAddr,
-    noise: &mut Noise,
+    random: &mut Random,
 ) {
     let mut attackers: Vec<_> =
         host.inside(|| (0..SOURCES).map(|number| Attacker::at(one_of_many([198, 19], number))).collect());
@@ -150,8 +153,8 @@ fn renewals(
                     continue;
                 }
                 sent += 1;
-                let attacker = noise.below(attackers.len());
-                attackers[attacker].send(&initiation(&keys[noise.below(keys.len())], noise), relay);
+                let attacker = random.below(attackers.len());
+                attackers[attacker].send(&initiation(&keys[random.below(keys.len())], random), relay);
             }
             attackers.iter_mut().for_each(Attacker::check);
         });
@@ -197,25 +200,25 @@ fn five_play_on_while_the_relay_is_flooded() {
     let hub = PublicKey::decode(&server.hub_key).unwrap();
     let members = players.iter().map(|player| player.member.key.public_key());
     let keys: Vec<_> = members.chain([hub]).collect();
-    let mut noise = Noise::new(5);
+    let mut random = Random::new(5);
     let mut attackers: Vec<_> =
         host.inside(|| (0..SOURCES).map(|number| Attacker::at(one_of_many([198, 18], number))).collect());
     let homes: Vec<_> =
         (10..15).map(|number| SocketAddr::from((public_ip(number), 40_000 + u16::from(number)))).collect();
 
     let before = play(&players, "nobody attacks", || std::thread::sleep(SPAN));
-    let memory = server.memory();
+    let memory = server.daemon().memory();
     let mut floods = Vec::new();
-    let supply = noise.bytes(1 << 16);
+    let supply = random.bytes(1 << 16);
     for (what, rate, sources) in [
         ("noise, 20000 a second, one source", Some(20_000), 1),
         ("noise, 20000 a second, 512 sources", Some(20_000), SOURCES),
     ] {
         floods.push(play(&players, what, || {
             flood(rate, || {
-                let length = noise.below(1400);
-                let start = noise.below(supply.len() - length);
-                attackers[noise.below(sources)].send(&supply[start..][..length], relay);
+                let length = random.below(1400);
+                let start = random.below(supply.len() - length);
+                attackers[random.below(sources)].send(&supply[start..][..length], relay);
             });
         }));
     }
@@ -224,8 +227,8 @@ fn five_play_on_while_the_relay_is_flooded() {
     {
         floods.push(play(&players, what, || {
             flood(Some(5000), || {
-                let message = initiation(&keys[noise.below(keys.len())], &mut noise);
-                let attacker = &mut attackers[noise.below(sources)];
+                let message = initiation(&keys[random.below(keys.len())], &mut random);
+                let attacker = &mut attackers[random.below(sources)];
                 attacker.send(&message, relay);
                 attacker.listen();
             });
@@ -237,12 +240,12 @@ fn five_play_on_while_the_relay_is_flooded() {
     });
     floods.push(play(&players, "handshakes and noise from the players' own", || {
         flood(Some(5000), || {
-            let source = match noise.below(2) {
-                0 => homes[noise.below(homes.len())],
-                _ => SocketAddr::from((Ipv4Addr::from(0xcb00_7100 | noise.below(256) as u32), 9)),
+            let source = match random.below(2) {
+                0 => homes[random.below(homes.len())],
+                _ => SocketAddr::from((Ipv4Addr::from(0xcb00_7100 | random.below(256) as u32), 9)),
             };
-            let mut payload = initiation(&keys[noise.below(keys.len())], &mut noise).to_vec();
-            match noise.below(4) {
+            let mut payload = initiation(&keys[random.below(keys.len())], &mut random).to_vec();
+            match random.below(4) {
                 0 => payload[0] = 4,
                 1 => payload.truncate(92),
                 _ => {}
@@ -253,13 +256,13 @@ fn five_play_on_while_the_relay_is_flooded() {
     }));
     let fast = play(&players, "noise, as fast as it goes", || {
         let count = flood(None, || {
-            let start = noise.below(supply.len() - 200);
-            attackers[noise.below(SOURCES)].send(&supply[start..][..200], relay);
+            let start = random.below(supply.len() - 200);
+            attackers[random.below(SOURCES)].send(&supply[start..][..200], relay);
         });
         println!("{count} datagrams");
     });
 
-    renewals(&server, &players, &host, &keys, relay, &mut noise);
+    renewals(&server, &players, &host, &keys, relay, &mut random);
 
     std::thread::sleep(Duration::from_secs(1));
     attackers.iter_mut().for_each(Attacker::check);
@@ -267,10 +270,10 @@ fn five_play_on_while_the_relay_is_flooded() {
         attackers.iter().fold((0, 0), |sum, attacker| (sum.0 + attacker.sent, sum.1 + attacker.received));
     println!(
         "attackers: {sent} bytes to the relay, {received} from it; memory {memory} KiB, then {} KiB",
-        server.memory()
+        server.daemon().memory()
     );
     assert!(received < sent / 2);
-    assert!(server.memory() <= memory + GROWTH);
+    assert!(server.daemon().memory() <= memory + GROWTH);
     assert!(!server.log().contains("panicked"), "{}", server.log());
     for felt in &floods {
         assert!(felt.lost() <= before.lost() + MOST_LOST, "{:.4} lost", felt.lost());

@@ -1,7 +1,8 @@
 //! Players who have the hub as their only peer.
 
 use crate::blind::{all_pairs, party};
-use crate::lab::{Lab, Mapping, Process};
+use crate::harness::process::Process;
+use crate::lab::{Lab, Mapping, stutter};
 use crate::player::Player;
 use crate::server::{HUB_IP, Server};
 use lanrage::crypto::x25519::PrivateKey;
@@ -210,7 +211,7 @@ fn replayed_packets_are_dropped() {
     let all = "50 packets transmitted, 50 received, 0% packet loss";
     assert!(ping().contains(all));
     assert_eq!(server.dropped("hub_replayed"), 0);
-    players[0].host.stutter(51820);
+    stutter(&players[0].host, 51820);
     let seen = ping();
     assert!(seen.contains(all), "neither less nor a duplicate: {seen}");
     let dropped = server.dropped("hub_replayed");

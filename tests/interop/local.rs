@@ -1,17 +1,17 @@
 //! The setting `tun`: games that run on the router itself.
 
 use crate::blind::party;
+use crate::broadcast::{GAME, game_on, hear};
+use crate::harness::namespace::Namespace;
 use crate::hub::use_hub;
-use crate::lab::{Lab, Mapping, Namespace};
+use crate::lab::{Lab, Mapping};
 use crate::player::Player;
 use crate::server::{HUB_IP, Server};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Where a game listens.
-const GAME: u16 = 27_015;
 /// A program of util-linux that starts another one without privileges.
 const UNPRIVILEGED: &[&str] = &["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
 
@@ -50,25 +50,6 @@ fn bulk(mut from: &TcpStream, mut to: &TcpStream) -> f64 {
     LENGTH as f64 * 8.0 / start.elapsed().as_secs_f64()
 }
 
-/// A game's socket on all addresses of a host.
-fn game(host: &Namespace) -> UdpSocket {
-    let socket = host.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, GAME)).unwrap());
-    socket.set_broadcast(true).unwrap();
-    socket.set_read_timeout(Some(SECOND)).unwrap();
-    socket
-}
-
-/// What comes in time from another machine.
-fn hear(socket: &UdpSocket, own: Ipv4Addr) -> Option<(Vec<u8>, SocketAddr)> {
-    let mut buffer = [0; 2000];
-    loop {
-        let (length, from) = socket.recv_from(&mut buffer).ok()?;
-        if from.ip() != own {
-            return Some((buffer[..length].to_vec(), from));
-        }
-    }
-}
-
 #[test]
 #[ignore = "needs root: network namespaces, wireguard-go"]
 fn games_on_the_router_are_played() {
@@ -96,8 +77,8 @@ fn games_on_the_router_are_played() {
     println!("router: {} packets into its interface", local());
 
     // Discovery, in both directions: the router is in every party.
-    let (here, there) = (game(&server.host), game(&players[0].host));
-    let elsewhere = game(&outsider[0].host);
+    let (here, there) = (game_on(&server.host), game_on(&players[0].host));
+    let elsewhere = game_on(&outsider[0].host);
     there.send_to(b"a game?", (Ipv4Addr::new(10, 66, 255, 255), GAME)).unwrap();
     let (said, from) = hear(&here, HUB_IP).expect("the router hears a broadcast");
     assert_eq!((&said[..], from), (&b"a game?"[..], (players[0].member.ip, GAME).into()));
@@ -244,10 +225,10 @@ fn the_interface_may_go_and_come_back() {
     assert!(players[0].reaches(HUB_IP, 2 * SECOND).is_some());
 
     server.host.ip("link delete lanrage0");
-    let before = server.cpu();
+    let before = server.daemon().cpu_ticks();
     assert_eq!(players[0].reaches(HUB_IP, SECOND), None);
     std::thread::sleep(SECOND);
-    let spent = server.cpu() - before;
+    let spent = server.daemon().cpu_ticks() - before;
     assert!(spent < SECOND / 4, "it does not turn in a circle: {spent:?} in 2 s");
     players[0].ping(players[1].member.ip);
     let took = players[0].ping(HUB_IP);

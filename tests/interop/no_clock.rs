@@ -2,8 +2,9 @@
 
 use crate::blind::party;
 use crate::client::{Client, connect_from};
+use crate::harness::process::Process;
 use crate::hub::wait_for_handshakes_to_age;
-use crate::lab::{Lab, Process, public_ip};
+use crate::lab::{Lab, public_ip};
 use crate::server::{HUB_IP, Server};
 use lanrage::daemon::config::Config;
 use lanrage::daemon::{Bell, Daemon, SignalWatch, now};

@@ -1,6 +1,8 @@
 //! A member's machine, with a WireGuard that is not ours.
 
-use crate::lab::{Namespace, Process, feed, run, unique};
+use crate::harness::directory::unique;
+use crate::harness::namespace::{Namespace, feed, run};
+use crate::harness::process::Process;
 use crate::server::{HUB_IP, Member, RELAY, encode};
 use std::cell::RefCell;
 use std::collections::HashSet;

@@ -1,11 +1,14 @@
 //! The README's way from nothing to two friends in a party, with the files that it gives them.
 
-use crate::lab::{Lab, Mapping, Namespace, unique};
+use crate::harness::daemon::binary;
+use crate::harness::directory::unique;
+use crate::harness::namespace::Namespace;
+use crate::lab::{Lab, Mapping};
 use crate::paste::{Home, READY, block};
 use crate::server::{HUB_IP, RELAY, Server};
 use lanrage::wire::json::Value;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
@@ -61,7 +64,7 @@ fn two_friends_play_with_the_files_of_the_readme() {
         ("LANRAGE_TIMEOUTS_SWEEP", "1"),
     ];
     server.start();
-    let home = Home::new(Path::new(env!("CARGO_BIN_EXE_lanrage")));
+    let home = Home::new(&binary());
     let path = std::env::var("PATH").unwrap();
     let mut terminal = home.terminal(server.host.command("sh"), &path);
     terminal.paste(block("party.sh"));

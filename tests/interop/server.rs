@@ -1,33 +1,32 @@
 //! The real daemon, on a host of its own.
 
+pub use crate::harness::player::HUB_IP;
+
 use crate::client::{self, Client};
-use crate::lab::{Lab, Namespace, Process, public_ip, unique};
+use crate::harness::daemon::{Daemon, binary, log_to, read_log, settings};
+use crate::harness::directory::Directory;
+use crate::harness::namespace::Namespace;
+use crate::lab::{Lab, public_ip};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::wire::json::Value;
-use rustix::process::{Pid, Signal, kill_process};
-use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// Where everybody finds it.
 pub const RELAY: &str = "192.0.2.1:51820";
-/// The hub's address in the virtual LAN.
-pub const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
 const HTTP_PORT: u16 = 8667;
 
 /// The daemon.
 pub struct Server {
     pub host: Rc<Namespace>,
-    directory: PathBuf,
+    directory: Directory,
     /// In memory, as it should be.
     runtime: PathBuf,
-    process: Option<(Process, BufReader<ChildStdout>)>,
+    daemon: Option<Daemon>,
     pub hub_key: String,
     /// Variables of its environment besides the usual ones.
     pub settings: Vec<(&'static str, &'static str)>,
@@ -64,14 +63,13 @@ impl Server {
 
     /// Does not start it.
     pub fn asleep(host: Rc<Namespace>) -> Self {
-        let directory = std::env::temp_dir().join(format!("lanrage-interop-{}", unique()));
-        std::fs::create_dir_all(&directory).unwrap();
+        let directory = Directory::new();
         let runtime = Path::new("/dev/shm").join(directory.file_name().unwrap());
-        Server { host, directory, runtime, process: None, hub_key: String::new(), settings: Vec::new() }
+        Server { host, directory, runtime, daemon: None, hub_key: String::new(), settings: Vec::new() }
     }
 
     pub fn learn_hub_key(&mut self) {
-        crate::eventually("it serves", || lanrage::daemon::socket_in(&self.state()).exists());
+        crate::eventually("it serves", || lanrage::daemon::socket_in(&self.directory.state()).exists());
         self.hub_key = self.owner().get("/status").is(200).text(&["relay", "public_key"]);
     }
 
@@ -80,27 +78,19 @@ impl Server {
         &self.directory
     }
 
-    fn state(&self) -> PathBuf {
-        self.directory.join("state")
-    }
-
     /// How it is started, by way of this program; what it prints is for the caller.
     pub fn command(&self, by: &[&str]) -> Command {
-        let log = OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
-        let words = [by, &[env!("CARGO_BIN_EXE_lanrage"), "serve"]].concat();
+        let program = binary();
+        let words = [by, &[program.to_str().unwrap(), "serve"]].concat();
         let mut command = self.host.command(words[0]);
+        command.args(&words[1..]);
+        settings(&mut command, &self.directory.state(), []);
         command
-            .args(&words[1..])
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("LANRAGE_STATE_DIR", self.state())
             .env("LANRAGE_RUNTIME_DIR", &self.runtime)
             .env("LANRAGE_HTTP", format!("0.0.0.0:{HTTP_PORT}"))
             .env("LANRAGE_RELAY", "[::]:51820")
-            .envs(self.settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log);
+            .envs(self.settings.iter().copied());
+        log_to(&mut command, &self.directory.log());
         command
     }
 
@@ -110,51 +100,27 @@ impl Server {
 
     /// Starts it by way of a program.
     pub fn start_by(&mut self, program: &[&str]) {
-        let mut child = self.command(program).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        self.process = Some((Process(child), output));
-        assert!(line.starts_with("listening"), "{line:?} {}", self.log());
+        let child = self.command(program).spawn().unwrap();
+        self.daemon = Some(Daemon::of(child, &self.directory.log()));
+    }
+
+    /// As it runs.
+    pub fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().unwrap()
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.process.as_ref().unwrap().0.0)
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
-    }
-
-    /// For how long it has worked so far.
-    pub fn cpu(&self) -> Duration {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        let (_, rest) = text.rsplit_once(") ").unwrap();
-        let ticks: u64 = rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-        Duration::from_millis(ticks * 10)
-    }
-
-    /// Memory it has now, in KiB.
-    pub fn memory(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
+        read_log(&self.directory.log())
     }
 
     /// SIGTERM, and waits for the end.
     pub fn terminate(&mut self) {
-        let (mut process, _output) = self.process.take().unwrap();
-        kill_process(Pid::from_child(&process.0), Signal::TERM).unwrap();
-        assert!(process.0.wait().unwrap().success());
+        assert!(self.daemon.take().unwrap().terminate().0.success());
     }
 
     /// kill -9.
     pub fn kill(&mut self) {
-        self.process = None;
+        self.daemon = None;
     }
 
     /// Loses what was in memory.
@@ -164,7 +130,7 @@ impl Server {
 
     /// A client of the owner's.
     pub fn owner(&self) -> Client {
-        Client::unix(&lanrage::daemon::socket_in(&self.state()))
+        Client::unix(&lanrage::daemon::socket_in(&self.directory.state()))
     }
 
     /// How many packets were dropped for this reason so far.
@@ -198,20 +164,7 @@ impl Server {
         let mut client = Client::over(stream);
         client.register(name);
         let key = PrivateKey::generate();
-        let info = client::peer(name).replace(&client::key_of(name), &key.public_key().encode());
-        let answer = match party {
-            None => client.ask(
-                "POST",
-                "/parties",
-                &format!("{{\"name\":\"{name}'s\",\"host_peer_info\":{info}}}"),
-            ),
-            Some(party) => client.ask(
-                "POST",
-                &format!("/parties/{party}/join"),
-                &format!("{{\"party_id\":\"{party}\",\"peer_info\":{info}}}"),
-            ),
-        }
-        .is(200);
+        let answer = client.enrol(name, &key.public_key(), party).is(200);
         assert_eq!(answer.text(&["network", "relay", "endpoint"]), RELAY);
         assert_eq!(answer.text(&["network", "relay", "public_key"]), self.hub_key);
         let ip = answer.text(&["network", "virtual_ip"]).parse().unwrap();
@@ -223,14 +176,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            if self.process.is_some() {
+            if self.daemon.is_some() {
                 let status = self.owner().try_ask("GET", "/status", "");
                 eprintln!("{}", status.map(|answer| answer.body).unwrap_or_default());
+            } else {
+                eprintln!("the daemon's log:\n{}", self.log());
             }
-            eprintln!("the daemon's log:\n{}", self.log());
         }
-        self.process = None;
-        let _ = std::fs::remove_dir_all(&self.directory);
+        self.daemon = None;
         let _ = std::fs::remove_dir_all(&self.runtime);
     }
 }

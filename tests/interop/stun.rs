@@ -1,6 +1,7 @@
 //! Coturn's STUN client, Debian's classic one, and what is no STUN.
 
-use crate::lab::{Lab, Mapping, Namespace, public_ip, public_ip6};
+use crate::harness::namespace::Namespace;
+use crate::lab::{Lab, Mapping, public_ip, public_ip6};
 use crate::server::Server;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;

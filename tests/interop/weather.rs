@@ -2,8 +2,10 @@
 
 use crate::blind::{introduce, party};
 use crate::client::Client;
+use crate::harness::namespace::Namespace;
+use crate::harness::process::Process;
 use crate::hub::use_hub;
-use crate::lab::{Lab, Namespace, Process, public_ip, public_ip6};
+use crate::lab::{Lab, public_ip, public_ip6};
 use crate::player::Player;
 use crate::server::{HUB_IP, Server};
 use rustix::process::Signal;
@@ -19,9 +21,9 @@ const LITTLE_WORK: Duration = Duration::from_millis(250);
 /// Lets time pass, in which the daemon may neither spin nor fill the log.
 #[track_caller]
 fn stays_calm(server: &Server, span: Duration) {
-    let (lines, work) = (server.log().lines().count(), server.cpu());
+    let (lines, work) = (server.log().lines().count(), server.daemon().cpu_ticks());
     std::thread::sleep(span);
-    let (lines, work) = (server.log().lines().count() - lines, server.cpu() - work);
+    let (lines, work) = (server.log().lines().count() - lines, server.daemon().cpu_ticks() - work);
     assert!(lines <= FEW_LINES, "{lines} lines in {span:?}:\n{}", server.log());
     assert!(work <= LITTLE_WORK, "it worked for {work:?} in {span:?}");
 }
@@ -95,7 +97,7 @@ fn a_network_that_comes_late_goes_and_comes_back() {
     stays_calm(&server, 3 * SECOND);
     host.ip("link set eth0 up");
     host.ip("addr flush dev eth0");
-    server.signal(Signal::HUP);
+    server.daemon().signal(Signal::HUP);
     stays_calm(&server, 3 * SECOND);
     assert_eq!(server.owner().get("/").status, 200);
 
@@ -215,7 +217,7 @@ fn an_address_that_changes_costs_one_side_seconds_and_the_other_nothing() {
     println!("across: {answered} of {sent} pings answered");
 
     // Nothing remembers the old address after a SIGHUP either, and nobody notices one.
-    server.signal(Signal::HUP);
+    server.daemon().signal(Signal::HUP);
     everybody();
     serves(&players[3].host, SocketAddr::new(Ipv4Addr::new(192, 0, 2, 99).into(), 8667));
 }

@@ -1,7 +1,7 @@
 //! What the init script asks of procd, done: the very command with the real program.
 
 use crate::router::enabled;
-use crate::service::{Service, router, text};
+use crate::service::{router, start};
 use rustix::process::Signal;
 use std::fs;
 use std::process::Command;
@@ -19,12 +19,12 @@ fn it_starts_keeps_its_process_over_interface_events_and_stops_in_good_order() {
         ("main", "admin_token", TOKEN),
     ]);
     let run = router.run("start", &config);
-    let mut service = Service::start(&router, &run);
-    assert_eq!(service.ask("GET", "/", "", "").0, 200);
+    let mut service = start(&router, &run);
+    service.client().get("/").is(200);
 
     // The settings arrived: this token opens what is the owner's.
-    assert_eq!(service.ask("GET", "/parties", TOKEN, "").0, 200);
-    assert_ne!(service.ask("GET", "/parties", "another", "").0, 200);
+    service.client().with_token(TOKEN).get("/parties").is(200);
+    assert_ne!(service.client().with_token("another").get("/parties").status, 200);
 
     // Root's command line finds it where it always looks.
     let link = router.path("var/lib/lanrage");
@@ -33,11 +33,11 @@ fn it_starts_keeps_its_process_over_interface_events_and_stops_in_good_order() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8(output.stdout).unwrap().contains("\"uptime_seconds\""));
 
-    let token = service.register("alice");
+    let mut alice = service.client();
+    alice.register("alice");
     let party = r#"{"name":"Friday","host_peer_info":{"peer_id":"alice","name":"Alice","public_key":"k"}}"#;
-    let (code, body) = service.ask("POST", "/parties", &token, party);
-    assert_eq!(code, 200, "{body}");
-    let party = format!("/parties/{}", text(&body, "party_id"));
+    let party = alice.ask("POST", "/parties", party).is(200).text(&["party_id"]);
+    let party = format!("/parties/{party}");
 
     // An interface changes: what procd is told to send is sent.
     let pid = service.pid();
@@ -48,7 +48,8 @@ fn it_starts_keeps_its_process_over_interface_events_and_stops_in_good_order() {
         service.signal(Signal::HUP);
         std::thread::sleep(Duration::from_millis(50));
         assert!(service.is_running());
-        assert_eq!((service.pid(), service.ask("GET", &party, &token, "").0), (pid, 200));
+        service.client().with_token_of(&alice).get(&party).is(200);
+        assert_eq!(service.pid(), pid);
     }
 
     // The same settings give procd no reason to restart it, other ones do.
@@ -58,12 +59,11 @@ fn it_starts_keeps_its_process_over_interface_events_and_stops_in_good_order() {
     let other = router.run("reload", &config.replace("127.0.0.1:0", "127.0.0.2:0"));
     assert_ne!(router.settings().unwrap(), before);
 
-    service.signal(Signal::TERM);
-    assert!(service.end().success());
+    assert!(service.terminate().0.success());
 
     // Nothing is lost, and it starts over what it left.
-    let service = Service::start(&router, &other);
+    let service = start(&router, &other);
     assert_eq!(service.http.ip().to_string(), "127.0.0.2");
-    assert_eq!(service.ask("GET", &party, &token, "").0, 200);
+    service.client().with_token_of(&alice).get(&party).is(200);
     assert!(fs::metadata(router.path("etc/lanrage/lanrage.redb")).is_ok());
 }

@@ -1,7 +1,7 @@
 //! The pages for LuCI.
 
 use crate::router::enabled;
-use crate::service::{Service, router, text};
+use crate::service::{router, start};
 use crate::shipped;
 use lanrage::wire::json::{self, Value};
 use std::fs;
@@ -99,7 +99,7 @@ fn pages_make_no_html_of_texts() {
 fn the_pages_work_with_a_real_daemon() {
     let router = router();
     let config = enabled(&[("main", "http", "127.0.0.1:0"), ("main", "relay", "127.0.0.1:0")]);
-    let service = Service::start(&router, &router.run("start", &config));
+    let service = start(&router, &router.run("start", &config));
 
     let party_name = "<img src=x onerror=alert(1)>\\\"'&amp; ${x}";
     let (alice, odd) = ("<script>alert(1)</script>", "<b>O&apos;dd</b>");
@@ -108,14 +108,10 @@ fn the_pages_work_with_a_real_daemon() {
         format!(r#"{{"peer_id":"{id}","name":"{name}","public_key":"{key}"}}"#)
     };
     let body = format!(r#"{{"name":"{party_name}","host_peer_info":{}}}"#, peer("alice", alice, b'B'));
-    let (status, answer) = service.ask("POST", "/parties", &service.register("alice"), &body);
-    assert_eq!(status, 200, "{answer}");
-    let id = text(&answer, "party_id");
+    let id = service.client().register("alice").ask("POST", "/parties", &body).is(200).text(&["party_id"]);
     for (peer_id, name, key) in [("k--key", odd, b'C'), ("bob", "Bob", b'D')] {
         let body = format!(r#"{{"party_id":"{id}","peer_info":{}}}"#, peer(peer_id, name, key));
-        let token = service.register(peer_id);
-        let (status, answer) = service.ask("POST", &format!("/parties/{id}/join"), &token, &body);
-        assert_eq!(status, 200, "{answer}");
+        service.client().register(peer_id).ask("POST", &format!("/parties/{id}/join"), &body).is(200);
     }
 
     let names = format!(r#"{{"party":"{party_name}","alice":"{alice}","odd":"{odd}","id":"{id}"}}"#);

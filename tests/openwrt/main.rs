@@ -1,6 +1,8 @@
 //! The OpenWrt packages: the init script with what OpenWrt calls it with, the settings, the Makefiles, the packages
 //! made by hand, and the pages for LuCI with a real daemon behind them.
 
+#[path = "../harness/mod.rs"]
+mod harness;
 mod init;
 mod live;
 mod luci;

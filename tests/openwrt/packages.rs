@@ -1,6 +1,6 @@
 //! The Makefiles, and the packages made of them.
 
-use crate::router::Scratch;
+use crate::harness::directory::Directory;
 use crate::shipped;
 use std::collections::BTreeMap;
 use std::fs;
@@ -138,12 +138,12 @@ fn listing(folder: &Path) -> BTreeMap<String, u32> {
 #[test]
 #[ignore = "needs make"]
 fn packages_for_opkg_hold_what_they_should_and_it_runs() {
-    let scratch = Scratch::new();
-    let program = scratch.0.join("program");
+    let directory = Directory::new();
+    let program = directory.join("program");
     done(Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_lanrage")).output().unwrap());
     let make = |folder: &str| -> Vec<PathBuf> {
         let mut command = Command::new(shipped("make-ipk"));
-        command.arg(&program).arg("riscv64_generic").arg(scratch.0.join(folder));
+        command.arg(&program).arg("riscv64_generic").arg(directory.join(folder));
         done(command.output().unwrap()).lines().map(PathBuf::from).collect()
     };
     let packages = make("packages");
@@ -157,7 +157,7 @@ fn packages_for_opkg_hold_what_they_should_and_it_runs() {
     }
 
     let open = |index: usize| {
-        let folder = scratch.0.join(format!("open-{index}"));
+        let folder = directory.join(format!("open-{index}"));
         unpack(&packages[index], &folder);
         assert_eq!(
             listing(&folder).keys().collect::<Vec<_>>(),
@@ -212,7 +212,7 @@ fn packages_for_opkg_hold_what_they_should_and_it_runs() {
     }
 
     // OpenWrt's own functions do the rest: the user, and the start of a service that is off.
-    let root = scratch.0.join("root");
+    let root = directory.join("root");
     fs::create_dir_all(root.join("lib")).unwrap();
     fs::write(
         root.join("lib/functions.sh"),
@@ -248,10 +248,10 @@ fn packages_for_opkg_hold_what_they_should_and_it_runs() {
 
 #[test]
 fn the_hash_of_a_release_is_filled_in_for_the_feed() {
-    let scratch = Scratch::new();
-    let release = scratch.0.join(format!("lanrage-{}.crate", env!("CARGO_PKG_VERSION")));
+    let directory = Directory::new();
+    let release = directory.join(format!("lanrage-{}.crate", env!("CARGO_PKG_VERSION")));
     fs::write(&release, "abc").unwrap();
-    let feed = scratch.0.join("feed");
+    let feed = directory.join("feed");
     done(Command::new(shipped("for-feed")).arg(&release).arg(&feed).output().unwrap());
     let text = fs::read_to_string(feed.join("lanrage/Makefile")).unwrap();
     // FIPS 180-2, appendix B.1.
@@ -260,7 +260,7 @@ fn the_hash_of_a_release_is_filled_in_for_the_feed() {
     assert_eq!(text.replace(hash, "unset"), makefile("lanrage/Makefile"));
     assert!(feed.join("lanrage/files/lanrage.init").exists());
 
-    let other = scratch.0.join("lanrage-9.9.9.crate");
+    let other = directory.join("lanrage-9.9.9.crate");
     fs::write(&other, "abc").unwrap();
     assert!(!Command::new(shipped("for-feed")).arg(&other).arg(&feed).output().unwrap().status.success());
 }

@@ -1,30 +1,12 @@
 //! A router in a directory: the init script run by a shell, with files of its own.
 
+use crate::harness::daemon::binary;
+use crate::harness::directory::Directory;
 use crate::{shipped, uci};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// A directory that goes with it.
-pub struct Scratch(pub PathBuf);
-
-impl Scratch {
-    pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("lanrage-openwrt-{}-{count}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// OpenWrt's own shell if it is here, else the system's.
 pub fn shell() -> Command {
@@ -51,7 +33,7 @@ pub fn enabled(settings: &[(&str, &str, &str)]) -> String {
 
 /// What the init script runs with.
 pub struct Router {
-    scratch: Scratch,
+    directory: Directory,
     /// The program that is to be the service.
     pub program: PathBuf,
     /// Whether the package's user exists.
@@ -74,28 +56,22 @@ pub struct Run {
 
 impl Router {
     pub fn new() -> Self {
-        let scratch = Scratch::new();
+        let directory = Directory::new();
         for name in ["uci", "sbin", "etc", "var/run", "var/lib"] {
-            fs::create_dir_all(scratch.0.join(name)).unwrap();
+            fs::create_dir_all(directory.join(name)).unwrap();
         }
-        let ujail = scratch.0.join("sbin/ujail");
+        let ujail = directory.join("sbin/ujail");
         fs::write(&ujail, "").unwrap();
         fs::set_permissions(&ujail, fs::Permissions::from_mode(0o755)).unwrap();
-        Router {
-            scratch,
-            program: env!("CARGO_BIN_EXE_lanrage").into(),
-            has_user: true,
-            has_jail: true,
-            tun: "/dev/null".into(),
-        }
+        Router { directory, program: binary(), has_user: true, has_jail: true, tun: "/dev/null".into() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.scratch.0.join(name)
+        self.directory.join(name)
     }
 
     pub fn text_path(&self, name: &str) -> String {
-        self.path(name).into_os_string().into_string().unwrap()
+        self.directory.text_path(name)
     }
 
     /// The settings file that the service is given.
@@ -105,7 +81,7 @@ impl Router {
 
     /// Who the service is: somebody else than root, if that is who runs this.
     pub fn uid(&self) -> u32 {
-        match fs::metadata(&self.scratch.0).unwrap().uid() {
+        match fs::metadata(&*self.directory).unwrap().uid() {
             0 => 466,
             own => own,
         }
@@ -147,7 +123,7 @@ impl Router {
             .env("UCI", self.path("uci"))
             .env("PLACES", self.path("places"))
             .env("SERVICE_UID", if self.has_user { self.uid().to_string() } else { String::new() })
-            .current_dir(&self.scratch.0)
+            .current_dir(&*self.directory)
             .stdin(Stdio::null())
             .output()
             .unwrap();

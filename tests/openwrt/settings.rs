@@ -1,5 +1,6 @@
 //! Every setting of the daemon, from /etc/config/lanrage.
 
+use crate::harness::directory::Directory;
 use crate::router::{Router, enabled};
 use crate::shipped;
 use lanrage::daemon::config::{Config, SETTINGS, Setting};
@@ -326,17 +327,17 @@ esac
 
 #[test]
 fn an_upgrade_moves_the_admin_token_once() {
-    let scratch = crate::router::Scratch::new();
-    let (uci, store) = (scratch.0.join("uci"), scratch.0.join("store"));
+    let directory = Directory::new();
+    let (uci, store) = (directory.join("uci"), directory.join("store"));
     fs::create_dir(&store).unwrap();
     fs::write(&uci, UCI).unwrap();
     fs::set_permissions(&uci, fs::Permissions::from_mode(0o755)).unwrap();
     let script = fs::read_to_string(shipped("lanrage/files/lanrage.defaults")).unwrap();
-    let secrets = scratch.0.join("lanrage_secret");
+    let secrets = directory.join("lanrage_secret");
     let script = script.replace("/etc/config/lanrage_secret", secrets.to_str().unwrap());
     // As OpenWrt does it: in a shell that goes on.
     let run = || {
-        let path = format!("{}:/usr/bin:/bin", scratch.0.display());
+        let path = format!("{}:/usr/bin:/bin", directory.display());
         let mut shell = crate::router::shell();
         shell.arg("-c").arg(format!("( {script}\n) || exit 7")).env_clear().env("PATH", path);
         let output = shell.env("STORE", &store).output().unwrap();

@@ -2,9 +2,10 @@
 
 use crate::input::Input;
 use lanrage::api::admission::Rates;
+use lanrage::api::messages::MESSAGES;
 use lanrage::api::metrics::Surroundings;
-use lanrage::api::routes::Place;
-use lanrage::api::{Api, Effects, Outcome, OwnRelay, Settings, Whereabouts};
+use lanrage::api::routes::ROUTES;
+use lanrage::api::{Api, Effects, Handled, Outcome, OwnRelay, Settings, Whereabouts};
 use lanrage::control::{self, Control};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{RelayId, SessionId};
@@ -191,19 +192,8 @@ impl Life {
             }
             3..5 if !self.sessions.is_empty() => {
                 let session = self.sessions[input.below(self.sessions.len())];
-                let kind = pick(
-                    input,
-                    &[
-                        "auth",
-                        "hello",
-                        "register_party",
-                        "join_party",
-                        "leave_party",
-                        "heartbeat",
-                        "signal",
-                        "x",
-                    ],
-                );
+                let kinds: Vec<&str> = MESSAGES.iter().map(|message| message.kind).chain(["x"]).collect();
+                let kind = pick(input, &kinds);
                 let names: &[&str] = &[
                     "party_id",
                     "peer_id",
@@ -310,12 +300,15 @@ impl Life {
     }
 
     fn request(&mut self, input: &mut Input<'_>) {
-        let places: Vec<_> = Place::all().collect();
-        let (place, pattern, methods) = places[input.below(places.len())];
+        let mut paths: Vec<&'static str> = ROUTES.iter().map(|route| route.path).collect();
+        // The methods of a path stand together.
+        paths.dedup();
+        let pattern = paths[input.below(paths.len())];
+        let routes: Vec<_> = ROUTES.iter().filter(|route| route.path == pattern).collect();
         let method = match input.below(16) {
-            0 => "PUT".to_owned(),
-            1 => "HEAD".to_owned(),
-            _ => methods[input.below(methods.len())].to_string(),
+            0 => "PUT",
+            1 => "HEAD",
+            _ => routes[input.below(routes.len())].method,
         };
         let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
         let mut path = pattern.to_owned();
@@ -330,13 +323,13 @@ impl Life {
                 pick(input, &["redacted", "included"])
             ),
         };
-        let names: &[&str] = match place {
-            Place::Parties => &["name", "host_peer_info"],
-            Place::Join => &["party_id", "peer_info"],
-            Place::Bans => &["peer_id", "public_key"],
-            Place::Signals => &["to_peer_id", "signal_data"],
-            Place::Relays => &["relay_id", "public_ip", "port", "region", "capacity", "public_key", "load"],
-            Place::Register if input.below(4) == 0 => &["nonce", "proof"],
+        let names: &[&str] = match pattern {
+            "/parties" => &["name", "host_peer_info"],
+            "/parties/{party_id}/join" => &["party_id", "peer_info"],
+            "/parties/{party_id}/bans" => &["peer_id", "public_key"],
+            "/parties/{party_id}/signals" => &["to_peer_id", "signal_data"],
+            "/relays" => &["relay_id", "public_ip", "port", "region", "capacity", "public_key", "load"],
+            "/auth/register" if input.below(4) == 0 => &["nonce", "proof"],
             _ => &[],
         };
         let mut body = match (names, input.below(4)) {
@@ -347,9 +340,9 @@ impl Life {
             input.mutate(&mut body);
         }
         let mut head = format!("{method} {path}?{query} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
-        let token = match (place, input.below(8)) {
+        let token = match (pattern, input.below(8)) {
             (_, 0) => None,
-            (Place::Bans, 1..5) => Some(ADMIN.to_owned()),
+            ("/parties/{party_id}/bans", 1..5) => Some(ADMIN.to_owned()),
             _ => Some(self.token(input)),
         };
         if let Some(token) = token {
@@ -368,37 +361,37 @@ impl Life {
         let method = parsed.method.to_string();
         let local = Some("192.0.2.1:8667".parse().expect("an address"));
         let request = Request::new(parsed, body, source(input), local);
-        self.ask(&request, &method, place);
+        self.ask(&request, &method, pattern);
     }
 
-    fn ask(&mut self, request: &Request, method: &str, meant: Place) {
-        let (place, outcome) = self.api.handle(request, &Surroundings::default(), self.now);
+    fn ask(&mut self, request: &Request, method: &str, meant: &'static str) {
+        let Handled { path, outcome, .. } = self.api.handle(request, &Surroundings::default(), self.now);
         let effects = self.api.drain(None, self.now);
         self.absorb(effects);
         let status = match &outcome {
-            Outcome::Answer(answer) => self.check(answer, request, place),
+            Outcome::Answer(answer) => self.check(answer, request, path),
             Outcome::Backup { .. } => 200,
         };
-        self.api.finished(place, status, Duration::from_millis(1));
+        self.api.finished(path, status, Duration::from_millis(1));
         self.count(status.to_string());
-        if place == Some(meant) && method != "HEAD" {
-            self.count(format!("{method} {meant:?} {status}"));
+        if path == Some(meant) && method != "HEAD" {
+            self.count(format!("{method} {meant} {status}"));
         }
     }
 
-    fn check(&mut self, answer: &Answer, request: &Request, place: Option<Place>) -> u16 {
+    fn check(&mut self, answer: &Answer, request: &Request, path: Option<&'static str>) -> u16 {
         let known = [200, 400, 401, 403, 404, 405, 409, 422, 429, 503];
         assert!(known.contains(&answer.status), "{} to {request:?}", answer.status);
-        if answer.content_type != "application/json" || place == Some(Place::OpenApi) {
+        if answer.content_type != "application/json" || path == Some("/openapi.json") {
             return answer.status;
         }
         let body = json::parse(&answer.body).expect("an answer is JSON");
         if answer.status != 200 {
             assert!(body.get("detail").is_some(), "{} without a reason", answer.status);
-        } else if place == Some(Place::Register) {
+        } else if path == Some("/auth/register") {
             let text = |name: &str| body.get(name).and_then(|text| text.as_str()).map(str::to_owned);
             self.tokens.extend(text("peer_id").zip(text("token")));
-        } else if place == Some(Place::Parties) {
+        } else if path == Some("/parties") {
             let id = body.get("party").and_then(|party| party.get("party_id")?.as_str());
             self.parties.extend(id.map(str::to_owned));
         }

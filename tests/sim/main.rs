@@ -11,6 +11,7 @@ mod ledger;
 mod local;
 mod measure;
 mod nat;
+#[path = "../harness/packets.rs"]
 mod packets;
 mod pairs;
 mod recovery;

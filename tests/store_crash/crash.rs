@@ -61,8 +61,8 @@ fn child() {
 fn kill_9_loses_nothing_that_was_acknowledged() {
     let rounds = std::env::var("LANRAGE_CRASH_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap());
     let directory = Directory::new();
-    let path = directory.file();
-    let mut random = Random(3);
+    let path = directory.join("lanrage.redb");
+    let mut random = Random::new(3);
     let mut acknowledged = 0u64;
     let mut progress = 0;
     for round in 0..rounds {
@@ -81,7 +81,7 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
             });
             numbers.max()
         });
-        std::thread::sleep(Duration::from_millis(20 + random.below(150)));
+        std::thread::sleep(Duration::from_millis(20 + random.below(150) as u64));
         child.kill().unwrap();
         child.wait().unwrap();
         if let Some(last) = reader.join().unwrap() {

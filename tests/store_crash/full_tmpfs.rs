@@ -24,7 +24,7 @@ fn a_full_file_system_loses_nothing_and_recovers() {
         .args(["-m", "sh", "-c", &script])
         .arg(std::env::current_exe().unwrap())
         .args([name, "--exact", "--ignored", "--nocapture"])
-        .env(MOUNT, &directory.0)
+        .env(MOUNT, &*directory)
         .status()
         .unwrap();
     assert!(status.success());

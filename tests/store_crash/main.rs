@@ -3,11 +3,9 @@
 
 mod crash;
 mod full_tmpfs;
-#[path = "../store_disk/sim_disk.rs"]
-#[allow(dead_code, reason = "shared with tests/store_disk")]
-mod sim_disk;
-#[path = "../store_disk/workbench.rs"]
-#[allow(dead_code, reason = "shared with tests/store_disk")]
-mod workbench;
+#[path = "../harness/mod.rs"]
+mod harness;
 
-use workbench::{Directory, Random, by_key, delete, eventually, number, open, put, wait};
+use harness::directory::Directory;
+use harness::random::Random;
+use harness::store::{by_key, delete, eventually, number, open, put, wait};

@@ -10,7 +10,7 @@ type State = BTreeMap<(Table, String), Vec<u8>>;
 /// What a file held after each of its commits, and the file itself, closed or as a crash leaves it.
 fn specimen(closed: bool) -> (Vec<u8>, Vec<State>) {
     let directory = Directory::new();
-    let path = directory.file();
+    let path = directory.join("lanrage.redb");
     let (store, _) = open(&path);
     let mut states = vec![State::new()];
     for commit in 0..12u64 {
@@ -39,7 +39,7 @@ fn position(image: &[u8], random: &mut Random) -> usize {
     loop {
         // The first page is the header, where most of the interesting bytes are.
         let end = if random.below(4) == 0 { 512 } else { image.len() };
-        let at = random.below(end as u64) as usize;
+        let at = random.below(end);
         let page = &image[at & !4095..image.len().min((at & !4095) + 4096)];
         if page.iter().any(|byte| *byte != 0) {
             return at;
@@ -49,7 +49,7 @@ fn position(image: &[u8], random: &mut Random) -> usize {
 
 fn damage(image: &mut Vec<u8>, random: &mut Random) -> String {
     let at = position(image, random);
-    let span = 1 + random.below(5000) as usize;
+    let span = 1 + random.below(5000);
     let end = (at + span).min(image.len());
     match random.below(6) {
         0 | 1 => {
@@ -82,13 +82,13 @@ fn damage(image: &mut Vec<u8>, random: &mut Random) -> String {
 
 #[test]
 fn damage_is_noticed_and_never_mixed_into_the_state() {
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let (mut kept, mut rolled_back, mut set_aside) = (0, 0, 0);
     for closed in [true, false] {
         let (image, states) = specimen(closed);
         for round in 0..250 {
             let directory = Directory::new();
-            let path = directory.file();
+            let path = directory.join("lanrage.redb");
             let mut damaged = image.clone();
             let what = format!("closed: {closed}, round {round}: {}", damage(&mut damaged, &mut random));
             std::fs::write(&path, &damaged).unwrap();
@@ -144,7 +144,7 @@ fn damage_is_noticed_and_never_mixed_into_the_state() {
 #[test]
 fn older_files_that_were_set_aside_stay() {
     let directory = Directory::new();
-    let path = directory.file();
+    let path = directory.join("lanrage.redb");
     for round in 0..3 {
         std::fs::write(&path, format!("damaged {round}")).unwrap();
         let (store, rows) = open(&path);
@@ -169,7 +169,7 @@ fn older_files_that_were_set_aside_stay() {
 #[test]
 fn a_database_of_another_program_is_set_aside() {
     let directory = Directory::new();
-    let path = directory.file();
+    let path = directory.join("lanrage.redb");
     let database = redb::Database::create(&path).unwrap();
     let transaction = database.begin_write().unwrap();
     const THEIRS: redb::TableDefinition<u64, u64> = redb::TableDefinition::new("theirs");
@@ -185,7 +185,7 @@ fn a_database_of_another_program_is_set_aside() {
 fn a_newer_file_is_refused_and_left_alone_even_if_it_was_not_closed() {
     const META: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta");
     let directory = Directory::new();
-    let (live, path) = (directory.0.join("live"), directory.file());
+    let (live, path) = (directory.join("live"), directory.join("lanrage.redb"));
     let database = redb::Database::create(&live).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(META).unwrap().insert("schema_version", b"2".as_slice()).unwrap();
@@ -205,7 +205,7 @@ fn a_newer_file_is_refused_and_left_alone_even_if_it_was_not_closed() {
 #[test]
 fn a_check_reports_what_is_there() {
     let directory = Directory::new();
-    let path = directory.file();
+    let path = directory.join("lanrage.redb");
     assert!(matches!(check(&path), Err(OpenError { error: FileError::Io(_), .. })));
     let (store, _) = open(&path);
     store.submit(vec![

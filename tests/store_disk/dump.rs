@@ -34,7 +34,7 @@ fn awkward_rows() -> Vec<lanrage::store::Row> {
 #[test]
 fn a_backup_is_the_same_again() {
     let directory = Directory::new();
-    let (path, copy) = (directory.file(), directory.0.join("backup.redb"));
+    let (path, copy) = (directory.join("lanrage.redb"), directory.join("backup.redb"));
     let (store, _) = open(&path);
     wait(&store, store.submit(awkward_rows())).unwrap();
     wait(&store, store.submit(full_house())).unwrap();
@@ -64,7 +64,7 @@ fn a_backup_is_the_same_again() {
 #[test]
 fn people_see_no_secrets_and_cannot_restore_without() {
     let directory = Directory::new();
-    let (path, copy) = (directory.file(), directory.0.join("copy"));
+    let (path, copy) = (directory.join("lanrage.redb"), directory.join("copy"));
     let (store, _) = open(&path);
     wait(&store, store.submit(awkward_rows())).unwrap();
     let text = read_all(&store.dump(Secrets::Redact).unwrap());
@@ -85,7 +85,7 @@ fn people_see_no_secrets_and_cannot_restore_without() {
 #[test]
 fn a_dump_while_rows_change_shows_one_moment() {
     let directory = Directory::new();
-    let (store, _) = open(&directory.file());
+    let (store, _) = open(&directory.join("lanrage.redb"));
     let batch = |round: u64| -> Vec<_> {
         let filler = "z".repeat(200);
         (0..400u64)
@@ -116,7 +116,7 @@ fn a_dump_while_rows_change_shows_one_moment() {
         assert_eq!(rounds.clone().count(), 399);
         assert!(rounds.all(|round| round == first), "two moments in one dump");
         seen.push(first.parse::<u64>().unwrap());
-        let copy = directory.0.join("copy");
+        let copy = directory.join("copy");
         assert_eq!(restore(text.as_bytes(), &copy).unwrap(), 401);
         assert_eq!(open(&copy).1.len(), 400);
     }
@@ -126,7 +126,7 @@ fn a_dump_while_rows_change_shows_one_moment() {
 #[test]
 fn one_dump_at_a_time_and_an_abandoned_one_ends() {
     let directory = Directory::new();
-    let (store, _) = open(&directory.file());
+    let (store, _) = open(&directory.join("lanrage.redb"));
     wait(&store, store.submit(full_house())).unwrap();
     let first = store.dump(Secrets::Include).unwrap();
     assert_eq!(store.dump(Secrets::Include).err(), Some(Busy));
@@ -152,7 +152,7 @@ fn one_dump_at_a_time_and_an_abandoned_one_ends() {
 #[test]
 fn what_is_no_dump_makes_no_file() {
     let directory = Directory::new();
-    let copy = directory.0.join("copy");
+    let copy = directory.join("copy");
     let version = r#"{"table":"meta","key":"schema_version","value":1}"#;
     let row = r#"{"table":"relays","key":"a","value":{}}"#;
     let whole = format!("{version}\n{row}\n{{\"rows\":2}}\n");

@@ -13,7 +13,7 @@ use std::time::Duration;
 #[test]
 fn rows_come_back_after_a_restart() {
     let directory = Directory::new();
-    let path = directory.0.join("state/deep/lanrage.redb");
+    let path = directory.join("state/deep/lanrage.redb");
     let (store, rows) = open(&path);
     assert_eq!(rows, []);
     assert_eq!(store.recovery(), None);
@@ -48,7 +48,7 @@ fn rows_come_back_after_a_restart() {
 #[test]
 fn a_second_daemon_is_told_what_to_do() {
     let directory = Directory::new();
-    let path = directory.file();
+    let path = directory.join("lanrage.redb");
     let (store, _) = open(&path);
     let Err(error) = Store::open(&path, clock) else { panic!("opened twice") };
     assert!(matches!(error, OpenError { error: FileError::InUse, .. }), "{error:?}");
@@ -64,12 +64,12 @@ fn a_second_daemon_is_told_what_to_do() {
 #[test]
 fn unusable_places_are_a_clear_error() {
     let directory = Directory::new();
-    let blocked = directory.0.join("a file");
+    let blocked = directory.join("a file");
     std::fs::write(&blocked, "").unwrap();
-    for path in [blocked.join("lanrage.redb"), directory.0.clone()] {
+    for path in [blocked.join("lanrage.redb"), directory.to_path_buf()] {
         let Err(error) = Store::open(&path, clock) else { panic!("{path:?} was opened") };
         assert!(matches!(error, OpenError { error: FileError::Io(_), .. }), "{error:?}");
-        assert!(error.to_string().contains("a file") || path == directory.0, "{error}");
+        assert!(error.to_string().contains("a file") || path == *directory, "{error}");
     }
 }
 
@@ -188,7 +188,7 @@ fn an_idle_store_writes_nothing() {
 #[test]
 fn a_store_that_is_only_dropped_still_commits() {
     let directory = Directory::new();
-    let path = directory.file();
+    let path = directory.join("lanrage.redb");
     let (store, _) = open(&path);
     let durable = store.durable(store.submit(full_house()));
     drop(store);
@@ -198,7 +198,7 @@ fn a_store_that_is_only_dropped_still_commits() {
 #[test]
 fn deleted_rows_give_their_space_back_on_close() {
     let directory = Directory::new();
-    let path = directory.file();
+    let path = directory.join("lanrage.redb");
     let (store, _) = open(&path);
     let rows = full_house();
     let keys: Vec<_> = rows.iter().map(|row| delete(row.table, &row.key)).collect();

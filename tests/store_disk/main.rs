@@ -3,11 +3,12 @@
 mod damage;
 mod dump;
 mod everyday;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod measure;
-mod sim_disk;
 mod trouble;
-mod workbench;
 
-use workbench::{
-    Directory, Random, by_key, clock, delete, eventually, full_house, number, open, open_sim, put, wait,
-};
+use harness::directory::Directory;
+use harness::random::Random;
+use harness::sim_disk;
+use harness::store::{by_key, clock, delete, eventually, full_house, number, open, open_sim, put, wait};

@@ -11,7 +11,7 @@ use std::time::Instant;
 #[test]
 fn a_full_house_is_small_and_loads_quickly() {
     let directory = Directory::new();
-    let path = directory.file();
+    let path = directory.join("lanrage.redb");
     let (store, _) = open(&path);
     store.close().unwrap();
     let empty = path.metadata().unwrap().len();
@@ -31,7 +31,7 @@ fn a_full_house_is_small_and_loads_quickly() {
     let clean = begun.elapsed();
     assert_eq!(loaded.len(), rows.len());
     wait(&store, store.submit(vec![number(Table::Meta, "m", 1)])).unwrap();
-    let crashed = directory.0.join("crashed");
+    let crashed = directory.join("crashed");
     std::fs::copy(&path, &crashed).unwrap();
     store.close().unwrap();
     let begun = Instant::now();

@@ -45,7 +45,7 @@ fn a_full_disk_loses_nothing_and_recovers() {
 
 #[test]
 fn a_disk_that_fills_up_anywhere_keeps_what_was_acknowledged() {
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     for room in (0..60_000).step_by(1371) {
         let disk = SimDisk::default();
         let (store, _) = open_sim(&disk);
@@ -233,15 +233,15 @@ fn a_sync_that_failed_is_made_good() {
 #[test]
 fn a_power_cut_at_any_moment_keeps_what_was_acknowledged() {
     for seed in 0..60 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let disk = SimDisk::default();
         disk.set_sync_delay(Duration::from_micros(300));
         let (store, _) = open_sim(&disk);
         let mut tickets = Vec::new();
-        for batch in 0..=random.below(30) {
+        for batch in 0..=random.below(30) as u64 {
             let rows = (0..5).map(|table| number(Table::ALL[table + 1], &format!("k{}", batch % 7), batch));
             tickets.push(store.submit(rows.chain([number(Table::Meta, "last", batch)]).collect()));
-            std::thread::sleep(Duration::from_micros(random.below(1500)));
+            std::thread::sleep(Duration::from_micros(random.below(1500) as u64));
         }
         // Whatever is acknowledged before the cut must outlive it.
         let acknowledged = acknowledged(&store, &tickets);

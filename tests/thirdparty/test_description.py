@@ -9,7 +9,18 @@ from daemon import ADMIN_TOKEN
 
 HERE = pathlib.Path(__file__).parent
 EXAMPLES = 80
-OPERATIONS = 24
+METHODS = {"get", "post", "delete", "put", "patch", "head", "options", "trace"}
+
+
+def operations(http):
+    """The ids of everything that is described."""
+    described = http.get("/openapi.json").json()
+    return [
+        operation["operationId"]
+        for path in described["paths"].values()
+        for method, operation in path.items()
+        if method in METHODS
+    ]
 
 
 def test_the_api_is_as_described(start, tmp_path):
@@ -38,20 +49,13 @@ def test_the_api_is_as_described(start, tmp_path):
     )
     print(run.stdout.decode())
     assert run.returncode == 0
-    # It leaves out the document itself.
-    assert f"Tested: {OPERATIONS - 1}\n" in run.stdout.decode()
     with daemon.http() as http:
+        # It leaves out the document itself.
+        assert f"Tested: {len(operations(http)) - 1}\n" in run.stdout.decode()
         assert http.get("/").status_code == 200
 
 
 def test_the_description_names_every_operation_once(daemon):
     with daemon.http() as http:
-        described = http.get("/openapi.json").json()
-    methods = {"get", "post", "delete", "put", "patch", "head", "options", "trace"}
-    ids = [
-        operation["operationId"]
-        for path in described["paths"].values()
-        for method, operation in path.items()
-        if method in methods
-    ]
-    assert len(ids) == len(set(ids)) == OPERATIONS
+        ids = operations(http)
+    assert len(ids) == len(set(ids)) > 20

@@ -4,7 +4,6 @@
 use super::books::{Books, Made, Who, is_symbolic, sender_index};
 use super::fingerprint::Fingerprint;
 use super::honest::Honest;
-use crate::control::subnet::Subnet;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::figures::Traffic;
@@ -13,6 +12,7 @@ use crate::relay::blind::Blind;
 use crate::relay::limits::{Limits, PENDING_LIFETIME, SWEEP_INTERVAL};
 use crate::relay::state::State;
 use crate::relay::{Arrival, Config, Output, Port, Relay};
+use crate::subnet::Subnet;
 use crate::time::{Instant, Now, UnixTime};
 use crate::wireguard::device::{Config as DeviceConfig, Device};
 use crate::wireguard::peer::{PeerConfig, PeerIndex};
@@ -78,7 +78,7 @@ pub enum Action {
     Start(Who),
     /// Anna's app goes off, or her machine sleeps.
     Stop,
-    /// Anna's network gives her another address.
+    /// Anna's network gives her another address, from which her client speaks to the control plane, too.
     Roam,
     /// The attacker leaves the party.
     Leave,
@@ -131,6 +131,7 @@ pub struct World {
     setup: Setup,
     pub now: Instant,
     relay: Relay,
+    keys: [PublicKey; 3],
     books: Books,
     players: [Honest; 2],
     /// The real WireGuard of the players, for their sessions with the hub.
@@ -221,6 +222,7 @@ impl World {
             setup,
             now,
             relay,
+            keys,
             books: Books::new(keys),
             players: [player(Who::Anna, Who::Bert), player(Who::Bert, Who::Anna)],
             devices: Vec::new(),
@@ -349,7 +351,9 @@ impl World {
                 self.forget_playing();
             }
             Action::Roam => {
-                self.players[0].address = at([192, 0, 2, 2], 1000);
+                let address = at([192, 0, 2, 2], 1000);
+                self.players[0].address = address;
+                self.relay.set_origin(&self.keys[Who::Anna as usize], Some(address.ip()));
                 self.forget_playing();
                 self.tell(|_| "Anna has another address".to_owned());
                 self.greet_hub();
@@ -686,8 +690,10 @@ impl World {
         let mut to = Fingerprint::new(self.now);
         let State { roster, sources, .. } = &self.relay.state;
         for (id, member) in roster.iter() {
-            to.number(id.slot().into()).age(member.state.heard);
-            member.state.presence().iter().for_each(|presence| presence.endpoints.describe(&mut to));
+            to.number(id.slot().into());
+            if let Some(presence) = member.state.presence() {
+                presence.endpoints.describe(to.age(presence.heard));
+            }
         }
         let Blind { flows, pending, pacer } = &self.relay.blind;
         flows.describe(&mut to);

@@ -1,12 +1,12 @@
 //! What our pages tell people to paste into a terminal, pasted into one.
 
+use super::directory::Directory;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 const PAGES: [&str; 2] = [include_str!("../../README.md"), include_str!("../../src/api/README.md")];
 /// What `party.sh` says once everybody has a file.
@@ -24,13 +24,11 @@ pub fn block(part: &str) -> &'static str {
 }
 
 /// Somebody's home directory, with the program in its `bin`.
-pub struct Home(PathBuf);
+pub struct Home(Directory);
 
 impl Home {
     pub fn new(program: &Path) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let home = Home(std::env::temp_dir().join(format!("lanrage-home-{}-{count}", std::process::id())));
+        let home = Home(Directory::new());
         std::fs::create_dir_all(home.path("bin")).unwrap();
         symlink(program, home.path("bin/lanrage")).unwrap();
         home
@@ -50,9 +48,9 @@ impl Home {
     pub fn terminal(&self, mut shell: Command, path: &str) -> Terminal {
         let mut child = shell
             .env_clear()
-            .env("HOME", &self.0)
+            .env("HOME", &*self.0)
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
-            .current_dir(&self.0)
+            .current_dir(&*self.0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -62,12 +60,6 @@ impl Home {
         let mut terminal = Terminal { child, output };
         terminal.paste("exec 2>&1");
         terminal
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

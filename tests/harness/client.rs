@@ -1,15 +1,18 @@
 //! A client of the control API that knows its words, and says anything else it is told to.
 
-use crate::PATIENCE;
+use super::PATIENCE;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lanrage::crypto::blake2s;
+use lanrage::crypto::x25519::PublicKey;
 use lanrage::wire::json::{self, Value};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -40,9 +43,7 @@ impl Answer {
     /// The text at the end of a path of names.
     #[track_caller]
     pub fn text(&self, path: &[&str]) -> String {
-        let whole = self.json();
-        let found = path.iter().try_fold(&whole, |value, name| value.get(name));
-        found.and_then(Value::as_str).unwrap_or_else(|| panic!("no {path:?} in {}", self.body)).to_owned()
+        text(&self.json(), path)
     }
 
     /// The `detail` of an error.
@@ -50,6 +51,13 @@ impl Answer {
     pub fn detail(&self) -> String {
         self.text(&["detail"])
     }
+}
+
+/// The text at the end of a path of names.
+#[track_caller]
+pub fn text(value: &Value, path: &[&str]) -> String {
+    let found = path.iter().try_fold(value, |value, name| value.get(name));
+    found.and_then(Value::as_str).unwrap_or_else(|| panic!("no {path:?} in {value:?}")).to_owned()
 }
 
 /// The members of an object.
@@ -61,12 +69,9 @@ pub fn members(value: &Value) -> &[(String, Value)] {
     }
 }
 
-trait Duplex: Read + Write + Send {}
-impl<T: Read + Write + Send> Duplex for T {}
-
 /// A connection.
 pub struct Client {
-    stream: BufReader<Box<dyn Duplex>>,
+    pub reader: BufReader<TcpStream>,
     pub token: Option<String>,
     pub forwarded_for: Option<&'static str>,
 }
@@ -78,25 +83,46 @@ pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
     rustix::net::bind(&socket, &SocketAddr::new(IpAddr::V4(source), 0)).unwrap();
     rustix::net::connect(&socket, &to).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    be_patient(&stream);
     stream.set_nodelay(true).unwrap();
     stream
 }
 
+fn be_patient(stream: &TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+}
+
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        Self::over(connect_from(Ipv4Addr::LOCALHOST, address))
+        Self::connect_from(Ipv4Addr::LOCALHOST, address)
+    }
+
+    /// One that comes from `source`.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        Self::over(connect_from(source, address))
     }
 
     pub fn over(stream: TcpStream) -> Self {
-        Client { stream: BufReader::new(Box::new(stream)), token: None, forwarded_for: None }
+        Client { reader: BufReader::new(stream), token: None, forwarded_for: None }
     }
 
+    /// Over a Unix socket. Nothing that is done to it asks what kind of socket it is.
     pub fn unix(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { stream: BufReader::new(Box::new(stream)), token: None, forwarded_for: None }
+        let stream = TcpStream::from(OwnedFd::from(UnixStream::connect(path).unwrap()));
+        be_patient(&stream);
+        Self::over(stream)
+    }
+
+    /// A connection from `proxy`, for whom it says.
+    pub fn forwarded(proxy: Ipv4Addr, address: SocketAddr, source: &str) -> Self {
+        let forwarded_for = Some(&*String::from(source).leak());
+        Client { forwarded_for, ..Self::connect_from(proxy, address) }
+    }
+
+    /// With this token.
+    pub fn with_token(self, token: &str) -> Self {
+        Client { token: Some(token.to_owned()), ..self }
     }
 
     /// With the token of another connection.
@@ -104,16 +130,31 @@ impl Client {
         Client { token: other.token.clone(), ..self }
     }
 
+    pub fn stream(&self) -> &TcpStream {
+        self.reader.get_ref()
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        rustix::net::sockopt::set_socket_linger(self.stream(), Some(Duration::ZERO)).unwrap();
+    }
+
     /// Sends bytes as they are.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes.as_ref())
+    #[track_caller]
+    pub fn send(&self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).unwrap();
+    }
+
+    /// What can go wrong is that the connection has ended.
+    pub fn try_send(&self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream().write_all(bytes.as_ref())
     }
 
     /// Reads an answer; to a HEAD request it has no body.
     pub fn receive(&mut self, method: &str) -> io::Result<Answer> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            if self.stream.read_line(&mut head)? == 0 {
+            if self.reader.read_line(&mut head)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
@@ -124,7 +165,7 @@ impl Client {
             answer.body = self.receive_chunks()?;
         } else if method != "HEAD" {
             let mut body = vec![0; length];
-            self.stream.read_exact(&mut body)?;
+            self.reader.read_exact(&mut body)?;
             answer.body = String::from_utf8(body).unwrap();
         }
         Ok(answer)
@@ -134,15 +175,57 @@ impl Client {
         let mut whole = Vec::new();
         loop {
             let mut line = String::new();
-            self.stream.read_line(&mut line)?;
+            self.reader.read_line(&mut line)?;
             let length = usize::from_str_radix(line.trim_end(), 16).unwrap();
             let mut chunk = vec![0; length + 2];
-            self.stream.read_exact(&mut chunk)?;
+            self.reader.read_exact(&mut chunk)?;
             whole.extend_from_slice(&chunk[..length]);
             if length == 0 {
                 return Ok(String::from_utf8(whole).unwrap());
             }
         }
+    }
+
+    /// The next answer.
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        self.receive("GET").unwrap()
+    }
+
+    /// The next answer; `None` if the connection ends before it begins.
+    #[track_caller]
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        match self.reader.fill_buf() {
+            Ok([]) | Err(_) => None,
+            Ok(_) => Some(self.answer()),
+        }
+    }
+
+    /// Whether the daemon has ended the connection, waiting for it if need be.
+    pub fn is_ended(&mut self) -> bool {
+        match self.reader.read(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    /// Reads until the daemon ends the connection.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.reader.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+        rest
+    }
+
+    /// Asks for a WebSocket, with more lines in the head; the answer, and the connection that is one now.
+    #[track_caller]
+    pub fn upgrade(mut self, query: &str, lines: &str) -> (Answer, TcpStream) {
+        self.send(upgrade_request(query, lines));
+        let answer = self.answer().is(101);
+        assert!(self.reader.buffer().is_empty(), "nobody has said anything yet");
+        (answer, self.reader.into_inner())
     }
 
     /// What can go wrong is that the daemon is gone.
@@ -159,7 +242,7 @@ impl Client {
         }
         request += "\r\n";
         request += body;
-        self.send(request)?;
+        self.try_send(request)?;
         self.receive(method)
     }
 
@@ -171,14 +254,6 @@ impl Client {
     #[track_caller]
     pub fn get(&mut self, path: &str) -> Answer {
         self.ask("GET", path, "")
-    }
-
-    /// A connection from `proxy`, for whom it says.
-    pub fn forwarded(proxy: Ipv4Addr, address: SocketAddr, source: &str) -> Self {
-        Client {
-            forwarded_for: Some(String::from(source).leak()),
-            ..Self::over(connect_from(proxy, address))
-        }
     }
 
     /// Registers, and uses the token from now on.
@@ -200,6 +275,19 @@ impl Client {
         self.ask("POST", &format!("/parties/{party}/join"), &join_body(party, peer))
     }
 
+    /// Makes a party, or joins one, as somebody with this key.
+    #[track_caller]
+    pub fn enrol(&mut self, peer: &str, key: &PublicKey, party: Option<&str>) -> Answer {
+        let info = info(peer, &key.encode());
+        match party {
+            None => self.ask("POST", "/parties", &format!("{{\"name\":\"LAN\",\"host_peer_info\":{info}}}")),
+            Some(party) => {
+                let body = format!("{{\"party_id\":\"{party}\",\"peer_info\":{info}}}");
+                self.ask("POST", &format!("/parties/{party}/join"), &body)
+            }
+        }
+    }
+
     #[track_caller]
     pub fn heartbeat(&mut self, party: &str, peer: &str) -> Answer {
         self.ask("POST", &format!("/parties/{party}/peers/{peer}/heartbeat"), "")
@@ -212,19 +300,17 @@ impl Client {
         let value = answer.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {name} in {}", answer.body)).parse().unwrap()
     }
-
-    /// Reads until the daemon ends the connection.
-    pub fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        match self.stream.read_to_end(&mut rest) {
-            Ok(_) => {}
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
-        }
-        rest
-    }
 }
 
-/// A WireGuard key for a peer: always the same, and in its canonical form.
+/// The request for a WebSocket, with more lines in its head.
+pub fn upgrade_request(query: &str, lines: &str) -> String {
+    format!(
+        "GET /ws{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{lines}\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// A WireGuard key for a peer: always the same, and as WireGuard would write it.
 pub fn key_of(peer: &str) -> String {
     let mut key = blake2s::hash(&[peer.as_bytes()]);
     key[31] &= 0x7f;
@@ -233,11 +319,14 @@ pub fn key_of(peer: &str) -> String {
 
 /// A peer as stock clients describe it.
 pub fn peer(peer: &str) -> String {
+    info(peer, &key_of(peer))
+}
+
+fn info(peer: &str, key: &str) -> String {
     format!(
-        "{{\"peer_id\":\"{peer}\",\"name\":\"Me\",\"public_key\":\"{}\",\"nat_type\":\"unknown\",\
+        "{{\"peer_id\":\"{peer}\",\"name\":\"Me\",\"public_key\":\"{key}\",\"nat_type\":\"unknown\",\
          \"public_ip\":\"unknown\",\"public_port\":0,\"local_ip\":\"unknown\",\"local_port\":0,\
-         \"last_seen\":\"2026-11-05T12:00:00.123456\"}}",
-        key_of(peer)
+         \"last_seen\":\"2026-11-05T12:00:00.123456\"}}"
     )
 }
 

@@ -24,6 +24,9 @@ impl From<Answer> for Reply {
 
 /// Answers requests and listens to WebSocket sessions. Everything is called on the one thread.
 pub trait Service: 'static {
+    /// The path whose GET asks for a WebSocket.
+    const WEBSOCKET: &'static str;
+
     /// Answers one request; may wait for the disk. A client that goes away meanwhile does not stop it.
     fn call(self: Rc<Self>, request: Request) -> impl Future<Output = Reply>;
 

@@ -1,7 +1,7 @@
 //! A player's machine: our own WireGuard, as a client, behind a real socket.
 
-use crate::PATIENCE;
-use crate::packets::{read_udp, udp};
+use super::PATIENCE;
+use super::packets::{read_udp, udp};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::time::{Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
@@ -13,9 +13,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// The hub's address in the virtual LAN.
+pub const HUB_IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
+/// In front of a packet that is to be sealed, in bytes.
 const ROOM: usize = 16;
+/// What UDP and IPv4 add to a payload, in bytes.
+pub const UDP_HEADERS: usize = 28;
 
-fn now() -> Now {
+/// The time, as WireGuard needs it.
+pub fn now() -> Now {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed();
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
@@ -28,7 +34,7 @@ fn now() -> Now {
 pub struct Player {
     pub key: PrivateKey,
     pub ip: Ipv4Addr,
-    device: Device,
+    pub device: Device,
     pub socket: UdpSocket,
     /// How many sessions came up.
     pub sessions: usize,
@@ -60,13 +66,33 @@ impl Player {
         self.device.add_peer(config, now().instant).unwrap()
     }
 
-    /// Sends a UDP packet into the virtual LAN, by the peer whose address that is.
-    pub fn send(&mut self, to: Ipv4Addr, payload: &[u8]) {
+    /// Everybody in the virtual LAN, by way of the hub.
+    pub fn add_hub(&mut self, key: PublicKey, relay: SocketAddr) {
+        self.add_peer(key, relay, Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap());
+    }
+
+    /// The same, and says something to it: it knows where a member is once that has spoken.
+    pub fn greet_hub(&mut self, key: PublicKey, relay: SocketAddr) {
+        self.add_hub(key, relay);
+        self.send(HUB_IP, b"here I am");
+    }
+
+    /// Writes a datagram with a UDP packet into the virtual LAN, by the peer whose address that is, to the start of `room`:
+    /// its length, and where it goes to. Nothing without a session.
+    pub fn seal(&mut self, to: Ipv4Addr, payload: &[u8], room: &mut [u8]) -> Option<(usize, SocketAddr)> {
         let packet = udp(self.ip, to, payload);
         let index = self.device.route(IpAddr::V4(to)).expect("nobody has this address");
-        let mut buffer = vec![0; ROOM + packet.len() + 64];
-        buffer[ROOM..][..packet.len()].copy_from_slice(&packet);
-        if let Sent::Sealed { to, length } = self.device.send(index, &mut buffer, packet.len(), now()) {
+        room[ROOM..][..packet.len()].copy_from_slice(&packet);
+        match self.device.send(index, room, packet.len(), now()) {
+            Sent::Sealed { to, length } => Some((length, to)),
+            _ => None,
+        }
+    }
+
+    /// Sends a UDP packet into the virtual LAN.
+    pub fn send(&mut self, to: Ipv4Addr, payload: &[u8]) {
+        let mut buffer = vec![0; ROOM + UDP_HEADERS + payload.len() + 64];
+        if let Some((length, to)) = self.seal(to, payload, &mut buffer) {
             self.socket.send_to(&buffer[..length], to).unwrap();
         }
     }

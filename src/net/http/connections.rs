@@ -437,6 +437,7 @@ impl Deref for Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.stream.abandon_unsent();
         self.table.entries.borrow_mut().remove(&self.connection);
     }
 }

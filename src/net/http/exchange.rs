@@ -16,9 +16,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use tiny_http::Method;
 
-/// The one path that is a WebSocket.
-const WEBSOCKET_PATH: &str = "/ws";
-
 /// Most bytes thrown away while a refused client goes on sending.
 const MAX_LINGER: usize = 1024 * 1024;
 
@@ -89,7 +86,7 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
         match exchange.next().await {
             Ok(Next::Request) => continue,
             Ok(Next::Linger) => break exchange.linger().await,
-            Ok(Next::Close) => break Ok(()),
+            Ok(Next::Close) => break exchange.settle().await,
             Ok(Next::Session(opened)) => {
                 let Exchange { door, seat, account, mut buffer, start, .. } = exchange;
                 buffer.drain(..start);
@@ -133,7 +130,7 @@ impl<S: Service> Exchange<S> {
         self.seat.enter_answering();
         self.is_first = false;
         let framing = Framing::of(&head);
-        if head.path == WEBSOCKET_PATH && head.method == Method::Get {
+        if head.path == S::WEBSOCKET && head.method == Method::Get {
             return match self.open_session(head, body) {
                 Ok(opened) => Ok(Next::Session(opened)),
                 Err(refusal) => self.refuse(refusal).await,
@@ -365,8 +362,20 @@ impl<S: Service> Exchange<S> {
             self.door.table.limits().linger_timeout,
         );
         match self.door.throw_away(&self.seat, MAX_LINGER).await {
-            Err(Ended::TimedOut) => Ok(()),
+            Ok(()) | Err(Ended::TimedOut) => self.settle().await,
             result => result,
         }
+    }
+
+    /// Waits for a client that says nothing more to take what it was sent.
+    async fn settle(&mut self) -> Result<(), Ended> {
+        self.buffer = Vec::new();
+        self.account.hold(0);
+        let (clock, limits) = (self.door.clock, self.door.table.limits());
+        let until = clock().instant + limits.write_timeout;
+        while self.seat.stream.has_unsent() && clock().instant < until {
+            self.seat.pause(clock().instant + limits.sweep_interval, clock).await?;
+        }
+        Ok(())
     }
 }

@@ -1,14 +1,14 @@
 //! What tests of the store work with.
 
-use crate::sim_disk::SimDisk;
+use super::random::Random;
+use super::sim_disk::SimDisk;
 use lanrage::durability::WriteError;
 use lanrage::store::schema::Table;
 use lanrage::store::{Row, Store, Ticket};
 use lanrage::time::{Instant, Now, UnixTime};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub fn clock() -> Now {
@@ -16,55 +16,6 @@ pub fn clock() -> Now {
     let elapsed = START.get_or_init(std::time::Instant::now).elapsed();
     // A fixed day, so that two files set aside in one second show whether names clash.
     Now { instant: Instant::ZERO + elapsed, unix: UnixTime::from_micros(1_800_000_000_000_000) }
-}
-
-/// A directory of its own that goes with it.
-pub struct Directory(pub PathBuf);
-
-impl Directory {
-    pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("lanrage-store-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-
-    pub fn file(&self) -> PathBuf {
-        self.0.join("lanrage.redb")
-    }
-
-    /// The names in it, sorted.
-    pub fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// splitmix64: the same numbers for the same seed.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
 }
 
 pub fn put(table: Table, key: &str, value: impl Into<Vec<u8>>) -> Row {
@@ -118,7 +69,7 @@ pub fn full_house() -> Vec<Row> {
     let filler = "x".repeat(180);
     let value =
         |kind: &str, id: u64| format!("{{\"kind\":\"{kind}\",\"id\":\"{id:016x}\",\"filler\":\"{filler}\"}}");
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let mut rows = Vec::new();
     for party in 0..1000u64 {
         let party_id = format!("party-{:016x}", random.next());

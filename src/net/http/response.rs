@@ -29,13 +29,19 @@ pub(super) fn head(answer: &Answer, length: Length, close: bool, date: UnixTime)
     let mut response = Response::new(StatusCode(answer.status), Vec::new(), io::empty(), size, None)
         .with_chunked_threshold(usize::MAX);
     sign(&mut response, date);
-    add(&mut response, "Content-Type", answer.content_type);
+    if !answer.content_type.is_empty() {
+        add(&mut response, "Content-Type", answer.content_type);
+    }
     for (name, value) in &answer.headers {
         add(&mut response, name, value);
     }
     let mut bytes = print(response, None);
     // Response takes no Connection and no Upgrade header, so they are put in front of the last line.
     bytes.truncate(bytes.len().saturating_sub(2));
+    if is_bodiless(answer.status) {
+        // The length of a 304 would be that of the body that the client has (RFC 9110, section 8.6).
+        bytes.truncate(bytes.strip_suffix(b"Content-Length: 0\r\n").map_or(bytes.len(), <[u8]>::len));
+    }
     match (close, answer.status) {
         (true, 426) => bytes.extend_from_slice(b"Upgrade: websocket\r\nConnection: close, upgrade\r\n"),
         (true, _) => bytes.extend_from_slice(b"Connection: close\r\n"),
@@ -111,6 +117,19 @@ mod tests {
         assert!(has(&large, "Content-Length: 10000000") && has(&large, "Connection: close"));
         let chunked = printed(&Answer::json(200, ""), Length::Chunked, false);
         assert!(has(&chunked, "Transfer-Encoding: chunked") && !chunked.contains("Content-Length"));
+    }
+
+    #[test]
+    fn an_answer_that_never_has_a_body_says_nothing_of_one() {
+        let unchanged = Answer {
+            status: 304,
+            content_type: "",
+            headers: vec![("ETag", "\"1\"".into())],
+            body: Vec::new(),
+        };
+        let text = printed(&unchanged, Length::Bytes(0), false);
+        assert!(text.starts_with("HTTP/1.1 304 Not Modified\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+        assert!(has(&text, "ETag: \"1\"") && !text.contains("Content-"), "{text}");
     }
 
     #[test]

@@ -1,49 +1,15 @@
 //! What attackers send to a relay, and a ledger of what each of their addresses got for it.
 
+use super::random::Random;
 use lanrage::crypto::blake2s::{hash, mac};
 use lanrage::crypto::x25519::PublicKey;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-/// splitmix64: the same numbers for the same seed.
-#[derive(Clone, Debug)]
-pub struct Noise(u64);
-
-impl Noise {
-    pub fn new(seed: u64) -> Self {
-        Noise(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    pub fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(8) {
-            let word = self.next().to_le_bytes();
-            chunk.copy_from_slice(&word[..chunk.len()]);
-        }
-    }
-
-    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        self.fill(&mut bytes);
-        bytes
-    }
-}
-
 /// An initiation of nobody's to whoever has this key: mac1 needs only that, and nothing else in it is true.
-pub fn initiation(to: &PublicKey, noise: &mut Noise) -> [u8; 148] {
+pub fn initiation(to: &PublicKey, random: &mut Random) -> [u8; 148] {
     let mut message = [0; 148];
-    noise.fill(&mut message[4..116]);
+    random.fill(&mut message[4..116]);
     message[..4].copy_from_slice(&[1, 0, 0, 0]);
     let key = hash(&[b"mac1----", to.as_bytes()]);
     let mac1 = mac(&key, &[&message[..116]]);
