@@ -597,7 +597,7 @@ fn strangers_take_no_more_than_their_share_of_a_small_machine() {
         before.show("nobody attacks");
         let quiet = (house.own_memory(), house.in_kernel());
         scope.spawn(|| flood_handshakes(&party.hub, 1000.0, &over));
-        scope.spawn(|| flood_junk(&keys, 3000.0, &over));
+        scope.spawn(|| flood_junk(&keys, 1500.0, &over));
         scope.spawn(|| flood_control(&over));
         scope.spawn(|| flood_halves(&over));
         scope.spawn(|| flood_sessions(&over));
