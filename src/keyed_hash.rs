@@ -1,5 +1,6 @@
 //! Floor 1: a hash for tables that strangers fill, so that they can't choose keys that collide.
 
+use crate::crypto::random;
 use std::hash::{BuildHasher, Hasher};
 
 /// Makes hashers with two secret numbers, so that nobody can choose addresses and indices that collide.
@@ -13,6 +14,12 @@ impl KeyedState {
     /// From two random numbers.
     pub fn new(start: u64, factor: u64) -> Self {
         KeyedState { start, factor: factor | 1 }
+    }
+
+    /// From numbers of the operating system's.
+    pub fn random() -> Self {
+        let number = || u64::from_le_bytes(random::bytes());
+        KeyedState::new(number(), number())
     }
 }
 
@@ -32,10 +39,13 @@ pub struct KeyedHasher {
 
 impl Hasher for KeyedHasher {
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let rest = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.write_u64(rest);
         }
         self.write_u64(bytes.len() as u64);
     }
@@ -52,6 +62,7 @@ impl Hasher for KeyedHasher {
         self.write_u64(number.into());
     }
 
+    #[inline]
     fn write_u64(&mut self, number: u64) {
         let product = u128::from(self.state ^ number) * u128::from(self.factor);
         self.state = product as u64 ^ (product >> 64) as u64 ^ self.factor.rotate_left(32);

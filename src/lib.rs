@@ -3,13 +3,16 @@
 //! The house has floors and imports point down only (`tests/layering.rs` holds the list). Up to floor 3
 //! everything is sans-IO: bytes, requests and `now` go in, verdicts and changes come out.
 
+pub mod few;
 pub mod ids;
 pub mod time;
 
 pub mod crypto;
 pub mod datagram;
+pub mod dense_map;
+pub mod durability;
+pub mod figures;
 pub mod keyed_hash;
-pub mod metrics;
 pub mod owners;
 pub mod slots;
 pub mod token_bucket;

@@ -289,6 +289,9 @@ impl Holdings {
 
     /// `source` holds `amount` more.
     pub fn add(&mut self, source: IpAddr, amount: usize) {
+        if amount == 0 {
+            return;
+        }
         self.total += amount;
         for owner in Prefix::all(source) {
             *self.held.entry(owner).or_default() += amount;
@@ -297,6 +300,9 @@ impl Holdings {
 
     /// `source` holds `amount` less.
     pub fn remove(&mut self, source: IpAddr, amount: usize) {
+        if amount == 0 {
+            return;
+        }
         self.total = self.total.saturating_sub(amount);
         for owner in Prefix::all(source) {
             if let Some(held) = self.held.get_mut(&owner) {
@@ -348,26 +354,6 @@ impl Holdings {
     pub fn largest(&self) -> Option<(Prefix, usize)> {
         let networks = self.held.iter().filter(|(owner, _)| owner.level == Level::Network);
         networks.map(|(&owner, &held)| (owner, held)).max_by_key(|&(owner, held)| (held, owner))
-    }
-}
-
-/// How full a table is, and of whom: for people to look at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Usage {
-    /// What it holds.
-    pub resource: &'static str,
-    /// How much.
-    pub held: usize,
-    /// How much there may be.
-    pub limit: usize,
-    /// The network that holds most, and how much.
-    pub largest: Option<(Prefix, usize)>,
-}
-
-impl Usage {
-    /// Of a table that may hold up to `limit`.
-    pub fn of(resource: &'static str, holdings: &Holdings, limit: usize) -> Self {
-        Usage { resource, held: holdings.total(), limit, largest: holdings.largest() }
     }
 }
 

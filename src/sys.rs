@@ -253,6 +253,15 @@ pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> Result<c_int
     if result == 0 { Ok(value) } else { Err(last_error()) }
 }
 
+/// How many bytes a connected socket has sent that its peer has not taken (`SIOCOUTQ`, unix(7), tcp(7)); none if it is not
+/// connected.
+pub fn unsent(socket: BorrowedFd<'_>) -> usize {
+    let mut count: c_int = 0;
+    // SAFETY: the kernel writes one `c_int`, which lives until the call returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, ptr::from_mut(&mut count)) };
+    if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
+}
+
 /// Has SIGHUP ignored from now on, until somebody handles it. Its default would end the process.
 pub fn ignore_hangups() {
     // SAFETY: no code of ours is to run for the signal. It fails only for numbers that are no signals.

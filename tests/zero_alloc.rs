@@ -10,6 +10,7 @@ use allocations::ALLOCATIONS;
 use lanrage::control::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::datagram::Path;
+use lanrage::figures::Traffic;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::{Arrival, Config as RelayConfig, LOCAL_HEADROOM, Output, Port, Relay};
@@ -334,7 +335,7 @@ fn the_relay_forwards_without_allocating() {
         }
     });
     assert!(arrived >= 3 * 8000, "{arrived}");
-    assert_eq!(world.relay.stats().broadcast.packets, 80);
+    assert_eq!(world.relay.stats().traffic(Traffic::Broadcast).packets, 80);
     assert_eq!(counted, 0, "for {arrived} packets");
 }
 

@@ -1,63 +1,86 @@
 //! What the owner of the daemon is told.
 
 use super::fields::{Fields, Problems};
-use super::metrics::{self, Seen, Surroundings};
+use super::metrics::Surroundings;
 use super::{Api, Call, Failure, Handling, Outcome, errors, ok, openapi};
-use crate::owners::Usage;
+use crate::durability::WriteError;
+use crate::figures::{Figure, Readings, SeenMember, prometheus, status};
 use crate::time::Now;
 use crate::wire::http::{Answer, Source};
 use crate::wire::json::object;
 use crate::wire::static_body::StaticBody;
 
+/// What `/openapi.json` says of what `/status` answers: of the members that [`Api::status`] writes.
+pub(super) fn status_schema() -> String {
+    let text = |help: &str| {
+        object(|json| {
+            json.key("type").string("string");
+            json.key("description").string(help);
+        })
+    };
+    status::schema(
+        "",
+        &[
+            ("version", text("The version of this program.")),
+            ("http", text("The address of the control API.")),
+            ("state_dir", text("Where the state is kept.")),
+            ("subnet", text("The addresses of the virtual LAN.")),
+            ("relay", r##"{"$ref":"#/components/schemas/OwnRelay"}"##.to_owned()),
+            ("traffic", status::traffic_schema()),
+            ("members", status::members_schema()),
+            ("tables", status::tables_schema()),
+            ("store", status::schema("store", &[("status", text("`ok`, or what is wrong."))])),
+        ],
+    )
+}
+
 impl Api {
     /// The members that have been at the relay, by id. One in several parties counts once.
-    fn seen_by_relay(&self, around: &Surroundings<'_>, now: Now) -> Vec<Seen<'_>> {
+    fn seen_by_relay(&self, around: &Surroundings<'_>, now: Now) -> Vec<SeenMember> {
         let Some(relay) = around.relay else { return Vec::new() };
         let members = self.control.parties().flat_map(|party| &party.members);
         let seen = members.filter_map(|(peer, member)| {
-            let figures = relay.member(&member.relay_key()?)?;
-            let handshake_age = figures.last_handshake.map(|at| now.instant.since(at));
-            Some(Seen { peer, figures, handshake_age: Some(handshake_age?) })
+            let (stats, drops) = relay.member(&member.relay_key()?)?;
+            let handshake_age = now.instant.since(stats.last_handshake?);
+            Some(SeenMember { peer: peer.clone(), stats, drops, handshake_age })
         });
-        let mut seen: Vec<Seen<'_>> = seen.collect();
-        seen.sort_by_key(|seen| seen.peer);
-        seen.dedup_by_key(|seen| seen.peer);
+        let mut seen: Vec<SeenMember> = seen.collect();
+        seen.sort_by(|one, other| one.peer.cmp(&other.peer));
+        seen.dedup_by(|one, other| one.peer == other.peer);
         seen
     }
 
-    /// How full everything is, and of whom.
-    fn usage(&self, around: &Surroundings<'_>) -> Vec<Usage> {
-        let relay = around.relay.map(|relay| relay.usage());
-        let others = around.door.into_iter().flatten().chain(relay.into_iter().flatten());
-        self.control.usage().into_iter().chain(others).collect()
+    /// All figures.
+    fn readings(&self, around: &Surroundings<'_>, now: Now) -> Readings {
+        let mut readings = Readings::default();
+        if let Some(meter) = around.figures {
+            meter.report(&mut readings);
+        }
+        self.counters.report(&mut readings);
+        self.control.report(&mut readings);
+        readings.set(Figure::Uptime, now.instant.since(self.started).as_secs());
+        readings.set(Figure::Sessions, self.sessions.len() as u64);
+        readings.members = self.seen_by_relay(around, now);
+        readings
     }
 
     pub(super) fn metrics(&mut self, call: &Call<'_>) -> Handling {
-        let around = call.around;
-        let members = self.seen_by_relay(around, call.now);
-        let text = metrics::text(&self.counters, self.sizes(), &self.usage(around), around, &members);
         Ok(Outcome::Answer(Answer {
             status: 200,
             content_type: "text/plain; version=0.0.4; charset=utf-8",
             headers: Vec::new(),
-            body: text.into_bytes(),
+            body: prometheus::text(&self.readings(call.around, call.now)).into_bytes(),
         }))
     }
 
     pub(super) fn status(&mut self, call: &Call<'_>) -> Handling {
         let around = call.around;
-        let sizes = self.sizes();
+        let readings = self.readings(around, call.now);
         let relay = &self.settings.relay;
         let body = object(|json| {
             json.key("version").string(env!("CARGO_PKG_VERSION"));
-            json.key("uptime_seconds").int(around.uptime.as_secs());
             json.key("http").string(&self.settings.whereabouts.http);
             json.key("state_dir").string(&self.settings.whereabouts.state_dir);
-            json.key("parties").int(sizes.parties as u64);
-            json.key("peers").int(sizes.peers as u64);
-            json.key("relays").int(sizes.relays as u64);
-            json.key("tokens").int(sizes.tokens as u64);
-            json.key("websocket_sessions").int(sizes.sessions as u64);
             json.key("subnet").string(&self.control.settings().subnet.to_string());
             json.key("relay").object(|json| {
                 json.key("relay_id").string(relay.relay_id.as_str());
@@ -66,74 +89,13 @@ impl Api {
                 json.key("region").string(&relay.region);
                 json.key("public_key").string(&self.control.hub().encode());
             });
-            if let Some(relay) = around.relay {
-                let figures = relay.figures();
-                json.key("traffic").object(|json| {
-                    let kinds = [
-                        ("received", figures.received),
-                        ("sent", figures.sent),
-                        ("blind", figures.blind),
-                        ("hub", figures.hub),
-                        ("broadcast", figures.broadcast),
-                        ("stun", figures.stun),
-                        ("local", figures.local),
-                    ];
-                    for (kind, traffic) in kinds {
-                        json.key(kind).object(|json| {
-                            json.key("packets").int(traffic.packets);
-                            json.key("bytes").int(traffic.bytes);
-                        });
-                    }
-                    json.key("flows").int(figures.flows);
-                    json.key("gso").bool(figures.gso);
-                    json.key("drops").object(|json| {
-                        for (reason, count) in &figures.drops {
-                            json.key(reason).int(*count);
-                        }
-                    });
-                });
-                json.key("members").array(|json| {
-                    for Seen { peer, figures, handshake_age } in self.seen_by_relay(around, call.now) {
-                        json.object(|json| {
-                            json.key("peer_id").string(peer.as_str());
-                            json.key("path").string(figures.path);
-                            json.key("handshake_seconds").int(handshake_age.map_or(0, |age| age.as_secs()));
-                            for (direction, traffic) in [("from", figures.from), ("to", figures.to)] {
-                                json.key(direction).object(|json| {
-                                    json.key("packets").int(traffic.packets);
-                                    json.key("bytes").int(traffic.bytes);
-                                });
-                            }
-                            json.key("drops").object(|json| {
-                                for (reason, count) in &figures.drops {
-                                    json.key(reason).int(*count);
-                                }
-                            });
-                        });
-                    }
-                });
-            }
-            json.key("tables").array(|json| {
-                for table in self.usage(around) {
-                    json.object(|json| {
-                        json.key("table").string(table.resource);
-                        json.key("used").int(table.held as u64);
-                        json.key("limit").int(table.limit as u64);
-                        if let Some((network, held)) = table.largest {
-                            json.key("largest").object(|json| {
-                                json.key("network").string(&network.to_string());
-                                json.key("used").int(held as u64);
-                            });
-                        }
-                    });
-                }
-            });
-            json.key("log_lines_lost").int(around.log_lines_lost);
+            status::write_figures(json, "", &readings);
+            status::write_traffic(json.key("traffic"), &readings);
+            status::write_members(json.key("members"), &readings);
+            status::write_tables(json.key("tables"), &readings);
             json.key("store").object(|json| {
-                json.key("status").string(around.store_failure.map_or("ok", |failure| failure.detail()));
-                json.key("commits").int(around.commits);
-                json.key("errors").int(around.store_errors);
-                json.key("bytes").int(around.store_bytes);
+                json.key("status").string(around.store_failure.map_or("ok", WriteError::detail));
+                status::write_figures(json, "store", &readings);
             });
         });
         ok(body)

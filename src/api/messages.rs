@@ -9,6 +9,7 @@ use crate::api::sessions::Delivery;
 use crate::control::keys::KeyClaim;
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
+use crate::figures::Figure;
 use crate::ids::{PartyId, PeerId, SessionId};
 use crate::time::Now;
 use crate::wire::http::{self, Request, Source};
@@ -124,7 +125,7 @@ impl Api {
 
     /// Takes a message of a session.
     pub fn message(&mut self, session: SessionId, text: &str, around: &Surroundings<'_>, now: Now) -> Reply {
-        self.counters.messages += 1;
+        self.counters.values.add(Figure::Messages, 1);
         let Some(client) = self.sessions.client(session) else { return Reply::None };
         if self.admission.admit(client, Cost::Request, now.instant).is_err() {
             self.closures.push((session, "too many messages"));
@@ -148,7 +149,7 @@ impl Api {
             Reply::Error(text) => out.push(Delivery { to: vec![session], text: render::error(&text) }),
             Reply::None => {}
         }
-        self.counters.deliveries += out.len() as u64;
+        self.counters.values.add(Figure::Deliveries, out.len() as u64);
         out
     }
 

@@ -18,6 +18,7 @@ pub mod updates;
 mod admin;
 mod bans;
 mod bodies;
+mod openapi;
 mod parties;
 mod peers;
 mod relays;
@@ -28,6 +29,8 @@ use crate::control::standing::{Actor, Identity};
 use crate::control::{self, Control};
 use crate::crypto::constant_time;
 use crate::crypto::x25519::PublicKey;
+use crate::durability::WriteError;
+use crate::figures::Figure;
 use crate::ids::{PartyId, RelayId, SessionId};
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::http::{Answer, Request, Source};
@@ -37,7 +40,7 @@ use crate::wire::static_body::StaticBody;
 use admission::{Admission, Client, Cost, Rates};
 use browsers::Browsers;
 use fields::Problems;
-use metrics::{Counters, RelayView, Sizes, StoreFailure, Surroundings};
+use metrics::{Counters, RelayView, Surroundings};
 use refusal_log::RefusalLog;
 use route::{Access, Body, Parameters, PathMatch, Route, Writes};
 use sessions::{Delivery, Sessions};
@@ -195,7 +198,7 @@ impl Call<'_> {
 /// Why nothing may be changed now.
 enum Unchangeable {
     /// The disk can't be written.
-    Storage(StoreFailure),
+    Storage(WriteError),
     /// The network has changed too much and may go on after so many seconds.
     TooManyChanges(u64),
 }
@@ -261,17 +264,6 @@ impl Api {
         self.sessions.identity(session).is_some_and(|identity| {
             self.control.stands(identity) && !self.control.parties_of(&identity.peer).is_empty()
         })
-    }
-
-    /// How many there are of everything.
-    pub fn sizes(&self) -> Sizes {
-        Sizes {
-            parties: self.control.party_count(),
-            peers: self.control.peer_count(),
-            relays: self.control.relays().iter().count(),
-            tokens: self.control.tokens().len(),
-            sessions: self.sessions.len(),
-        }
     }
 
     /// Answers a request.
@@ -462,8 +454,8 @@ impl Api {
             self.sessions.announce(&self.control, &change, origin, now, &mut effects.deliveries);
             effects.changes.push(change);
         }
-        self.counters.deliveries +=
-            effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum::<u64>();
+        let delivered = effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum();
+        self.counters.values.add(Figure::Deliveries, delivered);
         effects
     }
 
@@ -489,14 +481,14 @@ impl Api {
         }
         if self.control.poll_timeout().is_some_and(|due| due <= now.instant) {
             if let Some(relay) = relay {
-                self.control.note_handshakes(|key| relay.member(key)?.last_handshake, now);
+                self.control.note_handshakes(|key| relay.member(key)?.0.last_handshake, now);
             }
             self.control.sweep(now);
         }
         if self.refusals.due().is_some_and(|due| due <= now.instant) {
             self.refusals.finish().iter().for_each(|line| log::info!("{line}"));
         }
-        self.counters.deliveries += deliveries.len() as u64;
+        self.counters.values.add(Figure::Deliveries, deliveries.len() as u64);
         let mut effects = self.drain(None, now);
         deliveries.append(&mut effects.deliveries);
         effects.deliveries = deliveries;

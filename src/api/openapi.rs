@@ -12,6 +12,7 @@
 //! | `string`, `integer`, `boolean`, `any` | a type |
 //! | `{"..` | a JSON Schema as it stands |
 
+use super::admin;
 use super::route::{Access, Body, Route};
 use super::routes::ROUTES;
 use crate::wire::json::{Writer, object};
@@ -65,7 +66,8 @@ RelayAddress = {"type":"string","maxLength":64,"anyOf":[{"pattern":"^([1-9][0-9]
 RelayInfo = {relay_id: Id, public_ip: RelayAddress, port: RelayPort, region?: OptionalWord, capacity?: OptionalAmount, public_key?: OptionalKey, load?: OptionalAmount}
 # What is left out is taken as `unknown`, a capacity of 100 and a load of 0.
 Relay = {relay_id: Id, public_ip: string, port: PortNumber, region: string, capacity: Count, registered_at: Time, public_key: OptionalKey, load: Count}
-Status = {version: string, uptime_seconds: Count, parties: Count, peers: Count, relays: Count, tokens: Count, websocket_sessions: Count, log_lines_lost: Count, subnet: string, traffic?: {received: any, sent: any, blind: any, hub: any, broadcast: any, stun: any, local: any, flows: any, gso: any, drops: any}, members?: [{peer_id: Id, path: "none" | "blind" | "hub", handshake_seconds: Count, from: any, to: any, drops: any}], relay: {relay_id: Id, port: PortNumber, region: string, public_key: WireGuardKey}, store: {status: string, commits: Count, errors: Count, bytes: Count}}
+Traffic = {packets: Count, bytes: Count}
+OwnRelay = {relay_id: Id, address: string, port: PortNumber, region: string, public_key: WireGuardKey}
 Error = {detail: string}
 Invalid = {"type":"object","required":["detail"],"properties":{"detail":{"type":"array","minItems":1,"items":{"type":"object","required":["type","loc","msg","input"],"properties":{"type":{"type":"string"},"loc":{"type":"array","items":{"type":["string","integer"]}},"msg":{"type":"string"},"input":{},"ctx":{"type":"object"}}}}}}
 "##;
@@ -134,6 +136,7 @@ pub fn document() -> String {
                         members(json, shape);
                     });
                 }
+                json.key("Status").raw(&admin::status_schema());
             });
         });
     })

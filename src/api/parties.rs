@@ -14,14 +14,13 @@ use crate::wire::json::{Value, Writer, object};
 
 impl Api {
     pub(super) fn root(&mut self, _: &Call<'_>) -> Handling {
-        let sizes = self.sizes();
         ok(object(|json| {
             json.key("service").string("LANrage Control Plane");
             json.key("version").string(env!("CARGO_PKG_VERSION"));
             json.key("status").string("ok");
-            json.key("parties").int(sizes.parties as u64);
+            json.key("parties").int(self.control.party_count() as u64);
             // Our own relay is in the list too.
-            json.key("relays").int(sizes.relays as u64 + 1);
+            json.key("relays").int(self.control.relays().iter().count() as u64 + 1);
         }))
     }
 

@@ -1,12 +1,14 @@
 //! The API in virtual time, without sockets: what each request and message makes everybody hear.
 
 use super::messages::{MESSAGES, MessageType, Reply};
-use super::metrics::{StoreFailure, Surroundings};
+use super::metrics::Surroundings;
 use super::routes::ROUTES;
 use super::*;
 use crate::control;
 use crate::control::record::Records;
 use crate::crypto::x25519::PrivateKey;
+use crate::durability::WriteError;
+use crate::figures::{DropReason, Drops, Figure, MemberStats, Meter, Reach, Readings, Traffic};
 use crate::ids::PeerId;
 use crate::token_bucket::Rate;
 use crate::wire::json::parse;
@@ -440,7 +442,7 @@ fn a_session_cannot_be_somebody_else() {
         world.say(1, &text);
         assert_eq!(world.heard(1), ["error"], "{text}");
     }
-    assert_eq!(world.api.sizes().peers, 1);
+    assert_eq!(world.api.control().peer_count(), 1);
 }
 
 #[test]
@@ -470,7 +472,7 @@ fn an_open_session_is_a_sign_of_life_and_hears_its_parties_within_two_minutes() 
     }
     world.api.close_session(SessionId(1));
     world.wait(Duration::from_secs(420));
-    assert_eq!(world.api.sizes().parties, 0);
+    assert_eq!(world.api.control().party_count(), 0);
 }
 
 #[test]
@@ -546,7 +548,7 @@ fn while_the_store_fails_changes_are_refused_before_they_are_made() {
     let mut world = World::new();
     let token = world.token("alice");
     let party = world.create("alice", &token);
-    world.around.store_failure = Some(StoreFailure::Full);
+    world.around.store_failure = Some(WriteError::Full);
     world.durable = 0;
     let body = format!("{{\"name\":\"Other\",\"host_peer_info\":{}}}", info("alice"));
     for (method, target, body) in [
@@ -580,7 +582,7 @@ fn while_the_store_fails_changes_are_refused_before_they_are_made() {
     world.say(1, &register_party("p", "bob"));
     assert_eq!(world.heard(1), ["error"]);
     assert_eq!(world.durable, 0);
-    assert_eq!(world.api.sizes().parties, 1);
+    assert_eq!(world.api.control().party_count(), 1);
 }
 
 #[test]
@@ -825,4 +827,115 @@ fn many_clocks_cost_few_texts_and_one_source_bounded_bytes() {
     assert_eq!(world.ask(Method::Post, &bans, Some(&host), "{\"peer_id\":\"last\"}").0, 200);
     world.wait(Duration::from_secs(30));
     assert_eq!(world.heard.len(), 64);
+}
+
+/// A relay that has seen whoever it is asked for, and a daemon that has counted something of everything.
+struct Busy;
+
+impl RelayView for Busy {
+    fn member(&self, _: &PublicKey) -> Option<(MemberStats, Drops)> {
+        let mut drops = Drops::default();
+        drops.add(DropReason::InnerSource);
+        let stats =
+            MemberStats { last_handshake: Some(Instant::ZERO), reach: Reach::Hub, ..MemberStats::default() };
+        Some((stats, drops))
+    }
+
+    fn load(&self) -> u32 {
+        1
+    }
+}
+
+impl Meter for Busy {
+    fn report(&self, out: &mut Readings) {
+        for figure in Figure::ALL {
+            out.set(figure, 77);
+        }
+        for kind in Traffic::ALL {
+            out.stats.add(kind, 100);
+        }
+        for reason in DropReason::ALL {
+            out.stats.drop(reason);
+        }
+    }
+}
+
+/// Whether `value` has what `schema` says that objects have, and nothing else.
+fn fits(value: &Value, schema: &Value, document: &Value, path: &str) {
+    if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
+        let target = target.split('/').skip(1).fold(document, |at, step| at.get(step).unwrap());
+        return fits(value, target, document, path);
+    }
+    match (schema.get("properties"), value) {
+        (Some(properties), Value::Object(members)) => {
+            for (name, member) in members {
+                let described = properties.get(name);
+                fits(
+                    member,
+                    described.unwrap_or_else(|| panic!("{path}.{name}")),
+                    document,
+                    &format!("{path}.{name}"),
+                );
+            }
+            let Some(Value::Array(required)) = schema.get("required") else { return };
+            for name in required.iter().filter_map(Value::as_str) {
+                assert!(value.get(name).is_some(), "{path}.{name} is missing");
+            }
+        }
+        (None, Value::Array(items)) => {
+            assert!(!items.is_empty(), "{path} shows nothing");
+            items.iter().for_each(|item| fits(item, schema.get("items").unwrap(), document, path));
+        }
+        _ => {
+            let kind = schema.get("type").and_then(Value::as_str).map(str::to_owned);
+            let found = match value {
+                Value::Bool(_) => "boolean",
+                Value::Number(text) if text.contains('.') => "number",
+                Value::Number(_) => "integer",
+                Value::Object(_) => "object",
+                _ => "string",
+            };
+            let words = matches!(schema.get("enum"), Some(Value::Array(words)) if words.contains(value));
+            assert!(words || kind.as_deref() == Some(found), "{path}: {value:?} {schema:?}");
+        }
+    }
+}
+
+#[test]
+fn status_is_as_described_and_metrics_have_the_same_figures() {
+    static BUSY: Busy = Busy;
+    let mut world = World::new();
+    let token = world.token("alice");
+    let key = PrivateKey::from_bytes([9; 32]).public_key().encode();
+    let described = info("alice").replacen("key of alice", &key, 1);
+    let body = format!("{{\"name\":\"LAN\",\"host_peer_info\":{described}}}");
+    assert_eq!(world.ask(Method::Post, "/parties", Some(&token), &body).0, 200);
+    world.around.relay = Some(&BUSY);
+    world.around.figures = Some(&BUSY);
+    let admin = Some("a-token-of-the-admin");
+    let (status, shown) = world.ask(Method::Get, "/status", admin, "");
+    assert_eq!(status, 200);
+    let document = world.ask(Method::Get, "/openapi.json", None, "").1;
+    let schema = ["components", "schemas", "Status"].iter().fold(&document, |at, step| at.get(step).unwrap());
+    fits(&shown, schema, &document, "");
+    let metrics = world.ask_from(ip("198.51.100.1"), Method::Get, "/metrics", admin, "");
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    for figure in Figure::ALL {
+        let row = figure.row();
+        let found = row.status.split('.').fold(&shown, |at, step| at.get(step).unwrap());
+        let shown = match found {
+            Value::Number(text) => text.to_string(),
+            value => u8::from(*value == Value::Bool(true)).to_string(),
+        };
+        let line = format!("{} {shown}", row.metric);
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+    for line in [
+        "lanrage_parties 1",
+        "lanrage_tokens 1",
+        "lanrage_log_lines_lost_total 77",
+        "lanrage_store_failing 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
 }

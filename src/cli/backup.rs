@@ -8,7 +8,7 @@ use super::table::escape;
 use super::{Failure, output};
 use lanrage::daemon::{Bell, SignalWatch, check_threads};
 use lanrage::store::dump::{self, RestoreError, Secrets};
-use lanrage::store::{self, OpenError};
+use lanrage::store::{self, FileError, OpenError};
 use lanrage::wire::json;
 use smol::channel::{self, Receiver, Sender};
 use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
@@ -131,7 +131,7 @@ fn from_file(source: &Path, output: &mut dyn Write, not_running: String) -> Resu
     result.map(|_| ()).map_err(|error| {
         Trouble::Reading(match error {
             // There is nothing here: most likely the wrong state directory.
-            OpenError::Io { error, .. } if error.kind() == ErrorKind::NotFound => {
+            OpenError { error: FileError::Io(error), .. } if error.kind() == ErrorKind::NotFound => {
                 Failure::failed(not_running)
             }
             error => Failure::failed(error),

@@ -8,7 +8,7 @@ use super::output::Style;
 use super::table::{Facts, escape};
 use super::{Failure, output, settings};
 use lanrage::store::dump::{self, Secrets};
-use lanrage::store::{self, OpenError, Report};
+use lanrage::store::{self, FileError, OpenError, Report};
 use lanrage::wire::json::{self, Writer};
 use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -43,15 +43,15 @@ pub fn check(invocation: &Invocation) -> Result<(), Failure> {
 
 fn unusable(error: &OpenError, file: &Path) -> Failure {
     let shown = file.display();
-    match error {
-        OpenError::InUse { .. } => Failure::failed(format_args!(
+    match &error.error {
+        FileError::InUse => Failure::failed(format_args!(
             "{shown} is in use by a running lanrage: make a copy with `lanrage backup COPY` and check that, or \
              stop it first"
         )),
-        OpenError::Io { error, .. } if error.kind() == ErrorKind::NotFound => Failure::failed(format_args!(
+        FileError::Io(error) if error.kind() == ErrorKind::NotFound => Failure::failed(format_args!(
             "there is no file {shown}: name one, or say where lanrage keeps its state with --state-dir"
         )),
-        error => Failure::failed(error),
+        _ => Failure::failed(error),
     }
 }
 
@@ -129,8 +129,8 @@ pub fn dump(invocation: &Invocation) -> Result<(), Failure> {
 }
 
 fn from_file(file: &Path, out: &mut dyn io::Write) -> Result<(), Failure> {
-    dump::file(file, Secrets::Redact, out).map(|_| ()).map_err(|error| match &error {
-        OpenError::Io { error, .. } if error.kind() == ErrorKind::BrokenPipe => Failure::output(error),
-        error => unusable(error, file),
+    dump::file(file, Secrets::Redact, out).map(|_| ()).map_err(|error| match &error.error {
+        FileError::Io(error) if error.kind() == ErrorKind::BrokenPipe => Failure::output(error),
+        _ => unusable(&error, file),
     })
 }

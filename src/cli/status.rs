@@ -6,6 +6,7 @@ use super::command::Invocation;
 use super::measures::{count, size, span};
 use super::output::Style;
 use super::table::{Facts, Table, escape};
+use lanrage::figures::{Traffic, status};
 use lanrage::wire::json::Value;
 
 /// `lanrage status`.
@@ -25,15 +26,7 @@ fn human(status: &Value, style: Style) -> String {
     facts.add("relay id", &format!("{} in {}", text(relay, "relay_id"), text(relay, "region")));
     facts.add("hub key", text(relay, "public_key"));
     facts.add("subnet", text(status, "subnet"));
-    for (name, key) in [
-        ("parties", "parties"),
-        ("peers", "peers"),
-        ("sessions", "websocket_sessions"),
-        ("tokens", "tokens"),
-        ("other relays", "relays"),
-    ] {
-        facts.add(name, &number(status, key).to_string());
-    }
+    add_figures(&mut facts, status, "");
     facts.add("state", text(status, "state_dir"));
     let health = match text(store, "status") {
         "ok" => style.good("ok"),
@@ -44,6 +37,7 @@ fn human(status: &Value, style: Style) -> String {
     let figures =
         format!("{}, {}{failed}", size(number(store, "bytes")), count(commits, "commit", "commits"));
     facts.styled("store", format!("{health}, {figures}"));
+    add_figures(&mut facts, store, "store");
     for table in list(status, "tables") {
         if let Some(taken) = taken(table) {
             facts.add("filling up", &taken);
@@ -55,14 +49,15 @@ fn human(status: &Value, style: Style) -> String {
         facts.styled("log", style.bad(&format!("{lost} lost, because nobody read them")));
     }
     if let Some(traffic) = status.get("traffic") {
-        for (name, kind) in [("blind", "blind"), ("hub", "hub"), ("broadcast", "broadcast")] {
-            facts.add(name, &amount(traffic.get(kind).unwrap_or(&Value::Null)));
+        for kind in Traffic::ALL {
+            let counted = traffic.get(kind.word()).unwrap_or(&Value::Null);
+            // Few take part in the LAN themselves.
+            let is_wanted = kind != Traffic::Local || number(counted, "packets") > 0;
+            if let Some(line) = kind.line().filter(|_| is_wanted) {
+                facts.add(line, &amount(counted));
+            }
         }
-        let local = traffic.get("local").unwrap_or(&Value::Null);
-        if number(local, "packets") > 0 {
-            facts.add("to this machine", &amount(local));
-        }
-        facts.add("flows", &number(traffic, "flows").to_string());
+        add_figures(&mut facts, traffic, "traffic");
         if traffic.get("gso") == Some(&Value::Bool(false)) {
             facts.add("GSO", "off: every datagram is sent by itself");
         }
@@ -86,6 +81,25 @@ fn human(status: &Value, style: Style) -> String {
     format!("{}\n{}", facts.text(style), table.text(style))
 }
 
+/// The figures of an object of `/status` that have a line of their own.
+fn add_figures(facts: &mut Facts, object: &Value, name: &str) {
+    for (_, key, row) in status::rows(name) {
+        if let Some(line) = row.line {
+            facts.add(line, &plain(object.get(key)));
+        }
+    }
+}
+
+/// A figure as it stands in JSON, for people.
+fn plain(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::Number(text)) => text.to_string(),
+        Some(Value::Bool(is_so)) => if *is_so { "yes" } else { "no" }.to_owned(),
+        // A daemon of another version does not know it.
+        _ => "unknown".to_owned(),
+    }
+}
+
 /// What a table holds and of whom, once it is half full.
 fn taken(table: &Value) -> Option<String> {
     let (used, limit) = (number(table, "used"), number(table, "limit"));
@@ -107,4 +121,55 @@ fn dropped(figures: &Value) -> String {
     let each = each.filter(|(count, _)| *count > 0).map(|(count, reason)| format!("{count} {reason}"));
     let each: Vec<_> = each.collect();
     if each.is_empty() { "nothing".to_owned() } else { each.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lanrage::figures::{Figure, Readings};
+    use lanrage::wire::json::{object, parse};
+
+    #[test]
+    fn every_figure_with_a_line_has_it() {
+        let mut readings = Readings::default();
+        for figure in Figure::ALL {
+            readings.set(figure, 1000 + figure as u64);
+        }
+        for (count, kind) in Traffic::ALL.into_iter().enumerate() {
+            readings.stats.add_run(kind, 1 + count, 10);
+        }
+        let text = object(|json| {
+            status::write_figures(json, "", &readings);
+            status::write_traffic(json.key("traffic"), &readings);
+            json.key("store").object(|json| status::write_figures(json, "store", &readings));
+        });
+        let shown = human(&parse(text.as_bytes()).unwrap(), Style::PLAIN);
+        let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split("  ").collect()).collect();
+        let has = |name: &str, value: &str| {
+            let is_it =
+                |line: &&Vec<&str>| line[0] == name && line.last().is_some_and(|last| last.trim() == value);
+            assert_eq!(lines.iter().filter(is_it).count(), 1, "{name} {value}: {shown}");
+        };
+        for figure in Figure::ALL {
+            if let Some(line) = figure.row().line {
+                has(line, &(1000 + figure as u64).to_string());
+            }
+        }
+        for (count, kind) in Traffic::ALL.into_iter().enumerate() {
+            if let Some(line) = kind.line() {
+                has(line, &format!("{}, 10 B", super::count(1 + count as u64, "packet", "packets")));
+            }
+        }
+    }
+
+    #[test]
+    fn what_never_happens_is_not_shown() {
+        let text = object(|json| status::write_traffic(json.key("traffic"), &Readings::default()));
+        let shown = human(&parse(text.as_bytes()).unwrap(), Style::PLAIN);
+        assert!(!shown.contains("to this machine") && shown.contains("blind"), "{shown}");
+        assert!(
+            shown.lines().any(|line| line.starts_with("dropped") && line.ends_with("nothing")),
+            "{shown}"
+        );
+    }
 }

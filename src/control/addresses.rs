@@ -2,7 +2,9 @@
 
 use super::refusal::Refusal;
 use super::subnet::Subnet;
+use crate::dense_map::DenseMap;
 use crate::ids::PeerId;
+use crate::keyed_hash::KeyedState;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -41,13 +43,29 @@ struct Entry {
     owner: Option<Owner>,
 }
 
+impl Entry {
+    /// Holds it for one more party of `peer`. Returns whether nobody did.
+    fn hold(&mut self, peer: &PeerId) -> bool {
+        match &mut self.held {
+            Some((_, parties)) => {
+                *parties += 1;
+                false
+            }
+            none => {
+                *none = Some((peer.clone(), 1));
+                true
+            }
+        }
+    }
+}
+
 /// The pool. A name is a public key in canonical form, or `key#peer` where the key alone does not tell
 /// (an opaque key, or one that is somebody else's).
 #[derive(Debug)]
 pub struct Addresses {
     subnet: Subnet,
-    by_name: HashMap<Rc<str>, Entry>,
-    taken: HashSet<Ipv4Addr>,
+    by_name: DenseMap<Rc<str>, Entry>,
+    taken: HashSet<Ipv4Addr, KeyedState>,
     next: Ipv4Addr,
     orders: u64,
     /// Who is in a party with a key that is somebody else's, by that key. Nearly always empty.
@@ -75,8 +93,8 @@ impl Addresses {
     pub fn new(subnet: Subnet, remembered: usize) -> Self {
         Addresses {
             subnet,
-            by_name: HashMap::new(),
-            taken: HashSet::new(),
+            by_name: DenseMap::default(),
+            taken: HashSet::with_hasher(KeyedState::random()),
             next: subnet.hub(),
             orders: 0,
             waiting: HashMap::new(),
@@ -139,11 +157,21 @@ impl Addresses {
         self.waiting.keys().filter(|key| self.holder(key).is_none()).cloned().collect()
     }
 
+    /// Gives `name`, if it is known and nobody else holds it, its address for one more party of `peer`, as
+    /// [`Addresses::acquire`] does.
+    pub fn acquire_known(&mut self, name: &str, peer: &PeerId) -> Option<Acquired> {
+        let (name, entry) = self.by_name.get_key_value_mut(name)?;
+        if entry.held.as_ref().is_some_and(|(holder, _)| holder != peer) {
+            return None;
+        }
+        self.idle -= usize::from(entry.hold(peer));
+        Some(Acquired { name: name.clone(), address: entry.address, assigned: false, forgotten: None })
+    }
+
     /// Gives `name` its address for one more party of `peer`.
     pub fn acquire(&mut self, name: &str, peer: &PeerId) -> Result<Acquired, Refusal> {
         let mut forgotten = None;
-        let known = self.by_name.get_key_value(name).map(|(name, _)| name.clone());
-        let assigned = known.is_none();
+        let assigned = !self.by_name.contains_key(name);
         if assigned {
             // A full pool, or too many names that nobody holds: the one unused for longest gives way.
             if self.by_name.len() >= self.subnet.capacity() || self.idle >= self.remembered.max(1) {
@@ -153,17 +181,9 @@ impl Addresses {
             let address = free.ok_or(Refusal::NoAddress)?;
             self.restore(name, address, self.orders, None);
         }
-        let name = known.or_else(|| Some(self.by_name.get_key_value(name)?.0.clone()));
-        let name = name.expect("found or made above");
-        let entry = self.by_name.get_mut(&name).expect("found or made above");
-        match &mut entry.held {
-            Some((_, parties)) => *parties += 1,
-            none => {
-                *none = Some((peer.clone(), 1));
-                self.idle -= 1;
-            }
-        }
-        Ok(Acquired { address: entry.address, name, assigned, forgotten })
+        let (name, entry) = self.by_name.get_key_value_mut(name).expect("found or made above");
+        self.idle -= usize::from(entry.hold(peer));
+        Ok(Acquired { address: entry.address, name: name.clone(), assigned, forgotten })
     }
 
     /// Takes back what [`Addresses::acquire`] gave for one party. The name keeps its address.
@@ -204,7 +224,7 @@ impl Addresses {
     /// Every name.
     #[cfg(test)]
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(|name| &**name)
+        self.by_name.iter().map(|(name, _)| &**name)
     }
 
     /// The address and order of a name.

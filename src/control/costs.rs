@@ -6,9 +6,9 @@ use super::refusal::Refusal;
 use super::signals::Signal;
 use super::standing::{Identity, Standing};
 use super::{Control, PartyId, PeerId};
-use crate::crypto::random;
+use crate::figures::{Figure, Readings, Resource};
 use crate::keyed_hash::KeyedState;
-use crate::owners::{Holdings, Quota, Usage};
+use crate::owners::{Holdings, Quota};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What a member costs besides its texts, in bytes: in its party, as a membership, in the pool of addresses, at the
@@ -30,18 +30,25 @@ pub const HOUSE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Charge {
     payer: IpAddr,
-    bytes: usize,
+    bytes: u32,
 }
 
 impl Charge {
     /// Nothing.
     pub const NONE: Charge = Charge { payer: HOUSE, bytes: 0 };
+
+    fn of(payer: IpAddr, bytes: usize) -> Self {
+        Charge { payer, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
 }
 
 /// An empty table of who holds what.
 pub(super) fn holdings() -> Holdings {
-    let number = || u64::from_le_bytes(random::bytes());
-    Holdings::new(KeyedState::new(number(), number()))
+    Holdings::new(KeyedState::random())
 }
 
 fn member_bytes(info: &PeerInfo) -> usize {
@@ -68,8 +75,12 @@ impl Control {
             Standing::Address(address) if address.is_loopback() => HOUSE,
             Standing::Address(address) => address,
             Standing::Token(lineage) => {
-                let own = self.tokens.of(&identity.peer).iter().filter_map(|hash| self.tokens.get(hash));
-                own.filter(|token| token.lineage == lineage).map(|token| token.payer).next().unwrap_or(HOUSE)
+                let own = self.tokens.of(&identity.peer);
+                own.map(|(_, token)| token)
+                    .filter(|token| token.lineage == lineage)
+                    .map(|token| token.payer)
+                    .next()
+                    .unwrap_or(HOUSE)
             }
         }
     }
@@ -98,7 +109,7 @@ impl Control {
         info: &PeerInfo,
     ) -> Result<(), Refusal> {
         let old = self.parties.get(party).and_then(|party| party.members.get(&by.peer));
-        self.afford(self.payer(by), member_bytes(info), old.map_or(0, |member| member.charge.bytes))
+        self.afford(self.payer(by), member_bytes(info), old.map_or(0, |member| member.charge.bytes()))
     }
 
     /// Whether there is room for a ban more in a party.
@@ -113,7 +124,7 @@ impl Control {
         else {
             return;
         };
-        let charge = Charge { payer, bytes: member_bytes(&member.info) };
+        let charge = Charge::of(payer, member_bytes(&member.info));
         let old = std::mem::replace(&mut member.charge, charge);
         self.recharge(old, charge);
     }
@@ -122,14 +133,14 @@ impl Control {
     pub(super) fn charge_party(&mut self, by: Option<&Identity>, party: &PartyId) {
         let payer = by.map(|by| self.payer(by));
         let Some(party) = self.parties.get_mut(party) else { return };
-        let charge = Charge { payer: payer.unwrap_or(party.charge.payer), bytes: party_bytes(party) };
+        let charge = Charge::of(payer.unwrap_or(party.charge.payer), party_bytes(party));
         let old = std::mem::replace(&mut party.charge, charge);
         self.recharge(old, charge);
     }
 
     pub(super) fn recharge(&mut self, old: Charge, new: Charge) {
-        self.memory.remove(old.payer, old.bytes);
-        self.memory.add(new.payer, new.bytes);
+        self.memory.remove(old.payer, old.bytes());
+        self.memory.add(new.payer, new.bytes());
     }
 
     /// Has room for a signal from `payer` with so many bytes of data; if need be at the cost of the oldest ones of
@@ -191,14 +202,16 @@ impl Control {
         })
     }
 
-    /// How full everything is, and of whom.
-    pub fn usage(&self) -> [Usage; 4] {
+    /// Tells how many there are of everything, how full everything is, and of whom.
+    pub fn report(&self, out: &mut Readings) {
         let limits = &self.settings.limits;
-        [
-            Usage::of("parties", &self.memory, limits.memory),
-            Usage::of("signals", &self.signals, limits.signals_size),
-            Usage::of("tokens", self.tokens.holdings(), limits.tokens),
-            Usage::of("relays", self.relays.holdings(), limits.relays),
-        ]
+        out.set(Figure::Parties, self.party_count() as u64);
+        out.set(Figure::Peers, self.peer_count() as u64);
+        out.set(Figure::Relays, self.relays.iter().count() as u64);
+        out.set(Figure::Tokens, self.tokens.len() as u64);
+        out.table(Resource::Parties, &self.memory, limits.memory);
+        out.table(Resource::Signals, &self.signals, limits.signals_size);
+        out.table(Resource::Tokens, self.tokens.holdings(), limits.tokens);
+        out.table(Resource::Relays, self.relays.holdings(), limits.relays);
     }
 }

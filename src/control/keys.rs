@@ -15,8 +15,10 @@ use super::refusal::Refusal;
 use super::standing::Identity;
 use super::{Control, PartyId, PeerId};
 use crate::crypto::x25519::PublicKey;
+use crate::few::Few;
 use crate::owners::Prefix;
 use crate::time::{Instant, Now};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -216,14 +218,15 @@ impl Control {
     }
 
     /// The name of a restored member's address: its own, unless somebody else was restored with that.
-    pub(super) fn restored_name(&self, member: &Member) -> String {
+    pub(super) fn restored_name<'a>(&self, member: &'a Member) -> Cow<'a, str> {
         let name = &*member.address_name;
         match self.addresses.holder(name) {
             Some(holder) if *holder != member.info.peer_id => addresses::shared_name(
                 &super::membership::address_key(&member.info, member.key),
                 &member.info.peer_id,
-            ),
-            _ => name.to_owned(),
+            )
+            .into(),
+            _ => name.into(),
         }
     }
 
@@ -341,7 +344,7 @@ impl Control {
 
     /// Notes where a peer asked for something from.
     pub fn note_origin(&mut self, peer: &PeerId, origin: Option<IpAddr>) {
-        for party in self.memberships.get(peer).into_iter().flatten() {
+        for party in self.memberships.get(peer).map_or(&[][..], Few::as_slice) {
             let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(peer));
             if let Some(member) = member.filter(|member| member.origin != origin) {
                 member.origin = origin;

@@ -47,7 +47,7 @@ impl Control {
             return Ok(party);
         }
         let limits = &self.settings.limits;
-        let hosted = self.parties_of(&by.peer).iter().filter(|id| self.parties[*id].host == by.peer).count();
+        let hosted = self.own_parties(by).filter(|party| party.host == by.peer).count();
         if hosted >= limits.parties_hosted {
             return Err(Refusal::Limit { what: "parties of one host", limit: limits.parties_hosted });
         }
@@ -81,6 +81,11 @@ impl Control {
         Ok(id)
     }
 
+    /// The parties that the caller is in.
+    fn own_parties(&self, by: &Identity) -> impl Iterator<Item = &Party> {
+        self.parties_of(&by.peer).iter().filter_map(|id| self.parties.get(id))
+    }
+
     fn repeated_create(
         &mut self,
         by: &Identity,
@@ -90,7 +95,7 @@ impl Control {
     ) -> Result<Option<PartyId>, Refusal> {
         let Some(id) = id else {
             let window = self.settings.lifetimes.create_repeat;
-            let repeated = self.parties_of(&by.peer).iter().map(|id| &self.parties[id]).find(|party| {
+            let repeated = self.own_parties(by).find(|party| {
                 let recent = party.created.is_some_and(|at| now.instant.since(at) < window);
                 recent && party.host == by.peer && party.name == name
             });
@@ -394,8 +399,8 @@ impl Control {
         self.release_signals(member.signals.iter().flat_map(|waiting| waiting.iter()));
         self.recharge(member.charge, Charge::NONE);
         if let Some(parties) = self.memberships.get_mut(peer) {
-            parties.retain(|party| party != id);
-            if parties.is_empty() {
+            parties.remove_first(|party| party == id);
+            if parties.as_slice().is_empty() {
                 self.memberships.remove(peer);
             }
         }

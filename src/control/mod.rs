@@ -23,6 +23,8 @@ pub mod viewer;
 mod tests;
 
 use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::dense_map::DenseMap;
+use crate::few::Few;
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::owners::Holdings;
 use crate::time::{Instant, Now};
@@ -35,7 +37,6 @@ use record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, Tok
 use refusal::Refusal;
 use relays::{RelayInfo, Relays};
 use standing::{Identity, Standing};
-use std::collections::HashMap;
 use subnet::Subnet;
 use tokens::{TokenHash, Tokens};
 
@@ -62,9 +63,9 @@ impl Default for Settings {
 /// All control state.
 pub struct Control {
     settings: Settings,
-    parties: HashMap<PartyId, Party>,
+    parties: DenseMap<PartyId, Party>,
     /// Which parties a peer is in, and so which ids are live.
-    memberships: HashMap<PeerId, Vec<PartyId>>,
+    memberships: DenseMap<PeerId, Few<PartyId>>,
     /// Bytes of parties and members.
     memory: Holdings,
     /// Bytes of signals that wait in all parties.
@@ -85,8 +86,8 @@ impl Control {
         let mut control = Control {
             addresses: Addresses::new(settings.subnet, settings.limits.addresses_remembered),
             settings,
-            parties: HashMap::new(),
-            memberships: HashMap::new(),
+            parties: DenseMap::default(),
+            memberships: DenseMap::default(),
             memory: costs::holdings(),
             signals: costs::holdings(),
             tokens: Tokens::new(costs::holdings()),
@@ -110,6 +111,8 @@ impl Control {
                 self.addresses.restore(&name, address, record.order, record.owner());
             }
         }
+        self.parties.reserve(records.parties.len());
+        self.memberships.reserve(records.members.len());
         for (id, record) in records.parties {
             if let Some(party) = record.restore(&id) {
                 let id = party.id.clone();
@@ -118,17 +121,18 @@ impl Control {
             }
         }
         for (party, peer, record) in records.members {
-            if let (Some(party), Some(member)) = (PartyId::stored(&party), record.restore(&peer, now)) {
-                match self.parties.contains_key(&party) {
-                    true => self.restore_member(party, member),
-                    // The party's end was kept and this was not.
-                    false => self.changes.push(Change::MemberLeft {
-                        party,
-                        who: Identity { peer: member.info.peer_id, standing: member.standing },
-                        key: member.key,
-                        why: Departure::PartyDeleted,
-                    }),
-                }
+            let Some(member) = record.restore(&peer, now) else { continue };
+            // The text of its id is there already.
+            if let Some(found) = self.parties.get(party.as_str()) {
+                self.restore_member(found.id.clone(), member);
+            } else if let Some(party) = PartyId::stored(&party) {
+                // The party's end was kept and this was not.
+                self.changes.push(Change::MemberLeft {
+                    party,
+                    who: Identity { peer: member.info.peer_id, standing: member.standing },
+                    key: member.key,
+                    why: Departure::PartyDeleted,
+                });
             }
         }
         // One more than a peer may have replaces its oldest, and all lives are the same length.
@@ -136,13 +140,11 @@ impl Control {
         tokens.sort_by_key(|(_, record)| record.expires_at);
         self.tokens.reserve(tokens.len());
         for (hash, record) in tokens {
-            if let Some(mut token) = record.restore(records.stopped_at, self.settings.lifetimes.token, now) {
-                // A text that is there already is shared.
-                if let Some((peer, _)) = self.memberships.get_key_value(&token.peer) {
-                    token.peer = peer.clone();
-                }
-                self.tokens.insert(hash, token);
-            }
+            // As a rule the text of the peer's id is there already.
+            let known = self.memberships.get_key_value(record.peer_id.as_str()).map(|(peer, _)| peer.clone());
+            let Some(peer) = known.or_else(|| PeerId::stored(&record.peer_id)) else { continue };
+            let life = self.settings.lifetimes.token;
+            self.tokens.insert(hash, record.restore(peer, records.stopped_at, life, now));
         }
         for (id, record) in records.relays {
             if let Some(relay) = record.restore(&id, now) {
@@ -156,19 +158,19 @@ impl Control {
 
     fn restore_member(&mut self, party: PartyId, mut member: Member) {
         let peer = member.info.peer_id.clone();
-        if !self.parties.contains_key(&party) {
-            return;
-        }
-        // After a change of the subnet, or when the row of the address is missing, a new one is given.
-        let name = self.restored_name(&member);
-        let Ok(acquired) = self.addresses.acquire(&name, &peer) else { return };
-        let is_renamed = *name != *member.address_name;
+        let acquired = self.addresses.acquire_known(&member.address_name, &peer).map_or_else(
+            // After a change of the subnet, or when the row of the address is missing, a new one is given.
+            || self.addresses.acquire(&self.restored_name(&member), &peer),
+            Ok,
+        );
+        let Ok(acquired) = acquired else { return };
+        let is_renamed = acquired.name != member.address_name;
         member.virtual_ip = acquired.address;
         member.address_name = acquired.name.clone();
         member.info = member.info.sharing(&acquired.name);
         self.claims = self.claims.max(member.claim.saturating_add(1));
         self.restore_key(&member);
-        let found = self.parties.get_mut(&party).expect("looked up above");
+        let found = self.parties.get_mut(&party).expect("looked up by the caller");
         found.joins = found.joins.max(member.joined + 1);
         let by = Identity { peer: peer.clone(), standing: member.standing };
         found.members.insert(peer.clone(), Box::new(member));
@@ -182,10 +184,9 @@ impl Control {
         }
     }
 
-    /// Notes that `peer` is in `party`. Nearly every peer is in one, so there is no room for more before they
-    /// come.
+    /// Notes that `peer` is in `party`.
     fn remember_membership(&mut self, peer: PeerId, party: PartyId) {
-        self.memberships.entry(peer).or_insert_with(|| Vec::with_capacity(1)).push(party);
+        self.memberships.get_or_insert_with(peer, Few::default).push(party);
     }
 
     /// The settings.
@@ -249,7 +250,7 @@ impl Control {
 
     /// The parties that a peer is in.
     pub fn parties_of(&self, peer: &PeerId) -> &[PartyId] {
-        self.memberships.get(peer).map_or(&[], Vec::as_slice)
+        self.memberships.get(peer).map_or(&[], Few::as_slice)
     }
 
     /// The tokens.

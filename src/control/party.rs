@@ -200,3 +200,16 @@ impl Party {
         self.members.iter().min_by_key(|(_, member)| member.joined).map(|(peer, _)| peer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_member_is_small() {
+        // There are thousands. The C library of static binaries has room of 288 bytes, 4 of which are its own, and
+        // then of 320.
+        assert!(size_of::<Member>() <= 284, "{}", size_of::<Member>());
+    }
+}

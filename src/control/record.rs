@@ -316,12 +316,18 @@ impl TokenRecord {
         }
     }
 
-    /// How much of `life` is left.
+    /// The token, `peer`'s, with as much of `life` as is left.
     ///
     /// Use extends a token without writing, so after a crash the stored date can be long past for a token in
     /// daily use: every stored token starts anew then. Only a stop in good order stores true dates, and they
     /// only tell something if the clock was right at both ends.
-    pub(super) fn restore(self, stopped_at: Option<UnixTime>, life: Duration, now: Now) -> Option<Token> {
+    pub(super) fn restore(
+        &self,
+        peer: PeerId,
+        stopped_at: Option<UnixTime>,
+        life: Duration,
+        now: Now,
+    ) -> Token {
         let left = match stopped_at {
             Some(stopped) if stopped.is_plausible() && now.unix >= stopped => {
                 let micros = UnixTime::from_micros(self.expires_at).micros_since(now.unix);
@@ -329,13 +335,13 @@ impl TokenRecord {
             }
             _ => life,
         };
-        Some(Token {
-            peer: PeerId::stored(&self.peer_id)?,
+        Token {
+            peer,
             lineage: Lineage(self.lineage),
             expires: now.instant + left,
             payer: HOUSE,
             is_used: false,
-        })
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use super::change::Change;
 use super::costs::HOUSE;
 use super::refusal::Refusal;
 use super::standing::{Identity, Lineage, Standing};
-use super::tokens::Token;
+use super::tokens::{Token, TokenHash};
+use crate::few::Few;
 use crate::ids::PeerId;
 use crate::owners::Quota;
 use crate::time::{Instant, Now, UnixTime};
@@ -62,9 +63,10 @@ impl Control {
             None => return Err(Refusal::PeerTaken),
         };
         let limits = &self.settings.limits;
-        let own = self.tokens.of(peer);
-        let oldest = (own.len() >= limits.tokens_per_peer).then(|| own[0]);
-        match oldest {
+        let mut own = self.tokens.of(peer).map(|(hash, _)| hash);
+        let oldest = own.next();
+        let is_full = oldest.into_iter().chain(own).count() >= limits.tokens_per_peer;
+        match oldest.filter(|_| is_full) {
             Some(oldest) => self.revoke(oldest),
             None => self.make_room_for_token(shown.payer)?,
         }
@@ -161,7 +163,7 @@ impl Control {
 
     /// Counts an open session as a sign of life: in every party, and for its tokens.
     pub fn touch(&mut self, identity: &Identity, now: Now) {
-        for party in self.memberships.get(&identity.peer).into_iter().flatten() {
+        for party in self.memberships.get(&identity.peer).map_or(&[][..], Few::as_slice) {
             if let Some(member) =
                 self.parties.get_mut(party).and_then(|party| party.members.get_mut(&identity.peer))
             {
@@ -169,11 +171,11 @@ impl Control {
             }
         }
         if let Standing::Token(lineage) = identity.standing {
-            for hash in self.tokens.of(&identity.peer).to_vec() {
-                let live = |token: &Token| token.lineage == lineage && token.expires > now.instant;
-                if self.tokens.get(&hash).is_some_and(live)
-                    && self.tokens.extend(&hash, self.settings.lifetimes.token, now.instant)
-                {
+            let live = |token: &Token| token.lineage == lineage && token.expires > now.instant;
+            let own = self.tokens.of(&identity.peer);
+            let live: Vec<TokenHash> = own.filter(|(_, token)| live(token)).map(|(hash, _)| hash).collect();
+            for hash in live {
+                if self.tokens.extend(&hash, self.settings.lifetimes.token, now.instant) {
                     self.changes.push(Change::TokenExtended(hash));
                 }
             }
@@ -185,12 +187,8 @@ impl Control {
         let others: Vec<_> = self
             .tokens
             .of(&identity.peer)
-            .iter()
-            .filter(|hash| {
-                let lineage = self.tokens.get(hash).map(|token| Standing::Token(token.lineage));
-                lineage != Some(identity.standing)
-            })
-            .copied()
+            .filter(|(_, token)| Standing::Token(token.lineage) != identity.standing)
+            .map(|(hash, _)| hash)
             .collect();
         for hash in others {
             self.revoke(hash);

@@ -3,12 +3,13 @@
 use super::refusal::Refusal;
 use super::standing::Lineage;
 use crate::crypto::{blake2s, constant_time, random};
+use crate::dense_map::DenseMap;
+use crate::few::Few;
 use crate::ids::PeerId;
 use crate::owners::{Holdings, Prefix};
 use crate::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -39,14 +40,24 @@ pub struct Token {
 /// The tokens of all peers.
 pub struct Tokens {
     /// By the first half of the hash; the second half is compared in constant time.
-    by_id: HashMap<[u8; 16], ([u8; 16], Token)>,
+    by_id: DenseMap<TokenId, ([u8; 16], Token)>,
     /// Oldest first.
-    by_peer: HashMap<PeerId, Vec<TokenHash>>,
+    by_peer: DenseMap<PeerId, Few<TokenId>>,
     holdings: Holdings,
 }
 
-fn id(hash: &TokenHash) -> [u8; 16] {
+/// The first half of a token's hash.
+type TokenId = [u8; 16];
+
+fn id(hash: &TokenHash) -> TokenId {
     *hash.first_chunk().expect("a hash is 32 bytes")
+}
+
+fn whole(id: &TokenId, rest: &[u8; 16]) -> TokenHash {
+    let mut hash = [0; 32];
+    hash[..16].copy_from_slice(id);
+    hash[16..].copy_from_slice(rest);
+    hash
 }
 
 fn rest(hash: &TokenHash) -> [u8; 16] {
@@ -61,7 +72,7 @@ pub fn hash(text: &str) -> TokenHash {
 impl Tokens {
     /// None, of nobody.
     pub(super) fn new(holdings: Holdings) -> Self {
-        Tokens { by_id: HashMap::new(), by_peer: HashMap::new(), holdings }
+        Tokens { by_id: DenseMap::default(), by_peer: DenseMap::default(), holdings }
     }
 
     /// How many each owner has.
@@ -80,8 +91,9 @@ impl Tokens {
     }
 
     /// The tokens of a peer, oldest first.
-    pub fn of(&self, peer: &PeerId) -> &[TokenHash] {
-        self.by_peer.get(peer).map_or(&[], Vec::as_slice)
+    pub fn of(&self, peer: &PeerId) -> impl Iterator<Item = (TokenHash, &Token)> {
+        let ids = self.by_peer.get(peer).map_or(&[][..], Few::as_slice);
+        ids.iter().filter_map(|id| self.by_id.get(id).map(|(rest, token)| (whole(id, rest), token)))
     }
 
     /// The token with this hash.
@@ -92,12 +104,7 @@ impl Tokens {
 
     /// Every token.
     pub fn iter(&self) -> impl Iterator<Item = (TokenHash, &Token)> {
-        self.by_id.iter().map(|(id, (rest, token))| {
-            let mut hash = [0; 32];
-            hash[..16].copy_from_slice(id);
-            hash[16..].copy_from_slice(rest);
-            (hash, token)
-        })
+        self.by_id.iter().map(|(id, (rest, token))| (whole(id, rest), token))
     }
 
     /// Makes a token and gives its text, which is nowhere kept.
@@ -111,6 +118,7 @@ impl Tokens {
     /// Makes room for `count` tokens that will be inserted.
     pub fn reserve(&mut self, count: usize) {
         self.by_id.reserve(count);
+        self.by_peer.reserve(count);
     }
 
     /// Those that have to make room for another one: of `owner` if it is given, else of whoever has most. Unused ones
@@ -131,8 +139,7 @@ impl Tokens {
 
     /// Takes in a token that was issued before.
     pub fn insert(&mut self, hash: TokenHash, token: Token) {
-        // Nearly every peer has one token, so there is no room for more before they come.
-        self.by_peer.entry(token.peer.clone()).or_insert_with(|| Vec::with_capacity(1)).push(hash);
+        self.by_peer.get_or_insert_with(token.peer.clone(), Few::default).push(id(&hash));
         self.holdings.add(token.payer, 1);
         self.by_id.insert(id(&hash), (rest(&hash), token));
     }
@@ -172,9 +179,9 @@ impl Tokens {
     pub fn revoke(&mut self, hash: &TokenHash) {
         let Some((_, token)) = self.by_id.remove(&id(hash)) else { return };
         self.holdings.remove(token.payer, 1);
-        if let Some(hashes) = self.by_peer.get_mut(&token.peer) {
-            hashes.retain(|other| other != hash);
-            if hashes.is_empty() {
+        if let Some(ids) = self.by_peer.get_mut(&token.peer) {
+            ids.remove_first(|other| *other == id(hash));
+            if ids.as_slice().is_empty() {
                 self.by_peer.remove(&token.peer);
             }
         }

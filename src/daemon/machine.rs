@@ -13,7 +13,8 @@ const MIB: usize = 1024 * KIB;
 const SMALLEST: usize = 64 * MIB;
 
 /// How much of the memory may be taken by whom, whatever strangers do. With 64 MiB: 5 MiB for parties, 2 for tokens,
-/// 4 for what waits to be sent, 3 for blind sessions, 256 connections and 256 sessions with up to 16 KiB in the kernel each way.
+/// 4 for what waits to be sent, 3 for blind sessions, 256 connections and 256 sessions with up to 12 KiB in
+/// the kernel each way, and 1 for the relay's datagrams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals {
     /// Bytes of parties and members.
@@ -26,6 +27,8 @@ pub struct Totals {
     pub socket_buffer: usize,
     /// HTTP connections, and as many sessions.
     pub connections: usize,
+    /// Bytes of datagrams that the kernel keeps for the relay, of which it counts each twice.
+    pub datagrams: usize,
     /// Directions of blind sessions, 400 bytes each; a quarter as many addresses and handshakes.
     pub flows: usize,
 }
@@ -37,8 +40,9 @@ impl Totals {
             parties: (memory / 12).clamp(MIB, 256 * MIB),
             tokens: (memory / (8 * KIB)).max(1024),
             buffers: (memory / 16).clamp(MIB, 64 * MIB),
-            socket_buffer: (memory / (8 * KIB)).clamp(4 * KIB, 64 * KIB),
+            socket_buffer: (memory / (16 * KIB)).clamp(4 * KIB, 64 * KIB),
             connections: (memory / (256 * KIB)).max(32),
+            datagrams: (memory / 128).clamp(128 * KIB, MIB),
             flows: (memory / (8 * KIB)).clamp(2048, 32_768),
         }
     }
@@ -88,7 +92,7 @@ mod tests {
     #[test]
     fn totals_follow_the_memory() {
         let small = Totals::of(64 * MIB);
-        assert_eq!((small.connections, small.socket_buffer, small.buffers), (256, 8 * KIB, 4 * MIB));
+        assert_eq!((small.connections, small.socket_buffer, small.buffers), (256, 4 * KIB, 4 * MIB));
         let kernel = 2 * small.connections * 2 * 2 * small.socket_buffer;
         assert!(small.parties + small.buffers + kernel < 64 * MIB / 2);
         let large = Totals::of(usize::MAX);

@@ -8,6 +8,7 @@ mod keeping;
 mod local_interface;
 pub mod log_output;
 mod machine;
+mod postponed;
 mod relay_figures;
 mod relay_loop;
 mod reload;
@@ -20,6 +21,7 @@ use crate::control::Control;
 use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::durability::WriteError;
 use crate::ids::RelayId;
 use crate::net::http::Door;
 use crate::net::listen::{ListenError, Listener};
@@ -28,7 +30,7 @@ use crate::relay::limits::Limits as RelayLimits;
 use crate::relay::{self, Relay};
 use crate::store::handover::HandOver;
 use crate::store::records::{self, Loaded};
-use crate::store::{self, OpenError, Row, Store, StoreError};
+use crate::store::{self, OpenError, Row, Store};
 use crate::time::Clock;
 use crate::tun::{self, Tun, TunError};
 use crate::wireguard::constants::X25519_TYPICAL;
@@ -66,6 +68,8 @@ const STOP: Duration = Duration::from_millis(1800);
 const THREADS: usize = 3;
 /// X25519 computations that are measured at the start: the fastest is what the machine can do.
 const X25519_SAMPLES: usize = 5;
+/// How long tasks may take before packets have their turn: as long as one of theirs.
+const TASKS: Duration = Duration::from_micros(500);
 /// How long a start may still take when it is to stop.
 const LOAD: Duration = Duration::from_millis(300);
 
@@ -75,7 +79,7 @@ pub enum DaemonError {
     /// The store.
     Store(OpenError),
     /// The store, at the first write or the last.
-    Write(StoreError),
+    Write(WriteError),
     /// A socket.
     Listen(ListenError),
     /// The interface of this machine itself.
@@ -97,8 +101,8 @@ impl fmt::Display for DaemonError {
             DaemonError::Write(error) => {
                 write!(f, "the state could not be written: {error}")?;
                 match error {
-                    StoreError::Full => f.write_str("; free some space, or choose another --state-dir"),
-                    StoreError::Failing | StoreError::TooSlow => Ok(()),
+                    WriteError::Full => f.write_str("; free some space, or choose another --state-dir"),
+                    WriteError::Failing | WriteError::TooSlow => Ok(()),
                 }
             }
             DaemonError::Listen(error) => error.fmt(f),
@@ -214,7 +218,7 @@ impl Daemon {
     fn bind(config: &Config) -> Result<Sockets, DaemonError> {
         let http = Listener::tcp(config.http)?;
         let unix = Listener::unix(&socket_in(&config.state_dir))?;
-        let relay = RelaySocket::bind(config.relay)?.with_senders();
+        let relay = RelaySocket::bind(config.relay)?.with_room(Totals::by(config).datagrams).with_senders();
         let port = match config.relay.port() {
             0 => Some(0),
             port => port.checked_add(1),
@@ -269,12 +273,12 @@ impl Daemon {
             log::warn!("stopped before it was ready: the disk takes too long");
             return Ok(());
         };
-        let relay = running.relay.clone();
+        let (relay, clock) = (running.relay.clone(), running.relay.clock);
         let stop = async move {
             // Nothing is ever sent: the channel only closes.
             let _ = stopped.recv().await;
         };
-        relay.drive(executor.run(running.serve(stop)))?
+        relay.drive(running.serve(stop).or(run_tasks(&executor, clock)))?
     }
 
     /// Takes over what the store holds and what the daemon before left, and opens the doors.
@@ -317,7 +321,7 @@ impl Daemon {
         service.settle();
         relay.take_over(&handover);
         let door = Door::new(executor.clone(), service.clone(), totals.door(&self.config), clock);
-        service.watch(door.usage());
+        service.watch(door.reporter());
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
         let mut chores = vec![
@@ -328,6 +332,7 @@ impl Daemon {
             service.clone().keep_marks().boxed_local(),
             service.clone().keep_handshakes().boxed_local(),
             relay.clone().keep_time().boxed_local(),
+            relay.clone().keep_answering().boxed_local(),
             relay.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
         ];
@@ -499,5 +504,16 @@ impl SignalWatch {
                 }
             }
         })
+    }
+}
+
+/// Runs the executor's tasks for ever, and lets others have their turn whenever that has taken its time.
+async fn run_tasks<T>(executor: &LocalExecutor<'_>, clock: Clock) -> T {
+    loop {
+        let begun = clock().instant;
+        while clock().instant.since(begun) < TASKS {
+            executor.tick().await;
+        }
+        smol::future::yield_now().await;
     }
 }

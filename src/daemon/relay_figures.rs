@@ -1,56 +1,27 @@
 //! What the relay has counted, as the API tells it.
 
 use super::relay_loop::RelayLoop;
-use crate::api::metrics::{MemberFigures, RelayFigures, RelayView, Traffic};
+use crate::api::metrics::RelayView;
 use crate::crypto::x25519::PublicKey;
-use crate::owners::Usage;
-use crate::relay::stats::{Count, Reach};
+use crate::figures::{Drops, Figure, MemberStats, Meter, Readings};
 use crate::time::Instant;
 use std::time::Duration;
 
 /// How long the count of reachable members may be out of date: it looks at every member.
 const LOAD_LIFETIME: Duration = Duration::from_secs(1);
 
-fn traffic(count: Count) -> Traffic {
-    Traffic { packets: count.packets, bytes: count.bytes }
+impl Meter for RelayLoop {
+    fn report(&self, out: &mut Readings) {
+        self.relay.borrow().report(out);
+        self.count_socket_drops(&mut out.stats);
+        out.set(Figure::Gso, u64::from(self.uses_gso()));
+    }
 }
 
 impl RelayView for RelayLoop {
-    fn figures(&self) -> RelayFigures {
+    fn member(&self, key: &PublicKey) -> Option<(MemberStats, Drops)> {
         let relay = self.relay.borrow();
-        let stats = relay.stats();
-        RelayFigures {
-            received: traffic(stats.received),
-            sent: traffic(stats.sent),
-            blind: traffic(stats.blind),
-            hub: traffic(stats.hub),
-            broadcast: traffic(stats.broadcast),
-            stun: traffic(stats.stun),
-            local: traffic(stats.local),
-            flows: relay.flow_count() as u64,
-            drops: stats.drops().chain(self.socket_drops()).collect(),
-            gso: self.uses_gso(),
-        }
-    }
-
-    fn member(&self, key: &PublicKey) -> Option<MemberFigures> {
-        let relay = self.relay.borrow();
-        let stats = relay.member_stats(key)?;
-        Some(MemberFigures {
-            path: match stats.reach {
-                Reach::None => "none",
-                Reach::Blind => "blind",
-                Reach::Hub => "hub",
-            },
-            last_handshake: stats.last_handshake,
-            from: traffic(stats.from),
-            to: traffic(stats.to),
-            drops: relay.member_drops(key).collect(),
-        })
-    }
-
-    fn usage(&self) -> [Usage; 4] {
-        self.relay.borrow().usage()
+        Some((*relay.member_stats(key)?, relay.member_drops(key).cloned().unwrap_or_default()))
     }
 
     fn load(&self) -> u32 {

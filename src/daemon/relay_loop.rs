@@ -4,19 +4,26 @@ use super::DaemonError;
 use super::bell::{Alarm, Bell};
 use super::keeping::{self, Keeping};
 use super::local_interface::LocalInterface;
+use super::postponed::Postponed;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
-use crate::net::udp::{self, Inbox, Outbox, RelaySocket, Sent};
+use crate::figures::{DropReason, RelayStats};
+use crate::net::udp::{self, Inbox, Outbox, RelaySocket};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
 use crate::store::handover::HandOver;
 use crate::time::{Clock, Instant, Now};
 use crate::tun::Tun;
+use smol::Timer;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
+/// How long handshakes with the hub may take before packets have their turn again, and how long those that are left then
+/// wait at least.
+const HANDSHAKES: Duration = Duration::from_millis(1);
 /// Handshakes with the hub that may wait for the control plane. One that is lost comes again in two minutes.
 const MAX_HANDSHAKES: usize = 256;
 
@@ -32,6 +39,11 @@ pub struct RelayLoop {
     alternate: Option<Socket>,
     pub(super) clock: Clock,
     alarm: Alarm,
+    /// X25519 computations that may be made at a time.
+    slice: u64,
+    /// Initiations for the hub that came when they had been made, and what is rung when there are some.
+    postponed: RefCell<Postponed>,
+    waiting: Bell,
     /// The mark for TAI64N that must be stored, and what is rung when there is one: once or twice a day.
     mark: Cell<Option<u64>>,
     marked: Bell,
@@ -118,12 +130,15 @@ impl RelayLoop {
         clock: Clock,
     ) -> Self {
         RelayLoop {
+            slice: relay.x25519_within(HANDSHAKES),
             relay: RefCell::new(relay),
             inbox: RefCell::default(),
             main: Socket::new(main, gso),
             alternate: alternate.map(|socket| Socket::new(socket, gso)),
             clock,
             alarm: Alarm::default(),
+            postponed: RefCell::default(),
+            waiting: Bell::default(),
             mark: Cell::new(None),
             marked: Bell::default(),
             handshakes: smol::channel::bounded(MAX_HANDSHAKES),
@@ -158,11 +173,12 @@ impl RelayLoop {
     ///
     /// They take turns. In each round of the loop
     ///
-    /// 1. `future` is polled once, if it was woken: as many tasks as its executor runs at a time (HTTP, WebSockets,
-    ///    timers), each up to its next wait;
+    /// 1. `future` is polled once, if it was woken: tasks (HTTP, WebSockets, timers), each up to its next wait, until half
+    ///    a millisecond is over;
     /// 2. of the main port, the alternate one, and this machine's own interface, in this order, each that is ready has
     ///    one turn: about half a millisecond of datagrams at most, of which small ones leave before bulk. What waits for
-    ///    room to be sent goes before what has just come;
+    ///    room to be sent goes before what has just come, and handshakes with the hub get a millisecond of it: what is
+    ///    left of them has one more in each millisecond, among the tasks;
     /// 3. the timers of the relay are looked at, and if one is due it is among the tasks of the next round.
     ///
     /// So packets wait for at most one poll of the tasks, the tasks for at most three turns, and the thread sleeps only
@@ -191,11 +207,19 @@ impl RelayLoop {
         }
         let local = self.local.as_ref();
         let (mut inbox, mut outbox) = (self.inbox.borrow_mut(), own.outbox.borrow_mut());
-        let mut crossed = false;
+        let mut postponed = self.postponed.borrow_mut();
+        let (mut crossed, begun) = (false, relay.x25519_count());
         own.socket.turn_by_runs(&mut inbox, &mut outbox, now.instant, |run, meta, outbox| {
             let mut out = PortOutput { outbox, port, other, crossed: false, local };
             // What went wrong is in the relay's counters.
             let arrival = Arrival { path: meta.path, port, now };
+            let must_wait = !postponed.is_empty() || relay.x25519_count() - begun >= self.slice;
+            if must_wait && relay.is_greeting(&run[..meta.stride], port) {
+                if !postponed.push(&run[..meta.stride], meta.path) {
+                    relay.refuse(&run[..meta.stride], arrival);
+                }
+                return meta.stride;
+            }
             let taken = relay.receive_run(run, meta.stride, arrival, &mut out);
             crossed |= out.crossed;
             taken
@@ -203,7 +227,36 @@ impl RelayLoop {
         if crossed && let Some(other) = other {
             other.flush();
         }
+        if !postponed.is_empty() {
+            self.waiting.ring();
+        }
         Ok(())
+    }
+
+    /// Answers initiations that were postponed, a few at a time, for ever.
+    pub async fn keep_answering(self: Rc<Self>) {
+        loop {
+            self.waiting.rung().await;
+            while !self.postponed.borrow().is_empty() {
+                Timer::after(HANDSHAKES).await;
+                self.answer_some();
+                self.arm();
+            }
+        }
+    }
+
+    fn answer_some(&self) {
+        let now = (self.clock)();
+        let (mut relay, mut postponed) = (self.relay.borrow_mut(), self.postponed.borrow_mut());
+        let begun = relay.x25519_count();
+        while relay.x25519_count() - begun < self.slice
+            && let Some((mut message, path)) = postponed.pop()
+        {
+            // What went wrong is in the relay's counters.
+            let _ =
+                relay.receive(&mut message, Arrival { path, port: Port::Main, now }, &mut Timed(self, now));
+        }
+        self.main.flush();
     }
 
     /// Sends on what this machine itself has sent.
@@ -285,23 +338,15 @@ impl RelayLoop {
         self.handshakes.1.recv().await.ok()
     }
 
-    /// What the sockets did not send or take, by reason.
-    pub(super) fn socket_drops(&self) -> [(&'static str, u64); 4] {
-        let mut sum = Sent::default();
-        let mut truncated = 0;
+    /// Counts what the sockets did not send or take.
+    pub(super) fn count_socket_drops(&self, stats: &mut RelayStats) {
         for (_, Socket { socket, outbox }) in self.sockets() {
             let sent = outbox.borrow().sent();
-            sum.full += sent.full;
-            sum.no_route += sent.no_route;
-            sum.refused += sent.refused;
-            truncated += socket.truncated();
+            stats.drop_many(DropReason::SocketFull, sent.full);
+            stats.drop_many(DropReason::NoRoute, sent.no_route);
+            stats.drop_many(DropReason::SocketRefused, sent.refused);
+            stats.drop_many(DropReason::Truncated, socket.truncated());
         }
-        [
-            ("socket_full", sum.full),
-            ("no_route", sum.no_route),
-            ("socket_refused", sum.refused),
-            ("truncated", truncated),
-        ]
     }
 
     /// Whether the kernel gets runs of datagrams as one.
@@ -312,5 +357,56 @@ impl RelayLoop {
     /// The network may have changed: addresses may be ours that were not before.
     pub fn look_again(&self) {
         self.sockets().for_each(|(_, socket)| socket.outbox.borrow_mut().look_again());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::now;
+    use super::*;
+    use crate::control::subnet::Subnet;
+    use crate::crypto::x25519::PrivateKey;
+    use crate::relay::{Config, limits::Limits};
+    use crate::time::UnixTime;
+    use crate::wireguard::message::INITIATION_LENGTH;
+    use crate::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
+    use crate::wireguard::timestamp::StampClock;
+    use std::net::UdpSocket;
+
+    /// What comes behind many handshakes does not wait for them, and they are answered all the same.
+    #[test]
+    fn packets_go_before_handshakes() {
+        let hub_key = PrivateKey::generate();
+        let remote = RemoteIdentity::new(hub_key.public_key(), PresharedKey::default()).unwrap();
+        // So slow a machine that a millisecond is one computation.
+        let limits = Limits { x25519: Duration::from_millis(1), ..Limits::default() };
+        let subnet = Subnet::parse("10.66.0.0/16").unwrap();
+        let config = Config { hub_key, subnet, mtu: 1420, stamp_mark: 0, seed: 1, limits };
+        let socket = RelaySocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.address();
+        let relay = RelayLoop::new(Relay::new(config, now().instant), socket, None, true, now);
+        let [stranger, player] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        for index in 0..8 {
+            let local = LocalIdentity::new(PrivateKey::generate());
+            let (mut message, stamp) = (
+                [0; INITIATION_LENGTH],
+                StampClock::new(0).stamp(UnixTime::from_micros(1_800_000_000_000_000)),
+            );
+            Initiator::begin(&local, &remote, index, stamp, PrivateKey::generate(), &mut message).unwrap();
+            stranger.send_to(&message, address).unwrap();
+        }
+        let mut question = [7; 20];
+        question[..8].copy_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+        player.send_to(&question, address).unwrap();
+        relay.turn(&relay.main, Port::Main).unwrap();
+        player.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert!(player.recv(&mut [0; 100]).is_ok(), "it was answered");
+        assert_eq!(relay.relay.borrow().x25519_count(), 1);
+        for count in 2..=8 {
+            relay.answer_some();
+            assert_eq!(relay.relay.borrow().x25519_count(), count);
+        }
+        assert!(relay.postponed.borrow().is_empty());
+        relay.answer_some();
     }
 }

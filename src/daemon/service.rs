@@ -4,16 +4,17 @@ use super::bell::Alarm;
 use super::log_output;
 use super::relay_loop::RelayLoop;
 use crate::api::messages::Reply as MessageReply;
-use crate::api::metrics::{RelayView, StoreFailure, Surroundings};
+use crate::api::metrics::{RelayView, Surroundings};
 use crate::api::sessions::Delivery;
 use crate::api::{self, Api, Effects, Handled, Outcome, routes, unavailable};
 use crate::control;
 use crate::crypto::x25519::PublicKey;
+use crate::durability::WriteError;
+use crate::figures::{Figure, Meter, Readings};
 use crate::ids::SessionId;
 use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
-use crate::owners::Usage;
 use crate::store::dump::Secrets;
-use crate::store::{Health, Store, StoreError, Ticket, records};
+use crate::store::{Store, Ticket, records};
 use crate::time::{Clock, Instant, Now};
 use crate::wire::http::{Answer, Refusal, Request};
 use smol::Timer;
@@ -31,7 +32,7 @@ const CLOSE_POLICY: u16 = 1008;
 /// Replies that may wait for the disk, in all sessions together.
 const MAX_PENDING_REPLIES: usize = 4096;
 
-type DoorUsage = Box<dyn Fn() -> [Usage; 3]>;
+type DoorReporter = Box<dyn Fn(&mut Readings)>;
 type PendingReply = (SessionId, MessageReply, Option<Ticket>);
 
 /// The daemon as its doors see it.
@@ -46,8 +47,8 @@ pub struct Service {
     /// Replies to messages, in turn, each after what it speaks of is durable.
     replies: (smol::channel::Sender<PendingReply>, smol::channel::Receiver<PendingReply>),
     relay: Rc<RelayLoop>,
-    /// How full the door is.
-    door: OnceCell<DoorUsage>,
+    /// Tells how full the door is.
+    door: OnceCell<DoorReporter>,
     /// How many wait until something is durable. A connection that ends does not end the waiting.
     waiting: Cell<usize>,
 }
@@ -70,7 +71,7 @@ impl Service {
     }
 
     /// Has `door` tell how full it is.
-    pub fn watch(&self, door: impl Fn() -> [Usage; 3] + 'static) {
+    pub fn watch(&self, door: impl Fn(&mut Readings) + 'static) {
         // There is one door.
         let _ = self.door.set(Box::new(door));
     }
@@ -87,37 +88,21 @@ impl Service {
         self.alarm.ring();
     }
 
-    fn surroundings(&self, now: Now) -> Surroundings<'_> {
+    fn surroundings(&self) -> Surroundings<'_> {
         let store = self.store.borrow();
         let Some(store) = &*store else { return Surroundings::default() };
-        let stats = store.stats();
-        Surroundings {
-            relay: Some(&*self.relay),
-            store_failure: match store.health() {
-                Health::Ok => None,
-                Health::Full => Some(StoreFailure::Full),
-                Health::Failing => Some(StoreFailure::Failing),
-            },
-            commits: stats.commits,
-            store_errors: stats.errors,
-            last_commit_micros: stats.last_commit_micros,
-            store_bytes: stats.file_length,
-            store_recoveries: u64::from(store.recovery().is_some()),
-            door: self.door.get().map(|door| door()),
-            log_lines_lost: log_output::lines_lost(),
-            uptime: now.instant.since(self.started.instant),
-        }
+        Surroundings { relay: Some(&*self.relay), store_failure: store.health().err(), figures: Some(self) }
     }
 
     /// How things are, in a line for who looks after the service.
     pub fn summary(&self) -> String {
-        let sizes = self.api.borrow().sizes();
-        let failure = self.surroundings((self.clock)()).store_failure;
+        let failure = self.surroundings().store_failure;
         let trouble = failure.map_or_else(String::new, |failure| format!("{}; ", failure.detail()));
+        let api = self.api.borrow();
         format!(
             "{trouble}parties: {}, members: {}, at the relay: {}; lanrage {}",
-            sizes.parties,
-            sizes.peers,
+            api.control().party_count(),
+            api.control().peer_count(),
             self.relay.load(),
             env!("CARGO_PKG_VERSION")
         )
@@ -204,7 +189,7 @@ impl Service {
             let reply = match self.durable(ticket).await {
                 Ok(()) => reply,
                 Err(error) if reply == MessageReply::Parties => {
-                    MessageReply::Error(failure(error).detail().to_owned())
+                    MessageReply::Error(error.detail().to_owned())
                 }
                 Err(_) => reply,
             };
@@ -213,10 +198,10 @@ impl Service {
         }
     }
 
-    async fn durable(&self, ticket: Option<Ticket>) -> Result<(), StoreError> {
+    async fn durable(&self, ticket: Option<Ticket>) -> Result<(), WriteError> {
         let waiting = match (&*self.store.borrow(), ticket) {
             (Some(store), Some(ticket)) => store.durable(ticket),
-            _ => return Err(StoreError::Failing),
+            _ => return Err(WriteError::Failing),
         };
         self.waiting.set(self.waiting.get() + 1);
         let result = waiting.await;
@@ -255,7 +240,7 @@ impl Service {
     }
 
     /// Writes what is not written yet, and that this stop was in good order; takes at most so long.
-    pub fn close(&self, patience: Duration) -> Result<(), StoreError> {
+    pub fn close(&self, patience: Duration) -> Result<(), WriteError> {
         let now = (self.clock)();
         let Some(store) = self.store.borrow_mut().take() else { return Ok(()) };
         if self.clock_was_set(now) {
@@ -281,12 +266,25 @@ impl Service {
     }
 }
 
+impl Meter for Service {
+    fn report(&self, out: &mut Readings) {
+        self.relay.report(out);
+        if let Some(store) = &*self.store.borrow() {
+            store.report(out);
+        }
+        if let Some(door) = self.door.get() {
+            door(out);
+        }
+        out.set(Figure::LogLinesLost, log_output::lines_lost());
+    }
+}
+
 impl Answers for Service {
     const WEBSOCKET: &'static str = routes::WEBSOCKET;
 
     async fn call(self: Rc<Self>, request: Request) -> Reply {
         let now = (self.clock)();
-        let around = self.surroundings(now);
+        let around = self.surroundings();
         let Handled { path, outcome, awaits_commit } = self.api.borrow_mut().handle(&request, &around, now);
         // It is not to be kept while the disk is waited for.
         drop(request);
@@ -300,7 +298,7 @@ impl Answers for Service {
             }
             Outcome::Answer(answer) if awaits_commit => match self.durable(self.ticket()).await {
                 Ok(()) => answer.into(),
-                Err(error) => unavailable(failure(error).detail()).into(),
+                Err(error) => unavailable(error.detail()).into(),
             },
             Outcome::Answer(answer) => answer.into(),
         };
@@ -330,7 +328,7 @@ impl Answers for Service {
 
     fn message(&self, session: SessionId, text: &str) {
         let now = (self.clock)();
-        let around = self.surroundings(now);
+        let around = self.surroundings();
         let reply = self.api.borrow_mut().message(session, text, &around, now);
         self.settle_after(Some(session), now);
         if reply != MessageReply::None && self.replies.0.try_send((session, reply, self.ticket())).is_err() {
@@ -347,11 +345,4 @@ impl Answers for Service {
 /// The head of a dump, which has a JSON value on every line.
 fn lines_of_json() -> Answer {
     Answer { content_type: "application/x-ndjson", ..Answer::json(200, Vec::new()) }
-}
-
-fn failure(error: StoreError) -> StoreFailure {
-    match error {
-        StoreError::Full => StoreFailure::Full,
-        StoreError::Failing | StoreError::TooSlow => StoreFailure::Failing,
-    }
 }

@@ -11,7 +11,7 @@ mod stream;
 mod websocket;
 
 use super::listen::Listener;
-use crate::owners::Usage;
+use crate::figures::Readings;
 use crate::time::Clock;
 use crate::wire::http::{Refusal, Source};
 use response::Length;
@@ -64,10 +64,10 @@ impl<S: Service> Door<S> {
         self.clone().accept_all(listener)
     }
 
-    /// Tells how full its tables are, and of whom.
-    pub fn usage(&self) -> impl Fn() -> [Usage; 3] + use<S> {
+    /// Tells how full its tables are, and of whom, whenever that is asked.
+    pub fn reporter(&self) -> impl Fn(&mut Readings) + use<S> {
         let table = self.shared.table.clone();
-        move || table.usage()
+        move |out| table.report(out)
     }
 
     /// Lets nobody in any more, ends what is idle, and everything else once it is answered. WebSocket

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: i32 = 128;
 
+/// How long the kernel tries to send what nobody takes: longer than we wait for a reader.
+const UNTAKEN_MILLIS: u32 = 30_000;
+
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 /// Why we can't listen, and what to do about it.
@@ -204,6 +207,7 @@ fn bind(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let socket = rustix::net::socket_with(family, SocketType::STREAM, FLAGS, Some(ipproto::TCP))?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_tcp_user_timeout(&socket, UNTAKEN_MILLIS)?;
     if let IpAddr::V6(ip) = address.ip() {
         sockopt::set_ipv6_v6only(&socket, !ip.is_unspecified())?;
     }

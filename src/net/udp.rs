@@ -33,7 +33,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Room for a message, in bytes: a payload is at most 65,527. No power of two, or else the processor's cache
 /// could keep no more than a few beginnings of messages.
@@ -41,8 +41,8 @@ const SLOT: usize = 65_536 + 1536;
 /// Messages and datagrams taken before anybody else gets a turn: up to about half a millisecond of work.
 const TURN_MESSAGES: usize = 64;
 const TURN_DATAGRAMS: usize = 512;
-/// What the kernel keeps for us at most, in bytes: bursts of eight players at once. Only what waits is used.
-const RECEIVE_ROOM: i32 = 1 << 20;
+/// What the kernel keeps for us at most, in bytes, of which it counts each twice: a few datagrams that come at once.
+const RECEIVE_ROOM: usize = 128 * 1024;
 /// What the kernel is given to send at most, in bytes, of which it counts each twice: 10 ms at 100 Mbit/s. What
 /// does not fit waits here, where small datagrams overtake. Each of the sockets that one port sends by has as much.
 const SEND_ROOM: i32 = 64 * 1024;
@@ -53,6 +53,11 @@ const BATCH_DATAGRAMS: usize = 128;
 const BATCH_BYTES: usize = 48 * 1024;
 /// Messages asked for when few arrive. One more than arrives tells that there are no others.
 const FEW_MESSAGES: usize = 2;
+/// After so many looks in a row that brought a lone datagram, one is all that is asked for: to ask in vain costs a
+/// twentieth of a datagram, and whoever waits for the socket learns as well whether there are others.
+const LONE: u8 = 8;
+/// Looks that ask for one before one asks for more again.
+const LONE_LOOKS: u8 = 8;
 
 /// The buffers that datagrams are received into: 2 MiB of address space, of which as much is used as arrives
 /// at once. One will do for all sockets of a thread.
@@ -61,6 +66,8 @@ pub struct Inbox {
     heads: Box<[Head]>,
     /// Messages to ask for next time, by how many there were and how long.
     window: usize,
+    /// Looks in a row that brought a lone datagram.
+    lone: u8,
 }
 
 impl Default for Inbox {
@@ -69,6 +76,7 @@ impl Default for Inbox {
             buffer: vec![0; MAX_MESSAGES * SLOT].into(),
             heads: vec![Head::EMPTY; MAX_MESSAGES].into(),
             window: FEW_MESSAGES,
+            lone: 0,
         }
     }
 }
@@ -115,7 +123,21 @@ impl RelaySocket {
             waits_for: Cell::new(0),
             errors: Cell::new(0),
             truncated: Cell::new(0),
-        })
+        }
+        .with_room(RECEIVE_ROOM))
+    }
+
+    /// With so many bytes of room for what comes while we are at work: bursts of eight players are 1 MiB. Only what waits
+    /// is used.
+    pub fn with_room(self, bytes: usize) -> Self {
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        // The second is for root, and goes beyond what others may have.
+        for option in [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE] {
+            if let Err(errno) = sys::set_option(self.io.as_fd(), libc::SOL_SOCKET, option, bytes) {
+                log::debug!("socket option {option}: {errno}");
+            }
+        }
+        self
     }
 
     /// With further sockets to send by, so that a destination whose datagrams can't leave holds up few others. Does
@@ -230,20 +252,14 @@ impl RelaySocket {
         self.waits_for.set(if outbox.waits() { outbox.waits_for() } else { 0 });
     }
 
-    /// The sockets but the first that something waits for.
-    fn full_senders(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let waits_for = self.waits_for.get() >> 1;
-        let full = self.senders.iter().enumerate().filter(move |(index, _)| waits_for >> index & 1 == 1);
-        full.map(|(_, sender)| sender.as_fd())
-    }
-
     fn receive(
         &self,
         inbox: &mut Inbox,
         outbox: &mut Outbox,
         handle: &mut impl FnMut(&mut [u8], &RecvMeta, &mut Outbox) -> usize,
     ) -> Result<Taken, Errno> {
-        let asked = inbox.window;
+        let expects_one = (LONE..LONE + LONE_LOOKS).contains(&inbox.lone);
+        let asked = if expects_one { 1 } else { inbox.window };
         let messages =
             sys::receive_many(self.io.as_fd(), &mut inbox.buffer, SLOT, &mut inbox.heads[..asked])?;
         let (mut datagrams, mut bytes) = (0, 0);
@@ -276,6 +292,14 @@ impl RelaySocket {
             }
         }
         self.send(outbox, &inbox.buffer);
+        inbox.lone = match datagrams {
+            1 if expects_one => inbox.lone + 1,
+            1 if messages < asked => inbox.lone.min(LONE - 1) + 1,
+            _ => 0,
+        };
+        if expects_one {
+            return Ok(Taken { messages, datagrams, more: false });
+        }
         let more = messages == asked;
         let wanted = if more { 2 * asked } else { messages + 1 };
         let bounded = wanted
@@ -317,13 +341,7 @@ fn is_about_a_datagram(errno: Errno) -> bool {
 }
 
 fn bind(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let mut wanted = vec![
-        // The second is for root, and goes beyond what others may have.
-        (libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_ROOM),
-        (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_ROOM),
-        (libc::SOL_UDP, libc::UDP_GRO, 1),
-        (libc::SOL_IP, libc::IP_RECVTOS, 1),
-    ];
+    let mut wanted = vec![(libc::SOL_UDP, libc::UDP_GRO, 1), (libc::SOL_IP, libc::IP_RECVTOS, 1)];
     if address.is_ipv6() {
         wanted.push((libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1));
     }

@@ -15,6 +15,7 @@
 //! 9. What is silent is forgotten.
 
 use crate::datagram::Path;
+use crate::figures::{DropReason, Figure, Reach, Traffic, Volume};
 use crate::keyed_hash::KeyedState;
 use crate::relay::Run;
 use crate::relay::endpoints::Sighting;
@@ -26,7 +27,6 @@ use crate::relay::pending::{PendingTable, Progress};
 use crate::relay::roster::{Member, MemberId, Roster};
 use crate::relay::rules::Rule;
 use crate::relay::state::{State, Turn};
-use crate::relay::stats::{Count, DropReason, Reach};
 use crate::time::Instant;
 use crate::wireguard::message::{
     COOKIE_REPLY_LENGTH, INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response,
@@ -264,7 +264,7 @@ impl Blind {
             bucket: admission.address_bucket(here),
             state,
             last: now,
-            count: Count::default(),
+            count: Volume::default(),
         };
         let there = flow(initiator, responder, from, at.remote, FlowState::Offered);
         let back = flow(responder, initiator, at, source, FlowState::Held);
@@ -292,7 +292,7 @@ impl Blind {
             sources.prove(path, now);
         }
         sources.count_attempt(from.remote, responder, true);
-        stats.blind_handshakes += 1;
+        stats.values.add(Figure::Handshakes, 1);
         self.learn(turn, responder, to, initiator);
         self.learn(turn, initiator, from, responder);
         Some(())
@@ -303,8 +303,9 @@ impl Blind {
         turn.state.place(member, path.remote);
         turn.state.handshake(member, Reach::Blind, turn.now);
         if let Some(state) = turn.state.roster.state(member) {
-            state.heard = turn.now.instant;
-            state.appear().endpoints.confirm(path, witness, turn.now.instant);
+            let presence = state.appear();
+            presence.heard = turn.now.instant;
+            presence.endpoints.confirm(path, witness, turn.now.instant);
         }
     }
 
@@ -366,7 +367,7 @@ impl Blind {
             self.confirm(turn, id, from);
         }
         turn.state.count_data(sender, receiver, 1, length, turn.now);
-        turn.state.stats.blind.add(length);
+        turn.state.stats.add(Traffic::Blind, length);
         turn.forward(to, datagram);
         Ok(())
     }
@@ -384,8 +385,8 @@ impl Blind {
         flow.count.add_run(count, bytes);
         turn.state.count_data(flow.from, flow.receiver, count, bytes, turn.now);
         let stats = &mut turn.state.stats;
-        for all in [&mut stats.received, &mut stats.blind, &mut stats.sent] {
-            all.add_run(count, bytes);
+        for kind in [Traffic::Received, Traffic::Blind, Traffic::Sent] {
+            stats.add_run(kind, count, bytes);
         }
         turn.out.forward(flow.to, run.bytes, run.segment);
         true

@@ -4,11 +4,11 @@
 //! taken for its own by the receiving system. So each copy goes to the receiver's own virtual address.
 
 use crate::datagram::Path;
+use crate::figures::{DropReason, Traffic};
 use crate::relay::admission::Admission;
 use crate::relay::hub::{Hub, path_to};
 use crate::relay::roster::MemberId;
 use crate::relay::state::{State, Turn};
-use crate::relay::stats::DropReason;
 use crate::time::Now;
 use crate::wire::ip::{Ipv4, UDP};
 use crate::wireguard::message::{KEEPALIVE_LENGTH, TRANSPORT_HEADER_LENGTH};
@@ -56,8 +56,8 @@ impl Hub {
                     result = Err(DropReason::BroadcastLimit);
                 } else if let Some((path, sealed)) = self.copy(turn, peer, receiver, packet) {
                     turn.state.count_data(member, receiver, 1, sealed, turn.now);
-                    turn.state.stats.hub.add(sealed);
-                    turn.state.stats.broadcast.add(sealed);
+                    turn.state.stats.add(Traffic::Hub, sealed);
+                    turn.state.stats.add(Traffic::Broadcast, sealed);
                     turn.send(path, &self.scratch[..sealed]);
                 }
             }

@@ -31,7 +31,7 @@ impl Blind {
             let known = known.skip(usize::from(!Rule::HubFirst.holds() && presence.endpoints.hub.is_some()));
             let mut known = known.filter(|&address| sources.contains(address));
             known.by_ref().take(1).for_each(|address| candidates.add(address));
-            let sightings = presence.endpoints.sightings(member.state.heard);
+            let sightings = presence.endpoints.sightings(presence.heard);
             sightings.for_each(|address| candidates.add(address));
             known.for_each(|address| candidates.add(address));
         }

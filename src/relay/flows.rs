@@ -1,6 +1,7 @@
 //! The forward table (rule 5): blind sessions, one entry per direction.
 
 use crate::datagram::Path;
+use crate::figures::Volume;
 use crate::keyed_hash::KeyedState;
 use crate::owners::Holdings;
 use crate::owners::table::{Entry, Merit, Table};
@@ -10,7 +11,6 @@ use crate::relay::roster::{MemberId, PartySlot, Roster};
 use crate::relay::rules::Rule;
 #[cfg(test)]
 use crate::relay::search::fingerprint::Fingerprint;
-use crate::relay::stats::Count;
 use crate::slots::Handle;
 use crate::time::Instant;
 use std::collections::HashMap;
@@ -54,7 +54,7 @@ pub struct Flow {
     /// When data last came, or it was set up.
     pub last: Instant,
     /// The data so far.
-    pub count: Count,
+    pub count: Volume,
 }
 
 impl Flow {
@@ -298,7 +298,7 @@ mod tests {
             bucket: 0,
             state,
             last: START,
-            count: Count::default(),
+            count: Volume::default(),
         }
     }
 

@@ -3,12 +3,12 @@
 
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
+use crate::figures::{DropReason, Reach, Traffic};
 use crate::keyed_hash::KeyedState;
 use crate::relay::blind::Blind;
 use crate::relay::resumption::{Resumption, Resumptions};
 use crate::relay::roster::{Member, MemberId};
 use crate::relay::state::{State, Turn};
-use crate::relay::stats::{DropReason, Reach};
 use crate::time::Instant;
 use crate::wire::ip::{self, Ipv4};
 use crate::wireguard::allowed_ips::Prefix;
@@ -264,8 +264,9 @@ impl Hub {
             if is_move && !kept.buckets.relocation(&state.limits, now.instant) {
                 return None;
             }
-            kept.presence_mut()?.endpoints.hub = Some(path);
-            kept.stats.reach = Reach::Hub;
+            let presence = kept.presence_mut()?;
+            presence.endpoints.hub = Some(path);
+            presence.stats.reach = Reach::Hub;
             blind.relocate(state, member, path);
         }
         Some(())
@@ -330,7 +331,7 @@ impl Hub {
             Sent::Sealed { to, length } => {
                 let path = path_to(turn.state, receiver, to).ok_or(DropReason::Unproven)?;
                 turn.state.count_data(member, receiver, 1, length, turn.now);
-                turn.state.stats.hub.add(length);
+                turn.state.stats.add(Traffic::Hub, length);
                 turn.forward(path, &datagram[..length]);
                 Ok(())
             }

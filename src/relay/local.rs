@@ -2,11 +2,11 @@
 //! party. What enters it is for that address alone and what leaves it comes from there, so nothing passes through it
 //! from one party to another, whatever it may forward besides.
 
+use crate::figures::{DropReason, Traffic};
 use crate::relay::LOCAL_HEADROOM;
 use crate::relay::hub::{Hub, path_to};
 use crate::relay::roster::MemberId;
 use crate::relay::state::{State, Turn};
-use crate::relay::stats::DropReason;
 use crate::wire::ip::{IPV4_HEADER_LENGTH, Ipv4, UDP};
 use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::message::KEEPALIVE_LENGTH;
@@ -32,8 +32,8 @@ impl Hub {
             return Err(DropReason::DataLimit);
         }
         hand_over(turn, packet)?;
-        if let Some(state) = turn.state.roster.state(member) {
-            state.stats.from.add(packet.len());
+        if let Some(from) = turn.state.roster.presence_mut(member) {
+            from.stats.from.add(packet.len());
         }
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Hub {
                 result = Err(DropReason::BroadcastLimit);
             } else if let Some((path, sealed)) = self.copy(turn, peer, receiver, packet) {
                 turn.state.count_local(receiver, sealed);
-                turn.state.stats.broadcast.add(sealed);
+                turn.state.stats.add(Traffic::Broadcast, sealed);
                 turn.send(path, &self.scratch[..sealed]);
             }
         }
@@ -120,6 +120,6 @@ fn hand_over(turn: &mut Turn<'_>, packet: &[u8]) -> Result<(), DropReason> {
     if !turn.out.deliver(packet) {
         return Err(DropReason::LocalRefused);
     }
-    turn.state.stats.local.add(packet.len());
+    turn.state.stats.add(Traffic::Local, packet.len());
     Ok(())
 }

@@ -9,7 +9,6 @@ pub mod flow_key;
 pub mod limits;
 pub mod roster;
 pub mod snapshot;
-pub mod stats;
 
 mod admission;
 mod blind;
@@ -34,9 +33,11 @@ use crate::control::subnet::Subnet;
 use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
+use crate::figures::{
+    DropReason, Drops, Figure, MemberStats, Reach, Readings, RelayStats, Resource, Traffic,
+};
 use crate::ids::{PartyId, PeerId};
 use crate::keyed_hash::KeyedState;
-use crate::owners::Usage;
 use crate::relay::admission::Admission;
 use crate::relay::blind::Blind;
 use crate::relay::flow_key::unmapped;
@@ -47,12 +48,12 @@ use crate::relay::rules::Rule;
 use crate::relay::snapshot::SnapshotKey;
 use crate::relay::sources::Sources;
 use crate::relay::state::{State, Turn};
-use crate::relay::stats::{DropReason, Drops, MemberStats, Reach, Stats};
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
 use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// Room before and behind a packet that this machine itself sends, in bytes, so that it can be sealed in place.
 pub const LOCAL_HEADROOM: usize = TRANSPORT_HEADER_LENGTH;
@@ -290,7 +291,7 @@ impl Relay {
         arrival: Arrival,
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        self.state.stats.received.add(datagram.len());
+        self.state.stats.add(Traffic::Received, datagram.len());
         let arrival = arrival.unmapped();
         let result = self.dispatch(datagram, arrival, out);
         if let Err(reason) = result {
@@ -433,7 +434,7 @@ impl Relay {
             let Some(presence) = member.state.presence_mut() else { continue };
             presence.endpoints.sweep(|address| sources.contains(address));
             let is_blind = presence.flows.iter().any(|&id| blind.flows.is_open(id));
-            member.state.stats.reach = match presence.endpoints.hub {
+            presence.stats.reach = match presence.endpoints.hub {
                 Some(_) => Reach::Hub,
                 None if is_blind => Reach::Blind,
                 None => Reach::None,
@@ -453,13 +454,31 @@ impl Relay {
     }
 
     /// What the whole relay has counted.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&self) -> &RelayStats {
         &self.state.stats
     }
 
     /// X25519 computations that handshakes with the hub have cost.
     pub fn x25519_count(&self) -> u64 {
         self.hub.device.x25519_count()
+    }
+
+    /// How many of them this machine can do within `span`, at least one.
+    pub fn x25519_within(&self, span: Duration) -> u64 {
+        let count = span.as_nanos() / self.state.limits.x25519.as_nanos().max(1);
+        u64::try_from(count).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Whether a datagram is an initiation for the hub: the dearest thing that anybody can ask for.
+    pub fn is_greeting(&self, datagram: &[u8], port: Port) -> bool {
+        let Some(Message::Initiation(message)) = Message::parse(datagram) else { return false };
+        port == Port::Main && self.hub.device.mac1_key().matches(message.bytes())
+    }
+
+    /// Counts an initiation that there is no time for.
+    pub fn refuse(&mut self, datagram: &[u8], arrival: Arrival) {
+        self.state.stats.received.add(datagram.len());
+        self.state.drop(arrival.canonical().source(), DropReason::HandshakeLimit);
     }
 
     /// How many members there are.
@@ -469,7 +488,7 @@ impl Relay {
 
     /// How many members are reached, blind or through the hub. Looks at each.
     pub fn reachable_count(&self) -> usize {
-        self.state.roster.iter().filter(|(_, member)| member.state.stats.reach != Reach::None).count()
+        self.state.roster.iter().filter(|(_, member)| member.state.stats().reach != Reach::None).count()
     }
 
     /// How many blind sessions there are: half the number of directions.
@@ -482,30 +501,27 @@ impl Relay {
         self.flow_count() + self.hub.members.len()
     }
 
-    /// How full the tables are that strangers can fill, and of whom.
-    pub fn usage(&self) -> [Usage; 4] {
+    /// Tells what was counted, how full the tables are that strangers can fill, and of whom.
+    pub fn report(&self, out: &mut Readings) {
         let limits = &self.state.limits;
-        [
-            Usage::of("relay_sources", self.state.sources.held(), limits.sources),
-            Usage::of("relay_pending", self.blind.pending.held(), limits.pending),
-            Usage::of("relay_paced", self.blind.pacer.held(), limits.paced),
-            Usage::of("relay_flows", self.blind.flows.held(), limits.flows),
-        ]
+        out.stats.merge(&self.state.stats);
+        out.set(Figure::Flows, self.flow_count() as u64);
+        out.table(Resource::RelaySources, self.state.sources.held(), limits.sources);
+        out.table(Resource::RelayPending, self.blind.pending.held(), limits.pending);
+        out.table(Resource::RelayPaced, self.blind.pacer.held(), limits.paced);
+        out.table(Resource::RelayFlows, self.blind.flows.held(), limits.flows);
     }
 
     /// What is counted of the member with this key.
     pub fn member_stats(&self, key: &PublicKey) -> Option<&MemberStats> {
         let id: MemberId = self.state.roster.with_key(key)?;
-        Some(&self.state.roster.get(id)?.state.stats)
+        Some(self.state.roster.get(id)?.state.stats())
     }
 
-    /// What came from where the member with this key is known to be and went nowhere: each reason that happened,
-    /// by its name.
-    pub fn member_drops(&self, key: &PublicKey) -> impl Iterator<Item = (&'static str, u64)> {
-        let id: Option<MemberId> = self.state.roster.with_key(key);
-        let presence = id.and_then(|id| self.state.roster.get(id)?.state.presence());
-        let drops = presence.map(|presence| &presence.drops);
-        drops.into_iter().flat_map(Drops::iter).filter(|&(_, count)| count > 0)
+    /// What came from where the member with this key is known to be and went nowhere.
+    pub fn member_drops(&self, key: &PublicKey) -> Option<&Drops> {
+        let id: MemberId = self.state.roster.with_key(key)?;
+        Some(&self.state.roster.get(id)?.state.presence()?.drops)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Whom the relay serves: members by public key, with their virtual addresses and parties.
 
 use crate::crypto::x25519::PublicKey;
+use crate::dense_map::DenseMap;
+use crate::few::Few;
 use crate::ids::{PartyId, PeerId};
 use crate::owners::Prefix;
 use crate::relay::admission::{MemberBuckets, PartyBuckets};
 use crate::relay::limits::Limits;
-use crate::relay::member::MemberState;
+use crate::relay::member::{MemberState, Presence};
 use crate::slots::{Handle, Slots};
 use crate::wireguard::cookie::Mac1Key;
 use std::collections::HashMap;
@@ -29,14 +31,14 @@ pub struct Member {
     /// From where it speaks to the control plane: the one hint, before any handshake, where it may be.
     origin: Option<IpAddr>,
     /// The parties it is in, in rising order; one for each peer id, so perhaps repeated.
-    parties: Vec<PartySlot>,
+    parties: Few<PartySlot>,
     pub(super) state: MemberState,
 }
 
 impl Member {
     /// The parties it is in, in rising order, perhaps repeated.
     pub fn parties(&self) -> &[PartySlot] {
-        &self.parties
+        self.parties.as_slice()
     }
 
     /// Whether `address` is of the subscriber from whom it speaks to the control plane.
@@ -79,12 +81,12 @@ struct Party {
 #[derive(Default)]
 pub struct Roster {
     members: Slots<Member>,
-    by_key: HashMap<PublicKey, MemberId>,
+    by_key: DenseMap<PublicKey, MemberId>,
     parties: Vec<Party>,
     free_parties: Vec<PartySlot>,
-    by_party: HashMap<PartyId, PartySlot>,
+    by_party: DenseMap<PartyId, PartySlot>,
     /// Members by the subscriber from whom they speak to the control plane.
-    by_origin: HashMap<Prefix, Vec<MemberId>>,
+    by_origin: DenseMap<Prefix, Few<MemberId>>,
     /// Who says to have a key that is not served for them yet, and from where they do.
     claims: HashMap<(PartyId, PeerId), (PublicKey, IpAddr)>,
     claimed_from: HashMap<PublicKey, Vec<IpAddr>>,
@@ -105,8 +107,8 @@ impl Roster {
             return Err(JoinError::BadKey);
         }
         let known = self.by_key.get(&key).copied();
-        if let Some(id) = self.find(party, peer)
-            && known == Some(id)
+        if let Some(id) = known
+            && self.find(party, peer) == known
         {
             self.member_mut(id).ip = ip;
             return Ok(id);
@@ -126,7 +128,7 @@ impl Roster {
         self.parties[slot as usize].peers.push((peer.clone(), id));
         let member = self.member_mut(id);
         member.ip = ip;
-        let place = member.parties.partition_point(|&other| other < slot);
+        let place = member.parties.as_slice().partition_point(|&other| other < slot);
         member.parties.insert(place, slot);
         Ok(id)
     }
@@ -137,7 +139,7 @@ impl Roster {
             mac1: Mac1Key::new(&key),
             ip,
             origin: None,
-            parties: Vec::new(),
+            parties: Few::default(),
             state: MemberState::default(),
         });
         self.by_key.insert(key, id);
@@ -155,13 +157,13 @@ impl Roster {
         if let Some(before) = before
             && let Some(members) = self.by_origin.get_mut(&before)
         {
-            members.retain(|other| *other != id);
-            if members.is_empty() {
+            members.remove_first(|other| *other == id);
+            if members.as_slice().is_empty() {
                 self.by_origin.remove(&before);
             }
         }
         if let Some(after) = after {
-            self.by_origin.entry(after).or_default().push(id);
+            self.by_origin.get_or_insert_with(after, Few::default).push(id);
         }
     }
 
@@ -197,7 +199,7 @@ impl Roster {
 
     /// Members that speak to the control plane from where `address` is.
     pub fn from_origin(&self, address: IpAddr) -> &[MemberId] {
-        self.by_origin.get(&Prefix::subscriber(address)).map_or(&[], Vec::as_slice)
+        self.by_origin.get(&Prefix::subscriber(address)).map_or(&[], Few::as_slice)
     }
 
     fn party_slot(&mut self, party: &PartyId) -> PartySlot {
@@ -230,10 +232,8 @@ impl Roster {
             self.free_parties.push(slot);
         }
         let member = self.member_mut(id);
-        if let Some(place) = member.parties.iter().position(|&other| other == slot) {
-            member.parties.remove(place);
-        }
-        if !member.parties.is_empty() {
+        member.parties.remove_first(|other| *other == slot);
+        if !member.parties().is_empty() {
             return Some((id, None));
         }
         self.set_origin(id, None);
@@ -257,6 +257,11 @@ impl Roster {
     /// What is kept of a member, if it still is one.
     pub(super) fn state(&mut self, id: MemberId) -> Option<&mut MemberState> {
         self.members.get_mut(id).map(|member| &mut member.state)
+    }
+
+    /// What is kept of a member that has shown up, if it still is one.
+    pub(super) fn presence_mut(&mut self, id: MemberId) -> Option<&mut Presence> {
+        self.state(id)?.presence_mut()
     }
 
     /// The member, if it still is one.
@@ -405,6 +410,14 @@ mod tests {
     }
 
     const IP: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 2);
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_member_that_never_came_is_small() {
+        // There are thousands. The C library of static binaries has room of 160 bytes, 4 of which are its own, and
+        // then of 192.
+        assert!(size_of::<Member>() <= 156, "{}", size_of::<Member>());
+    }
 
     #[test]
     fn a_key_is_one_member_in_all_its_parties() {

@@ -30,11 +30,18 @@
 //! 5. Names (rules 1 and 2). A handshake message with the mac1 of nobody goes nowhere.
 //! 6. Forgetting (rule 9). What is silent is forgotten.
 //!
-//! Two things the search has found are not kept, and left out here. Both take somebody behind the IP address of one
-//! player who knows both keys, and players without the hub:
+//! Three things the search has found are not kept, and left out here. All are of players without the hub. Two take
+//! somebody behind the IP address of one player who knows both keys:
 //! - he can be both ends of a session between them, and is then believed as a member is;
 //! - he can cost the players two retries, and by sending at the right moments perhaps more: a guess may go first to who
 //!   is, or says that he is, behind the same IP address.
+//!
+//! The third needs nothing but a delay:
+//! - a player who moves before the two have met is a stranger at the new address until its client has spoken to the
+//!   control plane from there, and strangers' initiations go to validated addresses only (rule 8), whether there is an
+//!   attacker or not. He may delay the first meeting until after the move. If what nobody else uses of the other player's
+//!   credit went to strangers, he could have that, too. So a player who moves is heard from there at once here; a real
+//!   one with its next heartbeat.
 
 mod books;
 pub(in crate::relay) mod fingerprint;
@@ -56,7 +63,7 @@ const NEVER: Duration = Duration::from_secs(60);
 /// So deep, what is silent must be forgotten. It takes the longest to try, and hardly depends on what was before.
 const FORGETS_DEPTH: usize = 2;
 
-/// How far to go.
+/// How far to go. What is found within a depth and a number of states is the same on every machine.
 #[derive(Clone, Copy)]
 struct Bounds {
     depth: usize,
@@ -64,11 +71,20 @@ struct Bounds {
     time: Duration,
 }
 
+impl Bounds {
+    /// By states: what takes longer than `time` has failed.
+    fn states(states: usize, time: Duration) -> Self {
+        Bounds { depth: usize::MAX, states, time }
+    }
+}
+
 /// How far it went, and what it found.
 struct Outcome {
     depth: usize,
     states: usize,
     tried: usize,
+    /// Whether the time was enough.
+    in_time: bool,
     found: Option<(String, Vec<String>)>,
 }
 
@@ -163,12 +179,13 @@ impl Search {
         let mut seen = HashSet::new();
         let mut level: Vec<(Vec<Action>, Vec<Action>)> =
             vec![(self.prologue.to_vec(), self.world(self.prologue).actions())];
-        let mut outcome = Outcome { depth: 0, states: 0, tried: 0, found: None };
+        let mut outcome = Outcome { depth: 0, states: 0, tried: 0, in_time: true, found: None };
         while !level.is_empty() && outcome.depth < bounds.depth {
             let mut next = Vec::new();
             for (path, actions) in level {
                 for action in actions {
-                    if outcome.states >= bounds.states || began.elapsed() > bounds.time {
+                    outcome.in_time = began.elapsed() <= bounds.time;
+                    if outcome.states >= bounds.states || !outcome.in_time {
                         return outcome;
                     }
                     let path: Vec<_> = path.iter().copied().chain([action]).collect();
@@ -230,49 +247,59 @@ fn setups() -> Vec<Setup> {
 }
 
 fn report(setup: Setup, outcome: &Outcome) {
-    let Outcome { depth, states, tried, found } = outcome;
-    println!("{setup:?}: {states} states of {tried} tried, all within {depth} steps");
+    let Outcome { depth, states, tried, in_time, found } = outcome;
+    let end = if *in_time { "" } else { ", when time was over" };
+    println!("{setup:?}: {states} states of {tried} tried, all within {depth} steps{end}");
     if let Some((broken, story)) = found {
         println!("BROKEN: {broken}");
         story.iter().for_each(|line| println!("  {line}"));
     }
 }
 
-/// Searches all setups with all rules; which of them break a promise.
-fn broken_setups(setups: &[Setup], bounds: impl Fn(&Setup) -> Bounds) -> Vec<Setup> {
+/// Searches all setups with all rules, on two threads; in which of them a promise is broken or, unless it may be over,
+/// the time is.
+fn broken_setups(bounds: impl Fn(&Setup) -> Bounds + Sync, may_end: bool) -> Vec<Setup> {
     let is_broken = |setup: &Setup| {
-        let bounds = bounds(setup);
-        let outcome = search(Search::new(*setup, None, &[]), None, bounds);
+        let outcome = search(Search::new(*setup, None, &[]), None, bounds(setup));
         report(*setup, &outcome);
-        outcome.found.is_some()
+        outcome.found.is_some() || !may_end && !outcome.in_time
     };
-    setups.iter().copied().filter(is_broken).collect()
+    let all = setups();
+    // Those with the hub cost the most.
+    let every_second =
+        |first| all.iter().skip(first).step_by(2).copied().filter(is_broken).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        let there = scope.spawn(|| every_second(1));
+        let mut broken = every_second(0);
+        broken.extend(there.join().expect("it has not panicked"));
+        broken
+    })
 }
 
 #[test]
 fn nothing_near_breaks_a_promise() {
     // With the hub each state costs some real handshakes.
     let states = |setup: &Setup| if setup.hub { 30 } else { 300 };
-    let bounds = |setup: &Setup| Bounds { depth: 3, states: states(setup), time: Duration::from_secs(60) };
-    let broken = broken_setups(&setups(), bounds);
-    assert!(broken.is_empty(), "{broken:?}");
+    let bounds =
+        |setup: &Setup| Bounds { depth: 3, ..Bounds::states(states(setup), Duration::from_secs(120)) };
+    assert_eq!(broken_setups(bounds, false), []);
+}
+
+/// The same, further.
+#[test]
+#[ignore = "wants optimisation: as many states as that makes in half a minute"]
+fn nothing_further_breaks_a_promise() {
+    let states = |setup: &Setup| if setup.hub { 400 } else { 5000 };
+    let bounds = |setup: &Setup| Bounds::states(states(setup), Duration::from_secs(240));
+    assert_eq!(broken_setups(bounds, false), []);
 }
 
 /// As deep as ten minutes of two cores go.
 #[test]
 #[ignore = "takes ten minutes of two cores"]
 fn nothing_within_minutes_breaks_a_promise() {
-    let all = setups();
-    let time = Duration::from_secs(600) / (all.len() as u32 / 2);
-    let bounds = Bounds { depth: usize::MAX, states: 5_000_000, time };
-    let (one, other) = all.split_at(all.len() / 2);
-    let broken = std::thread::scope(|scope| {
-        let there = scope.spawn(|| broken_setups(other, |_| bounds));
-        let mut broken = broken_setups(one, |_| bounds);
-        broken.extend(there.join().expect("it has not panicked"));
-        broken
-    });
-    assert!(broken.is_empty(), "{broken:?}");
+    let time = Duration::from_secs(600) / (setups().len() as u32 / 2);
+    assert_eq!(broken_setups(|_| Bounds::states(usize::MAX, time), true), []);
 }
 
 const STRANGER: Setup = Setup { attacker: Attacker::Stranger, second: Second::Elsewhere, hub: false };
@@ -289,8 +316,10 @@ fn not_missed(cases: &[Case], bounds: Bounds) -> Vec<(Rule, Promise)> {
         let outcome = search(Search::new(setup, Some(promise), prologue), Some(rule), bounds);
         report(setup, &outcome);
         let as_far = Bounds { states: outcome.states + 1, ..bounds };
+        println!("with all rules:");
         let kept = search(Search::new(setup, Some(promise), prologue), None, as_far);
-        outcome.found.is_some() && kept.found.is_none()
+        report(setup, &kept);
+        outcome.found.is_some() && kept.found.is_none() && kept.in_time
     };
     cases.iter().filter(|case| !is_missed(case)).map(|&(rule, promise, ..)| (rule, promise)).collect()
 }
@@ -308,24 +337,43 @@ fn rules_are_needed() {
         (Rule::Credit, Promise::Credit, STRANGER, &[]),
         (Rule::Expiry, Promise::Forgetting, STRANGER, &[]),
     ];
-    let bounds = Bounds { depth: 4, states: 5000, time: Duration::from_secs(60) };
+    let bounds = Bounds { depth: 4, ..Bounds::states(5000, Duration::from_secs(120)) };
     assert_eq!(not_missed(cases, bounds), []);
 }
 
 /// The same for attacks that take more steps.
 #[test]
-#[ignore = "takes minutes: one, for rules whose lack is found only after thousands of states"]
+#[ignore = "wants optimisation: thousands of states"]
 fn further_rules_are_needed() {
     /// A mate has asked for both players, so it can only be at its first address.
     const KNOWN: &[Action] = &[
         Action::Attack(0, Forgery::Initiation(Who::Anna)),
         Action::Attack(0, Forgery::Initiation(Who::Bert)),
     ];
-    let cases: &[Case] = &[
-        (Rule::DataConfirms, Promise::Liveness, MATE, &[]),
-        (Rule::Turns, Promise::Liveness, NEIGHBOUR, &[]),
-        (Rule::HubFirst, Promise::Privacy, Setup { hub: true, ..MATE }, KNOWN),
+    /// There it then has a session with Anna, so that the relay believes the address, and begins one with itself from
+    /// its second one.
+    const BELIEVED: &[Action] = &[
+        Action::Attack(0, Forgery::Initiation(Who::Anna)),
+        Action::Attack(0, Forgery::Initiation(Who::Bert)),
+        Action::Start(Who::Anna),
+        Action::Attack(0, Forgery::Response(0, Who::Anna)),
+        Action::Arrive,
+        Action::Attack(1, Forgery::Initiation(Who::Attacker)),
     ];
-    let bounds = Bounds { depth: 5, states: 30_000, time: Duration::from_secs(300) };
-    assert_eq!(not_missed(cases, bounds), []);
+    /// Somebody behind Bert's address has asked for Anna later than Bert. He uses up what she may get, so that Bert's
+    /// initiations don't reach her, and has got two of hers for Bert.
+    const USED_UP: &[Action] = &[
+        Action::Start(Who::Bert),
+        Action::Attack(1, Forgery::Initiation(Who::Anna)),
+        Action::Start(Who::Anna),
+        Action::Attack(1, Forgery::Initiation(Who::Anna)),
+        Action::Wait(5),
+        Action::Attack(1, Forgery::Initiation(Who::Anna)),
+    ];
+    let cases: &[Case] = &[
+        (Rule::DataConfirms, Promise::Liveness, MATE, KNOWN),
+        (Rule::Turns, Promise::Liveness, NEIGHBOUR, USED_UP),
+        (Rule::HubFirst, Promise::Privacy, Setup { hub: true, ..MATE }, BELIEVED),
+    ];
+    assert_eq!(not_missed(cases, Bounds::states(10_000, Duration::from_secs(240))), []);
 }

@@ -14,13 +14,13 @@ use crate::crypto::blake2s::{Secret, mac, mac32};
 use crate::crypto::constant_time;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
+use crate::figures::{Reach, Volume};
 use crate::relay::Relay;
 use crate::relay::flow_key::{FlowKey, unmapped};
 use crate::relay::flows::{Flow, FlowState};
 use crate::relay::limits::IDLE_LIFETIME;
 use crate::relay::resumption::Former;
 use crate::relay::roster::MemberId;
-use crate::relay::stats::{Count, Reach};
 use crate::time::{Instant, Now};
 use crate::wireguard::timestamp::{self, Timestamp};
 use std::collections::HashMap;
@@ -157,7 +157,7 @@ struct Direction {
     /// Who sends it, by its place among the keys.
     sender: u32,
     last: Instant,
-    count: Count,
+    count: Volume,
 }
 
 impl Relay {
@@ -279,7 +279,8 @@ impl Relay {
             [(there, back, one, other), (back, there, other, one)].map(|(end, far, from, receiver)| {
                 state.place(from, end.from.remote);
                 if let Some(kept) = state.roster.state(from) {
-                    kept.appear().endpoints.confirm(end.from, receiver, end.last);
+                    let kept = kept.appear();
+                    kept.endpoints.confirm(end.from, receiver, end.last);
                     kept.stats.reach = Reach::Blind;
                     kept.heard = kept.heard.max(end.last);
                 }
@@ -308,7 +309,7 @@ fn read_direction(reader: &mut Reader<'_>, passed: Duration, now: Instant) -> Op
         index: reader.u32()?,
         sender: reader.u32()?,
         last: reader.instant(passed, now)?,
-        count: Count { packets: reader.u64()?, bytes: reader.u64()? },
+        count: Volume { packets: reader.u64()?, bytes: reader.u64()? },
     })
 }
 

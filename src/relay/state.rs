@@ -1,12 +1,12 @@
 //! What blind forwarding and the hub both need: who there is, where they are, what they may have and what they had.
 
 use crate::datagram::Path;
+use crate::figures::{DropReason, Reach, RelayStats, Traffic};
 use crate::keyed_hash::KeyedState;
 use crate::relay::admission::Admission;
 use crate::relay::limits::Limits;
 use crate::relay::roster::{MemberId, Roster};
 use crate::relay::sources::Sources;
-use crate::relay::stats::{DropReason, Reach, Stats};
 use crate::relay::{Output, Port};
 use crate::time::Now;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub(super) struct State {
     pub roster: Roster,
     pub sources: Sources,
     pub admission: Admission,
-    pub stats: Stats,
+    pub stats: RelayStats,
 }
 
 impl State {
@@ -27,7 +27,7 @@ impl State {
             limits,
             roster: Roster::default(),
             sources: Sources::new(hasher, seed),
-            stats: Stats::default(),
+            stats: RelayStats::default(),
         }
     }
 
@@ -52,30 +52,31 @@ impl State {
     /// A session with the member came up, by which it is reached.
     pub fn handshake(&mut self, member: MemberId, reach: Reach, now: Now) {
         if let Some(state) = self.roster.state(member) {
-            state.stats.last_handshake = Some(now.instant);
-            if state.stats.reach == Reach::None {
-                state.stats.reach = reach;
+            let stats = &mut state.appear().stats;
+            stats.last_handshake = Some(now.instant);
+            if stats.reach == Reach::None {
+                stats.reach = reach;
             }
         }
     }
 
     /// Counts `count` datagrams of data, of `bytes` bytes together, that went from one member to another.
     pub fn count_data(&mut self, from: MemberId, to: MemberId, count: usize, bytes: usize, now: Now) {
-        if let Some(state) = self.roster.state(from) {
-            state.stats.from.add_run(count, bytes);
-            state.heard = now.instant;
+        if let Some(from) = self.roster.presence_mut(from) {
+            from.stats.from.add_run(count, bytes);
+            from.heard = now.instant;
         }
-        if let Some(state) = self.roster.state(to) {
-            state.stats.to.add_run(count, bytes);
+        if let Some(to) = self.roster.presence_mut(to) {
+            to.stats.to.add_run(count, bytes);
         }
     }
 
     /// Counts a datagram that this machine itself sent to a member by the hub.
     pub fn count_local(&mut self, to: MemberId, bytes: usize) {
-        if let Some(state) = self.roster.state(to) {
-            state.stats.to.add(bytes);
+        if let Some(to) = self.roster.presence_mut(to) {
+            to.stats.to.add(bytes);
         }
-        self.stats.hub.add(bytes);
+        self.stats.add(Traffic::Hub, bytes);
     }
 }
 
@@ -89,13 +90,13 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// Sends on what is being received.
     pub fn forward(&mut self, to: Path, received: &[u8]) {
-        self.state.stats.sent.add(received.len());
+        self.state.stats.add(Traffic::Sent, received.len());
         self.out.forward(to, received, received.len());
     }
 
     /// Sends something else from the main port.
     pub fn send(&mut self, to: Path, datagram: &[u8]) {
-        self.state.stats.sent.add(datagram.len());
+        self.state.stats.add(Traffic::Sent, datagram.len());
         self.out.send(to, Port::Main, datagram);
     }
 }

@@ -5,10 +5,10 @@
 //! longer than their requests share one bucket for the whole world, which bounds what all victims together get
 //! in excess to some kilobytes a second. Our own agents pad their requests.
 
+use crate::figures::{DropReason, Traffic};
 use crate::relay::Arrival;
 use crate::relay::sources::can_be_answered;
 use crate::relay::state::Turn;
-use crate::relay::stats::DropReason;
 use crate::wire::stun::{MAX_ANSWER_LENGTH, Request};
 
 /// Answers `datagram`.
@@ -23,8 +23,8 @@ pub(super) fn answer(turn: &mut Turn<'_>, datagram: &[u8], arrival: Arrival) -> 
     if !state.admission.stun(source, surplus, &state.limits, turn.now.instant) {
         return Err(DropReason::StunLimit);
     }
-    state.stats.stun.add(length);
-    state.stats.sent.add(length);
+    state.stats.add(Traffic::Stun, length);
+    state.stats.add(Traffic::Sent, length);
     let port = if request.changes_port() { arrival.port.other() } else { arrival.port };
     turn.out.send(arrival.path, port, &buffer[..length]);
     Ok(())

@@ -1,9 +1,9 @@
 //! `lanrage db check`: what state a file is in, without changing it.
 
-use super::OpenError;
 use super::dump::examine_file;
 use super::open;
-use super::schema::{self, Table};
+use super::schema::Table;
+use super::{FileError, OpenError};
 use crate::wire::json;
 use redb::{Error, ReadableDatabase};
 use std::path::Path;
@@ -36,10 +36,10 @@ impl Report {
 }
 
 /// Verifies the file at `path`, which no daemon may have open and which is not changed. A damaged one is
-/// [`OpenError::Corrupt`].
+/// [`FileError::Corrupt`].
 pub fn check(path: &Path) -> Result<Report, OpenError> {
     let (file, examined) = examine_file(path)?;
-    let file_length = file.metadata().map_err(|error| OpenError::Io { path: path.to_owned(), error })?.len();
+    let file_length = file.metadata().map_err(|error| FileError::Io(error).at(path))?.len();
     let mut rows: Vec<(Table, u64)> = Table::ALL.into_iter().map(|table| (table, 0)).collect();
     let mut bad_rows = Vec::new();
     open::guarded(|| {
@@ -55,7 +55,7 @@ pub fn check(path: &Path) -> Result<Report, OpenError> {
         })?;
         Ok(())
     })
-    .map_err(|fault| fault.at(path, &schema::CURRENT))?;
+    .map_err(|error| error.at(path))?;
     let report = Report {
         schema_version: examined.version,
         rows,

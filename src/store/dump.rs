@@ -4,12 +4,12 @@
 //! schema version among the rows of `meta`; then one last line, `{"rows":N}`, without which a dump is
 //! incomplete.
 
-use super::OpenError;
 use super::disk::{FileBackend, Lock, lock};
 use super::dump_request::Request;
 use super::open;
 use super::queue::Shared;
 use super::schema::{self, Table, VERSION_KEY};
+use super::{FileError, OpenError};
 use crate::wire::json::{self, Writer};
 use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
 use smol::channel::{Receiver, Sender};
@@ -113,7 +113,7 @@ fn write_lines(
 /// Writes a dump of the file at `path`, which no daemon may have open and which is not changed, to `out`.
 /// Returns the number of rows.
 pub fn file(path: &Path, secrets: Secrets, out: &mut dyn Write) -> Result<u64, OpenError> {
-    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let io = |error| FileError::Io(error).at(path);
     let (_file, examined) = examine_file(path)?;
     let mut written = Ok(());
     let result = open::guarded(|| {
@@ -129,23 +129,22 @@ pub fn file(path: &Path, secrets: Secrets, out: &mut dyn Write) -> Result<u64, O
     });
     open::drop_quietly(examined.database);
     written.and_then(|()| out.flush()).map_err(io)?;
-    result.map_err(|fault| fault.at(path, &schema::CURRENT))
+    result.map_err(|error| error.at(path))
 }
 
 /// Opens a file for reading only: nothing ever reaches it, even if it needs repair.
 pub(super) fn examine_file(path: &Path) -> Result<(Arc<File>, open::Examined), OpenError> {
-    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let io = |error| FileError::Io(error).at(path);
     let file = File::open(path).map_err(io)?;
     if !file.metadata().map_err(io)?.is_file() {
         return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
     }
     if lock(&file, false).map_err(io)? == Lock::Taken {
-        return Err(OpenError::InUse { path: path.to_owned() });
+        return Err(FileError::InUse.at(path));
     }
     let file = Arc::new(file);
     let backend = Box::new(FileBackend::new(file.clone()));
-    let examined =
-        open::examine(backend, &schema::CURRENT).map_err(|fault| fault.at(path, &schema::CURRENT))?;
+    let examined = open::examine(backend, &schema::CURRENT).map_err(|error| error.at(path))?;
     Ok((file, examined))
 }
 

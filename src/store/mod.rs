@@ -21,16 +21,17 @@ mod tests;
 
 pub use check::{Report, check};
 pub use disk::BackendFactory;
-pub use open::{OpenError, Recovery};
+pub use open::{FileError, OpenError, Recovery};
 pub use queue::{Durable, Ticket};
 
+use crate::durability::WriteError;
+use crate::figures::{Figure, Readings, Values};
 use crate::time::Clock;
 use dump::Secrets;
-use open::{Examined, Fault};
+use open::Examined;
 use queue::Shared;
 use schema::{Schema, Table};
 use state_file::StateFile;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -47,55 +48,6 @@ pub struct Row {
     pub key: String,
     /// Its value, JSON; `None` deletes it.
     pub value: Option<Vec<u8>>,
-}
-
-/// How the disk is doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Health {
-    /// The last commit was made.
-    Ok,
-    /// The last commit failed for want of space.
-    Full,
-    /// The last commit failed for another reason.
-    Failing,
-}
-
-/// Why rows are not on the disk (yet).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StoreError {
-    /// There is no room. The rows wait, and are tried again.
-    Full,
-    /// The disk fails. The rows wait, and are tried again.
-    Failing,
-    /// The disk was too slow for the time there was at the end.
-    TooSlow,
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            StoreError::Full => "storage full",
-            StoreError::Failing => "storage failing",
-            StoreError::TooSlow => "storage too slow",
-        })
-    }
-}
-
-impl std::error::Error for StoreError {}
-
-/// Counters since the store was opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Commits made.
-    pub commits: u64,
-    /// Commits (and reopens) that failed.
-    pub errors: u64,
-    /// Rows written or deleted.
-    pub rows_written: u64,
-    /// How long the last commit took, in microseconds.
-    pub last_commit_micros: u64,
-    /// The length of the file in bytes; holes count.
-    pub file_length: u64,
 }
 
 /// The open store, held by the loop's thread.
@@ -121,10 +73,10 @@ impl Store {
                 let place = Some(StateFile::new(path, file));
                 return Self::start(path, place, begun, factory, clock, schema, None);
             }
-            Err(Fault::Corrupt(reason)) => reason,
-            Err(fault) => return Err(fault.at(path, schema)),
+            Err(FileError::Corrupt(reason)) => reason,
+            Err(fault) => return Err(fault.at(path)),
         };
-        let io = |error| OpenError::Io { path: path.to_owned(), error };
+        let io = |error| FileError::Io(error).at(path);
         // The old file stays locked until the new one is.
         let moved_to = open::set_aside(path, clock().unix).map_err(io)?;
         log::error!(
@@ -136,7 +88,7 @@ impl Store {
         let mut factory = open::file_factory(fresh.clone());
         drop(file);
         let begun = Self::begin_file(path, is_new, &mut factory, schema);
-        let begun = begun.map_err(|fault| fault.at(path, schema))?;
+        let begun = begun.map_err(|fault| fault.at(path))?;
         let recovery = Recovery { moved_to: Some(moved_to), reason };
         let place = Some(StateFile::new(path, fresh));
         Self::start(path, place, begun, factory, clock, schema, Some(recovery))
@@ -150,7 +102,7 @@ impl Store {
         clock: Clock,
     ) -> Result<(Store, Vec<Row>), OpenError> {
         let schema = &schema::CURRENT;
-        let begun = Self::begin(&mut factory, schema).map_err(|fault| fault.at(name, schema))?;
+        let begun = Self::begin(&mut factory, schema).map_err(|fault| fault.at(name))?;
         Self::start(name, None, begun, factory, clock, schema, None)
     }
 
@@ -161,7 +113,7 @@ impl Store {
         is_new: bool,
         factory: &mut BackendFactory,
         schema: &Schema,
-    ) -> Result<(Examined, Option<Fault>), Fault> {
+    ) -> Result<(Examined, Option<FileError>), FileError> {
         let begun = match Self::begin(factory, schema) {
             Ok((examined, Some(fault))) if examined.version.is_none() => {
                 open::drop_quietly(examined.database);
@@ -177,12 +129,18 @@ impl Store {
     }
 
     /// Opens a backend as far as the disk allows: on a full one it is readable, but not settled.
-    fn begin(factory: &mut BackendFactory, schema: &Schema) -> Result<(Examined, Option<Fault>), Fault> {
-        let mut examined = open::examine(factory().map_err(Fault::Io)?, schema)?;
+    fn begin(
+        factory: &mut BackendFactory,
+        schema: &Schema,
+    ) -> Result<(Examined, Option<FileError>), FileError> {
+        let mut examined = open::examine(factory().map_err(FileError::Io)?, schema)?;
         match examined.settle(schema) {
             Ok(()) => Ok((examined, None)),
             // Rows of an older version are not to be had before they are migrated.
-            Err(fault) if fault.is_full() && examined.version.is_none_or(|found| found == schema.version) => {
+            Err(fault)
+                if fault.of_write() == WriteError::Full
+                    && examined.version.is_none_or(|found| found == schema.version) =>
+            {
                 Ok((examined, Some(fault)))
             }
             Err(fault) => {
@@ -195,7 +153,7 @@ impl Store {
     fn start(
         path: &Path,
         place: Option<StateFile>,
-        (mut examined, fault): (Examined, Option<Fault>),
+        (mut examined, fault): (Examined, Option<FileError>),
         factory: BackendFactory,
         clock: Clock,
         schema: &'static Schema,
@@ -213,7 +171,7 @@ impl Store {
         let rows = examined.take_rows();
         let (shared, recovery) =
             (writer::start(path, place, examined, fault, factory, clock, schema), recovery);
-        let shared = shared.map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
+        let shared = shared.map_err(|error| FileError::Io(error).at(path))?;
         Ok((Store { shared, recovery }, rows))
     }
 
@@ -240,14 +198,21 @@ impl Store {
         Durable::new(self.shared.clone(), ticket)
     }
 
-    /// How the disk is doing; never blocks.
-    pub fn health(&self) -> Health {
+    /// Whether the last commit was made, or why it was not; never blocks.
+    pub fn health(&self) -> Result<(), WriteError> {
         self.shared.health()
     }
 
-    /// The counters.
-    pub fn stats(&self) -> Stats {
+    /// What was counted since the store was opened.
+    pub fn stats(&self) -> Values {
         self.shared.queue().stats
+    }
+
+    /// Tells what was counted.
+    pub fn report(&self, out: &mut Readings) {
+        out.stats.values.merge(&self.stats());
+        out.set(Figure::StoreFailing, u64::from(self.health().is_err()));
+        out.set(Figure::StoreRecoveries, u64::from(self.recovery.is_some()));
     }
 
     /// Streams a consistent snapshot of all that is durable, as described in [`dump`], in pieces of some
@@ -259,12 +224,12 @@ impl Store {
 
     /// Commits everything, lazy rows too, and closes the file. Takes at most 1.5 s; an error says that the
     /// last commit did not make it to the disk in that time.
-    pub fn close(self) -> Result<(), StoreError> {
+    pub fn close(self) -> Result<(), WriteError> {
         self.close_within(CLOSE_TIMEOUT)
     }
 
     /// Like [`Store::close`], taking at most this long.
-    pub fn close_within(self, patience: Duration) -> Result<(), StoreError> {
+    pub fn close_within(self, patience: Duration) -> Result<(), WriteError> {
         let shared = self.shared.clone();
         drop(self);
         let queue = shared.queue();
@@ -272,7 +237,7 @@ impl Store {
             .progress
             .wait_timeout_while(queue, patience, |queue| !queue.finished)
             .unwrap_or_else(PoisonError::into_inner);
-        queue.last_commit.unwrap_or(Err(StoreError::TooSlow))
+        queue.last_commit.unwrap_or(Err(WriteError::TooSlow))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Row;
 use super::disk::{BackendFactory, Disk, FileBackend, Lock, lock};
 use super::schema::{self, Schema, Table, VERSION_KEY};
+use crate::durability::WriteError;
 use crate::sys::in_a_copy;
 use crate::time::UnixTime;
 use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend};
@@ -19,57 +20,87 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// to hold the pages that one small commit touches.
 pub(super) const CACHE_SIZE: usize = 256 << 10;
 
-/// Why a state file can't be used.
+/// What is wrong with a state file.
 #[derive(Debug)]
-pub enum OpenError {
-    /// Another process has the file open.
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file was written by a later version of this program.
+pub enum FileError {
+    /// Another process has it open.
+    InUse,
+    /// It was written by a later version of this program.
     NewerSchema {
-        /// The file.
-        path: PathBuf,
         /// The version in the file.
         found: u32,
         /// The latest version that this program knows.
         supported: u32,
     },
-    /// The file can't be read or written.
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The file is damaged. `Store::open` never says so: it sets the file aside.
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// It can't be read or written; what the system said.
+    Io(io::Error),
+    /// It is damaged; how. `Store::open` never says so: it sets the file aside.
+    Corrupt(String),
+}
+
+impl FileError {
+    /// With the file or directory that it is about.
+    pub fn at(self, path: &Path) -> OpenError {
+        OpenError { path: path.to_owned(), error: self }
+    }
+
+    /// What who waits for a change is told if it is this that it fails of.
+    pub(super) fn of_write(&self) -> WriteError {
+        match self {
+            FileError::Io(error) if is_full(error) => WriteError::Full,
+            _ => WriteError::Failing,
+        }
+    }
+}
+
+impl From<Error> for FileError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::DatabaseAlreadyOpen => FileError::InUse,
+            // What the system said has a number; what redb made of the bytes has none.
+            Error::Io(error) if error.raw_os_error().is_some() => FileError::Io(error),
+            other => FileError::Corrupt(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileError::InUse => f.write_str("another process has it open"),
+            FileError::NewerSchema { found, .. } => write!(f, "it has schema version {found}"),
+            FileError::Io(error) => error.fmt(f),
+            FileError::Corrupt(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// A state file that can't be used, and why.
+#[derive(Debug)]
+pub struct OpenError {
+    /// The file, or the directory that it should be in.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub error: FileError,
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::InUse { path } => write!(
+        let path = self.path.display();
+        match &self.error {
+            FileError::InUse => write!(
                 f,
-                "{} is in use: another lanrage is running with this state directory; stop it, or give this one \
-                 another --state-dir",
-                path.display()
+                "{path} is in use: another lanrage is running with this state directory; stop it, or give this one \
+                 another --state-dir"
             ),
-            OpenError::NewerSchema { path, found, supported } => write!(
+            FileError::NewerSchema { found, supported } => write!(
                 f,
-                "{} has schema version {found}, and this lanrage knows versions up to {supported}: it was written \
+                "{path} has schema version {found}, and this lanrage knows versions up to {supported}: it was written \
                  by a newer lanrage; install that one again, or give this one another --state-dir (the file was \
-                 not changed)",
-                path.display()
+                 not changed)"
             ),
-            OpenError::Io { path, error } => {
-                write!(f, "cannot use {}: {error}", path.display())?;
+            FileError::Io(error) => {
+                write!(f, "cannot use {path}: {error}")?;
                 match error.kind() {
                     ErrorKind::PermissionDenied => {
                         f.write_str("; run as the user who owns it, or choose another --state-dir")
@@ -77,7 +108,7 @@ impl fmt::Display for OpenError {
                     ErrorKind::ReadOnlyFilesystem => {
                         f.write_str("; choose a --state-dir on a file system that can be written")
                     }
-                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => f.write_str("; free some space, or choose another --state-dir"),
+                    _ if is_full(error) => f.write_str("; free some space, or choose another --state-dir"),
                     ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory => f.write_str(
                         "; a file is where a directory should be, or the other way round: move it away, or choose \
                          another --state-dir",
@@ -85,10 +116,9 @@ impl fmt::Display for OpenError {
                     _ => Ok(()),
                 }
             }
-            OpenError::Corrupt { path, reason } => write!(
+            FileError::Corrupt(reason) => write!(
                 f,
-                "{} is damaged ({reason}); restore a backup, or let `lanrage serve` set it aside and start afresh",
-                path.display()
+                "{path} is damaged ({reason}); restore a backup, or let `lanrage serve` set it aside and start afresh"
             ),
         }
     }
@@ -96,8 +126,8 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            OpenError::Io { error, .. } => Some(error),
+        match &self.error {
+            FileError::Io(error) => Some(error),
             _ => None,
         }
     }
@@ -113,71 +143,22 @@ pub struct Recovery {
     pub reason: String,
 }
 
-/// Why a backend could not be opened; the path is not known here.
-#[derive(Debug)]
-pub(super) enum Fault {
-    InUse,
-    NewerSchema(u32),
-    Io(io::Error),
-    Corrupt(String),
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::DatabaseAlreadyOpen => Fault::InUse,
-            // What the system said has a number; what redb made of the bytes has none.
-            Error::Io(error) if error.raw_os_error().is_some() => Fault::Io(error),
-            other => Fault::Corrupt(other.to_string()),
-        }
-    }
-}
-
-impl Fault {
-    /// The error with the file it is about.
-    pub fn at(self, path: &Path, schema: &Schema) -> OpenError {
-        let path = path.to_owned();
-        match self {
-            Fault::InUse => OpenError::InUse { path },
-            Fault::NewerSchema(found) => OpenError::NewerSchema { path, found, supported: schema.version },
-            Fault::Io(error) => OpenError::Io { path, error },
-            Fault::Corrupt(reason) => OpenError::Corrupt { path, reason },
-        }
-    }
-
-    /// Whether there is no room for something that has to be written.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Fault::Io(error) if is_full(error))
-    }
-}
-
 /// Whether `error` says that there is no room.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::InUse => f.write_str("another process has it open"),
-            Fault::NewerSchema(found) => write!(f, "it has schema version {found}"),
-            Fault::Io(error) => error.fmt(f),
-            Fault::Corrupt(reason) => f.write_str(reason),
-        }
-    }
-}
-
 /// Runs `work`, taking a panic of redb for what it is: a sign of damage. Where a panic ends the process, it
 /// does so here too: a file is tried in a copy of the process before it is used, and the next start finds what
 /// has befallen it since.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<&str>()
             .copied()
             .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no message");
-        Err(Fault::Corrupt(format!("the database engine gave up: {text}")))
+        Err(FileError::Corrupt(format!("the database engine gave up: {text}")))
     })
 }
 
@@ -210,8 +191,8 @@ pub(super) struct Examined {
 }
 
 /// Opens what `backend` holds, verifies every checksum in it and loads it, without changing it.
-pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Result<Examined, Fault> {
-    let disk = Disk::new(backend).map_err(Fault::Io)?;
+pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Result<Examined, FileError> {
+    let disk = Disk::new(backend).map_err(FileError::Io)?;
     let verified = cfg!(panic = "abort") && rehearse(&disk, schema)?;
     guarded(|| {
         let mut rows = Vec::new();
@@ -224,7 +205,7 @@ pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Resu
 
 /// Does in a copy of this process what a panic of redb would end it by, where one does. Returns whether every
 /// checksum was found right.
-fn rehearse(disk: &Disk, schema: &Schema) -> Result<bool, Fault> {
+fn rehearse(disk: &Disk, schema: &Schema) -> Result<bool, FileError> {
     let whole = || match inspect(disk.clone(), schema, false, &mut |_, _, _| ()) {
         Ok(examined) => {
             let whole = !examined.repaired;
@@ -236,7 +217,7 @@ fn rehearse(disk: &Disk, schema: &Schema) -> Result<bool, Fault> {
     };
     match in_a_copy(whole) {
         Ok(Some(whole)) => Ok(whole),
-        Ok(None) => Err(Fault::Corrupt("the database engine gave up".into())),
+        Ok(None) => Err(FileError::Corrupt("the database engine gave up".into())),
         Err(error) => {
             log::warn!("the state file is opened without a rehearsal: {error}");
             Ok(false)
@@ -250,7 +231,7 @@ fn inspect(
     schema: &Schema,
     verified: bool,
     visit: &mut dyn FnMut(Table, &str, &[u8]),
-) -> Result<Examined, Fault> {
+) -> Result<Examined, FileError> {
     let unclean = Arc::new(AtomicBool::new(false));
     let rolled_back = Arc::new(AtomicBool::new(false));
     let mut builder = Builder::new();
@@ -272,7 +253,7 @@ fn inspect(
     let transaction = database.begin_read().map_err(Error::from)?;
     let version = schema::stored_version(&transaction)?;
     if let Some(found) = version.filter(|found| *found > schema.version) {
-        return Err(Fault::NewerSchema(found));
+        return Err(FileError::NewerSchema { found, supported: schema.version });
     }
     if version.is_some() {
         each_row(&transaction, |table, key, value| {
@@ -286,9 +267,9 @@ fn inspect(
 
 impl Examined {
     /// Lets the database write, and makes or migrates the tables.
-    pub fn settle(&mut self, schema: &Schema) -> Result<(), Fault> {
+    pub fn settle(&mut self, schema: &Schema) -> Result<(), FileError> {
         guarded(|| {
-            self.disk.release().map_err(Fault::Io)?;
+            self.disk.release().map_err(FileError::Io)?;
             if self.version == Some(schema.version) {
                 return Ok(());
             }
@@ -339,7 +320,7 @@ pub(super) fn each_row(
 
 /// Opens and locks the file for a daemon, creating it (0600) and its directory (0700). Says whether it did.
 pub(super) fn open_file(path: &Path) -> Result<(Arc<File>, bool), OpenError> {
-    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let io = |error| FileError::Io(error).at(path);
     let directory = directory_of(path);
     if !directory.is_dir() {
         DirBuilder::new()
@@ -347,7 +328,7 @@ pub(super) fn open_file(path: &Path) -> Result<(Arc<File>, bool), OpenError> {
             .mode(0o700)
             .create(directory)
             .and_then(|()| sync_directory(directory_of(directory)))
-            .map_err(|error| OpenError::Io { path: directory.to_owned(), error })?;
+            .map_err(|error| FileError::Io(error).at(directory))?;
     }
     loop {
         let is_new = !path.exists();
@@ -361,7 +342,7 @@ pub(super) fn open_file(path: &Path) -> Result<(Arc<File>, bool), OpenError> {
             .map_err(io)?;
         match lock(&file, true).map_err(io)? {
             Lock::Held => {}
-            Lock::Taken => return Err(OpenError::InUse { path: path.to_owned() }),
+            Lock::Taken => return Err(FileError::InUse.at(path)),
             Lock::Unavailable => log::warn!(
                 "the file system of {} has no locks: make sure that only one lanrage uses it",
                 path.display()

@@ -1,8 +1,10 @@
 //! Rows on their way to the disk, and who waits for them.
 
+use super::Row;
 use super::dump_request::Request;
 use super::schema::{Table, VERSION_KEY};
-use super::{Health, Row, Stats, StoreError};
+use crate::durability::WriteError;
+use crate::figures::Values;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Bound;
@@ -10,6 +12,19 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+/// [`Shared::health`] as a number.
+const HEALTHY: u8 = 0;
+const FULL: u8 = 1;
+const FAILING: u8 = 2;
+
+fn encode(health: Result<(), WriteError>) -> u8 {
+    match health {
+        Ok(()) => HEALTHY,
+        Err(WriteError::Full) => FULL,
+        Err(WriteError::Failing | WriteError::TooSlow) => FAILING,
+    }
+}
 
 /// What identifies a row.
 pub(super) type Key = (Table, String);
@@ -52,11 +67,11 @@ pub(super) struct Queue {
     /// No more commits after this one.
     pub closing: bool,
     /// The last commit was made (or given up), with its outcome.
-    pub last_commit: Option<Result<(), StoreError>>,
+    pub last_commit: Option<Result<(), WriteError>>,
     /// The writer has ended.
     pub finished: bool,
     pub dump: Option<Request>,
-    pub stats: Stats,
+    pub stats: Values,
 }
 
 /// What the writer takes from the queue.
@@ -66,7 +81,7 @@ pub(super) struct Batch {
 }
 
 impl Shared {
-    pub fn new(health: Health, stats: Stats) -> Self {
+    pub fn new(health: Result<(), WriteError>, stats: Values) -> Self {
         Shared {
             queue: Mutex::new(Queue {
                 pending: Rows::new(),
@@ -84,7 +99,7 @@ impl Shared {
             }),
             work: Condvar::new(),
             progress: Condvar::new(),
-            health: AtomicU8::new(health as u8),
+            health: AtomicU8::new(encode(health)),
             dumping: Arc::default(),
         }
     }
@@ -94,16 +109,16 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> Result<(), WriteError> {
         match self.health.load(Ordering::Acquire) {
-            0 => Health::Ok,
-            1 => Health::Full,
-            _ => Health::Failing,
+            HEALTHY => Ok(()),
+            FULL => Err(WriteError::Full),
+            _ => Err(WriteError::Failing),
         }
     }
 
-    pub fn set_health(&self, health: Health) {
-        self.health.store(health as u8, Ordering::Release);
+    pub fn set_health(&self, health: Result<(), WriteError>) {
+        self.health.store(encode(health), Ordering::Release);
     }
 
     pub fn submit(&self, rows: Vec<Row>) -> Ticket {
@@ -158,19 +173,19 @@ impl Shared {
     /// The batch is on the disk.
     pub fn committed(&self, number: u64) {
         self.queue().committed = number;
-        self.set_health(Health::Ok);
+        self.set_health(Ok(()));
         self.wake();
     }
 
     /// The batch is not on the disk: its rows wait on, unless there are newer ones.
-    pub fn failed(&self, batch: Batch, health: Health) {
+    pub fn failed(&self, batch: Batch, why: WriteError) {
         let mut rows = batch.rows;
         let mut queue = self.queue();
         // The batch is the larger part as a rule, so the newer rows go into it.
         rows.append(&mut queue.pending);
         queue.pending = rows;
         drop(queue);
-        self.set_health(health);
+        self.set_health(Err(why));
         self.wake();
     }
 
@@ -227,7 +242,7 @@ impl Durable {
 }
 
 impl Future for Durable {
-    type Output = Result<(), StoreError>;
+    type Output = Result<(), WriteError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let shared = self.shared.clone();
@@ -236,10 +251,9 @@ impl Future for Durable {
             return Poll::Ready(Ok(()));
         }
         match shared.health() {
-            Health::Ok if queue.finished => return Poll::Ready(Err(StoreError::Failing)),
-            Health::Ok => {}
-            Health::Full => return Poll::Ready(Err(StoreError::Full)),
-            Health::Failing => return Poll::Ready(Err(StoreError::Failing)),
+            Ok(()) if queue.finished => return Poll::Ready(Err(WriteError::Failing)),
+            Ok(()) => {}
+            Err(why) => return Poll::Ready(Err(why)),
         }
         let waiter = match self.waiter {
             Some(waiter) => waiter,

@@ -44,13 +44,15 @@ pub fn load(rows: Vec<Row>) -> Loaded {
 }
 
 /// Takes in a row, or gives back the key of one that can't be read.
-fn read(table: Table, key: String, value: &[u8], loaded: &mut Loaded) -> Result<(), String> {
+fn read(table: Table, mut key: String, value: &[u8], loaded: &mut Loaded) -> Result<(), String> {
     let records = &mut loaded.records;
     match table {
         Table::Parties => records.parties.push(keyed(key, PartyRecord::read(value))?),
-        Table::Members => match (key.split_once(SEPARATOR), MemberRecord::read(value)) {
-            (Some((party, peer)), Some(record)) => {
-                records.members.push((party.to_owned(), peer.to_owned(), record));
+        Table::Members => match (key.find(SEPARATOR), MemberRecord::read(value)) {
+            (Some(end), Some(record)) => {
+                let peer = key.split_off(end + SEPARATOR.len_utf8());
+                key.truncate(end);
+                records.members.push((key, peer, record));
             }
             _ => return Err(key),
         },

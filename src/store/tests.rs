@@ -72,7 +72,10 @@ fn migrations_run_in_order_once_and_in_one_transaction() {
 
     let before = std::fs::read(&path).unwrap();
     let Err(error) = Store::open(&path, clock) else { panic!("a newer schema was opened") };
-    assert!(matches!(error, OpenError::NewerSchema { found: 3, supported: 1, .. }), "{error:?}");
+    assert!(
+        matches!(error, OpenError { error: FileError::NewerSchema { found: 3, supported: 1 }, .. }),
+        "{error:?}"
+    );
     let text = error.to_string();
     assert!(
         text.contains("version 3") && text.contains("up to 1") && text.contains("newer lanrage"),
@@ -90,7 +93,7 @@ fn a_migration_that_fails_changes_nothing() {
     store.close().unwrap();
     let (file, _) = open::open_file(&path).unwrap();
     let fault = Store::begin(&mut open::file_factory(file), &BROKEN).err().unwrap();
-    assert!(matches!(fault, Fault::Corrupt(_)));
+    assert!(matches!(fault, FileError::Corrupt(_)));
     let (_store, rows) = Store::open(&path, clock).unwrap();
     assert_eq!(rows, [row(Table::Relays, "alice", "{}")]);
 }

@@ -2,11 +2,12 @@
 
 use super::disk::{BackendFactory, Disk};
 use super::dump_request::Request;
-use super::open::{self, Examined, Fault, drop_quietly, guarded};
+use super::open::{self, Examined, FileError, drop_quietly, guarded};
 use super::queue::{Batch, Rows, Shared};
 use super::schema::{Schema, Table};
 use super::state_file::{Found, StateFile};
-use super::{Health, Stats, StoreError};
+use crate::durability::WriteError;
+use crate::figures::{Figure, Values};
 use crate::time::Clock;
 use redb::{Database, Error, ReadableDatabase, StorageBackend};
 use std::io;
@@ -51,13 +52,14 @@ pub(super) fn start(
     path: &Path,
     place: Option<StateFile>,
     examined: Examined,
-    fault: Option<Fault>,
+    fault: Option<FileError>,
     factory: BackendFactory,
     clock: Clock,
     schema: &'static Schema,
 ) -> io::Result<Arc<Shared>> {
-    let stats = Stats { file_length: examined.disk.len().unwrap_or(0), ..Stats::default() };
-    let health = if fault.is_some() { Health::Full } else { Health::Ok };
+    let mut stats = Values::default();
+    stats.set(Figure::StoreSize, examined.disk.len().unwrap_or(0));
+    let health = if fault.is_some() { Err(WriteError::Full) } else { Ok(()) };
     let shared = Arc::new(Shared::new(health, stats));
     let established = examined.version.is_some();
     let mut writer = Writer {
@@ -158,7 +160,7 @@ impl Writer {
     /// Commits what is pending, and everything lazy or a little of it.
     fn commit(&mut self, all: bool) {
         let batch = self.shared.take(all);
-        let Some((database, _)) = &self.open else { return self.shared.failed(batch, Health::Failing) };
+        let Some((database, _)) = &self.open else { return self.shared.failed(batch, WriteError::Failing) };
         if batch.rows.is_empty() {
             return self.shared.committed(batch.number);
         }
@@ -169,10 +171,11 @@ impl Writer {
                 let took = (self.clock)().instant.since(begun);
                 let file_length = self.open.as_ref().map_or(0, |(_, disk)| disk.len().unwrap_or(0));
                 let mut queue = self.shared.queue();
-                queue.stats.commits += 1;
-                queue.stats.rows_written += batch.rows.len() as u64;
-                queue.stats.last_commit_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-                queue.stats.file_length = file_length;
+                queue.stats.add(Figure::StoreCommits, 1);
+                queue.stats.add(Figure::StoreRows, batch.rows.len() as u64);
+                let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                queue.stats.set(Figure::StoreLastCommit, took);
+                queue.stats.set(Figure::StoreSize, file_length);
                 drop(queue);
                 self.established = true;
                 self.recovered();
@@ -183,21 +186,20 @@ impl Writer {
     }
 
     /// A commit failed: redb refuses all further ones, so the database is dropped, to be opened again.
-    fn fail(&mut self, batch: Batch, fault: Fault) {
+    fn fail(&mut self, batch: Batch, fault: FileError) {
         if let Some((database, disk)) = self.open.take() {
             self.sync_failed |= disk.sync_failed();
             drop_quietly(database);
         }
         self.complain(&fault);
-        let health = if fault.is_full() { Health::Full } else { Health::Failing };
-        self.shared.failed(batch, health);
+        self.shared.failed(batch, fault.of_write());
     }
 
     /// Logs a failure, unless the last attempt failed too.
-    fn complain(&self, fault: &Fault) {
+    fn complain(&self, fault: &FileError) {
         let mut queue = self.shared.queue();
-        let first = queue.stats.errors == 0 || self.shared.health() == Health::Ok;
-        queue.stats.errors += 1;
+        let first = queue.stats.of(Figure::StoreErrors) == 0 || self.shared.health().is_ok();
+        queue.stats.add(Figure::StoreErrors, 1);
         drop(queue);
         if first {
             log::error!(
@@ -210,13 +212,13 @@ impl Writer {
     /// Logs the end of a failure.
     fn recovered(&mut self) {
         self.retry = FIRST_RETRY;
-        if self.shared.health() != Health::Ok {
+        if self.shared.health().is_err() {
             log::info!("{} can be written again", self.path.display());
         }
     }
 
     /// Sees to it that what is committed is where the next start looks for it.
-    fn keep_place(&mut self) -> Result<(), Fault> {
+    fn keep_place(&mut self) -> Result<(), FileError> {
         let Some(place) = &mut self.place else { return Ok(()) };
         let found = place.found();
         if found == Found::Own {
@@ -233,7 +235,7 @@ impl Writer {
             if first {
                 log::error!("{path} was deleted or renamed while in use: it is written again");
             }
-            place.put_back().map_err(Fault::Io)?;
+            place.put_back().map_err(FileError::Io)?;
             self.factory = open::file_factory(place.file());
             self.intruder = None;
             return self.open_database();
@@ -252,20 +254,20 @@ impl Writer {
                 }
             }
         }
-        Err(Fault::Io(io::Error::other("another file is in its place")))
+        Err(FileError::Io(io::Error::other("another file is in its place")))
     }
 
     /// Opens the database anew.
-    fn open_database(&mut self) -> Result<(), Fault> {
-        let backend = (self.factory)().map_err(Fault::Io)?;
+    fn open_database(&mut self) -> Result<(), FileError> {
+        let backend = (self.factory)().map_err(FileError::Io)?;
         let mut examined = open::examine(backend, self.schema)?;
         if self.established && examined.version != Some(self.schema.version) {
-            return Err(Fault::Corrupt("its contents are gone".into()));
+            return Err(FileError::Corrupt("its contents are gone".into()));
         }
         let mut settled = examined.settle(self.schema);
         self.sync_failed |= examined.disk.sync_failed();
         if settled.is_ok() && self.sync_failed {
-            settled = examined.disk.rewrite().map_err(Fault::Io);
+            settled = examined.disk.rewrite().map_err(FileError::Io);
         }
         if let Err(fault) = settled {
             drop_quietly(examined.database);
@@ -288,7 +290,7 @@ impl Writer {
                 let idle = self.shared.queue().pending.is_empty();
                 if idle {
                     self.recovered();
-                    self.shared.set_health(Health::Ok);
+                    self.shared.set_health(Ok(()));
                 } else {
                     self.commit(false);
                 }
@@ -296,7 +298,7 @@ impl Writer {
             }
             Err(fault) => {
                 self.complain(&fault);
-                self.shared.set_health(if fault.is_full() { Health::Full } else { Health::Failing });
+                self.shared.set_health(Err(fault.of_write()));
                 self.shared.wake();
                 false
             }
@@ -311,15 +313,11 @@ impl Writer {
         if self.open.is_some() {
             self.commit(true);
         }
-        let outcome = match self.shared.health() {
-            Health::Ok => Ok(()),
-            Health::Full => Err(StoreError::Full),
-            Health::Failing => Err(StoreError::Failing),
-        };
+        let outcome = self.shared.health();
         let mut queue = self.shared.queue();
         queue.last_commit = Some(outcome);
         queue.dump = None;
-        let quick = queue.stats.last_commit_micros < QUICK;
+        let quick = queue.stats.of(Figure::StoreLastCommit) < QUICK;
         drop(queue);
         if let Some((mut database, disk)) = self.open.take() {
             if quick {
@@ -337,7 +335,7 @@ impl Writer {
 }
 
 /// One durable transaction.
-fn write(database: &Database, rows: &Rows) -> Result<(), Fault> {
+fn write(database: &Database, rows: &Rows) -> Result<(), FileError> {
     let transaction = database.begin_write().map_err(Error::from)?;
     let mut rows = rows.iter().peekable();
     for table in Table::ALL {
@@ -359,7 +357,7 @@ fn write(database: &Database, rows: &Rows) -> Result<(), Fault> {
 /// Gives back what deleted rows left behind, if that is much.
 fn compact(database: &mut Database, disk: &Disk) {
     let result = guarded(|| {
-        let length = disk.len().map_err(Fault::Io)?;
+        let length = disk.len().map_err(FileError::Io)?;
         if length < 2 * WORTHWHILE {
             return Ok(());
         }

@@ -217,6 +217,8 @@ impl<'a> Reader<'a> {
         JsonError { offset: self.at, reason }
     }
 
+    // Called for every byte: as a function of its own it would cost more than all else of reading.
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -383,9 +385,9 @@ impl<'a> Reader<'a> {
         let mut unescaped: Option<String> = None;
         loop {
             let start = self.at;
-            while !matches!(self.peek(), None | Some(b'"' | b'\\' | 0..=0x1f)) {
-                self.at += 1;
-            }
+            let rest = &self.bytes[start..];
+            let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+            self.at += rest.iter().position(is_special).unwrap_or(rest.len());
             let plain = &self.text[start..self.at];
             match self.peek() {
                 Some(b'"') => {

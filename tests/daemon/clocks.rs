@@ -178,11 +178,11 @@ impl<'a> Play<'a> {
     }
 
     fn count(&mut self) {
-        let sizes = self.api.sizes();
-        self.outcomes.push(("parties", sizes.parties));
-        self.outcomes.push(("peers", sizes.peers));
-        self.outcomes.push(("relays", sizes.relays));
-        self.outcomes.push(("tokens", sizes.tokens));
+        let control = self.api.control();
+        self.outcomes.push(("parties", control.party_count()));
+        self.outcomes.push(("peers", control.peer_count()));
+        self.outcomes.push(("relays", control.relays().iter().count()));
+        self.outcomes.push(("tokens", control.tokens().len()));
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::random::Random;
 use super::sim_disk::SimDisk;
+use lanrage::durability::WriteError;
 use lanrage::store::schema::Table;
-use lanrage::store::{Row, Store, StoreError, Ticket};
+use lanrage::store::{Row, Store, Ticket};
 use lanrage::time::{Instant, Now, UnixTime};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,7 +44,7 @@ pub fn open_sim(disk: &SimDisk) -> (Store, Vec<Row>) {
 }
 
 /// Waits for a ticket; half a minute is taken for "never".
-pub fn wait(store: &Store, ticket: Ticket) -> Result<(), StoreError> {
+pub fn wait(store: &Store, ticket: Ticket) -> Result<(), WriteError> {
     let never = async {
         smol::Timer::after(Duration::from_secs(30)).await;
         panic!("a ticket was neither honoured nor refused");

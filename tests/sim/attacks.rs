@@ -2,10 +2,10 @@
 
 use crate::world::{HubUse, MILLISECOND, SECOND, World, relay_address};
 use lanrage::crypto::x25519::PrivateKey;
+use lanrage::figures::DropReason;
 use lanrage::owners::SourceRates;
 use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
-use lanrage::relay::stats::DropReason;
 use lanrage::token_bucket::Rate;
 use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::cookie::Signer;

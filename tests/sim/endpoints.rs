@@ -4,7 +4,7 @@ use crate::attacks::{address, data, initiation_for, response_for, sender_index};
 use crate::capture::Record;
 use crate::world::{HubUse, MILLISECOND, SECOND, World};
 use lanrage::datagram::Path;
-use lanrage::relay::stats::Reach;
+use lanrage::figures::{Figure, Reach};
 use lanrage::relay::{Arrival, Port};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -137,21 +137,21 @@ fn an_answer_alone_is_not_shown() {
     let homes = [0, 1].map(|place: usize| world.clients[members[place]].seen_as.unwrap());
     let third = world.member("p", None);
     let there: SocketAddr = SocketAddr::new(world.public_ip(third), 9);
-    let handshakes = world.relay.stats().blind_handshakes;
+    let handshakes = world.relay.stats().values.of(Figure::Handshakes);
     let forged = initiation_for(&mut world, members[0]);
     assert_eq!(world.inject(there, &forged), Ok(()));
     let response = response_for(&mut world, third, sender_index(&forged));
     assert_eq!(world.inject(homes[0], &response), Ok(()));
     let stats = *world.relay.member_stats(&world.public_key(third)).unwrap();
     assert_eq!((stats.reach, stats.last_handshake), (Reach::None, None));
-    assert_eq!(world.relay.stats().blind_handshakes, handshakes);
+    assert_eq!(world.relay.stats().values.of(Figure::Handshakes), handshakes);
     assert!(world.relay.snapshot(world.clock()).len() < 600, "it outlives no restart");
     world.ledger.reached(there);
     world.ledger.sends(there);
     assert_eq!(world.inject(there, &data(sender_index(&response))), Ok(()));
     let stats = *world.relay.member_stats(&world.public_key(third)).unwrap();
     assert_eq!((stats.reach, stats.last_handshake), (Reach::Blind, Some(world.now)));
-    assert_eq!(world.relay.stats().blind_handshakes, handshakes + 1);
+    assert_eq!(world.relay.stats().values.of(Figure::Handshakes), handshakes + 1);
 }
 
 /// From one network to another and back, soon after a handshake: each time the member is found at once.

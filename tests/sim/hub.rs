@@ -2,10 +2,10 @@
 
 use crate::packets::{ping, read_udp, udp};
 use crate::world::{HUB_IP, HubUse, MILLISECOND, SECOND, World, relay_address};
+use lanrage::figures::{DropReason, Reach, Traffic};
 use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
 use lanrage::relay::roster::JoinError;
-use lanrage::relay::stats::{DropReason, Reach};
 use lanrage::wire::ip::checksum;
 use lanrage::wireguard::allowed_ips::Prefix;
 use lanrage::wireguard::noise::PresharedKey;
@@ -277,7 +277,11 @@ fn a_broadcast_finds_the_party_and_nobody_else() {
         assert_eq!(heard, 1);
     }
     assert!(world.clients[both].packets.iter().all(|packet| read_udp(packet).is_some()));
-    assert_eq!(world.relay.stats().broadcast.packets, 5 * 4 + 6, "the one who is away has a session still");
+    assert_eq!(
+        world.relay.stats().traffic(Traffic::Broadcast).packets,
+        5 * 4 + 6,
+        "the one who is away has a session still"
+    );
 }
 
 /// Not what would make everybody answer at once, nor what is no discovery.
@@ -324,7 +328,7 @@ fn broadcasts_are_capped() {
         world.send_to_peer(member, peer, &packet);
     }
     world.run(500 * MILLISECOND);
-    assert_eq!(world.relay.stats().broadcast.packets, 6);
+    assert_eq!(world.relay.stats().traffic(Traffic::Broadcast).packets, 6);
 }
 
 /// A member whose rate is used up does not slow down another one.

@@ -2,8 +2,8 @@
 
 use crate::packets::{ipv4, ping, udp};
 use crate::world::{HUB_IP, HubUse, SECOND, World};
+use lanrage::figures::{DropReason, Traffic};
 use lanrage::relay::limits::Limits;
-use lanrage::relay::stats::DropReason;
 use lanrage::token_bucket::Rate;
 use lanrage::wire::ip::{TCP, UDP, checksum};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -47,8 +47,8 @@ fn members_and_the_machine_talk_to_each_other() {
         assert_eq!((stats.from.packets, stats.to.packets), (3, 1));
     }
     let stats = world.relay.stats();
-    assert_eq!((stats.local.packets, stats.hub.packets), (12, 4));
-    assert!(stats.drops().all(|(_, count)| count == 0));
+    assert_eq!((stats.traffic(Traffic::Local).packets, stats.traffic(Traffic::Hub).packets), (12, 4));
+    assert!(stats.drops().iter().all(|(_, count)| count == 0));
     // For hours, with nothing but keepalives, and then at once.
     world.run(7200 * SECOND);
     world.send_local(&udp(HUB_IP, ip(&world, p[0]), b"still here")).unwrap();
@@ -222,11 +222,11 @@ fn a_member_that_went_silent_is_sent_nothing_until_it_is_back() {
     world.clients[p[0]].offline = true;
     world.run(400 * SECOND);
     let packet = udp(HUB_IP, ip(&world, p[0]), &[7; 1000]);
-    let before = world.relay.stats().sent.bytes;
+    let before = world.relay.stats().traffic(Traffic::Sent).bytes;
     for _ in 0..100 {
         let _ = world.send_local(&packet);
     }
-    assert!(world.relay.stats().sent.bytes - before <= 148, "a handshake at most");
+    assert!(world.relay.stats().traffic(Traffic::Sent).bytes - before <= 148, "a handshake at most");
     world.clients[p[0]].offline = false;
     world.run(60 * SECOND);
     world.clients[p[0]].inbox.clear();

@@ -2,7 +2,7 @@
 
 use crate::nat::Behaviour;
 use crate::world::{Link, MILLISECOND, SECOND, World};
-use lanrage::relay::stats::{DropReason, Reach};
+use lanrage::figures::{DropReason, Figure, Reach};
 use std::time::Duration;
 
 fn all_pairs_talk(world: &mut World, members: &[usize]) {
@@ -150,7 +150,7 @@ fn rekeying_loses_nothing() {
     for member in members {
         assert_eq!(world.clients[member].inbox.len(), rounds as usize);
     }
-    assert!(world.relay.stats().blind_handshakes >= 5);
+    assert!(world.relay.stats().values.of(Figure::Handshakes) >= 5);
 }
 
 /// The members of two parties, one of them in both.

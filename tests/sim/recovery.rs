@@ -1,6 +1,7 @@
 //! How soon members find each other again when the relay was away, or one of them has moved unheard.
 
 use crate::world::{HubUse, MILLISECOND, SECOND, World};
+use lanrage::figures::Figure;
 use lanrage::relay::limits::{Limits, RESUMPTION_INTERVAL, RESUMPTIONS};
 use lanrage::relay::snapshot::Restored;
 use lanrage::wireguard::message::INITIATION_LENGTH;
@@ -365,7 +366,7 @@ fn guesses_leave_room_for_answers() {
     // All at the same instant, and nobody is known yet.
     members.chunks(2).for_each(|pair| world.introduce(pair[0], pair[1]));
     world.run(SECOND);
-    assert_eq!(world.relay.stats().blind_handshakes, 12);
+    assert_eq!(world.relay.stats().values.of(Figure::Handshakes), 12);
     for pair in members.chunks(2) {
         assert!(world.talk(pair[0], pair[1]));
     }

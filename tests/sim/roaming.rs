@@ -2,8 +2,8 @@
 
 use crate::capture::Record;
 use crate::world::{HubUse, MILLISECOND, SECOND, World};
+use lanrage::figures::DropReason;
 use lanrage::relay::snapshot::{Restored, SnapshotError};
-use lanrage::relay::stats::DropReason;
 use std::net::SocketAddr;
 use std::time::Duration;
 

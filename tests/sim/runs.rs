@@ -1,8 +1,8 @@
 //! Datagrams that came as one are handled as if each had come by itself.
 
 use crate::world::{MILLISECOND, SECOND, World};
+use lanrage::figures::{DropReason, Drops, Traffic, Volume};
 use lanrage::relay::limits::Limits;
-use lanrage::relay::stats::{DROPS, DropReason, Stats};
 use lanrage::relay::{Arrival, Port};
 use lanrage::token_bucket::Rate;
 use std::net::SocketAddr;
@@ -45,7 +45,12 @@ fn run(data: &[u8], pattern: &str) -> Vec<u8> {
 }
 
 /// What the relay sends and counts while it takes `run`, and how often it had to be asked.
-fn take(world: &mut World, at: SocketAddr, mut run: Vec<u8>, together: bool) -> (Vec<usize>, Stats, usize) {
+fn take(
+    world: &mut World,
+    at: SocketAddr,
+    mut run: Vec<u8>,
+    together: bool,
+) -> (Vec<usize>, [Volume; 3], Drops, usize) {
     let before = world.relay.stats().clone();
     let (now, mut sent, mut calls) = (world.clock(), Vec::new(), 0);
     let mut rest = &mut run[..];
@@ -61,16 +66,12 @@ fn take(world: &mut World, at: SocketAddr, mut run: Vec<u8>, together: bool) -> 
         };
         rest = &mut rest[length..];
     }
-    let mut counted = world.relay.stats().clone();
-    for (counter, before) in [
-        (&mut counted.received, before.received),
-        (&mut counted.sent, before.sent),
-        (&mut counted.blind, before.blind),
-    ] {
-        counter.packets -= before.packets;
-        counter.bytes -= before.bytes;
-    }
-    (sent, counted, calls)
+    let stats = world.relay.stats();
+    let counted = [Traffic::Received, Traffic::Sent, Traffic::Blind].map(|kind| {
+        let (now, before) = (stats.traffic(kind), before.traffic(kind));
+        Volume { packets: now.packets - before.packets, bytes: now.bytes - before.bytes }
+    });
+    (sent, counted, stats.drops().clone(), calls)
 }
 
 fn compare(limits: Limits, pattern: &str, most_calls: usize) -> usize {
@@ -79,15 +80,12 @@ fn compare(limits: Limits, pattern: &str, most_calls: usize) -> usize {
         let (at, data) = pair(&mut world, "p");
         take(&mut world, at, run(&data, pattern), together)
     });
-    let [(sent, counted, calls), (sent_together, counted_together, calls_together)] = results;
+    let [(sent, counted, drops, calls), (sent_together, counted_together, drops_together, calls_together)] =
+        results;
     assert_eq!(sent, sent_together, "{pattern}");
-    assert_eq!(
-        (counted.received, counted.sent, counted.blind),
-        (counted_together.received, counted_together.sent, counted_together.blind),
-        "{pattern}"
-    );
-    for (reason, name) in DROPS {
-        assert_eq!(counted.dropped(reason), counted_together.dropped(reason), "{pattern}: {name}");
+    assert_eq!(counted, counted_together, "{pattern}");
+    for reason in DropReason::ALL {
+        assert_eq!(drops.of(reason), drops_together.of(reason), "{pattern}: {reason:?}");
     }
     assert_eq!(calls, pattern.len());
     assert!(calls_together <= most_calls, "{pattern}: {calls_together} calls");
@@ -134,6 +132,6 @@ fn a_run_proves_no_more_than_a_datagram() {
     let mut data = vec![0; SEGMENT];
     data[0] = 4;
     data[4..8].copy_from_slice(&answer.bytes[8..12]);
-    let (sent, counted, calls) = take(&mut world, answer.remote, run(&data, "DDDDD"), true);
-    assert_eq!((sent.len(), counted.dropped(DropReason::Unproven), calls), (0, 5, 5));
+    let (sent, _, drops, calls) = take(&mut world, answer.remote, run(&data, "DDDDD"), true);
+    assert_eq!((sent.len(), drops.of(DropReason::Unproven), calls), (0, 5, 5));
 }

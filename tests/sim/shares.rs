@@ -3,8 +3,8 @@
 use crate::attacks::{data, initiation_for, response_for, sender_index};
 use crate::packets::ping;
 use crate::world::{HUB_IP, HubUse, MILLISECOND, SECOND, World};
+use lanrage::figures::{DropReason, Traffic};
 use lanrage::relay::limits::Limits;
-use lanrage::relay::stats::DropReason;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// How many of `count` pairs that come now, each from a network of its own, meet within three attempts of WireGuard's.
@@ -152,7 +152,7 @@ fn broadcasts_leave_the_line_free() {
     let mut world = World::new(915);
     let members = world.hub_party("p", 48);
     world.run(10 * SECOND);
-    let sent = world.relay.stats().broadcast.bytes;
+    let sent = world.relay.stats().traffic(Traffic::Broadcast).bytes;
     let everybody = Ipv4Addr::new(10, 66, 255, 255);
     let packet = crate::packets::udp(world.clients[members[0]].ip, everybody, &[7; 1300]);
     let mut given = 0;
@@ -163,7 +163,7 @@ fn broadcasts_leave_the_line_free() {
         }
         world.run(100 * MILLISECOND);
     }
-    let copied = world.relay.stats().broadcast.bytes - sent;
+    let copied = world.relay.stats().traffic(Traffic::Broadcast).bytes - sent;
     assert!(
         given > 1_000_000 && copied > 1_000_000 && copied <= (1 << 18) + 500_000 * 10,
         "{copied} bytes of copies for {given}"

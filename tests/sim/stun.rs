@@ -2,9 +2,9 @@
 
 use crate::nat::Behaviour;
 use crate::world::{SECOND, World, relay_address};
+use lanrage::figures::{DropReason, Traffic};
 use lanrage::relay::Port;
 use lanrage::relay::limits::Limits;
-use lanrage::relay::stats::DropReason;
 use lanrage::wire::stun::{mapped_address, request};
 use std::net::SocketAddr;
 
@@ -55,7 +55,7 @@ fn sources_are_limited() {
     world.run(SECOND);
     assert_eq!(answered(&mut world, source), 5);
     let stats = world.relay.stats();
-    assert!(stats.stun.bytes <= stats.received.bytes);
+    assert!(stats.traffic(Traffic::Stun).bytes <= stats.traffic(Traffic::Received).bytes);
 }
 
 /// A bare request has 20 bytes and its answer 32: what all victims get in excess is bounded.
@@ -72,9 +72,13 @@ fn the_surplus_of_short_requests_is_bounded() {
         world.run(SECOND);
     }
     let stats = world.relay.stats();
-    assert!(stats.stun.packets <= 400 + 10 * 200, "{}", stats.stun.packets);
-    assert!(stats.stun.packets > 1000, "and it does answer");
-    assert!(stats.stun.bytes < stats.received.bytes);
+    assert!(
+        stats.traffic(Traffic::Stun).packets <= 400 + 10 * 200,
+        "{}",
+        stats.traffic(Traffic::Stun).packets
+    );
+    assert!(stats.traffic(Traffic::Stun).packets > 1000, "and it does answer");
+    assert!(stats.traffic(Traffic::Stun).bytes < stats.traffic(Traffic::Received).bytes);
     assert!(world.dropped(DropReason::StunLimit) > 10_000);
     // A request that is as long as its answer needs no part of that.
     let length = request(&ID, false, 44, &mut buffer).unwrap();

@@ -1,8 +1,9 @@
 //! A file system that is really full.
 
 use crate::{Directory, by_key, eventually, open, put, wait};
+use lanrage::durability::WriteError;
 use lanrage::store::schema::Table;
-use lanrage::store::{Health, StoreError};
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -47,7 +48,7 @@ fn inside(mount: &Path) {
         match wait(&store, ticket) {
             Ok(()) => acknowledged.extend(by_key(rows)),
             Err(error) => {
-                assert_eq!(error, StoreError::Full);
+                assert_eq!(error, WriteError::Full);
                 acknowledged.extend(by_key(rows));
                 break ticket;
             }
@@ -55,11 +56,11 @@ fn inside(mount: &Path) {
         assert!(next < 1000, "two megabytes never fill up");
     };
     assert!(next > 5);
-    assert_eq!(store.health(), Health::Full);
+    assert_eq!(store.health(), Err(WriteError::Full));
     std::thread::sleep(Duration::from_millis(1500));
-    assert_eq!(store.health(), Health::Full, "there is no more room than before");
+    assert_eq!(store.health(), Err(WriteError::Full), "there is no more room than before");
     std::fs::remove_file(&ballast).unwrap();
-    assert!(eventually(Duration::from_secs(12), || store.health() == Health::Ok));
+    assert!(eventually(Duration::from_secs(12), || store.health() == Ok(())));
     wait(&store, refused).unwrap();
     let ticket = store.submit(vec![put(Table::Relays, "after", "1")]);
     wait(&store, ticket).unwrap();

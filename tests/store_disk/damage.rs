@@ -2,7 +2,7 @@
 
 use crate::{Directory, Random, by_key, clock, number, open, put, wait};
 use lanrage::store::schema::Table;
-use lanrage::store::{OpenError, Row, Store, check};
+use lanrage::store::{FileError, OpenError, Row, Store, check};
 use std::collections::BTreeMap;
 
 type State = BTreeMap<(Table, String), Vec<u8>>;
@@ -120,7 +120,10 @@ fn damage_is_noticed_and_never_mixed_into_the_state() {
                     rolled_back += 1;
                 }
                 Some(recovery) => {
-                    assert!(matches!(looked, Err(OpenError::Corrupt { .. })), "{what}: {looked:?}");
+                    assert!(
+                        matches!(looked, Err(OpenError { error: FileError::Corrupt(_), .. })),
+                        "{what}: {looked:?}"
+                    );
                     assert!(found.is_empty(), "{what}");
                     assert!(std::fs::read(recovery.moved_to.unwrap()).unwrap() == damaged, "{what}");
                     set_aside += 1;
@@ -190,8 +193,11 @@ fn a_newer_file_is_refused_and_left_alone_even_if_it_was_not_closed() {
     std::fs::copy(&live, &path).unwrap();
     let before = std::fs::read(&path).unwrap();
     let Err(error) = Store::open(&path, clock) else { panic!("opened a newer file") };
-    assert!(matches!(error, OpenError::NewerSchema { found: 2, supported: 1, .. }), "{error:?}");
-    assert!(matches!(check(&path), Err(OpenError::NewerSchema { .. })));
+    assert!(
+        matches!(error, OpenError { error: FileError::NewerSchema { found: 2, supported: 1 }, .. }),
+        "{error:?}"
+    );
+    assert!(matches!(check(&path), Err(OpenError { error: FileError::NewerSchema { .. }, .. })));
     assert!(std::fs::read(&path).unwrap() == before);
     assert_eq!(directory.names(), ["lanrage.redb", "live"]);
 }
@@ -200,7 +206,7 @@ fn a_newer_file_is_refused_and_left_alone_even_if_it_was_not_closed() {
 fn a_check_reports_what_is_there() {
     let directory = Directory::new();
     let path = directory.join("lanrage.redb");
-    assert!(matches!(check(&path), Err(OpenError::Io { .. })));
+    assert!(matches!(check(&path), Err(OpenError { error: FileError::Io(_), .. })));
     let (store, _) = open(&path);
     store.submit(vec![
         put(Table::Relays, "a", "{}"),

@@ -4,7 +4,7 @@ use crate::sim_disk::SimDisk;
 use crate::{Directory, by_key, full_house, number, open, open_sim, put, wait};
 use lanrage::store::dump::{Busy, RestoreError, Secrets, file, restore};
 use lanrage::store::schema::Table;
-use lanrage::store::{OpenError, Store, check};
+use lanrage::store::{FileError, OpenError, Store, check};
 use smol::channel::Receiver;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn people_see_no_secrets_and_cannot_restore_without() {
     assert_eq!(directory.names(), ["lanrage.redb"]);
 
     let mut out = Vec::new();
-    assert!(matches!(file(&path, Secrets::Redact, &mut out), Err(OpenError::InUse { .. })));
+    assert!(matches!(file(&path, Secrets::Redact, &mut out), Err(OpenError { error: FileError::InUse, .. })));
     store.close().unwrap();
     let before = std::fs::read(&path).unwrap();
     assert_eq!(file(&path, Secrets::Redact, &mut out).unwrap(), 5);

@@ -2,8 +2,9 @@
 
 use crate::sim_disk::SimDisk;
 use crate::{Directory, by_key, clock, delete, full_house, number, open, open_sim, put, wait};
+use lanrage::figures::Figure;
 use lanrage::store::schema::Table;
-use lanrage::store::{Health, OpenError, Store};
+use lanrage::store::{FileError, OpenError, Store};
 use std::cell::Cell;
 use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
@@ -24,7 +25,7 @@ fn rows_come_back_after_a_restart() {
     ]);
     let ticket = store.submit(vec![delete(Table::Relays, "gone"), delete(Table::Addresses, "never was")]);
     wait(&store, ticket).unwrap();
-    assert_eq!(store.health(), Health::Ok);
+    assert_eq!(store.health(), Ok(()));
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(path.parent().unwrap()), 0o700);
@@ -50,10 +51,10 @@ fn a_second_daemon_is_told_what_to_do() {
     let path = directory.join("lanrage.redb");
     let (store, _) = open(&path);
     let Err(error) = Store::open(&path, clock) else { panic!("opened twice") };
-    assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+    assert!(matches!(error, OpenError { error: FileError::InUse, .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains(path.to_str().unwrap()) && text.contains("--state-dir"), "{text}");
-    assert!(matches!(lanrage::store::check(&path), Err(OpenError::InUse { .. })));
+    assert!(matches!(lanrage::store::check(&path), Err(OpenError { error: FileError::InUse, .. })));
     let ticket = store.submit(vec![number(Table::Relays, "a", 1)]);
     wait(&store, ticket).unwrap();
     store.close().unwrap();
@@ -67,7 +68,7 @@ fn unusable_places_are_a_clear_error() {
     std::fs::write(&blocked, "").unwrap();
     for path in [blocked.join("lanrage.redb"), directory.to_path_buf()] {
         let Err(error) = Store::open(&path, clock) else { panic!("{path:?} was opened") };
-        assert!(matches!(error, OpenError::Io { .. }), "{error:?}");
+        assert!(matches!(error, OpenError { error: FileError::Io(_), .. }), "{error:?}");
         assert!(error.to_string().contains("a file") || path == *directory, "{error}");
     }
 }
@@ -113,9 +114,13 @@ fn many_wait_on_one_thread_and_may_give_up() {
     assert!(done.get() >= 133, "{}", done.get());
     assert!(ticks.get() >= 5, "the thread was blocked: {} ticks", ticks.get());
     let stats = store.stats();
-    assert!(stats.commits <= 2, "200 submissions in a row took {} commits", stats.commits);
-    assert_eq!((stats.rows_written, stats.errors), (200, 0));
-    assert!(stats.last_commit_micros >= 30_000 && stats.file_length > 0, "{stats:?}");
+    assert!(
+        stats.of(Figure::StoreCommits) <= 2,
+        "200 submissions in a row took {} commits",
+        stats.of(Figure::StoreCommits)
+    );
+    assert_eq!((stats.of(Figure::StoreRows), stats.of(Figure::StoreErrors)), (200, 0));
+    assert!(stats.of(Figure::StoreLastCommit) >= 30_000 && stats.of(Figure::StoreSize) > 0, "{stats:?}");
     store.close().unwrap();
     assert_eq!(open_sim(&disk).1.len(), 200);
 }
@@ -133,7 +138,7 @@ fn the_last_row_of_a_key_counts() {
     // Nothing new: the ticket stands for what was submitted before.
     let ticket = store.submit(vec![]);
     wait(&store, ticket).unwrap();
-    assert!(store.stats().rows_written < 200, "{:?}", store.stats());
+    assert!(store.stats().of(Figure::StoreRows) < 200, "{:?}", store.stats());
     wait(&store, store.submit(vec![])).unwrap();
     store.close().unwrap();
     let rows = open_sim(&disk).1;
@@ -155,12 +160,12 @@ fn lazy_rows_write_nothing_until_somebody_else_does() {
         std::thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(disk.counts(), before, "a heartbeat reached the disk");
-    let written = store.stats().rows_written;
+    let written = store.stats().of(Figure::StoreRows);
     // They ride along, a bounded number at a time, and all of them get their turn.
     for ride in 1..=4u64 {
         let ticket = store.submit(vec![number(Table::Meta, "m", ride + 1)]);
         wait(&store, ticket).unwrap();
-        assert_eq!(store.stats().rows_written - written, ride + (32 * ride).min(100));
+        assert_eq!(store.stats().of(Figure::StoreRows) - written, ride + (32 * ride).min(100));
     }
     store.lazily(vec![number(Table::Tokens, "token-5", 77), number(Table::Relays, "late", 1)]);
     store.close().unwrap();
@@ -204,7 +209,7 @@ fn deleted_rows_give_their_space_back_on_close() {
     wait(&store, store.submit(keys)).unwrap();
     // A quick commit is the sign of a quick disk.
     wait(&store, store.submit(vec![number(Table::Meta, "m", 1)])).unwrap();
-    let quick = store.stats().last_commit_micros < 20_000;
+    let quick = store.stats().of(Figure::StoreLastCommit) < 20_000;
     store.close().unwrap();
     let empty = path.metadata().unwrap().len();
     assert!(full > 4_000_000, "{full}");

@@ -3,6 +3,7 @@
 
 use crate::sim_disk::SimDisk;
 use crate::{Directory, full_house, number, open, open_sim, wait};
+use lanrage::figures::Figure;
 use lanrage::store::schema::Table;
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
@@ -20,9 +21,9 @@ fn a_full_house_is_small_and_loads_quickly() {
     for rows in rows.chunks(500) {
         wait(&store, store.submit(rows.to_vec())).unwrap();
     }
-    let grown = store.stats().file_length;
+    let grown = store.stats().of(Figure::StoreSize);
     let on_disk = path.metadata().unwrap().blocks() * 512;
-    let commit = store.stats().last_commit_micros;
+    let commit = store.stats().of(Figure::StoreLastCommit);
     store.close().unwrap();
     let closed = path.metadata().unwrap().len();
     let begun = Instant::now();

@@ -2,8 +2,10 @@
 
 use crate::sim_disk::SimDisk;
 use crate::{Random, by_key, delete, eventually, number, open_sim, put, wait};
+use lanrage::durability::WriteError;
+use lanrage::figures::Figure;
+use lanrage::store::Store;
 use lanrage::store::schema::Table;
-use lanrage::store::{Health, Store, StoreError};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -17,11 +19,11 @@ fn a_full_disk_loses_nothing_and_recovers() {
     wait(&store, store.submit(vec![number(Table::Relays, "before", 1)])).unwrap();
     disk.set_room(Some(0));
     let during = store.submit(vec![number(Table::Relays, "during", 1), number(Table::Relays, "before", 2)]);
-    assert_eq!(wait(&store, during), Err(StoreError::Full));
-    assert_eq!(store.health(), Health::Full);
+    assert_eq!(wait(&store, during), Err(WriteError::Full));
+    assert_eq!(store.health(), Err(WriteError::Full));
     // Handed over all the same: refused at once, and kept.
     let more = store.submit(vec![number(Table::Relays, "during", 2)]);
-    assert_eq!(wait(&store, more), Err(StoreError::Full));
+    assert_eq!(wait(&store, more), Err(WriteError::Full));
     store.lazily(vec![number(Table::Tokens, "t", 1)]);
 
     // What the disk holds meanwhile is what was acknowledged, also for the next process.
@@ -29,11 +31,11 @@ fn a_full_disk_loses_nothing_and_recovers() {
     assert_eq!(found, by_key(vec![number(Table::Relays, "before", 1)]));
 
     disk.set_room(None);
-    assert!(eventually(RECOVERY, || store.health() == Health::Ok));
+    assert!(eventually(RECOVERY, || store.health() == Ok(())));
     wait(&store, more).unwrap();
     wait(&store, during).unwrap();
     let stats = store.stats();
-    assert!(stats.errors >= 1 && stats.commits >= 2, "{stats:?}");
+    assert!(stats.of(Figure::StoreErrors) >= 1 && stats.of(Figure::StoreCommits) >= 2, "{stats:?}");
     let found = by_key(open_sim(&disk.after_power_cut(|| false)).1);
     assert_eq!(found[&(Table::Relays, "during".into())], b"2");
     assert_eq!(found[&(Table::Relays, "before".into())], b"2");
@@ -55,7 +57,7 @@ fn a_disk_that_fills_up_anywhere_keeps_what_was_acknowledged() {
             match wait(&store, store.submit(rows.clone())) {
                 Ok(()) => acknowledged = by_key(rows),
                 Err(error) => {
-                    assert_eq!(error, StoreError::Full);
+                    assert_eq!(error, WriteError::Full);
                     break;
                 }
             }
@@ -88,9 +90,9 @@ fn a_disk_that_is_full_at_the_start_can_be_read() {
     disk.set_room(Some(0));
     let (store, rows) = open_sim(&disk);
     assert_eq!(rows, [put(Table::Parties, "p", "{}")]);
-    assert_eq!(store.health(), Health::Full);
+    assert_eq!(store.health(), Err(WriteError::Full));
     disk.set_room(None);
-    assert!(eventually(RECOVERY, || store.health() == Health::Ok));
+    assert!(eventually(RECOVERY, || store.health() == Ok(())));
     wait(&store, store.submit(vec![put(Table::Parties, "q", "{}")])).unwrap();
     store.close().unwrap();
     assert_eq!(open_sim(&disk).1.len(), 2);
@@ -99,9 +101,9 @@ fn a_disk_that_is_full_at_the_start_can_be_read() {
     let fresh = SimDisk::default();
     fresh.set_room(Some(0));
     let (store, rows) = open_sim(&fresh);
-    assert_eq!((rows.len(), store.health()), (0, Health::Full));
+    assert_eq!((rows.len(), store.health()), (0, Err(WriteError::Full)));
     fresh.set_room(None);
-    assert!(eventually(RECOVERY, || store.health() == Health::Ok));
+    assert!(eventually(RECOVERY, || store.health() == Ok(())));
     wait(&store, store.submit(vec![put(Table::Parties, "q", "{}")])).unwrap();
 }
 
@@ -118,7 +120,7 @@ fn a_slow_disk_makes_nobody_wait_but_those_who_ask_to() {
         let call = Instant::now();
         last = store.submit(vec![number(Table::Relays, &format!("peer-{}", round % 300), round)]);
         store.lazily(vec![number(Table::Tokens, &format!("token-{}", round % 300), round)]);
-        assert_eq!(store.health(), Health::Ok);
+        assert_eq!(store.health(), Ok(()));
         let _ = store.stats();
         times.push(call.elapsed());
         std::thread::sleep(Duration::from_millis(1));
@@ -129,14 +131,14 @@ fn a_slow_disk_makes_nobody_wait_but_those_who_ask_to() {
     assert!(times[times.len() * 98 / 100] < Duration::from_millis(1), "{:?}", &times[970..]);
     assert!(times[times.len() - 1] < Duration::from_millis(250), "{:?}", &times[970..]);
     wait(&store, last).unwrap();
-    assert!(store.stats().last_commit_micros >= 500_000);
-    let commits = store.stats().commits;
+    assert!(store.stats().of(Figure::StoreLastCommit) >= 500_000);
+    let commits = store.stats().of(Figure::StoreCommits);
     assert!((2..=6).contains(&commits), "{commits} commits in some two seconds");
 }
 
 #[test]
 fn closing_takes_its_time_but_no_more() {
-    for (delay, outcome) in [(100, Ok(())), (500, Ok(())), (3000, Err(StoreError::TooSlow))] {
+    for (delay, outcome) in [(100, Ok(())), (500, Ok(())), (3000, Err(WriteError::TooSlow))] {
         let disk = SimDisk::default();
         let (store, _) = open_sim(&disk);
         wait(&store, store.submit(vec![number(Table::Relays, "a", 0)])).unwrap();
@@ -184,10 +186,10 @@ fn a_disk_that_stays_broken_is_reported_and_left() {
     let (store, _) = open_sim(&disk);
     disk.fail_syncs(u32::MAX);
     let ticket = store.submit(vec![number(Table::Relays, "a", 0)]);
-    assert_eq!(wait(&store, ticket), Err(StoreError::Failing));
-    assert_eq!(store.health(), Health::Failing);
+    assert_eq!(wait(&store, ticket), Err(WriteError::Failing));
+    assert_eq!(store.health(), Err(WriteError::Failing));
     let begun = Instant::now();
-    assert_eq!(store.close(), Err(StoreError::Failing));
+    assert_eq!(store.close(), Err(WriteError::Failing));
     assert!(begun.elapsed() < Duration::from_millis(1800));
 }
 
@@ -198,9 +200,9 @@ fn a_disk_that_was_read_only_for_a_while_loses_nothing() {
     wait(&store, store.submit(vec![number(Table::Relays, "before", 1)])).unwrap();
     disk.set_read_only(true);
     let during = store.submit(vec![number(Table::Relays, "during", 1)]);
-    assert_eq!(wait(&store, during), Err(StoreError::Failing));
+    assert_eq!(wait(&store, during), Err(WriteError::Failing));
     disk.set_read_only(false);
-    assert!(eventually(RECOVERY, || store.health() == Health::Ok));
+    assert!(eventually(RECOVERY, || store.health() == Ok(())));
     wait(&store, during).unwrap();
     assert_eq!(by_key(open_sim(&disk.after_power_cut(|| false)).1).len(), 2);
     store.close().unwrap();
@@ -220,8 +222,8 @@ fn a_sync_that_failed_is_made_good() {
         let (gone, kept) = rows.split_at(100);
         let deletions = gone.iter().map(|row| delete(row.table, &row.key)).collect();
         let ticket = store.submit(deletions);
-        assert_eq!(wait(&store, ticket), Err(StoreError::Failing));
-        assert!(eventually(RECOVERY, || store.health() == Health::Ok));
+        assert_eq!(wait(&store, ticket), Err(WriteError::Failing));
+        assert!(eventually(RECOVERY, || store.health() == Ok(())));
         wait(&store, ticket).unwrap();
         let found = by_key(open_sim(&disk.after_power_cut(|| false)).1);
         assert_eq!(found, by_key(kept.to_vec()), "after {failures} failures");

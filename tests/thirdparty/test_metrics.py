@@ -52,14 +52,16 @@ def test_promtool_finds_nothing_to_complain_of(text):
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def test_every_reason_to_drop_is_there_before_it_happens(text):
+def test_every_reason_to_drop_is_there_before_it_happens(text, start):
     prefix = 'lanrage_relay_drops_total{reason="'
     drops = dict(
         line.removeprefix(prefix).split('"} ') for line in text.splitlines() if line.startswith(prefix)
     )
     assert set(drops.values()) == {"0"}
     assert {"unknown", "no_member", "no_flow", "inner_source", "stun_malformed", "socket_full", "no_route"} < set(drops)
-    assert len(drops) == 33
+    with start().http() as http:
+        described = http.get("/openapi.json").json()["components"]["schemas"]["Status"]
+    assert set(drops) == set(described["properties"]["traffic"]["properties"]["drops"]["required"])
 
 
 def test_what_happened_is_counted(text):

@@ -3,9 +3,10 @@
 use super::limits::Limits;
 use super::stream::Stream;
 use crate::crypto::random;
+use crate::figures::{Readings, Resource};
 use crate::ids::SessionId;
 use crate::keyed_hash::KeyedState;
-use crate::owners::{Holdings, Prefix, Quota, SourceBuckets, SourceRates, Usage};
+use crate::owners::{Holdings, Prefix, Quota, SourceBuckets, SourceRates};
 use crate::time::{Clock, Instant};
 use crate::token_bucket::Rate;
 use crate::wire::http::Source;
@@ -436,6 +437,7 @@ impl Deref for Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.stream.abandon_unsent();
         self.table.entries.borrow_mut().remove(&self.connection);
     }
 }
@@ -477,14 +479,12 @@ impl Table {
         (entries.connections.len() - entries.session_count, entries.session_count)
     }
 
-    /// How full everything is, and of whom.
-    pub(super) fn usage(&self) -> [Usage; 3] {
+    /// Tells how full everything is, and of whom.
+    pub(super) fn report(&self, out: &mut Readings) {
         let (entries, limits) = (self.entries.borrow(), self.limits());
-        [
-            Usage::of("connections", &entries.tcp, limits.connections),
-            Usage::of("sessions", &entries.sessions, limits.sessions),
-            Usage::of("buffers", &entries.bytes, limits.buffers),
-        ]
+        out.table(Resource::Connections, &entries.tcp, limits.connections);
+        out.table(Resource::Sessions, &entries.sessions, limits.sessions);
+        out.table(Resource::Buffers, &entries.bytes, limits.buffers);
     }
 
     /// Makes room for one more from `source`, at the cost of its owner's connections if that has its share, else of

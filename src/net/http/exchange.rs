@@ -86,7 +86,7 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
         match exchange.next().await {
             Ok(Next::Request) => continue,
             Ok(Next::Linger) => break exchange.linger().await,
-            Ok(Next::Close) => break Ok(()),
+            Ok(Next::Close) => break exchange.settle().await,
             Ok(Next::Session(opened)) => {
                 let Exchange { door, seat, account, mut buffer, start, .. } = exchange;
                 buffer.drain(..start);
@@ -362,8 +362,20 @@ impl<S: Service> Exchange<S> {
             self.door.table.limits().linger_timeout,
         );
         match self.door.throw_away(&self.seat, MAX_LINGER).await {
-            Err(Ended::TimedOut) => Ok(()),
+            Ok(()) | Err(Ended::TimedOut) => self.settle().await,
             result => result,
         }
+    }
+
+    /// Waits for a client that says nothing more to take what it was sent.
+    async fn settle(&mut self) -> Result<(), Ended> {
+        self.buffer = Vec::new();
+        self.account.hold(0);
+        let (clock, limits) = (self.door.clock, self.door.table.limits());
+        let until = clock().instant + limits.write_timeout;
+        while self.seat.stream.has_unsent() && clock().instant < until {
+            self.seat.pause(clock().instant + limits.sweep_interval, clock).await?;
+        }
+        Ok(())
     }
 }

@@ -1,21 +1,32 @@
 //! One connected socket, TCP or Unix, that never blocks.
 
+use crate::sys;
 use async_io::Async;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Bytes sent at a time.
+const PIECE: usize = 4096;
+/// Parts sent at a time.
+const MAX_PARTS: usize = 32;
 
 /// A connected stream socket in non-blocking mode.
 pub(super) struct Stream {
     io: Async<OwnedFd>,
+    /// Bytes sent since the kernel last said that it has room.
+    unasked: Cell<usize>,
 }
 
 impl Stream {
     /// Takes over a socket that is already non-blocking.
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Stream { io: Async::new_nonblocking(socket)? })
+        Ok(Stream { io: Async::new_nonblocking(socket)?, unasked: Cell::new(0) })
     }
 
     /// Reads what is there: 0 bytes at the end of the stream, `WouldBlock` if there is nothing yet.
@@ -29,19 +40,51 @@ impl Stream {
         }
     }
 
-    /// Writes as much of `parts`, in order, as the kernel takes in one go.
+    /// Sends as much as there is room for, and at most [`PIECE`]; `WouldBlock` if there is none. The kernel itself refuses
+    /// only once it has taken several times what it was told to: so it is asked before that.
     pub(super) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.unasked.get() >= PIECE {
+            if !self.has_room()? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.unasked.set(0);
+        }
+        let (mut slices, mut count, mut left) = ([IoSlice::new(&[]); MAX_PARTS], 0, PIECE);
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            let length = part.len().min(left);
+            *slice = IoSlice::new(&part[..length]);
+            (count, left) = (count + 1, left - length);
+        }
         loop {
-            match rustix::net::sendmsg(
-                &self.io,
-                parts,
-                &mut SendAncillaryBuffer::default(),
-                SendFlags::NOSIGNAL,
-            ) {
-                Ok(length) => return Ok(length),
+            let mut control = SendAncillaryBuffer::default();
+            match rustix::net::sendmsg(&self.io, &slices[..count], &mut control, SendFlags::NOSIGNAL) {
+                Ok(length) => {
+                    self.unasked.set(self.unasked.get() + length);
+                    return Ok(length);
+                }
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Whether less waits to be sent than two thirds of what may.
+    fn has_room(&self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.io, PollFlags::OUT)];
+        Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
+    }
+
+    /// Whether the peer has not taken all that was sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        sys::unsent(self.io.as_fd()) > 0
+    }
+
+    /// What the peer has not taken is thrown away when the socket is closed. Else the kernel keeps it, for a peer that
+    /// reads nothing for minutes, and counts it as nobody's.
+    pub(super) fn abandon_unsent(&self) {
+        if self.has_unsent() {
+            // An error means that there is nothing to throw away.
+            let _ = sockopt::set_socket_linger(&self.io, Some(Duration::ZERO));
         }
     }
 

@@ -1,7 +1,9 @@
 //! Waiting for relay sockets and for everything else.
 
 use super::RelaySocket;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -45,12 +47,75 @@ impl Wake for Bell {
     }
 }
 
+/// Where a [`Watch`] says that the bell was rung.
+const BELL: u64 = u64::MAX;
+/// Most events taken at once.
+const EVENTS: usize = 16;
+
+/// What the thread sleeps for. The kernel keeps the list, so that a wait costs little, however many there are.
+struct Watch<'a> {
+    epoll: OwnedFd,
+    sockets: &'a [&'a RelaySocket],
+    /// Whose room is waited for, of each socket: a bit for each sender.
+    rooms: Vec<u16>,
+    events: Vec<Event>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(sockets: &'a [&'a RelaySocket], others: &[BorrowedFd<'_>], bell: &Bell) -> Result<Self, Errno> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let own = sockets.iter().map(|socket| socket.io.as_fd());
+        for (index, fd) in own.chain(others.iter().copied()).enumerate() {
+            epoll::add(&epoll, fd, EventData::new_u64(index as u64), EventFlags::IN)?;
+        }
+        epoll::add(&epoll, &bell.event, EventData::new_u64(BELL), EventFlags::IN)?;
+        Ok(Watch { epoll, sockets, rooms: vec![0; sockets.len()], events: Vec::with_capacity(EVENTS) })
+    }
+
+    /// Waits for the room that is needed now, and for no other.
+    fn update(&mut self) -> Result<(), Errno> {
+        for (index, socket) in self.sockets.iter().enumerate() {
+            let (before, now) = (self.rooms[index], socket.waits_for.get());
+            if before == now {
+                continue;
+            }
+            let data = EventData::new_u64(index as u64);
+            if (before ^ now) & 1 == 1 {
+                let room = if now & 1 == 1 { EventFlags::OUT } else { EventFlags::empty() };
+                epoll::modify(&self.epoll, socket.io.as_fd(), data, EventFlags::IN | room)?;
+            }
+            for (number, sender) in (1..).zip(&socket.senders) {
+                match (before >> number & 1, now >> number & 1) {
+                    (0, 1) => epoll::add(&self.epoll, sender, data, EventFlags::OUT)?,
+                    (1, 0) => epoll::delete(&self.epoll, sender)?,
+                    _ => (),
+                }
+            }
+            self.rooms[index] = now;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until something happens, unless it is not to. Gives where: each once, the bell last.
+    fn wait(&mut self, sleeps: bool) -> Result<impl Iterator<Item = u64>, Errno> {
+        self.events.clear();
+        let timeout = if sleeps { None } else { Some(&NOT_AT_ALL) };
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        self.events.sort_unstable_by_key(|event| event.data.u64());
+        self.events.dedup_by_key(|event| event.data.u64());
+        Ok(self.events.iter().map(|event| event.data.u64()))
+    }
+}
+
 /// Runs `future` on this thread, and calls `ready` with the index of a socket that there is something to
 /// receive from, or room for what waits to be sent, for a [`RelaySocket::turn`]; after the sockets come the
 /// `others`, when there is something to read. They take turns, so that neither starves the other. Returns what
 /// the future does, or the first error of `ready`.
 ///
-/// One `poll` is all that a datagram which comes alone pays; through the reactor it would be seven system
+/// One `epoll_wait` is all that a datagram which comes alone pays; through the reactor it would be seven system
 /// calls. Everything else waits in the reactor's thread meanwhile.
 pub fn drive<T>(
     future: impl Future<Output = T>,
@@ -63,42 +128,22 @@ pub fn drive<T>(
     let waker = Waker::from(bell.clone());
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
-    let own = sockets.iter().map(|socket| socket.io.as_fd());
-    let fds = own.chain(others.iter().copied()).chain([bell.event.as_fd()]);
-    let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-    let always = fds.len();
-    // Behind them: senders that something waits for, and whose they are.
-    let mut owners = Vec::new();
+    let mut watch = Watch::new(sockets, others, &bell)?;
     loop {
         if bell.turn(RUNG, AWAKE)
             && let Poll::Ready(result) = future.as_mut().poll(&mut context)
         {
             return Ok(result);
         }
-        fds.truncate(always);
-        owners.clear();
-        for (index, socket) in sockets.iter().enumerate() {
-            let room = if socket.waits_for.get() & 1 == 1 { PollFlags::OUT } else { PollFlags::empty() };
-            fds[index] = PollFd::from_borrowed_fd(socket.io.as_fd(), PollFlags::IN | room);
-            for sender in socket.full_senders() {
-                fds.push(PollFd::from_borrowed_fd(sender, PollFlags::OUT));
-                owners.push(index);
-            }
-        }
+        watch.update()?;
         let sleeps = bell.turn(AWAKE, ASLEEP);
-        let result = poll(&mut fds, if sleeps { None } else { Some(&NOT_AT_ALL) });
+        let events = watch.wait(sleeps);
         bell.turn(ASLEEP, AWAKE);
-        match result {
-            Err(Errno::INTR) | Ok(0) => continue,
-            result => result?,
-        };
-        for (index, fd) in fds.iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty()) {
-            if let Some(owner) = index.checked_sub(always) {
-                ready(owners[owner])?;
-            } else if index < sockets.len() + others.len() {
-                ready(index)?;
+        for event in events? {
+            if event == BELL {
+                let _ = rustix::io::read(&bell.event, &mut [0u8; 8]);
             } else {
-                let _ = rustix::io::read(fd, &mut [0u8; 8]);
+                ready(event as usize)?;
             }
         }
     }

@@ -43,6 +43,8 @@ pub struct Heard {
     sets: Box<[[Entry; 2]]>,
     /// Their indices.
     interfaces: [Option<u32>; LINES],
+    /// Who has just been heard from, by which interface and when: most often, many datagrams of one come together.
+    latest: Option<(SocketAddr, u32, u32)>,
 }
 
 impl Heard {
@@ -52,16 +54,22 @@ impl Heard {
             hasher: KeyedState::new(seed[0], seed[1]),
             sets: vec![[Entry::default(); 2]; SETS].into(),
             interfaces: [None; LINES],
+            latest: None,
         }
     }
 
     /// Something of use came from `remote` by this interface.
     pub fn hear(&mut self, remote: SocketAddr, interface: u32, now: Instant) {
+        let at = ticks(now);
+        let latest = Some((remote, interface, at));
+        if self.latest == latest {
+            return;
+        }
+        self.latest = latest;
         let sender = self.line(interface) as u8;
         let (set, hash) = self.place(remote);
         let [first, second] = &mut self.sets[set];
         let is_same = |entry: &Entry| entry.is_used && entry.hash == hash;
-        let at = ticks(now);
         let entry =
             if is_same(first) || !is_same(second) && is_older(first, second, at) { first } else { second };
         *entry = Entry { hash, at, sender, is_used: true };
@@ -81,6 +89,7 @@ impl Heard {
     /// Interfaces may be others now.
     pub fn forget_interfaces(&mut self) {
         self.interfaces = [None; LINES];
+        self.latest = None;
     }
 
     fn line(&mut self, interface: u32) -> usize {

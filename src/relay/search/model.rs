@@ -7,6 +7,7 @@ use super::honest::Honest;
 use crate::control::subnet::Subnet;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
+use crate::figures::Traffic;
 use crate::ids::{PartyId, PeerId};
 use crate::relay::blind::Blind;
 use crate::relay::limits::{Limits, PENDING_LIFETIME, SWEEP_INTERVAL};
@@ -77,7 +78,7 @@ pub enum Action {
     Start(Who),
     /// Anna's app goes off, or her machine sleeps.
     Stop,
-    /// Anna's network gives her another address.
+    /// Anna's network gives her another address, from which her client speaks to the control plane, too.
     Roam,
     /// The attacker leaves the party.
     Leave,
@@ -130,6 +131,7 @@ pub struct World {
     setup: Setup,
     pub now: Instant,
     relay: Relay,
+    keys: [PublicKey; 3],
     books: Books,
     players: [Honest; 2],
     /// The real WireGuard of the players, for their sessions with the hub.
@@ -220,6 +222,7 @@ impl World {
             setup,
             now,
             relay,
+            keys,
             books: Books::new(keys),
             players: [player(Who::Anna, Who::Bert), player(Who::Bert, Who::Anna)],
             devices: Vec::new(),
@@ -348,7 +351,9 @@ impl World {
                 self.forget_playing();
             }
             Action::Roam => {
-                self.players[0].address = at([192, 0, 2, 2], 1000);
+                let address = at([192, 0, 2, 2], 1000);
+                self.players[0].address = address;
+                self.relay.set_origin(&self.keys[Who::Anna as usize], Some(address.ip()));
                 self.forget_playing();
                 self.tell(|_| "Anna has another address".to_owned());
                 self.greet_hub();
@@ -678,15 +683,17 @@ impl World {
     }
 
     fn sent(&self) -> u64 {
-        self.relay.state.stats.sent.packets
+        self.relay.state.stats.traffic(Traffic::Sent).packets
     }
 
     pub fn describe(&self) -> Fingerprint {
         let mut to = Fingerprint::new(self.now);
         let State { roster, sources, .. } = &self.relay.state;
         for (id, member) in roster.iter() {
-            to.number(id.slot().into()).age(member.state.heard);
-            member.state.presence().iter().for_each(|presence| presence.endpoints.describe(&mut to));
+            to.number(id.slot().into());
+            if let Some(presence) = member.state.presence() {
+                presence.endpoints.describe(to.age(presence.heard));
+            }
         }
         let Blind { flows, pending, pacer } = &self.relay.blind;
         flows.describe(&mut to);
