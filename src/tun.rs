@@ -156,7 +156,8 @@ impl Tun {
         let result = rustix::io::write(device, packet);
         match result {
             Ok(_) => self.is_stuck.set(false),
-            // It is there and switched off.
+            // It is there and switched off (`tun_get_user` in
+            // <https://github.com/torvalds/linux/blob/v6.12/drivers/net/tun.c>).
             Err(Errno::IO) if !self.is_stuck.replace(true) => {
                 let name = self.name();
                 log::warn!(

@@ -7,13 +7,13 @@
 mod allocations;
 
 use allocations::ALLOCATIONS;
-use lanrage::control::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::datagram::Path;
 use lanrage::figures::Traffic;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::{Arrival, Config as RelayConfig, LOCAL_HEADROOM, Output, Port, Relay};
+use lanrage::subnet::Subnet;
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::Prefix;
 use lanrage::wireguard::constants::X25519_TYPICAL;

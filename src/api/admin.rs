@@ -60,6 +60,7 @@ impl Api {
         self.control.report(&mut readings);
         readings.set(Figure::Uptime, now.instant.since(self.started).as_secs());
         readings.set(Figure::Sessions, self.sessions.len() as u64);
+        readings.tables.sort_by_key(|table| table.resource as usize);
         readings.members = self.seen_by_relay(around, now);
         readings
     }

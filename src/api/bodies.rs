@@ -1,12 +1,13 @@
 //! What the bodies of requests and messages say, checked.
 
 use super::fields::{Fields, Problems, Text};
-use crate::control::party::{Ban, NatType, PeerInfo};
+use crate::control::party::{Ban, PeerInfo};
 use crate::control::relays::{RelayInfo, is_relay_address, unembedded};
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PeerId, RelayId};
 use crate::wire::datetime;
 use crate::wire::json::Value;
+use crate::wire::nat_type::NatType;
 use std::net::IpAddr;
 
 /// What a peer says of its address when it does not know it.

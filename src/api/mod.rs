@@ -18,7 +18,6 @@ pub mod updates;
 mod admin;
 mod bans;
 mod bodies;
-mod openapi;
 mod parties;
 mod peers;
 mod relays;

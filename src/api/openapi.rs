@@ -126,6 +126,7 @@ pub fn document() -> String {
                 }
             });
             json.key("schemas").object(|json| {
+                json.key("Status").raw(&admin::status_schema());
                 let mut lines = SHARED.lines().peekable();
                 while let Some(line) = lines.next() {
                     let Some((name, shape)) = line.split_once(" = ") else { continue };

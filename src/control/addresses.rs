@@ -1,10 +1,10 @@
 //! Which virtual address belongs to which key, and which key to whom, for as long as the pool lasts.
 
 use super::refusal::Refusal;
-use super::subnet::Subnet;
 use crate::dense_map::DenseMap;
 use crate::ids::PeerId;
 use crate::keyed_hash::KeyedState;
+use crate::subnet::Subnet;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;

@@ -15,7 +15,6 @@ pub mod registration;
 pub mod relays;
 pub mod signals;
 pub mod standing;
-pub mod subnet;
 pub mod tokens;
 pub mod viewer;
 
@@ -27,6 +26,7 @@ use crate::dense_map::DenseMap;
 use crate::few::Few;
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::owners::Holdings;
+use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use addresses::Addresses;
 use change::{Change, Departure};
@@ -37,7 +37,6 @@ use record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, Tok
 use refusal::Refusal;
 use relays::{RelayInfo, Relays};
 use standing::{Identity, Standing};
-use subnet::Subnet;
 use tokens::{TokenHash, Tokens};
 
 /// A party's bans are kept with it: so many cost as much as a commit does anyway, some 33 KB.

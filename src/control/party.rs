@@ -10,56 +10,10 @@ use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId};
 use crate::time::{Instant, UnixTime};
 use crate::wire::datetime;
+use crate::wire::nat_type::NatType;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
-
-/// What kind of NAT a peer is behind, in the words of the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum NatType {
-    /// Not known.
-    #[default]
-    Unknown,
-    /// None.
-    Open,
-    /// Endpoint-independent mapping and filtering.
-    FullCone,
-    /// Endpoint-independent mapping, address-dependent filtering.
-    RestrictedCone,
-    /// Endpoint-independent mapping, address- and port-dependent filtering.
-    PortRestrictedCone,
-    /// Address- and port-dependent mapping.
-    Symmetric,
-}
-
-impl NatType {
-    /// All of them.
-    pub const ALL: [NatType; 6] = [
-        NatType::Unknown,
-        NatType::Open,
-        NatType::FullCone,
-        NatType::RestrictedCone,
-        NatType::PortRestrictedCone,
-        NatType::Symmetric,
-    ];
-
-    /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            NatType::Unknown => "unknown",
-            NatType::Open => "open",
-            NatType::FullCone => "full_cone",
-            NatType::RestrictedCone => "restricted_cone",
-            NatType::PortRestrictedCone => "port_restricted_cone",
-            NatType::Symmetric => "symmetric",
-        }
-    }
-
-    /// The type that a word on the wire means.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|nat| nat.as_str() == text)
-    }
-}
 
 /// What a peer says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]

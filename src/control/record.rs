@@ -5,7 +5,7 @@
 
 use super::addresses::Owner;
 use super::costs::{Charge, HOUSE};
-use super::party::{Ban, Member, NatType, Party, PeerInfo};
+use super::party::{Ban, Member, Party, PeerInfo};
 use super::relays::{Relay, RelayInfo};
 use super::standing::{Lineage, Standing};
 use super::tokens::Token;
@@ -14,6 +14,7 @@ use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::{Now, UnixTime};
 use crate::wire::json::{FromPart, Part, members};
+use crate::wire::nat_type::NatType;
 use nanoserde::SerJson;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -6,7 +6,7 @@ use super::change::{Change, Departure};
 use super::keys::KeyClaim;
 use super::limits::{Lifetimes, Limits};
 use super::membership::Removed;
-use super::party::{Ban, NatType, PeerInfo};
+use super::party::{Ban, PeerInfo};
 use super::record::Records;
 use super::refusal::Refusal;
 use super::registration::Credentials;
@@ -18,6 +18,7 @@ use crate::figures::{Readings, Usage};
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::datetime::Read;
+use crate::wire::nat_type::NatType;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -792,7 +793,7 @@ fn every_cap_refuses_and_loses_nothing() {
 
 #[test]
 fn a_full_subnet_refuses_the_next_and_takes_it_when_somebody_leaves() {
-    let subnet = super::subnet::Subnet::parse("10.9.9.0/29").unwrap();
+    let subnet = crate::subnet::Subnet::parse("10.9.9.0/29").unwrap();
     let settings = Settings { subnet, limits: Limits::default(), lifetimes: Lifetimes::default() };
     let mut world = World::start(settings, Records::default(), 0);
     let host = world.identity("host");

@@ -1,17 +1,18 @@
 //! Every setting of the daemon: one table, three sources (file, environment, flags).
 
 mod settings;
+mod toml;
 
 use crate::api::admission::Rates;
 use crate::api::browsers::Browsers;
 use crate::control;
 use crate::net::http::Limits as DoorLimits;
-use crate::wire::toml::{self, Entry};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use toml::Entry;
 
 pub use settings::{SETTINGS, Setting};
 

@@ -364,9 +364,9 @@ impl RelayLoop {
 mod tests {
     use super::super::clock::now;
     use super::*;
-    use crate::control::subnet::Subnet;
     use crate::crypto::x25519::PrivateKey;
     use crate::relay::{Config, limits::Limits};
+    use crate::subnet::Subnet;
     use crate::time::UnixTime;
     use crate::wireguard::message::INITIATION_LENGTH;
     use crate::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteIdentity};

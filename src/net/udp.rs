@@ -43,7 +43,8 @@ const TURN_MESSAGES: usize = 64;
 const TURN_DATAGRAMS: usize = 512;
 /// What the kernel keeps for us at most, in bytes, of which it counts each twice: a few datagrams that come at once.
 const RECEIVE_ROOM: usize = 128 * 1024;
-/// What the kernel is given to send at most, in bytes, of which it counts each twice: 10 ms at 100 Mbit/s. What
+/// What the kernel is given to send at most, in bytes, of which it counts each twice (`sk_setsockopt` in
+/// <https://github.com/torvalds/linux/blob/v6.12/net/core/sock.c>): 10 ms at 100 Mbit/s. What
 /// does not fit waits here, where small datagrams overtake. Each of the sockets that one port sends by has as much.
 const SEND_ROOM: i32 = 64 * 1024;
 /// Datagrams that one system call should bring in. More would be sent on later than need be.
@@ -111,7 +112,8 @@ impl RelaySocket {
             Ok((socket, bound))
         });
         let (socket, bound) = socket.map_err(|error| ListenError::udp(address, error))?;
-        // Kernels before 4.18 know no GSO, and would send a whole run as one datagram.
+        // Kernels before 4.18 know no GSO, and would send a whole run as one datagram: `__udp_cmsg_send` in
+        // <https://github.com/torvalds/linux/blob/v4.18/net/ipv4/udp.c> is the first to read `UDP_SEGMENT`.
         let gso = sys::option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         let io = Async::new_nonblocking(socket);
         let io = io.map_err(|_| ListenError::udp(address, Errno::IO))?;
@@ -151,7 +153,8 @@ impl RelaySocket {
     }
 
     /// They share the port (`SO_REUSEPORT`), but all that comes is for the first of the group, this socket: a program
-    /// that the kernel asks says so. Each also has a filter that takes nothing, for what that program is not asked
+    /// that the kernel asks says so (`reuseport_select_sock` in
+    /// <https://github.com/torvalds/linux/blob/v6.12/net/core/sock_reuseport.c>). Each also has a filter that takes nothing, for what that program is not asked
     /// about, such as broadcasts. Only now is the port shared, so that one that is in use was refused.
     fn make_senders(&self) -> Result<Vec<OwnedFd>, Errno> {
         sys::set_option(self.io.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;

@@ -388,7 +388,9 @@ impl Blind {
         for kind in [Traffic::Received, Traffic::Blind, Traffic::Sent] {
             stats.add_run(kind, count, bytes);
         }
-        turn.out.forward(flow.to, run.bytes, run.segment);
+        let to = flow.to;
+        log::trace!("forwarded: {count} datagrams, {bytes} bytes, from {source} to {}", to.remote);
+        turn.out.forward(to, run.bytes, run.segment);
         true
     }
 

@@ -62,7 +62,8 @@ pub struct Limits {
     pub knocks: SourceRates,
     /// Initiations from one known source. The burst lets it greet a whole party.
     pub handshakes_per_source: Rate,
-    /// Initiations to one destination, below the 20 a second (burst 5) that its kernel allows our address.
+    /// Initiations to one destination, below the 20 a second (burst 5) that its kernel allows our address:
+    /// `PACKETS_PER_SECOND` in <https://github.com/torvalds/linux/blob/v6.12/drivers/net/wireguard/ratelimiter.c>.
     pub initiations_per_destination: Rate,
     /// Of these, those from sources where no member is known to be: a flood of them leaves room for the members
     /// who have to renew their sessions.

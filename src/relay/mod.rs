@@ -29,7 +29,6 @@ mod sources;
 mod state;
 mod stun;
 
-use crate::control::subnet::Subnet;
 use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
@@ -48,6 +47,7 @@ use crate::relay::rules::Rule;
 use crate::relay::snapshot::SnapshotKey;
 use crate::relay::sources::Sources;
 use crate::relay::state::{State, Turn};
+use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::Config as DeviceConfig;
@@ -156,6 +156,18 @@ pub struct Config {
     pub seed: u64,
     /// What it may hold and do.
     pub limits: Limits,
+}
+
+/// What a datagram is by its first byte, for the trace.
+fn kind(datagram: &[u8]) -> &'static str {
+    match datagram.first() {
+        _ if is_stun(datagram) => "STUN",
+        Some(1) => "initiation",
+        Some(2) => "response",
+        Some(3) => "cookie reply",
+        Some(4) => "data",
+        _ => "unknown",
+    }
 }
 
 /// The relay.
@@ -293,9 +305,16 @@ impl Relay {
     ) -> Result<(), DropReason> {
         self.state.stats.add(Traffic::Received, datagram.len());
         let arrival = arrival.unmapped();
+        let source = arrival.source();
+        log::trace!(
+            "received: {}, {} bytes, from {source} ({})",
+            kind(datagram),
+            datagram.len(),
+            self.state.who(source)
+        );
         let result = self.dispatch(datagram, arrival, out);
         if let Err(reason) = result {
-            self.state.drop(arrival.source(), reason);
+            self.state.drop(source, reason);
         }
         result
     }
@@ -477,8 +496,8 @@ impl Relay {
 
     /// Counts an initiation that there is no time for.
     pub fn refuse(&mut self, datagram: &[u8], arrival: Arrival) {
-        self.state.stats.received.add(datagram.len());
-        self.state.drop(arrival.canonical().source(), DropReason::HandshakeLimit);
+        self.state.stats.add(Traffic::Received, datagram.len());
+        self.state.drop(arrival.unmapped().source(), DropReason::HandshakeLimit);
     }
 
     /// How many members there are.

@@ -316,11 +316,11 @@ fn read_direction(reader: &mut Reader<'_>, passed: Duration, now: Instant) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::subnet::Subnet;
     use crate::crypto::random::Seeded;
     use crate::ids::{PartyId, PeerId};
     use crate::relay::Config;
     use crate::relay::limits::Limits;
+    use crate::subnet::Subnet;
     use crate::time::UnixTime;
     use std::net::Ipv4Addr;
 

@@ -9,7 +9,8 @@ use crate::relay::roster::{MemberId, Roster};
 use crate::relay::sources::Sources;
 use crate::relay::{Output, Port};
 use crate::time::Now;
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// All of it.
 pub(super) struct State {
@@ -34,10 +35,16 @@ impl State {
     /// Counts something from `source` that went nowhere; also for the member there, if one is known.
     pub fn drop(&mut self, source: SocketAddr, reason: DropReason) {
         self.stats.drop(reason);
+        log::trace!("dropped ({}): from {source} ({})", reason.word(), self.who(source));
         let member = self.sources.member(source).and_then(|member| self.roster.state(member));
         if let Some(presence) = member.and_then(|state| state.presence_mut()) {
             presence.drops.add(reason);
         }
+    }
+
+    /// Who is known to be at `address`, for the trace.
+    pub fn who(&self, address: SocketAddr) -> Who {
+        Who(self.sources.member(address).and_then(|member| self.roster.get(member)).map(|member| member.ip))
     }
 
     /// Notes that `member` is at `address`.
@@ -80,6 +87,18 @@ impl State {
     }
 }
 
+/// A member by its virtual address, if it is one.
+pub(super) struct Who(Option<Ipv4Addr>);
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(ip) => write!(f, "member {ip}"),
+            None => f.write_str("no known member"),
+        }
+    }
+}
+
 /// One thing that happens to the relay, and the way out for what comes of it.
 pub(super) struct Turn<'a> {
     pub state: &'a mut State,
@@ -91,12 +110,14 @@ impl Turn<'_> {
     /// Sends on what is being received.
     pub fn forward(&mut self, to: Path, received: &[u8]) {
         self.state.stats.add(Traffic::Sent, received.len());
+        log::trace!("forwarded: {} bytes to {} ({})", received.len(), to.remote, self.state.who(to.remote));
         self.out.forward(to, received, received.len());
     }
 
     /// Sends something else from the main port.
     pub fn send(&mut self, to: Path, datagram: &[u8]) {
         self.state.stats.add(Traffic::Sent, datagram.len());
+        log::trace!("sent: {} bytes to {} ({})", datagram.len(), to.remote, self.state.who(to.remote));
         self.out.send(to, Port::Main, datagram);
     }
 }

@@ -143,7 +143,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Whether a sync has failed. The kernel may then have forgotten which pages it never wrote.
+    /// Whether a sync has failed. The kernel may then have forgotten which pages it never wrote: it reports an error once
+    /// (`file_check_and_advance_wb_err` in <https://github.com/torvalds/linux/blob/v6.12/mm/filemap.c>).
     pub fn sync_failed(&self) -> bool {
         self.0.sync_failed.load(Ordering::Acquire)
     }

@@ -147,8 +147,9 @@ mod tests {
     use super::*;
     use crate::control::Settings;
     use crate::control::keys::KeyClaim;
-    use crate::control::party::{NatType, PeerInfo};
+    use crate::control::party::PeerInfo;
     use crate::control::registration::Credentials;
+    use crate::wire::nat_type::NatType;
 
     fn info(id: &PeerId) -> PeerInfo {
         PeerInfo {

@@ -37,7 +37,8 @@ pub const PADDING: usize = 16;
 
 /// At most this is added to [`REKEY_TIMEOUT`], so that two peers do not keep initiating at the same time.
 pub const MAX_JITTER: Duration = Duration::from_millis(333);
-/// A peer's initiations are accepted at most this often, as Linux does.
+/// A peer's initiations are accepted at most this often, as Linux does: `INITIATIONS_PER_SECOND` in
+/// <https://github.com/torvalds/linux/blob/v6.12/drivers/net/wireguard/messages.h>.
 pub const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
 /// A peer that has shown up somewhere else is asked there whether it is it at most this often: sooner than the protocol
 /// itself would try again, as it hears nothing meanwhile.

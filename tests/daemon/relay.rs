@@ -290,3 +290,16 @@ fn a_restart_in_good_order_does_not_interrupt_a_game_at_the_hub() {
     let took = start.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}: they would notice by themselves after 15 s");
 }
+
+#[test]
+fn the_log_says_what_becomes_of_each_datagram() {
+    let house = Plan::new(&[("log", "trace")]).start();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.send_to(b"nothing that is known", house.relay).unwrap();
+    let from = stranger.local_addr().unwrap();
+    let lines = [
+        format!("received: unknown, 21 bytes, from {from} (no known member)"),
+        format!("dropped (unknown): from {from} (no known member)"),
+    ];
+    eventually("both lines are there", || lines.iter().all(|line| house.plan.log().contains(line)));
+}

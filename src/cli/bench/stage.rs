@@ -1,11 +1,11 @@
 //! A relay and four members with real sessions: two that have each other as peers, and two that have the hub.
 
 use super::now;
-use lanrage::control::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;
 use lanrage::relay::{Arrival, Config as RelayConfig, Output, Port, Relay};
+use lanrage::subnet::Subnet;
 use lanrage::time::Now;
 use lanrage::token_bucket::Rate;
 use lanrage::wireguard::allowed_ips::Prefix;

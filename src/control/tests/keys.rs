@@ -3,7 +3,7 @@
 use super::*;
 use crate::control::keys::{KeyTrouble, RelayService};
 use crate::control::record::{AddressRecord, MemberRecord};
-use crate::control::subnet::Subnet;
+use crate::subnet::Subnet;
 use nanoserde::SerJson;
 
 /// The holder's own network, and the same as an IPv6 subscriber has it.

@@ -37,7 +37,7 @@ pub struct Limits {
     /// text that many wait for counts for each of them.
     pub buffers: usize,
     /// What the kernel may keep of what each connection sends, and as much of what it is sent, in bytes. It takes twice
-    /// that of memory.
+    /// that of memory (`__sock_set_rcvbuf` in <https://github.com/torvalds/linux/blob/v6.12/net/core/sock.c>).
     pub socket_buffer: usize,
     /// From the first byte of a head (or the connection) to the end of the head.
     pub head_timeout: Duration,
@@ -49,7 +49,8 @@ pub struct Limits {
     /// How long an answer may take to be read, on top of what it takes at 16 KiB/s.
     pub write_timeout: Duration,
     /// How long a refused client may go on sending before the connection is closed under it. Closing at
-    /// once would make its kernel throw the refusal away.
+    /// once, with bytes unread, would reset the connection and make its kernel throw the refusal away (`__tcp_close` in
+    /// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp.c>).
     pub linger_timeout: Duration,
     /// How often a WebSocket session is sent a ping, whatever else is said: a proxy between may count only what
     /// comes from us, and nginx ends a connection after 60 s of silence.

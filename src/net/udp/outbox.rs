@@ -370,8 +370,9 @@ impl Outbox {
                     continue;
                 }
                 Err(errno @ (Errno::IO | Errno::INVAL | Errno::MSGSIZE)) if count > 1 => {
-                    // An I/O error says that something on the way can't do it. The others speak of this
-                    // run alone, such as that its datagrams have to be fragmented.
+                    // An I/O error says that something on the way can't do it: no checksum offload, or IPsec. The
+                    // others speak of this run alone, such as that its datagrams have to be fragmented. See
+                    // `udp_send_skb` in <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/udp.c>.
                     if errno == Errno::IO {
                         log::info!("the network can't send with GSO: doing without from now on");
                         self.gso = false;

@@ -3,7 +3,8 @@
 use super::backlog::{Addressing, Kind, SMALL, Waiting};
 use crate::sys::MAX_MESSAGES;
 
-/// Most datagrams in one run: what kernels have taken since they have GSO.
+/// Most datagrams in one run: what kernels have taken since they have GSO (`UDP_MAX_SEGMENTS` in
+/// <https://github.com/torvalds/linux/blob/v4.18/include/linux/udp.h>).
 pub const MAX_COUNT: usize = 64;
 /// Most bytes in one run: the longest payload that fits an IPv4 packet.
 pub const MAX_BYTES: usize = 65_507;

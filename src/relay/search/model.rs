@@ -4,7 +4,6 @@
 use super::books::{Books, Made, Who, is_symbolic, sender_index};
 use super::fingerprint::Fingerprint;
 use super::honest::Honest;
-use crate::control::subnet::Subnet;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::figures::Traffic;
@@ -13,6 +12,7 @@ use crate::relay::blind::Blind;
 use crate::relay::limits::{Limits, PENDING_LIFETIME, SWEEP_INTERVAL};
 use crate::relay::state::State;
 use crate::relay::{Arrival, Config, Output, Port, Relay};
+use crate::subnet::Subnet;
 use crate::time::{Instant, Now, UnixTime};
 use crate::wireguard::device::{Config as DeviceConfig, Device};
 use crate::wireguard::peer::{PeerConfig, PeerIndex};

@@ -1,6 +1,6 @@
 //! A relay with two parties, and its members with real WireGuard.
 
-use lanrage::control::subnet::Subnet;
+use lanrage::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{PartyId, PeerId};
 use lanrage::relay::limits::Limits;

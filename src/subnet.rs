@@ -1,4 +1,4 @@
-//! The virtual LAN's IPv4 subnet.
+//! Floor 1: the virtual LAN's IPv4 subnet.
 
 use std::fmt;
 use std::net::Ipv4Addr;
