@@ -137,7 +137,6 @@ pub fn document() -> String {
                         members(json, shape);
                     });
                 }
-                json.key("Status").raw(&admin::status_schema());
             });
         });
     })
