@@ -35,7 +35,8 @@ fn every_reference_leads_somewhere() {
                         1
                     }
                     ("type", Value::String(name)) => {
-                        let types = ["object", "array", "string", "integer", "number", "boolean", "null", "http"];
+                        let types =
+                            ["object", "array", "string", "integer", "number", "boolean", "null", "http"];
                         assert!(types.contains(&name.as_str()), "{name}");
                         0
                     }
