@@ -35,7 +35,8 @@ fn every_reference_leads_somewhere() {
                         1
                     }
                     ("type", Value::String(name)) => {
-                        let types = ["object", "array", "string", "integer", "boolean", "null", "http"];
+                        let types =
+                            ["object", "array", "string", "integer", "number", "boolean", "null", "http"];
                         assert!(types.contains(&name.as_str()), "{name}");
                         0
                     }
@@ -82,6 +83,7 @@ fn shapes_are_schemas() {
 
 #[test]
 fn it_is_small_enough_to_carry_around() {
+    // A quarter of it is made of the tables of figures, whose texts `/metrics` has, too.
     let length = document().len();
-    assert!(length <= 34 * 1024, "{length} bytes");
+    assert!(length <= 44 * 1024, "{length} bytes");
 }
