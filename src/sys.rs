@@ -22,6 +22,8 @@ pub const MAX_MESSAGES: usize = 32;
 const FEW: usize = 2;
 /// Length of the longest Internet socket address (`sockaddr_in6`), in bytes.
 pub const NAME_LENGTH: usize = 28;
+/// `SIOCOUTQNSD`.
+const UNSENT: c_uint = 0x894b;
 /// How a copy of the process ends that panicked.
 const PANICKED: c_int = 101;
 /// Room for the ancillary data of a message that is received, in bytes: all that we ask for, twice.
@@ -253,12 +255,11 @@ pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> Result<c_int
     if result == 0 { Ok(value) } else { Err(last_error()) }
 }
 
-/// How many bytes a connected socket has sent that its peer has not taken (`SIOCOUTQ`, unix(7), tcp(7)); none if it is not
-/// connected.
+/// How many bytes wait at a TCP socket because its peer takes no more (`SIOCOUTQNSD`, linux/sockios.h); none at others.
 pub fn unsent(socket: BorrowedFd<'_>) -> usize {
     let mut count: c_int = 0;
     // SAFETY: the kernel writes one `c_int`, which lives until the call returns.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, ptr::from_mut(&mut count)) };
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), UNSENT as _, ptr::from_mut(&mut count)) };
     if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
 }
 

@@ -2,21 +2,12 @@
 //! those who play have of it. In two network namespaces: the daemon's, and everybody else's, who is at any address of
 //! an IPv4 network and of an IPv6 /48.
 
-#[path = "daemon/client.rs"]
-#[allow(dead_code, reason = "the daemon's own tests ask it more")]
-mod client;
-#[path = "daemon/floods.rs"]
-#[allow(dead_code, reason = "the daemon's own tests count what comes back")]
-mod floods;
-#[path = "sim/packets.rs"]
-#[allow(dead_code, reason = "shared with tests/sim")]
-mod packets;
-#[path = "daemon/player.rs"]
-#[allow(dead_code, reason = "the daemon's own tests do more with it")]
-mod player;
+mod harness;
 
-use client::{Answer, Client};
-use floods::{Noise, initiation, one_of_many};
+use harness::client::{Answer, Client};
+use harness::floods::{initiation, one_of_many};
+use harness::player::{Player, reach};
+use harness::random::Random;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::time::UnixTime;
 use lanrage::wireguard::allowed_ips::Prefix;
@@ -24,7 +15,6 @@ use lanrage::wireguard::cookie::Signer;
 use lanrage::wireguard::message::{INITIATION_LENGTH, Message};
 use lanrage::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
 use lanrage::wireguard::timestamp::StampClock;
-use player::{Player, reach};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -39,8 +29,6 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes, even on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// What the daemon and what the kernel keeps for it may take together, whatever strangers do.
 const MOST_MEMORY: u64 = 24 << 20;
 /// How large the program is at most that is shipped.
@@ -68,7 +56,7 @@ fn home(number: u8) -> Ipv4Addr {
 }
 
 /// One of the strangers' addresses, in an IPv4 network or a /64 of its own.
-fn stranger(noise: &mut Noise) -> IpAddr {
+fn stranger(noise: &mut Random) -> IpAddr {
     let number = noise.next();
     match number & 1 {
         0 => IpAddr::V4(one_of_many([198, 18 + (number >> 1 & 1) as u8], noise.below(1 << 16))),
@@ -474,7 +462,7 @@ fn flood_handshakes(hub: &PublicKey, rate: f64, over: &AtomicBool) {
 
 /// Initiations to members' and the hub's keys that are good only as far as mac1, STUN, and noise.
 fn flood_junk(keys: &[PublicKey], rate: f64, over: &AtomicBool) {
-    let mut noise = Noise::new(11);
+    let mut noise = Random::new(11);
     let flooders: Vec<_> = (0..512).map(|_| Flooder::at(stranger(&mut noise))).collect();
     let mut stun = [0; 20];
     stun[..8].copy_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
@@ -493,7 +481,7 @@ fn flood_junk(keys: &[PublicKey], rate: f64, over: &AtomicBool) {
 
 /// Tokens and large parties, each from another address.
 fn flood_control(over: &AtomicBool) {
-    let mut noise = Noise::new(12);
+    let mut noise = Random::new(12);
     paced(100.0, over, |number| {
         let id = format!("s{number}");
         if let Ok(Some(mut client)) = registered(stranger(&mut noise), &id) {
@@ -505,7 +493,7 @@ fn flood_control(over: &AtomicBool) {
 
 /// Heads and bodies that do not end, and answers that nobody reads.
 fn flood_halves(over: &AtomicBool) {
-    let mut noise = Noise::new(13);
+    let mut noise = Random::new(13);
     let mut held = std::collections::VecDeque::new();
     let long = "x".repeat(60_000);
     let body = format!("POST /parties HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n{long}");
@@ -526,7 +514,7 @@ fn flood_halves(over: &AtomicBool) {
 
 /// Sessions of a large party's members that read nothing of what they ask for.
 fn flood_sessions(over: &AtomicBool) {
-    let mut noise = Noise::new(14);
+    let mut noise = Random::new(14);
     let mut tokens = Vec::new();
     let mut party = None;
     for number in 0..60 {
@@ -597,7 +585,7 @@ fn strangers_take_no_more_than_their_share_of_a_small_machine() {
         before.show("nobody attacks");
         let quiet = (house.own_memory(), house.in_kernel());
         scope.spawn(|| flood_handshakes(&party.hub, 1000.0, &over));
-        scope.spawn(|| flood_junk(&keys, 3000.0, &over));
+        scope.spawn(|| flood_junk(&keys, 1500.0, &over));
         scope.spawn(|| flood_control(&over));
         scope.spawn(|| flood_halves(&over));
         scope.spawn(|| flood_sessions(&over));

@@ -368,6 +368,7 @@ mod tests {
     use crate::relay::{Config, limits::Limits};
     use crate::subnet::Subnet;
     use crate::time::UnixTime;
+    use crate::wireguard::cookie::Signer;
     use crate::wireguard::message::INITIATION_LENGTH;
     use crate::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
     use crate::wireguard::timestamp::StampClock;
@@ -377,7 +378,8 @@ mod tests {
     #[test]
     fn packets_go_before_handshakes() {
         let hub_key = PrivateKey::generate();
-        let remote = RemoteIdentity::new(hub_key.public_key(), PresharedKey::default()).unwrap();
+        let hub = hub_key.public_key();
+        let remote = RemoteIdentity::new(hub, PresharedKey::default()).unwrap();
         // So slow a machine that a millisecond is one computation.
         let limits = Limits { x25519: Duration::from_millis(1), ..Limits::default() };
         let subnet = Subnet::parse("10.66.0.0/16").unwrap();
@@ -393,6 +395,7 @@ mod tests {
                 StampClock::new(0).stamp(UnixTime::from_micros(1_800_000_000_000_000)),
             );
             Initiator::begin(&local, &remote, index, stamp, PrivateKey::generate(), &mut message).unwrap();
+            Signer::default().sign(&hub, &mut message, now().instant);
             stranger.send_to(&message, address).unwrap();
         }
         let mut question = [7; 20];

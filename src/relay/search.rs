@@ -304,6 +304,7 @@ fn nothing_within_minutes_breaks_a_promise() {
 
 const STRANGER: Setup = Setup { attacker: Attacker::Stranger, second: Second::Elsewhere, hub: false };
 const NEIGHBOUR: Setup = Setup { second: Second::Neighbour, ..STRANGER };
+const SPOOFED: Setup = Setup { second: Second::Spoofed, ..STRANGER };
 const MATE: Setup = Setup { attacker: Attacker::Mate, ..STRANGER };
 
 /// A rule, the promise that is broken without it, for whom, and what happens first.
@@ -334,7 +335,7 @@ fn rules_are_needed() {
         (Rule::Evidence, Promise::Liveness, STRANGER, &[]),
         (Rule::SourceAddress, Promise::Ways, MATE, &[]),
         (Rule::CookieSource, Promise::Ways, MATE, &[]),
-        (Rule::Credit, Promise::Credit, STRANGER, &[]),
+        (Rule::Credit, Promise::Credit, SPOOFED, &[]),
         (Rule::Expiry, Promise::Forgetting, STRANGER, &[]),
     ];
     let bounds = Bounds { depth: 4, ..Bounds::states(5000, Duration::from_secs(120)) };

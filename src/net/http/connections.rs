@@ -1,6 +1,7 @@
 //! The table of who is connected: who may come in, who has to go for it, and who took too long.
 
 use super::limits::Limits;
+use super::outbox::Outbox;
 use super::stream::Stream;
 use crate::crypto::random;
 use crate::figures::{Readings, Resource};
@@ -10,7 +11,7 @@ use crate::owners::{Holdings, Prefix, Quota, SourceBuckets, SourceRates};
 use crate::time::{Clock, Instant};
 use crate::token_bucket::Rate;
 use crate::wire::http::Source;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
@@ -107,6 +108,8 @@ pub(super) struct Connection {
     cut: Cell<Cut>,
     waker: RefCell<Option<Waker>>,
     session: Cell<Option<SessionId>>,
+    /// What waits to be sent to its session.
+    outbox: OnceCell<Rc<Outbox>>,
     /// Bytes that it is charged for.
     held: Cell<usize>,
 }
@@ -254,6 +257,10 @@ impl Connection {
 
     fn cut(&self, cut: Cut) {
         self.cut.set(cut);
+        // What is counted no more is not kept until the task has its turn.
+        if let Some(outbox) = self.outbox.get().filter(|_| cut == Cut::Evicted) {
+            outbox.discard();
+        }
         self.wake();
     }
 
@@ -518,6 +525,18 @@ impl Table {
         true
     }
 
+    /// Counts what waits in `outbox` for the connection from the moment that it waits.
+    pub(super) fn meter(self: &Rc<Self>, connection: &Rc<Connection>, outbox: &Rc<Outbox>) {
+        let (table, owner) = (Rc::downgrade(self), Rc::downgrade(connection));
+        outbox.metered_by(move |bytes| {
+            if let (Some(table), Some(connection)) = (table.upgrade(), owner.upgrade()) {
+                table.hold(&connection, connection.held.get() + bytes);
+            }
+        });
+        // A connection becomes one session.
+        let _ = connection.outbox.set(outbox.clone());
+    }
+
     /// Where a connection says what it holds.
     pub(super) fn account(self: &Rc<Self>, connection: Rc<Connection>) -> Account {
         Account { table: self.clone(), connection }
@@ -580,6 +599,7 @@ impl Table {
             cut: Cell::new(Cut::No),
             waker: RefCell::default(),
             session: Cell::new(None),
+            outbox: OnceCell::new(),
             held: Cell::new(0),
         });
         entries.insert(connection.clone());
@@ -667,5 +687,34 @@ mod tests {
         assert_eq!(let_in(limits.clone(), 30), 5);
         let proxies = vec!["192.0.2.1".parse().unwrap()];
         assert_eq!(let_in(Limits { proxies, ..limits }, 30), 20);
+    }
+
+    #[test]
+    fn what_waits_counts_at_once_and_is_forgotten_with_its_connection() {
+        let table = Rc::new(Table::new(Limits { buffers: 40_000, ..Limits::default() }));
+        let mut all = Vec::new();
+        for host in 1..=3 {
+            let (socket, other_end) = std::os::unix::net::UnixStream::pair().unwrap();
+            let source = Source::Ip(Ipv4Addr::new(192, 0, host, 1).into());
+            let seat = table.insert(Stream::new(socket.into()).unwrap(), source, Instant::ZERO);
+            seat.enter(Phase::Session, Instant::ZERO, Duration::from_secs(1));
+            let outbox = Rc::new(Outbox::new(100, 1 << 20));
+            table.meter(&seat.connection(), &outbox);
+            all.push((seat, outbox, other_end));
+        }
+        let text = |length: usize| "x".repeat(length).into();
+        // A quarter is what one address may have.
+        assert!(all[0].1.push(text(9_000)) && all[1].1.push(text(9_500)));
+        let held = || table.entries.borrow().bytes.total();
+        assert_eq!(held(), 18_500 + 2 * 4);
+        // What many wait for is there once.
+        let shared = crate::net::http::SharedText::from("x".repeat(9_000));
+        assert!(all[2].1.push(shared.clone()) && held() == 18_508);
+        drop(shared);
+        // No task has had a turn, and its memory is free.
+        all[0].1.push(text(2_000));
+        assert!(all[0].1.is_empty() && !all[0].1.push(text(1)));
+        assert_eq!(held(), 9_504);
+        assert_eq!(all[1].1.len(), 9_504);
     }
 }

@@ -272,6 +272,7 @@ impl<S: Service> Exchange<S> {
             return Err(full);
         }
         let outbox = Rc::new(Outbox::new(limits.outbox_messages, limits.outbox_bytes));
+        table.meter(&self.seat.connection(), &outbox);
         let id = service.open_session(&request, outbox.clone())?;
         table.promote(&self.seat, id, payer);
         Ok(websocket::Opened { id, outbox, accept })

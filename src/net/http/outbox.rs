@@ -1,6 +1,6 @@
 //! What waits to be sent to one WebSocket session.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::task::{Context, Waker};
@@ -83,9 +83,13 @@ pub struct Outbox {
     queue: RefCell<Queue>,
     state: Cell<State>,
     waker: RefCell<Option<Waker>>,
+    meter: OnceCell<Meter>,
     max_messages: usize,
     max_bytes: usize,
 }
+
+/// Is told how many bytes more wait, of which nobody else has a copy.
+type Meter = Box<dyn Fn(usize)>;
 
 impl Outbox {
     pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
@@ -93,9 +97,23 @@ impl Outbox {
             queue: RefCell::default(),
             state: Cell::new(State::Open),
             waker: RefCell::default(),
+            meter: OnceCell::new(),
             max_messages,
             max_bytes,
         }
+    }
+
+    /// Has `meter` told of what waits as soon as it does, and not only when the session looks after itself.
+    pub(super) fn metered_by(&self, meter: impl Fn(usize) + 'static) {
+        // An outbox is of one connection.
+        let _ = self.meter.set(Box::new(meter));
+    }
+
+    /// Forgets what waits, and takes no more.
+    pub(super) fn discard(&self) {
+        *self.queue.borrow_mut() = Queue::default();
+        self.state.set(State::Overflowed);
+        self.wake();
     }
 
     /// Sends a text message as soon as the peer reads. False if it will not be sent: the session is closing,
@@ -206,9 +224,7 @@ impl Outbox {
         let queue = self.queue.borrow();
         if queue.frames.len() >= self.max_messages || queue.bytes + frame.len() > self.max_bytes {
             drop(queue);
-            *self.queue.borrow_mut() = Queue::default();
-            self.state.set(State::Overflowed);
-            self.wake();
+            self.discard();
             return false;
         }
         drop(queue);
@@ -217,10 +233,16 @@ impl Outbox {
     }
 
     fn append(&self, frame: Frame) {
+        let own = if frame.payload.is_unique() { frame.len() } else { 0 };
         let mut queue = self.queue.borrow_mut();
         queue.bytes += frame.len();
         queue.frames.push_back(frame);
         drop(queue);
+        if own > 0
+            && let Some(meter) = self.meter.get()
+        {
+            meter(own);
+        }
         self.wake();
     }
 

@@ -74,12 +74,12 @@ impl Stream {
         Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
     }
 
-    /// Whether the peer has not taken all that was sent.
+    /// Whether something is left that the peer does not take.
     pub(super) fn has_unsent(&self) -> bool {
         sys::unsent(self.io.as_fd()) > 0
     }
 
-    /// What the peer has not taken is thrown away when the socket is closed. Else the kernel keeps it, for a peer that
+    /// What the peer does not take is thrown away when the socket is closed. Else the kernel keeps it, for a peer that
     /// reads nothing for minutes, and counts it as nobody's.
     pub(super) fn abandon_unsent(&self) {
         if self.has_unsent() {
