@@ -280,7 +280,7 @@ impl Party {
         let joined = party.join(&mut bob, "bob", &keys[1]).expect("it listens").is(200);
         let [first, second] = keys;
         let (mut a, mut b) = (party.player(&created, 0, first), party.player(&joined, 1, second));
-        // Each is where it last spoke from.
+        // Each is where it last hub_member from.
         a.send(b.ip, b"knock");
         reach(&mut b, &mut a, "hello");
         (party, a, b)

@@ -43,7 +43,7 @@ fn inner(node: usize) -> IpAddr {
     IpAddr::from([10, 66, 0, node as u8])
 }
 
-/// A spoke, the hub, another spoke.
+/// A hub_member, the hub, another hub_member.
 struct Party {
     devices: [Device; 3],
 }
@@ -67,7 +67,7 @@ impl Party {
             devices[node].add_peer(config, at(0).instant).expect("a good key");
         }
         let mut party = Party { devices };
-        // The hub speaks for the first spoke to the second.
+        // The hub speaks for its first member to the second.
         let index = party.index(2, 1);
         party.devices[2].allow(index, Prefix::host(inner(0)));
         party
@@ -131,7 +131,7 @@ fn packets_flow_without_allocating() {
         let Verdict::Accepted(Accepted { content: Content::Packet { inner, .. }, .. }) = verdict else {
             panic!("not opened")
         };
-        let next = party.devices[1].route(inner.destination).expect("the other spoke");
+        let next = party.devices[1].route(inner.destination).expect("the other hub_member");
         let sent = party.devices[1].send(next, &mut buffer[..sealed], inner.length, now);
         let Sent::Sealed { length: sealed, .. } = sent else { panic!("no session") };
         let verdict = party.devices[2].receive(&mut buffer[..sealed], address(1), now);

@@ -80,12 +80,12 @@ impl Api {
         let relay = &self.settings.relay;
         let body = object(|json| {
             json.key("version").string(env!("CARGO_PKG_VERSION"));
-            json.key("http").string(&self.settings.whereabouts.http);
-            json.key("state_dir").string(&self.settings.whereabouts.state_dir);
+            json.key("http").string(&self.settings.locations.http);
+            json.key("state_dir").string(&self.settings.locations.state_dir);
             json.key("subnet").string(&self.control.settings().subnet.to_string());
             json.key("relay").object(|json| {
                 json.key("relay_id").string(relay.relay_id.as_str());
-                json.key("address").string(&self.settings.whereabouts.relay);
+                json.key("address").string(&self.settings.locations.relay);
                 json.key("port").int(relay.port);
                 json.key("region").string(&relay.region);
                 json.key("public_key").string(&self.control.hub().encode());

@@ -83,7 +83,7 @@ pub struct Settings {
     /// A Bearer token that makes an admin.
     pub admin_token: Option<String>,
     /// What an owner is told about where to find things.
-    pub whereabouts: Whereabouts,
+    pub locations: Whereabouts,
 }
 
 /// Where the daemon is at home.

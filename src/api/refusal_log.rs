@@ -26,9 +26,9 @@ pub struct RefusalLog {
 
 impl RefusalLog {
     /// Counts a refusal. Whether it is to be said.
-    pub fn note(&mut self, source: IpAddr, place: &'static str, status: u16, now: Instant) -> bool {
+    pub fn note(&mut self, source: IpAddr, route: &'static str, status: u16, now: Instant) -> bool {
         self.began.get_or_insert(now);
-        if let Some(more) = self.more.get_mut(&(Prefix::subscriber(source), place, status)) {
+        if let Some(more) = self.more.get_mut(&(Prefix::subscriber(source), route, status)) {
             *more += 1;
             return false;
         }
@@ -38,7 +38,7 @@ impl RefusalLog {
             self.others += 1;
             return false;
         }
-        self.more.insert((Prefix::subscriber(source), place, status), 0);
+        self.more.insert((Prefix::subscriber(source), route, status), 0);
         true
     }
 
@@ -52,8 +52,8 @@ impl RefusalLog {
         self.began = None;
         let counted = std::mem::take(&mut self.more).into_iter().filter(|(_, more)| *more > 0);
         let mut lines: Vec<String> = counted
-            .map(|((source, place, status), more)| {
-                format!("refused {place} to {source} {more} times more: {status}")
+            .map(|((source, route, status), more)| {
+                format!("refused {route} to {source} {more} times more: {status}")
             })
             .collect();
         lines.sort();

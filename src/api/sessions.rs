@@ -343,7 +343,7 @@ impl Sessions {
             let mut told = Vec::with_capacity(group.len());
             for (_, id) in group {
                 let source = self.client(id).map_or(Source::Unix, |client| client.source);
-                if self.updates.charge(source, text.len(), now.instant) {
+                if self.updates.spend(source, text.len(), now.instant) {
                     told.push(id);
                 } else {
                     self.updates.postpone(Topic::Party(id, party.id.clone()), now.instant);

@@ -47,7 +47,7 @@ impl World {
             trusted_proxies: Vec::new(),
             browsers: Browsers::default(),
             admin_token: Some("a-token-of-the-admin".into()),
-            whereabouts: Whereabouts::default(),
+            locations: Whereabouts::default(),
         };
         World {
             api: Api::new(control, settings, now),

@@ -99,7 +99,7 @@ impl Updates {
     }
 
     /// Whether a session of `source` may be sent so many bytes more.
-    pub fn charge(&mut self, source: Source, bytes: usize, now: Instant) -> bool {
+    pub fn spend(&mut self, source: Source, bytes: usize, now: Instant) -> bool {
         let Source::Ip(address) = source else { return true };
         if self.by_source.len() >= SOURCES {
             self.by_source.retain(|_, bucket| !bucket.is_full(now));
@@ -165,17 +165,17 @@ mod tests {
         let mut updates = Updates::default();
         let source = |ip: &str| Source::Ip(ip.parse().unwrap());
         let sent = |updates: &mut Updates, ip: &str, now| {
-            (0..1000).filter(|_| updates.charge(source(ip), 64 * 1024, now)).count()
+            (0..1000).filter(|_| updates.spend(source(ip), 64 * 1024, now)).count()
         };
         assert_eq!(sent(&mut updates, "2001:db8::1", at(0)), 64);
         assert_eq!(sent(&mut updates, "2001:db8::2", at(0)), 0);
         assert_eq!(sent(&mut updates, "198.51.100.1", at(0)), 64);
         assert_eq!(sent(&mut updates, "2001:db8::1", at(1001)), 4);
-        assert!(updates.charge(source("192.0.2.1"), usize::MAX, at(0)));
-        assert!((0..1000).all(|_| updates.charge(Source::Unix, usize::MAX, at(0))));
+        assert!(updates.spend(source("192.0.2.1"), usize::MAX, at(0)));
+        assert!((0..1000).all(|_| updates.spend(Source::Unix, usize::MAX, at(0))));
         for low in 0..=255u8 {
             for high in 0..8 {
-                updates.charge(Source::Ip([10, 1, high, low].into()), 1, at(u64::from(high) * 10_000));
+                updates.spend(Source::Ip([10, 1, high, low].into()), 1, at(u64::from(high) * 10_000));
             }
         }
         assert!(updates.by_source.len() <= SOURCES + 256);

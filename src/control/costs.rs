@@ -28,17 +28,17 @@ pub const HOUSE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What is charged to somebody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Charge {
+pub struct Footprint {
     payer: IpAddr,
     bytes: u32,
 }
 
-impl Charge {
+impl Footprint {
     /// Nothing.
-    pub const NONE: Charge = Charge { payer: HOUSE, bytes: 0 };
+    pub const NONE: Footprint = Footprint { payer: HOUSE, bytes: 0 };
 
     fn of(payer: IpAddr, bytes: usize) -> Self {
-        Charge { payer, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
+        Footprint { payer, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
     }
 
     fn bytes(&self) -> usize {
@@ -109,36 +109,36 @@ impl Control {
         info: &PeerInfo,
     ) -> Result<(), Refusal> {
         let old = self.parties.get(party).and_then(|party| party.members.get(&by.peer));
-        self.afford(self.payer(by), member_bytes(info), old.map_or(0, |member| member.charge.bytes()))
+        self.afford(self.payer(by), member_bytes(info), old.map_or(0, |member| member.footprint.bytes()))
     }
 
     /// Whether there is room for a ban more in a party.
     pub(super) fn afford_ban(&self, party: &Party) -> Result<(), Refusal> {
-        self.afford(party.charge.payer, BAN, 0)
+        self.afford(party.footprint.payer, BAN, 0)
     }
 
     /// Has a member's registration pay for what it is now.
-    pub(super) fn charge_member(&mut self, by: &Identity, party: &PartyId) {
+    pub(super) fn count_member(&mut self, by: &Identity, party: &PartyId) {
         let payer = self.payer(by);
         let Some(member) = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&by.peer))
         else {
             return;
         };
-        let charge = Charge::of(payer, member_bytes(&member.info));
-        let old = std::mem::replace(&mut member.charge, charge);
-        self.recharge(old, charge);
+        let footprint = Footprint::of(payer, member_bytes(&member.info));
+        let old = std::mem::replace(&mut member.footprint, footprint);
+        self.recount(old, footprint);
     }
 
     /// Has a party's maker pay for what it is now; from now on that is `by`, if it is given.
-    pub(super) fn charge_party(&mut self, by: Option<&Identity>, party: &PartyId) {
+    pub(super) fn count_party(&mut self, by: Option<&Identity>, party: &PartyId) {
         let payer = by.map(|by| self.payer(by));
         let Some(party) = self.parties.get_mut(party) else { return };
-        let charge = Charge::of(payer.unwrap_or(party.charge.payer), party_bytes(party));
-        let old = std::mem::replace(&mut party.charge, charge);
-        self.recharge(old, charge);
+        let footprint = Footprint::of(payer.unwrap_or(party.footprint.payer), party_bytes(party));
+        let old = std::mem::replace(&mut party.footprint, footprint);
+        self.recount(old, footprint);
     }
 
-    pub(super) fn recharge(&mut self, old: Charge, new: Charge) {
+    pub(super) fn recount(&mut self, old: Footprint, new: Footprint) {
         self.memory.remove(old.payer, old.bytes());
         self.memory.add(new.payer, new.bytes());
     }
@@ -185,7 +185,7 @@ impl Control {
     }
 
     /// Counts a signal that waits now.
-    pub(super) fn charge_signal(&mut self, signal: &Signal) {
+    pub(super) fn count_signal(&mut self, signal: &Signal) {
         self.signals.add(signal.payer, signal.bytes());
     }
 

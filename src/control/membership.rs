@@ -2,7 +2,7 @@
 
 use super::addresses::{self, Acquired};
 use super::change::{Change, Departure};
-use super::costs::Charge;
+use super::costs::Footprint;
 use super::keys::KeyClaim;
 use super::party::{Ban, Member, Party, PeerInfo};
 use super::refusal::Refusal;
@@ -66,14 +66,14 @@ impl Control {
                 members: BTreeMap::new(),
                 joins: 0,
                 bans: Vec::new(),
-                charge: Charge::NONE,
+                footprint: Footprint::NONE,
             },
         );
-        self.charge_party(Some(by), &id);
+        self.count_party(Some(by), &id);
         self.changes.push(Change::PartyCreated(id.clone()));
         if let Err(refusal) = self.join_party(by, id.as_str(), info, claim, now) {
             if let Some(party) = self.parties.remove(&id) {
-                self.recharge(party.charge, Charge::NONE);
+                self.recount(party.footprint, Footprint::NONE);
             }
             self.changes.pop();
             return Err(refusal);
@@ -184,7 +184,7 @@ impl Control {
             heard: now.instant,
             clock,
             standing: by.standing,
-            charge: old.as_ref().map_or(Charge::NONE, |member| member.charge),
+            footprint: old.as_ref().map_or(Footprint::NONE, |member| member.footprint),
             signals: old.as_ref().and_then(|member| member.signals.clone()),
             info,
         };
@@ -201,7 +201,7 @@ impl Control {
             }
         }
         party.members.insert(by.peer.clone(), Box::new(member));
-        self.charge_member(by, &id);
+        self.count_member(by, &id);
         match old {
             Some(old) => self.release_name(&old.address_name, old.key, &by.peer),
             None => self.remember_membership(by.peer.clone(), id),
@@ -298,7 +298,7 @@ impl Control {
             .collect();
         if !known {
             self.parties.get_mut(&id).expect("looked up above").bans.push(ban);
-            self.charge_party(None, &id);
+            self.count_party(None, &id);
             self.changes.push(Change::PartyChanged(id.clone()));
         }
         for peer in meant {
@@ -321,7 +321,7 @@ impl Control {
         if bans.len() == before {
             return Err(Refusal::BanNotFound(spelled.to_owned()));
         }
-        self.charge_party(None, &id);
+        self.count_party(None, &id);
         self.changes.push(Change::PartyChanged(id));
         Ok(())
     }
@@ -379,7 +379,7 @@ impl Control {
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
         if let Some(member) = member {
             member.signals.get_or_insert_default().push_back(signal.clone());
-            self.charge_signal(&signal);
+            self.count_signal(&signal);
         }
     }
 
@@ -397,7 +397,7 @@ impl Control {
             return;
         };
         self.release_signals(member.signals.iter().flat_map(|waiting| waiting.iter()));
-        self.recharge(member.charge, Charge::NONE);
+        self.recount(member.footprint, Footprint::NONE);
         if let Some(parties) = self.memberships.get_mut(peer) {
             parties.remove_first(|party| party == id);
             if parties.as_slice().is_empty() {
@@ -420,7 +420,7 @@ impl Control {
             self.remove_member(id, &member.peer, Departure::PartyDeleted);
         }
         if let Some(party) = self.parties.remove(id) {
-            self.recharge(party.charge, Charge::NONE);
+            self.recount(party.footprint, Footprint::NONE);
         }
         self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
     }

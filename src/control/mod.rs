@@ -116,7 +116,7 @@ impl Control {
             if let Some(party) = record.restore(&id) {
                 let id = party.id.clone();
                 self.parties.insert(id.clone(), party);
-                self.charge_party(None, &id);
+                self.count_party(None, &id);
             }
         }
         for (party, peer, record) in records.members {
@@ -173,7 +173,7 @@ impl Control {
         found.joins = found.joins.max(member.joined + 1);
         let by = Identity { peer: peer.clone(), standing: member.standing };
         found.members.insert(peer.clone(), Box::new(member));
-        self.charge_member(&by, &party);
+        self.count_member(&by, &party);
         self.remember_membership(peer.clone(), party.clone());
         if acquired.assigned {
             self.changes.push(Change::AddressAssigned(acquired.name.to_string()));

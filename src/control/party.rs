@@ -1,7 +1,7 @@
 //! Parties and their members.
 
 use super::addresses;
-use super::costs::Charge;
+use super::costs::Footprint;
 use super::keys::RelayService;
 use super::signals::Signal;
 use super::standing::Standing;
@@ -79,7 +79,7 @@ pub struct Member {
     /// Who may speak for it.
     pub standing: Standing,
     /// What it costs, and whom.
-    pub charge: Charge,
+    pub footprint: Footprint,
     /// What waits for it, oldest first.
     #[allow(clippy::box_collection, reason = "nearly nobody has any, and there are thousands")]
     pub signals: Option<Box<VecDeque<Signal>>>,
@@ -140,7 +140,7 @@ pub struct Party {
     /// Who must not come back.
     pub bans: Vec<Ban>,
     /// What it costs without its members, and whom.
-    pub charge: Charge,
+    pub footprint: Footprint,
 }
 
 impl Party {

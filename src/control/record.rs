@@ -4,7 +4,7 @@
 //! the only one.
 
 use super::addresses::Owner;
-use super::costs::{Charge, HOUSE};
+use super::costs::{Footprint, HOUSE};
 use super::party::{Ban, Member, Party, PeerInfo};
 use super::relays::{Relay, RelayInfo};
 use super::standing::{Lineage, Standing};
@@ -210,7 +210,7 @@ impl PartyRecord {
             created: None,
             members: BTreeMap::new(),
             joins: self.joins,
-            charge: Charge::NONE,
+            footprint: Footprint::NONE,
         })
     }
 }
@@ -286,7 +286,7 @@ impl MemberRecord {
             claim: self.claim.unwrap_or(0),
             clock: LocalClock::Offset(self.clock_offset),
             standing,
-            charge: Charge::NONE,
+            footprint: Footprint::NONE,
             signals: None,
         })
     }

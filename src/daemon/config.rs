@@ -141,14 +141,14 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Sets one key. `place` says where the value was found, for the error.
-    pub fn set(&mut self, key: &str, value: &str, place: &str) -> Result<(), ConfigError> {
+    /// Sets one key. `origin` says where the value was found, for the error.
+    pub fn set(&mut self, key: &str, value: &str, origin: &str) -> Result<(), ConfigError> {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            return Err(ConfigError(format!("{place}: there is no setting \"{key}\"{}", suggestion(key))));
+            return Err(ConfigError(format!("{origin}: there is no setting \"{key}\"{}", suggestion(key))));
         };
         (setting.set)(self, value).ok_or_else(|| {
             let value = if key == "admin_token" { "(not shown)".to_owned() } else { format!("\"{value}\"") };
-            ConfigError(format!("{place}: {key} = {value} can't be used: expected {}", setting.expected))
+            ConfigError(format!("{origin}: {key} = {value} can't be used: expected {}", setting.expected))
         })
     }
 
@@ -157,11 +157,11 @@ impl Config {
         let entries = toml::parse(text)
             .map_err(|error| ConfigError(format!("{path}, line {}: no valid TOML: {error}", error.line)))?;
         for Entry { line, key, value } in entries {
-            let place = format!("{path}, line {line}");
+            let origin = format!("{path}, line {line}");
             let value = value.ok_or_else(|| {
-                ConfigError(format!("{place}: {key} has a value of a kind that is not understood here"))
+                ConfigError(format!("{origin}: {key} has a value of a kind that is not understood here"))
             })?;
-            self.set(&key, &value, &place)?;
+            self.set(&key, &value, &origin)?;
         }
         Ok(())
     }
@@ -204,11 +204,11 @@ impl Config {
                 foreign.push(format!("{name}{}", meant.unwrap_or_default()));
                 continue;
             };
-            let place = format!("environment variable {name}");
+            let origin = format!("environment variable {name}");
             let Some(value) = value.to_str() else {
-                return Err(ConfigError(format!("{place} is not UTF-8: set it to plain text")));
+                return Err(ConfigError(format!("{origin} is not UTF-8: set it to plain text")));
             };
-            let result = self.set(setting.key, value, &place);
+            let result = self.set(setting.key, value, &origin);
             // The address of some container, by a name that happens to be ours.
             if result.is_err() && ["tcp://", "udp://", "sctp://"].iter().any(|start| value.starts_with(start))
             {

@@ -47,9 +47,9 @@ impl Keeping {
         }
         let Some(snapshot) = file.take() else { return };
         match relay.restore(&snapshot, now) {
-            Ok(Restored { flows: 0, spokes: 0 }) => {}
-            Ok(Restored { flows, spokes }) => {
-                log::info!("took over {flows} flows and {spokes} members of the hub");
+            Ok(Restored { flows: 0, hub_members: 0 }) => {}
+            Ok(Restored { flows, hub_members }) => {
+                log::info!("took over {flows} flows and {hub_members} members of the hub");
             }
             Err(error) => log::info!("the flows of the daemon before can't be used: {error}"),
         }

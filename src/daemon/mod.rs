@@ -409,7 +409,7 @@ fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::
         trusted_proxies: config.trusted_proxies.clone(),
         browsers: config.browsers.clone(),
         admin_token: config.admin_token.clone(),
-        whereabouts: api::Whereabouts {
+        locations: api::Whereabouts {
             http: addresses.http.to_string(),
             relay: addresses.relay.to_string(),
             state_dir: absolute(&config.state_dir).display().to_string(),

@@ -108,8 +108,8 @@ impl<S: Service> Door<S> {
             stream.finish_writing();
             return Ok(());
         }
-        let seat = self.shared.table.insert(stream, source, (self.shared.clock)().instant);
-        self.shared.spawn(exchange::serve(self.shared.clone(), seat));
+        let slot = self.shared.table.insert(stream, source, (self.shared.clock)().instant);
+        self.shared.spawn(exchange::serve(self.shared.clone(), slot));
         if !self.is_sweeping.replace(true) {
             self.shared.spawn(self.clone().sweep());
         }

@@ -116,8 +116,8 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
         let count = u64::from(entries.slot_count());
         // Few are all looked at.
         let few = count <= SAMPLES as u64;
-        let drawn = (0..SAMPLES as u64).filter_map(|place| {
-            let slot = if few { place } else { random.below(count) };
+        let drawn = (0..SAMPLES as u64).filter_map(|index| {
+            let slot = if few { index } else { random.below(count) };
             let (handle, entry) = entries.in_slot(slot as u32)?;
             Some((handle, entry, merit(&entry.value)?))
         });

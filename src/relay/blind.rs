@@ -106,7 +106,7 @@ impl Blind {
         if !state.sources.note(from, &state.limits, now) {
             return Err(DropReason::TableFull);
         }
-        state.sources.credit(source, INITIATION_LENGTH);
+        state.sources.note_received(source, INITIATION_LENGTH);
         state.sources.note_wanted(source, target, state.limits.members_per_party);
         if rank == Rank::Expected {
             let parties = state.roster.get(target).map_or(&[][..], Member::parties);
@@ -177,7 +177,7 @@ impl Blind {
         message: &[u8; INITIATION_LENGTH],
     ) -> Result<(), DropReason> {
         let (state, now) = (&mut *turn.state, turn.now.instant);
-        if !state.sources.charge(to, INITIATION_LENGTH) {
+        if !state.sources.spend(to, INITIATION_LENGTH) {
             return Err(DropReason::Unproven);
         }
         state.sources.await_answer(from.remote, now);
@@ -250,8 +250,8 @@ impl Blind {
             pending.progress = Progress::Answered;
             return Err(DropReason::IndexClash);
         }
-        sources.credit(source, RESPONSE_LENGTH);
-        if !sources.charge(at.remote, RESPONSE_LENGTH) {
+        sources.note_received(source, RESPONSE_LENGTH);
+        if !sources.spend(at.remote, RESPONSE_LENGTH) {
             return Err(DropReason::Unproven);
         }
         pending.progress = Progress::Answered;
@@ -300,7 +300,7 @@ impl Blind {
 
     /// The only place where a blind handshake tells where somebody is (rule 3).
     fn learn(&self, turn: &mut Turn<'_>, member: MemberId, path: Path, witness: MemberId) {
-        turn.state.place(member, path.remote);
+        turn.state.note_address(member, path.remote);
         turn.state.handshake(member, Reach::Blind, turn.now);
         if let Some(state) = turn.state.roster.state(member) {
             let presence = state.appear();
@@ -334,7 +334,7 @@ impl Blind {
             }
             flow.to
         };
-        if !turn.state.sources.charge(to.remote, COOKIE_REPLY_LENGTH) {
+        if !turn.state.sources.spend(to.remote, COOKIE_REPLY_LENGTH) {
             return Err(DropReason::Unproven);
         }
         turn.forward(to, datagram);
@@ -420,7 +420,7 @@ impl Blind {
             }
             Some(member)
         });
-        sources.credit(source, length);
+        sources.note_received(source, length);
         sighted
     }
 

@@ -242,15 +242,15 @@ impl Hub {
             // Its own initiation may be an old one that was held back until now.
             let was_there = !is_handshake && state.sources.is_proven_of(source, member);
             state.sources.note(from, &state.limits, now.instant);
-            state.sources.credit(source, length);
+            state.sources.note_received(source, length);
             if established && told == Some(source) || was_there {
                 state.sources.prove(from, now.instant);
                 let session = state.roster.state(member)?.hub_mut()?;
                 (session.path, session.resumption) = (Some(from), None);
-                state.place(member, source);
+                state.note_address(member, source);
             } else if !is_handshake && state.roster.state(member)?.buckets.probe(&state.limits, now.instant) {
                 // It must prove that it is there. A keepalive is shorter than what asks for that.
-                state.sources.credit(source, INITIATION_LENGTH);
+                state.sources.note_received(source, INITIATION_LENGTH);
                 self.device.probe(peer, source, now);
             }
         } else {
@@ -279,7 +279,7 @@ impl Hub {
         let session = roster.get(member).and_then(|member| member.state.hub());
         let Some(&HubSession { peer, path, .. }) = session else { return false };
         let is_elsewhere = path.is_none_or(|path| path.remote != source);
-        let may_ask = is_elsewhere && sources.can_charge(source, INITIATION_LENGTH);
+        let may_ask = is_elsewhere && sources.can_spend(source, INITIATION_LENGTH);
         may_ask && self.device.can_send(peer, turn.now.instant) && self.device.probe(peer, source, turn.now)
     }
 
@@ -378,7 +378,7 @@ impl Hub {
         let session = state.roster.state(member)?.hub_mut()?;
         let is_resumed = kind == Some(Type::Initiation)
             && session.resumption.as_mut().is_some_and(|resumption| resumption.take(to));
-        if !is_resumed && !state.sources.charge(to, length) {
+        if !is_resumed && !state.sources.spend(to, length) {
             return None;
         }
         let session = state.roster.state(member)?.hub_mut()?;

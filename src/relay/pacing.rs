@@ -38,7 +38,7 @@ impl Pacer {
         Pacer { waiting: Vec::new(), held: Holdings::new(hasher), next: None }
     }
 
-    /// Adds one. An older one from the same source to the same address is replaced in its place: it has been given up.
+    /// Adds one. An older one from the same source to the same address is replaced in its index: it has been given up.
     /// If there are `cap`, the one of whoever has most of them that is due first goes.
     pub fn push(&mut self, paced: Paced, cap: usize) {
         let same = |other: &&mut Paced| {
@@ -51,17 +51,17 @@ impl Pacer {
         }
         while self.waiting.len() >= cap.max(1) {
             let waiting = self.waiting.iter().enumerate();
-            let waiting = waiting.map(|(place, paced)| (place, paced.from.remote.ip(), paced.due));
-            let Some(place) = self.held.victim(waiting) else { break };
-            self.remove(place);
+            let waiting = waiting.map(|(index, paced)| (index, paced.from.remote.ip(), paced.due));
+            let Some(index) = self.held.victim(waiting) else { break };
+            self.remove(index);
         }
         self.next = Some(self.next.map_or(paced.due, |next| next.min(paced.due)));
         self.held.add(paced.from.remote.ip(), 1);
         self.waiting.push(paced);
     }
 
-    fn remove(&mut self, place: usize) -> Paced {
-        let paced = self.waiting.swap_remove(place);
+    fn remove(&mut self, index: usize) -> Paced {
+        let paced = self.waiting.swap_remove(index);
         self.held.remove(paced.from.remote.ip(), 1);
         self.next = self.waiting.iter().map(|paced| paced.due).min();
         paced
@@ -93,7 +93,7 @@ impl Pacer {
     /// One that is due, the longest due first.
     pub fn pop(&mut self, now: Instant) -> Option<Paced> {
         self.next.filter(|&next| next <= now)?;
-        let first = (0..self.waiting.len()).min_by_key(|&place| self.waiting[place].due)?;
+        let first = (0..self.waiting.len()).min_by_key(|&index| self.waiting[index].due)?;
         Some(self.remove(first))
     }
 }

@@ -128,8 +128,8 @@ impl Roster {
         self.parties[slot as usize].peers.push((peer.clone(), id));
         let member = self.member_mut(id);
         member.ip = ip;
-        let place = member.parties.as_slice().partition_point(|&other| other < slot);
-        member.parties.insert(place, slot);
+        let index = member.parties.as_slice().partition_point(|&other| other < slot);
+        member.parties.insert(index, slot);
         Ok(id)
     }
 
@@ -181,8 +181,8 @@ impl Roster {
         }
         let (key, from) = self.claims.remove(&(party.clone(), peer.clone()))?;
         let origins = self.claimed_from.get_mut(&key)?;
-        if let Some(place) = origins.iter().position(|other| *other == from) {
-            origins.swap_remove(place);
+        if let Some(index) = origins.iter().position(|other| *other == from) {
+            origins.swap_remove(index);
         }
         let is_last = origins.is_empty();
         if is_last {
@@ -224,8 +224,8 @@ impl Roster {
     pub fn leave(&mut self, party: &PartyId, peer: &PeerId) -> Option<(MemberId, Option<Box<Member>>)> {
         let slot = *self.by_party.get(party)?;
         let peers = &mut self.parties[slot as usize].peers;
-        let place = peers.iter().position(|(other, _)| other == peer)?;
-        let (_, id) = peers.swap_remove(place);
+        let index = peers.iter().position(|(other, _)| other == peer)?;
+        let (_, id) = peers.swap_remove(index);
         if peers.is_empty() {
             self.parties[slot as usize] = Party::default();
             self.by_party.remove(party);
@@ -309,12 +309,12 @@ impl Roster {
         self.members.iter_mut()
     }
 
-    /// The member in that place.
+    /// The member in that index.
     pub(super) fn in_slot(&self, slot: u32) -> Option<(MemberId, &Member)> {
         self.members.in_slot(slot)
     }
 
-    /// One more than the highest place that any member ever had.
+    /// One more than the highest index that any member ever had.
     pub(super) fn slot_count(&self) -> u32 {
         self.members.slot_count()
     }
@@ -324,9 +324,9 @@ impl Roster {
         self.parties.get(party as usize).into_iter().flat_map(|party| party.peers.iter().map(|&(_, id)| id))
     }
 
-    /// One of a party's members by its place, from 0 on; one that is in it under two names comes twice.
-    pub fn member_at(&self, party: PartySlot, place: usize) -> Option<MemberId> {
-        self.parties.get(party as usize)?.peers.get(place).map(|&(_, id)| id)
+    /// One of a party's members by its index, from 0 on; one that is in it under two names comes twice.
+    pub fn member_at(&self, party: PartySlot, index: usize) -> Option<MemberId> {
+        self.parties.get(party as usize)?.peers.get(index).map(|&(_, id)| id)
     }
 
     /// All who share a party with `member`; with it itself, and some perhaps repeated.

@@ -21,7 +21,7 @@ pub enum Rule {
     /// 6: a cookie reply comes from where the message that it answers went.
     CookieSource,
     /// 8: who is not validated gets no more than he gave.
-    Credit,
+    AntiAmplification,
     /// 9: what is silent is forgotten.
     Expiry,
 }

@@ -10,7 +10,7 @@
 //!
 //! What is promised, in every state:
 //!
-//! 1. Credit (rule 8). To an address where nobody has got something and sent something afterwards, the relay sends at
+//! 1. Anti-amplification (rule 8; RFC 9000, section 8.1). To an address where nobody has got something and sent something afterwards, the relay sends at
 //!    most as many bytes as came from there; but for each datagram of data from there, one initiation of the hub's.
 //! 2. Privacy (rules 3, 4 and 8). Nothing that one player made for the other goes to an address of the attacker's. An
 //!    initiation may, which says no more than that somebody looks for its recipient, where rule 4 lets it guess or
@@ -43,15 +43,15 @@
 //!   credit went to strangers, he could have that, too. So a player who moves is heard from there at once here; a real
 //!   one with its next heartbeat.
 
-mod books;
 pub(in crate::relay) mod fingerprint;
 mod honest;
+mod messages;
 mod model;
 
 use crate::crypto::x25519::PublicKey;
 use crate::relay::rules::{Rule, without};
 use crate::time::Instant;
-use books::Who;
+use messages::Who;
 use model::{Action, Attacker, Forgery, Promise, Second, Setup, World};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -330,12 +330,12 @@ fn rules_are_needed() {
     let cases: &[Case] = &[
         (Rule::MembersOnly, Promise::Names, STRANGER, &[]),
         (Rule::NamesInitiator, Promise::Names, MATE, &[]),
-        (Rule::DataConfirms, Promise::Credit, STRANGER, &[]),
+        (Rule::DataConfirms, Promise::AntiAmplification, STRANGER, &[]),
         (Rule::Evidence, Promise::Privacy, STRANGER, &[]),
         (Rule::Evidence, Promise::Liveness, STRANGER, &[]),
         (Rule::SourceAddress, Promise::Ways, MATE, &[]),
         (Rule::CookieSource, Promise::Ways, MATE, &[]),
-        (Rule::Credit, Promise::Credit, SPOOFED, &[]),
+        (Rule::AntiAmplification, Promise::AntiAmplification, SPOOFED, &[]),
         (Rule::Expiry, Promise::Forgetting, STRANGER, &[]),
     ];
     let bounds = Bounds { depth: 4, ..Bounds::states(5000, Duration::from_secs(120)) };

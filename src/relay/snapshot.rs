@@ -53,7 +53,7 @@ pub struct Restored {
     /// Directions of blind sessions.
     pub flows: usize,
     /// Members that the hub is going to ask for a new session.
-    pub spokes: usize,
+    pub hub_members: usize,
 }
 
 impl fmt::Display for SnapshotError {
@@ -251,7 +251,7 @@ impl Relay {
         }
         let restored = sessions.iter().filter(|session| self.restore_session(session, member, now).is_some());
         let flows = 2 * restored.count();
-        Some(Restored { flows, spokes: self.hub.take_over(&mut self.state, formers, now) })
+        Some(Restored { flows, hub_members: self.hub.take_over(&mut self.state, formers, now) })
     }
 
     fn restore_session(
@@ -277,7 +277,7 @@ impl Relay {
         }
         let ends =
             [(there, back, one, other), (back, there, other, one)].map(|(end, far, from, receiver)| {
-                state.place(from, end.from.remote);
+                state.note_address(from, end.from.remote);
                 if let Some(kept) = state.roster.state(from) {
                     let kept = kept.appear();
                     kept.endpoints.confirm(end.from, receiver, end.last);
@@ -364,9 +364,9 @@ mod tests {
                 remote: ([192, 0, 2, random.below(20) as u8], random.below(3) as u16).into(),
                 local: (random.below(2) == 0).then(|| [10, 0, 0, random.below(3) as u8].into()),
             };
-            let spokes = random.below(20) as usize;
-            write_count(&mut body, spokes);
-            for _ in 0..spokes {
+            let hub_members = random.below(20) as usize;
+            write_count(&mut body, hub_members);
+            for _ in 0..hub_members {
                 body.extend_from_slice(&(random.below(6) as u32).to_le_bytes());
                 body.extend_from_slice(&[random.below(256) as u8; timestamp::LENGTH]);
                 write_path(&mut body, path(&mut random));
@@ -393,10 +393,10 @@ mod tests {
             body.extend_from_slice(&mac);
             let restored = relay.restore(&body, now());
             assert!(round % 2 == 1 || restored.is_ok(), "{restored:?}");
-            let Ok(Restored { flows, spokes }) = restored else { continue };
-            assert!(flows <= limits.flows && spokes <= keys.len());
+            let Ok(Restored { flows, hub_members }) = restored else { continue };
+            assert!(flows <= limits.flows && hub_members <= keys.len());
             assert_eq!(relay.blind.flows.len(), flows);
-            (taken, greeted) = (taken + flows, greeted + spokes);
+            (taken, greeted) = (taken + flows, greeted + hub_members);
             let mut sent = 0;
             for second in 0..30 {
                 let instant = now().instant + Duration::from_secs(second);

@@ -40,9 +40,9 @@ struct Source {
     /// The same for the part of it that strangers may have.
     strangers_paced_until: Instant,
     /// Bytes from there minus bytes to there, while unproven.
-    credit: u32,
+    allowance: u32,
     proven: bool,
-    /// Until when some of the credit is kept for the answer to what was forwarded from there.
+    /// Until when some of the allowance is kept for the answer to what was forwarded from there.
     answer_until: Instant,
     /// Who is there, as far as anybody has shown.
     member: Option<MemberId>,
@@ -156,10 +156,10 @@ impl Sources {
     /// Notes an initiation from `address` to `member`; `cap` bounds how many members are remembered.
     pub fn note_wanted(&mut self, address: SocketAddr, member: MemberId, cap: usize) {
         let Some(source) = self.table.with_key_mut(&address) else { return };
-        if let Err(place) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member)
+        if let Err(index) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member)
             && source.wanted.len() < cap
         {
-            source.wanted.insert(place, Wanted { member, attempts: 0 });
+            source.wanted.insert(index, Wanted { member, attempts: 0 });
         }
     }
 
@@ -206,8 +206,8 @@ impl Sources {
     /// Counts an initiation that was forwarded, or begins to count anew because one was answered.
     pub fn count_attempt(&mut self, address: SocketAddr, member: MemberId, answered: bool) {
         let Some(source) = self.table.with_key_mut(&address) else { return };
-        if let Ok(place) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member) {
-            let wanted = &mut source.wanted[place];
+        if let Ok(index) = source.wanted.binary_search_by_key(&member, |wanted| wanted.member) {
+            let wanted = &mut source.wanted[index];
             wanted.attempts = if answered { 0 } else { wanted.attempts.wrapping_add(1) };
         }
         if answered {
@@ -276,35 +276,37 @@ impl Sources {
     }
 
     /// Counts bytes that came from `address`.
-    pub fn credit(&mut self, address: SocketAddr, bytes: usize) {
+    pub fn note_received(&mut self, address: SocketAddr, bytes: usize) {
         if let Some(source) = self.table.with_key_mut(&address)
             && !source.proven
         {
-            source.credit = source.credit.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+            source.allowance = source.allowance.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         }
     }
 
     /// Whether `bytes` may go to `address`; counts them if it is unproven.
-    pub fn charge(&mut self, address: SocketAddr, bytes: usize) -> bool {
+    pub fn spend(&mut self, address: SocketAddr, bytes: usize) -> bool {
         let Some(source) = self.table.with_key_mut(&address) else { return false };
-        if source.proven || !Rule::Credit.holds() {
+        if source.proven || !Rule::AntiAmplification.holds() {
             return true;
         }
-        let left = u32::try_from(bytes).ok().and_then(|bytes| source.credit.checked_sub(bytes));
-        left.inspect(|&left| source.credit = left).is_some()
+        let left = u32::try_from(bytes).ok().and_then(|bytes| source.allowance.checked_sub(bytes));
+        left.inspect(|&left| source.allowance = left).is_some()
     }
 
-    /// Whether `bytes` could be [charged](Sources::charge).
-    pub fn can_charge(&self, address: SocketAddr, bytes: usize) -> bool {
-        self.table.with_key(&address).is_some_and(|source| source.proven || source.credit as usize >= bytes)
+    /// Whether `bytes` could be [spent](Sources::spend).
+    pub fn can_spend(&self, address: SocketAddr, bytes: usize) -> bool {
+        self.table
+            .with_key(&address)
+            .is_some_and(|source| source.proven || source.allowance as usize >= bytes)
     }
 
-    /// Whether `bytes` that nobody there has asked for could be charged: the answer to what was forwarded from there
+    /// Whether `bytes` that nobody there has asked for could be spent: the answer to what was forwarded from there
     /// must still fit.
     pub fn can_spare(&self, address: SocketAddr, bytes: usize, now: Instant) -> bool {
         self.table.with_key(&address).is_some_and(|source| {
             let kept = if now < source.answer_until { RESPONSE_LENGTH } else { 0 };
-            source.proven || source.credit as usize >= bytes + kept || !Rule::Credit.holds()
+            source.proven || source.allowance as usize >= bytes + kept || !Rule::AntiAmplification.holds()
         })
     }
 
@@ -400,8 +402,8 @@ impl Sources {
         let mut all: Vec<_> = self.table.iter().map(|(_, address, source)| (address, source)).collect();
         all.sort_unstable_by_key(|(address, _)| **address);
         for (&address, source) in all {
-            let credit = if source.proven { 0 } else { source.credit };
-            to.address(address).age(source.seen).number(credit.into()).number(source.proven.into());
+            let allowance = if source.proven { 0 } else { source.allowance };
+            to.address(address).age(source.seen).number(allowance.into()).number(source.proven.into());
             to.left(source.paced_until).left(source.strangers_paced_until).left(source.answer_until);
             to.number(source.member.map_or(99, |member| member.slot().into()));
             source.wanted.iter().for_each(|wanted| {
@@ -425,8 +427,8 @@ pub fn can_be_answered(address: SocketAddr) -> bool {
 
 impl Source {
     fn find(&self, member: MemberId) -> Option<&Wanted> {
-        let place = self.wanted.binary_search_by_key(&member, |wanted| wanted.member).ok()?;
-        self.wanted.get(place)
+        let index = self.wanted.binary_search_by_key(&member, |wanted| wanted.member).ok()?;
+        self.wanted.get(index)
     }
 }
 
@@ -448,20 +450,20 @@ mod tests {
     #[test]
     fn unproven_addresses_get_what_they_gave() {
         let (mut sources, limits) = (sources(), Limits::default());
-        assert!(!sources.charge(address(1), 0), "of an unknown address nothing is known");
+        assert!(!sources.spend(address(1), 0), "of an unknown address nothing is known");
         assert!(sources.note(Path::to(address(1)), &limits, START));
-        sources.credit(address(1), 148);
-        assert!(sources.can_charge(address(1), 148) && !sources.can_charge(address(1), 149));
-        assert!(!sources.charge(address(1), 149));
+        sources.note_received(address(1), 148);
+        assert!(sources.can_spend(address(1), 148) && !sources.can_spend(address(1), 149));
+        assert!(!sources.spend(address(1), 149));
         assert!(sources.can_spare(address(1), 148, START));
         sources.await_answer(address(1), START);
         assert!(sources.can_spare(address(1), 56, START) && !sources.can_spare(address(1), 57, START));
         assert!(sources.can_spare(address(1), 148, START + ANSWER_TIME));
-        assert!(sources.charge(address(1), 92));
-        assert!(!sources.charge(address(1), 57));
-        assert!(sources.charge(address(1), 56) && !sources.charge(address(1), 1));
+        assert!(sources.spend(address(1), 92));
+        assert!(!sources.spend(address(1), 57));
+        assert!(sources.spend(address(1), 56) && !sources.spend(address(1), 1));
         sources.prove(Path::to(address(1)), START);
-        assert!(sources.charge(address(1), 1_000_000));
+        assert!(sources.spend(address(1), 1_000_000));
     }
 
     #[test]

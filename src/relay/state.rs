@@ -48,7 +48,7 @@ impl State {
     }
 
     /// Notes that `member` is at `address`.
-    pub fn place(&mut self, member: MemberId, address: SocketAddr) {
+    pub fn note_address(&mut self, member: MemberId, address: SocketAddr) {
         self.sources.set_member(address, member);
         if let Some(state) = self.roster.state(member) {
             // Room for what is counted of it is made now, and not while packets flow.

@@ -277,7 +277,7 @@ impl Device {
 
     /// X25519 computations that handshake messages from others have cost.
     pub fn x25519_count(&self) -> u64 {
-        self.gate.charged()
+        self.gate.spent()
     }
 
     /// Takes a datagram from `source`. A packet in it is opened in place.
@@ -342,7 +342,7 @@ impl Device {
         let (message_bytes, sender) = (message.bytes(), message.sender());
         let knock = Knock { message: message_bytes, sender, source, is_expected, cost: INITIATION_COST };
         let payer = self.admit(knock, now)?;
-        self.gate.charge(payer, 1, now);
+        self.gate.spend(payer, 1, now);
         let claim = Claim::read(&self.sessions.local, message).ok_or(Err(Reason::Forged))?;
         Ok(Stranger { claim, payer, source })
     }
@@ -355,7 +355,7 @@ impl Device {
     fn accept_initiation(&mut self, stranger: Stranger, now: Instant) -> Result<Verdict, Reason> {
         let Stranger { claim, payer, source } = stranger;
         let peer = self.peers.with_key(claim.public_key()).ok_or(Reason::UnknownPeer)?;
-        self.gate.charge(payer, peer.remote.authentication_cost(), now);
+        self.gate.spend(payer, peer.remote.authentication_cost(), now);
         let responder = claim.authenticate(&self.sessions.local, &peer.remote).ok_or(Reason::Forged)?;
         let stamp = responder.timestamp();
         if peer.greatest_timestamp.is_some_and(|greatest| stamp <= greatest) {
@@ -366,7 +366,7 @@ impl Device {
         }
         peer.greatest_timestamp = Some(stamp);
         peer.last_initiation_accepted = Some(now);
-        self.gate.charge(payer, RESPONDING_COST, now);
+        self.gate.spend(payer, RESPONDING_COST, now);
         if !self.sessions.respond(peer, responder, source, now) {
             return Err(Reason::Forged);
         }
@@ -390,7 +390,7 @@ impl Device {
         let (message_bytes, sender) = (message.bytes(), message.sender());
         let knock = Knock { message: message_bytes, sender, source, is_expected: true, cost: RESPONSE_COST };
         match self.admit(knock, now.instant) {
-            Ok(payer) => self.gate.charge(payer, RESPONSE_COST, now.instant),
+            Ok(payer) => self.gate.spend(payer, RESPONSE_COST, now.instant),
             Err(verdict) => return verdict,
         }
         let peer = self.peers.in_slot(slot).ok_or(Reason::UnknownIndex)?;

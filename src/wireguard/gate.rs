@@ -46,7 +46,7 @@ pub(super) struct Payer {
 /// What becomes of a handshake message.
 #[derive(Debug)]
 pub(super) enum Admission {
-    /// It is worth the arithmetic, which is [charged](Gate::charge) as it is done.
+    /// It is worth the arithmetic, which is [charged](Gate::spend) as it is done.
     Admitted(Payer),
     /// It was not made for us.
     WrongMac1,
@@ -97,12 +97,12 @@ impl Gate {
     }
 
     /// Charges `count` X25519 computations.
-    pub fn charge(&mut self, payer: Payer, count: u32, now: Instant) {
+    pub fn spend(&mut self, payer: Payer, count: u32, now: Instant) {
         self.purse.spend(payer.lane, payer.source.ip(), count, now);
     }
 
     /// All that were charged to anybody.
-    pub fn charged(&self) -> u64 {
+    pub fn spent(&self) -> u64 {
         self.purse.spent()
     }
 }

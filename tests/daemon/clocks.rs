@@ -54,7 +54,7 @@ pub fn api(records: Records, admin_token: Option<&str>, now: Now) -> Api {
         trusted_proxies: Vec::new(),
         browsers: Browsers::default(),
         admin_token: admin_token.map(str::to_owned),
-        whereabouts: Whereabouts::default(),
+        locations: Whereabouts::default(),
     };
     let hub = PrivateKey::from_bytes([7; 32]);
     let control = Control::new(control::Settings::default(), hub, records, now);

@@ -101,7 +101,7 @@ fn api(records: control::record::Records, now: Now) -> Api {
         trusted_proxies: vec!["198.51.100.9".parse().expect("an address")],
         browsers: lanrage::api::browsers::Browsers::default(),
         admin_token: Some(ADMIN.into()),
-        whereabouts: Whereabouts::default(),
+        locations: Whereabouts::default(),
     };
     Api::new(Control::new(allowed, hub(), records, now), settings, now)
 }

@@ -278,11 +278,12 @@ fn clashing_indices_end_the_handshake() {
 fn an_index_of_the_hub_s_ends_the_handshake() {
     let mut world = World::new(57);
     world.capture.start();
-    let spokes = world.hub_party("q", 1);
+    let hub_members = world.hub_party("q", 1);
     let members = world.blind_party("p", 2);
     world.run(12 * SECOND);
-    let spoke = world.clients[spokes[0]].seen_as.unwrap();
-    let to_hub = world.records().iter().find(|r| r.to_relay && r.remote == spoke && r.bytes[0] == 4).unwrap();
+    let hub_member = world.clients[hub_members[0]].seen_as.unwrap();
+    let to_hub =
+        world.records().iter().find(|r| r.to_relay && r.remote == hub_member && r.bytes[0] == 4).unwrap();
     let index = sender_index(&to_hub.bytes);
     let homes: Vec<_> = members.iter().map(|&member| world.clients[member].seen_as.unwrap()).collect();
     let forged = initiation_for(&mut world, members[1]);

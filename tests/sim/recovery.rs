@@ -38,7 +38,7 @@ fn hub_members_come_back_at_once_after_a_graceful_restart() {
         assert!(world.talk(0, 1));
         // Twice, and the second time before anybody could answer the first.
         for _ in 0..2 {
-            assert_eq!(restart(&mut world, &members).spokes, 2);
+            assert_eq!(restart(&mut world, &members).hub_members, 2);
         }
         let outage = world.time_to_talk(0, 1, 60 * SECOND).unwrap();
         assert!(outage < 300 * MILLISECOND, "{outage:?}");
@@ -56,7 +56,7 @@ fn a_hundred_hub_members_are_back_within_a_second_or_so() {
     world.capture.start();
     // Who was heard of last is asked first: that is who plays.
     assert!(world.talk(members[98], members[99]));
-    assert_eq!(restart(&mut world, &members).spokes, 100);
+    assert_eq!(restart(&mut world, &members).hub_members, 100);
     world.capture.start();
     let outage = world.time_to_talk(members[98], members[99], 60 * SECOND).unwrap();
     assert!(outage < 300 * MILLISECOND, "{outage:?}");
@@ -80,7 +80,7 @@ fn an_address_of_before_a_restart_gets_little() {
     assert!(world.talk(members[0], members[1]));
     let gone = world.clients[members[0]].seen_as.unwrap();
     world.clients[members[0]].offline = true;
-    assert_eq!(restart(&mut world, &members).spokes, 2);
+    assert_eq!(restart(&mut world, &members).hub_members, 2);
     world.capture.start();
     for _ in 0..300 {
         world.say(members[1], members[0], b"where are you?");
@@ -96,7 +96,7 @@ fn an_address_of_before_a_restart_gets_little() {
     // Who was away for too long before is not looked for at all.
     world.clients[members[0]].offline = true;
     world.run(245 * SECOND);
-    assert_eq!(restart(&mut world, &members).spokes, 1);
+    assert_eq!(restart(&mut world, &members).hub_members, 1);
 }
 
 /// A member that was removed while the relay was down is not greeted.
@@ -106,7 +106,7 @@ fn who_is_no_member_any_more_is_not_greeted() {
     let members = world.hub_party("p", 3);
     world.run(10 * SECOND);
     let gone = world.clients[members[2]].seen_as.unwrap();
-    assert_eq!(restart(&mut world, &members[..2]).spokes, 2);
+    assert_eq!(restart(&mut world, &members[..2]).hub_members, 2);
     world.capture.start();
     world.run(30 * SECOND);
     assert!(initiations(&world).iter().all(|&(_, to)| to != gone));

@@ -7,9 +7,9 @@ use lanrage::relay::snapshot::{Restored, SnapshotError};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-const NOTHING: Restored = Restored { flows: 0, spokes: 0 };
+const NOTHING: Restored = Restored { flows: 0, hub_members: 0 };
 /// The two directions of one session.
-const FLOWS: Restored = Restored { flows: 2, spokes: 0 };
+const FLOWS: Restored = Restored { flows: 2, hub_members: 0 };
 
 /// Two that talk, the first behind a symmetric NAT.
 fn pair(seed: u64, hub: HubUse) -> World {
@@ -142,7 +142,7 @@ fn a_graceful_restart_loses_nothing() {
             world.restart_relay();
             (0..2).for_each(|client| world.join("p", client).unwrap());
             let now = world.clock();
-            assert_eq!(world.relay.restore(&snapshot, now), Ok(Restored { flows: 2, spokes: 2 }));
+            assert_eq!(world.relay.restore(&snapshot, now), Ok(Restored { flows: 2, hub_members: 2 }));
         }
         world.say(0, 1, &[round]);
         world.say(1, 0, &[round]);
@@ -168,7 +168,7 @@ fn old_handshakes_are_not_replayed_after_a_restart() {
         world.join("p", members[0]).unwrap();
         let now = world.clock();
         if restored {
-            assert_eq!(world.relay.restore(&snapshot, now), Ok(Restored { flows: 0, spokes: 1 }));
+            assert_eq!(world.relay.restore(&snapshot, now), Ok(Restored { flows: 0, hub_members: 1 }));
         }
         assert_eq!(world.inject(old.remote, &old.bytes), expected);
     }

@@ -104,7 +104,7 @@ pub(super) struct Connection {
     since: Cell<Instant>,
     deadline: Cell<Instant>,
     /// When a session wants to be woken to send a ping.
-    nudge_at: Cell<Instant>,
+    wake_up_at: Cell<Instant>,
     cut: Cell<Cut>,
     waker: RefCell<Option<Waker>>,
     session: Cell<Option<SessionId>>,
@@ -150,8 +150,8 @@ impl Connection {
         }
     }
 
-    pub(super) fn set_nudge(&self, at: Instant) {
-        self.nudge_at.set(at);
+    pub(super) fn set_wake_up(&self, at: Instant) {
+        self.wake_up_at.set(at);
     }
 
     /// Ready when the connection is to be ended; told once. Otherwise the task is woken when it is.
@@ -243,7 +243,7 @@ impl Connection {
     pub(super) async fn pause(&self, until: Instant, clock: Clock) -> Result<(), Ended> {
         let (phase, now) = (self.phase.get(), clock().instant);
         self.enter(Phase::Unread, now, until.since(now) + PATIENCE);
-        self.set_nudge(until);
+        self.set_wake_up(until);
         poll_fn(|cx| match self.poll_cut(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
             Poll::Pending if clock().instant >= until => Poll::Ready(Ok(())),
@@ -428,7 +428,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// The connection, for somebody who may hold it longer than the seat.
+    /// The connection, for somebody who may hold it longer than the slot.
     pub(super) fn connection(&self) -> Rc<Connection> {
         self.connection.clone()
     }
@@ -595,7 +595,7 @@ impl Table {
             phase: Cell::new(Phase::Head),
             since: Cell::new(now),
             deadline: Cell::new(now + self.limits().head_timeout),
-            nudge_at: Cell::new(NEVER),
+            wake_up_at: Cell::new(NEVER),
             cut: Cell::new(Cut::No),
             waker: RefCell::default(),
             session: Cell::new(None),
@@ -642,8 +642,8 @@ impl Table {
             if connection.deadline.get() <= now {
                 connection.deadline.set(NEVER);
                 connection.cut(Cut::TimedOut);
-            } else if connection.nudge_at.get() <= now {
-                connection.nudge_at.set(NEVER);
+            } else if connection.wake_up_at.get() <= now {
+                connection.wake_up_at.set(NEVER);
                 connection.wake();
             }
         }
@@ -669,16 +669,16 @@ mod tests {
     fn let_in(limits: Limits, count: usize) -> usize {
         let table = Rc::new(Table::new(limits));
         let source = Source::Ip("192.0.2.1".parse().unwrap());
-        let mut seats = Vec::new();
+        let mut slots = Vec::new();
         for _ in 0..count {
             if table.make_room(source) {
                 let (socket, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
-                let seat = table.insert(Stream::new(socket.into()).unwrap(), source, Instant::ZERO);
-                seat.enter(Phase::Answering, Instant::ZERO, Duration::from_secs(1));
-                seats.push(seat);
+                let slot = table.insert(Stream::new(socket.into()).unwrap(), source, Instant::ZERO);
+                slot.enter(Phase::Answering, Instant::ZERO, Duration::from_secs(1));
+                slots.push(slot);
             }
         }
-        seats.len()
+        slots.len()
     }
 
     #[test]
@@ -696,11 +696,11 @@ mod tests {
         for host in 1..=3 {
             let (socket, other_end) = std::os::unix::net::UnixStream::pair().unwrap();
             let source = Source::Ip(Ipv4Addr::new(192, 0, host, 1).into());
-            let seat = table.insert(Stream::new(socket.into()).unwrap(), source, Instant::ZERO);
-            seat.enter(Phase::Session, Instant::ZERO, Duration::from_secs(1));
+            let slot = table.insert(Stream::new(socket.into()).unwrap(), source, Instant::ZERO);
+            slot.enter(Phase::Session, Instant::ZERO, Duration::from_secs(1));
             let outbox = Rc::new(Outbox::new(100, 1 << 20));
-            table.meter(&seat.connection(), &outbox);
-            all.push((seat, outbox, other_end));
+            table.meter(&slot.connection(), &outbox);
+            all.push((slot, outbox, other_end));
         }
         let text = |length: usize| "x".repeat(length).into();
         // A quarter is what one address may have.

@@ -69,12 +69,12 @@ impl Framing {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
-    let local = seat.stream.local_address();
-    let account = door.table.account(seat.connection());
+pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, slot: Seat) {
+    let local = slot.stream.local_address();
+    let account = door.table.account(slot.connection());
     let mut exchange = Exchange {
         door,
-        seat,
+        slot,
         account,
         local,
         buffer: Vec::new(),
@@ -88,10 +88,10 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
             Ok(Next::Linger) => break exchange.linger().await,
             Ok(Next::Close) => break exchange.settle().await,
             Ok(Next::Session(opened)) => {
-                let Exchange { door, seat, account, mut buffer, start, .. } = exchange;
+                let Exchange { door, slot, account, mut buffer, start, .. } = exchange;
                 buffer.drain(..start);
                 // A task of its own, because it is smaller than this one and lasts longer.
-                let session = websocket::serve(door.clone(), seat, account, opened, buffer);
+                let session = websocket::serve(door.clone(), slot, account, opened, buffer);
                 door.spawn(session);
                 return;
             }
@@ -99,13 +99,13 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, seat: Seat) {
         }
     };
     if let Err(ended) = outcome {
-        log::debug!("a connection from {} ended: {ended}", exchange.seat.source);
+        log::debug!("a connection from {} ended: {ended}", exchange.slot.source);
     }
 }
 
 struct Exchange<S: Service> {
     door: Rc<Shared<S>>,
-    seat: Seat,
+    slot: Seat,
     account: Account,
     local: Option<SocketAddr>,
     /// What was read and not used up; without memory of its own while the connection is idle.
@@ -127,7 +127,7 @@ impl<S: Service> Exchange<S> {
             Err(Fault::Refused(refusal)) => return self.refuse(refusal).await,
             Err(Fault::Ended(ended)) => return Err(ended),
         };
-        self.seat.enter_answering();
+        self.slot.enter_answering();
         self.is_first = false;
         let framing = Framing::of(&head);
         if head.path == S::WEBSOCKET && head.method == Method::Get {
@@ -136,7 +136,7 @@ impl<S: Service> Exchange<S> {
                 Err(refusal) => self.refuse(refusal).await,
             };
         }
-        let request = Request::new(head, body, self.seat.source, self.local);
+        let request = Request::new(head, body, self.slot.source, self.local);
         match self.door.service.clone().call(request).await {
             Reply { answer, stream: None } => self.answer(&answer, &framing).await,
             Reply { answer, stream: Some(stream) } => self.answer_piecewise(&answer, stream, &framing).await,
@@ -165,8 +165,8 @@ impl<S: Service> Exchange<S> {
                 true => (Phase::Head, limits.head_timeout),
                 false => (Phase::Idle, limits.idle_timeout),
             };
-            if self.seat.phase() != phase {
-                self.seat.enter(phase, (self.door.clock)().instant, span);
+            if self.slot.phase() != phase {
+                self.slot.enter(phase, (self.door.clock)().instant, span);
             }
             match self.fill(most).await {
                 Ok(0) if has_begun => return Err(Refusal::new(400, "the head is not complete").into()),
@@ -214,10 +214,10 @@ impl<S: Service> Exchange<S> {
     /// A body is on its way: there is a time for it, and a client that waits to be asked for it is asked.
     async fn begin_body(&mut self, head: &Head) -> Result<(), Fault> {
         let limits = self.door.table.limits();
-        self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
+        self.slot.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
         if head.expects_continue {
             self.write(CONTINUE, &[]).await?;
-            self.seat.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
+            self.slot.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
         }
         Ok(())
     }
@@ -240,11 +240,11 @@ impl<S: Service> Exchange<S> {
         }
         loop {
             if self.wait_first {
-                self.seat.readable().await?;
+                self.slot.readable().await?;
             }
             let mut scratch = self.door.scratch.borrow_mut();
             let most = most.min(scratch.len());
-            match self.seat.stream.try_read(&mut scratch[..most]) {
+            match self.slot.stream.try_read(&mut scratch[..most]) {
                 Ok(length) => {
                     self.buffer.extend_from_slice(&scratch[..length]);
                     self.account.hold(self.buffer.len());
@@ -265,25 +265,25 @@ impl<S: Service> Exchange<S> {
         let table = &self.door.table;
         let full = Refusal::new(503, "too many WebSocket sessions");
         let (service, limits) = (&self.door.service, table.limits());
-        let request = Request::new(head, body, self.seat.source, self.local);
+        let request = Request::new(head, body, self.slot.source, self.local);
         let payer = service.payer(&request);
         let is_member = |session| service.is_member(session);
         if self.door.stopping.get() || !table.make_room_for_session(payer, is_member) {
             return Err(full);
         }
         let outbox = Rc::new(Outbox::new(limits.outbox_messages, limits.outbox_bytes));
-        table.meter(&self.seat.connection(), &outbox);
+        table.meter(&self.slot.connection(), &outbox);
         let id = service.open_session(&request, outbox.clone())?;
-        table.promote(&self.seat, id, payer);
+        table.promote(&self.slot, id, payer);
         Ok(websocket::Opened { id, outbox, accept })
     }
 
     async fn write(&self, first: &[u8], second: &[u8]) -> Result<(), Ended> {
         let (table, length) = (&self.door.table, first.len() + second.len());
         self.account.hold(self.buffer.len() + length);
-        self.seat.write(first, second, self.door.clock, table.limits().write_timeout).await?;
+        self.slot.write(first, second, self.door.clock, table.limits().write_timeout).await?;
         self.account.hold(self.buffer.len());
-        table.note_sent(self.seat.payer(), length, (self.door.clock)().instant);
+        table.note_sent(self.slot.payer(), length, (self.door.clock)().instant);
         Ok(())
     }
 
@@ -329,8 +329,8 @@ impl<S: Service> Exchange<S> {
             return Ok(Next::Linger);
         }
         let now = (self.door.clock)().instant;
-        if let Some(until) = self.door.table.sent_enough(self.seat.payer(), now) {
-            self.seat.pause(until, self.door.clock).await?;
+        if let Some(until) = self.door.table.sent_enough(self.slot.payer(), now) {
+            self.slot.pause(until, self.door.clock).await?;
         }
         if self.start < self.buffer.len() {
             // Whoever sends many requests at once does not get them all answered in one turn.
@@ -344,7 +344,7 @@ impl<S: Service> Exchange<S> {
     /// Says why, and that this was the last answer: what the client sends on is not understood any more.
     async fn refuse(&mut self, refusal: Refusal) -> Result<Next, Ended> {
         self.door.service.refused(refusal.status);
-        self.seat.enter_answering();
+        self.slot.enter_answering();
         let answer = refusal.answer();
         let head = response::head(&answer, Length::Bytes(answer.body.len()), true, (self.door.clock)().unix);
         self.write(&head, &answer.body).await?;
@@ -354,15 +354,15 @@ impl<S: Service> Exchange<S> {
     /// Ends the connection in a way that lets the client read what was sent: a socket that is closed while
     /// bytes are unread sends a reset, which destroys our last answer.
     async fn linger(&mut self) -> Result<(), Ended> {
-        self.seat.stream.finish_writing();
+        self.slot.stream.finish_writing();
         self.buffer = Vec::new();
         self.account.hold(0);
-        self.seat.enter(
+        self.slot.enter(
             Phase::Lingering,
             (self.door.clock)().instant,
             self.door.table.limits().linger_timeout,
         );
-        match self.door.throw_away(&self.seat, MAX_LINGER).await {
+        match self.door.throw_away(&self.slot, MAX_LINGER).await {
             Ok(()) | Err(Ended::TimedOut) => self.settle().await,
             result => result,
         }
@@ -374,8 +374,8 @@ impl<S: Service> Exchange<S> {
         self.account.hold(0);
         let (clock, limits) = (self.door.clock, self.door.table.limits());
         let until = clock().instant + limits.write_timeout;
-        while self.seat.stream.has_unsent() && clock().instant < until {
-            self.seat.pause(clock().instant + limits.sweep_interval, clock).await?;
+        while self.slot.stream.has_unsent() && clock().instant < until {
+            self.slot.pause(clock().instant + limits.sweep_interval, clock).await?;
         }
         Ok(())
     }

@@ -43,15 +43,15 @@ pub(super) struct Opened {
 /// Serves a session until it ends. `unread` is what the client sent behind its head.
 pub(super) async fn serve<S: Service>(
     door: Rc<Shared<S>>,
-    seat: Seat,
+    slot: Seat,
     account: Account,
     opened: Opened,
     unread: Vec<u8>,
 ) {
     let Opened { id, outbox, accept } = opened;
-    let mut session = Session::new(door, seat, account, id, outbox, unread);
+    let mut session = Session::new(door, slot, account, id, outbox, unread);
     if let Err(ended) = session.run(&accept).await {
-        log::debug!("a WebSocket session from {} ended: {ended}", session.seat.source);
+        log::debug!("a WebSocket session from {} ended: {ended}", session.slot.source);
     }
 }
 
@@ -89,7 +89,7 @@ impl Write for Incoming {
 
 struct Session<S: Service> {
     door: Rc<Shared<S>>,
-    seat: Seat,
+    slot: Seat,
     account: Account,
     id: SessionId,
     outbox: Rc<Outbox>,
@@ -120,7 +120,7 @@ impl<S: Service> Drop for Session<S> {
 impl<S: Service> Session<S> {
     fn new(
         door: Rc<Shared<S>>,
-        seat: Seat,
+        slot: Seat,
         account: Account,
         id: SessionId,
         outbox: Rc<Outbox>,
@@ -132,7 +132,7 @@ impl<S: Service> Session<S> {
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_length))
             .max_frame_size(Some(limits.message_length));
-        let incoming = Incoming { connection: seat.connection(), allowance: 0, in_message: unread.len() };
+        let incoming = Incoming { connection: slot.connection(), allowance: 0, in_message: unread.len() };
         let now = (door.clock)().instant;
         Session {
             reader: WebSocket::from_partially_read(incoming, unread, Role::Server, Some(config)),
@@ -146,7 +146,7 @@ impl<S: Service> Session<S> {
             closing_since: None,
             paused_until: None,
             door,
-            seat,
+            slot,
             account,
             id,
             outbox,
@@ -156,12 +156,12 @@ impl<S: Service> Session<S> {
     async fn run(&mut self, accept: &str) -> Result<(), Ended> {
         let limits = self.door.table.limits();
         let head = response::switching_protocols(accept, (self.door.clock)().unix);
-        self.seat.write(&head, &[], self.door.clock, limits.write_timeout).await?;
+        self.slot.write(&head, &[], self.door.clock, limits.write_timeout).await?;
         poll_fn(|cx| self.poll(cx)).await?;
-        self.seat.stream.finish_writing();
+        self.slot.stream.finish_writing();
         let limits = self.door.table.limits();
-        self.seat.enter(Phase::Session, (self.door.clock)().instant, limits.linger_timeout);
-        match self.door.throw_away(&self.seat, MAX_LINGER).await {
+        self.slot.enter(Phase::Session, (self.door.clock)().instant, limits.linger_timeout);
+        match self.door.throw_away(&self.slot, MAX_LINGER).await {
             Err(Ended::TimedOut) => Ok(()),
             result => result,
         }
@@ -170,7 +170,7 @@ impl<S: Service> Session<S> {
     /// Reads and writes what can be; ready when the session is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         self.outbox.register(cx);
-        if let Poll::Ready(ended) = self.seat.poll_cut(cx) {
+        if let Poll::Ready(ended) = self.slot.poll_cut(cx) {
             return Poll::Ready(Err(ended));
         }
         let now = (self.door.clock)().instant;
@@ -212,7 +212,7 @@ impl<S: Service> Session<S> {
             if self.wait_first {
                 // Woken for no other reason that we know of: try, as in `Connection::readable`.
                 let is_likely = std::mem::take(&mut self.is_registered) && self.outbox.is_empty();
-                if !is_likely && let Poll::Pending = self.seat.stream.poll_readable(cx)? {
+                if !is_likely && let Poll::Pending = self.slot.stream.poll_readable(cx)? {
                     self.is_registered = true;
                     return Ok(false);
                 }
@@ -273,18 +273,18 @@ impl<S: Service> Session<S> {
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
         self.paused_until = None;
         while !self.outbox.is_empty() {
-            self.paused_until = self.door.table.sent_enough(self.seat.payer(), now);
+            self.paused_until = self.door.table.sent_enough(self.slot.payer(), now);
             if self.paused_until.is_some() {
                 break;
             }
-            match self.outbox.write_with(|parts| self.seat.stream.try_write(parts)) {
+            match self.outbox.write_with(|parts| self.slot.stream.try_write(parts)) {
                 Ok(length) => {
                     self.stalled_since = None;
-                    self.door.table.note_sent(self.seat.payer(), length, now);
+                    self.door.table.note_sent(self.slot.payer(), length, now);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stalled_since.get_or_insert(now);
-                    match self.seat.stream.poll_writable(cx) {
+                    match self.slot.stream.poll_writable(cx) {
                         Poll::Pending => break,
                         Poll::Ready(ready) => ready?,
                     }
@@ -307,7 +307,7 @@ impl<S: Service> Session<S> {
             self.partial_since.map(|since| since + limits.body_timeout),
             self.closing_since.map(|since| since + limits.linger_timeout),
         ];
-        self.seat.set_deadline(deadline.into_iter().flatten().min().unwrap_or(now));
-        self.seat.set_nudge(self.paused_until.map_or(self.ping_at, |until| until.min(self.ping_at)));
+        self.slot.set_deadline(deadline.into_iter().flatten().min().unwrap_or(now));
+        self.slot.set_wake_up(self.paused_until.map_or(self.ping_at, |until| until.min(self.ping_at)));
     }
 }

@@ -261,7 +261,7 @@ impl Backlog {
     }
 
     /// Where each of them lies in [`Backlog::bytes`], and its length.
-    pub fn places(&self, waiting: &Waiting) -> impl Iterator<Item = (usize, usize)> {
+    pub fn ranges(&self, waiting: &Waiting) -> impl Iterator<Item = (usize, usize)> {
         let next = |cell: &u16| Some(self.entries[usize::from(*cell)].next).filter(|next| *next != NONE);
         let cells = std::iter::successors(Some(waiting.first), next).take(waiting.count);
         cells.map(|cell| (usize::from(cell) * CELL, self.entries[usize::from(cell)].length.into()))
@@ -365,7 +365,7 @@ mod tests {
 
     fn contents(backlog: &Backlog, waiting: &Waiting) -> Vec<Vec<u8>> {
         let bytes = |(start, length): (usize, usize)| backlog.bytes()[start..start + length].to_vec();
-        backlog.places(waiting).map(bytes).collect()
+        backlog.ranges(waiting).map(bytes).collect()
     }
 
     /// Against the obvious implementation: what comes out is what went in, in order, in one piece, and no room is lost

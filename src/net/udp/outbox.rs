@@ -297,7 +297,7 @@ impl Outbox {
                 self.backlog.next_small(sender, MAX_COUNT, MAX_BYTES)
             };
             let Some(waiting) = waiting else { return };
-            self.runs.load(&waiting, self.backlog.places(&waiting));
+            self.runs.load(&waiting, self.backlog.ranges(&waiting));
             let unsent = self.send_all(wire, &[], by, 0..1);
             self.clear();
             self.backlog.release(&waiting, unsent.as_ref().map_or(waiting.count, |unsent| unsent.done));

@@ -49,7 +49,7 @@ pub enum Place {
     Backlog,
 }
 
-/// What the places of pieces are.
+/// What the ranges of pieces are.
 #[derive(Clone, Copy)]
 pub struct Buffers<'a> {
     /// [`Place::Inbox`].
@@ -218,13 +218,13 @@ impl Runs {
     }
 
     /// Takes, while there is no other, the run that has waited longest.
-    pub fn load(&mut self, waiting: &Waiting, places: impl Iterator<Item = (usize, usize)>) {
+    pub fn load(&mut self, waiting: &Waiting, ranges: impl Iterator<Item = (usize, usize)>) {
         let &Waiting { addressing, sender, kind, segment, count, .. } = waiting;
         let piece = |(index, (start, length))| Piece {
             next: index as u16 + 1,
             ..Piece::new(Place::Backlog, start, length)
         };
-        self.pieces.extend(places.enumerate().map(piece));
+        self.pieces.extend(ranges.enumerate().map(piece));
         self.runs.push(Run {
             addressing,
             sender,

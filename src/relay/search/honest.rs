@@ -1,8 +1,8 @@
 //! A WireGuard peer as the search sees it: it follows the protocol of the kernel's implementation, but whether a
-//! message is genuine is looked up in the books instead of calculated.
+//! message is genuine is looked up in the messages instead of calculated.
 
-use super::books::{Books, Made, Who, sender_index};
 use super::fingerprint::Fingerprint;
+use super::messages::{Made, MessageLog, Who, sender_index};
 use crate::time::Instant;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -80,13 +80,13 @@ impl Honest {
     }
 
     /// Sends initiations that are due.
-    pub fn tries(&mut self, books: &mut Books, now: Instant, out: &mut Vec<Vec<u8>>) {
+    pub fn tries(&mut self, messages: &mut MessageLog, now: Instant, out: &mut Vec<Vec<u8>>) {
         let retry = RETRY + Duration::from_millis(if self.who == Who::Bert { 100 } else { 0 });
         let who = self.who;
         for one in self.correspondents.iter_mut().filter(|_| self.is_on) {
             if one.wants_handshake(now) && one.last_handshake.is_none_or(|last| now.since(last) >= retry) {
-                let index = books.index();
-                let (content, bytes) = books.initiation(who, one.with, index, true);
+                let index = messages.index();
+                let (content, bytes) = messages.initiation(who, one.with, index, true);
                 (one.initiation, one.last_handshake) = (Some((index, content)), Some(now));
                 out.push(bytes);
             }
@@ -94,21 +94,23 @@ impl Honest {
     }
 
     /// Says something to everybody with whom it has a session.
-    pub fn says(&mut self, books: &mut Books, now: Instant, out: &mut Vec<Vec<u8>>) {
+    pub fn says(&mut self, messages: &mut MessageLog, now: Instant, out: &mut Vec<Vec<u8>>) {
         let who = self.who;
         for one in self.correspondents.iter_mut().filter(|_| self.is_on) {
             let session = one.session.as_mut().filter(|session| now.since(session.began) < REJECT);
             if let Some(session) = session {
                 session.said = now;
-                out.push(books.data(Made::Data { by: who, initiation: session.initiation }, session.others));
+                out.push(
+                    messages.data(Made::Data { by: who, initiation: session.initiation }, session.others),
+                );
             }
         }
     }
 
     /// Takes a message, and answers what is genuine.
-    pub fn takes(&mut self, books: &mut Books, bytes: &[u8], now: Instant, out: &mut Vec<Vec<u8>>) {
+    pub fn takes(&mut self, messages: &mut MessageLog, bytes: &[u8], now: Instant, out: &mut Vec<Vec<u8>>) {
         let who = self.who;
-        let Some((content, made)) = books.made(bytes) else { return };
+        let Some((content, made)) = messages.made(bytes) else { return };
         let by = match made {
             Made::Initiation { by, to, .. } | Made::Response { by, to, .. } if to == who => by,
             Made::Data { by, .. } => by,
@@ -117,7 +119,7 @@ impl Honest {
         let Some(one) = self.correspondents.iter_mut().find(|one| one.with == by) else { return };
         match made {
             Made::Initiation { index, .. } if content > one.newest => {
-                let own = books.index();
+                let own = messages.index();
                 let session = Session {
                     initiation: content,
                     own,
@@ -130,7 +132,7 @@ impl Honest {
                 (one.newest, one.initiation, one.answered) = (content, None, Some(session));
                 one.last_handshake = Some(now);
                 let made = Made::Response { by: who, to: by, initiation: content, index: own };
-                out.push(books.response(made, by, index, own));
+                out.push(messages.response(made, by, index, own));
             }
             Made::Response { initiation, .. } => {
                 let Some((own, _)) = one.initiation.filter(|&(_, known)| known == initiation) else { return };
@@ -144,7 +146,7 @@ impl Honest {
                     heard: now,
                     said: now,
                 });
-                out.push(books.data(Made::Data { by: who, initiation }, sender_index(bytes)));
+                out.push(messages.data(Made::Data { by: who, initiation }, sender_index(bytes)));
             }
             Made::Data { initiation, .. } => {
                 let is_it = |session: &Option<Session>| {
@@ -154,7 +156,7 @@ impl Honest {
                     one.previous = one.session.take();
                     one.session = one.answered.take();
                     if let Some(session) = &one.session {
-                        out.push(books.data(Made::Data { by: who, initiation }, session.others));
+                        out.push(messages.data(Made::Data { by: who, initiation }, session.others));
                     }
                 } else if !is_it(&one.session) && !is_it(&one.previous) {
                     return;

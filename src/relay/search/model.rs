@@ -1,9 +1,9 @@
 //! A relay with two players and an attacker around it. The network takes no time, unless the search lets the attacker
 //! act while something is on its way to a player; datagrams arrive in their order and none is lost.
 
-use super::books::{Books, Made, Who, is_symbolic, sender_index};
 use super::fingerprint::Fingerprint;
 use super::honest::Honest;
+use super::messages::{Made, MessageLog, Who, is_symbolic, sender_index};
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::figures::Traffic;
@@ -54,7 +54,7 @@ pub enum Second {
 /// What must hold: see the [search](super).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Promise {
-    Credit,
+    AntiAmplification,
     Privacy,
     Liveness,
     Ways,
@@ -132,7 +132,7 @@ pub struct World {
     pub now: Instant,
     relay: Relay,
     keys: [PublicKey; 3],
-    books: Books,
+    messages: MessageLog,
     players: [Honest; 2],
     /// The real WireGuard of the players, for their sessions with the hub.
     devices: Vec<(Device, PeerIndex)>,
@@ -223,7 +223,7 @@ impl World {
             now,
             relay,
             keys,
-            books: Books::new(keys),
+            messages: MessageLog::new(keys),
             players: [player(Who::Anna, Who::Bert), player(Who::Bert, Who::Anna)],
             devices: Vec::new(),
             on_its_way: VecDeque::new(),
@@ -445,13 +445,13 @@ impl World {
 
     fn let_try(&mut self, player: usize) {
         let mut out = Vec::new();
-        self.players[player].tries(&mut self.books, self.now, &mut out);
+        self.players[player].tries(&mut self.messages, self.now, &mut out);
         self.player_sends(player, out);
     }
 
     fn let_say(&mut self, player: usize) {
         let mut out = Vec::new();
-        self.players[player].says(&mut self.books, self.now, &mut out);
+        self.players[player].says(&mut self.messages, self.now, &mut out);
         self.player_sends(player, out);
     }
 
@@ -497,7 +497,7 @@ impl World {
         self.accounts.entry(to).or_default().reached = true;
         if is_symbolic {
             let mut out = Vec::new();
-            self.players[player].takes(&mut self.books, &bytes, self.now, &mut out);
+            self.players[player].takes(&mut self.messages, &bytes, self.now, &mut out);
             self.player_sends(player, out);
         } else if player < self.devices.len() {
             let now = self.clock();
@@ -551,7 +551,7 @@ impl World {
     fn leave_relay(&mut self, out: Sends) {
         for (to, bytes) in out.0 {
             self.tell(|world| format!("    the relay sends {} to {}", world.read(&bytes), world.name(to)));
-            self.check_credit(to, &bytes);
+            self.check_amplification(to, &bytes);
             if self.is_attackers(to) {
                 self.check_privacy(to, &bytes);
                 self.accounts.entry(to).or_default().reached = true;
@@ -563,7 +563,7 @@ impl World {
     }
 
     /// The first promise.
-    fn check_credit(&mut self, to: SocketAddr, bytes: &[u8]) {
+    fn check_amplification(&mut self, to: SocketAddr, bytes: &[u8]) {
         let account = self.accounts.entry(to).or_default();
         account.to += bytes.len() as u64;
         let is_over = account.to > account.from + account.probes * INITIATION;
@@ -572,7 +572,7 @@ impl World {
         }
         let Account { from, to: given, probes, answered, .. } = *account;
         if !answered && given > from + probes * INITIATION {
-            self.breaks(Promise::Credit, |world| {
+            self.breaks(Promise::AntiAmplification, |world| {
                 format!("{} got {given} bytes for {from} and never answered", world.name(to))
             });
         }
@@ -580,13 +580,13 @@ impl World {
 
     /// The second promise.
     fn check_privacy(&mut self, to: SocketAddr, bytes: &[u8]) {
-        let Some((content, made)) = self.books.made(bytes).filter(|_| is_symbolic(bytes)) else { return };
+        let Some((content, made)) = self.messages.made(bytes).filter(|_| is_symbolic(bytes)) else { return };
         let initiation = match made {
             Made::Initiation { .. } => content,
             Made::Response { initiation, .. } | Made::Data { initiation, .. } => initiation,
             Made::Forgery => return,
         };
-        let Some((by, whom)) = self.books.parties_of(initiation) else { return };
+        let Some((by, whom)) = self.messages.parties_of(initiation) else { return };
         if by == Who::Attacker || whom == Who::Attacker {
             return;
         }
@@ -625,48 +625,48 @@ impl World {
         let bytes = match forgery {
             Forgery::Initiation(to) => {
                 self.knocks.push((place, forgery, self.now));
-                let index = self.books.index();
+                let index = self.messages.index();
                 if is_member {
                     self.indices.push(index);
                 }
                 let is_genuine = is_member && place == 0 && to != Who::Attacker;
-                self.books.initiation(Who::Attacker, to, index, is_genuine).1
+                self.messages.initiation(Who::Attacker, to, index, is_genuine).1
             }
             Forgery::ForeignInitiation => {
-                let index = self.books.index();
-                let mut bytes = self.books.initiation(Who::Attacker, Who::Attacker, index, false).1;
+                let index = self.messages.index();
+                let mut bytes = self.messages.initiation(Who::Attacker, Who::Attacker, index, false).1;
                 bytes[120] ^= 1;
                 bytes
             }
             Forgery::Response(number, to) => {
                 let echo = sender_index(&self.got[newest(self.got.len(), number)]);
-                let index = self.books.index();
+                let index = self.messages.index();
                 self.indices.push(index);
-                let made = match self.books.initiation_with(echo, Who::Attacker) {
+                let made = match self.messages.initiation_with(echo, Who::Attacker) {
                     Some((initiation, by)) if by == to => {
                         Made::Response { by: Who::Attacker, to, initiation, index }
                     }
                     _ => Made::Forgery,
                 };
-                self.books.response(made, to, echo, index)
+                self.messages.response(made, to, echo, index)
             }
             Forgery::ForeignResponse(number) => {
                 let echo = sender_index(&self.got[newest(self.got.len(), number)]);
-                let index = self.books.index();
-                let mut bytes = self.books.response(Made::Forgery, Who::Attacker, echo, index);
+                let index = self.messages.index();
+                let mut bytes = self.messages.response(Made::Forgery, Who::Attacker, echo, index);
                 bytes[64] ^= 1;
                 bytes
             }
             Forgery::CookieReply(number) => {
-                Books::cookie_reply(self.indices[newest(self.indices.len(), number)])
+                MessageLog::cookie_reply(self.indices[newest(self.indices.len(), number)])
             }
             Forgery::Data(number) => {
                 let index = self.indices[newest(self.indices.len(), number)];
-                let made = match self.books.session_of(Who::Attacker, index) {
+                let made = match self.messages.session_of(Who::Attacker, index) {
                     Some(initiation) => Made::Data { by: Who::Attacker, initiation },
                     None => Made::Forgery,
                 };
-                self.books.data(made, index)
+                self.messages.data(made, index)
             }
             Forgery::Replay(number) => self.got[newest(self.got.len(), number)].clone(),
         };
@@ -747,7 +747,7 @@ impl World {
     /// A message in words.
     fn read(&self, bytes: &[u8]) -> String {
         let index = sender_index(bytes);
-        let made = self.books.made(bytes).filter(|_| is_symbolic(bytes)).map(|(_, made)| made);
+        let made = self.messages.made(bytes).filter(|_| is_symbolic(bytes)).map(|(_, made)| made);
         let whose = match made {
             None if bytes[0] == 3 => "a".to_owned(),
             None => "the hub's session's".to_owned(),
@@ -756,7 +756,7 @@ impl World {
                 format!("{by:?}'s")
             }
         };
-        let whom = self.books.bears(bytes).map_or(String::new(), |to| format!(" for {to:?}"));
+        let whom = self.messages.bears(bytes).map_or(String::new(), |to| format!(" for {to:?}"));
         match bytes[0] {
             1 => format!("{whose} initiation{whom} (index {index})"),
             2 => {

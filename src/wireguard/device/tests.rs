@@ -1185,8 +1185,8 @@ fn no_datagram_but_the_genuine_one_is_accepted() {
 #[test]
 fn a_hub_opens_and_seals_over_the_same_bytes() {
     let mut net = Net::new(30, 3);
-    for spoke in [0, 2] {
-        net.send(spoke, 1);
+    for hub_member in [0, 2] {
+        net.send(hub_member, 1);
     }
     net.run(SECOND);
     net.take_records();

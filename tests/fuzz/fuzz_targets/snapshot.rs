@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let tag = mac(&secret, &[&body]);
     body.extend_from_slice(&tag);
     let Ok(found) = relay.restore(&body, now) else { return };
-    assert!(found.flows <= bytes.len() / 84 && found.spokes <= house::MEMBERS);
+    assert!(found.flows <= bytes.len() / 84 && found.hub_members <= house::MEMBERS);
     // It goes on with what it was given, and what it leaves behind can be taken over in turn.
     for _ in 0..30 {
         let again = relay.snapshot(now);

@@ -51,15 +51,15 @@ pub enum Made {
 }
 
 /// All messages ever made. A message bears its place here where its encrypted part would be.
-pub struct Books {
+pub struct MessageLog {
     made: Vec<Made>,
     next_index: u32,
     keys: [PublicKey; 3],
 }
 
-impl Books {
+impl MessageLog {
     pub fn new(keys: [PublicKey; 3]) -> Self {
-        Books { made: vec![Made::Forgery], next_index: 1000, keys }
+        MessageLog { made: vec![Made::Forgery], next_index: 1000, keys }
     }
 
     /// An index that nobody had before.
