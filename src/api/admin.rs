@@ -10,30 +10,6 @@ use crate::wire::http::{Answer, Source};
 use crate::wire::json::object;
 use crate::wire::static_body::StaticBody;
 
-/// What `/openapi.json` says of what `/status` answers: of the members that [`Api::status`] writes.
-pub(super) fn status_schema() -> String {
-    let text = |help: &str| {
-        object(|json| {
-            json.key("type").string("string");
-            json.key("description").string(help);
-        })
-    };
-    status::schema(
-        "",
-        &[
-            ("version", text("The version of this program.")),
-            ("http", text("The address of the control API.")),
-            ("state_dir", text("Where the state is kept.")),
-            ("subnet", text("The addresses of the virtual LAN.")),
-            ("relay", r##"{"$ref":"#/components/schemas/OwnRelay"}"##.to_owned()),
-            ("traffic", status::traffic_schema()),
-            ("members", status::members_schema()),
-            ("tables", status::tables_schema()),
-            ("store", status::schema("store", &[("status", text("`ok`, or what is wrong."))])),
-        ],
-    )
-}
-
 impl Api {
     /// The members that have been at the relay, by id. One in several parties counts once.
     fn seen_by_relay(&self, around: &Surroundings<'_>, now: Now) -> Vec<SeenMember> {

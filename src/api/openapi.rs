@@ -12,9 +12,9 @@
 //! | `string`, `integer`, `boolean`, `any` | a type |
 //! | `{"..` | a JSON Schema as it stands |
 
-use super::admin;
 use super::route::{Access, Body, Route};
 use super::routes::ROUTES;
+use crate::figures::status;
 use crate::wire::json::{Writer, object};
 
 const ABOUT: &str = "Parties, peers and relays of a lanrage daemon. HEAD is answered as GET without a body, OPTIONS \
@@ -126,7 +126,7 @@ pub fn document() -> String {
                 }
             });
             json.key("schemas").object(|json| {
-                json.key("Status").raw(&admin::status_schema());
+                json.key("Status").raw(&status_schema());
                 let mut lines = SHARED.lines().peekable();
                 while let Some(line) = lines.next() {
                     let Some((name, shape)) = line.split_once(" = ") else { continue };
@@ -140,6 +140,30 @@ pub fn document() -> String {
             });
         });
     })
+}
+
+/// What `/openapi.json` says of what `/status` answers: of the members that `Api::status` writes.
+fn status_schema() -> String {
+    let text = |help: &str| {
+        object(|json| {
+            json.key("type").string("string");
+            json.key("description").string(help);
+        })
+    };
+    status::schema(
+        "",
+        &[
+            ("version", text("The version of this program.")),
+            ("http", text("The address of the control API.")),
+            ("state_dir", text("Where the state is kept.")),
+            ("subnet", text("The addresses of the virtual LAN.")),
+            ("relay", r##"{"$ref":"#/components/schemas/OwnRelay"}"##.to_owned()),
+            ("traffic", status::traffic_schema()),
+            ("members", status::members_schema()),
+            ("tables", status::tables_schema()),
+            ("store", status::schema("store", &[("status", text("`ok`, or what is wrong."))])),
+        ],
+    )
 }
 
 fn path(json: &mut Writer, path: &str) {
