@@ -75,7 +75,7 @@ const NO_MESSAGE: MultiHeader = MultiHeader {
 /// What came with a received message. The control data is aligned as its headers have to be.
 #[repr(C, align(8))]
 #[derive(Clone)]
-pub struct Head {
+pub struct ReceivedHead {
     control: [u8; CONTROL_LENGTH],
     name: [u8; NAME_LENGTH],
     name_length: usize,
@@ -84,9 +84,9 @@ pub struct Head {
     flags: c_int,
 }
 
-impl Head {
+impl ReceivedHead {
     /// Of no message.
-    pub const EMPTY: Head = Head {
+    pub const EMPTY: ReceivedHead = ReceivedHead {
         control: [0; CONTROL_LENGTH],
         name: [0; NAME_LENGTH],
         name_length: 0,
@@ -118,7 +118,7 @@ impl Head {
 
 /// A message to send.
 #[derive(Clone, Copy)]
-pub struct Message<'a> {
+pub struct OutgoingMessage<'a> {
     /// The destination's socket address, as the kernel reads it.
     pub name: &'a [u8],
     /// The ancillary data.
@@ -134,7 +134,7 @@ pub fn receive_many(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     slot: usize,
-    heads: &mut [Head],
+    heads: &mut [ReceivedHead],
 ) -> Result<usize, Errno> {
     if heads.len() <= FEW {
         receive::<FEW>(socket, buffer, slot, heads)
@@ -147,7 +147,7 @@ fn receive<const M: usize>(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     slot: usize,
-    heads: &mut [Head],
+    heads: &mut [ReceivedHead],
 ) -> Result<usize, Errno> {
     let mut slices = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; M];
     let mut messages = [NO_MESSAGE; M];
@@ -193,11 +193,11 @@ fn receive<const M: usize>(
 
 /// Sends messages without waiting, at most [`MAX_MESSAGES`] of them. Returns how many were sent: at least
 /// one, for an error is only told of the first.
-pub fn send_many(socket: BorrowedFd<'_>, messages: &[Message<'_>]) -> Result<usize, Errno> {
+pub fn send_many(socket: BorrowedFd<'_>, messages: &[OutgoingMessage<'_>]) -> Result<usize, Errno> {
     if messages.len() <= FEW { send::<FEW>(socket, messages) } else { send::<MAX_MESSAGES>(socket, messages) }
 }
 
-fn send<const M: usize>(socket: BorrowedFd<'_>, messages: &[Message<'_>]) -> Result<usize, Errno> {
+fn send<const M: usize>(socket: BorrowedFd<'_>, messages: &[OutgoingMessage<'_>]) -> Result<usize, Errno> {
     let mut headers = [NO_MESSAGE; M];
     let mut count = 0;
     for (header, message) in headers.iter_mut().zip(messages) {

@@ -15,7 +15,7 @@ const TURN_PACKETS: usize = 64;
 
 /// What an interface is to be like.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
+pub struct TunSettings {
     /// Its name, of 1 to 15 bytes.
     pub name: String,
     /// Our address on it.
@@ -38,7 +38,7 @@ enum Step {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TunError {
     step: Step,
-    settings: Settings,
+    settings: TunSettings,
     errno: Errno,
 }
 
@@ -48,7 +48,7 @@ const PRIVILEGE: &str = "CAP_NET_ADMIN (systemd: the drop-in /usr/share/lanrage/
 
 impl fmt::Display for TunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TunError { step, settings: Settings { name, address, prefix, mtu }, errno } = self;
+        let TunError { step, settings: TunSettings { name, address, prefix, mtu }, errno } = self;
         match (step, *errno) {
             (Step::Open, Errno::NOENT | Errno::NXIO | Errno::NODEV) => write!(
                 f,
@@ -83,7 +83,7 @@ impl std::error::Error for TunError {}
 
 /// The interface. Should somebody remove it, it can be [made anew](Tun::reopen).
 pub struct Tun {
-    settings: Settings,
+    settings: TunSettings,
     /// Readable when the device is; the same for as long as this lives.
     watch: OwnedFd,
     device: RefCell<Option<OwnedFd>>,
@@ -94,13 +94,13 @@ pub struct Tun {
 impl Tun {
     /// Makes the interface, or takes over one of that name that somebody has made for us, and sets it up as far as
     /// it is not.
-    pub fn open(settings: Settings) -> Result<Self, TunError> {
+    pub fn open(settings: TunSettings) -> Result<Self, TunError> {
         let device = make(&settings)?;
         let open = |errno| TunError { step: Step::Open, settings: settings.clone(), errno };
         Tun::over(device, settings.clone()).map_err(open)
     }
 
-    fn over(device: OwnedFd, settings: Settings) -> Result<Self, Errno> {
+    fn over(device: OwnedFd, settings: TunSettings) -> Result<Self, Errno> {
         let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let tun = Tun { settings, watch, device: RefCell::new(None), is_stuck: Cell::new(false) };
         tun.watch(device)?;
@@ -177,7 +177,7 @@ impl AsFd for Tun {
     }
 }
 
-fn make(settings: &Settings) -> Result<OwnedFd, TunError> {
+fn make(settings: &TunSettings) -> Result<OwnedFd, TunError> {
     let failed = |step| move |errno| TunError { step, settings: settings.clone(), errno };
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let device = rustix::fs::open(DEVICE, flags, Mode::empty()).map_err(failed(Step::Open))?;
@@ -187,8 +187,8 @@ fn make(settings: &Settings) -> Result<OwnedFd, TunError> {
 }
 
 /// Changes what is not as it should be. What is, may have been made by somebody with more privileges.
-fn set_up(settings: &Settings) -> Result<(), Errno> {
-    let Settings { name, address, prefix, mtu } = settings;
+fn set_up(settings: &TunSettings) -> Result<(), Errno> {
+    let TunSettings { name, address, prefix, mtu } = settings;
     let mask = Ipv4Addr::from_bits(u32::MAX.unbounded_shl(32 - u32::from(*prefix)));
     let interface = Interface::named(name)?;
     if interface.address() != Ok(*address) {
@@ -209,9 +209,9 @@ mod tests {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use std::os::unix::net::UnixDatagram;
 
-    fn settings() -> Settings {
+    fn settings() -> TunSettings {
         let address = Ipv4Addr::new(10, 66, 0, 1);
-        Settings { name: "lanrage7".to_owned(), address, prefix: 16, mtu: 1420 }
+        TunSettings { name: "lanrage7".to_owned(), address, prefix: 16, mtu: 1420 }
     }
 
     /// One over a socket instead of a device, and the other end.

@@ -449,7 +449,7 @@ fn bad_code_is_found() {
         assert_eq!(problems.len(), 1, "{file} {text} {problems:?}");
     }
     let good: &[(&str, &str)] = &[
-        ("main.rs", "use lanrage::daemon::config::Config;"),
+        ("main.rs", "use lanrage::daemon::settings::Config;"),
         ("main.rs", "mod cli; use crate::cli::run;"),
         ("api/mod.rs", "use crate::control::Control; use super::api::x; use crate::ids::{PeerId, PartyId};"),
         ("api/x.rs", "use super::{Api, Call}; // use crate::daemon::x;"),

@@ -10,7 +10,7 @@ use harness::player::{Player, reach};
 use harness::random::Random;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::time::UnixTime;
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::cookie::Signer;
 use lanrage::wireguard::message::{INITIATION_LENGTH, Message};
 use lanrage::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
@@ -295,7 +295,7 @@ impl Party {
         let socket = UdpSocket::bind((home(number), 0)).expect("a socket");
         let ip = answer.text(&["network", "virtual_ip"]).parse().expect("an address");
         let mut player = Player::over(socket, key, ip);
-        let lan = Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).expect("a prefix");
+        let lan = AllowedIp::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).expect("a prefix");
         player.add_peer(self.hub, RELAY, lan);
         player
     }
@@ -451,7 +451,7 @@ fn paced(rate: f64, over: &AtomicBool, mut act: impl FnMut(u64)) {
 fn flood_handshakes(hub: &PublicKey, rate: f64, over: &AtomicBool) {
     let messages = unknown_keys(hub, 64);
     let mut flooders: Vec<_> =
-        (0..512).map(|number| Flooder::at(stranger6(number * 0x7f_31 << 1).into())).collect();
+        (0..512).map(|number| Flooder::at(stranger6((number * 0x7f_31) << 1).into())).collect();
     let start = Instant::now();
     paced(rate, over, |number| {
         let now = lanrage::time::Instant::ZERO + Duration::from_secs(1) + start.elapsed();

@@ -6,14 +6,14 @@
 mod allocations;
 
 use allocations::ALLOCATIONS;
-use lanrage::net::udp::{Inbox, Outbox, RelaySocket};
+use lanrage::net::udp::{Inbox, RelaySocket, SendQueue};
 use lanrage::time::Instant;
 use std::net::UdpSocket;
 use std::time::Duration;
 
 /// Echoes `datagrams` datagrams that have arrived, each once from where it lies and once from a copy, and
 /// returns how often memory was allocated for that.
-fn echo(socket: &RelaySocket, inbox: &mut Inbox, outbox: &mut Outbox, datagrams: usize) -> u64 {
+fn echo(socket: &RelaySocket, inbox: &mut Inbox, outbox: &mut SendQueue, datagrams: usize) -> u64 {
     let (mut taken, mut allocations) = (0, 0);
     while taken < datagrams {
         smol::block_on(socket.readable()).unwrap();

@@ -11,15 +11,15 @@ use lanrage::crypto::x25519::PrivateKey;
 use lanrage::datagram::Path;
 use lanrage::figures::Traffic;
 use lanrage::ids::{PartyId, PeerId};
-use lanrage::relay::limits::Limits;
-use lanrage::relay::{Arrival, Config as RelayConfig, LOCAL_HEADROOM, Output, Port, Relay};
+use lanrage::relay::limits::RelayLimits;
+use lanrage::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay, RelaySettings};
 use lanrage::subnet::Subnet;
 use lanrage::time::{Instant, Now, UnixTime};
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
-use lanrage::wireguard::device::{Config, Device};
+use lanrage::wireguard::device::{Device, DeviceSettings};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
-use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
+use lanrage::wireguard::verdict::{Accepted, Content, SendOutcome, Verdict};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -53,7 +53,13 @@ impl Party {
         let mut devices = [0, 1, 2].map(|node| {
             let private_key = PrivateKey::generate();
             Device::new(
-                Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: node, x25519: X25519_TYPICAL },
+                DeviceSettings {
+                    private_key,
+                    mtu: 1420,
+                    stamp_mark: 0,
+                    jitter_seed: node,
+                    x25519: X25519_TYPICAL,
+                },
                 at(0).instant,
             )
         });
@@ -61,7 +67,7 @@ impl Party {
             let config = PeerConfig {
                 endpoint: Some(address(other)),
                 persistent_keepalive: Some(Duration::from_secs(25)),
-                allowed_ips: vec![Prefix::host(inner(other))],
+                allowed_ips: vec![AllowedIp::host(inner(other))],
                 ..PeerConfig::new(*devices[other].public_key())
             };
             devices[node].add_peer(config, at(0).instant).expect("a good key");
@@ -69,7 +75,7 @@ impl Party {
         let mut party = Party { devices };
         // The hub speaks for its first member to the second.
         let index = party.index(2, 1);
-        party.devices[2].allow(index, Prefix::host(inner(0)));
+        party.devices[2].allow(index, AllowedIp::host(inner(0)));
         party
     }
 
@@ -123,7 +129,8 @@ fn packets_flow_without_allocating() {
     let mut arrived = 0;
     let mut carry = |party: &mut Party, length: usize, now: Now| {
         packet(&mut buffer, length);
-        let Sent::Sealed { length: sealed, .. } = party.devices[0].send(to_hub, &mut buffer, length, now)
+        let SendOutcome::Sealed { length: sealed, .. } =
+            party.devices[0].send(to_hub, &mut buffer, length, now)
         else {
             panic!("no session")
         };
@@ -133,7 +140,7 @@ fn packets_flow_without_allocating() {
         };
         let next = party.devices[1].route(inner.destination).expect("the other hub_member");
         let sent = party.devices[1].send(next, &mut buffer[..sealed], inner.length, now);
-        let Sent::Sealed { length: sealed, .. } = sent else { panic!("no session") };
+        let SendOutcome::Sealed { length: sealed, .. } = sent else { panic!("no session") };
         let verdict = party.devices[2].receive(&mut buffer[..sealed], address(1), now);
         assert!(matches!(verdict, Verdict::Accepted(Accepted { content: Content::Packet { .. }, .. })));
         arrived += 1;
@@ -160,7 +167,7 @@ fn hostile_datagrams_do_not_allocate() {
     let to_hub = party.index(0, 1);
     let mut buffer = [0; 2048];
     packet(&mut buffer, 100);
-    let Sent::Sealed { length, .. } = party.devices[0].send(to_hub, &mut buffer, 100, at(1)) else {
+    let SendOutcome::Sealed { length, .. } = party.devices[0].send(to_hub, &mut buffer, 100, at(1)) else {
         panic!("no session")
     };
     let sealed = buffer;
@@ -214,19 +221,19 @@ impl Output for Nodes<'_> {
 
 impl Relayed {
     fn new() -> Self {
-        let config = RelayConfig {
+        let config = RelaySettings {
             hub_key: PrivateKey::generate(),
             subnet: Subnet::DEFAULT,
             mtu: 1420,
             stamp_mark: 0,
             seed: 1,
-            limits: Limits::default(),
+            limits: RelayLimits::default(),
         };
         let mut relay = Relay::new(config, at(0).instant);
         let mut devices: Vec<_> = (0..4)
             .map(|node| {
                 let private_key = PrivateKey::generate();
-                let config = Config {
+                let config = DeviceSettings {
                     private_key,
                     mtu: 1420,
                     stamp_mark: 0,
@@ -246,10 +253,10 @@ impl Relayed {
         let keys: Vec<_> = devices.iter().map(|device| *device.public_key()).collect();
         let hub = *relay.hub_key();
         for (node, key, prefix) in [
-            (0, keys[1], Prefix::host(inner(3))),
-            (1, keys[0], Prefix::host(inner(2))),
-            (2, hub, Prefix::new(inner(0), 16).expect("a prefix")),
-            (3, hub, Prefix::new(inner(0), 16).expect("a prefix")),
+            (0, keys[1], AllowedIp::host(inner(3))),
+            (1, keys[0], AllowedIp::host(inner(2))),
+            (2, hub, AllowedIp::new(inner(0), 16).expect("a prefix")),
+            (3, hub, AllowedIp::new(inner(0), 16).expect("a prefix")),
         ] {
             let config = PeerConfig {
                 endpoint: Some(relay_address()),
@@ -307,7 +314,8 @@ fn the_relay_forwards_without_allocating() {
         packet[12..16].copy_from_slice(&[10, 66, 0, from as u8 + 2]);
         packet[16..20].copy_from_slice(&to);
         let peer = world.devices[from].route(to.into()).expect("a peer");
-        let Sent::Sealed { length, .. } = world.devices[from].send(peer, &mut buffer, length, now) else {
+        let SendOutcome::Sealed { length, .. } = world.devices[from].send(peer, &mut buffer, length, now)
+        else {
             panic!("no session")
         };
         world.carry(from, &mut buffer[..length], now)
@@ -366,7 +374,7 @@ fn the_relays_own_machine_takes_part_without_allocating() {
                     let mut packet = lay(4, to, length);
                     let peer = world.devices[2].route(to.into()).expect("the hub");
                     let sent = world.devices[2].send(peer, &mut packet, length, now);
-                    let Sent::Sealed { length, .. } = sent else { panic!("no session") };
+                    let SendOutcome::Sealed { length, .. } = sent else { panic!("no session") };
                     came += world.carry(2, &mut packet[..length], now);
                 }
             }

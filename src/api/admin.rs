@@ -1,8 +1,8 @@
 //! What the owner of the daemon is told.
 
-use super::fields::{Fields, Problems};
+use super::fields::{ObjectFields, Problems};
 use super::metrics::Surroundings;
-use super::{Api, Call, Failure, Handling, Outcome, errors, ok, openapi};
+use super::{Api, Call, Handling, Outcome, RequestFailure, errors, ok, openapi};
 use crate::durability::WriteError;
 use crate::figures::{Figure, Readings, SeenMember, prometheus, status};
 use crate::time::Now;
@@ -94,13 +94,13 @@ impl Api {
             "included" => Some(false),
             _ => None,
         };
-        let query = Fields::of_query(&call.query);
+        let query = ObjectFields::of_query(&call.query);
         let redacted = query.optional_word("secrets", read, "'redacted' or 'included'", &mut problems);
         problems.check()?;
         let redacted = redacted.unwrap_or(false);
         if !redacted && call.client.source != Source::Unix {
             let why = "Secrets leave only through the Unix socket; ask for ?secrets=redacted";
-            return Err(Failure::Answered(errors::detail(403, why)));
+            return Err(RequestFailure::Answered(errors::detail(403, why)));
         }
         Ok(Outcome::Backup { redacted })
     }

@@ -68,7 +68,7 @@ impl Client {
 }
 
 /// The allowances of all sources.
-pub struct Admission {
+pub struct RequestLimiter {
     rates: Rates,
     /// Those whose `X-Forwarded-For` is believed, and who are sources like any other even on the loopback.
     trusted_proxies: Vec<IpAddr>,
@@ -79,12 +79,12 @@ pub struct Admission {
     changes: SourceBuckets,
 }
 
-impl Admission {
+impl RequestLimiter {
     /// With nobody known yet.
     pub fn new(rates: Rates, trusted_proxies: Vec<IpAddr>) -> Self {
         let number = || u64::from_le_bytes(random::bytes());
         let buckets = || SourceBuckets::new(KeyedState::new(number(), number()));
-        Admission {
+        RequestLimiter {
             rates,
             trusted_proxies,
             has_warned: Cell::new(false),
@@ -160,13 +160,13 @@ mod tests {
         Client { source: Source::Ip(text.parse().unwrap()), is_local: false }
     }
 
-    fn spend(admission: &mut Admission, client: Client, cost: Cost, now: Instant) -> usize {
+    fn spend(admission: &mut RequestLimiter, client: Client, cost: Cost, now: Instant) -> usize {
         (0..1000).take_while(|_| admission.admit(client, cost, now).is_ok()).count()
     }
 
     #[test]
     fn a_source_has_a_burst_and_a_rate() {
-        let mut admission = Admission::new(Rates::default(), Vec::new());
+        let mut admission = RequestLimiter::new(Rates::default(), Vec::new());
         let now = Instant::ZERO + Duration::from_secs(1);
         assert_eq!(spend(&mut admission, ip("198.51.100.1"), Cost::Request, now), 200);
         assert_eq!(spend(&mut admission, ip("198.51.100.2"), Cost::Request, now), 200);
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_subscriber_has_one_allowance_for_all_its_addresses() {
-        let mut admission = Admission::new(Rates::default(), Vec::new());
+        let mut admission = RequestLimiter::new(Rates::default(), Vec::new());
         let now = Instant::ZERO;
         assert_eq!(spend(&mut admission, ip("2001:db8::1"), Cost::Creation, now), 30);
         assert_eq!(spend(&mut admission, ip("2001:db8::ffff:1"), Cost::Creation, now), 0);
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_network_has_a_share_however_many_addresses_it_has() {
-        let mut admission = Admission::new(Rates::default(), Vec::new());
+        let mut admission = RequestLimiter::new(Rates::default(), Vec::new());
         let mut from_48 = |low: u16| {
             let source = ip(&format!("2001:db8:7:{low:x}::1"));
             admission.admit(source, Cost::Creation, Instant::ZERO).is_ok()
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn who_has_changed_too_much_waits_and_what_can_not_be_refused_is_owed() {
-        let mut admission = Admission::new(Rates::default(), Vec::new());
+        let mut admission = RequestLimiter::new(Rates::default(), Vec::new());
         let now = Instant::ZERO;
         let mut change = |source: &str, now| {
             let may = admission.may_change(ip(source), now).is_ok();
@@ -246,7 +246,7 @@ mod tests {
             source: Source::Ip(sender.parse().unwrap()),
             local: None,
         };
-        let plain = Admission::new(Rates::default(), Vec::new());
+        let plain = RequestLimiter::new(Rates::default(), Vec::new());
         assert!(plain.client(&asked("127.0.0.1", None, false)).is_local);
         assert!(plain.client(&asked("::1", None, false)).is_local);
         assert!(!plain.client(&asked("192.0.2.1", None, false)).is_local && !plain.has_warned.get());
@@ -256,7 +256,7 @@ mod tests {
         let unix = Request { source: Source::Unix, ..asked("::1", Some("198.51.100.1"), true) };
         assert_eq!(plain.client(&unix), Client { source: Source::Unix, is_local: true });
 
-        let proxied = Admission::new(Rates::default(), vec!["127.0.0.1".parse().unwrap()]);
+        let proxied = RequestLimiter::new(Rates::default(), vec!["127.0.0.1".parse().unwrap()]);
         assert_eq!(proxied.client(&asked("::1", Some("198.51.100.1"), true)), ip("198.51.100.1"));
         for local in ["127.0.0.1", "127.0.0.2", "::1"] {
             assert_eq!(proxied.client(&asked(local, None, false)), ip(local));

@@ -1,6 +1,6 @@
 //! Who must not come back to a party.
 
-use super::fields::{Fields, Problems};
+use super::fields::{ObjectFields, Problems};
 use super::{Api, Call, Handling, bodies, ok};
 use crate::wire::json::object;
 
@@ -8,7 +8,7 @@ impl Api {
     pub(super) fn ban(&mut self, call: &Call<'_>) -> Handling {
         let actor = call.actor()?;
         let mut problems = Problems::default();
-        let body = Fields::of_body(call.body.as_ref(), &mut problems);
+        let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         let ban = bodies::ban(&body, problems)?;
         self.control.ban(actor, &call.parameters[0], ban)?;
         ok(r#"{"status":"banned"}"#)
@@ -16,7 +16,7 @@ impl Api {
 
     pub(super) fn unban(&mut self, call: &Call<'_>) -> Handling {
         let actor = call.actor()?;
-        let ban = bodies::ban(&Fields::of_query(&call.query), Problems::default())?;
+        let ban = bodies::ban(&ObjectFields::of_query(&call.query), Problems::default())?;
         let key = ban.key.map(|key| key.encode());
         let spelled = ban.peer_id.as_ref().map(|peer| peer.to_string()).or(key).unwrap_or_default();
         self.control.unban(actor, &call.parameters[0], &ban, &spelled)?;

@@ -1,6 +1,6 @@
 //! What the bodies of requests and messages say, checked.
 
-use super::fields::{Fields, Problems, Text};
+use super::fields::{ObjectFields, Problems, Text};
 use crate::control::party::{Ban, PeerInfo};
 use crate::control::relays::{RelayInfo, is_relay_address, unembedded};
 use crate::crypto::x25519::PublicKey;
@@ -17,12 +17,12 @@ const NAT_TYPES: &str =
 
 /// Which peer an object speaks of, checked before anything else about it: a request for another peer than
 /// the token's is refused whatever else it says.
-pub fn peer_id<'a>(peer: &Fields<'a>, problems: &mut Problems) -> Option<&'a str> {
+pub fn peer_id<'a>(peer: &ObjectFields<'a>, problems: &mut Problems) -> Option<&'a str> {
     peer.text("peer_id", Text::ID, problems)
 }
 
 /// A peer's description. What a stock client always sends may be absent in those of others.
-pub fn peer_info(peer: &Fields<'_>, problems: &mut Problems) -> Option<PeerInfo> {
+pub fn peer_info(peer: &ObjectFields<'_>, problems: &mut Problems) -> Option<PeerInfo> {
     let peer_id = peer_id(peer, problems).and_then(PeerId::new);
     let name = peer.text("name", Text::NAME, problems);
     let public_key = peer.text("public_key", Text::KEY, problems);
@@ -47,7 +47,7 @@ pub fn peer_info(peer: &Fields<'_>, problems: &mut Problems) -> Option<PeerInfo>
 }
 
 /// A nonce of ours and the proof of a WireGuard key over it, if there is either.
-pub fn proof<'a>(fields: &Fields<'a>, problems: &mut Problems) -> Option<(&'a str, &'a str)> {
+pub fn proof<'a>(fields: &ObjectFields<'a>, problems: &mut Problems) -> Option<(&'a str, &'a str)> {
     if fields.optional("nonce").is_none() && fields.optional("proof").is_none() {
         return None;
     }
@@ -58,7 +58,7 @@ pub fn proof<'a>(fields: &Fields<'a>, problems: &mut Problems) -> Option<(&'a st
 /// A relay's description. Loopback addresses are for who registers from the loopback.
 pub fn relay_info(body: Option<&Value>, from_loopback: bool) -> Result<RelayInfo, Problems> {
     let mut problems = Problems::default();
-    let relay = Fields::of_body(body, &mut problems);
+    let relay = ObjectFields::of_body(body, &mut problems);
     let relay_id = relay.text("relay_id", Text::ID, &mut problems).and_then(RelayId::new);
     let public_ip = relay.text("public_ip", Text::WORD, &mut problems).and_then(|text| {
         let address =
@@ -93,7 +93,7 @@ pub fn relay_info(body: Option<&Value>, from_loopback: bool) -> Result<RelayInfo
 }
 
 /// Whom a ban means: `peer_id`, `public_key` or both, in a body or a query.
-pub fn ban(fields: &Fields<'_>, mut problems: Problems) -> Result<Ban, Problems> {
+pub fn ban(fields: &ObjectFields<'_>, mut problems: Problems) -> Result<Ban, Problems> {
     let peer_id = fields.optional_text("peer_id", Text::ID, &mut problems).and_then(PeerId::new);
     let key = fields.optional_text("public_key", Text::KEY, &mut problems).and_then(|text| {
         let key = PublicKey::decode(text);

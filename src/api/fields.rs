@@ -3,7 +3,7 @@
 
 use crate::ids::{MAX_ID_LENGTH, is_valid_id};
 use crate::wire::http::Answer;
-use crate::wire::json::{JsonError, Value, Writer, object};
+use crate::wire::json::{JsonError, JsonWriter, Value, object};
 use std::borrow::Cow;
 
 /// Longest name of a party or peer, in characters.
@@ -20,7 +20,7 @@ const NAME_PATTERN: &str = "^[^\\x00-\\x1f\\x7f-\\x9f]*$";
 
 /// One thing that is wrong with a request.
 #[derive(Debug)]
-struct Item {
+struct Problem {
     kind: &'static str,
     loc: String,
     message: Cow<'static, str>,
@@ -31,7 +31,7 @@ struct Item {
 /// Everything that is wrong with a request, in the order of its fields.
 #[derive(Default, Debug)]
 pub struct Problems {
-    items: Vec<Item>,
+    items: Vec<Problem>,
 }
 
 impl Problems {
@@ -54,7 +54,7 @@ impl Problems {
         let context = Some(("error", Value::String(error.reason.to_owned())));
         let input = Value::Object(Vec::new());
         Problems {
-            items: vec![Item {
+            items: vec![Problem {
                 kind: "json_invalid",
                 loc,
                 message: "JSON decode error".into(),
@@ -79,7 +79,7 @@ impl Problems {
         input: &Value,
         context: Option<(&'static str, Value)>,
     ) {
-        self.items.push(Item {
+        self.items.push(Problem {
             kind,
             loc: at.to_json(),
             message: message.into(),
@@ -95,8 +95,8 @@ impl Problems {
     }
 }
 
-impl Item {
-    fn write(&self, json: &mut Writer) {
+impl Problem {
+    fn write(&self, json: &mut JsonWriter) {
         json.object(|json| {
             json.key("type").string(self.kind);
             json.key("loc").raw(&self.loc);
@@ -134,7 +134,7 @@ impl<'a> At<'a> {
             names.push(at.name);
             next = at.parent;
         }
-        let mut json = Writer::default();
+        let mut json = JsonWriter::default();
         json.array(|json| names.iter().rev().for_each(|name| json.string(name)));
         json.finish()
     }
@@ -170,12 +170,12 @@ impl Text {
 
 /// The members of an object, or nothing if it was none.
 #[derive(Clone, Copy)]
-pub struct Fields<'a> {
+pub struct ObjectFields<'a> {
     object: Option<&'a Value>,
     at: At<'a>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> ObjectFields<'a> {
     /// A whole body. `None` stands for an empty one.
     pub fn of_body(body: Option<&'a Value>, problems: &mut Problems) -> Self {
         let object = match body {
@@ -190,12 +190,12 @@ impl<'a> Fields<'a> {
                 None
             }
         };
-        Fields { object, at: At::BODY }
+        ObjectFields { object, at: At::BODY }
     }
 
     /// The query's parameters, as an object.
     pub fn of_query(query: &'a Value) -> Self {
-        Fields { object: Some(query), at: At::QUERY }
+        ObjectFields { object: Some(query), at: At::QUERY }
     }
 
     /// Where the field `name` is.
@@ -219,7 +219,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An object that has to be there.
-    pub fn object(&'a self, name: &'a str, problems: &mut Problems) -> Fields<'a> {
+    pub fn object(&'a self, name: &'a str, problems: &mut Problems) -> ObjectFields<'a> {
         let object = self.required(name, problems).and_then(|value| match value {
             Value::Object(_) => Some(value),
             other => {
@@ -227,7 +227,7 @@ impl<'a> Fields<'a> {
                 None
             }
         });
-        Fields { object, at: self.at(name) }
+        ObjectFields { object, at: self.at(name) }
     }
 
     /// A text that has to be there.
@@ -352,10 +352,10 @@ mod tests {
     use crate::wire::json::parse;
 
     /// `type`, `loc` of every problem that `check` finds with `body`.
-    fn problems(body: &str, check: impl Fn(&Fields<'_>, &mut Problems)) -> Vec<(&'static str, String)> {
+    fn problems(body: &str, check: impl Fn(&ObjectFields<'_>, &mut Problems)) -> Vec<(&'static str, String)> {
         let body = parse(body.as_bytes()).unwrap();
         let mut problems = Problems::default();
-        let fields = Fields::of_body(Some(&body), &mut problems);
+        let fields = ObjectFields::of_body(Some(&body), &mut problems);
         check(&fields, &mut problems);
         problems.items.iter().map(|item| (item.kind, item.loc.clone())).collect()
     }
@@ -411,7 +411,7 @@ mod tests {
     fn an_item_reads_as_the_stock_api_words_it() {
         let mut problems = Problems::default();
         let body = parse(b"{\"name\":\"\"}").unwrap();
-        let fields = Fields::of_body(Some(&body), &mut problems);
+        let fields = ObjectFields::of_body(Some(&body), &mut problems);
         fields.text("name", Text::NAME, &mut problems);
         fields.object("host_peer_info", &mut problems);
         let text = String::from_utf8(problems.answer().body).unwrap();

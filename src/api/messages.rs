@@ -1,7 +1,7 @@
 //! What stock clients say over the WebSocket (REFERENCE 3).
 
 use super::admission::{Client, Cost};
-use super::fields::{Fields, Problems, Text};
+use super::fields::{ObjectFields, Problems, Text};
 use super::route::Writes;
 use super::{Api, TOO_MANY_CHANGES, TOO_MANY_REQUESTS, Unchangeable, bodies, browsers, render};
 use crate::api::metrics::Surroundings;
@@ -13,11 +13,11 @@ use crate::figures::Figure;
 use crate::ids::{PartyId, PeerId, SessionId};
 use crate::time::Now;
 use crate::wire::http::{self, Request, Source};
-use crate::wire::json::{self, Value, Writer};
+use crate::wire::json::{self, JsonWriter, Value};
 
 /// What a session is told in answer to its own message, once what the message changed is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Reply {
+pub enum MessageReply {
     /// Its parties as they are by then.
     Parties,
     /// What went wrong.
@@ -27,30 +27,30 @@ pub enum Reply {
 }
 
 /// Why a message came to nothing.
-struct Trouble(String);
+struct MessageTrouble(String);
 
-impl From<Refusal> for Trouble {
+impl From<Refusal> for MessageTrouble {
     fn from(refusal: Refusal) -> Self {
-        Trouble(refusal.to_string())
+        MessageTrouble(refusal.to_string())
     }
 }
 
-impl From<Problems> for Trouble {
+impl From<Problems> for MessageTrouble {
     fn from(problems: Problems) -> Self {
-        Trouble(problems.summary())
+        MessageTrouble(problems.summary())
     }
 }
 
-impl From<Unchangeable> for Trouble {
+impl From<Unchangeable> for MessageTrouble {
     fn from(why: Unchangeable) -> Self {
-        Trouble(match why {
+        MessageTrouble(match why {
             Unchangeable::Storage(failure) => failure.detail().to_owned(),
             Unchangeable::TooManyChanges(_) => TOO_MANY_CHANGES.to_owned(),
         })
     }
 }
 
-type MessageHandler = fn(&mut Api, &Said<'_>) -> Result<Reply, Trouble>;
+type MessageHandler = fn(&mut Api, &Said<'_>) -> Result<MessageReply, MessageTrouble>;
 
 /// A type of message, and all there is to say about it.
 pub struct MessageType {
@@ -82,7 +82,7 @@ const fn message(kind: &'static str, cost: Cost, writes: Writes, handler: Messag
 struct Said<'a> {
     session: SessionId,
     client: Client,
-    fields: Fields<'a>,
+    fields: ObjectFields<'a>,
     now: Now,
 }
 
@@ -109,10 +109,10 @@ impl Api {
         session: SessionId,
         request: &Request,
         now: Now,
-    ) -> Result<(), http::Refusal> {
+    ) -> Result<(), http::RejectedRequest> {
         let client = self.admission.client(request);
         if !self.settings.browsers.admit(request, self.endpoint_name()) {
-            return Err(http::Refusal::new(403, browsers::FOREIGN_ORIGIN));
+            return Err(http::RejectedRequest::new(403, browsers::FOREIGN_ORIGIN));
         }
         self.sessions.open(session, client, now);
         Ok(())
@@ -124,30 +124,36 @@ impl Api {
     }
 
     /// Takes a message of a session.
-    pub fn message(&mut self, session: SessionId, text: &str, around: &Surroundings<'_>, now: Now) -> Reply {
+    pub fn message(
+        &mut self,
+        session: SessionId,
+        text: &str,
+        around: &Surroundings<'_>,
+        now: Now,
+    ) -> MessageReply {
         self.counters.values.add(Figure::Messages, 1);
-        let Some(client) = self.sessions.client(session) else { return Reply::None };
+        let Some(client) = self.sessions.client(session) else { return MessageReply::None };
         if self.admission.admit(client, Cost::Request, now.instant).is_err() {
             self.closures.push((session, "too many messages"));
-            return Reply::None;
+            return MessageReply::None;
         }
         self.look_who_speaks(session, client.source);
         let done = json::parse(text.as_bytes())
             .map_err(|error| {
-                Trouble(format!("The message is no JSON: {} at byte {}", error.reason, error.offset))
+                MessageTrouble(format!("The message is no JSON: {} at byte {}", error.reason, error.offset))
             })
             .and_then(|message| self.act(session, client, &message, around, now));
         self.admission.pay_for_changes(client, self.control.cost_of_changes(), now.instant);
-        done.unwrap_or_else(|Trouble(text)| Reply::Error(text))
+        done.unwrap_or_else(|MessageTrouble(text)| MessageReply::Error(text))
     }
 
     /// The texts of a reply.
-    pub fn reply(&mut self, session: SessionId, reply: Reply, now: Now) -> Vec<Delivery> {
+    pub fn reply(&mut self, session: SessionId, reply: MessageReply, now: Now) -> Vec<Delivery> {
         let mut out = Vec::new();
         match reply {
-            Reply::Parties => self.sessions.catch_up(&self.control, session, now, &mut out),
-            Reply::Error(text) => out.push(Delivery { to: vec![session], text: render::error(&text) }),
-            Reply::None => {}
+            MessageReply::Parties => self.sessions.catch_up(&self.control, session, now, &mut out),
+            MessageReply::Error(text) => out.push(Delivery { to: vec![session], text: render::error(&text) }),
+            MessageReply::None => {}
         }
         self.counters.values.add(Figure::Deliveries, out.len() as u64);
         out
@@ -160,26 +166,26 @@ impl Api {
         message: &Value,
         around: &Surroundings<'_>,
         now: Now,
-    ) -> Result<Reply, Trouble> {
+    ) -> Result<MessageReply, MessageTrouble> {
         let mut problems = Problems::default();
-        let fields = Fields::of_body(Some(message), &mut problems);
+        let fields = ObjectFields::of_body(Some(message), &mut problems);
         let kind = fields.text("type", Text::WORD, &mut problems).unwrap_or_default();
         problems.check()?;
         let message = MESSAGES
             .iter()
             .find(|message| message.kind == kind)
-            .ok_or_else(|| Trouble("Unknown type of message".to_owned()))?;
+            .ok_or_else(|| MessageTrouble("Unknown type of message".to_owned()))?;
         self.may_write(message.writes, client, around, now.instant)?;
         if message.cost == Cost::Creation
             && self.admission.admit(client, Cost::Creation, now.instant).is_err()
         {
-            return Err(Trouble(TOO_MANY_REQUESTS.to_owned()));
+            return Err(MessageTrouble(TOO_MANY_REQUESTS.to_owned()));
         }
         (message.handler)(self, &Said { session, client, fields, now })
     }
 
     /// `auth`, or `hello` of older clients: says who is behind the session, if it says a peer id at all.
-    fn introduce(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+    fn introduce(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let mut problems = Problems::default();
         let peer = said.fields.optional_text("peer_id", Text::ID, &mut problems);
         let token = said.fields.optional_text("token", Text::KEY, &mut problems);
@@ -193,12 +199,12 @@ impl Api {
                 self.bind(said, identity);
             }
             (None, Some(peer)) => drop(self.speaker(said, peer)?),
-            (None, None) => return Ok(Reply::None),
+            (None, None) => return Ok(MessageReply::None),
         }
-        Ok(Reply::Parties)
+        Ok(MessageReply::Parties)
     }
 
-    fn create_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+    fn create_by_message(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let mut problems = Problems::default();
         let party = said.fields.text("party_id", Text::ID, &mut problems).and_then(PartyId::new);
         let name = said.fields.text("name", Text::NAME, &mut problems);
@@ -209,10 +215,10 @@ impl Api {
         problems.check()?;
         let by = self.speaker(said, info.peer_id.clone())?;
         self.control.create_party(&by, Some(party), name, info, claim, said.now)?;
-        Ok(Reply::Parties)
+        Ok(MessageReply::Parties)
     }
 
-    fn join_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+    fn join_by_message(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let mut problems = Problems::default();
         let party = said.fields.text("party_id", Text::ID, &mut problems);
         let peer = said.fields.object("peer", &mut problems);
@@ -222,34 +228,34 @@ impl Api {
         problems.check()?;
         let by = self.speaker(said, info.peer_id.clone())?;
         self.control.join_party(&by, party, info, claim, said.now)?;
-        Ok(Reply::Parties)
+        Ok(MessageReply::Parties)
     }
 
-    fn leave_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+    fn leave_by_message(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let (party, peer) = said.party_and_peer()?;
         let by = self.speaker_named(said, peer)?;
         self.control.remove_peer(&Actor::Peer(by), party, peer)?;
-        Ok(Reply::None)
+        Ok(MessageReply::None)
     }
 
-    fn heartbeat_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+    fn heartbeat_by_message(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let (party, peer) = said.party_and_peer()?;
         let by = self.speaker_named(said, peer)?;
         self.control.heartbeat(party, &by.peer, said.client.source.address(), said.now)?;
-        Ok(Reply::None)
+        Ok(MessageReply::None)
     }
 
-    fn signal_by_message(&mut self, said: &Said<'_>) -> Result<Reply, Trouble> {
+    fn signal_by_message(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let mut problems = Problems::default();
         let party = said.fields.text("party_id", Text::ID, &mut problems);
         let to = said.fields.text("to_peer_id", Text::ID, &mut problems);
         let data = said.fields.required("signal_data", &mut problems);
         let (Some(party), Some(to), Some(data)) = (party, to, data) else { return Err(problems.into()) };
         let by = self.sessions.identity(said.session).cloned().ok_or(Refusal::NotMember)?;
-        let mut json = Writer::default();
+        let mut json = JsonWriter::default();
         json.value(data);
         self.control.signal(&by, party, to, json.finish(), said.now)?;
-        Ok(Reply::None)
+        Ok(MessageReply::None)
     }
 
     /// Before anything that a session says counts: an id that it claimed while that was free may be somebody's by now.

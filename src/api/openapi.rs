@@ -15,7 +15,7 @@
 use super::route::{Access, Body, Route};
 use super::routes::ROUTES;
 use crate::figures::status;
-use crate::wire::json::{Writer, object};
+use crate::wire::json::{JsonWriter, object};
 
 const ABOUT: &str = "Parties, peers and relays of a lanrage daemon. HEAD is answered as GET without a body, OPTIONS \
     for browsers. `GET /ws` is a WebSocket and not described here. Integers may be sent as texts. Any request can \
@@ -166,7 +166,7 @@ fn status_schema() -> String {
     )
 }
 
-fn path(json: &mut Writer, path: &str) {
+fn path(json: &mut JsonWriter, path: &str) {
     // That the last part takes all that follows can't be said.
     json.key(&path.replace("...}", "}")).object(|json| {
         json.key("parameters").array(|json| {
@@ -186,7 +186,7 @@ pub(super) fn line(route: &Route, word: &str) -> Option<&'static str> {
     route.docs.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '))
 }
 
-fn operation(json: &mut Writer, route: &Route) {
+fn operation(json: &mut JsonWriter, route: &Route) {
     let (id, summary) = route.docs.lines().next().and_then(|line| line.split_once(": ")).unwrap_or_default();
     json.key("operationId").string(id);
     json.key("summary").string(summary);
@@ -238,11 +238,11 @@ fn operation(json: &mut Writer, route: &Route) {
     });
 }
 
-fn reference(json: &mut Writer, kind: &str, name: &str) {
+fn reference(json: &mut JsonWriter, kind: &str, name: &str) {
     json.key("$ref").string(&format!("#/components/{kind}/{name}"));
 }
 
-fn parameter(json: &mut Writer, place: &str, (name, required, text): Field<'_>) {
+fn parameter(json: &mut JsonWriter, place: &str, (name, required, text): Field<'_>) {
     json.object(|json| {
         json.key("name").string(name);
         json.key("in").string(place);
@@ -251,18 +251,18 @@ fn parameter(json: &mut Writer, place: &str, (name, required, text): Field<'_>) 
     });
 }
 
-fn content(json: &mut Writer, media: &str, text: &str) {
+fn content(json: &mut JsonWriter, media: &str, text: &str) {
     json.key("content").object(|json| {
         json.key(media).object(|json| shape(json.key("schema"), text));
     });
 }
 
 /// Writes the JSON Schema of a shape.
-pub(super) fn shape(json: &mut Writer, text: &str) {
+pub(super) fn shape(json: &mut JsonWriter, text: &str) {
     json.object(|json| members(json, text));
 }
 
-fn members(json: &mut Writer, text: &str) {
+fn members(json: &mut JsonWriter, text: &str) {
     let (alternatives, all) = (parts(text, b'|'), parts(text, b'&'));
     if let Some(schema) = text.strip_prefix('{').filter(|schema| schema.starts_with('"')) {
         json.raw(&schema[..schema.len() - 1]);
@@ -287,7 +287,7 @@ fn members(json: &mut Writer, text: &str) {
     }
 }
 
-fn object_members(json: &mut Writer, fields: &[Field<'_>]) {
+fn object_members(json: &mut JsonWriter, fields: &[Field<'_>]) {
     json.key("type").string("object");
     if let [(name, _, text)] = fields
         && name.starts_with(|first: char| first.is_ascii_uppercase())

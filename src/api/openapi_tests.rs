@@ -2,7 +2,7 @@
 
 use super::openapi::{document, line, shape};
 use super::routes::ROUTES;
-use crate::wire::json::{Value, Writer, parse};
+use crate::wire::json::{JsonWriter, Value, parse};
 
 #[test]
 fn every_route_says_what_it_is() {
@@ -54,7 +54,7 @@ fn every_reference_leads_somewhere() {
 #[test]
 fn shapes_are_schemas() {
     let schema = |text: &str| {
-        let mut json = Writer::default();
+        let mut json = JsonWriter::default();
         shape(&mut json, text);
         json.finish()
     };

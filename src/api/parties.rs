@@ -1,8 +1,8 @@
 //! Registering, and parties as a whole.
 
-use super::fields::{Fields, Problems, Text};
+use super::fields::{ObjectFields, Problems, Text};
 use super::render::{self, View};
-use super::{Api, Call, Failure, Handling, bearer, bodies, ok};
+use super::{Api, Call, Handling, RequestFailure, bearer, bodies, ok};
 use crate::control::keys::KeyClaim;
 use crate::control::party::Party;
 use crate::control::registration::Credentials;
@@ -10,7 +10,7 @@ use crate::control::standing::Actor;
 use crate::ids::PeerId;
 use crate::wire::datetime::Naive;
 use crate::wire::endpoint;
-use crate::wire::json::{Value, Writer, object};
+use crate::wire::json::{JsonWriter, Value, object};
 
 impl Api {
     pub(super) fn root(&mut self, _: &Call<'_>) -> Handling {
@@ -28,7 +28,7 @@ impl Api {
         let peer = queried_peer(call)?;
         let mut problems = Problems::default();
         let empty = Value::Object(Vec::new());
-        let body = Fields::of_body(Some(call.body.as_ref().unwrap_or(&empty)), &mut problems);
+        let body = ObjectFields::of_body(Some(call.body.as_ref().unwrap_or(&empty)), &mut problems);
         let proof = bodies::proof(&body, &mut problems);
         problems.check()?;
         let token = call.request.authorization.as_deref().and_then(bearer);
@@ -55,7 +55,7 @@ impl Api {
 
     pub(super) fn create_party(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
-        let body = Fields::of_body(call.body.as_ref(), &mut problems);
+        let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         let name = body.text("name", Text::NAME, &mut problems);
         let peer = body.object("host_peer_info", &mut problems);
         let info = bodies::peer_info(&peer, &mut problems);
@@ -70,7 +70,7 @@ impl Api {
 
     pub(super) fn join_party(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
-        let body = Fields::of_body(call.body.as_ref(), &mut problems);
+        let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         // The path's id counts; the body's only has to be there.
         body.text("party_id", Text::ANY, &mut problems);
         let peer = body.object("peer_info", &mut problems);
@@ -128,7 +128,7 @@ impl Api {
         ok(body)
     }
 
-    fn network(&self, json: &mut Writer, party: &Party, actor: &Actor, call: &Call<'_>) {
+    fn network(&self, json: &mut JsonWriter, party: &Party, actor: &Actor, call: &Call<'_>) {
         let member = actor.peer().and_then(|peer| party.members.get(peer));
         if member.is_none() && *actor != Actor::Admin {
             return;
@@ -158,8 +158,9 @@ impl Api {
 }
 
 /// The `peer_id` of the query.
-fn queried_peer(call: &Call<'_>) -> Result<PeerId, Failure> {
+fn queried_peer(call: &Call<'_>) -> Result<PeerId, RequestFailure> {
     let mut problems = Problems::default();
-    let peer = Fields::of_query(&call.query).text("peer_id", Text::ID, &mut problems).and_then(PeerId::new);
-    peer.ok_or(Failure::Invalid(problems))
+    let peer =
+        ObjectFields::of_query(&call.query).text("peer_id", Text::ID, &mut problems).and_then(PeerId::new);
+    peer.ok_or(RequestFailure::Invalid(problems))
 }

@@ -1,12 +1,12 @@
 //! Peers of a party, their signs of life, and signals between them.
 
-use super::fields::{Fields, Problems, Text};
+use super::fields::{ObjectFields, Problems, Text};
 use super::render::{self, View};
 use super::{Api, Call, Handling, ok};
 use crate::control::membership::Removed;
 use crate::control::refusal::Refusal;
 use crate::control::standing::Actor;
-use crate::wire::json::{Writer, object};
+use crate::wire::json::{JsonWriter, object};
 
 const OK: &str = r#"{"status":"ok"}"#;
 
@@ -48,12 +48,12 @@ impl Api {
     pub(super) fn send_signal(&mut self, call: &Call<'_>) -> Handling {
         let actor = call.actor()?;
         let mut problems = Problems::default();
-        let body = Fields::of_body(call.body.as_ref(), &mut problems);
+        let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         let to = body.text("to_peer_id", Text::ID, &mut problems);
         let data = body.required("signal_data", &mut problems);
         let (Some(to), Some(data)) = (to, data) else { return Err(problems.into()) };
         let Actor::Peer(by) = actor else { return Err(Refusal::NotMember.into()) };
-        let mut json = Writer::default();
+        let mut json = JsonWriter::default();
         json.value(data);
         self.control.signal(by, &call.parameters[0], to, json.finish(), call.now)?;
         ok(OK)

@@ -14,12 +14,12 @@ const ENTRIES: usize = 64;
 const ENTRIES_PER_NETWORK: usize = 8;
 
 /// Who was refused what, and how.
-type Entry = (Prefix, &'static str, u16);
+type RefusalKey = (Prefix, &'static str, u16);
 
 /// What was said in this period, and what was only counted.
 #[derive(Default)]
 pub struct RefusalLog {
-    more: HashMap<Entry, u64>,
+    more: HashMap<RefusalKey, u64>,
     others: u64,
     began: Option<Instant>,
 }

@@ -6,10 +6,10 @@ use crate::control::relays::unembedded;
 use crate::control::standing::Actor;
 use crate::owners::Prefix;
 use crate::wire::datetime::Naive;
-use crate::wire::json::{Writer, object};
+use crate::wire::json::{JsonWriter, object};
 
 /// A relay as the wire has it: the stock keys, and `public_key` and `load`.
-struct Entry<'a> {
+struct RelayEntry<'a> {
     relay_id: &'a str,
     public_ip: String,
     port: u16,
@@ -20,8 +20,8 @@ struct Entry<'a> {
     load: u32,
 }
 
-impl Entry<'_> {
-    fn write(&self, json: &mut Writer) {
+impl RelayEntry<'_> {
+    fn write(&self, json: &mut JsonWriter) {
         json.object(|json| {
             json.key("relay_id").string(self.relay_id);
             json.key("public_ip").string(&self.public_ip);
@@ -70,7 +70,7 @@ impl Api {
     fn relays_of(&self, region: Option<&str>, call: &Call<'_>) -> Handling {
         let own = &self.settings.relay;
         let (public_ip, port) = self.relay_endpoint(call.request.local);
-        let mut entries = vec![Entry {
+        let mut entries = vec![RelayEntry {
             relay_id: own.relay_id.as_str(),
             public_ip,
             port,
@@ -80,7 +80,7 @@ impl Api {
             public_key: Some(self.control.hub().encode()),
             load: call.around.relay.map_or(0, |relay| relay.load()),
         }];
-        entries.extend(self.control.relays().iter().map(|relay| Entry {
+        entries.extend(self.control.relays().iter().map(|relay| RelayEntry {
             relay_id: relay.info.relay_id.as_str(),
             public_ip: relay.info.public_ip.to_string(),
             port: relay.info.port,

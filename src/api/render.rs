@@ -10,7 +10,7 @@ use crate::control::viewer::LocalClock;
 use crate::ids::PeerId;
 use crate::time::Now;
 use crate::wire::datetime::Naive;
-use crate::wire::json::{Writer, object};
+use crate::wire::json::{JsonWriter, object};
 
 /// For whom something is written, and when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +33,7 @@ impl View {
 }
 
 /// A peer: 9 keys.
-pub fn peer(json: &mut Writer, member: &Member, view: View) {
+pub fn peer(json: &mut JsonWriter, member: &Member, view: View) {
     let PeerInfo {
         peer_id,
         name,
@@ -59,7 +59,7 @@ pub fn peer(json: &mut Writer, member: &Member, view: View) {
 }
 
 /// Peers by id.
-pub fn peers(json: &mut Writer, party: &Party, view: View) {
+pub fn peers(json: &mut JsonWriter, party: &Party, view: View) {
     json.object(|json| {
         for (id, member) in &party.members {
             peer(json.key(id.as_str()), member, view);
@@ -68,7 +68,7 @@ pub fn peers(json: &mut Writer, party: &Party, view: View) {
 }
 
 /// A party: 5 keys.
-pub fn party(json: &mut Writer, party: &Party, view: View) {
+pub fn party(json: &mut JsonWriter, party: &Party, view: View) {
     json.object(|json| {
         json.key("party_id").string(party.id.as_str());
         json.key("name").string(&party.name);
@@ -79,7 +79,7 @@ pub fn party(json: &mut Writer, party: &Party, view: View) {
 }
 
 /// A message for open sessions: `{"type": ..}` and what `members` writes.
-fn message(kind: &str, members: impl FnOnce(&mut Writer)) -> String {
+fn message(kind: &str, members: impl FnOnce(&mut JsonWriter)) -> String {
     object(|json| {
         json.key("type").string(kind);
         members(json);
@@ -100,7 +100,7 @@ pub fn own_party_update(control: &Control, found: &Party, member: &Member, view:
 }
 
 /// `warnings`: why a member gets no relay service and what it can do, if it gets none.
-pub fn warnings(json: &mut Writer, control: &Control, member: &Member) {
+pub fn warnings(json: &mut JsonWriter, control: &Control, member: &Member) {
     let Some(trouble) = control.key_trouble(member) else { return };
     let whose = match trouble {
         KeyTrouble::Unusable => {
@@ -156,7 +156,7 @@ pub fn error(text: &str) -> String {
 }
 
 /// What a signal says, over either transport.
-pub fn signal(json: &mut Writer, party: &str, signal: &Signal) {
+pub fn signal(json: &mut JsonWriter, party: &str, signal: &Signal) {
     json.object(|json| {
         json.key("type").string("signal");
         json.key("party_id").string(party);

@@ -12,7 +12,7 @@ use crate::control::viewer::LocalClock;
 use crate::ids::{PartyId, PeerId, SessionId};
 use crate::time::{Instant, Now};
 use crate::wire::http::Source;
-use crate::wire::json::Writer;
+use crate::wire::json::JsonWriter;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub struct Delivery {
     pub text: String,
 }
 
-struct Session {
+struct OpenSession {
     client: Client,
     identity: Option<Identity>,
     /// When its parties were last sent to it whole.
@@ -46,7 +46,7 @@ struct Session {
 /// All open sessions.
 #[derive(Default)]
 pub struct Sessions {
-    by_id: HashMap<SessionId, Session>,
+    by_id: HashMap<SessionId, OpenSession>,
     /// Oldest first.
     by_peer: HashMap<PeerId, Vec<SessionId>>,
     updates: Updates,
@@ -67,7 +67,7 @@ impl Sessions {
 
     /// A WebSocket was opened.
     pub fn open(&mut self, id: SessionId, client: Client, now: Now) {
-        self.by_id.insert(id, Session { client, identity: None, updated: now.instant });
+        self.by_id.insert(id, OpenSession { client, identity: None, updated: now.instant });
     }
 
     /// A WebSocket is gone. Memberships stay.
@@ -192,7 +192,7 @@ impl Sessions {
         let to = self.of(control, &signal.to);
         let delivered = !to.is_empty();
         if delivered {
-            let mut json = Writer::default();
+            let mut json = JsonWriter::default();
             render::signal(&mut json, party.as_str(), signal);
             push(out, to, json.finish());
         }

@@ -1,6 +1,6 @@
 //! The API in virtual time, without sockets: what each request and message makes everybody hear.
 
-use super::messages::{MESSAGES, MessageType, Reply};
+use super::messages::{MESSAGES, MessageReply, MessageType};
 use super::metrics::Surroundings;
 use super::routes::ROUTES;
 use super::*;
@@ -15,7 +15,7 @@ use crate::wire::json::parse;
 use std::collections::BTreeMap;
 
 /// An API, its clocks, and what every session has heard.
-struct World {
+struct TestApi {
     api: Api,
     now: Now,
     around: Surroundings<'static>,
@@ -26,15 +26,15 @@ struct World {
     lazy: usize,
 }
 
-impl World {
+impl TestApi {
     fn new() -> Self {
         let now = Now {
             instant: Instant::ZERO + Duration::from_secs(9),
             unix: UnixTime::from_micros(1_795_176_000_000_000),
         };
         let hub = PrivateKey::from_bytes([1; 32]);
-        let control = Control::new(control::Settings::default(), hub, Records::default(), now);
-        let settings = Settings {
+        let control = Control::new(control::ControlSettings::default(), hub, Records::default(), now);
+        let settings = ApiSettings {
             relay: OwnRelay {
                 relay_id: RelayId::new("own").unwrap(),
                 endpoint: None,
@@ -47,9 +47,9 @@ impl World {
             trusted_proxies: Vec::new(),
             browsers: Browsers::default(),
             admin_token: Some("a-token-of-the-admin".into()),
-            locations: Whereabouts::default(),
+            locations: Locations::default(),
         };
-        World {
+        TestApi {
             api: Api::new(control, settings, now),
             now,
             around: Surroundings::default(),
@@ -213,7 +213,7 @@ fn join_party(party: &str, peer: &str) -> String {
 
 #[test]
 fn everybody_in_a_party_hears_of_everybody_and_nobody_else_does() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     for (session, from) in
         [(1, "198.51.100.1"), (2, "198.51.100.2"), (3, "198.51.100.3"), (4, "198.51.100.4")]
     {
@@ -245,7 +245,7 @@ fn everybody_in_a_party_hears_of_everybody_and_nobody_else_does() {
 
 #[test]
 fn a_kicked_peer_is_told_and_so_are_the_others() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let (alice, bob) = (world.token("alice"), world.token("bob"));
     let party = world.create("alice", &alice);
     world.join("bob", &party, &bob);
@@ -274,7 +274,7 @@ fn a_kicked_peer_is_told_and_so_are_the_others() {
 
 #[test]
 fn a_session_stops_being_whom_somebody_else_has_become() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let alice = world.token("alice");
     let party = world.create("alice", &alice);
     // The id is free, and so anybody's.
@@ -298,7 +298,7 @@ fn a_session_stops_being_whom_somebody_else_has_become() {
         assert_eq!(world.heard(1), ["error"], "{text}");
     }
     assert!(world.heard(2).is_empty());
-    let member = |world: &World| world.api.control.party(&party).unwrap().members["bob"].origin;
+    let member = |world: &TestApi| world.api.control.party(&party).unwrap().members["bob"].origin;
     assert_eq!(member(&world), Some("198.51.100.1".parse().unwrap()), "nor is bob where it is");
     // Not even when bob has gone.
     world.ask(Method::Delete, &format!("/parties/{party}/peers/bob"), Some(&bob), "");
@@ -309,7 +309,7 @@ fn a_session_stops_being_whom_somebody_else_has_become() {
 
 /// A join with a WireGuard key from an address: the key's own address, and the warning if there is one.
 fn join_with(
-    world: &mut World,
+    world: &mut TestApi,
     party: &str,
     peer: &str,
     key: &str,
@@ -335,7 +335,7 @@ fn warning(body: &Value) -> String {
 
 #[test]
 fn who_has_somebody_else_s_key_is_warned_until_it_proves_it() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let alice = world.token("alice");
     let party = world.create("alice", &alice);
     let private = PrivateKey::generate();
@@ -393,7 +393,7 @@ fn who_has_somebody_else_s_key_is_warned_until_it_proves_it() {
 
 #[test]
 fn an_open_session_is_a_sign_of_life_for_its_key() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let alice = world.token("alice");
     let party = world.create("alice", &alice);
     let key = PrivateKey::generate().public_key();
@@ -407,7 +407,7 @@ fn an_open_session_is_a_sign_of_life_for_its_key() {
     world.api.handshake(&key, home, world.now);
     world.open(2, "198.51.100.2");
     world.say(2, &join("sister"));
-    let served = |world: &World| {
+    let served = |world: &TestApi| {
         let members = &world.api.control.party(&party).unwrap().members;
         let served = members.iter().filter(|(_, member)| member.relay_key().is_some());
         served.map(|(peer, _)| peer.to_string()).collect::<Vec<_>>()
@@ -425,7 +425,7 @@ fn an_open_session_is_a_sign_of_life_for_its_key() {
 
 #[test]
 fn a_session_cannot_be_somebody_else() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let alice = world.token("alice");
     let party = world.create("alice", &alice);
     world.open(1, "203.0.113.9");
@@ -447,7 +447,7 @@ fn a_session_cannot_be_somebody_else() {
 
 #[test]
 fn a_client_without_token_keeps_its_membership_over_its_socket() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     world.open(1, "198.51.100.1");
     world.say(1, &register_party("p", "alice"));
     world.api.close_session(SessionId(1));
@@ -462,7 +462,7 @@ fn a_client_without_token_keeps_its_membership_over_its_socket() {
 
 #[test]
 fn an_open_session_is_a_sign_of_life_and_hears_its_parties_within_two_minutes() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     world.open(1, "198.51.100.1");
     world.say(1, &register_party("p", "alice"));
     world.heard(1);
@@ -477,7 +477,7 @@ fn an_open_session_is_a_sign_of_life_and_hears_its_parties_within_two_minutes() 
 
 #[test]
 fn signals_go_to_the_named_peer_only_by_whichever_way_it_listens() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let (alice, bob) = (world.token("alice"), world.token("bob"));
     let party = world.create("alice", &alice);
     world.join("bob", &party, &bob);
@@ -510,7 +510,7 @@ fn signals_go_to_the_named_peer_only_by_whichever_way_it_listens() {
 
 #[test]
 fn last_seen_is_in_the_reader_s_own_time_or_ahead_of_it() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let (alice, tokyo) = (world.token("alice"), world.token("tokyo"));
     let party = world.create("alice", &alice);
     let local = crate::wire::datetime::Naive(world.now.unix + Duration::from_secs(9 * 3600));
@@ -519,7 +519,7 @@ fn last_seen_is_in_the_reader_s_own_time_or_ahead_of_it() {
          \"last_seen\":\"{local}\"}}}}"
     );
     world.ask(Method::Post, &format!("/parties/{party}/join"), Some(&tokyo), &body);
-    let seen_by = |world: &mut World, token: &str| {
+    let seen_by = |world: &mut TestApi, token: &str| {
         let (_, body) = world.ask(Method::Get, &format!("/parties/{party}/peers/alice"), Some(token), "");
         body.get("peer").unwrap().get("last_seen").unwrap().as_str().unwrap().to_owned()
     };
@@ -530,7 +530,7 @@ fn last_seen_is_in_the_reader_s_own_time_or_ahead_of_it() {
 
 #[test]
 fn a_day_of_heartbeats_is_no_reason_to_write() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let token = world.token("alice");
     let party = world.create("alice", &token);
     world.durable = 0;
@@ -545,7 +545,7 @@ fn a_day_of_heartbeats_is_no_reason_to_write() {
 
 #[test]
 fn while_the_store_fails_changes_are_refused_before_they_are_made() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let token = world.token("alice");
     let party = world.create("alice", &token);
     world.around.store_failure = Some(WriteError::Full);
@@ -576,7 +576,7 @@ fn while_the_store_fails_changes_are_refused_before_they_are_made() {
     for MessageType { kind, writes, .. } in MESSAGES {
         let text = format!("{{\"type\":\"{kind}\"}}");
         let reply = world.api.message(SessionId(1), &text, &world.around, world.now);
-        let refused = matches!(reply, Reply::Error(text) if text.starts_with("storage full"));
+        let refused = matches!(reply, MessageReply::Error(text) if text.starts_with("storage full"));
         assert_eq!(refused, *writes != Writes::Nothing, "{kind}");
     }
     world.say(1, &register_party("p", "bob"));
@@ -587,8 +587,9 @@ fn while_the_store_fails_changes_are_refused_before_they_are_made() {
 
 #[test]
 fn too_much_from_one_source_is_refused_and_nobody_else_notices() {
-    let mut world = World::new();
-    let status = |world: &mut World, from: &str| world.ask_from(ip(from), Method::Get, "/", None, "").status;
+    let mut world = TestApi::new();
+    let status =
+        |world: &mut TestApi, from: &str| world.ask_from(ip(from), Method::Get, "/", None, "").status;
     let served = (0..300).filter(|_| status(&mut world, "203.0.113.1") == 200).count();
     assert_eq!(served, 200);
     let refused = world.ask_from(ip("203.0.113.1"), Method::Get, "/", None, "");
@@ -598,14 +599,14 @@ fn too_much_from_one_source_is_refused_and_nobody_else_notices() {
     world.open(1, "203.0.113.3");
     for _ in 0..300 {
         let reply = world.api.message(SessionId(1), "{}", &world.around, world.now);
-        assert!(matches!(reply, Reply::Error(_) | Reply::None));
+        assert!(matches!(reply, MessageReply::Error(_) | MessageReply::None));
     }
     world.settle(None);
     assert!(!world.closed.is_empty() && world.closed.iter().all(|session| *session == 1));
     // A create counts whether it is a good one or not, and over the WebSocket as over HTTP.
     world.open(2, "203.0.113.4");
     let mut create = |text| match world.api.message(SessionId(2), text, &world.around, world.now) {
-        Reply::Error(why) => why,
+        MessageReply::Error(why) => why,
         other => panic!("{other:?}"),
     };
     for _ in 0..30 {
@@ -618,13 +619,13 @@ fn too_much_from_one_source_is_refused_and_nobody_else_notices() {
 
 #[test]
 fn a_member_gets_its_network_and_a_stranger_does_not() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let (alice, bob, eve) = (world.token("alice"), world.token("bob"), world.token("eve"));
     let party = world.create("alice", &alice);
     let (_, joined) = world.join("bob", &party, &bob);
     let expected = "{\"subnet\":\"10.66.0.0/16\",\"virtual_ip\":\"10.66.0.3\",\"peers\":{\"alice\":\"10.66.0.2\"},\
                     \"relay\":{\"endpoint\":\"192.0.2.1:51820\",\"public_key\":\"";
-    let mut json = json::Writer::default();
+    let mut json = json::JsonWriter::default();
     json.value(joined.get("network").unwrap());
     assert!(json.finish().starts_with(expected));
     assert!(joined.get("warnings").is_some());
@@ -634,9 +635,10 @@ fn a_member_gets_its_network_and_a_stranger_does_not() {
 
 #[test]
 fn figures_are_for_this_machine_and_for_admins() {
-    let mut world = World::new();
-    let status =
-        |world: &mut World, source, token| world.ask_from(source, Method::Get, "/metrics", token, "").status;
+    let mut world = TestApi::new();
+    let status = |world: &mut TestApi, source, token| {
+        world.ask_from(source, Method::Get, "/metrics", token, "").status
+    };
     assert_eq!(status(&mut world, ip("127.0.0.1"), None), 200);
     assert_eq!(status(&mut world, Source::Unix, None), 200);
     assert_eq!(status(&mut world, ip("203.0.113.1"), None), 401);
@@ -651,7 +653,7 @@ fn figures_are_for_this_machine_and_for_admins() {
 
 #[test]
 fn who_claims_an_id_that_became_free_hears_nothing_of_its_former_holder() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let (alice, bob) = (world.token("alice"), world.token("bob"));
     let party = world.create("alice", &alice);
     world.open(1, "203.0.113.9");
@@ -665,7 +667,7 @@ fn who_claims_an_id_that_became_free_hears_nothing_of_its_former_holder() {
 
 #[test]
 fn claims_from_elsewhere_do_not_push_out_the_sessions_of_a_peer() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let alice = world.token("alice");
     world.open(1, "198.51.100.1");
     world.say(1, &format!("{{\"type\":\"auth\",\"token\":\"{alice}\"}}"));
@@ -678,9 +680,9 @@ fn claims_from_elsewhere_do_not_push_out_the_sessions_of_a_peer() {
 
 #[test]
 fn the_hub_s_key_leaves_through_the_unix_socket_only() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let mut outcome = |source, target: &str| {
-        let request = World::request(Method::Get, target, Some("a-token-of-the-admin"), "", source);
+        let request = TestApi::request(Method::Get, target, Some("a-token-of-the-admin"), "", source);
         match world.api.handle(&request, &world.around, world.now).outcome {
             Outcome::Answer(answer) => Err(answer.status),
             Outcome::Backup { redacted } => Ok(redacted),
@@ -695,7 +697,7 @@ fn the_hub_s_key_leaves_through_the_unix_socket_only() {
 
 #[test]
 fn more_than_four_sessions_of_one_peer_end_the_oldest() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let alice = world.token("alice");
     for session in 1..=5 {
         world.open(session, "198.51.100.1");
@@ -706,9 +708,9 @@ fn more_than_four_sessions_of_one_peer_end_the_oldest() {
 
 /// What each session heard in so many seconds, in each of which `act` happens ten times.
 fn heard_while(
-    world: &mut World,
+    world: &mut TestApi,
     seconds: u64,
-    mut act: impl FnMut(&mut World),
+    mut act: impl FnMut(&mut TestApi),
 ) -> BTreeMap<u64, Vec<String>> {
     for session in world.heard.keys().copied().collect::<Vec<_>>() {
         world.heard(session);
@@ -726,7 +728,7 @@ fn heard_while(
 
 #[test]
 fn a_session_is_told_of_a_party_once_a_second_however_often_it_changes() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let (alice, bob) = (world.token("alice"), world.token("bob"));
     let party = world.create("alice", &alice);
     world.join("bob", &party, &bob);
@@ -779,7 +781,7 @@ fn a_session_is_told_of_a_party_once_a_second_however_often_it_changes() {
 
 #[test]
 fn many_clocks_cost_few_texts_and_one_source_bounded_bytes() {
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let names: Vec<String> = (0..64).map(|number| format!("m{number}")).collect();
     let host = world.token("m0");
     let party = world.create("m0", &host);
@@ -813,7 +815,7 @@ fn many_clocks_cost_few_texts_and_one_source_bounded_bytes() {
             _ => format!("/parties/{party}/bans?peer_id=eve"),
         };
         let request =
-            World::request(method, &target, Some(&host), "{\"peer_id\":\"eve\"}", ip("198.51.100.1"));
+            TestApi::request(method, &target, Some(&host), "{\"peer_id\":\"eve\"}", ip("198.51.100.1"));
         world.api.handle(&request, &world.around, world.now);
         note(&world.api.drain(None, world.now).deliveries);
         world.pass(Duration::from_millis(20));
@@ -904,7 +906,7 @@ fn fits(value: &Value, schema: &Value, document: &Value, path: &str) {
 #[test]
 fn status_is_as_described_and_metrics_have_the_same_figures() {
     static BUSY: Busy = Busy;
-    let mut world = World::new();
+    let mut world = TestApi::new();
     let token = world.token("alice");
     let key = PrivateKey::from_bytes([9; 32]).public_key().encode();
     let described = info("alice").replacen("key of alice", &key, 1);

@@ -3,8 +3,8 @@
 use super::command::{Command, Invocation, usage};
 use super::commands::{self, COMMANDS};
 use super::spelling::nearest;
-use super::{Failure, help};
-use lanrage::daemon::config::SETTINGS;
+use super::{CommandFailure, help};
+use lanrage::daemon::settings::SETTINGS;
 use lexopt::{Arg, Parser};
 use std::ffi::OsString;
 
@@ -26,18 +26,21 @@ fn fault(error: &lexopt::Error) -> String {
     }
 }
 
-fn text(value: OsString) -> Result<String, Failure> {
+fn text(value: OsString) -> Result<String, CommandFailure> {
     value.into_string().map_err(|value| {
-        Failure::usage(format_args!("the argument \"{}\" is not UTF-8: use plain text", value.display()))
+        CommandFailure::usage(format_args!(
+            "the argument \"{}\" is not UTF-8: use plain text",
+            value.display()
+        ))
     })
 }
 
 /// Reads all arguments.
-pub fn read(mut parser: Parser) -> Result<Wish, Failure> {
+pub fn read(mut parser: Parser) -> Result<Wish, CommandFailure> {
     let mut name = String::new();
     let command = loop {
         match parser.next().map_err(|error| usage(&fault(&error), &name))? {
-            None if name.is_empty() => return Err(Failure::usage(help::overview())),
+            None if name.is_empty() => return Err(CommandFailure::usage(help::overview())),
             None => return Err(usage(&format!("`lanrage {name}` needs another word"), &name)),
             Some(Arg::Short('h') | Arg::Long("help")) => {
                 return Ok(Wish::Show(help::about(&name).unwrap_or_else(help::overview)));
@@ -65,7 +68,7 @@ pub fn read(mut parser: Parser) -> Result<Wish, Failure> {
 }
 
 /// `lanrage help COMMAND`.
-fn help_on(mut parser: Parser) -> Result<Wish, Failure> {
+fn help_on(mut parser: Parser) -> Result<Wish, CommandFailure> {
     let mut words = Vec::new();
     while let Some(argument) = parser.next().map_err(|error| usage(&fault(&error), ""))? {
         if let Arg::Value(word) = argument {
@@ -80,7 +83,7 @@ fn help_on(mut parser: Parser) -> Result<Wish, Failure> {
     }
 }
 
-fn unknown_command(name: &str) -> Failure {
+fn unknown_command(name: &str) -> CommandFailure {
     let last = |command: &&Command| command.name.rsplit(' ').next() == Some(name);
     let names = COMMANDS.iter().map(|command| command.name);
     let groups = names.clone().filter_map(|name| Some(name.split_once(' ')?.0));
@@ -95,7 +98,7 @@ fn unknown_command(name: &str) -> Failure {
 }
 
 /// An option before the command, or one of a group.
-fn misplaced(option: &str, name: &str) -> Failure {
+fn misplaced(option: &str, name: &str) -> CommandFailure {
     let known = COMMANDS.iter().any(|command| takes_value(command, option).is_some());
     if known {
         return usage(
@@ -117,7 +120,7 @@ fn takes_value(command: &Command, option: &str) -> Option<bool> {
     own.or_else(|| (command.takes_settings && is_setting()).then_some(true))
 }
 
-fn options(mut parser: Parser, command: &'static Command) -> Result<Wish, Failure> {
+fn options(mut parser: Parser, command: &'static Command) -> Result<Wish, CommandFailure> {
     let mut invocation = Invocation { command, options: Vec::new(), arguments: Vec::new() };
     let wrong = |message: &str| usage(message, command.name);
     loop {

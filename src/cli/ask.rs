@@ -1,14 +1,14 @@
 //! Asking the running daemon over its socket.
 
 use super::command::Invocation;
-use super::{Failure, client, output, settings};
+use super::{CommandFailure, client, output, settings};
 use lanrage::daemon::socket_in;
 use lanrage::wire::json::{self, Value};
 use lanrage::wire::percent;
 use std::path::PathBuf;
 
 /// A daemon to talk to.
-pub struct Daemon {
+pub struct DaemonClient {
     /// Its state directory.
     pub state_dir: PathBuf,
     /// Its socket.
@@ -16,36 +16,40 @@ pub struct Daemon {
 }
 
 /// What it said, with status 200.
-pub struct Reply {
+pub struct DaemonReply {
     text: String,
     /// Its meaning.
     pub value: Value,
 }
 
-impl Daemon {
+impl DaemonClient {
     /// The daemon that an invocation means.
-    pub fn of(invocation: &Invocation) -> Result<Self, Failure> {
+    pub fn of(invocation: &Invocation) -> Result<Self, CommandFailure> {
         let state_dir = settings::state_dir(invocation)?;
-        Ok(Daemon { socket: socket_in(&state_dir), state_dir })
+        Ok(DaemonClient { socket: socket_in(&state_dir), state_dir })
     }
 
     /// Asks for something; an answer other than 200 is a failure.
-    pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Reply, Failure> {
-        let answer = client::request(&self.socket, method, path, body).map_err(Failure::failed)?;
+    pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<DaemonReply, CommandFailure> {
+        let answer = client::request(&self.socket, method, path, body).map_err(CommandFailure::failed)?;
         let (200, body) = answer else { return Err(refusal(answer.0, &answer.1)) };
         let value = json::parse(&body);
         match (String::from_utf8(body), value) {
-            (Ok(text), Ok(value)) => Ok(Reply { text, value }),
-            _ => {
-                Err(Failure::failed("the daemon's answer is not JSON: is this lanrage as old as the daemon?"))
-            }
+            (Ok(text), Ok(value)) => Ok(DaemonReply { text, value }),
+            _ => Err(CommandFailure::failed(
+                "the daemon's answer is not JSON: is this lanrage as old as the daemon?",
+            )),
         }
     }
 }
 
-impl Reply {
+impl DaemonReply {
     /// Prints what `human` makes of it, or with `--json` the answer as it came.
-    pub fn show(&self, invocation: &Invocation, human: impl FnOnce(&Value) -> String) -> Result<(), Failure> {
+    pub fn show(
+        &self,
+        invocation: &Invocation,
+        human: impl FnOnce(&Value) -> String,
+    ) -> Result<(), CommandFailure> {
         match invocation.has("json") {
             true => output::write(&format!("{}\n", self.text.trim_end())),
             false => output::write(&human(&self.value)),
@@ -54,7 +58,7 @@ impl Reply {
 }
 
 /// What a status other than 200 says: the `detail`, which is a text or, with 422, a list of problems.
-pub fn refusal(status: u16, body: &[u8]) -> Failure {
+pub fn refusal(status: u16, body: &[u8]) -> CommandFailure {
     let value = json::parse(body).ok();
     let message = match value.as_ref().and_then(|value| value.get("detail")) {
         Some(Value::String(text)) => text.clone(),
@@ -67,7 +71,7 @@ pub fn refusal(status: u16, body: &[u8]) -> Failure {
         404 if message.starts_with("Ban") => ": `lanrage peer bans PARTY` shows all bans",
         _ => "",
     };
-    Failure::failed(format_args!("{message}{next}"))
+    CommandFailure::failed(format_args!("{message}{next}"))
 }
 
 fn problem(item: &Value) -> String {

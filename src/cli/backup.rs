@@ -1,11 +1,11 @@
 //! `lanrage backup`: a copy of the state, from the running daemon or from its file.
 
-use super::ask::{self, Daemon};
+use super::ask::{self, DaemonClient};
 use super::client::{self, ClientError};
 use super::command::Invocation;
 use super::measures::{count, size};
 use super::table::escape;
-use super::{Failure, output};
+use super::{CommandFailure, output};
 use lanrage::daemon::{Bell, SignalWatch, check_threads};
 use lanrage::store::dump::{self, RestoreError, Secrets};
 use lanrage::store::{self, FileError, OpenError};
@@ -19,10 +19,10 @@ use std::pin::Pin;
 const PIECES: usize = 4;
 
 /// `lanrage backup FILE`.
-pub fn run(invocation: &Invocation) -> Result<(), Failure> {
+pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
     let name = invocation.argument(0).unwrap_or_default();
     let file = Path::new(name);
-    let daemon = Daemon::of(invocation)?;
+    let daemon = DaemonClient::of(invocation)?;
     let source = store::path_in(&daemon.state_dir);
     check_target(file, &source, invocation)?;
     let rows = copy(&daemon, &source, file)?;
@@ -40,24 +40,24 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
     })
 }
 
-fn cannot_write(file: &Path, error: &dyn std::fmt::Display) -> Failure {
-    Failure::failed(format_args!("can't write {}: {error}", file.display()))
+fn cannot_write(file: &Path, error: &dyn std::fmt::Display) -> CommandFailure {
+    CommandFailure::failed(format_args!("can't write {}: {error}", file.display()))
 }
 
-fn check_target(file: &Path, source: &Path, invocation: &Invocation) -> Result<(), Failure> {
+fn check_target(file: &Path, source: &Path, invocation: &Invocation) -> Result<(), CommandFailure> {
     if file.file_name().is_none() || file == Path::new("-") {
         return Err(invocation.wrong("a backup needs a file to be written to"));
     }
     let Ok(found) = std::fs::symlink_metadata(file) else { return Ok(()) };
     let shown = file.display();
     if found.is_dir() {
-        return Err(Failure::failed(format_args!("{shown} is a directory: name a file in it")));
+        return Err(CommandFailure::failed(format_args!("{shown} is a directory: name a file in it")));
     }
     if file.canonicalize().is_ok_and(|file| source.canonicalize().is_ok_and(|source| file == source)) {
-        return Err(Failure::failed(format_args!("{shown} is the state itself: choose another file")));
+        return Err(CommandFailure::failed(format_args!("{shown} is the state itself: choose another file")));
     }
     if !invocation.has("force") {
-        return Err(Failure::failed(format_args!(
+        return Err(CommandFailure::failed(format_args!(
             "{shown} exists: choose another file, or replace it with --force"
         )));
     }
@@ -65,34 +65,37 @@ fn check_target(file: &Path, source: &Path, invocation: &Invocation) -> Result<(
 }
 
 /// Makes `file` a copy of what the daemon has, or of `source` if none runs. Returns the number of rows.
-fn copy(daemon: &Daemon, source: &Path, file: &Path) -> Result<u64, Failure> {
-    check_threads().map_err(Failure::failed)?;
-    let stop =
-        SignalWatch::new().and_then(|signals| signals.stop(Bell::default())).map_err(Failure::failed)?;
+fn copy(daemon: &DaemonClient, source: &Path, file: &Path) -> Result<u64, CommandFailure> {
+    check_threads().map_err(CommandFailure::failed)?;
+    let stop = SignalWatch::new()
+        .and_then(|signals| signals.stop(Bell::default()))
+        .map_err(CommandFailure::failed)?;
     let (sender, receiver) = channel::bounded(PIECES);
     let (socket, source) = (daemon.socket.clone(), source.to_owned());
     let fetch = std::thread::Builder::new().name("fetch".into()).spawn(move || {
         let mut output = PieceWriter(sender);
         match fetch(&socket, &mut output) {
-            Err(Trouble::NotRunning(message)) => from_file(&source, &mut BufWriter::new(output), message),
+            Err(BackupTrouble::NotRunning(message)) => {
+                from_file(&source, &mut BufWriter::new(output), message)
+            }
             result => result,
         }
     });
-    let fetch = fetch.map_err(Failure::failed)?;
+    let fetch = fetch.map_err(CommandFailure::failed)?;
     let mut pieces = Pieces { receiver, stop: Box::pin(stop), is_stopped: false, piece: Vec::new(), at: 0 };
     let restored = dump::restore(&mut pieces, file);
     if pieces.is_stopped {
-        return Err(Failure::failed("interrupted: nothing was written"));
+        return Err(CommandFailure::failed("interrupted: nothing was written"));
     }
     match restored {
         Ok(rows) => Ok(rows),
         // The pieces have ended, so it has too, and may know why.
         Err(error @ RestoreError::Incomplete) => match fetch.join() {
-            Ok(Err(Trouble::Reading(failure))) => Err(failure),
-            _ => Err(Failure::failed(error)),
+            Ok(Err(BackupTrouble::Reading(failure))) => Err(failure),
+            _ => Err(CommandFailure::failed(error)),
         },
         Err(RestoreError::Io(error)) => Err(cannot_write(file, &with_advice(error))),
-        Err(error) => Err(Failure::failed(error)),
+        Err(error) => Err(CommandFailure::failed(error)),
     }
 }
 
@@ -110,31 +113,31 @@ fn with_advice(error: io::Error) -> String {
 }
 
 /// Why nothing more can be read.
-enum Trouble {
+enum BackupTrouble {
     /// No daemon listens.
     NotRunning(String),
     /// Anything else.
-    Reading(Failure),
+    Reading(CommandFailure),
 }
 
-fn fetch(socket: &Path, output: &mut dyn Write) -> Result<(), Trouble> {
+fn fetch(socket: &Path, output: &mut dyn Write) -> Result<(), BackupTrouble> {
     match client::download(socket, "GET", "/backup", output) {
         Ok((200, _)) => Ok(()),
-        Ok((status, body)) => Err(Trouble::Reading(ask::refusal(status, &body))),
-        Err(error @ ClientError::NotRunning(_)) => Err(Trouble::NotRunning(error.to_string())),
-        Err(error) => Err(Trouble::Reading(Failure::failed(error))),
+        Ok((status, body)) => Err(BackupTrouble::Reading(ask::refusal(status, &body))),
+        Err(error @ ClientError::NotRunning(_)) => Err(BackupTrouble::NotRunning(error.to_string())),
+        Err(error) => Err(BackupTrouble::Reading(CommandFailure::failed(error))),
     }
 }
 
-fn from_file(source: &Path, output: &mut dyn Write, not_running: String) -> Result<(), Trouble> {
+fn from_file(source: &Path, output: &mut dyn Write, not_running: String) -> Result<(), BackupTrouble> {
     let result = dump::file(source, Secrets::Include, output);
     result.map(|_| ()).map_err(|error| {
-        Trouble::Reading(match error {
+        BackupTrouble::Reading(match error {
             // There is nothing here: most likely the wrong state directory.
             OpenError { error: FileError::Io(error), .. } if error.kind() == ErrorKind::NotFound => {
-                Failure::failed(not_running)
+                CommandFailure::failed(not_running)
             }
-            error => Failure::failed(error),
+            error => CommandFailure::failed(error),
         })
     })
 }

@@ -5,13 +5,13 @@ mod stage;
 use super::command::Invocation;
 use super::output::Style;
 use super::table::Facts;
-use super::{Failure, output};
+use super::{CommandFailure, output};
 use lanrage::crypto::aead::PacketKey;
 use lanrage::crypto::random;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::daemon::now;
 use lanrage::datagram::Path;
-use lanrage::net::udp::{Inbox, Outbox, RelaySocket};
+use lanrage::net::udp::{Inbox, RelaySocket, SendQueue};
 use lanrage::relay::{Output, Port};
 use lanrage::wire::json;
 use lanrage::wireguard::budget::{Budget, Lane};
@@ -59,8 +59,8 @@ impl Figures {
         &mut self,
         key: &'static str,
         name: &'static str,
-        measure: impl FnOnce() -> Result<u64, Failure>,
-    ) -> Result<u64, Failure> {
+        measure: impl FnOnce() -> Result<u64, CommandFailure>,
+    ) -> Result<u64, CommandFailure> {
         if self.progress {
             // Nobody is left to be told if this fails.
             let _ = write!(io::stderr(), "\r\x1b[Kmeasuring: {name}");
@@ -78,7 +78,7 @@ impl Figures {
 }
 
 /// What the figures come to.
-struct Verdict {
+struct BenchVerdict {
     players: u64,
     blind_mbit: u64,
     hub_mbit: u64,
@@ -89,7 +89,7 @@ struct Verdict {
 }
 
 /// `lanrage bench`.
-pub fn run(invocation: &Invocation) -> Result<(), Failure> {
+pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
     let mut figures = Figures { list: Vec::new(), progress: io::stderr().is_terminal() };
     let result = measure_all(&mut figures);
     figures.done();
@@ -100,7 +100,7 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
     })
 }
 
-fn measure_all(figures: &mut Figures) -> Result<Verdict, Failure> {
+fn measure_all(figures: &mut Figures) -> Result<BenchVerdict, CommandFailure> {
     figures.add("seal_small_ns", "encrypt 100 bytes", || Ok(seal(100)))?;
     figures.add("open_small_ns", "decrypt 100 bytes", || Ok(open(100)))?;
     figures.add("seal_large_ns", "encrypt 1420 bytes", || Ok(seal(1420)))?;
@@ -126,7 +126,7 @@ fn measure_all(figures: &mut Figures) -> Result<Verdict, Failure> {
         .add("udp_hub_large_ns", "relay a large packet by the hub, over UDP", || over_udp(Way::Hub, LARGE))?;
     let per_second = |nanos: u64| 1_000_000_000 / nanos;
     let mbit = |nanos: u64| per_second(nanos) * LARGE as u64 * 8 / 1_000_000;
-    Ok(Verdict {
+    Ok(BenchVerdict {
         // The dearer way, so that the answer holds for both.
         players: per_second(small.max(hub_small)) * SMALL as u64 * 8 / PLAYER_BITS / PLAYER_SHARE,
         blind_mbit: mbit(blind),
@@ -138,7 +138,7 @@ fn measure_all(figures: &mut Figures) -> Result<Verdict, Failure> {
     })
 }
 
-fn to_json(figures: &Figures, verdict: &Verdict) -> String {
+fn to_json(figures: &Figures, verdict: &BenchVerdict) -> String {
     json::object(|json| {
         for figure in &figures.list {
             json.key(figure.key).int(figure.nanos);
@@ -153,13 +153,13 @@ fn to_json(figures: &Figures, verdict: &Verdict) -> String {
     })
 }
 
-fn human(figures: &Figures, verdict: &Verdict, style: Style) -> String {
+fn human(figures: &Figures, verdict: &BenchVerdict, style: Style) -> String {
     let mut facts = Facts::default();
     for figure in &figures.list {
         let micros = figure.nanos as f64 / 1000.0;
         facts.add(figure.name, &format!("{micros:8.2} us {:>12} a second", 1_000_000_000 / figure.nanos));
     }
-    let Verdict { players, blind_mbit, hub_mbit, handshakes, x25519, strangers, trials } = verdict;
+    let BenchVerdict { players, blind_mbit, hub_mbit, handshakes, x25519, strangers, trials } = verdict;
     facts.text(style)
         + &format!(
             "\nThis machine can carry about {players} players at {} kbit/s each. That assumes games' packets of\n\
@@ -183,7 +183,10 @@ fn strangers_per_second(x25519: Duration) -> u64 {
 
 /// The median time that one of `count` things takes that each call of `work` does, in nanoseconds. `work`
 /// says how long it took, so that it can prepare in peace.
-fn median(count: usize, mut work: impl FnMut() -> Result<Duration, Failure>) -> Result<u64, Failure> {
+fn median(
+    count: usize,
+    mut work: impl FnMut() -> Result<Duration, CommandFailure>,
+) -> Result<u64, CommandFailure> {
     let mut times = Vec::new();
     let begun = now().instant;
     while times.is_empty() || now().instant.since(begun) < SPAN {
@@ -243,8 +246,8 @@ fn mac1() -> u64 {
 }
 
 /// Reads an initiation and answers it, as a relay does for a member that it knows.
-fn handshake() -> Result<u64, Failure> {
-    let failed = || Failure::failed("a handshake with ourselves did not work");
+fn handshake() -> Result<u64, CommandFailure> {
+    let failed = || CommandFailure::failed("a handshake with ourselves did not work");
     let [ours, theirs] = [PrivateKey::generate(), PrivateKey::generate()].map(LocalIdentity::new);
     let remote =
         |identity: &LocalIdentity| RemoteIdentity::new(*identity.public_key(), PresharedKey::default());
@@ -264,12 +267,12 @@ fn handshake() -> Result<u64, Failure> {
     })
 }
 
-fn no_sessions() -> Failure {
-    Failure::failed("the members of a relay in memory did not get sessions")
+fn no_sessions() -> CommandFailure {
+    CommandFailure::failed("the members of a relay in memory did not get sessions")
 }
 
 /// The relay without sockets.
-fn in_memory(way: Way, size: usize) -> Result<u64, Failure> {
+fn in_memory(way: Way, size: usize) -> Result<u64, CommandFailure> {
     let addresses = [1, 2, 3, 4].map(|last| SocketAddr::from(([192, 0, 2, last], 51_820)));
     let relay_at = SocketAddr::from(([198, 51, 100, 1], 51_820));
     let mut stage = Stage::new(addresses, relay_at).ok_or_else(no_sessions)?;
@@ -293,12 +296,16 @@ fn in_memory(way: Way, size: usize) -> Result<u64, Failure> {
             );
         }
         let took = now().instant.since(begun);
-        if arrived == BATCH { Ok(took) } else { Err(Failure::failed("the relay in memory lost packets")) }
+        if arrived == BATCH {
+            Ok(took)
+        } else {
+            Err(CommandFailure::failed("the relay in memory lost packets"))
+        }
     })
 }
 
 /// The way out of the relay's socket.
-struct Exit<'a>(&'a mut Outbox);
+struct Exit<'a>(&'a mut SendQueue);
 
 impl Output for Exit<'_> {
     fn forward(&mut self, to: Path, received: &[u8], segment: usize) {
@@ -312,10 +319,11 @@ impl Output for Exit<'_> {
 
 /// The relay with sockets, over loopback: what it takes to receive, handle and send again. Sending to it and
 /// receiving from it are not counted.
-fn over_udp(way: Way, size: usize) -> Result<u64, Failure> {
-    let socket_failed = |error: io::Error| Failure::failed(format_args!("a UDP socket on loopback: {error}"));
+fn over_udp(way: Way, size: usize) -> Result<u64, CommandFailure> {
+    let socket_failed =
+        |error: io::Error| CommandFailure::failed(format_args!("a UDP socket on loopback: {error}"));
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let relay_socket = RelaySocket::bind(loopback).map_err(Failure::failed)?.with_senders();
+    let relay_socket = RelaySocket::bind(loopback).map_err(CommandFailure::failed)?.with_senders();
     let sockets: Vec<UdpSocket> =
         (0..4).map(|_| UdpSocket::bind(loopback)).collect::<Result<_, _>>().map_err(socket_failed)?;
     let mut addresses = [loopback; 4];
@@ -353,6 +361,6 @@ fn over_udp(way: Way, size: usize) -> Result<u64, Failure> {
         let sent = outbox.sent().sent;
         let complete = sent - sent_so_far == BATCH as u64;
         sent_so_far = sent;
-        if complete { Ok(took) } else { Err(Failure::failed("packets were lost on loopback")) }
+        if complete { Ok(took) } else { Err(CommandFailure::failed("packets were lost on loopback")) }
     })
 }

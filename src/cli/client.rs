@@ -61,7 +61,7 @@ impl From<io::Error> for ClientError {
 /// Sends one request and returns the status and the body, at most 16 MiB.
 pub fn request(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), ClientError> {
     let mut kept = Vec::new();
-    let status = Answer::ask(socket, method, path, body)?.read(&mut Bounded { kept: &mut kept })?;
+    let status = ResponseHead::ask(socket, method, path, body)?.read(&mut Bounded { kept: &mut kept })?;
     Ok((status, kept))
 }
 
@@ -73,7 +73,7 @@ pub fn download(
     path: &str,
     output: &mut dyn Write,
 ) -> Result<(u16, Vec<u8>), ClientError> {
-    let answer = Answer::ask(socket, method, path, &[])?;
+    let answer = ResponseHead::ask(socket, method, path, &[])?;
     let mut kept = Vec::new();
     let status = match answer.status {
         200 => answer.read(output)?,
@@ -101,19 +101,19 @@ impl Write for Bounded<'_> {
     }
 }
 
-enum Length {
+enum BodyLength {
     Bytes(u64),
     Chunked,
 }
 
 /// An answer of which the head was read.
-struct Answer {
+struct ResponseHead {
     status: u16,
-    length: Length,
+    length: BodyLength,
     reader: BufReader<UnixStream>,
 }
 
-impl Answer {
+impl ResponseHead {
     fn ask(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<Self, ClientError> {
         let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -157,21 +157,21 @@ impl Answer {
             str::from_utf8(header.value).ok()
         };
         let length = match (value("transfer-encoding"), value("content-length")) {
-            (Some("chunked"), None) => Length::Chunked,
+            (Some("chunked"), None) => BodyLength::Chunked,
             (None, Some(length)) => match length.parse() {
-                Ok(length) => Length::Bytes(length),
+                Ok(length) => BodyLength::Bytes(length),
                 Err(_) => return Err(ClientError::Broken("its length is malformed".into())),
             },
             _ => return Err(ClientError::Broken("its length is missing".into())),
         };
-        Ok(Answer { status, length, reader })
+        Ok(ResponseHead { status, length, reader })
     }
 
     /// Writes the body to `output`, and returns the status once all of it has come.
     fn read(mut self, output: &mut dyn Write) -> Result<u16, ClientError> {
         match self.length {
-            Length::Bytes(length) => self.copy(length, output)?,
-            Length::Chunked => loop {
+            BodyLength::Bytes(length) => self.copy(length, output)?,
+            BodyLength::Chunked => loop {
                 let length = self.chunk_length()?;
                 if length == 0 {
                     break;

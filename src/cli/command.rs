@@ -1,6 +1,6 @@
 //! What a command is, and what it is called with.
 
-use super::Failure;
+use super::CommandFailure;
 
 /// What can be asked of `lanrage`.
 pub struct Command {
@@ -17,7 +17,7 @@ pub struct Command {
     /// Whether every setting of the daemon is an option too.
     pub takes_settings: bool,
     /// Does it.
-    pub run: fn(&Invocation) -> Result<(), Failure>,
+    pub run: fn(&Invocation) -> Result<(), CommandFailure>,
 }
 
 /// An option.
@@ -57,13 +57,13 @@ impl Invocation {
     }
 
     /// A usage error of this command.
-    pub fn wrong(&self, message: &str) -> Failure {
+    pub fn wrong(&self, message: &str) -> CommandFailure {
         usage(message, self.command.name)
     }
 }
 
 /// A usage error, with where to read more. `about` is a command, a group or nothing.
-pub fn usage(message: &str, about: &str) -> Failure {
+pub fn usage(message: &str, about: &str) -> CommandFailure {
     let space = if about.is_empty() { "" } else { " " };
-    Failure::usage(format_args!("{message}; see `lanrage{space}{about} --help`"))
+    CommandFailure::usage(format_args!("{message}; see `lanrage{space}{about} --help`"))
 }

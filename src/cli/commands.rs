@@ -1,7 +1,7 @@
 //! The table of commands.
 
 use super::command::{Command, Invocation, Opt};
-use super::{Failure, backup, bench, db, keys, party, peer, relay, serve, status};
+use super::{CommandFailure, backup, bench, db, keys, party, peer, relay, serve, status};
 
 const JSON: Opt = Opt { name: "json", value: None, help: "print JSON, for scripts" };
 const STATE_DIR: Opt =
@@ -20,7 +20,7 @@ const fn command(
     name: &'static str,
     arguments: &'static [&'static str],
     about: &'static str,
-    run: fn(&Invocation) -> Result<(), Failure>,
+    run: fn(&Invocation) -> Result<(), CommandFailure>,
 ) -> Command {
     Command { name, arguments, about, details: "", options: TO_DAEMON, takes_settings: false, run }
 }

@@ -1,20 +1,20 @@
 //! `lanrage db`: what is in a state file.
 
-use super::ask::{self, Daemon};
+use super::ask::{self, DaemonClient};
 use super::client::{self, ClientError};
 use super::command::Invocation;
 use super::measures::{count, size};
 use super::output::Style;
 use super::table::{Facts, escape};
-use super::{Failure, output, settings};
+use super::{CommandFailure, output, settings};
 use lanrage::store::dump::{self, Secrets};
 use lanrage::store::{self, FileError, OpenError, Report};
-use lanrage::wire::json::{self, Writer};
+use lanrage::wire::json::{self, JsonWriter};
 use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// `lanrage db check`.
-pub fn check(invocation: &Invocation) -> Result<(), Failure> {
+pub fn check(invocation: &Invocation) -> Result<(), CommandFailure> {
     let file = match invocation.argument(0) {
         Some(file) => PathBuf::from(file),
         None => store::path_in(&settings::state_dir(invocation)?),
@@ -22,11 +22,11 @@ pub fn check(invocation: &Invocation) -> Result<(), Failure> {
     let report = store::check(&file);
     let trouble = match &report {
         Ok(report) if report.is_good() => None,
-        Ok(report) if report.needs_repair => Some(Failure::failed(format_args!(
+        Ok(report) if report.needs_repair => Some(CommandFailure::failed(format_args!(
             "{} is not whole: the next `lanrage serve` repairs it, or restore a backup",
             file.display()
         ))),
-        Ok(report) => Some(Failure::failed(format_args!(
+        Ok(report) => Some(CommandFailure::failed(format_args!(
             "{} holds {} no JSON: restore a backup",
             file.display(),
             count(report.bad_rows.len() as u64, "row that is", "rows that are")
@@ -41,17 +41,17 @@ pub fn check(invocation: &Invocation) -> Result<(), Failure> {
     trouble.map_or(Ok(()), Err)
 }
 
-fn unusable(error: &OpenError, file: &Path) -> Failure {
+fn unusable(error: &OpenError, file: &Path) -> CommandFailure {
     let shown = file.display();
     match &error.error {
-        FileError::InUse => Failure::failed(format_args!(
+        FileError::InUse => CommandFailure::failed(format_args!(
             "{shown} is in use by a running lanrage: make a copy with `lanrage backup COPY` and check that, or \
              stop it first"
         )),
-        FileError::Io(error) if error.kind() == ErrorKind::NotFound => Failure::failed(format_args!(
+        FileError::Io(error) if error.kind() == ErrorKind::NotFound => CommandFailure::failed(format_args!(
             "there is no file {shown}: name one, or say where lanrage keeps its state with --state-dir"
         )),
-        _ => Failure::failed(error),
+        _ => CommandFailure::failed(error),
     }
 }
 
@@ -73,8 +73,8 @@ fn human(file: &Path, report: &Report, style: Style) -> String {
     facts.text(style)
 }
 
-fn as_json(file: &Path, report: Option<&Report>, trouble: Option<&Failure>) -> String {
-    let details = |json: &mut Writer, report: &Report| {
+fn as_json(file: &Path, report: Option<&Report>, trouble: Option<&CommandFailure>) -> String {
+    let details = |json: &mut JsonWriter, report: &Report| {
         match report.schema_version {
             Some(version) => json.key("schema_version").int(version),
             None => json.key("schema_version").null(),
@@ -107,30 +107,30 @@ fn as_json(file: &Path, report: Option<&Report>, trouble: Option<&Failure>) -> S
 }
 
 /// `lanrage db dump`.
-pub fn dump(invocation: &Invocation) -> Result<(), Failure> {
+pub fn dump(invocation: &Invocation) -> Result<(), CommandFailure> {
     let mut out = BufWriter::new(io::stdout().lock());
     if let Some(file) = invocation.argument(0) {
         return from_file(Path::new(file), &mut out);
     }
-    let daemon = Daemon::of(invocation)?;
+    let daemon = DaemonClient::of(invocation)?;
     match client::download(&daemon.socket, "GET", "/backup?secrets=redacted", &mut out) {
         Ok((200, _)) => Ok(()),
         Ok((status, body)) => Err(ask::refusal(status, &body)),
-        Err(ClientError::Output(error)) => Err(Failure::output(&error)),
+        Err(ClientError::Output(error)) => Err(CommandFailure::output(&error)),
         Err(error @ ClientError::NotRunning(_)) => {
             let file = store::path_in(&daemon.state_dir);
             if !file.exists() {
-                return Err(Failure::failed(error));
+                return Err(CommandFailure::failed(error));
             }
             from_file(&file, &mut out)
         }
-        Err(error) => Err(Failure::failed(error)),
+        Err(error) => Err(CommandFailure::failed(error)),
     }
 }
 
-fn from_file(file: &Path, out: &mut dyn io::Write) -> Result<(), Failure> {
+fn from_file(file: &Path, out: &mut dyn io::Write) -> Result<(), CommandFailure> {
     dump::file(file, Secrets::Redact, out).map(|_| ()).map_err(|error| match &error.error {
-        FileError::Io(error) if error.kind() == ErrorKind::BrokenPipe => Failure::output(error),
+        FileError::Io(error) if error.kind() == ErrorKind::BrokenPipe => CommandFailure::output(error),
         _ => unusable(&error, file),
     })
 }

@@ -2,7 +2,7 @@
 
 use super::command::Command;
 use super::commands::COMMANDS;
-use lanrage::daemon::config::{Config, SETTINGS, Setting};
+use lanrage::daemon::settings::{SETTINGS, Setting, Settings};
 use std::fmt::Write as _;
 
 /// What stands in for words in arguments.
@@ -102,7 +102,7 @@ fn settings(out: &mut String) {
              file, which is --config FILE, else\n                           $LANRAGE_CONFIG, else \
              /etc/lanrage/lanrage.toml if there is one\nDefaults are in brackets. SIGHUP (`kill -HUP`) has a \
              running daemon read the file again; settings with a * change\nonly when it is started anew.\n";
-    let default = Config::default();
+    let default = Settings::default();
     for group in SETTINGS.chunk_by(|a, b| section(a) == section(b)) {
         let title = match section(&group[0]) {
             "" => "Settings".to_owned(),

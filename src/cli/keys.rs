@@ -1,7 +1,7 @@
 //! `lanrage genkey` and `lanrage pubkey`, as `wg` has them.
 
 use super::command::Invocation;
-use super::{Failure, output};
+use super::{CommandFailure, output};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::wire::json;
 use rustix::fs::FileType;
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 const MAX_INPUT: u64 = 1024;
 
 /// `lanrage genkey`.
-pub fn genkey(invocation: &Invocation) -> Result<(), Failure> {
+pub fn genkey(invocation: &Invocation) -> Result<(), CommandFailure> {
     if is_readable_by_all() {
         // Nobody is left to be told if this fails.
         let _ = writeln!(
@@ -40,12 +40,12 @@ fn is_readable_by_all() -> bool {
 }
 
 /// `lanrage pubkey`.
-pub fn pubkey(invocation: &Invocation) -> Result<(), Failure> {
+pub fn pubkey(invocation: &Invocation) -> Result<(), CommandFailure> {
     let mut input = Zeroizing::new(String::with_capacity(MAX_INPUT as usize));
     let read = io::stdin().lock().take(MAX_INPUT).read_to_string(&mut input);
     let key = read.ok().and_then(|_| PrivateKey::decode(input.trim()));
     let Some(key) = key else {
-        return Err(Failure::failed(
+        return Err(CommandFailure::failed(
             "standard input is no WireGuard private key (44 characters of Base64): `lanrage genkey` makes one",
         ));
     };

@@ -1,12 +1,12 @@
 //! Standard output.
 
-use super::Failure;
+use super::CommandFailure;
 use std::io::{self, IsTerminal, Write};
 
 /// Writes `text` to standard output and sees that it gets out.
-pub fn write(text: &str) -> Result<(), Failure> {
+pub fn write(text: &str) -> Result<(), CommandFailure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| CommandFailure::output(&error))
 }
 
 /// Whether text may be coloured.

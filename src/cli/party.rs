@@ -1,24 +1,24 @@
 //! `lanrage party`.
 
-use super::Failure;
-use super::ask::{self, Daemon, list as items, number, text};
+use super::CommandFailure;
+use super::ask::{self, DaemonClient, list as items, number, text};
 use super::command::Invocation;
 use super::measures::{ago, date};
 use super::output::Style;
-use super::table::{Facts, Table, escape};
+use super::table::{Facts, TextTable, escape};
 use lanrage::daemon::now;
 use lanrage::wire::endpoint;
 use lanrage::wire::json::Value;
 
 /// `lanrage party list`.
-pub fn list(invocation: &Invocation) -> Result<(), Failure> {
-    let reply = Daemon::of(invocation)?.ask("GET", "/parties", &[])?;
+pub fn list(invocation: &Invocation) -> Result<(), CommandFailure> {
+    let reply = DaemonClient::of(invocation)?.ask("GET", "/parties", &[])?;
     reply.show(invocation, |value| {
         let parties = items(value, "parties");
         if parties.is_empty() {
             return "There are no parties.\n".to_owned();
         }
-        let mut table = Table::new(&["PARTY", "NAME", "HOST", "PEERS", "CREATED"]);
+        let mut table = TextTable::new(&["PARTY", "NAME", "HOST", "PEERS", "CREATED"]);
         for party in parties {
             table.row(vec![
                 text(party, "party_id").to_owned(),
@@ -33,9 +33,9 @@ pub fn list(invocation: &Invocation) -> Result<(), Failure> {
 }
 
 /// `lanrage party show PARTY`.
-pub fn show(invocation: &Invocation) -> Result<(), Failure> {
+pub fn show(invocation: &Invocation) -> Result<(), CommandFailure> {
     let party = invocation.argument(0).unwrap_or_default();
-    let reply = Daemon::of(invocation)?.ask("GET", &ask::path(&["parties", party]), &[])?;
+    let reply = DaemonClient::of(invocation)?.ask("GET", &ask::path(&["parties", party]), &[])?;
     reply.show(invocation, |value| human(value, Style::of_stdout()))
 }
 
@@ -49,7 +49,7 @@ fn human(answer: &Value, style: Style) -> String {
     facts.add("host", host);
     facts.add("created", &date(text(party, "created_at")));
     facts.add("subnet", text(network, "subnet"));
-    let mut table = Table::new(&["PEER", "NAME", "VIRTUAL IP", "NAT", "PUBLIC ADDRESS", "LAST SEEN"]);
+    let mut table = TextTable::new(&["PEER", "NAME", "VIRTUAL IP", "NAT", "PUBLIC ADDRESS", "LAST SEEN"]);
     let members: &[(String, Value)] = match party.get("peers") {
         Some(Value::Object(members)) => members,
         _ => &[],
@@ -73,8 +73,8 @@ fn human(answer: &Value, style: Style) -> String {
 }
 
 /// `lanrage party delete PARTY`.
-pub fn delete(invocation: &Invocation) -> Result<(), Failure> {
+pub fn delete(invocation: &Invocation) -> Result<(), CommandFailure> {
     let party = invocation.argument(0).unwrap_or_default();
-    let reply = Daemon::of(invocation)?.ask("DELETE", &ask::path(&["parties", party]), &[])?;
+    let reply = DaemonClient::of(invocation)?.ask("DELETE", &ask::path(&["parties", party]), &[])?;
     reply.show(invocation, |_| format!("Party {} has ended.\n", escape(party)))
 }

@@ -1,19 +1,19 @@
 //! `lanrage peer`.
 
-use super::Failure;
-use super::ask::{self, Daemon, list, text};
+use super::CommandFailure;
+use super::ask::{self, DaemonClient, list, text};
 use super::command::Invocation;
 use super::output::Style;
-use super::table::{Table, escape};
+use super::table::{TextTable, escape};
 use lanrage::wire::json;
 use lanrage::wire::percent;
 
 /// `lanrage peer kick PARTY PEER`.
-pub fn kick(invocation: &Invocation) -> Result<(), Failure> {
+pub fn kick(invocation: &Invocation) -> Result<(), CommandFailure> {
     let (party, peer) =
         (invocation.argument(0).unwrap_or_default(), invocation.argument(1).unwrap_or_default());
     let path = ask::path(&["parties", party, "peers", peer]);
-    let reply = Daemon::of(invocation)?.ask("DELETE", &path, &[])?;
+    let reply = DaemonClient::of(invocation)?.ask("DELETE", &path, &[])?;
     reply.show(invocation, |value| match text(value, "status") {
         "party_deleted" => {
             format!("Peer {} was removed, and with it party {} has ended.\n", escape(peer), escape(party))
@@ -23,7 +23,7 @@ pub fn kick(invocation: &Invocation) -> Result<(), Failure> {
 }
 
 /// Whom a ban means: the names that the API has for it, and the values.
-fn target(invocation: &Invocation) -> Result<Vec<(&'static str, &str)>, Failure> {
+fn target(invocation: &Invocation) -> Result<Vec<(&'static str, &str)>, CommandFailure> {
     let named = [("peer_id", invocation.argument(1)), ("public_key", invocation.option("key"))];
     let named: Vec<_> = named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     if named.is_empty() {
@@ -42,34 +42,34 @@ fn shown(target: &[(&'static str, &str)]) -> String {
 }
 
 /// `lanrage peer ban PARTY PEER`.
-pub fn ban(invocation: &Invocation) -> Result<(), Failure> {
+pub fn ban(invocation: &Invocation) -> Result<(), CommandFailure> {
     let (party, target) = (invocation.argument(0).unwrap_or_default(), target(invocation)?);
     let body = json::object(|json| target.iter().for_each(|(name, value)| json.key(name).string(value)));
     let path = ask::path(&["parties", party, "bans"]);
-    let reply = Daemon::of(invocation)?.ask("POST", &path, body.as_bytes())?;
+    let reply = DaemonClient::of(invocation)?.ask("POST", &path, body.as_bytes())?;
     reply.show(invocation, |_| format!("Banned from party {}: {}.\n", escape(party), shown(&target)))
 }
 
 /// `lanrage peer unban PARTY PEER`.
-pub fn unban(invocation: &Invocation) -> Result<(), Failure> {
+pub fn unban(invocation: &Invocation) -> Result<(), CommandFailure> {
     let (party, target) = (invocation.argument(0).unwrap_or_default(), target(invocation)?);
     let query: Vec<String> =
         target.iter().map(|(name, value)| format!("{name}={}", percent::encode(value))).collect();
     let path = format!("{}?{}", ask::path(&["parties", party, "bans"]), query.join("&"));
-    let reply = Daemon::of(invocation)?.ask("DELETE", &path, &[])?;
+    let reply = DaemonClient::of(invocation)?.ask("DELETE", &path, &[])?;
     reply.show(invocation, |_| format!("May come back to party {}: {}.\n", escape(party), shown(&target)))
 }
 
 /// `lanrage peer bans PARTY`.
-pub fn bans(invocation: &Invocation) -> Result<(), Failure> {
+pub fn bans(invocation: &Invocation) -> Result<(), CommandFailure> {
     let party = invocation.argument(0).unwrap_or_default();
-    let reply = Daemon::of(invocation)?.ask("GET", &ask::path(&["parties", party, "bans"]), &[])?;
+    let reply = DaemonClient::of(invocation)?.ask("GET", &ask::path(&["parties", party, "bans"]), &[])?;
     reply.show(invocation, |value| {
         let bans = list(value, "bans");
         if bans.is_empty() {
             return format!("Nobody is banned from party {}.\n", escape(party));
         }
-        let mut table = Table::new(&["PEER", "PUBLIC KEY"]);
+        let mut table = TextTable::new(&["PEER", "PUBLIC KEY"]);
         for ban in bans {
             table.row(vec![text(ban, "peer_id").to_owned(), text(ban, "public_key").to_owned()]);
         }

@@ -1,18 +1,18 @@
 //! `lanrage relay`.
 
-use super::Failure;
-use super::ask::{self, Daemon, number, text};
+use super::CommandFailure;
+use super::ask::{self, DaemonClient, number, text};
 use super::command::Invocation;
 use super::measures::date;
 use super::output::Style;
-use super::table::Table;
+use super::table::TextTable;
 use lanrage::wire::endpoint;
 
 /// `lanrage relay list`.
-pub fn list(invocation: &Invocation) -> Result<(), Failure> {
-    let reply = Daemon::of(invocation)?.ask("GET", "/relays", &[])?;
+pub fn list(invocation: &Invocation) -> Result<(), CommandFailure> {
+    let reply = DaemonClient::of(invocation)?.ask("GET", "/relays", &[])?;
     reply.show(invocation, |value| {
-        let mut table = Table::new(&["RELAY", "REGION", "ADDRESS", "LOAD", "REGISTERED", "PUBLIC KEY"]);
+        let mut table = TextTable::new(&["RELAY", "REGION", "ADDRESS", "LOAD", "REGISTERED", "PUBLIC KEY"]);
         for relay in ask::list(value, "relays") {
             table.row(vec![
                 text(relay, "relay_id").to_owned(),

@@ -1,20 +1,20 @@
 //! `lanrage serve`: the daemon in the foreground.
 
 use super::command::Invocation;
-use super::{Failure, output, settings, table};
-use lanrage::daemon::config::Config;
+use super::{CommandFailure, output, settings, table};
 use lanrage::daemon::log_output::{self, LogOutput};
+use lanrage::daemon::settings::Settings;
 use lanrage::daemon::{Bell, Daemon, SignalWatch, Supervisor, check_threads};
 use log::LevelFilter;
 use std::io::Write;
 use std::rc::Rc;
 
 /// `lanrage serve`.
-pub fn run(invocation: &Invocation) -> Result<(), Failure> {
+pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
     // Before anything that takes time: the settings may have to be waited for, and the disk.
     lanrage::sys::ignore_hangups();
-    check_threads().map_err(Failure::failed)?;
-    let signals = SignalWatch::new().map_err(Failure::failed)?;
+    check_threads().map_err(CommandFailure::failed)?;
+    let signals = SignalWatch::new().map_err(CommandFailure::failed)?;
     let (config, warning) = settings::effective(invocation)?;
     if invocation.has("print-config") {
         return output::write(&settings::as_file(&config));
@@ -23,14 +23,14 @@ pub fn run(invocation: &Invocation) -> Result<(), Failure> {
     if let Some(warning) = warning {
         log::warn!("{warning}");
     }
-    serve(config, signals, invocation.clone()).map_err(Failure::said_at_once)
+    serve(config, signals, invocation.clone()).map_err(CommandFailure::said_at_once)
 }
 
-fn serve(config: Config, signals: SignalWatch, invocation: Invocation) -> Result<(), Failure> {
+fn serve(config: Settings, signals: SignalWatch, invocation: Invocation) -> Result<(), CommandFailure> {
     // Before anything is opened: a signal that comes early must find it closed in good order too.
     let bell = Bell::default();
-    let stop = signals.stop(bell.clone()).map_err(Failure::failed)?;
-    let daemon = Daemon::open(config).map_err(Failure::failed)?;
+    let stop = signals.stop(bell.clone()).map_err(CommandFailure::failed)?;
+    let daemon = Daemon::open(config).map_err(CommandFailure::failed)?;
     let daemon = daemon
         .supervised(Rc::new(Supervisor::from_environment()))
         .reloaded_by(bell, move || settings::again(&invocation).map_err(|failure| failure.message));
@@ -38,7 +38,7 @@ fn serve(config: Config, signals: SignalWatch, invocation: Invocation) -> Result
         // Nobody reads it; that is no reason not to serve.
         log::debug!("the addresses were not printed");
     }
-    daemon.run(stop).map_err(Failure::failed)
+    daemon.run(stop).map_err(CommandFailure::failed)
 }
 
 /// Logs to standard error, a line a record. Dates are for who collects it (procd, systemd) to add. The level

@@ -1,8 +1,8 @@
 //! Where settings come from: flags, the environment, a file, defaults; the first that has one counts.
 
-use super::Failure;
+use super::CommandFailure;
 use super::command::Invocation;
-use lanrage::daemon::config::{CONFIG_VARIABLE, Config, SETTINGS};
+use lanrage::daemon::settings::{CONFIG_VARIABLE, SETTINGS, Settings};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -16,26 +16,28 @@ const STATE_DIR: &str = "state_dir";
 
 /// All settings that a daemon started in this way has, and what is said about them if they can be used all the
 /// same.
-pub fn effective(invocation: &Invocation) -> Result<(Config, Option<String>), Failure> {
-    let mut config = Config::default();
+pub fn effective(invocation: &Invocation) -> Result<(Settings, Option<String>), CommandFailure> {
+    let mut config = Settings::default();
     read_file(&mut config, invocation)?;
-    let warning = config.read_environment(std::env::vars_os()).map_err(Failure::usage)?;
+    let warning = config.read_environment(std::env::vars_os()).map_err(CommandFailure::usage)?;
     for setting in SETTINGS {
         let flag = setting.flag();
         if let Some(value) = invocation.option(flag.trim_start_matches('-')) {
-            config.set(setting.key, value, &flag).map_err(Failure::usage)?;
+            config.set(setting.key, value, &flag).map_err(CommandFailure::usage)?;
         }
     }
     Ok((config, warning))
 }
 
 /// All settings that the daemon would have if it were started in this way now.
-pub fn again(invocation: &Invocation) -> Result<Config, Failure> {
+pub fn again(invocation: &Invocation) -> Result<Settings, CommandFailure> {
     // A pipe was read at the start, and would hold up everything.
     let (path, _) = file_of(invocation);
     if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
         let path = path.display();
-        return Err(Failure::usage(format_args!("{path} is not a regular file, and can't be read again")));
+        return Err(CommandFailure::usage(format_args!(
+            "{path} is not a regular file, and can't be read again"
+        )));
     }
     // What there is to be said about them was said at the start: no environment changes after that.
     effective(invocation).map(|(config, _)| config)
@@ -43,10 +45,10 @@ pub fn again(invocation: &Invocation) -> Result<Config, Failure> {
 
 /// Where the daemon that is meant keeps its state. Sources that can't change the answer are not read: a
 /// user may not be allowed to read the daemon's file.
-pub fn state_dir(invocation: &Invocation) -> Result<PathBuf, Failure> {
-    let mut config = Config::default();
+pub fn state_dir(invocation: &Invocation) -> Result<PathBuf, CommandFailure> {
+    let mut config = Settings::default();
     if let Some(value) = invocation.option("state-dir") {
-        config.set(STATE_DIR, value, "--state-dir").map_err(Failure::usage)?;
+        config.set(STATE_DIR, value, "--state-dir").map_err(CommandFailure::usage)?;
         return Ok(config.state_dir);
     }
     let variable = SETTINGS.iter().find(|setting| setting.key == STATE_DIR).map(|setting| setting.variable());
@@ -54,7 +56,7 @@ pub fn state_dir(invocation: &Invocation) -> Result<PathBuf, Failure> {
     match found.next() {
         None => read_file(&mut config, invocation)?,
         Some(found) => {
-            config.read_environment([found].into_iter()).map_err(Failure::usage)?;
+            config.read_environment([found].into_iter()).map_err(CommandFailure::usage)?;
         }
     }
     Ok(config.state_dir)
@@ -70,7 +72,7 @@ fn file_of(invocation: &Invocation) -> (PathBuf, &'static str) {
     }
 }
 
-fn read_file(config: &mut Config, invocation: &Invocation) -> Result<(), Failure> {
+fn read_file(config: &mut Settings, invocation: &Invocation) -> Result<(), CommandFailure> {
     let (path, source) = file_of(invocation);
     let text = match contents(&path) {
         Ok(text) => text,
@@ -84,10 +86,12 @@ fn read_file(config: &mut Config, invocation: &Invocation) -> Result<(), Failure
                 _ => "correct it, or name another with --config".to_owned(),
             };
             let path = path.display();
-            return Err(Failure::usage(format_args!("can't read the settings file {path}: {error}; {next}")));
+            return Err(CommandFailure::usage(format_args!(
+                "can't read the settings file {path}: {error}; {next}"
+            )));
         }
     };
-    config.read_file(&text, &path.display().to_string()).map_err(Failure::usage)
+    config.read_file(&text, &path.display().to_string()).map_err(CommandFailure::usage)
 }
 
 fn contents(path: &Path) -> std::io::Result<String> {
@@ -101,7 +105,7 @@ fn contents(path: &Path) -> std::io::Result<String> {
 }
 
 /// The settings file that means `config`, but for the admin token, which is not shown.
-pub fn as_file(config: &Config) -> String {
+pub fn as_file(config: &Settings) -> String {
     let mut out = concat!(
         "# Settings of lanrage ",
         env!("CARGO_PKG_VERSION"),
@@ -154,13 +158,13 @@ fn value(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn shown(config: &Config) -> Vec<String> {
+    fn shown(config: &Settings) -> Vec<String> {
         SETTINGS.iter().map(|setting| setting.show(config)).collect()
     }
 
     #[test]
     fn the_printed_file_reads_back_to_the_same() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         for (key, value) in [
             ("state_dir", "/tmp/\"a\\b\"\u{7f}é"),
             ("region", "007"),
@@ -174,8 +178,8 @@ mod tests {
         ] {
             config.set(key, value, "test").unwrap_or_else(|error| panic!("{error}"));
         }
-        for config in [config, Config::default()] {
-            let mut again = Config::default();
+        for config in [config, Settings::default()] {
+            let mut again = Settings::default();
             let text = as_file(&config);
             again.read_file(&text, "test").unwrap_or_else(|error| panic!("{error}\n{text}"));
             assert_eq!(shown(&again), shown(&config));
@@ -184,10 +188,10 @@ mod tests {
 
     #[test]
     fn the_admin_token_is_not_printed() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         config.set("admin_token", "correct-horse-battery", "test").unwrap_or_else(|error| panic!("{error}"));
         let text = as_file(&config);
         assert!(!text.contains("horse") && text.contains("not shown"), "{text}");
-        assert!(Config::default().read_file(&text, "test").is_ok());
+        assert!(Settings::default().read_file(&text, "test").is_ok());
     }
 }

@@ -5,7 +5,7 @@
 use super::command::{Command, Opt};
 use super::commands::COMMANDS;
 use super::{help, settings};
-use lanrage::daemon::config::{Config, SETTINGS, Setting};
+use lanrage::daemon::settings::{SETTINGS, Setting, Settings};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -42,8 +42,12 @@ fn holds(file: &str, part: &str, expected: &str) {
 }
 
 /// The settings of a service that nobody has changed.
-fn of_the_service() -> Config {
-    Config { state_dir: "/var/lib/lanrage".into(), runtime_dir: "/run/lanrage".into(), ..Config::default() }
+fn of_the_service() -> Settings {
+    Settings {
+        state_dir: "/var/lib/lanrage".into(),
+        runtime_dir: "/run/lanrage".into(),
+        ..Settings::default()
+    }
 }
 
 /// Every setting, commented out.
@@ -61,7 +65,7 @@ fn conffile() -> String {
 fn the_settings_file_has_every_setting_with_its_default() {
     holds(CONFFILE, "settings", &conffile());
     let file = read(CONFFILE);
-    let shown = |config: &Config| SETTINGS.iter().map(|setting| setting.show(config)).collect::<Vec<_>>();
+    let shown = |config: &Settings| SETTINGS.iter().map(|setting| setting.show(config)).collect::<Vec<_>>();
     let mut config = of_the_service();
     config.read_file(&file, CONFFILE).unwrap();
     assert_eq!(shown(&config), shown(&of_the_service()), "as it is it changes nothing");

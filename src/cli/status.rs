@@ -1,17 +1,17 @@
 //! `lanrage status`.
 
-use super::Failure;
-use super::ask::{Daemon, list, number, text};
+use super::CommandFailure;
+use super::ask::{DaemonClient, list, number, text};
 use super::command::Invocation;
 use super::measures::{count, size, span};
 use super::output::Style;
-use super::table::{Facts, Table, escape};
+use super::table::{Facts, TextTable, escape};
 use lanrage::figures::{Traffic, status};
 use lanrage::wire::json::Value;
 
 /// `lanrage status`.
-pub fn run(invocation: &Invocation) -> Result<(), Failure> {
-    let reply = Daemon::of(invocation)?.ask("GET", "/status", &[])?;
+pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
+    let reply = DaemonClient::of(invocation)?.ask("GET", "/status", &[])?;
     reply.show(invocation, |status| human(status, Style::of_stdout()))
 }
 
@@ -67,7 +67,7 @@ fn human(status: &Value, style: Style) -> String {
     if members.is_empty() {
         return facts.text(style);
     }
-    let mut table = Table::new(&["PEER", "PATH", "HANDSHAKE", "FROM IT", "TO IT", "DROPPED"]);
+    let mut table = TextTable::new(&["PEER", "PATH", "HANDSHAKE", "FROM IT", "TO IT", "DROPPED"]);
     for member in members {
         table.row(vec![
             text(member, "peer_id").to_owned(),

@@ -43,15 +43,15 @@ fn width(text: &str) -> usize {
 }
 
 /// Rows under headings.
-pub struct Table {
+pub struct TextTable {
     headings: &'static [&'static str],
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// With no rows yet.
     pub fn new(headings: &'static [&'static str]) -> Self {
-        Table { headings, rows: Vec::new() }
+        TextTable { headings, rows: Vec::new() }
     }
 
     /// Adds a row; what is empty is shown as `-`.
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_lines_have_no_tail() {
-        let mut table = Table::new(&["NAME", "B"]);
+        let mut table = TextTable::new(&["NAME", "B"]);
         table.row(vec!["日本".into(), "1".into()]);
         table.row(vec!["longer".into(), String::new()]);
         assert_eq!(table.text(Style::PLAIN), "NAME    B\n日本    1\nlonger  -\n");
@@ -139,6 +139,6 @@ mod tests {
 
     #[test]
     fn headings_alone_are_a_table_too() {
-        assert_eq!(Table::new(&["A", "B"]).text(Style::PLAIN), "A  B\n");
+        assert_eq!(TextTable::new(&["A", "B"]).text(Style::PLAIN), "A  B\n");
     }
 }

@@ -33,7 +33,7 @@ pub struct Owner {
 
 /// What a key was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Entry {
+struct Lease {
     address: Ipv4Addr,
     /// Grows with every assignment: the smallest is the one unused for longest.
     order: u64,
@@ -43,7 +43,7 @@ struct Entry {
     owner: Option<Owner>,
 }
 
-impl Entry {
+impl Lease {
     /// Holds it for one more party of `peer`. Returns whether nobody did.
     fn hold(&mut self, peer: &PeerId) -> bool {
         match &mut self.held {
@@ -62,9 +62,9 @@ impl Entry {
 /// The pool. A name is a public key in canonical form, or `key#peer` where the key alone does not tell
 /// (an opaque key, or one that is somebody else's).
 #[derive(Debug)]
-pub struct Addresses {
+pub struct AddressPool {
     subnet: Subnet,
-    by_name: DenseMap<Rc<str>, Entry>,
+    by_name: DenseMap<Rc<str>, Lease>,
     taken: HashSet<Ipv4Addr, KeyedState>,
     next: Ipv4Addr,
     orders: u64,
@@ -75,7 +75,7 @@ pub struct Addresses {
     idle: usize,
 }
 
-/// What [`Addresses::acquire`] did.
+/// What [`AddressPool::acquire`] did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Acquired {
     /// The name under which to release it.
@@ -88,10 +88,10 @@ pub struct Acquired {
     pub forgotten: Option<Rc<str>>,
 }
 
-impl Addresses {
+impl AddressPool {
     /// An empty pool that remembers at most `remembered` names which nobody holds.
     pub fn new(subnet: Subnet, remembered: usize) -> Self {
-        Addresses {
+        AddressPool {
             subnet,
             by_name: DenseMap::default(),
             taken: HashSet::with_hasher(KeyedState::random()),
@@ -158,7 +158,7 @@ impl Addresses {
     }
 
     /// Gives `name`, if it is known and nobody else holds it, its address for one more party of `peer`, as
-    /// [`Addresses::acquire`] does.
+    /// [`AddressPool::acquire`] does.
     pub fn acquire_known(&mut self, name: &str, peer: &PeerId) -> Option<Acquired> {
         let (name, entry) = self.by_name.get_key_value_mut(name)?;
         if entry.held.as_ref().is_some_and(|(holder, _)| holder != peer) {
@@ -186,7 +186,7 @@ impl Addresses {
         Ok(Acquired { address: entry.address, name: name.clone(), assigned, forgotten })
     }
 
-    /// Takes back what [`Addresses::acquire`] gave for one party. The name keeps its address.
+    /// Takes back what [`AddressPool::acquire`] gave for one party. The name keeps its address.
     pub fn release(&mut self, name: &str) {
         let Some(entry) = self.by_name.get_mut(name) else { return };
         if let Some((_, parties)) = &mut entry.held {
@@ -217,7 +217,7 @@ impl Addresses {
         }
         self.orders = self.orders.max(order.saturating_add(1));
         self.next = Ipv4Addr::from_bits(address.to_bits() + 1);
-        self.by_name.insert(name.into(), Entry { address, order, held: None, owner });
+        self.by_name.insert(name.into(), Lease { address, order, held: None, owner });
         self.idle += 1;
     }
 
@@ -251,7 +251,7 @@ impl Addresses {
         let idle = self.by_name.iter().filter(|(name, entry)| {
             entry.held.is_none() && (self.waiting.is_empty() || !self.waiting.contains_key(*name))
         });
-        let rank = |entry: &Entry| (entry.owner.is_some_and(|owner| owner.proven), entry.order);
+        let rank = |entry: &Lease| (entry.owner.is_some_and(|owner| owner.proven), entry.order);
         let name = idle.min_by_key(|(_, entry)| rank(entry))?.0.clone();
         self.forget(&name).then_some(name)
     }
@@ -265,8 +265,8 @@ mod tests {
         PeerId::new(name).unwrap()
     }
 
-    fn pool(subnet: &str) -> Addresses {
-        Addresses::new(Subnet::parse(subnet).unwrap(), 100)
+    fn pool(subnet: &str) -> AddressPool {
+        AddressPool::new(Subnet::parse(subnet).unwrap(), 100)
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_key_and_who_has_proven_one_keeps_it_from_being_forgotten() {
-        let mut pool = Addresses::new(Subnet::DEFAULT, 4);
+        let mut pool = AddressPool::new(Subnet::DEFAULT, 4);
         for (name, proven) in [("waited for", false), ("proven", true), ("not", false)] {
             pool.acquire(name, &peer("p")).unwrap();
             assert!(pool.set_owner(name, Owner { id: 1, proven }));
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn names_that_nobody_holds_are_bounded() {
-        let mut pool = Addresses::new(Subnet::DEFAULT, 10);
+        let mut pool = AddressPool::new(Subnet::DEFAULT, 10);
         for count in 0..1000 {
             let name = format!("key{count}");
             pool.acquire(&name, &peer("p")).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What a daemon takes on before it refuses. Each is a setting; the sizes are bytes of RAM per item
 /// when all texts are as long as they may be (typical ones are a third of that).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct ControlLimits {
     /// Parties in all: about 500 bytes each, without members.
     pub parties: usize,
     /// Parties that one peer may host.
@@ -36,9 +36,9 @@ pub struct Limits {
     pub addresses_remembered: usize,
 }
 
-impl Default for Limits {
+impl Default for ControlLimits {
     fn default() -> Self {
-        Limits {
+        ControlLimits {
             parties: 4096,
             parties_hosted: 8,
             parties_joined: 32,

@@ -6,7 +6,7 @@
 use super::addresses::Owner;
 use super::costs::{Footprint, HOUSE};
 use super::party::{Ban, Member, Party, PeerInfo};
-use super::relays::{Relay, RelayInfo};
+use super::relays::{RegisteredRelay, RelayInfo};
 use super::standing::{Lineage, Standing};
 use super::tokens::Token;
 use super::viewer::LocalClock;
@@ -347,7 +347,7 @@ impl TokenRecord {
 }
 
 impl RelayRecord {
-    pub(super) fn of(relay: &Relay) -> Self {
+    pub(super) fn of(relay: &RegisteredRelay) -> Self {
         RelayRecord {
             public_ip: relay.info.public_ip.to_string(),
             port: relay.info.port,
@@ -359,8 +359,8 @@ impl RelayRecord {
         }
     }
 
-    pub(super) fn restore(self, id: &str, now: Now) -> Option<Relay> {
-        Some(Relay {
+    pub(super) fn restore(self, id: &str, now: Now) -> Option<RegisteredRelay> {
+        Some(RegisteredRelay {
             info: RelayInfo {
                 relay_id: RelayId::stored(id)?,
                 public_ip: self.public_ip.parse().ok()?,

@@ -1,7 +1,7 @@
 //! The registry of relays.
 
 use super::change::Change;
-use super::limits::Limits;
+use super::limits::ControlLimits;
 use super::refusal::Refusal;
 use super::standing::Lineage;
 use crate::ids::RelayId;
@@ -32,7 +32,7 @@ pub struct RelayInfo {
 
 /// A registered relay.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Relay {
+pub struct RegisteredRelay {
     /// What it said of itself.
     pub info: RelayInfo,
     /// The registration that owns the id.
@@ -45,7 +45,7 @@ pub struct Relay {
 
 /// All registered relays.
 pub struct Relays {
-    by_id: BTreeMap<RelayId, Relay>,
+    by_id: BTreeMap<RelayId, RegisteredRelay>,
     holdings: Holdings,
 }
 
@@ -61,17 +61,17 @@ impl Relays {
     }
 
     /// Every relay, by id.
-    pub fn iter(&self) -> impl Iterator<Item = &Relay> {
+    pub fn iter(&self) -> impl Iterator<Item = &RegisteredRelay> {
         self.by_id.values()
     }
 
     /// The relay with this id.
-    pub fn get(&self, id: &RelayId) -> Option<&Relay> {
+    pub fn get(&self, id: &RelayId) -> Option<&RegisteredRelay> {
         self.by_id.get(id)
     }
 
     /// Takes in a relay that was registered before.
-    pub fn insert(&mut self, relay: Relay) {
+    pub fn insert(&mut self, relay: RegisteredRelay) {
         self.holdings.add(relay.info.public_ip, 1);
         self.by_id.insert(relay.info.relay_id.clone(), relay);
     }
@@ -88,7 +88,7 @@ impl Relays {
         &mut self,
         owner: Lineage,
         info: RelayInfo,
-        limits: &Limits,
+        limits: &ControlLimits,
         now: Now,
     ) -> Result<Vec<Change>, Refusal> {
         if let Some(relay) = self.by_id.get_mut(&info.relay_id) {
@@ -125,7 +125,7 @@ impl Relays {
             changes.push(Change::RelayExpired(victim));
         }
         changes.push(Change::RelayChanged(info.relay_id.clone()));
-        self.insert(Relay { info, owner, registered_at: now.unix, seen: now.instant });
+        self.insert(RegisteredRelay { info, owner, registered_at: now.unix, seen: now.instant });
         Ok(changes)
     }
 

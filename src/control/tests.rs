@@ -4,7 +4,7 @@ mod keys;
 
 use super::change::{Change, Departure};
 use super::keys::KeyClaim;
-use super::limits::{Lifetimes, Limits};
+use super::limits::{ControlLimits, Lifetimes};
 use super::membership::Removed;
 use super::party::{Ban, PeerInfo};
 use super::record::Records;
@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 use super::registration::Credentials;
 use super::relays::RelayInfo;
 use super::standing::{Actor, Identity, Lineage, Standing};
-use super::{Control, Settings, proof};
+use super::{Control, ControlSettings, proof};
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::figures::{Readings, Usage};
 use crate::ids::{PartyId, PeerId, RelayId};
@@ -44,28 +44,32 @@ fn info(id: &str, key: &str) -> PeerInfo {
 }
 
 /// A control plane and its two clocks.
-struct World {
+struct TestControl {
     control: Control,
     now: Now,
     hub: PrivateKey,
 }
 
-impl World {
+impl TestControl {
     fn new() -> Self {
-        Self::with(Limits::default())
+        Self::with(ControlLimits::default())
     }
 
-    fn with(limits: Limits) -> Self {
-        Self::start(Settings { limits, ..Settings::default() }, Records::default(), 1_795_176_000)
+    fn with(limits: ControlLimits) -> Self {
+        Self::start(
+            ControlSettings { limits, ..ControlSettings::default() },
+            Records::default(),
+            1_795_176_000,
+        )
     }
 
-    fn start(settings: Settings, records: Records, unix: i64) -> Self {
+    fn start(settings: ControlSettings, records: Records, unix: i64) -> Self {
         let now = Now {
             instant: Instant::ZERO + Duration::from_secs(50),
             unix: UnixTime::from_micros(unix * 1_000_000),
         };
         let hub = PrivateKey::from_bytes([7; 32]);
-        World { control: Control::new(settings, hub.clone(), records, now), now, hub }
+        TestControl { control: Control::new(settings, hub.clone(), records, now), now, hub }
     }
 
     fn wait(&mut self, span: Duration) {
@@ -141,7 +145,7 @@ fn actor(identity: &Identity) -> Actor {
 
 #[test]
 fn a_token_slides_while_it_is_used_and_ends_when_it_is_not() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let token = world.token("alice");
     assert_eq!(token.len(), 43);
     let hour = Duration::from_secs(3600);
@@ -161,7 +165,7 @@ fn a_token_slides_while_it_is_used_and_ends_when_it_is_not() {
 
 #[test]
 fn use_in_the_first_half_of_a_token_s_life_changes_nothing() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let token = world.token("alice");
     world.control.drain_changes();
     world.wait(Duration::from_secs(11 * 3600));
@@ -175,7 +179,7 @@ fn use_in_the_first_half_of_a_token_s_life_changes_nothing() {
 
 #[test]
 fn unknown_tokens_are_refused_alike() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     world.token("alice");
     for text in ["", "x", &"A".repeat(43), &"A".repeat(10_000)] {
         assert_eq!(world.control.authenticate(text, world.now), Err(Refusal::TokenUnknown));
@@ -184,12 +188,12 @@ fn unknown_tokens_are_refused_alike() {
 
 #[test]
 fn a_live_member_s_id_goes_to_nobody_else() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let token = world.token("alice");
     let alice = world.control.authenticate(&token, world.now).unwrap();
     let party = world.create(&alice);
     let register =
-        |world: &mut World, shown| world.control.register(&peer("alice"), shown, world.now).map(drop);
+        |world: &mut TestControl, shown| world.control.register(&peer("alice"), shown, world.now).map(drop);
     let taken = Err(Refusal::PeerTaken);
     assert_eq!(register(&mut world, Credentials::default()), taken);
     let bob = world.token("bob");
@@ -201,7 +205,7 @@ fn a_live_member_s_id_goes_to_nobody_else() {
 
 #[test]
 fn a_squatter_s_token_ends_when_the_user_becomes_a_member() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let squatter = world.token("alice");
     let token = world.token("alice");
     let alice = world.control.authenticate(&token, world.now).unwrap();
@@ -214,7 +218,7 @@ fn a_squatter_s_token_ends_when_the_user_becomes_a_member() {
 
 #[test]
 fn the_holder_of_the_key_gets_its_peer_back() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let private = PrivateKey::generate();
     let alice = world.identity("alice");
     let host = world.identity("host");
@@ -234,7 +238,7 @@ fn the_holder_of_the_key_gets_its_peer_back() {
 
 #[test]
 fn a_member_without_token_can_prove_its_key_and_go_on_with_one() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let private = PrivateKey::generate();
     let claimed = world.control.claim(&peer("alice"), HOME).unwrap();
     let key = private.public_key().encode();
@@ -253,7 +257,7 @@ fn a_member_without_token_can_prove_its_key_and_go_on_with_one() {
 
 #[test]
 fn tokens_are_capped_for_one_peer_and_for_all() {
-    let mut world = World::with(Limits { tokens: 10, ..Limits::default() });
+    let mut world = TestControl::with(ControlLimits { tokens: 10, ..ControlLimits::default() });
     let first = world.token("alice");
     for _ in 0..8 {
         world.token("alice");
@@ -274,7 +278,7 @@ fn tokens_are_capped_for_one_peer_and_for_all() {
 
 #[test]
 fn a_claim_without_token_holds_from_its_own_address_only() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let alice = world.control.claim(&peer("alice"), HOME).unwrap();
     let party = world.create(&alice);
     assert!(world.control.claim(&peer("alice"), HOME).is_ok());
@@ -288,7 +292,7 @@ fn a_claim_without_token_holds_from_its_own_address_only() {
 
 #[test]
 fn a_claim_that_another_overtook_no_longer_stands() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let claimed = world.control.claim(&peer("alice"), HOME).unwrap();
     let alice = world.identity("alice");
     let party = world.create(&alice);
@@ -298,7 +302,7 @@ fn a_claim_that_another_overtook_no_longer_stands() {
 
 #[test]
 fn a_create_repeated_within_30_seconds_gives_the_same_party() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let alice = world.identity("alice");
     let first = world.create(&alice);
     assert_eq!(world.create(&alice), first);
@@ -315,7 +319,7 @@ fn a_create_repeated_within_30_seconds_gives_the_same_party() {
 
 #[test]
 fn party_ids_are_12_hex_digits_without_404() {
-    let world = World::new();
+    let world = TestControl::new();
     for _ in 0..3000 {
         let id = world.control.free_party_id();
         assert_eq!(id.as_str().len(), 12);
@@ -326,10 +330,10 @@ fn party_ids_are_12_hex_digits_without_404() {
 
 #[test]
 fn a_chosen_party_id_belongs_to_its_host() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (alice, bob) = (world.identity("alice"), world.identity("bob"));
     let id = PartyId::new("chosen").unwrap();
-    let create = |world: &mut World, by: &Identity, name: &str| {
+    let create = |world: &mut TestControl, by: &Identity, name: &str| {
         world.control.create_party(
             by,
             Some(id.clone()),
@@ -347,7 +351,7 @@ fn a_chosen_party_id_belongs_to_its_host() {
 
 #[test]
 fn a_host_that_leaves_ends_its_party_and_so_does_the_last() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (alice, bob) = (world.identity("alice"), world.identity("bob"));
     let party = world.create(&alice);
     world.join(&bob, &party).unwrap();
@@ -372,7 +376,7 @@ fn a_host_that_leaves_ends_its_party_and_so_does_the_last() {
 
 #[test]
 fn only_the_host_removes_others_and_a_stranger_learns_nothing() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (alice, bob, eve) = (world.identity("alice"), world.identity("bob"), world.identity("eve"));
     let party = world.create(&alice);
     world.join(&bob, &party).unwrap();
@@ -382,8 +386,9 @@ fn only_the_host_removes_others_and_a_stranger_learns_nothing() {
     {
         assert_eq!(world.control.remove_peer(&actor(by), id, target), mismatch);
     }
-    let remove =
-        |world: &mut World, target: &str| world.control.remove_peer(&actor(&alice), party.as_str(), target);
+    let remove = |world: &mut TestControl, target: &str| {
+        world.control.remove_peer(&actor(&alice), party.as_str(), target)
+    };
     assert_eq!(remove(&mut world, "nobody"), Err(Refusal::PeerNotInParty("nobody".into())));
     world.control.drain_changes();
     assert_eq!(remove(&mut world, "bob"), Ok(Removed::Kicked));
@@ -396,7 +401,7 @@ fn only_the_host_removes_others_and_a_stranger_learns_nothing() {
 
 #[test]
 fn no_spelling_of_a_banned_key_gets_back_in() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let alice = world.identity("alice");
     let party = world.create(&alice);
     let key = PrivateKey::generate().public_key();
@@ -430,7 +435,7 @@ fn no_spelling_of_a_banned_key_gets_back_in() {
 
 #[test]
 fn bans_are_the_host_s_and_spare_the_host() {
-    let mut world = World::with(Limits { bans_per_party: 2, ..Limits::default() });
+    let mut world = TestControl::with(ControlLimits { bans_per_party: 2, ..ControlLimits::default() });
     let (alice, bob) = (world.identity("alice"), world.identity("bob"));
     let party = world.create(&alice);
     let ban = |id: &str| Ban { peer_id: Some(peer(id)), key: None };
@@ -448,7 +453,7 @@ fn bans_are_the_host_s_and_spare_the_host() {
 
 #[test]
 fn a_stale_host_hands_over_to_who_was_there_longest() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (alice, zoe, bob) = (world.identity("alice"), world.identity("zoe"), world.identity("bob"));
     let party = world.create(&alice);
     world.join(&zoe, &party).unwrap();
@@ -473,7 +478,7 @@ fn a_stale_host_hands_over_to_who_was_there_longest() {
 
 #[test]
 fn staleness_does_not_care_for_the_wall_clock() {
-    let mut world = World::start(Settings::default(), Records::default(), 0);
+    let mut world = TestControl::start(ControlSettings::default(), Records::default(), 0);
     let alice = world.identity("alice");
     let party = world.create(&alice);
     let token = world.token("bob");
@@ -489,7 +494,7 @@ fn staleness_does_not_care_for_the_wall_clock() {
 
 #[test]
 fn an_open_session_keeps_its_peer_and_its_tokens_alive() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let token = world.token("alice");
     let alice = world.control.authenticate(&token, world.now).unwrap();
     let party = world.create(&alice);
@@ -505,14 +510,14 @@ fn an_open_session_keeps_its_peer_and_its_tokens_alive() {
 /// A WireGuard app sends no heartbeats; with a keepalive it makes a session every two minutes.
 #[test]
 fn whoever_makes_sessions_with_the_relay_is_alive() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (alice, bob) = (world.identity("alice"), world.identity("bob"));
     let (phone, silent) = (PrivateKey::generate().public_key(), PrivateKey::generate().public_key());
     let party = world.create(&alice);
     world.join_with(&alice, &party, &phone.encode()).unwrap();
     world.join_with(&bob, &party, &silent.encode()).unwrap();
     let mut heard = world.now.instant;
-    let mut hear = |world: &mut World, times: u32| {
+    let mut hear = |world: &mut TestControl, times: u32| {
         for _ in 0..times {
             world.wait(Duration::from_secs(60));
             if world.now.instant.since(heard) >= Duration::from_secs(120) {
@@ -536,7 +541,7 @@ fn whoever_makes_sessions_with_the_relay_is_alive() {
 
 #[test]
 fn a_virtual_address_sticks_to_its_key() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (alice, bob) = (world.identity("alice"), world.identity("bob"));
     let party = world.create(&alice);
     let key = PrivateKey::generate().public_key().encode();
@@ -563,7 +568,7 @@ fn a_virtual_address_sticks_to_its_key() {
 
 #[test]
 fn everything_is_there_again_after_a_restart() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let token = world.token("alice");
     let alice = world.control.authenticate(&token, world.now).unwrap();
     let party = world.create(&alice);
@@ -582,7 +587,7 @@ fn everything_is_there_again_after_a_restart() {
     };
     world.control.register_relay(&alice, relay.clone(), world.now).unwrap();
 
-    let mut again = World::start(Settings::default(), world.records(None), 1_795_176_000);
+    let mut again = TestControl::start(ControlSettings::default(), world.records(None), 1_795_176_000);
     assert_eq!(again.records(None).members, world.records(None).members);
     assert_eq!(again.records(None).parties, world.records(None).parties);
     assert_eq!(again.control.drain_changes(), []);
@@ -600,13 +605,13 @@ fn everything_is_there_again_after_a_restart() {
 
 #[test]
 fn a_party_whose_host_is_missing_from_the_store_is_mended() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (alice, bob) = (world.identity("alice"), world.identity("bob"));
     let party = world.create(&alice);
     world.join(&bob, &party).unwrap();
     let mut records = world.records(None);
     records.members.retain(|(_, peer, _)| peer != "alice");
-    let mut again = World::start(Settings::default(), records, 0);
+    let mut again = TestControl::start(ControlSettings::default(), records, 0);
     assert_eq!(again.control.party(party.as_str()).unwrap().host, peer("bob"));
     assert_eq!(again.control.drain_changes(), [Change::PartyChanged(party)]);
 }
@@ -614,7 +619,7 @@ fn a_party_whose_host_is_missing_from_the_store_is_mended() {
 /// Earlier versions took any first character.
 #[test]
 fn ids_that_would_be_refused_today_are_kept() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let token = world.token("bob");
     let (alice, bob) = (world.identity("alice"), world.control.authenticate(&token, world.now).unwrap());
     let party = world.create(&alice);
@@ -630,7 +635,7 @@ fn ids_that_would_be_refused_today_are_kept() {
     for (_, record) in &mut records.tokens {
         record.peer_id = record.peer_id.replace("alice", "..").replace("bob", "_bob");
     }
-    let mut again = World::start(Settings::default(), records, 1_795_176_000);
+    let mut again = TestControl::start(ControlSettings::default(), records, 1_795_176_000);
     let kept = again.control.party("-party").unwrap();
     assert_eq!((kept.host.as_str(), kept.members.len()), ("..", 2));
     let bob = again.control.authenticate(&token, again.now).unwrap();
@@ -643,7 +648,7 @@ fn ids_that_would_be_refused_today_are_kept() {
 
 #[test]
 fn after_a_restart_it_is_still_the_oldest_token_that_is_replaced() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let tokens: Vec<String> = (0..8)
         .map(|_| {
             world.wait(Duration::from_secs(1));
@@ -652,7 +657,7 @@ fn after_a_restart_it_is_still_the_oldest_token_that_is_replaced() {
         .collect();
     for stopped_at in [None, Some(world.now.unix)] {
         let unix = world.now.unix.as_secs();
-        let mut again = World::start(Settings::default(), world.records(stopped_at), unix);
+        let mut again = TestControl::start(ControlSettings::default(), world.records(stopped_at), unix);
         for (number, token) in tokens.iter().enumerate() {
             assert!(again.control.authenticate(token, again.now).is_ok());
             again.token("alice");
@@ -667,12 +672,12 @@ fn tokens_outlive_a_crash_and_expire_across_a_stop_in_good_order() {
     let day = 24 * 3600;
     let stop = 1_795_176_000 + 10 * day;
     let restart = |stopped_at: Option<i64>, unix: i64| {
-        let mut world = World::new();
+        let mut world = TestControl::new();
         let token = world.token("alice");
         let stopped = stopped_at.map(|secs| UnixTime::from_micros(secs * 1_000_000));
         let mut records = world.records(stopped);
         records.tokens[0].1.expires_at = (stop + 3600) * 1_000_000;
-        let mut again = World::start(Settings::default(), records, unix);
+        let mut again = TestControl::start(ControlSettings::default(), records, unix);
         again.control.authenticate(&token, again.now).map(drop)
     };
     assert_eq!(restart(None, stop + 5 * day), Ok(()), "after a crash the stored date says nothing");
@@ -684,7 +689,8 @@ fn tokens_outlive_a_crash_and_expire_across_a_stop_in_good_order() {
 
 #[test]
 fn a_relay_id_is_its_first_owner_s_until_it_goes_stale() {
-    let mut world = World::with(Limits { relays: 3, relays_per_owner: 2, ..Limits::default() });
+    let mut world =
+        TestControl::with(ControlLimits { relays: 3, relays_per_owner: 2, ..ControlLimits::default() });
     let (alice, bob) = (world.identity("alice"), world.identity("bob"));
     let relay = |id: &str, port| RelayInfo {
         relay_id: RelayId::new(id).unwrap(),
@@ -695,7 +701,7 @@ fn a_relay_id_is_its_first_owner_s_until_it_goes_stale() {
         public_key: None,
         load: 0,
     };
-    let register = |world: &mut World, by: &Identity, id, port| {
+    let register = |world: &mut TestControl, by: &Identity, id, port| {
         world.control.register_relay(by, relay(id, port), world.now)
     };
     register(&mut world, &alice, "r1", 1).unwrap();
@@ -724,13 +730,17 @@ fn a_relay_id_is_its_first_owner_s_until_it_goes_stale() {
 
 #[test]
 fn signals_go_between_members_and_are_bounded() {
-    let limits =
-        Limits { signals_per_peer: 3, signal_size: 10, signals_size: 2 * 170 + 165, ..Limits::default() };
-    let mut world = World::with(limits);
+    let limits = ControlLimits {
+        signals_per_peer: 3,
+        signal_size: 10,
+        signals_size: 2 * 170 + 165,
+        ..ControlLimits::default()
+    };
+    let mut world = TestControl::with(limits);
     let (alice, bob, eve) = (world.identity("alice"), world.identity("bob"), world.identity("eve"));
     let party = world.create(&alice);
     world.join(&bob, &party).unwrap();
-    let send = |world: &mut World, by: &Identity, to: &str, data: &str| {
+    let send = |world: &mut TestControl, by: &Identity, to: &str, data: &str| {
         let sent = world.control.signal(by, party.as_str(), to, data.into(), world.now);
         for change in world.control.drain_changes() {
             if let Change::Signalled(party, signal) = change {
@@ -759,11 +769,16 @@ fn signals_go_between_members_and_are_bounded() {
 
 #[test]
 fn every_cap_refuses_and_loses_nothing() {
-    let limits =
-        Limits { parties: 3, parties_hosted: 2, parties_joined: 3, peers_per_party: 2, ..Limits::default() };
-    let mut world = World::with(limits);
+    let limits = ControlLimits {
+        parties: 3,
+        parties_hosted: 2,
+        parties_joined: 3,
+        peers_per_party: 2,
+        ..ControlLimits::default()
+    };
+    let mut world = TestControl::with(limits);
     let (alice, bob, carol) = (world.identity("alice"), world.identity("bob"), world.identity("carol"));
-    let create = |world: &mut World, by: &Identity, id: &str| {
+    let create = |world: &mut TestControl, by: &Identity, id: &str| {
         let id = PartyId::new(id);
         world.control.create_party(
             by,
@@ -794,8 +809,9 @@ fn every_cap_refuses_and_loses_nothing() {
 #[test]
 fn a_full_subnet_refuses_the_next_and_takes_it_when_somebody_leaves() {
     let subnet = crate::subnet::Subnet::parse("10.9.9.0/29").unwrap();
-    let settings = Settings { subnet, limits: Limits::default(), lifetimes: Lifetimes::default() };
-    let mut world = World::start(settings, Records::default(), 0);
+    let settings =
+        ControlSettings { subnet, limits: ControlLimits::default(), lifetimes: Lifetimes::default() };
+    let mut world = TestControl::start(settings, Records::default(), 0);
     let host = world.identity("host");
     let party = world.create(&host);
     for id in ["a", "b", "c", "d"] {
@@ -813,7 +829,7 @@ fn a_full_subnet_refuses_the_next_and_takes_it_when_somebody_leaves() {
 
 #[test]
 fn joining_again_tells_others_only_what_is_new() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let alice = world.identity("alice");
     let party = world.create(&alice);
     world.control.drain_changes();
@@ -831,7 +847,7 @@ fn from_network(number: u32) -> IpAddr {
 }
 
 /// Registers `id` from an address.
-fn register_from(world: &mut World, id: &str, payer: IpAddr) -> Result<Identity, Refusal> {
+fn register_from(world: &mut TestControl, id: &str, payer: IpAddr) -> Result<Identity, Refusal> {
     let shown = Credentials { payer: Some(payer), ..Credentials::default() };
     let token = world.control.register(&peer(id), shown, world.now)?.token;
     world.control.authenticate(&token, world.now)
@@ -839,7 +855,8 @@ fn register_from(world: &mut World, id: &str, payer: IpAddr) -> Result<Identity,
 
 #[test]
 fn a_full_table_of_tokens_takes_from_whoever_has_most() {
-    let mut world = World::with(Limits { tokens: 400, tokens_per_peer: 1000, ..Limits::default() });
+    let mut world =
+        TestControl::with(ControlLimits { tokens: 400, tokens_per_peer: 1000, ..ControlLimits::default() });
     let honest = register_from(&mut world, "honest", ELSEWHERE).unwrap();
     // One network has no more than a quarter, however it goes about it.
     for number in 0..1000 {
@@ -868,7 +885,7 @@ fn a_full_table_of_tokens_takes_from_whoever_has_most() {
 }
 
 /// How full everything is.
-fn usage(world: &World) -> Vec<Usage> {
+fn usage(world: &TestControl) -> Vec<Usage> {
     let mut readings = Readings::default();
     world.control.report(&mut readings);
     readings.tables
@@ -876,8 +893,8 @@ fn usage(world: &World) -> Vec<Usage> {
 
 #[test]
 fn memory_is_counted_in_bytes_and_each_network_has_its_share() {
-    let limits = Limits { memory: 400_000, ..Limits::default() };
-    let mut world = World::with(limits);
+    let limits = ControlLimits { memory: 400_000, ..ControlLimits::default() };
+    let mut world = TestControl::with(limits);
     let large = |id: &str| PeerInfo {
         name: "\u{1F600}".repeat(100).into(),
         public_key: "\u{1F600}".repeat(128).as_str().into(),
@@ -928,11 +945,11 @@ fn memory_is_counted_in_bytes_and_each_network_has_its_share() {
 
 #[test]
 fn a_full_queue_of_signals_takes_from_whoever_has_most() {
-    let limits = Limits { signals_size: 160_000, signals_per_peer: 1000, ..Limits::default() };
-    let mut world = World::with(limits);
+    let limits = ControlLimits { signals_size: 160_000, signals_per_peer: 1000, ..ControlLimits::default() };
+    let mut world = TestControl::with(limits);
     let bob = register_from(&mut world, "bob", ELSEWHERE).unwrap();
     let party = world.create(&bob);
-    let send = |world: &mut World, by: &Identity| {
+    let send = |world: &mut TestControl, by: &Identity| {
         let sent = world.control.signal(by, party.as_str(), "bob", "x".repeat(840), world.now);
         for change in world.control.drain_changes() {
             if let Change::Signalled(party, signal) = change {

@@ -28,7 +28,7 @@ pub fn lines_lost() -> u64 {
 
 /// How to write to a descriptor without waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum WriteMode {
     /// A write never waits for a reader: a file, or a description of our own with O_NONBLOCK.
     Plain,
     /// A socket, as systemd-journald gives us.
@@ -38,12 +38,12 @@ enum Kind {
     Shared,
 }
 
-impl Kind {
+impl WriteMode {
     fn of(fd: BorrowedFd<'_>) -> Self {
         match fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-            Ok(FileType::Socket) => Kind::Socket,
-            Ok(FileType::Fifo | FileType::CharacterDevice) => Kind::Shared,
-            _ => Kind::Plain,
+            Ok(FileType::Socket) => WriteMode::Socket,
+            Ok(FileType::Fifo | FileType::CharacterDevice) => WriteMode::Shared,
+            _ => WriteMode::Plain,
         }
     }
 
@@ -63,9 +63,9 @@ impl Kind {
 
     fn write_once(self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
         match self {
-            Kind::Plain => rustix::io::write(fd, bytes),
-            Kind::Socket => rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-            Kind::Shared => {
+            WriteMode::Plain => rustix::io::write(fd, bytes),
+            WriteMode::Socket => rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            WriteMode::Shared => {
                 let mut asked = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
                 poll(&mut asked, Some(&AT_ONCE))?;
                 match asked[0].revents().contains(PollFlags::OUT) {
@@ -81,7 +81,7 @@ impl Kind {
 #[derive(Debug)]
 pub struct LogOutput {
     fd: BorrowedFd<'static>,
-    kind: Kind,
+    kind: WriteMode,
     /// The end of a line whose start was written.
     rest: Vec<u8>,
     /// Lines that were lost and not spoken of.
@@ -91,11 +91,11 @@ pub struct LogOutput {
 impl LogOutput {
     /// Standard error. From now on nothing that this process writes there waits, a panic's message included.
     pub fn stderr() -> Self {
-        let mut kind = Kind::of(stderr());
-        if kind == Kind::Shared && reopen_stderr().is_ok() {
-            kind = Kind::Plain;
+        let mut kind = WriteMode::of(stderr());
+        if kind == WriteMode::Shared && reopen_stderr().is_ok() {
+            kind = WriteMode::Plain;
         }
-        if kind != Kind::Plain {
+        if kind != WriteMode::Plain {
             std::panic::set_hook(Box::new(move |panic| {
                 kind.write(stderr(), panic_message(panic).as_bytes());
             }));
@@ -103,7 +103,7 @@ impl LogOutput {
         Self::new(stderr(), kind)
     }
 
-    fn new(fd: BorrowedFd<'static>, kind: Kind) -> Self {
+    fn new(fd: BorrowedFd<'static>, kind: WriteMode) -> Self {
         LogOutput { fd, kind, rest: Vec::new(), untold: 0 }
     }
 
@@ -166,13 +166,13 @@ fn panic_message(panic: &PanicHookInfo<'_>) -> String {
 
 /// Prints a line on standard output without waiting: whether all of it was written.
 pub fn print(line: &str) -> bool {
-    Kind::of(stdout()).write(stdout(), line.as_bytes()) == line.len()
+    WriteMode::of(stdout()).write(stdout(), line.as_bytes()) == line.len()
 }
 
 /// Prints a line on standard error without waiting, as the last words of a daemon whose log may be stuck.
 pub fn print_error(line: &str) {
     // If nobody reads it, nobody is left to be told.
-    Kind::of(stderr()).write(stderr(), line.as_bytes());
+    WriteMode::of(stderr()).write(stderr(), line.as_bytes());
 }
 
 #[cfg(test)]
@@ -183,9 +183,9 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     /// Writes lines until several are lost, reads all, writes one more, and returns what was read.
-    fn overflow(fd: OwnedFd, kind: Kind, reader: &mut impl Read) -> String {
+    fn overflow(fd: OwnedFd, kind: WriteMode, reader: &mut impl Read) -> String {
         let fd: &'static OwnedFd = Box::leak(Box::new(fd));
-        assert_eq!(Kind::of(fd.as_fd()), kind);
+        assert_eq!(WriteMode::of(fd.as_fd()), kind);
         let mut output = LogOutput::new(fd.as_fd(), kind);
         let line = format!("{}\n", "x".repeat(999));
         for _ in 0..1_000_000 {
@@ -213,14 +213,14 @@ mod tests {
     #[test]
     fn a_pipe_that_nobody_reads_holds_up_nobody() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let text = overflow(writer.into(), Kind::Shared, &mut reader);
+        let text = overflow(writer.into(), WriteMode::Shared, &mut reader);
         assert!(text.ends_with(END), "{}", &text[text.len() - 200..]);
     }
 
     #[test]
     fn a_socket_that_nobody_reads_holds_up_nobody() {
         let (mut reader, writer) = UnixStream::pair().unwrap();
-        let text = overflow(writer.into(), Kind::Socket, &mut reader);
+        let text = overflow(writer.into(), WriteMode::Socket, &mut reader);
         assert!(text.ends_with(END), "{}", &text[text.len() - 200..]);
     }
 
@@ -229,7 +229,7 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
         let fd: &'static OwnedFd = Box::leak(Box::new(writer.into()));
-        let mut output = LogOutput::new(fd.as_fd(), Kind::Shared);
+        let mut output = LogOutput::new(fd.as_fd(), WriteMode::Shared);
         output.write_all(b"line\n").unwrap();
         assert_eq!(output.untold, 1);
     }

@@ -1,9 +1,9 @@
 //! What this machine can bear: totals by its memory.
 
-use super::config::Config;
+use super::settings::Settings;
 use crate::control;
-use crate::net::http::Limits as DoorLimits;
-use crate::relay::limits::Limits as RelayLimits;
+use crate::net::http::HttpLimits;
+use crate::relay::limits::RelayLimits;
 use crate::sys;
 
 const KIB: usize = 1024;
@@ -48,13 +48,13 @@ impl Totals {
     }
 
     /// Those of the machine that `config` speaks of.
-    pub fn by(config: &Config) -> Self {
+    pub fn by(config: &Settings) -> Self {
         let configured = config.memory.map(|mebibytes| mebibytes.saturating_mul(MIB));
         Self::of(configured.or_else(sys::memory).unwrap_or(SMALLEST))
     }
 
     /// The limits of the control plane, held to these.
-    pub fn control(&self, config: &Config) -> control::Settings {
+    pub fn control(&self, config: &Settings) -> control::ControlSettings {
         let mut settings = config.control.clone();
         settings.limits.memory = self.parties;
         settings.limits.tokens = settings.limits.tokens.min(self.tokens);
@@ -73,8 +73,8 @@ impl Totals {
     }
 
     /// The limits of the door, held to these.
-    pub fn door(&self, config: &Config) -> DoorLimits {
-        DoorLimits {
+    pub fn door(&self, config: &Settings) -> HttpLimits {
+        HttpLimits {
             proxies: config.trusted_proxies.clone(),
             connections: config.door.connections.min(self.connections),
             sessions: config.door.sessions.min(self.connections),
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn the_machine_says_how_much_it_has() {
         assert!(sys::memory().is_some_and(|memory| memory > 8 * MIB));
-        let config = Config { memory: Some(64), ..Config::default() };
+        let config = Settings { memory: Some(64), ..Settings::default() };
         assert_eq!(Totals::by(&config), Totals::of(64 * MIB));
         assert_eq!(Totals::by(&config).door(&config).sessions, 256);
     }

@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 /// How many may wait. One that finds no room comes again in five seconds.
 const ROOM: usize = 64;
 
-struct Entry {
+struct PostponedGreeting {
     message: [u8; INITIATION_LENGTH],
     path: Path,
 }
 
 /// Initiations in the order in which they came.
-pub(super) struct Postponed(VecDeque<Entry>);
+pub(super) struct Postponed(VecDeque<PostponedGreeting>);
 
 impl Default for Postponed {
     fn default() -> Self {
@@ -32,13 +32,13 @@ impl Postponed {
     pub fn push(&mut self, message: &[u8], path: Path) -> bool {
         let message = message.try_into().ok().filter(|_| self.0.len() < ROOM);
         if let Some(message) = message {
-            self.0.push_back(Entry { message, path });
+            self.0.push_back(PostponedGreeting { message, path });
         }
         message.is_some()
     }
 
     /// The one that has waited longest.
     pub fn pop(&mut self) -> Option<([u8; INITIATION_LENGTH], Path)> {
-        self.0.pop_front().map(|Entry { message, path }| (message, path))
+        self.0.pop_front().map(|PostponedGreeting { message, path }| (message, path))
     }
 }

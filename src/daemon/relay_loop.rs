@@ -8,7 +8,7 @@ use super::postponed::Postponed;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::figures::{DropReason, RelayStats};
-use crate::net::udp::{self, Inbox, Outbox, RelaySocket};
+use crate::net::udp::{self, Inbox, RelaySocket, SendQueue};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
 use crate::store::handover::HandOver;
 use crate::time::{Clock, Instant, Now};
@@ -57,7 +57,7 @@ pub struct RelayLoop {
 
 struct Socket {
     socket: RelaySocket,
-    outbox: RefCell<Outbox>,
+    outbox: RefCell<SendQueue>,
 }
 
 impl Socket {
@@ -76,7 +76,7 @@ impl Socket {
 
 /// The way out while one port's datagrams are handled.
 struct PortOutput<'a> {
-    outbox: &'a mut Outbox,
+    outbox: &'a mut SendQueue,
     port: Port,
     other: Option<&'a Socket>,
     /// Whether something leaves from the other port.
@@ -365,7 +365,7 @@ mod tests {
     use super::super::clock::now;
     use super::*;
     use crate::crypto::x25519::PrivateKey;
-    use crate::relay::{Config, limits::Limits};
+    use crate::relay::{RelaySettings, limits::RelayLimits};
     use crate::subnet::Subnet;
     use crate::time::UnixTime;
     use crate::wireguard::cookie::Signer;
@@ -381,9 +381,9 @@ mod tests {
         let hub = hub_key.public_key();
         let remote = RemoteIdentity::new(hub, PresharedKey::default()).unwrap();
         // So slow a machine that a millisecond is one computation.
-        let limits = Limits { x25519: Duration::from_millis(1), ..Limits::default() };
+        let limits = RelayLimits { x25519: Duration::from_millis(1), ..RelayLimits::default() };
         let subnet = Subnet::parse("10.66.0.0/16").unwrap();
-        let config = Config { hub_key, subnet, mtu: 1420, stamp_mark: 0, seed: 1, limits };
+        let config = RelaySettings { hub_key, subnet, mtu: 1420, stamp_mark: 0, seed: 1, limits };
         let socket = RelaySocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.address();
         let relay = RelayLoop::new(Relay::new(config, now().instant), socket, None, true, now);

@@ -1,12 +1,12 @@
 //! SIGHUP: the settings that can change meanwhile are read again, and the network is looked at again.
 
 use super::bell::Bell;
-use super::config::{Config, Reloaded};
 use super::machine::Totals;
 use super::relay_loop::RelayLoop;
 use super::service::Service;
+use super::settings::{Reloaded, Settings};
 use super::supervisor::Supervisor;
-use super::{Addresses, api_settings, members_per_party};
+use super::{ListenAddresses, api_settings, members_per_party};
 use crate::net::http::Door;
 use smol::Timer;
 use std::rc::Rc;
@@ -16,15 +16,15 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads all settings from where they came from; the error is for people.
-pub type Source = Box<dyn Fn() -> Result<Config, String>>;
+pub type SettingsSource = Box<dyn Fn() -> Result<Settings, String>>;
 
 /// What a reload needs and changes.
 pub(super) struct Reloader {
     /// Rung for every SIGHUP.
     pub bell: Bell,
-    pub source: Source,
-    pub config: Config,
-    pub addresses: Addresses,
+    pub source: SettingsSource,
+    pub config: Settings,
+    pub addresses: ListenAddresses,
     pub service: Rc<Service>,
     pub door: Door<Service>,
     pub relay: Rc<RelayLoop>,
@@ -70,7 +70,7 @@ impl Reloader {
         self.said = complaint;
     }
 
-    fn apply(&self, before: &Config) {
+    fn apply(&self, before: &Settings) {
         let config = &self.config;
         log::set_max_level(config.log);
         self.service

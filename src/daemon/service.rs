@@ -3,7 +3,7 @@
 use super::bell::Alarm;
 use super::log_output;
 use super::relay_loop::RelayLoop;
-use crate::api::messages::Reply as MessageReply;
+use crate::api::messages::MessageReply;
 use crate::api::metrics::{RelayView, Surroundings};
 use crate::api::sessions::Delivery;
 use crate::api::{self, Api, Effects, Handled, Outcome, routes, unavailable};
@@ -12,11 +12,11 @@ use crate::crypto::x25519::PublicKey;
 use crate::durability::WriteError;
 use crate::figures::{Figure, Meter, Readings};
 use crate::ids::SessionId;
-use crate::net::http::{Outbox, Reply, Service as Answers, SharedText};
+use crate::net::http::{HttpService, ServiceReply, SessionOutbox, SharedText};
 use crate::store::dump::Secrets;
 use crate::store::{Store, Ticket, records};
 use crate::time::{Clock, Instant, Now};
-use crate::wire::http::{Answer, Refusal, Request};
+use crate::wire::http::{Answer, RejectedRequest, Request};
 use smol::Timer;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -39,7 +39,7 @@ type PendingReply = (SessionId, MessageReply, Option<Ticket>);
 pub struct Service {
     api: RefCell<Api>,
     store: RefCell<Option<Store>>,
-    outboxes: RefCell<HashMap<SessionId, Rc<Outbox>>>,
+    outboxes: RefCell<HashMap<SessionId, Rc<SessionOutbox>>>,
     next_session: Cell<u64>,
     clock: Clock,
     started: Now,
@@ -79,8 +79,8 @@ impl Service {
     /// Has these settings count from now on; those of the API as made for the hub's key.
     pub fn reconfigure(
         &self,
-        settings: impl FnOnce(&PublicKey) -> api::Settings,
-        control: control::Settings,
+        settings: impl FnOnce(&PublicKey) -> api::ApiSettings,
+        control: control::ControlSettings,
     ) {
         let mut api = self.api.borrow_mut();
         let settings = settings(&api.control().hub());
@@ -284,10 +284,10 @@ impl Meter for Service {
     }
 }
 
-impl Answers for Service {
+impl HttpService for Service {
     const WEBSOCKET: &'static str = routes::WEBSOCKET;
 
-    async fn call(self: Rc<Self>, request: Request) -> Reply {
+    async fn call(self: Rc<Self>, request: Request) -> ServiceReply {
         let now = (self.clock)();
         let around = self.surroundings();
         let Handled { path, outcome, awaits_commit } = self.api.borrow_mut().handle(&request, &around, now);
@@ -297,7 +297,7 @@ impl Answers for Service {
         let reply = match outcome {
             Outcome::Backup { redacted } => {
                 match self.backup(if redacted { Secrets::Redact } else { Secrets::Include }) {
-                    Ok(stream) => Reply { answer: lines_of_json(), stream: Some(stream) },
+                    Ok(stream) => ServiceReply { answer: lines_of_json(), stream: Some(stream) },
                     Err(answer) => answer.into(),
                 }
             }
@@ -324,7 +324,11 @@ impl Answers for Service {
         self.api.borrow_mut().counters().refused(status);
     }
 
-    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Result<SessionId, Refusal> {
+    fn open_session(
+        &self,
+        request: &Request,
+        outbox: Rc<SessionOutbox>,
+    ) -> Result<SessionId, RejectedRequest> {
         let session = SessionId(self.next_session.replace(self.next_session.get() + 1));
         self.api.borrow_mut().open_session(session, request, (self.clock)())?;
         self.outboxes.borrow_mut().insert(session, outbox);

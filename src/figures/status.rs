@@ -3,7 +3,7 @@
 use super::{
     DropReason, Drops, Figure, FigureRow, Reach, Readings, Resource, SeenMember, Traffic, Unit, Volume,
 };
-use crate::wire::json::{Writer, object};
+use crate::wire::json::{JsonWriter, object};
 
 /// A whole number from 0, in the description.
 const COUNT: (&str, &str) = ("$ref", "#/components/schemas/Count");
@@ -20,7 +20,7 @@ pub fn rows(section: &str) -> impl Iterator<Item = (Figure, &'static str, &'stat
 }
 
 /// Writes the figures of an object.
-pub fn write_figures(json: &mut Writer, section: &str, readings: &Readings) {
+pub fn write_figures(json: &mut JsonWriter, section: &str, readings: &Readings) {
     for (figure, key, row) in rows(section) {
         let value = readings.stats.values.of(figure);
         let json = json.key(key);
@@ -33,7 +33,7 @@ pub fn write_figures(json: &mut Writer, section: &str, readings: &Readings) {
 }
 
 /// Writes `traffic`: what the relay has counted.
-pub fn write_traffic(json: &mut Writer, readings: &Readings) {
+pub fn write_traffic(json: &mut JsonWriter, readings: &Readings) {
     json.object(|json| {
         for kind in Traffic::ALL {
             write_count(json.key(kind.word()), readings.stats.traffic(kind));
@@ -44,7 +44,7 @@ pub fn write_traffic(json: &mut Writer, readings: &Readings) {
 }
 
 /// Writes `members`: whom the relay has seen.
-pub fn write_members(json: &mut Writer, readings: &Readings) {
+pub fn write_members(json: &mut JsonWriter, readings: &Readings) {
     json.array(|json| {
         for SeenMember { peer, stats, drops, handshake_age } in &readings.members {
             json.object(|json| {
@@ -61,7 +61,7 @@ pub fn write_members(json: &mut Writer, readings: &Readings) {
 }
 
 /// Writes `tables`: how full everything is.
-pub fn write_tables(json: &mut Writer, readings: &Readings) {
+pub fn write_tables(json: &mut JsonWriter, readings: &Readings) {
     json.array(|json| {
         for table in &readings.tables {
             json.object(|json| {
@@ -79,14 +79,14 @@ pub fn write_tables(json: &mut Writer, readings: &Readings) {
     });
 }
 
-fn write_count(json: &mut Writer, count: Volume) {
+fn write_count(json: &mut JsonWriter, count: Volume) {
     json.object(|json| {
         json.key("packets").int(count.packets);
         json.key("bytes").int(count.bytes);
     });
 }
 
-fn write_drops(json: &mut Writer, drops: &Drops, told: impl Fn(u64) -> bool) {
+fn write_drops(json: &mut JsonWriter, drops: &Drops, told: impl Fn(u64) -> bool) {
     json.key("drops").object(|json| {
         for (reason, count) in drops.iter().filter(|&(_, count)| told(count)) {
             json.key(reason.word()).int(count);

@@ -13,10 +13,10 @@ mod websocket;
 use super::listen::Listener;
 use crate::figures::Readings;
 use crate::time::Clock;
-use crate::wire::http::{Refusal, Source};
-use response::Length;
+use crate::wire::http::{RejectedRequest, Source};
+use response::BodyEnd;
 use rustix::io::Errno;
-use shared::Shared;
+use shared::DoorState;
 use smol::future::yield_now;
 use smol::{LocalExecutor, Timer};
 use std::cell::Cell;
@@ -26,35 +26,40 @@ use std::rc::Rc;
 use std::time::Duration;
 use stream::Stream;
 
-pub use limits::Limits;
-pub use outbox::{Outbox, SharedText};
-pub use service::{Reply, Service};
+pub use limits::HttpLimits;
+pub use outbox::{SessionOutbox, SharedText};
+pub use service::{HttpService, ServiceReply};
 
 /// How long nobody is let in after the process ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The door. Clones are handles of the same one.
-pub struct Door<S: Service> {
-    shared: Rc<Shared<S>>,
+pub struct Door<S: HttpService> {
+    shared: Rc<DoorState<S>>,
     is_sweeping: Rc<Cell<bool>>,
 }
 
-impl<S: Service> Clone for Door<S> {
+impl<S: HttpService> Clone for Door<S> {
     fn clone(&self) -> Self {
         Door { shared: self.shared.clone(), is_sweeping: self.is_sweeping.clone() }
     }
 }
 
-impl<S: Service> Door<S> {
+impl<S: HttpService> Door<S> {
     /// A door in front of `service` whose tasks run on `executor`. Raises the process's limit of open files
     /// as far as it may, and holds `limits` to that.
-    pub fn new(executor: Rc<LocalExecutor<'static>>, service: Rc<S>, limits: Limits, clock: Clock) -> Self {
-        let shared = Shared::new(executor, service, limits.within_descriptors(), clock);
+    pub fn new(
+        executor: Rc<LocalExecutor<'static>>,
+        service: Rc<S>,
+        limits: HttpLimits,
+        clock: Clock,
+    ) -> Self {
+        let shared = DoorState::new(executor, service, limits.within_descriptors(), clock);
         Door { shared: Rc::new(shared), is_sweeping: Rc::default() }
     }
 
     /// Holds who comes from now on to `limits`, as far as the process may open files. Who is here stays.
-    pub fn set_limits(&self, limits: Limits) {
+    pub fn set_limits(&self, limits: HttpLimits) {
         self.shared.table.set_limits(limits.within_descriptors());
     }
 
@@ -98,9 +103,9 @@ impl<S: Service> Door<S> {
         let stream = Stream::new(socket)?;
         if !self.shared.table.make_room(source) {
             self.shared.service.refused(503);
-            let answer = Refusal::new(503, "too many connections").answer();
+            let answer = RejectedRequest::new(503, "too many connections").answer();
             let head =
-                response::head(&answer, Length::Bytes(answer.body.len()), true, (self.shared.clock)().unix);
+                response::head(&answer, BodyEnd::Bytes(answer.body.len()), true, (self.shared.clock)().unix);
             // Unread bytes would turn the close into a reset, which destroys the answer.
             let _ = stream.try_read(&mut self.shared.scratch.borrow_mut());
             // Who does not take it has left already.

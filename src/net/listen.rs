@@ -75,7 +75,7 @@ impl ListenError {
 }
 
 #[derive(Debug)]
-enum Place {
+enum BoundTo {
     Tcp(SocketAddr),
     /// The path, with the device and inode of the socket that is ours.
     Unix(PathBuf, (u64, u64)),
@@ -85,7 +85,7 @@ enum Place {
 #[derive(Debug)]
 pub struct Listener {
     io: Async<OwnedFd>,
-    place: Place,
+    place: BoundTo,
 }
 
 /// Binds with `bind`. The unspecified address, of either family, means every address of both, as far as this
@@ -114,7 +114,7 @@ impl Listener {
                 Ok((socket, bound))
             })
             .map_err(|error| ListenError::tcp(address, error))
-            .and_then(|(socket, bound)| Self::new(socket, Place::Tcp(bound)))
+            .and_then(|(socket, bound)| Self::new(socket, BoundTo::Tcp(bound)))
     }
 
     /// Listens on a Unix socket that only its owner can connect to. The socket file of a daemon that is gone
@@ -132,10 +132,10 @@ impl Listener {
         rustix::fs::chmod(path, Mode::RUSR | Mode::WUSR).map_err(fail)?;
         let identity = identity(&rustix::fs::lstat(path).map_err(fail)?);
         rustix::net::listen(&socket, BACKLOG).map_err(fail)?;
-        Self::new(socket, Place::Unix(path.into(), identity))
+        Self::new(socket, BoundTo::Unix(path.into(), identity))
     }
 
-    fn new(socket: OwnedFd, place: Place) -> Result<Self, ListenError> {
+    fn new(socket: OwnedFd, place: BoundTo) -> Result<Self, ListenError> {
         match Async::new_nonblocking(socket) {
             Ok(io) => Ok(Listener { io, place }),
             Err(error) => Err(ListenError::new(format!("can't wait for connections: {error}"))),
@@ -145,14 +145,14 @@ impl Listener {
     /// The TCP address that was bound, with its real port.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.place {
-            Place::Tcp(address) => Some(address),
-            Place::Unix(..) => None,
+            BoundTo::Tcp(address) => Some(address),
+            BoundTo::Unix(..) => None,
         }
     }
 
     /// Holds what the kernel keeps of each connection that comes from now on to `bytes` each way.
     pub(super) fn set_buffers(&self, bytes: usize) {
-        if matches!(self.place, Place::Tcp(_)) {
+        if matches!(self.place, BoundTo::Tcp(_)) {
             let result = sockopt::set_socket_send_buffer_size(&self.io, bytes)
                 .and_then(|()| sockopt::set_socket_recv_buffer_size(&self.io, bytes));
             if let Err(error) = result {
@@ -164,8 +164,8 @@ impl Listener {
     /// Takes the next connection if there is one.
     pub(super) fn try_accept(&self) -> Result<(OwnedFd, Source), Errno> {
         match self.place {
-            Place::Unix(..) => Ok((rustix::net::accept_with(&self.io, FLAGS)?, Source::Unix)),
-            Place::Tcp(_) => {
+            BoundTo::Unix(..) => Ok((rustix::net::accept_with(&self.io, FLAGS)?, Source::Unix)),
+            BoundTo::Tcp(_) => {
                 let (socket, address) = rustix::net::acceptfrom_with(&self.io, FLAGS)?;
                 // Without an address: the peer is gone already.
                 let address = address.ok_or(Errno::CONNABORTED)?;
@@ -184,8 +184,8 @@ impl Listener {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Tcp(address) => address.fmt(f),
-            Place::Unix(path, _) => path.display().fmt(f),
+            BoundTo::Tcp(address) => address.fmt(f),
+            BoundTo::Unix(path, _) => path.display().fmt(f),
         }
     }
 }
@@ -193,7 +193,7 @@ impl fmt::Display for Listener {
 impl Drop for Listener {
     /// Removes our socket file, unless another daemon has put its own there meanwhile.
     fn drop(&mut self) {
-        if let Place::Unix(path, ours) = &self.place
+        if let BoundTo::Unix(path, ours) = &self.place
             && rustix::fs::lstat(path.as_path()).is_ok_and(|stat| identity(&stat) == *ours)
         {
             let _ = rustix::fs::unlink(path.as_path());

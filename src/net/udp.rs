@@ -17,13 +17,13 @@ mod transmit;
 mod tests;
 
 pub use drive::drive;
-pub use outbox::{Outbox, Sent};
+pub use outbox::{SendCounters, SendQueue};
 
 use super::listen::{ListenError, bind_all};
 use crate::datagram::{Path, RecvMeta};
-use crate::sys::{self, Head, MAX_MESSAGES, Message};
+use crate::sys::{self, MAX_MESSAGES, OutgoingMessage, ReceivedHead};
 use crate::time::Instant;
-use ancillary::{Received, read_name};
+use ancillary::{AncillaryData, read_name};
 use async_io::Async;
 use outbox::Wire;
 use rustix::io::Errno;
@@ -64,7 +64,7 @@ const LONE_LOOKS: u8 = 8;
 /// at once. One will do for all sockets of a thread.
 pub struct Inbox {
     buffer: Box<[u8]>,
-    heads: Box<[Head]>,
+    heads: Box<[ReceivedHead]>,
     /// Messages to ask for next time, by how many there were and how long.
     window: usize,
     /// Looks in a row that brought a lone datagram.
@@ -75,7 +75,7 @@ impl Default for Inbox {
     fn default() -> Self {
         Inbox {
             buffer: vec![0; MAX_MESSAGES * SLOT].into(),
-            heads: vec![Head::EMPTY; MAX_MESSAGES].into(),
+            heads: vec![ReceivedHead::EMPTY; MAX_MESSAGES].into(),
             window: FEW_MESSAGES,
             lone: 0,
         }
@@ -174,8 +174,8 @@ impl RelaySocket {
     }
 
     /// A place for the datagrams that this socket is to send.
-    pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.bound.is_ipv6(), self.gso, !self.senders.is_empty())
+    pub fn outbox(&self) -> SendQueue {
+        SendQueue::new(self.bound.is_ipv6(), self.gso, !self.senders.is_empty())
     }
 
     /// Errors that were told at this socket about datagrams sent earlier, by ICMP.
@@ -200,9 +200,9 @@ impl RelaySocket {
     pub fn turn(
         &self,
         inbox: &mut Inbox,
-        outbox: &mut Outbox,
+        outbox: &mut SendQueue,
         now: Instant,
-        mut handle: impl FnMut(&mut [u8], &RecvMeta, &mut Outbox),
+        mut handle: impl FnMut(&mut [u8], &RecvMeta, &mut SendQueue),
     ) -> io::Result<usize> {
         self.turn_by_runs(inbox, outbox, now, |run, meta, outbox| {
             handle(&mut run[..meta.stride], meta, outbox);
@@ -215,9 +215,9 @@ impl RelaySocket {
     pub fn turn_by_runs(
         &self,
         inbox: &mut Inbox,
-        outbox: &mut Outbox,
+        outbox: &mut SendQueue,
         now: Instant,
-        mut handle: impl FnMut(&mut [u8], &RecvMeta, &mut Outbox) -> usize,
+        mut handle: impl FnMut(&mut [u8], &RecvMeta, &mut SendQueue) -> usize,
     ) -> io::Result<usize> {
         outbox.set_now(now);
         outbox.begin_turn();
@@ -246,11 +246,11 @@ impl RelaySocket {
     }
 
     /// Sends what was put into the outbox other than during [`RelaySocket::turn`].
-    pub fn flush(&self, outbox: &mut Outbox) {
+    pub fn flush(&self, outbox: &mut SendQueue) {
         self.send(outbox, &[]);
     }
 
-    fn send(&self, outbox: &mut Outbox, inbox: &[u8]) {
+    fn send(&self, outbox: &mut SendQueue, inbox: &[u8]) {
         outbox.flush(self, inbox);
         self.waits_for.set(if outbox.waits() { outbox.waits_for() } else { 0 });
     }
@@ -258,8 +258,8 @@ impl RelaySocket {
     fn receive(
         &self,
         inbox: &mut Inbox,
-        outbox: &mut Outbox,
-        handle: &mut impl FnMut(&mut [u8], &RecvMeta, &mut Outbox) -> usize,
+        outbox: &mut SendQueue,
+        handle: &mut impl FnMut(&mut [u8], &RecvMeta, &mut SendQueue) -> usize,
     ) -> Result<Taken, Errno> {
         let expects_one = (LONE..LONE + LONE_LOOKS).contains(&inbox.lone);
         let asked = if expects_one { 1 } else { inbox.window };
@@ -272,7 +272,7 @@ impl RelaySocket {
                 self.truncated.set(self.truncated.get() + 1);
                 continue;
             };
-            let Received { local, interface, class, segment } = Received::parse(head.control());
+            let AncillaryData { local, interface, class, segment } = AncillaryData::parse(head.control());
             let path = Path { remote, local };
             let mut start = index * SLOT;
             let end = start + head.length();
@@ -314,7 +314,7 @@ impl RelaySocket {
 }
 
 impl Wire for RelaySocket {
-    fn transmit(&self, sender: usize, messages: &[Message<'_>]) -> Result<usize, Errno> {
+    fn transmit(&self, sender: usize, messages: &[OutgoingMessage<'_>]) -> Result<usize, Errno> {
         let further = sender.checked_sub(1).and_then(|index| self.senders.get(index));
         sys::send_many(further.map_or(self.io.as_fd(), AsFd::as_fd), messages)
     }

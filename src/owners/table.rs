@@ -14,7 +14,7 @@ use std::net::IpAddr;
 const SAMPLES: usize = 32;
 
 /// One entry.
-pub struct Entry<K, V> {
+pub struct OwnedEntry<K, V> {
     key: K,
     payer: IpAddr,
     value: V,
@@ -30,18 +30,18 @@ pub struct Merit {
 }
 
 /// Entries by key, each charged to whose address caused it. It does not bound itself: who adds to it asks how many
-/// there are, and for a [victim](Table::victim) when there are too many.
-pub struct Table<K, V> {
-    by_key: HashMap<K, Handle<Entry<K, V>>, KeyedState>,
-    entries: Slots<Entry<K, V>>,
+/// there are, and for a [victim](OwnedTable::victim) when there are too many.
+pub struct OwnedTable<K, V> {
+    by_key: HashMap<K, Handle<OwnedEntry<K, V>>, KeyedState>,
+    entries: Slots<OwnedEntry<K, V>>,
     held: Holdings,
     random: Seeded,
 }
 
-impl<K: Copy + Eq + Hash, V> Table<K, V> {
+impl<K: Copy + Eq + Hash, V> OwnedTable<K, V> {
     /// An empty one. `seed` decides which entries are looked at for a victim.
     pub fn new(hasher: KeyedState, seed: u64) -> Self {
-        Table {
+        OwnedTable {
             by_key: HashMap::with_hasher(hasher),
             entries: Slots::default(),
             held: Holdings::new(hasher),
@@ -50,23 +50,23 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
     }
 
     /// Adds an entry whose key is free.
-    pub fn insert(&mut self, key: K, payer: IpAddr, value: V) -> Handle<Entry<K, V>> {
-        let handle = self.entries.insert_with(|_| Entry { key, payer, value });
+    pub fn insert(&mut self, key: K, payer: IpAddr, value: V) -> Handle<OwnedEntry<K, V>> {
+        let handle = self.entries.insert_with(|_| OwnedEntry { key, payer, value });
         self.by_key.insert(key, handle);
         self.held.add(payer, 1);
         handle
     }
 
     /// Removes an entry.
-    pub fn remove(&mut self, handle: Handle<Entry<K, V>>) -> Option<(K, V)> {
-        let Entry { key, payer, value } = *self.entries.remove(handle)?;
+    pub fn remove(&mut self, handle: Handle<OwnedEntry<K, V>>) -> Option<(K, V)> {
+        let OwnedEntry { key, payer, value } = *self.entries.remove(handle)?;
         self.by_key.remove(&key);
         self.held.remove(payer, 1);
         Some((key, value))
     }
 
     /// Gives an entry another key, which must be free.
-    pub fn rename(&mut self, handle: Handle<Entry<K, V>>, key: K) {
+    pub fn rename(&mut self, handle: Handle<OwnedEntry<K, V>>, key: K) {
         if let Some(entry) = self.entries.get_mut(handle) {
             self.by_key.remove(&entry.key);
             entry.key = key;
@@ -75,27 +75,27 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
     }
 
     /// Which entry has this key.
-    pub fn find(&self, key: &K) -> Option<Handle<Entry<K, V>>> {
+    pub fn find(&self, key: &K) -> Option<Handle<OwnedEntry<K, V>>> {
         self.by_key.get(key).copied()
     }
 
     /// An entry with its key.
-    pub fn entry(&self, handle: Handle<Entry<K, V>>) -> Option<(&K, &V)> {
+    pub fn entry(&self, handle: Handle<OwnedEntry<K, V>>) -> Option<(&K, &V)> {
         self.entries.get(handle).map(|entry| (&entry.key, &entry.value))
     }
 
     /// An entry's key.
-    pub fn key(&self, handle: Handle<Entry<K, V>>) -> Option<K> {
+    pub fn key(&self, handle: Handle<OwnedEntry<K, V>>) -> Option<K> {
         self.entries.get(handle).map(|entry| entry.key)
     }
 
     /// An entry.
-    pub fn get(&self, handle: Handle<Entry<K, V>>) -> Option<&V> {
+    pub fn get(&self, handle: Handle<OwnedEntry<K, V>>) -> Option<&V> {
         self.entries.get(handle).map(|entry| &entry.value)
     }
 
     /// An entry.
-    pub fn get_mut(&mut self, handle: Handle<Entry<K, V>>) -> Option<&mut V> {
+    pub fn get_mut(&mut self, handle: Handle<OwnedEntry<K, V>>) -> Option<&mut V> {
         self.entries.get_mut(handle).map(|entry| &mut entry.value)
     }
 
@@ -111,8 +111,8 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
 
     /// Which entry has to make room: of some that are drawn, an unconfirmed one if there is any, of whoever holds
     /// most the oldest. `merit` gives `None` for what may not go at all.
-    pub fn victim(&mut self, merit: impl Fn(&V) -> Option<Merit>) -> Option<Handle<Entry<K, V>>> {
-        let Table { entries, held, random, .. } = self;
+    pub fn victim(&mut self, merit: impl Fn(&V) -> Option<Merit>) -> Option<Handle<OwnedEntry<K, V>>> {
+        let OwnedTable { entries, held, random, .. } = self;
         let count = u64::from(entries.slot_count());
         // Few are all looked at.
         let few = count <= SAMPLES as u64;
@@ -121,7 +121,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
             let (handle, entry) = entries.in_slot(slot as u32)?;
             Some((handle, entry, merit(&entry.value)?))
         });
-        let rank = |(_, entry, merit): &(_, &Entry<K, V>, Merit)| {
+        let rank = |(_, entry, merit): &(_, &OwnedEntry<K, V>, Merit)| {
             (!merit.is_confirmed, held.weight(entry.payer), Reverse(merit.since))
         };
         drawn.max_by_key(rank).map(|(handle, _, _)| handle)
@@ -140,7 +140,7 @@ impl<K: Copy + Eq + Hash, V> Table<K, V> {
     }
 
     /// All entries.
-    pub fn iter(&self) -> impl Iterator<Item = (Handle<Entry<K, V>>, &K, &V)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Handle<OwnedEntry<K, V>>, &K, &V)> {
         self.entries.iter().map(|(handle, entry)| (handle, &entry.key, &entry.value))
     }
 
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn keys_change_and_payers_are_counted() {
-        let mut table = Table::new(KeyedState::new(7, 9), 1);
+        let mut table = OwnedTable::new(KeyedState::new(7, 9), 1);
         let one = table.insert(1, ip(1, 1), "one");
         table.insert(2, ip(1, 1), "two");
         table.rename(one, 3);
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn who_fills_it_makes_room() {
-        let mut table = Table::new(KeyedState::new(7, 9), 1);
+        let mut table = OwnedTable::new(KeyedState::new(7, 9), 1);
         let confirmed = |value: &(bool, u64)| Some(Merit { is_confirmed: value.0, since: at(value.1) });
         let honest: Vec<_> = (0..50).map(|n| table.insert(n, ip(9, n as u8), (false, 0))).collect();
         for n in 100..1000 {
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn of_a_few_the_oldest_goes() {
-        let mut table = Table::new(KeyedState::new(7, 9), 1);
+        let mut table = OwnedTable::new(KeyedState::new(7, 9), 1);
         for n in [5, 3, 8] {
             table.insert(n, ip(1, 1), n);
         }

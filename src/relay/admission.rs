@@ -2,7 +2,7 @@
 
 use crate::keyed_hash::KeyedState;
 use crate::owners::{Prefix, SourceBuckets, SourceRates};
-use crate::relay::limits::Limits;
+use crate::relay::limits::RelayLimits;
 use crate::relay::roster::{MemberId, PartySlot, Roster};
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
@@ -65,7 +65,7 @@ pub struct PartyBuckets {
 }
 
 /// The buckets of all who are no members, some 80 KB, and those of everybody together.
-pub struct Admission {
+pub struct RateLimiter {
     hasher: KeyedState,
     handshakes: SourceBuckets,
     knocks: SourceBuckets,
@@ -83,10 +83,10 @@ pub struct Admission {
     copies: ByteBucket,
 }
 
-impl Admission {
+impl RateLimiter {
     /// Full buckets for everybody.
-    pub fn new(hasher: KeyedState, limits: &Limits) -> Self {
-        Admission {
+    pub fn new(hasher: KeyedState, limits: &RelayLimits) -> Self {
+        RateLimiter {
             hasher,
             handshakes: SourceBuckets::new(hasher),
             knocks: SourceBuckets::new(hasher),
@@ -111,23 +111,35 @@ impl Admission {
     }
 
     /// Whether a source that has not shown who it is may have one more handshake.
-    pub fn handshake(&mut self, source: SocketAddr, limits: &Limits, now: Instant) -> bool {
+    pub fn handshake(&mut self, source: SocketAddr, limits: &RelayLimits, now: Instant) -> bool {
         self.handshakes.take(source.ip(), 1, &limits.handshakes, now).is_ok()
     }
 
     /// Whether a source that has not shown who it is may have one more initiation forwarded to this member.
-    pub fn knock(&mut self, source: SocketAddr, member: MemberId, limits: &Limits, now: Instant) -> bool {
+    pub fn knock(
+        &mut self,
+        source: SocketAddr,
+        member: MemberId,
+        limits: &RelayLimits,
+        now: Instant,
+    ) -> bool {
         self.knocks.take_of(source.ip(), member.slot().into(), 1, &limits.knocks, now).is_ok()
     }
 
     /// Whether `source` may cost `count` more trials of mac1, with the keys of the whole roster.
-    pub fn trials(&mut self, source: SocketAddr, count: usize, limits: &Limits, now: Instant) -> bool {
+    pub fn trials(&mut self, source: SocketAddr, count: usize, limits: &RelayLimits, now: Instant) -> bool {
         let rates = &limits.mac1_trials;
         self.trials.take(source.ip(), at_most(count, rates), rates, now).is_ok()
     }
 
     /// The same with the keys of those that the source has to do with: that is not refused because of others.
-    pub fn known_trials(&mut self, source: SocketAddr, count: usize, limits: &Limits, now: Instant) -> bool {
+    pub fn known_trials(
+        &mut self,
+        source: SocketAddr,
+        count: usize,
+        limits: &RelayLimits,
+        now: Instant,
+    ) -> bool {
         let rates = &limits.known_mac1_trials;
         self.known_trials.take(source.ip(), at_most(count, rates), rates, now).is_ok()
     }
@@ -158,7 +170,7 @@ impl Admission {
     }
 
     /// Whether `member` may send one more broadcast.
-    pub fn broadcast(roster: &mut Roster, member: MemberId, limits: &Limits, now: Instant) -> bool {
+    pub fn broadcast(roster: &mut Roster, member: MemberId, limits: &RelayLimits, now: Instant) -> bool {
         let state = roster.state(member);
         state.is_some_and(|it| it.buckets.broadcasts.take(limits.broadcasts_per_member, 1, now).is_ok())
     }
@@ -171,7 +183,7 @@ impl Admission {
         member: MemberId,
         party: PartySlot,
         length: usize,
-        limits: &Limits,
+        limits: &RelayLimits,
         now: Instant,
     ) -> bool {
         let nanos = now.as_nanos();
@@ -196,7 +208,7 @@ impl Admission {
     }
 
     /// Whether this machine may send one more broadcast.
-    pub fn local_broadcast(&mut self, limits: &Limits, now: Instant) -> bool {
+    pub fn local_broadcast(&mut self, limits: &RelayLimits, now: Instant) -> bool {
         self.local_broadcasts.take(limits.local_broadcasts, 1, now).is_ok()
     }
 
@@ -206,7 +218,7 @@ impl Admission {
         roster: &mut Roster,
         party: PartySlot,
         length: usize,
-        limits: &Limits,
+        limits: &RelayLimits,
         now: Instant,
     ) -> bool {
         let Some(party) = roster.party_buckets(party) else { return false };
@@ -215,7 +227,7 @@ impl Admission {
     }
 
     /// Whether `source` gets a STUN answer that is `surplus` bytes longer than its request.
-    pub fn stun(&mut self, source: SocketAddr, surplus: usize, limits: &Limits, now: Instant) -> bool {
+    pub fn stun(&mut self, source: SocketAddr, surplus: usize, limits: &RelayLimits, now: Instant) -> bool {
         self.stun.take(source.ip(), 1, &limits.stun, now).is_ok()
             && (surplus == 0 || self.stun_surplus.take(limits.stun_surplus, 1, now).is_ok())
     }
@@ -223,18 +235,18 @@ impl Admission {
 
 impl MemberBuckets {
     /// Whether the member may move its flows to another address now.
-    pub fn relocation(&mut self, limits: &Limits, now: Instant) -> bool {
+    pub fn relocation(&mut self, limits: &RelayLimits, now: Instant) -> bool {
         self.moves.take(limits.moves_per_member, 1, now).is_ok()
     }
 
     /// Whether an authentic datagram of the member's from a new address may be answered by an initiation there.
-    pub fn probe(&mut self, limits: &Limits, now: Instant) -> bool {
+    pub fn probe(&mut self, limits: &RelayLimits, now: Instant) -> bool {
         self.probes.take(limits.probes_per_member, 1, now).is_ok()
     }
 }
 
 impl PartyBuckets {
-    fn take_copy(&mut self, rate: ByteRate, length: usize, limits: &Limits, now: Instant) -> bool {
+    fn take_copy(&mut self, rate: ByteRate, length: usize, limits: &RelayLimits, now: Instant) -> bool {
         self.copies.take(limits.broadcast_copies_per_party, 1, now).is_ok()
             && self.bytes.take(rate, length, now.as_nanos())
     }
@@ -253,19 +265,19 @@ mod tests {
 
     const START: Instant = Instant::from_nanos(5_000_000_000);
 
-    fn admission(limits: &Limits) -> Admission {
-        Admission::new(KeyedState::new(1, 2), limits)
+    fn admission(limits: &RelayLimits) -> RateLimiter {
+        RateLimiter::new(KeyedState::new(1, 2), limits)
     }
 
     #[test]
     fn an_address_a_member_and_a_party_each_have_a_share() {
         let (mut roster, members) = some_roster(5);
         let second = Duration::from_secs(1);
-        let limits = Limits {
+        let limits = RelayLimits {
             address_bytes: Rate::new(1000, second, 1500),
             member_bytes: Rate::new(1000, second, 1000),
             party_bytes: Rate::new(1000, second, 2000),
-            ..Limits::default()
+            ..RelayLimits::default()
         };
         let mut admission = admission(&limits);
         assert!(!admission.data(&mut roster, members[0], 9, 0, 1, START), "in no party nothing");
@@ -280,11 +292,11 @@ mod tests {
     fn what_one_bucket_refuses_costs_the_others_nothing() {
         let small = Rate::new(1000, Duration::from_secs(1), 1000);
         for limits in [
-            Limits { address_bytes: small, member_bytes: small, ..Limits::default() },
-            Limits {
+            RelayLimits { address_bytes: small, member_bytes: small, ..RelayLimits::default() },
+            RelayLimits {
                 member_bytes: small,
                 party_bytes: Rate::new(2000, Duration::from_secs(1), 2000),
-                ..Limits::default()
+                ..RelayLimits::default()
             },
         ] {
             let (mut roster, members) = some_roster(2);
@@ -318,15 +330,15 @@ mod tests {
     fn who_broadcasts_pays_for_each_copy() {
         let (mut roster, members) = some_roster(2);
         let second = Duration::from_secs(1);
-        let limits = Limits {
+        let limits = RelayLimits {
             broadcasts_per_member: Rate::new(1, second, 2),
             broadcast_copies_per_party: Rate::new(1, second, 12),
             member_bytes: Rate::new(1000, second, 1000),
             copied_bytes: Rate::new(1500, second, 1500),
-            ..Limits::default()
+            ..RelayLimits::default()
         };
         let mut admission = admission(&limits);
-        let sent = (0..9).filter(|_| Admission::broadcast(&mut roster, members[0], &limits, START)).count();
+        let sent = (0..9).filter(|_| RateLimiter::broadcast(&mut roster, members[0], &limits, START)).count();
         assert_eq!(sent, 2);
         let mut copies = |member: usize, length| {
             (0..20)

@@ -17,16 +17,16 @@
 use crate::datagram::Path;
 use crate::figures::{DropReason, Figure, Reach, Traffic, Volume};
 use crate::keyed_hash::KeyedState;
-use crate::relay::Run;
+use crate::relay::DatagramRun;
 use crate::relay::endpoints::Sighting;
 use crate::relay::flow_key::FlowKey;
 use crate::relay::flows::{Flow, FlowId, FlowState, Flows};
 use crate::relay::limits::LONGEST_PACE;
 use crate::relay::pacing::{Paced, Pacer};
 use crate::relay::pending::{PendingTable, Progress};
-use crate::relay::roster::{Member, MemberId, Roster};
+use crate::relay::roster::{MemberId, Roster, RosterMember};
 use crate::relay::rules::Rule;
-use crate::relay::state::{State, Turn};
+use crate::relay::state::{RelayState, Turn};
 use crate::time::Instant;
 use crate::wireguard::message::{
     COOKIE_REPLY_LENGTH, INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response,
@@ -58,12 +58,12 @@ impl Blind {
     /// Whose mac1 `message` bears: of those that its source asked for, of the parties of those who may be there, of
     /// all. What that costs is its source's to pay before.
     fn recipient(
-        state: &mut State,
+        state: &mut RelayState,
         message: &[u8; INITIATION_LENGTH],
         source: SocketAddr,
         now: Instant,
     ) -> Result<MemberId, DropReason> {
-        let State { roster, sources, admission, limits, .. } = state;
+        let RelayState { roster, sources, admission, limits, .. } = state;
         let fits = |&id: &MemberId| roster.get(id).is_some_and(|member| member.mac1.matches(message));
         let mut pays = |count| count == 0 || admission.known_trials(source, count, limits, now);
         if !pays(sources.wanted(source).count()) {
@@ -84,7 +84,7 @@ impl Blind {
         if !admission.trials(source, roster.len(), limits, now) {
             return Err(DropReason::HandshakeLimit);
         }
-        let fits = |member: &Member| member.mac1.matches(message) || !Rule::MembersOnly.holds();
+        let fits = |member: &RosterMember| member.mac1.matches(message) || !Rule::MembersOnly.holds();
         let found = roster.iter().find(|&(_, member)| fits(member));
         found.map(|(id, _)| id).ok_or(DropReason::NoMember)
     }
@@ -109,7 +109,7 @@ impl Blind {
         state.sources.note_received(source, INITIATION_LENGTH);
         state.sources.note_wanted(source, target, state.limits.members_per_party);
         if rank == Rank::Expected {
-            let parties = state.roster.get(target).map_or(&[][..], Member::parties);
+            let parties = state.roster.get(target).map_or(&[][..], RosterMember::parties);
             parties.iter().for_each(|&party| state.sources.note_newcomer(source, party, &state.limits));
         }
         if self.pending.is_repeated(message.bytes(), source, now) {
@@ -128,7 +128,7 @@ impl Blind {
             .find(|&to| may_go(to))
             .ok_or(if candidates.count == 0 { DropReason::NoAddress } else { DropReason::Unproven })?;
         self.check_index(message.sender(), source, to, now)?;
-        let State { sources, limits, .. } = state;
+        let RelayState { sources, limits, .. } = state;
         let wait = sources.pace(to, is_stranger, limits, LONGEST_PACE, now).ok_or(DropReason::Paced)?;
         sources.count_attempt(source, target, false);
         if candidates.guessed {
@@ -219,7 +219,7 @@ impl Blind {
         is_taken: impl Fn(u32) -> bool,
     ) -> Result<(), DropReason> {
         let (source, now) = (from.remote, turn.now.instant);
-        let State { roster, sources, limits, admission, .. } = &mut *turn.state;
+        let RelayState { roster, sources, limits, admission, .. } = &mut *turn.state;
         let to_initiator = FlowKey::new(source, message.receiver());
         let pending = self.pending.get_mut(&to_initiator, now).ok_or(DropReason::NoPending)?;
         let misfits = match pending.progress {
@@ -230,7 +230,7 @@ impl Blind {
         let (at, responder) = (pending.initiator, pending.target);
         let fits = |&id: &MemberId| {
             let bears =
-                |member: &Member| member.mac1.matches(message.bytes()) || !Rule::NamesInitiator.holds();
+                |member: &RosterMember| member.mac1.matches(message.bytes()) || !Rule::NamesInitiator.holds();
             id != responder && roster.get(id).is_some_and(bears)
         };
         // Who was last seen there is most likely the one.
@@ -286,7 +286,7 @@ impl Blind {
         let now = turn.now.instant;
         let &mut Flow { to, from: initiator, receiver: responder, .. } = self.flows.get_mut(id)?;
         self.flows.open(id, now)?;
-        let State { sources, limits, stats, .. } = &mut *turn.state;
+        let RelayState { sources, limits, stats, .. } = &mut *turn.state;
         for path in [from, to] {
             sources.note(path, limits, now);
             sources.prove(path, now);
@@ -356,7 +356,7 @@ impl Blind {
         if flow.state == FlowState::Held {
             return Err(DropReason::Unproven);
         }
-        let State { roster, admission, .. } = &mut *turn.state;
+        let RelayState { roster, admission, .. } = &mut *turn.state;
         if !admission.data(roster, flow.from, flow.party, flow.bucket, length, now) {
             return Err(DropReason::DataLimit);
         }
@@ -373,11 +373,17 @@ impl Blind {
     }
 
     /// As [`Blind::on_data`], for datagrams of one open flow: whether all of them are within the buckets.
-    pub fn on_run(&mut self, turn: &mut Turn<'_>, run: Run<'_>, receiver: u32, source: SocketAddr) -> bool {
+    pub fn on_run(
+        &mut self,
+        turn: &mut Turn<'_>,
+        run: DatagramRun<'_>,
+        receiver: u32,
+        source: SocketAddr,
+    ) -> bool {
         let (bytes, count, now) = (run.bytes.len(), run.count, turn.now.instant);
         let flow = self.flows.with_key_mut(&FlowKey::new(source, receiver));
         let Some(flow) = flow.filter(|flow| flow.state == FlowState::Open) else { return false };
-        let State { roster, admission, .. } = &mut *turn.state;
+        let RelayState { roster, admission, .. } = &mut *turn.state;
         if !admission.data(roster, flow.from, flow.party, flow.bucket, bytes, now) {
             return false;
         }
@@ -404,7 +410,7 @@ impl Blind {
         from: Path,
     ) -> Option<MemberId> {
         let (source, now) = (from.remote, turn.now.instant);
-        let State { roster, sources, limits, .. } = &mut *turn.state;
+        let RelayState { roster, sources, limits, .. } = &mut *turn.state;
         let sighted = self.flows.with_index(receiver).filter(|flow| flow.state == FlowState::Open);
         let sighted = sighted.and_then(|flow| {
             let Flow { from: member, receiver: witness, .. } = *flow;
@@ -425,21 +431,21 @@ impl Blind {
     }
 
     /// Moves a member's flows to where its hub session is.
-    pub fn relocate(&mut self, state: &mut State, member: MemberId, path: Path) {
+    pub fn relocate(&mut self, state: &mut RelayState, member: MemberId, path: Path) {
         let bucket = state.admission.address_bucket(path.remote);
         self.flows.relocate(&mut state.roster, member, path, bucket);
     }
 
     /// Ends what `member`, whose flows these are, may not have any more: everything with those it shares no party
     /// with.
-    pub fn end(&mut self, state: &mut State, member: MemberId, flows: &[FlowId], now: Instant) {
+    pub fn end(&mut self, state: &mut RelayState, member: MemberId, flows: &[FlowId], now: Instant) {
         let shares = |roster: &Roster, other| roster.shared_party(member, other).is_some();
         self.flows.end(&mut state.roster, member, flows, shares);
         self.pending.sweep(&state.roster, now);
     }
 
     /// Forgets what has expired (rule 9).
-    pub fn sweep(&mut self, state: &mut State, now: Instant) {
+    pub fn sweep(&mut self, state: &mut RelayState, now: Instant) {
         self.flows.sweep(&mut state.roster, now);
         self.pending.sweep(&state.roster, now);
     }
@@ -461,8 +467,8 @@ enum Rank {
 }
 
 impl Rank {
-    fn of(state: &State, source: SocketAddr, target: MemberId) -> Self {
-        let State { roster, sources, .. } = state;
+    fn of(state: &RelayState, source: SocketAddr, target: MemberId) -> Self {
+        let RelayState { roster, sources, .. } = state;
         if sources.member(source).is_some() {
             return Rank::Member;
         }

@@ -5,15 +5,15 @@
 
 use crate::datagram::Path;
 use crate::figures::{DropReason, Traffic};
-use crate::relay::admission::Admission;
+use crate::relay::admission::RateLimiter;
 use crate::relay::hub::{Hub, path_to};
 use crate::relay::roster::MemberId;
-use crate::relay::state::{State, Turn};
+use crate::relay::state::{RelayState, Turn};
 use crate::time::Now;
 use crate::wire::ip::{Ipv4, UDP};
 use crate::wireguard::message::{KEEPALIVE_LENGTH, TRANSPORT_HEADER_LENGTH};
 use crate::wireguard::peer::PeerIndex;
-use crate::wireguard::verdict::Sent;
+use crate::wireguard::verdict::SendOutcome;
 
 impl Hub {
     /// Sends copies of the packet of `length` bytes in `datagram`, from `member`, to all who share a party
@@ -31,8 +31,8 @@ impl Hub {
         if !is_udp || length + KEEPALIVE_LENGTH > self.scratch.len() {
             return Err(DropReason::InnerDestination);
         }
-        let State { roster, limits, .. } = &mut *turn.state;
-        if !Admission::broadcast(roster, member, limits, turn.now.instant) {
+        let RelayState { roster, limits, .. } = &mut *turn.state;
+        if !RateLimiter::broadcast(roster, member, limits, turn.now.instant) {
             return Err(DropReason::BroadcastLimit);
         }
         self.rounds += 1;
@@ -51,7 +51,7 @@ impl Hub {
             for mate in 0.. {
                 let Some(receiver) = turn.state.roster.member_at(party, mate) else { break };
                 let Some(peer) = self.takes_copy(turn.state, receiver, turn.now) else { continue };
-                let State { roster, admission, limits, .. } = &mut *turn.state;
+                let RelayState { roster, admission, limits, .. } = &mut *turn.state;
                 if !admission.copy(roster, member, party, sealed, limits, turn.now.instant) {
                     result = Err(DropReason::BroadcastLimit);
                 } else if let Some((path, sealed)) = self.copy(turn, peer, receiver, packet) {
@@ -66,7 +66,7 @@ impl Hub {
     }
 
     /// Whether the member has a session and has not had this broadcast, by way of another party.
-    fn takes_copy(&self, state: &mut State, receiver: MemberId, now: Now) -> Option<PeerIndex> {
+    fn takes_copy(&self, state: &mut RelayState, receiver: MemberId, now: Now) -> Option<PeerIndex> {
         let session = state.roster.state(receiver)?.hub_mut()?;
         let had = std::mem::replace(&mut session.round, self.rounds) == self.rounds;
         (!had && self.device.can_send(session.peer, now.instant)).then_some(session.peer)
@@ -84,7 +84,9 @@ impl Hub {
         copy.copy_from_slice(packet);
         Ipv4::parse(copy)?.set_destination(turn.state.roster.get(receiver)?.ip);
         match self.device.send(peer, &mut self.scratch, packet.len(), turn.now) {
-            Sent::Sealed { to, length } => path_to(turn.state, receiver, to).map(|path| (path, length)),
+            SendOutcome::Sealed { to, length } => {
+                path_to(turn.state, receiver, to).map(|path| (path, length))
+            }
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use crate::relay::blind::Blind;
 use crate::relay::roster::MemberId;
 use crate::relay::rules::Rule;
-use crate::relay::state::State;
+use crate::relay::state::RelayState;
 use crate::time::Instant;
 use crate::wireguard::message::INITIATION_LENGTH;
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ impl Blind {
     /// were not tried in vain, or if there are none of them, all.
     pub fn candidates(
         &self,
-        state: &State,
+        state: &RelayState,
         target: MemberId,
         source: SocketAddr,
         now: Instant,
     ) -> Candidates {
-        let State { roster, sources, .. } = state;
+        let RelayState { roster, sources, .. } = state;
         let mut candidates =
             Candidates { found: [source; MAX_CANDIDATES], count: 0, not: source, guessed: false };
         let Some(member) = roster.get(target) else { return candidates };

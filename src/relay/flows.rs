@@ -4,9 +4,9 @@ use crate::datagram::Path;
 use crate::figures::Volume;
 use crate::keyed_hash::KeyedState;
 use crate::owners::Holdings;
-use crate::owners::table::{Entry, Merit, Table};
+use crate::owners::table::{Merit, OwnedEntry, OwnedTable};
 use crate::relay::flow_key::FlowKey;
-use crate::relay::limits::{IDLE_LIFETIME, Limits, OFFER_LIFETIME};
+use crate::relay::limits::{IDLE_LIFETIME, OFFER_LIFETIME, RelayLimits};
 use crate::relay::roster::{MemberId, PartySlot, Roster};
 use crate::relay::rules::Rule;
 #[cfg(test)]
@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// Names one direction of a blind session.
-pub type FlowId = Handle<Entry<FlowKey, Flow>>;
+pub type FlowId = Handle<OwnedEntry<FlowKey, Flow>>;
 
 /// How far a blind session has come, seen from one of its directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +70,7 @@ impl Flow {
 
 /// All directions of all blind sessions.
 pub struct Flows {
-    table: Table<FlowKey, Flow>,
+    table: OwnedTable<FlowKey, Flow>,
     /// Flows by their index alone; of those with the same one the last.
     by_index: HashMap<u32, FlowId, KeyedState>,
 }
@@ -78,7 +78,7 @@ pub struct Flows {
 impl Flows {
     /// None yet.
     pub fn new(hasher: KeyedState, seed: u64) -> Self {
-        Flows { table: Table::new(hasher, seed), by_index: HashMap::with_hasher(hasher) }
+        Flows { table: OwnedTable::new(hasher, seed), by_index: HashMap::with_hasher(hasher) }
     }
 
     /// How many directions there are.
@@ -136,7 +136,7 @@ impl Flows {
     pub fn insert(
         &mut self,
         roster: &mut Roster,
-        limits: &Limits,
+        limits: &RelayLimits,
         payer: IpAddr,
         [there, back]: [(FlowKey, Flow); 2],
     ) {
@@ -302,17 +302,17 @@ mod tests {
         }
     }
 
-    struct House {
+    struct TestFlows {
         roster: Roster,
         members: Vec<MemberId>,
         flows: Flows,
-        limits: Limits,
+        limits: RelayLimits,
     }
 
-    impl House {
-        fn new(members: u8, limits: Limits) -> Self {
+    impl TestFlows {
+        fn new(members: u8, limits: RelayLimits) -> Self {
             let (roster, members) = some_roster(members);
-            House { roster, members, flows: Flows::new(KeyedState::new(1, 2), 3), limits }
+            TestFlows { roster, members, flows: Flows::new(KeyedState::new(1, 2), 3), limits }
         }
 
         /// A session between two members: indices `index` there and `index + 1` back, at addresses by number.
@@ -323,7 +323,7 @@ mod tests {
                 (FlowKey::new(address(one as u8), index), flow(address(other as u8), a, b, states[0]));
             let back =
                 (FlowKey::new(address(other as u8), index + 1), flow(address(one as u8), b, a, states[1]));
-            let House { roster, flows, limits, .. } = self;
+            let TestFlows { roster, flows, limits, .. } = self;
             flows.insert(roster, limits, address(one as u8).ip(), [there, back]);
         }
 
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_member_s_flows_move_together() {
-        let mut house = House::new(3, Limits::default());
+        let mut house = TestFlows::new(3, RelayLimits::default());
         house.pair(0, 1, 10, true);
         house.pair(2, 0, 20, true);
         house.pair(2, 1, 30, true);
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_ends_leaves_nothing() {
-        let mut house = House::new(3, Limits::default());
+        let mut house = TestFlows::new(3, RelayLimits::default());
         house.pair(0, 1, 10, true);
         house.pair(0, 2, 20, false);
         let (of_first, second) = (house.flows.of(&house.roster, house.members[0]).to_vec(), house.members[1]);
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_session_lives_while_both_send_and_an_offer_not_long() {
-        let mut house = House::new(3, Limits::default());
+        let mut house = TestFlows::new(3, RelayLimits::default());
         house.pair(0, 1, 10, true);
         house.pair(0, 2, 20, false);
         house.flows.sweep(&mut house.roster, START + OFFER_LIFETIME);
@@ -382,8 +382,8 @@ mod tests {
 
     #[test]
     fn who_offers_much_makes_room_and_running_games_stay() {
-        let limits = Limits { flows: 40, flows_per_member: 30, ..Limits::default() };
-        let mut house = House::new(6, limits);
+        let limits = RelayLimits { flows: 40, flows_per_member: 30, ..RelayLimits::default() };
+        let mut house = TestFlows::new(6, limits);
         house.pair(0, 1, 10, true);
         for index in 0..500 {
             house.pair(2 + index % 2, 4 + index % 2, 1000 + 2 * index as u32, false);

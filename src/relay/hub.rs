@@ -7,16 +7,16 @@ use crate::figures::{DropReason, Reach, Traffic};
 use crate::keyed_hash::KeyedState;
 use crate::relay::blind::Blind;
 use crate::relay::resumption::{Resumption, Resumptions};
-use crate::relay::roster::{Member, MemberId};
-use crate::relay::state::{State, Turn};
+use crate::relay::roster::{MemberId, RosterMember};
+use crate::relay::state::{RelayState, Turn};
 use crate::time::Instant;
 use crate::wire::ip::{self, Ipv4};
-use crate::wireguard::allowed_ips::Prefix;
-use crate::wireguard::device::{Config, Device, Received};
+use crate::wireguard::allowed_ips::AllowedIp;
+use crate::wireguard::device::{Device, DeviceSettings, ReceiveOutcome};
 use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::message::{INITIATION_LENGTH, Message, TRANSPORT_HEADER_LENGTH, Type};
 use crate::wireguard::peer::{PeerConfig, PeerIndex};
-use crate::wireguard::verdict::{Accepted, Content, Outgoing, Reason, Rejection, Sent, Verdict};
+use crate::wireguard::verdict::{Accepted, Content, Outgoing, Reason, Rejection, SendOutcome, Verdict};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -64,7 +64,7 @@ pub(super) struct Hub {
 
 impl Hub {
     pub fn new(
-        config: Config,
+        config: DeviceSettings,
         ip: Ipv4Addr,
         broadcast_ip: Ipv4Addr,
         hasher: KeyedState,
@@ -87,7 +87,7 @@ impl Hub {
     /// who only says to have the key is a guest, so that he can prove it.
     pub fn adopt(
         &mut self,
-        state: &mut State,
+        state: &mut RelayState,
         key: &PublicKey,
         source: SocketAddr,
         now: Instant,
@@ -102,7 +102,7 @@ impl Hub {
             None => self.device.add_peer(PeerConfig::new(*key), now).ok()?,
         };
         let member = state.roster.get_mut(id)?;
-        self.device.allow(peer, Prefix::host(member.ip.into()));
+        self.device.allow(peer, AllowedIp::host(member.ip.into()));
         member.state.appear().hub = Some(HubSession {
             peer,
             path: None,
@@ -124,17 +124,17 @@ impl Hub {
     }
 
     /// A member has another address in the virtual LAN.
-    pub fn readdress(&mut self, member: &Member, old: Ipv4Addr, new: Ipv4Addr) {
+    pub fn readdress(&mut self, member: &RosterMember, old: Ipv4Addr, new: Ipv4Addr) {
         if let Some(session) = member.state.hub() {
             if self.device.route(old.into()) == Some(session.peer) {
-                self.device.disallow(Prefix::host(old.into()));
+                self.device.disallow(AllowedIp::host(old.into()));
             }
-            self.device.allow(session.peer, Prefix::host(new.into()));
+            self.device.allow(session.peer, AllowedIp::host(new.into()));
         }
     }
 
     /// Removes a member that is gone, with its session.
-    pub fn remove(&mut self, gone: &Member) {
+    pub fn remove(&mut self, gone: &RosterMember) {
         if let Some(session) = gone.state.hub() {
             self.device.remove_peer(session.peer);
             self.members.remove(&session.peer);
@@ -150,11 +150,11 @@ impl Hub {
         from: Path,
     ) -> Result<(), DropReason> {
         let (source, now) = (from.remote, turn.now);
-        let State { sources, roster, .. } = &*turn.state;
+        let RelayState { sources, roster, .. } = &*turn.state;
         let is_expected = sources.is_proven(source) || !roster.from_origin(source.ip()).is_empty();
         let verdict = match self.device.receive_from(datagram, source, is_expected, now) {
-            Received::Verdict(verdict) => verdict,
-            Received::Unknown(stranger) => {
+            ReceiveOutcome::Verdict(verdict) => verdict,
+            ReceiveOutcome::Unknown(stranger) => {
                 // If it stays unknown, that is what comes of it.
                 self.adopt(turn.state, stranger.public_key(), source, now.instant);
                 self.device.accept(stranger, now.instant)
@@ -275,7 +275,7 @@ impl Hub {
     /// Asks a member with a session whether it is where this came from: a flow of its says so, which anybody may have
     /// sent. Whether something is to be [sent](Hub::drain) now.
     pub fn seek(&mut self, turn: &mut Turn<'_>, member: MemberId, source: SocketAddr) -> bool {
-        let State { roster, sources, .. } = &mut *turn.state;
+        let RelayState { roster, sources, .. } = &mut *turn.state;
         let session = roster.get(member).and_then(|member| member.state.hub());
         let Some(&HubSession { peer, path, .. }) = session else { return false };
         let is_elsewhere = path.is_none_or(|path| path.remote != source);
@@ -321,22 +321,22 @@ impl Hub {
             next.ok_or(DropReason::InnerDestination)?
         };
         let &receiver = self.members.get(&next).ok_or(DropReason::InnerDestination)?;
-        let State { roster, admission, .. } = &mut *turn.state;
+        let RelayState { roster, admission, .. } = &mut *turn.state;
         let party = roster.shared_party(member, receiver).ok_or(DropReason::OtherParty)?;
         let bucket = admission.address_bucket(source);
         if !admission.data(roster, member, party, bucket, datagram.len(), turn.now.instant) {
             return Err(DropReason::DataLimit);
         }
         match self.device.send(next, datagram, length, turn.now) {
-            Sent::Sealed { to, length } => {
+            SendOutcome::Sealed { to, length } => {
                 let path = path_to(turn.state, receiver, to).ok_or(DropReason::Unproven)?;
                 turn.state.count_data(member, receiver, 1, length, turn.now);
                 turn.state.stats.add(Traffic::Hub, length);
                 turn.forward(path, &datagram[..length]);
                 Ok(())
             }
-            Sent::Staged => Ok(()),
-            Sent::Dropped => Err(DropReason::NoSession),
+            SendOutcome::Staged => Ok(()),
+            SendOutcome::Dropped => Err(DropReason::NoSession),
         }
     }
 
@@ -362,7 +362,7 @@ impl Hub {
     /// Whether a message of the device's may go to a member at `to`, and by which path if that is known.
     fn may_send(
         &mut self,
-        state: &mut State,
+        state: &mut RelayState,
         peer: PeerIndex,
         to: SocketAddr,
         kind: Option<Type>,
@@ -392,7 +392,7 @@ impl Hub {
 
     /// Keeps the addresses of members that the hub heard of since `since`, and lets go of those whose session
     /// is over.
-    pub fn sweep(&mut self, state: &mut State, since: Instant, now: Instant) {
+    pub fn sweep(&mut self, state: &mut RelayState, since: Instant, now: Instant) {
         for (&peer, &member) in &self.members {
             let heard = self.device.stats(peer).and_then(|stats| stats.last_received);
             let Some(presence) = state.roster.state(member).and_then(|state| state.presence_mut()) else {
@@ -416,12 +416,12 @@ impl Hub {
 }
 
 /// The path by which data may go to a member at `to`: only if that is known to arrive (rule 8).
-pub(super) fn path_to(state: &State, member: MemberId, to: SocketAddr) -> Option<Path> {
+pub(super) fn path_to(state: &RelayState, member: MemberId, to: SocketAddr) -> Option<Path> {
     state.roster.get(member)?.state.hub()?.path.filter(|path| path.remote == to)
 }
 
 /// Whether an address that no mate of `member` has is for everybody, by the /24 that it may have been given.
-fn is_for_all_of_24(state: &State, member: MemberId, to: Ipv4Addr) -> bool {
+fn is_for_all_of_24(state: &RelayState, member: MemberId, to: Ipv4Addr) -> bool {
     let ip_of = |id| state.roster.get(id).map(|member| member.ip);
     ip_of(member).is_some_and(|own| ip::is_broadcast_of_24(own, to))
         && !state.roster.mates(member).any(|mate| ip_of(mate) == Some(to))

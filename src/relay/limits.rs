@@ -37,7 +37,7 @@ pub const SIGHTINGS_PER_MEMBER: usize = 4;
 
 /// What the relay may hold and do. Nothing it keeps grows past these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct RelayLimits {
     /// Members, at 600 bytes each, 800 more for one that was ever there, and 3 KB for one that has a hub session.
     pub members: usize,
     /// Members of one party: 64 trials of mac1 are 20 us.
@@ -102,9 +102,9 @@ pub struct Limits {
     pub x25519: Duration,
 }
 
-impl Default for Limits {
+impl Default for RelayLimits {
     fn default() -> Self {
-        Limits {
+        RelayLimits {
             members: 32_768,
             members_per_party: 100,
             flows: 32_768,

@@ -6,11 +6,11 @@ use crate::figures::{DropReason, Traffic};
 use crate::relay::LOCAL_HEADROOM;
 use crate::relay::hub::{Hub, path_to};
 use crate::relay::roster::MemberId;
-use crate::relay::state::{State, Turn};
+use crate::relay::state::{RelayState, Turn};
 use crate::wire::ip::{IPV4_HEADER_LENGTH, Ipv4, UDP};
 use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::message::KEEPALIVE_LENGTH;
-use crate::wireguard::verdict::Sent;
+use crate::wireguard::verdict::SendOutcome;
 use std::net::{IpAddr, SocketAddr};
 
 /// The first byte of an IPv4 header without options.
@@ -25,7 +25,7 @@ impl Hub {
         packet: &[u8],
         source: SocketAddr,
     ) -> Result<(), DropReason> {
-        let State { roster, admission, .. } = &mut *turn.state;
+        let RelayState { roster, admission, .. } = &mut *turn.state;
         let party = roster.shared_party(member, member).ok_or(DropReason::OtherParty)?;
         let bucket = admission.address_bucket(source);
         if !admission.data(roster, member, party, bucket, packet.len(), turn.now.instant) {
@@ -63,20 +63,20 @@ impl Hub {
         }
         let next = self.device.route(destination).ok_or(DropReason::InnerDestination)?;
         let &receiver = self.members.get(&next).ok_or(DropReason::InnerDestination)?;
-        let State { roster, admission, .. } = &mut *turn.state;
+        let RelayState { roster, admission, .. } = &mut *turn.state;
         let party = roster.shared_party(receiver, receiver).ok_or(DropReason::OtherParty)?;
         if !admission.local_data(roster, party, length, turn.now.instant) {
             return Err(DropReason::DataLimit);
         }
         match self.device.send(next, buffer, length, turn.now) {
-            Sent::Sealed { to, length } => {
+            SendOutcome::Sealed { to, length } => {
                 let path = path_to(turn.state, receiver, to).ok_or(DropReason::Unproven)?;
                 turn.state.count_local(receiver, length);
                 turn.send(path, &buffer[..length]);
                 Ok(())
             }
-            Sent::Staged => Ok(()),
-            Sent::Dropped => Err(DropReason::NoSession),
+            SendOutcome::Staged => Ok(()),
+            SendOutcome::Dropped => Err(DropReason::NoSession),
         }
     }
 
@@ -93,7 +93,7 @@ impl Hub {
         let sealed = self.device.sealed_length(packet.len());
         let mut result = Ok(());
         for slot in 0..turn.state.roster.slot_count() {
-            let State { roster, admission, limits, .. } = &mut *turn.state;
+            let RelayState { roster, admission, limits, .. } = &mut *turn.state;
             let Some((receiver, member)) = roster.in_slot(slot) else { continue };
             let Some(peer) = member.state.hub().map(|session| session.peer) else { continue };
             let Some(&party) = member.parties().first() else { continue };

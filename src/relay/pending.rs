@@ -3,9 +3,9 @@
 use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
 use crate::owners::Holdings;
-use crate::owners::table::{Entry, Merit, Table};
+use crate::owners::table::{Merit, OwnedEntry, OwnedTable};
 use crate::relay::flow_key::FlowKey;
-use crate::relay::limits::{Limits, PENDING_LIFETIME};
+use crate::relay::limits::{PENDING_LIFETIME, RelayLimits};
 use crate::relay::roster::{MemberId, Roster};
 #[cfg(test)]
 use crate::relay::search::fingerprint::Fingerprint;
@@ -51,7 +51,7 @@ fn ephemeral(message: &[u8; INITIATION_LENGTH]) -> Ephemeral {
 
 /// All of them, by where they were sent and their sender's index: that is what an answer comes with.
 pub struct PendingTable {
-    table: Table<FlowKey, Pending>,
+    table: OwnedTable<FlowKey, Pending>,
     /// Where each handshake is, as far as it is unanswered.
     by_ephemeral: HashMap<Ephemeral, FlowKey, KeyedState>,
 }
@@ -59,7 +59,7 @@ pub struct PendingTable {
 impl PendingTable {
     /// None yet.
     pub fn new(hasher: KeyedState, seed: u64) -> Self {
-        PendingTable { table: Table::new(hasher, seed), by_ephemeral: HashMap::with_hasher(hasher) }
+        PendingTable { table: OwnedTable::new(hasher, seed), by_ephemeral: HashMap::with_hasher(hasher) }
     }
 
     /// Whether there are none.
@@ -75,7 +75,7 @@ impl PendingTable {
     /// Adds one. If there is no room, the oldest of whoever holds most goes.
     pub fn insert(
         &mut self,
-        limits: &Limits,
+        limits: &RelayLimits,
         key: FlowKey,
         initiator: Path,
         target: MemberId,
@@ -96,7 +96,7 @@ impl PendingTable {
         self.by_ephemeral.insert(ephemeral, key);
     }
 
-    fn remove(&mut self, handle: Handle<Entry<FlowKey, Pending>>) {
+    fn remove(&mut self, handle: Handle<OwnedEntry<FlowKey, Pending>>) {
         if let Some((key, pending)) = self.table.remove(handle)
             && self.by_ephemeral.get(&pending.ephemeral) == Some(&key)
         {
@@ -161,7 +161,7 @@ mod tests {
         let (roster, members) = some_roster(2);
         let now = Instant::from_nanos(5_000_000_000);
         let mut table = PendingTable::new(KeyedState::new(1, 2), 3);
-        let limits = Limits { pending: 5, ..Limits::default() };
+        let limits = RelayLimits { pending: 5, ..RelayLimits::default() };
         let path = |host: u8| Path::to(SocketAddr::from(([192, 0, host, 1], 1)));
         let key = |index| FlowKey::new(path(0).remote, index);
         let message = |number: u32| [number as u8 + 1; INITIATION_LENGTH];

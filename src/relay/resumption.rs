@@ -8,7 +8,7 @@ use crate::datagram::Path;
 use crate::relay::hub::Hub;
 use crate::relay::limits::{IDLE_LIFETIME, RESUMPTION_INTERVAL, RESUMPTIONS};
 use crate::relay::roster::MemberId;
-use crate::relay::state::State;
+use crate::relay::state::RelayState;
 use crate::time::{Instant, Now};
 use crate::wireguard::timestamp::Timestamp;
 use std::cmp::Reverse;
@@ -66,7 +66,7 @@ impl Resumption {
 
 impl Hub {
     /// What is to be handed over to the next daemon.
-    pub fn formers(&self, state: &State) -> Vec<Former> {
+    pub fn formers(&self, state: &RelayState) -> Vec<Former> {
         let former = |(&peer, &member)| {
             let session = state.roster.get(member)?.state.hub()?;
             let heard = self.device.stats(peer).and_then(|stats| stats.last_received);
@@ -81,7 +81,7 @@ impl Hub {
     }
 
     /// Takes over what the daemon before knew; how many members are going to be asked.
-    pub fn take_over(&mut self, state: &mut State, formers: Vec<Former>, now: Instant) -> usize {
+    pub fn take_over(&mut self, state: &mut RelayState, formers: Vec<Former>, now: Instant) -> usize {
         let mut asked = Vec::new();
         for former in formers {
             let (member, heard) = (former.member, former.place.map(|(_, heard)| heard));
@@ -95,7 +95,7 @@ impl Hub {
         asked.len()
     }
 
-    fn take_over_one(&mut self, state: &mut State, former: Former, now: Instant) -> Option<()> {
+    fn take_over_one(&mut self, state: &mut RelayState, former: Former, now: Instant) -> Option<()> {
         let Former { member, timestamp, place } = former;
         let found = state.roster.get(member)?;
         let (key, known) = (found.key, found.state.hub().map(|session| session.peer));
@@ -118,7 +118,7 @@ impl Hub {
     }
 
     /// Asks the next one for a session, if its turn has come.
-    pub fn resume(&mut self, state: &State, now: Now) {
+    pub fn resume(&mut self, state: &RelayState, now: Now) {
         if self.resumptions.due > now.instant {
             return;
         }

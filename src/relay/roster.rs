@@ -6,7 +6,7 @@ use crate::few::Few;
 use crate::ids::{PartyId, PeerId};
 use crate::owners::Prefix;
 use crate::relay::admission::{MemberBuckets, PartyBuckets};
-use crate::relay::limits::Limits;
+use crate::relay::limits::RelayLimits;
 use crate::relay::member::{MemberState, Presence};
 use crate::slots::{Handle, Slots};
 use crate::wireguard::cookie::Mac1Key;
@@ -15,13 +15,13 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Names a member, that is a key; never given to another one, also after this one is gone.
-pub type MemberId = Handle<Member>;
+pub type MemberId = Handle<RosterMember>;
 
 /// Names a party while it has members.
 pub type PartySlot = u32;
 
 /// A key that the relay forwards for.
-pub struct Member {
+pub struct RosterMember {
     /// Its public key, in canonical form.
     pub key: PublicKey,
     /// The key of mac1 in handshake messages to it.
@@ -35,7 +35,7 @@ pub struct Member {
     pub(super) state: MemberState,
 }
 
-impl Member {
+impl RosterMember {
     /// The parties it is in, in rising order, perhaps repeated.
     pub fn parties(&self) -> &[PartySlot] {
         self.parties.as_slice()
@@ -71,7 +71,7 @@ impl fmt::Display for JoinError {
 impl std::error::Error for JoinError {}
 
 #[derive(Default)]
-struct Party {
+struct RosterParty {
     id: Option<PartyId>,
     peers: Vec<(PeerId, MemberId)>,
     buckets: PartyBuckets,
@@ -80,9 +80,9 @@ struct Party {
 /// All members and parties.
 #[derive(Default)]
 pub struct Roster {
-    members: Slots<Member>,
+    members: Slots<RosterMember>,
     by_key: DenseMap<PublicKey, MemberId>,
-    parties: Vec<Party>,
+    parties: Vec<RosterParty>,
     free_parties: Vec<PartySlot>,
     by_party: DenseMap<PartyId, PartySlot>,
     /// Members by the subscriber from whom they speak to the control plane.
@@ -101,7 +101,7 @@ impl Roster {
         peer: &PeerId,
         key: PublicKey,
         ip: Ipv4Addr,
-        limits: &Limits,
+        limits: &RelayLimits,
     ) -> Result<MemberId, JoinError> {
         if key.is_low_order() || key.canonical() != key {
             return Err(JoinError::BadKey);
@@ -134,7 +134,7 @@ impl Roster {
     }
 
     fn add(&mut self, key: PublicKey, ip: Ipv4Addr) -> MemberId {
-        let id = self.members.insert_with(|_| Member {
+        let id = self.members.insert_with(|_| RosterMember {
             key,
             mac1: Mac1Key::new(&key),
             ip,
@@ -207,7 +207,7 @@ impl Roster {
             return slot;
         }
         let slot = self.free_parties.pop().unwrap_or_else(|| {
-            self.parties.push(Party::default());
+            self.parties.push(RosterParty::default());
             self.parties.len() as PartySlot - 1
         });
         self.parties[slot as usize].id = Some(party.clone());
@@ -216,18 +216,18 @@ impl Roster {
     }
 
     /// For ids that were just looked up.
-    fn member_mut(&mut self, id: MemberId) -> &mut Member {
+    fn member_mut(&mut self, id: MemberId) -> &mut RosterMember {
         self.members.get_mut(id).expect("a member that was just found")
     }
 
     /// Ends a membership. Gives whose it was, and the member itself if it was its last one.
-    pub fn leave(&mut self, party: &PartyId, peer: &PeerId) -> Option<(MemberId, Option<Box<Member>>)> {
+    pub fn leave(&mut self, party: &PartyId, peer: &PeerId) -> Option<(MemberId, Option<Box<RosterMember>>)> {
         let slot = *self.by_party.get(party)?;
         let peers = &mut self.parties[slot as usize].peers;
         let index = peers.iter().position(|(other, _)| other == peer)?;
         let (_, id) = peers.swap_remove(index);
         if peers.is_empty() {
-            self.parties[slot as usize] = Party::default();
+            self.parties[slot as usize] = RosterParty::default();
             self.by_party.remove(party);
             self.free_parties.push(slot);
         }
@@ -250,7 +250,7 @@ impl Roster {
     }
 
     /// The member, if it still is one.
-    pub fn get(&self, id: MemberId) -> Option<&Member> {
+    pub fn get(&self, id: MemberId) -> Option<&RosterMember> {
         self.members.get(id)
     }
 
@@ -265,7 +265,7 @@ impl Roster {
     }
 
     /// The member, if it still is one.
-    pub(super) fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
+    pub(super) fn get_mut(&mut self, id: MemberId) -> Option<&mut RosterMember> {
         self.members.get_mut(id)
     }
 
@@ -300,17 +300,17 @@ impl Roster {
     }
 
     /// All members.
-    pub fn iter(&self) -> impl Iterator<Item = (MemberId, &Member)> {
+    pub fn iter(&self) -> impl Iterator<Item = (MemberId, &RosterMember)> {
         self.members.iter()
     }
 
     /// All members.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (MemberId, &mut Member)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (MemberId, &mut RosterMember)> {
         self.members.iter_mut()
     }
 
     /// The member in that index.
-    pub(super) fn in_slot(&self, slot: u32) -> Option<(MemberId, &Member)> {
+    pub(super) fn in_slot(&self, slot: u32) -> Option<(MemberId, &RosterMember)> {
         self.members.in_slot(slot)
     }
 
@@ -331,7 +331,7 @@ impl Roster {
 
     /// All who share a party with `member`; with it itself, and some perhaps repeated.
     pub fn mates(&self, member: MemberId) -> impl Iterator<Item = MemberId> {
-        let parties = self.get(member).map_or(&[][..], Member::parties);
+        let parties = self.get(member).map_or(&[][..], RosterMember::parties);
         parties.iter().flat_map(|&party| self.members(party))
     }
 
@@ -341,7 +341,7 @@ impl Roster {
         members: impl Iterator<Item = MemberId>,
     ) -> ([PartySlot; N], usize) {
         let (mut found, mut count) = ([0; N], 0);
-        let parties = members.flat_map(|id| self.get(id).map_or(&[][..], Member::parties));
+        let parties = members.flat_map(|id| self.get(id).map_or(&[][..], RosterMember::parties));
         for &party in parties {
             if count == N {
                 break;
@@ -378,7 +378,7 @@ pub(super) fn some_roster(count: u8) -> (Roster, Vec<MemberId>) {
         key[0] = number;
         let peer = PeerId::new(&number.to_string()).expect("an id");
         let ip = Ipv4Addr::new(10, 66, 1, number);
-        roster.join(&party, &peer, PublicKey::from_bytes(key), ip, &Limits::default()).expect("room")
+        roster.join(&party, &peer, PublicKey::from_bytes(key), ip, &RelayLimits::default()).expect("room")
     };
     let members = (0..count).map(join).collect();
     (roster, members)
@@ -416,12 +416,12 @@ mod tests {
     fn a_member_that_never_came_is_small() {
         // There are thousands. The C library of static binaries has room of 160 bytes, 4 of which are its own, and
         // then of 192.
-        assert!(size_of::<Member>() <= 156, "{}", size_of::<Member>());
+        assert!(size_of::<RosterMember>() <= 156, "{}", size_of::<RosterMember>());
     }
 
     #[test]
     fn a_key_is_one_member_in_all_its_parties() {
-        let (mut roster, limits) = (Roster::default(), Limits::default());
+        let (mut roster, limits) = (Roster::default(), RelayLimits::default());
         let a = roster.join(&party("p"), &peer("a"), key(1), IP, &limits).unwrap();
         let b = roster.join(&party("p"), &peer("b"), key(2), IP, &limits).unwrap();
         let c = roster.join(&party("q"), &peer("c"), key(3), IP, &limits).unwrap();
@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn two_names_of_one_key_leave_one_by_one() {
-        let (mut roster, limits) = (Roster::default(), Limits::default());
+        let (mut roster, limits) = (Roster::default(), RelayLimits::default());
         let a = roster.join(&party("p"), &peer("a"), key(1), IP, &limits).unwrap();
         roster.join(&party("p"), &peer("also-a"), key(1), IP, &limits).unwrap();
         let b = roster.join(&party("p"), &peer("b"), key(2), IP, &limits).unwrap();
@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn is_bounded_and_takes_no_bad_keys() {
         let mut roster = Roster::default();
-        let limits = Limits { members: 5, members_per_party: 3, ..Limits::default() };
+        let limits = RelayLimits { members: 5, members_per_party: 3, ..RelayLimits::default() };
         for seed in 0..3 {
             roster.join(&party("p"), &peer(&format!("{seed}")), key(seed), IP, &limits).unwrap();
         }

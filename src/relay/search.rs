@@ -52,7 +52,7 @@ use crate::crypto::x25519::PublicKey;
 use crate::relay::rules::{Rule, without};
 use crate::time::Instant;
 use messages::Who;
-use model::{Action, Attacker, Forgery, Promise, Second, Setup, World};
+use model::{Action, Attacker, Forgery, Model, Promise, Second, Setup};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ impl Bounds {
 }
 
 /// How far it went, and what it found.
-struct Outcome {
+struct SearchOutcome {
     depth: usize,
     states: usize,
     tried: usize,
@@ -118,8 +118,8 @@ impl Search {
         Search { setup, promise, patience, prologue, keys, peace: HashMap::new() }
     }
 
-    fn world(&self, path: &[Action]) -> World {
-        let mut world = World::new(self.setup, self.keys);
+    fn world(&self, path: &[Action]) -> Model {
+        let mut world = Model::new(self.setup, self.keys);
         world.promise = self.promise;
         path.iter().for_each(|&action| world.act(action));
         world
@@ -138,7 +138,7 @@ impl Search {
     }
 
     /// The state after `path`, in which may be noted what is broken, and its fingerprint.
-    fn look(&mut self, path: &[Action]) -> (World, u128) {
+    fn look(&mut self, path: &[Action]) -> (Model, u128) {
         let peace = self.peace(path);
         let mut world = self.world(path);
         let mut fingerprint = world.describe();
@@ -155,7 +155,7 @@ impl Search {
     }
 
     /// What is broken if the attacker stops in a state that is new.
-    fn look_ahead(&mut self, path: &[Action], mut world: World) -> Option<String> {
+    fn look_ahead(&mut self, path: &[Action], mut world: Model) -> Option<String> {
         let peace = self.peace(path).time_to_play;
         let time = world.time_to_play(NEVER);
         let late = match (time, peace) {
@@ -174,12 +174,12 @@ impl Search {
         world.broken
     }
 
-    fn run(&mut self, bounds: Bounds) -> Outcome {
+    fn run(&mut self, bounds: Bounds) -> SearchOutcome {
         let began = std::time::Instant::now();
         let mut seen = HashSet::new();
         let mut level: Vec<(Vec<Action>, Vec<Action>)> =
             vec![(self.prologue.to_vec(), self.world(self.prologue).actions())];
-        let mut outcome = Outcome { depth: 0, states: 0, tried: 0, in_time: true, found: None };
+        let mut outcome = SearchOutcome { depth: 0, states: 0, tried: 0, in_time: true, found: None };
         while !level.is_empty() && outcome.depth < bounds.depth {
             let mut next = Vec::new();
             for (path, actions) in level {
@@ -215,7 +215,7 @@ impl Search {
 
     /// What happens on `path`, and afterwards.
     fn tell(&self, path: &[Action]) -> Vec<String> {
-        let mut world = World::new(self.setup, self.keys);
+        let mut world = Model::new(self.setup, self.keys);
         world.story = Some(Vec::new());
         path.iter().for_each(|&action| world.act(action));
         if world.broken.is_none() {
@@ -227,7 +227,7 @@ impl Search {
 }
 
 /// Searches with all rules or without one.
-fn search(mut search: Search, rule: Option<Rule>, bounds: Bounds) -> Outcome {
+fn search(mut search: Search, rule: Option<Rule>, bounds: Bounds) -> SearchOutcome {
     without(rule);
     let outcome = search.run(bounds);
     without(None);
@@ -246,8 +246,8 @@ fn setups() -> Vec<Setup> {
     all
 }
 
-fn report(setup: Setup, outcome: &Outcome) {
-    let Outcome { depth, states, tried, in_time, found } = outcome;
+fn report(setup: Setup, outcome: &SearchOutcome) {
+    let SearchOutcome { depth, states, tried, in_time, found } = outcome;
     let end = if *in_time { "" } else { ", when time was over" };
     println!("{setup:?}: {states} states of {tried} tried, all within {depth} steps{end}");
     if let Some((broken, story)) = found {

@@ -82,9 +82,9 @@ impl SnapshotKey {
 }
 
 /// Reads what [`Relay::snapshot`] wrote.
-struct Reader<'a>(&'a [u8]);
+struct SnapshotReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> SnapshotReader<'a> {
     fn bytes<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
         let (first, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -214,7 +214,7 @@ impl Relay {
         if !constant_time::eq(&self.snapshot_key.mac(body), given) {
             return Err(SnapshotError::Damaged);
         }
-        let mut reader = Reader(body);
+        let mut reader = SnapshotReader(body);
         if reader.u64() != Some(VERSION) {
             return Err(SnapshotError::Version);
         }
@@ -227,7 +227,12 @@ impl Relay {
         self.read_snapshot(&mut reader, passed, now.instant).ok_or(SnapshotError::Damaged)
     }
 
-    fn read_snapshot(&mut self, reader: &mut Reader<'_>, passed: Duration, now: Instant) -> Option<Restored> {
+    fn read_snapshot(
+        &mut self,
+        reader: &mut SnapshotReader<'_>,
+        passed: Duration,
+        now: Instant,
+    ) -> Option<Restored> {
         let mut members = Vec::new();
         for _ in 0..reader.u32()? {
             let key = PublicKey::from_bytes(*reader.bytes()?);
@@ -303,7 +308,7 @@ impl Relay {
     }
 }
 
-fn read_direction(reader: &mut Reader<'_>, passed: Duration, now: Instant) -> Option<Direction> {
+fn read_direction(reader: &mut SnapshotReader<'_>, passed: Duration, now: Instant) -> Option<Direction> {
     Some(Direction {
         from: reader.path()?,
         index: reader.u32()?,
@@ -318,8 +323,8 @@ mod tests {
     use super::*;
     use crate::crypto::random::Seeded;
     use crate::ids::{PartyId, PeerId};
-    use crate::relay::Config;
-    use crate::relay::limits::Limits;
+    use crate::relay::RelaySettings;
+    use crate::relay::limits::RelayLimits;
     use crate::subnet::Subnet;
     use crate::time::UnixTime;
     use std::net::Ipv4Addr;
@@ -328,8 +333,8 @@ mod tests {
         Now { instant: Instant::from_nanos(10_000_000_000_000), unix: UnixTime::from_micros(1 << 50) }
     }
 
-    fn relay(keys: &[PublicKey], limits: Limits) -> Relay {
-        let config = Config {
+    fn relay(keys: &[PublicKey], limits: RelayLimits) -> Relay {
+        let config = RelaySettings {
             hub_key: PrivateKey::from_bytes([9; 32]),
             subnet: Subnet::DEFAULT,
             mtu: 1420,
@@ -352,7 +357,7 @@ mod tests {
     fn a_snapshot_that_says_nonsense_does_no_harm() {
         let mut random = Seeded::new(4);
         let keys: Vec<_> = (1..5).map(|seed| PrivateKey::from_bytes([seed; 32]).public_key()).collect();
-        let limits = Limits { flows: 6, sources: 8, ..Limits::default() };
+        let limits = RelayLimits { flows: 6, sources: 8, ..RelayLimits::default() };
         let (mut taken, mut greeted) = (0, 0);
         for round in 0..300 {
             let mut body = Vec::new();
@@ -412,7 +417,7 @@ mod tests {
 
     #[test]
     fn there_are_no_secret_keys_in_it() {
-        let relay = relay(&[PrivateKey::from_bytes([1; 32]).public_key()], Limits::default());
+        let relay = relay(&[PrivateKey::from_bytes([1; 32]).public_key()], RelayLimits::default());
         let snapshot = relay.snapshot(now());
         assert!(snapshot.windows(32).all(|window| window != [9; 32]));
         assert_eq!(snapshot.len(), 8 + 8 + 4 + 4 + 4 + MAC_LENGTH, "nobody came, nobody is in it");

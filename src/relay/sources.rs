@@ -6,8 +6,8 @@
 use crate::datagram::Path;
 use crate::keyed_hash::KeyedState;
 use crate::owners::Holdings;
-use crate::owners::table::{Merit, Table};
-use crate::relay::limits::{ANSWER_TIME, GUESSES_PER_SOURCE, IDLE_LIFETIME, Limits, UNPROVEN_LIFETIME};
+use crate::owners::table::{Merit, OwnedTable};
+use crate::relay::limits::{ANSWER_TIME, GUESSES_PER_SOURCE, IDLE_LIFETIME, RelayLimits, UNPROVEN_LIFETIME};
 use crate::relay::roster::{MemberId, PartySlot};
 use crate::relay::rules::Rule;
 #[cfg(test)]
@@ -30,7 +30,7 @@ struct Wanted {
 
 /// What is known of an address.
 #[derive(Debug, Default)]
-struct Source {
+struct SourceState {
     seen: Instant,
     /// Our address that it speaks to.
     local: Option<IpAddr>,
@@ -54,7 +54,7 @@ struct Source {
 
 /// All of them, bounded.
 pub struct Sources {
-    table: Table<SocketAddr, Source>,
+    table: OwnedTable<SocketAddr, SourceState>,
     hasher: KeyedState,
     /// Unproven addresses by the party they asked for, oldest first.
     newcomers: Vec<VecDeque<SocketAddr>>,
@@ -63,7 +63,7 @@ pub struct Sources {
 impl Sources {
     /// None yet.
     pub fn new(hasher: KeyedState, seed: u64) -> Self {
-        Sources { table: Table::new(hasher, seed), hasher, newcomers: Vec::new() }
+        Sources { table: OwnedTable::new(hasher, seed), hasher, newcomers: Vec::new() }
     }
 
     /// Whether there are none.
@@ -89,7 +89,7 @@ impl Sources {
 
     /// Notes the address at the other end of `path`, if it can be answered. If there is no room, the entry that goes is
     /// one of whoever holds most.
-    pub fn note(&mut self, path: Path, limits: &Limits, now: Instant) -> bool {
+    pub fn note(&mut self, path: Path, limits: &RelayLimits, now: Instant) -> bool {
         let address = path.remote;
         if let Some(source) = self.table.with_key_mut(&address) {
             source.seen = now;
@@ -103,14 +103,14 @@ impl Sources {
             return false;
         }
         while self.table.len() >= limits.sources.max(1) {
-            let merit = |source: &Source| {
+            let merit = |source: &SourceState| {
                 let is_confirmed = source.proven || source.member.is_some();
                 Some(Merit { is_confirmed, since: source.seen })
             };
             let Some(victim) = self.table.victim(merit) else { return false };
             self.table.remove(victim);
         }
-        let source = Source { seen: now, local: path.local, ..Source::default() };
+        let source = SourceState { seen: now, local: path.local, ..SourceState::default() };
         self.table.insert(address, address.ip(), source);
         true
     }
@@ -123,7 +123,7 @@ impl Sources {
 
     /// Notes that an unproven `address` asked for somebody of `party`, so that it can be found by elimination.
     /// If too many wait there, the oldest is forgotten.
-    pub fn note_newcomer(&mut self, address: SocketAddr, party: PartySlot, limits: &Limits) {
+    pub fn note_newcomer(&mut self, address: SocketAddr, party: PartySlot, limits: &RelayLimits) {
         let at = party as usize;
         if self.newcomers.len() <= at {
             self.newcomers.resize_with(at + 1, VecDeque::new);
@@ -145,7 +145,7 @@ impl Sources {
     /// Forgets an address of which nothing was known but that somebody may be there.
     pub fn forget_stray(&mut self, address: SocketAddr) {
         let is_stray =
-            |source: &Source| !source.proven && source.member.is_none() && source.wanted.is_empty();
+            |source: &SourceState| !source.proven && source.member.is_none() && source.wanted.is_empty();
         if let Some(known) = self.table.find(&address)
             && self.table.get(known).is_some_and(is_stray)
         {
@@ -268,7 +268,11 @@ impl Sources {
             .map(|(address, _)| address)
     }
 
-    fn possible(&self, party: PartySlot, target: MemberId) -> impl Iterator<Item = (SocketAddr, &Source)> {
+    fn possible(
+        &self,
+        party: PartySlot,
+        target: MemberId,
+    ) -> impl Iterator<Item = (SocketAddr, &SourceState)> {
         let newcomers = self.newcomers.get(party as usize).into_iter().flat_map(|all| all.iter().rev());
         newcomers
             .filter_map(|&address| Some((address, self.table.with_key(&address)?)))
@@ -349,7 +353,7 @@ impl Sources {
         &mut self,
         address: SocketAddr,
         is_stranger: bool,
-        limits: &Limits,
+        limits: &RelayLimits,
         longest: Duration,
         now: Instant,
     ) -> Option<Duration> {
@@ -374,7 +378,7 @@ impl Sources {
 
     /// Forgets what has been silent for too long, and newcomers who are none any more.
     pub fn sweep(&mut self, now: Instant) {
-        let is_fresh = |_: &SocketAddr, source: &Source| {
+        let is_fresh = |_: &SocketAddr, source: &SourceState| {
             let lifetime = if source.proven { IDLE_LIFETIME } else { UNPROVEN_LIFETIME };
             now.since(source.seen) < lifetime
         };
@@ -425,7 +429,7 @@ pub fn can_be_answered(address: SocketAddr) -> bool {
     address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
 }
 
-impl Source {
+impl SourceState {
     fn find(&self, member: MemberId) -> Option<&Wanted> {
         let index = self.wanted.binary_search_by_key(&member, |wanted| wanted.member).ok()?;
         self.wanted.get(index)
@@ -449,7 +453,7 @@ mod tests {
 
     #[test]
     fn unproven_addresses_get_what_they_gave() {
-        let (mut sources, limits) = (sources(), Limits::default());
+        let (mut sources, limits) = (sources(), RelayLimits::default());
         assert!(!sources.spend(address(1), 0), "of an unknown address nothing is known");
         assert!(sources.note(Path::to(address(1)), &limits, START));
         sources.note_received(address(1), 148);
@@ -468,7 +472,7 @@ mod tests {
 
     #[test]
     fn only_who_asked_for_all_others_is_found_by_elimination() {
-        let (mut sources, limits) = (sources(), Limits::default());
+        let (mut sources, limits) = (sources(), RelayLimits::default());
         let all = some_members(4);
         let found = |sources: &Sources, target: usize| {
             sources.eliminated(0, all[target], all.iter().copied()).collect::<Vec<_>>()
@@ -497,7 +501,7 @@ mod tests {
 
     #[test]
     fn newcomers_push_out_their_own_party_s_oldest() {
-        let limits = Limits { newcomers_per_party: 3, ..Limits::default() };
+        let limits = RelayLimits { newcomers_per_party: 3, ..RelayLimits::default() };
         let mut sources = sources();
         sources.note(Path::to(address(99)), &limits, START);
         sources.note_newcomer(address(99), 1, &limits);
@@ -518,16 +522,16 @@ mod tests {
         let mut sources = sources();
         for text in ["0.0.0.0:1", "192.0.2.1:0", "255.255.255.255:1", "224.0.0.1:1", "[::]:1", "[ff02::1]:1"]
         {
-            assert!(!sources.note(Path::to(text.parse().unwrap()), &Limits::default(), START), "{text}");
+            assert!(!sources.note(Path::to(text.parse().unwrap()), &RelayLimits::default(), START), "{text}");
         }
         for text in ["127.0.0.1:1", "10.0.0.255:1", "[::1]:1", "[fe80::1]:1"] {
-            assert!(sources.note(Path::to(text.parse().unwrap()), &Limits::default(), START), "{text}");
+            assert!(sources.note(Path::to(text.parse().unwrap()), &RelayLimits::default(), START), "{text}");
         }
     }
 
     #[test]
     fn is_bounded_and_forgets() {
-        let limits = Limits { sources: 2, ..Limits::default() };
+        let limits = RelayLimits { sources: 2, ..RelayLimits::default() };
         let mut sources = sources();
         assert!(
             sources.note(Path::to(address(1)), &limits, START)
@@ -549,12 +553,12 @@ mod tests {
     #[test]
     fn initiations_wait_for_their_turn() {
         let mut sources = sources();
-        sources.note(Path::to(address(1)), &Limits::default(), START);
+        sources.note(Path::to(address(1)), &RelayLimits::default(), START);
         let second = Duration::from_secs(1);
-        let limits = Limits {
+        let limits = RelayLimits {
             initiations_per_destination: Rate::new(10, second, 2),
             strangers_per_destination: Rate::new(4, second, 1),
-            ..Limits::default()
+            ..RelayLimits::default()
         };
         let longest = Duration::from_millis(250);
         let mut pace = |number, is_stranger, at| {

@@ -3,8 +3,8 @@
 use crate::datagram::Path;
 use crate::figures::{DropReason, Reach, RelayStats, Traffic};
 use crate::keyed_hash::KeyedState;
-use crate::relay::admission::Admission;
-use crate::relay::limits::Limits;
+use crate::relay::admission::RateLimiter;
+use crate::relay::limits::RelayLimits;
 use crate::relay::roster::{MemberId, Roster};
 use crate::relay::sources::Sources;
 use crate::relay::{Output, Port};
@@ -13,18 +13,18 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// All of it.
-pub(super) struct State {
-    pub limits: Limits,
+pub(super) struct RelayState {
+    pub limits: RelayLimits,
     pub roster: Roster,
     pub sources: Sources,
-    pub admission: Admission,
+    pub admission: RateLimiter,
     pub stats: RelayStats,
 }
 
-impl State {
-    pub fn new(limits: Limits, hasher: KeyedState, seed: u64) -> Self {
-        State {
-            admission: Admission::new(hasher, &limits),
+impl RelayState {
+    pub fn new(limits: RelayLimits, hasher: KeyedState, seed: u64) -> Self {
+        RelayState {
+            admission: RateLimiter::new(hasher, &limits),
             limits,
             roster: Roster::default(),
             sources: Sources::new(hasher, seed),
@@ -43,8 +43,10 @@ impl State {
     }
 
     /// Who is known to be at `address`, for the trace.
-    pub fn who(&self, address: SocketAddr) -> Who {
-        Who(self.sources.member(address).and_then(|member| self.roster.get(member)).map(|member| member.ip))
+    pub fn who(&self, address: SocketAddr) -> MemberName {
+        MemberName(
+            self.sources.member(address).and_then(|member| self.roster.get(member)).map(|member| member.ip),
+        )
     }
 
     /// Notes that `member` is at `address`.
@@ -88,9 +90,9 @@ impl State {
 }
 
 /// A member by its virtual address, if it is one.
-pub(super) struct Who(Option<Ipv4Addr>);
+pub(super) struct MemberName(Option<Ipv4Addr>);
 
-impl fmt::Display for Who {
+impl fmt::Display for MemberName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(ip) => write!(f, "member {ip}"),
@@ -101,7 +103,7 @@ impl fmt::Display for Who {
 
 /// One thing that happens to the relay, and the way out for what comes of it.
 pub(super) struct Turn<'a> {
-    pub state: &'a mut State,
+    pub state: &'a mut RelayState,
     pub now: Now,
     pub out: &'a mut dyn Output,
 }

@@ -9,13 +9,14 @@ use crate::figures::{DropReason, Traffic};
 use crate::relay::Arrival;
 use crate::relay::sources::can_be_answered;
 use crate::relay::state::Turn;
-use crate::wire::stun::{MAX_ANSWER_LENGTH, Request};
+use crate::wire::stun::{BindingRequest, MAX_ANSWER_LENGTH};
 
 /// Answers `datagram`.
 pub(super) fn answer(turn: &mut Turn<'_>, datagram: &[u8], arrival: Arrival) -> Result<(), DropReason> {
     let source = arrival.source();
-    let request =
-        Request::parse(datagram).filter(|_| can_be_answered(source)).ok_or(DropReason::StunMalformed)?;
+    let request = BindingRequest::parse(datagram)
+        .filter(|_| can_be_answered(source))
+        .ok_or(DropReason::StunMalformed)?;
     let mut buffer = [0; MAX_ANSWER_LENGTH];
     let length = request.answer(source, &mut buffer);
     let surplus = length.saturating_sub(datagram.len());

@@ -5,12 +5,12 @@
 //! incomplete.
 
 use super::disk::{FileBackend, Lock, lock};
-use super::dump_request::Request;
+use super::dump_request::DumpRequest;
 use super::open;
-use super::queue::Shared;
+use super::queue::StoreShared;
 use super::schema::{self, Table, VERSION_KEY};
 use super::{FileError, OpenError};
-use crate::wire::json::{self, Writer};
+use crate::wire::json::{self, JsonWriter};
 use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
 use smol::channel::{Receiver, Sender};
 use std::fmt;
@@ -35,18 +35,18 @@ const MAX_LINE: u64 = 4 << 20;
 const ROWS_PER_COMMIT: u64 = 1000;
 
 /// Asks the writer for a snapshot between two commits.
-pub(super) fn request(shared: &Shared, secrets: Secrets) -> Result<Receiver<Vec<u8>>, Busy> {
-    let (request, receiver) = Request::new(&shared.dumping, secrets)?;
+pub(super) fn request(shared: &StoreShared, secrets: Secrets) -> Result<Receiver<Vec<u8>>, Busy> {
+    let (request, receiver) = DumpRequest::new(&shared.dumping, secrets)?;
     shared.queue().dump = Some(request);
     shared.work.notify_one();
     Ok(receiver)
 }
 
-impl Request {
+impl DumpRequest {
     /// Streams `snapshot` from a thread of its own.
     pub fn serve(self, snapshot: ReadTransaction) {
         let body = move || {
-            let Request { sender, secrets, turn } = self;
+            let DumpRequest { sender, secrets, turn } = self;
             let mut piece = Vec::with_capacity(PIECE);
             let result = open::guarded(|| {
                 write_lines(&snapshot, secrets, |line| {
@@ -306,7 +306,7 @@ fn read_rest(lines: &mut impl BufRead) -> io::Result<bool> {
 fn parse(line: &str) -> Option<(Table, String, String)> {
     let line = json::parse(line.as_bytes()).ok()?;
     let table = Table::from_name(line.get("table")?.as_str()?)?;
-    let mut value = Writer::default();
+    let mut value = JsonWriter::default();
     value.value(line.get("value")?);
     Some((table, line.get("key")?.as_str()?.to_owned(), value.finish()))
 }

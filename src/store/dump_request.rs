@@ -30,29 +30,29 @@ impl fmt::Display for Busy {
 impl std::error::Error for Busy {}
 
 /// A dump that was asked for.
-pub(super) struct Request {
+pub(super) struct DumpRequest {
     pub sender: Sender<Vec<u8>>,
     pub secrets: Secrets,
     /// Kept for as long as the dump is being made.
-    pub turn: Turn,
+    pub turn: DumpPermit,
 }
 
 /// The right to be the one dump; given back when dropped.
-pub(super) struct Turn(Arc<AtomicBool>);
+pub(super) struct DumpPermit(Arc<AtomicBool>);
 
-impl Drop for Turn {
+impl Drop for DumpPermit {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
 }
 
-impl Request {
+impl DumpRequest {
     /// A request and where its pieces come out, unless one is being served: `dumping` says so.
     pub fn new(dumping: &Arc<AtomicBool>, secrets: Secrets) -> Result<(Self, Receiver<Vec<u8>>), Busy> {
         if dumping.swap(true, Ordering::AcqRel) {
             return Err(Busy);
         }
         let (sender, receiver) = smol::channel::bounded(PIECES);
-        Ok((Request { sender, secrets, turn: Turn(dumping.clone()) }, receiver))
+        Ok((DumpRequest { sender, secrets, turn: DumpPermit(dumping.clone()) }, receiver))
     }
 }

@@ -1,7 +1,7 @@
 //! Rows on their way to the disk, and who waits for them.
 
 use super::Row;
-use super::dump_request::Request;
+use super::dump_request::DumpRequest;
 use super::schema::{Table, VERSION_KEY};
 use crate::durability::WriteError;
 use crate::figures::Values;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// [`Shared::health`] as a number.
+/// [`StoreShared::health`] as a number.
 const HEALTHY: u8 = 0;
 const FULL: u8 = 1;
 const FAILING: u8 = 2;
@@ -27,9 +27,9 @@ fn encode(health: Result<(), WriteError>) -> u8 {
 }
 
 /// What identifies a row.
-pub(super) type Key = (Table, String);
+pub(super) type RowKey = (Table, String);
 /// Rows by key; `None` deletes.
-pub(super) type Rows = BTreeMap<Key, Option<Vec<u8>>>;
+pub(super) type Rows = BTreeMap<RowKey, Option<Vec<u8>>>;
 
 /// How many lazy rows a commit takes along. Neighbours in key order share pages, so this costs a commit
 /// some 16 KiB more at most in practice, while all heartbeats of a full house would cost megabytes.
@@ -40,8 +40,8 @@ const LAZY_PER_COMMIT: usize = 32;
 pub struct Ticket(pub(super) u64);
 
 /// State shared by the loop's thread and the writer.
-pub(super) struct Shared {
-    queue: Mutex<Queue>,
+pub(super) struct StoreShared {
+    queue: Mutex<WriteQueue>,
     /// Tells the writer that there is something to do.
     pub work: Condvar,
     /// Tells `close` that the writer has got further.
@@ -51,13 +51,13 @@ pub(super) struct Shared {
     pub dumping: Arc<AtomicBool>,
 }
 
-pub(super) struct Queue {
+pub(super) struct WriteQueue {
     /// Rows that want a commit. All of them are older than a row of the same key in `lazy`.
     pub pending: Rows,
     /// Rows that can wait for another's commit.
     pub lazy: Rows,
     /// Where the last ride of lazy rows ended.
-    cursor: Option<Key>,
+    cursor: Option<RowKey>,
     /// The number of the batch that `pending` will be.
     filling: u64,
     /// Every batch up to this one is on the disk.
@@ -70,7 +70,7 @@ pub(super) struct Queue {
     pub last_commit: Option<Result<(), WriteError>>,
     /// The writer has ended.
     pub finished: bool,
-    pub dump: Option<Request>,
+    pub dump: Option<DumpRequest>,
     pub stats: Values,
 }
 
@@ -80,10 +80,10 @@ pub(super) struct Batch {
     pub rows: Rows,
 }
 
-impl Shared {
+impl StoreShared {
     pub fn new(health: Result<(), WriteError>, stats: Values) -> Self {
-        Shared {
-            queue: Mutex::new(Queue {
+        StoreShared {
+            queue: Mutex::new(WriteQueue {
                 pending: Rows::new(),
                 lazy: Rows::new(),
                 cursor: None,
@@ -105,7 +105,7 @@ impl Shared {
     }
 
     /// The queue. Nobody holds it during input or output, so this never waits for a disk.
-    pub fn queue(&self) -> MutexGuard<'_, Queue> {
+    pub fn queue(&self) -> MutexGuard<'_, WriteQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -198,12 +198,12 @@ impl Shared {
     }
 }
 
-impl Queue {
+impl WriteQueue {
     /// The next lazy rows in key order, starting over at the end.
-    fn next_lazy(&mut self) -> Vec<Key> {
+    fn next_lazy(&mut self) -> Vec<RowKey> {
         let after = self.cursor.take();
         let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut keys: Vec<Key> = self
+        let mut keys: Vec<RowKey> = self
             .lazy
             .range((start, Bound::Unbounded))
             .take(LAZY_PER_COMMIT)
@@ -222,7 +222,7 @@ impl Queue {
 }
 
 /// The row by its key, unless it is the store's own.
-fn keyed(row: Row) -> Option<(Key, Option<Vec<u8>>)> {
+fn keyed(row: Row) -> Option<(RowKey, Option<Vec<u8>>)> {
     let own = row.table == Table::Meta && row.key == VERSION_KEY;
     debug_assert!(!own, "the schema version is the store's own row");
     (!own).then_some(((row.table, row.key), row.value))
@@ -230,13 +230,13 @@ fn keyed(row: Row) -> Option<(Key, Option<Vec<u8>>)> {
 
 /// Waits for a [`Ticket`]: see [`super::Store::durable`].
 pub struct Durable {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     ticket: Ticket,
     waiter: Option<u64>,
 }
 
 impl Durable {
-    pub(super) fn new(shared: Arc<Shared>, ticket: Ticket) -> Self {
+    pub(super) fn new(shared: Arc<StoreShared>, ticket: Ticket) -> Self {
         Durable { shared, ticket, waiter: None }
     }
 }

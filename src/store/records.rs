@@ -145,7 +145,7 @@ pub fn all_tokens(control: &Control, now: Now) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Settings;
+    use crate::control::ControlSettings;
     use crate::control::keys::KeyClaim;
     use crate::control::party::PeerInfo;
     use crate::control::registration::Credentials;
@@ -169,7 +169,7 @@ mod tests {
     fn what_is_written_is_read_and_what_is_gone_is_deleted() {
         let now = Now::default();
         let hub = PrivateKey::generate();
-        let mut control = Control::new(Settings::default(), hub.clone(), Records::default(), now);
+        let mut control = Control::new(ControlSettings::default(), hub.clone(), Records::default(), now);
         let alice = PeerId::new("alice").unwrap();
         let token = control.register(&alice, Credentials::default(), now).unwrap().token;
         let by = control.authenticate(&token, now).unwrap();
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(loaded.unreadable, Vec::<String>::new());
         assert_eq!(loaded.hub.unwrap().public_key(), hub.public_key());
         assert_eq!(loaded.records.stopped_at, Some(UnixTime::from_micros(7)));
-        let mut again = Control::new(Settings::default(), hub, loaded.records, now);
+        let mut again = Control::new(ControlSettings::default(), hub, loaded.records, now);
         assert_eq!(again.authenticate(&token, now).unwrap(), by);
         assert_eq!(again.member_record(&party, &alice, now), control.member_record(&party, &alice, now));
 

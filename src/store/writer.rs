@@ -1,9 +1,9 @@
 //! The thread that waits for the disk.
 
 use super::disk::{BackendFactory, Disk};
-use super::dump_request::Request;
+use super::dump_request::DumpRequest;
 use super::open::{self, Examined, FileError, drop_quietly, guarded};
-use super::queue::{Batch, Rows, Shared};
+use super::queue::{Batch, Rows, StoreShared};
 use super::schema::{Schema, Table};
 use super::state_file::{Found, StateFile};
 use crate::durability::WriteError;
@@ -28,8 +28,8 @@ const WORTHWHILE: u64 = 256 << 10;
 /// A disk whose last commit took longer is too slow to compact on the way out, in microseconds.
 const QUICK: u64 = 20_000;
 
-struct Writer {
-    shared: Arc<Shared>,
+struct WriterThread {
+    shared: Arc<StoreShared>,
     path: PathBuf,
     /// Where the next start looks for it, if it is a file.
     place: Option<StateFile>,
@@ -56,13 +56,13 @@ pub(super) fn start(
     factory: BackendFactory,
     clock: Clock,
     schema: &'static Schema,
-) -> io::Result<Arc<Shared>> {
+) -> io::Result<Arc<StoreShared>> {
     let mut stats = Values::default();
     stats.set(Figure::StoreSize, examined.disk.len().unwrap_or(0));
     let health = if fault.is_some() { Err(WriteError::Full) } else { Ok(()) };
-    let shared = Arc::new(Shared::new(health, stats));
+    let shared = Arc::new(StoreShared::new(health, stats));
     let established = examined.version.is_some();
-    let mut writer = Writer {
+    let mut writer = WriterThread {
         shared: shared.clone(),
         path: path.to_owned(),
         place,
@@ -89,11 +89,11 @@ pub(super) fn start(
 /// What the thread woke up for.
 enum Work {
     Commit,
-    Dump(Request),
+    Dump(DumpRequest),
     Close,
 }
 
-impl Writer {
+impl WriterThread {
     fn run(mut self) {
         loop {
             if self.open.is_none() {
@@ -129,7 +129,7 @@ impl Writer {
     }
 
     fn next(&self) -> Work {
-        let idle = |queue: &mut super::queue::Queue| {
+        let idle = |queue: &mut super::queue::WriteQueue| {
             !queue.closing && queue.dump.is_none() && queue.pending.is_empty()
         };
         let queue = self.shared.queue();

@@ -12,14 +12,14 @@ pub const NAME_LENGTH: usize = 15;
 
 /// `struct ifreq` of Linux. Its value has 16 or 24 bytes, by the size of a pointer.
 #[repr(C, align(8))]
-struct Request {
+struct InterfaceRequest {
     name: [u8; NAME_LENGTH + 1],
     value: [u8; 24],
 }
 
-impl Request {
+impl InterfaceRequest {
     fn new(name: &str, value: &[u8]) -> Result<Self, Errno> {
-        let mut request = Request { name: [0; NAME_LENGTH + 1], value: [0; 24] };
+        let mut request = InterfaceRequest { name: [0; NAME_LENGTH + 1], value: [0; 24] };
         request.name[..NAME_LENGTH]
             .get_mut(..name.len())
             .ok_or(Errno::INVAL)?
@@ -48,7 +48,7 @@ impl Request {
 /// carries bare IP packets, and goes when `device` is closed, unless it was made to stay.
 pub fn make_tun(device: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
-    Request::new(name, &flags.to_ne_bytes())?.ask(device, libc::TUNSETIFF)
+    InterfaceRequest::new(name, &flags.to_ne_bytes())?.ask(device, libc::TUNSETIFF)
 }
 
 /// An interface's settings.
@@ -65,8 +65,8 @@ impl<'a> Interface<'a> {
         Ok(Interface { socket, name })
     }
 
-    fn ask(&self, what: libc::c_ulong, value: &[u8]) -> Result<Request, Errno> {
-        let mut request = Request::new(self.name, value)?;
+    fn ask(&self, what: libc::c_ulong, value: &[u8]) -> Result<InterfaceRequest, Errno> {
+        let mut request = InterfaceRequest::new(self.name, value)?;
         request.ask(self.socket.as_fd(), what as libc::Ioctl)?;
         Ok(request)
     }

@@ -1,7 +1,7 @@
 //! The `chunked` transfer coding (RFC 9112 section 7.1), decoded strictly and within bounds: what two programs
 //! could understand differently is refused.
 
-use crate::wire::http::{MAX_BODY, Refusal};
+use crate::wire::http::{MAX_BODY, RejectedRequest};
 
 /// Most hexadecimal digits of a chunk's size, leading zeros included.
 const MAX_SIZE_DIGITS: u8 = 16;
@@ -10,7 +10,7 @@ const MAX_IGNORED: usize = 8 * 1024;
 
 /// Where in the coding the next byte is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum ChunkedState {
     /// In the size of a chunk, after so many digits.
     Size(u8),
     /// In the extensions of a chunk.
@@ -38,7 +38,7 @@ enum State {
 /// A body that comes in chunks, decoded as it comes.
 #[derive(Debug)]
 pub struct Chunked {
-    state: State,
+    state: ChunkedState,
     /// Bytes of data left in the chunk.
     left: usize,
     ignored: usize,
@@ -47,26 +47,26 @@ pub struct Chunked {
 
 impl Default for Chunked {
     fn default() -> Self {
-        Chunked { state: State::Size(0), left: 0, ignored: 0, body: Vec::new() }
+        Chunked { state: ChunkedState::Size(0), left: 0, ignored: 0, body: Vec::new() }
     }
 }
 
-const fn malformed(detail: &'static str) -> Refusal {
-    Refusal::new(400, detail)
+const fn malformed(detail: &'static str) -> RejectedRequest {
+    RejectedRequest::new(400, detail)
 }
 
 impl Chunked {
     /// Takes the next bytes, and returns how many of them belong to the body: all of them unless it is over.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+    pub fn take(&mut self, bytes: &[u8]) -> Result<usize, RejectedRequest> {
         let mut at = 0;
-        while at < bytes.len() && self.state != State::Done {
-            if self.state == State::Data {
+        while at < bytes.len() && self.state != ChunkedState::Done {
+            if self.state == ChunkedState::Data {
                 let length = self.left.min(bytes.len() - at);
                 self.body.extend_from_slice(&bytes[at..at + length]);
                 self.left -= length;
                 at += length;
                 if self.left == 0 {
-                    self.state = State::DataEnd;
+                    self.state = ChunkedState::DataEnd;
                 }
                 continue;
             }
@@ -78,7 +78,7 @@ impl Chunked {
 
     /// Whether the last line of the body has come.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == ChunkedState::Done
     }
 
     /// The decoded body so far, at most [`MAX_BODY`] bytes.
@@ -87,34 +87,42 @@ impl Chunked {
     }
 
     /// One byte that is not data.
-    fn step(&mut self, byte: u8) -> Result<State, Refusal> {
+    fn step(&mut self, byte: u8) -> Result<ChunkedState, RejectedRequest> {
         match (self.state, byte) {
-            (State::Size(digits), _) if byte.is_ascii_hexdigit() => self.digit(digits, byte),
-            (State::Size(1..), b'\r') => Ok(State::SizeEnd),
-            (State::Size(1..), b';') => Ok(State::Extension),
-            (State::Extension, b'\r') => Ok(State::SizeEnd),
-            (State::Extension, _) => self.ignore(byte, State::Extension, "a chunk extension is malformed"),
-            (State::SizeEnd, b'\n') if self.left > 0 => Ok(State::Data),
-            (State::SizeEnd, b'\n') => Ok(State::Trailer),
-            (State::DataEnd, b'\r') => Ok(State::DataEndLine),
-            (State::DataEndLine, b'\n') => Ok(State::Size(0)),
-            (State::Trailer, b'\r') => Ok(State::LastEnd),
-            (State::Trailer | State::TrailerName, _) if is_token(byte) => {
-                self.ignore(byte, State::TrailerName, "a trailer is malformed")
+            (ChunkedState::Size(digits), _) if byte.is_ascii_hexdigit() => self.digit(digits, byte),
+            (ChunkedState::Size(1..), b'\r') => Ok(ChunkedState::SizeEnd),
+            (ChunkedState::Size(1..), b';') => Ok(ChunkedState::Extension),
+            (ChunkedState::Extension, b'\r') => Ok(ChunkedState::SizeEnd),
+            (ChunkedState::Extension, _) => {
+                self.ignore(byte, ChunkedState::Extension, "a chunk extension is malformed")
             }
-            (State::TrailerName, b':') => Ok(State::TrailerValue),
-            (State::TrailerValue, b'\r') => Ok(State::TrailerEnd),
-            (State::TrailerValue, _) => self.ignore(byte, State::TrailerValue, "a trailer is malformed"),
-            (State::TrailerEnd, b'\n') => Ok(State::Trailer),
-            (State::LastEnd, b'\n') => Ok(State::Done),
-            (State::Trailer | State::TrailerName | State::TrailerEnd | State::LastEnd, _) => {
-                Err(malformed("a trailer is malformed"))
+            (ChunkedState::SizeEnd, b'\n') if self.left > 0 => Ok(ChunkedState::Data),
+            (ChunkedState::SizeEnd, b'\n') => Ok(ChunkedState::Trailer),
+            (ChunkedState::DataEnd, b'\r') => Ok(ChunkedState::DataEndLine),
+            (ChunkedState::DataEndLine, b'\n') => Ok(ChunkedState::Size(0)),
+            (ChunkedState::Trailer, b'\r') => Ok(ChunkedState::LastEnd),
+            (ChunkedState::Trailer | ChunkedState::TrailerName, _) if is_token(byte) => {
+                self.ignore(byte, ChunkedState::TrailerName, "a trailer is malformed")
             }
+            (ChunkedState::TrailerName, b':') => Ok(ChunkedState::TrailerValue),
+            (ChunkedState::TrailerValue, b'\r') => Ok(ChunkedState::TrailerEnd),
+            (ChunkedState::TrailerValue, _) => {
+                self.ignore(byte, ChunkedState::TrailerValue, "a trailer is malformed")
+            }
+            (ChunkedState::TrailerEnd, b'\n') => Ok(ChunkedState::Trailer),
+            (ChunkedState::LastEnd, b'\n') => Ok(ChunkedState::Done),
+            (
+                ChunkedState::Trailer
+                | ChunkedState::TrailerName
+                | ChunkedState::TrailerEnd
+                | ChunkedState::LastEnd,
+                _,
+            ) => Err(malformed("a trailer is malformed")),
             _ => Err(malformed("a chunk is malformed")),
         }
     }
 
-    fn digit(&mut self, digits: u8, byte: u8) -> Result<State, Refusal> {
+    fn digit(&mut self, digits: u8, byte: u8) -> Result<ChunkedState, RejectedRequest> {
         if digits >= MAX_SIZE_DIGITS {
             return Err(malformed("the size of a chunk has too many digits"));
         }
@@ -122,20 +130,25 @@ impl Chunked {
         // What was refused before this digit would have overflowed is never multiplied on.
         self.left = self.left * 16 + value;
         if self.left > MAX_BODY - self.body.len() {
-            return Err(Refusal::new(413, "the body is longer than 64 KiB"));
+            return Err(RejectedRequest::new(413, "the body is longer than 64 KiB"));
         }
-        Ok(State::Size(digits + 1))
+        Ok(ChunkedState::Size(digits + 1))
     }
 
     /// A byte that means nothing to us, but still must be one that is allowed where it stands.
-    fn ignore(&mut self, byte: u8, next: State, detail: &'static str) -> Result<State, Refusal> {
+    fn ignore(
+        &mut self,
+        byte: u8,
+        next: ChunkedState,
+        detail: &'static str,
+    ) -> Result<ChunkedState, RejectedRequest> {
         if byte != b'\t' && byte.is_ascii_control() {
             return Err(malformed(detail));
         }
         self.ignored += 1;
         match self.ignored {
             0..=MAX_IGNORED => Ok(next),
-            _ => Err(Refusal::new(413, "the chunk extensions or trailers are longer than 8 KiB")),
+            _ => Err(RejectedRequest::new(413, "the chunk extensions or trailers are longer than 8 KiB")),
         }
     }
 }
@@ -150,7 +163,7 @@ mod tests {
     use super::*;
 
     /// The body and how many bytes it took, from pieces of `step` bytes; `None` if it is not over.
-    fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, Refusal> {
+    fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, RejectedRequest> {
         let mut chunked = Chunked::default();
         let mut taken = 0;
         for piece in bytes.chunks(step) {

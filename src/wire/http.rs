@@ -86,17 +86,17 @@ impl Answer {
 
 /// Why a request was turned away before anybody looked at what it asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refusal {
+pub struct RejectedRequest {
     /// The status code, 400 to 505.
     pub status: u16,
     /// The reason, in plain ASCII without quotes or backslashes, so that it is valid inside JSON as it is.
     pub detail: &'static str,
 }
 
-impl Refusal {
+impl RejectedRequest {
     /// A refusal with its reason.
     pub const fn new(status: u16, detail: &'static str) -> Self {
-        Refusal { status, detail }
+        RejectedRequest { status, detail }
     }
 
     /// The answer that tells the client.

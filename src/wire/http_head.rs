@@ -1,7 +1,7 @@
 //! The head of an HTTP request (RFC 9112), read strictly: whatever two programs could understand
 //! differently is refused, so that nobody can smuggle a request past a proxy in front of us.
 
-use crate::wire::http::{MAX_BODY, Refusal, Request, Source};
+use crate::wire::http::{MAX_BODY, RejectedRequest, Request, Source};
 use crate::wire::websocket_upgrade::Upgrade;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -26,11 +26,11 @@ pub struct HeadScan {
 impl HeadScan {
     /// The length of the head at the start of `bytes`, in bytes, or `None` if it goes on. `bytes` begins
     /// where it began in the call before, and only grows.
-    pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+    pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, RejectedRequest> {
         while let Some(offset) = bytes[self.scanned..].iter().position(|&byte| byte == b'\n') {
             let newline = self.scanned + offset;
             if newline == 0 || bytes[newline - 1] != b'\r' {
-                return Err(Refusal::new(400, "lines must end with CR LF"));
+                return Err(RejectedRequest::new(400, "lines must end with CR LF"));
             }
             let is_empty = newline - self.line_start == 1;
             self.scanned = newline + 1;
@@ -46,10 +46,10 @@ impl HeadScan {
         if !self.in_head
             && bytes.get(self.line_start).is_some_and(|byte| !matches!(byte, b'\r' | b'!'..=b'~'))
         {
-            return Err(Refusal::new(400, "this is not HTTP"));
+            return Err(RejectedRequest::new(400, "this is not HTTP"));
         }
         if bytes.len() >= MAX_HEAD {
-            return Err(Refusal::new(431, "the head is longer than 8 KiB"));
+            return Err(RejectedRequest::new(431, "the head is longer than 8 KiB"));
         }
         Ok(None)
     }
@@ -57,7 +57,7 @@ impl HeadScan {
 
 /// A checked head.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct RequestHead {
     /// The method, as sent.
     pub method: Method,
     /// The path as sent, still percent-encoded; `*` for `OPTIONS *`.
@@ -90,15 +90,15 @@ pub struct Head {
     pub upgrade: Upgrade,
 }
 
-const fn malformed(detail: &'static str) -> Refusal {
-    Refusal::new(400, detail)
+const fn malformed(detail: &'static str) -> RejectedRequest {
+    RejectedRequest::new(400, detail)
 }
 
-impl Head {
+impl RequestHead {
     /// Reads a whole head, from its first byte to its empty last line.
-    pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
+    pub fn parse(bytes: &[u8]) -> Result<RequestHead, RejectedRequest> {
         if bytes.len() > MAX_HEAD {
-            return Err(Refusal::new(431, "the head is longer than 8 KiB"));
+            return Err(RejectedRequest::new(431, "the head is longer than 8 KiB"));
         }
         match later_minor_version(bytes) {
             Some(place) => {
@@ -111,7 +111,7 @@ impl Head {
         }
     }
 
-    fn parse_http_1(bytes: &[u8]) -> Result<Head, Refusal> {
+    fn parse_http_1(bytes: &[u8]) -> Result<RequestHead, RejectedRequest> {
         let mut space = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(bytes, &mut space) {
@@ -123,11 +123,11 @@ impl Head {
             return Err(malformed("the request line is malformed"));
         };
         let method = method.parse::<Method>().map_err(|()| malformed("the method is malformed"))?;
-        let fields = Fields::read(parsed.headers)?;
+        let fields = HeaderFields::read(parsed.headers)?;
         if fields.chunked && minor == 0 {
             return Err(malformed("Transfer-Encoding in HTTP/1.0"));
         }
-        let target = Target::parse(target, &method)?;
+        let target = RequestTarget::parse(target, &method)?;
         let host = match (fields.host, target.authority) {
             (None, _) if minor == 1 => return Err(malformed("the Host header is missing")),
             (host, authority) => authority.or(host),
@@ -135,7 +135,7 @@ impl Head {
         if host.is_some_and(|host| !host.bytes().all(is_authority_byte)) {
             return Err(malformed("the host is malformed"));
         }
-        Ok(Head {
+        Ok(RequestHead {
             path: target.path.into(),
             query: target.query.into(),
             authorization: fields.authorization.map(text),
@@ -164,7 +164,7 @@ impl Head {
 
 impl Request {
     /// The request that `head` began and `body` completed.
-    pub fn new(head: Head, body: Vec<u8>, source: Source, local: Option<SocketAddr>) -> Self {
+    pub fn new(head: RequestHead, body: Vec<u8>, source: Source, local: Option<SocketAddr>) -> Self {
         Request {
             method: head.method,
             path: head.path,
@@ -183,11 +183,11 @@ impl Request {
 }
 
 /// What httparse found wrong, as an answer.
-fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
+fn refusal_of(error: httparse::Error, bytes: &[u8]) -> RejectedRequest {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::new(431, "more than 64 header lines"),
+        httparse::Error::TooManyHeaders => RejectedRequest::new(431, "more than 64 header lines"),
         httparse::Error::Version if names_http_version(bytes) => {
-            Refusal::new(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+            RejectedRequest::new(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
         }
         httparse::Error::HeaderName => malformed("a header name is malformed"),
         httparse::Error::HeaderValue => malformed("a header value is malformed"),
@@ -231,7 +231,7 @@ fn is_authority_byte(byte: u8) -> bool {
 
 /// The header lines that mean something here.
 #[derive(Default)]
-struct Fields<'a> {
+struct HeaderFields<'a> {
     authorization: Option<&'a [u8]>,
     host: Option<&'a str>,
     origin: Option<&'a [u8]>,
@@ -248,9 +248,9 @@ struct Fields<'a> {
     websocket_key: Option<String>,
 }
 
-impl<'a> Fields<'a> {
-    fn read(headers: &[httparse::Header<'a>]) -> Result<Self, Refusal> {
-        let mut fields = Fields::default();
+impl<'a> HeaderFields<'a> {
+    fn read(headers: &[httparse::Header<'a>]) -> Result<Self, RejectedRequest> {
+        let mut fields = HeaderFields::default();
         let mut length = None;
         let mut transfer_encoding: Option<&[u8]> = None;
         for header in headers {
@@ -274,7 +274,7 @@ impl<'a> Fields<'a> {
                 fields.connection_upgrade |= lists(value, "upgrade");
             } else if is("expect") {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Refusal::new(417, "only 100-continue can be expected"));
+                    return Err(RejectedRequest::new(417, "only 100-continue can be expected"));
                 }
                 fields.expects_continue = true;
             } else if is("upgrade") {
@@ -292,7 +292,7 @@ impl<'a> Fields<'a> {
         match (transfer_encoding, length) {
             (Some(_), Some(_)) => return Err(malformed("Transfer-Encoding together with Content-Length")),
             (Some(_), None) if !fields.chunked => {
-                return Err(Refusal::new(501, "of transfer codings only chunked is understood here"));
+                return Err(RejectedRequest::new(501, "of transfer codings only chunked is understood here"));
             }
             (None, Some(value)) => fields.content_length = Some(content_length(value)?),
             (_, None) => (),
@@ -301,7 +301,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn only_once<T>(slot: &mut Option<T>, value: T, detail: &'static str) -> Result<(), Refusal> {
+fn only_once<T>(slot: &mut Option<T>, value: T, detail: &'static str) -> Result<(), RejectedRequest> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(malformed(detail)),
@@ -322,30 +322,30 @@ fn lists(value: &[u8], word: &str) -> bool {
 }
 
 /// Digits only: `str::parse` would take a sign.
-fn content_length(value: &[u8]) -> Result<usize, Refusal> {
+fn content_length(value: &[u8]) -> Result<usize, RejectedRequest> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(malformed("Content-Length is malformed"));
     }
     match str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()) {
         Some(length) if length <= MAX_BODY => Ok(length),
-        _ => Err(Refusal::new(413, "the body is longer than 64 KiB")),
+        _ => Err(RejectedRequest::new(413, "the body is longer than 64 KiB")),
     }
 }
 
 /// Where a request goes (RFC 9112 section 3.2).
-struct Target<'a> {
+struct RequestTarget<'a> {
     authority: Option<&'a str>,
     path: &'a str,
     query: &'a str,
 }
 
-impl<'a> Target<'a> {
-    fn parse(target: &'a str, method: &Method) -> Result<Self, Refusal> {
+impl<'a> RequestTarget<'a> {
+    fn parse(target: &'a str, method: &Method) -> Result<Self, RejectedRequest> {
         if !target.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'#') {
             return Err(malformed("the target has characters that must be percent-encoded"));
         }
         if target == "*" && *method == Method::Options {
-            return Ok(Target { authority: None, path: "*", query: "" });
+            return Ok(RequestTarget { authority: None, path: "*", query: "" });
         }
         let (authority, rest) = match scheme(target) {
             Some(rest) => {
@@ -359,7 +359,7 @@ impl<'a> Target<'a> {
             return Err(malformed("the target names no host"));
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        Ok(Target { authority, path: if path.is_empty() { "/" } else { path }, query })
+        Ok(RequestTarget { authority, path: if path.is_empty() { "/" } else { path }, query })
     }
 }
 
@@ -376,14 +376,14 @@ mod tests {
     use super::*;
 
     /// What the door does with bytes that have come so far.
-    fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+    fn read(bytes: &[u8]) -> Result<Option<RequestHead>, RejectedRequest> {
         match HeadScan::default().end(bytes)? {
-            Some(length) => Head::parse(&bytes[..length]).map(Some),
+            Some(length) => RequestHead::parse(&bytes[..length]).map(Some),
             None => Ok(None),
         }
     }
 
-    fn head(text: &str) -> Head {
+    fn head(text: &str) -> RequestHead {
         read(text.as_bytes()).unwrap().unwrap()
     }
 
@@ -565,7 +565,7 @@ mod tests {
         assert_eq!(status(&"x".repeat(MAX_HEAD - 1)), 0);
         assert_eq!(status(&"x".repeat(MAX_HEAD)), 431);
         assert_eq!(status(&"\r\n".repeat(MAX_HEAD / 2)), 431);
-        assert_eq!(Head::parse(line(MAX_HEAD).as_bytes()).unwrap_err().status, 431);
+        assert_eq!(RequestHead::parse(line(MAX_HEAD).as_bytes()).unwrap_err().status, 431);
         let headers = |count: usize| format!("GET / HTTP/1.0\r\n{}\r\n", "X: y\r\n".repeat(count));
         assert_eq!(status(&headers(MAX_HEADERS)), 200);
         assert_eq!(status(&headers(MAX_HEADERS + 1)), 431);

@@ -132,7 +132,7 @@ impl<T: FromPart> FromPart for Vec<T> {
         let Part::Nested(text) = part else { return None };
         let mut items = Vec::new();
         let mut all = true;
-        let each = &mut |reader: &mut Reader<'_>| {
+        let each = &mut |reader: &mut JsonReader<'_>| {
             match reader.part()?.read() {
                 Some(item) => items.push(item),
                 None => all = false,
@@ -149,12 +149,12 @@ impl<T: FromPart> FromPart for Vec<T> {
 
 /// Reads one JSON text, which must fill `bytes` but for white space.
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
-    whole(bytes, Reader::value)
+    whole(bytes, JsonReader::value)
 }
 
 /// Whether `bytes` are one JSON text.
 pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
-    whole(bytes, Reader::part).map(|_| ())
+    whole(bytes, JsonReader::part).map(|_| ())
 }
 
 /// The members called `names` of the object that `bytes` are; the others are only checked. If a name is repeated the
@@ -168,7 +168,7 @@ pub fn members<'a, const N: usize>(bytes: &'a [u8], names: [&str; N]) -> Result<
 fn members_into<'a>(bytes: &'a [u8], names: &[&str], parts: &mut [Part<'a>]) -> Result<(), JsonError> {
     // A writer of records has its members in this order, so that the first look is the last.
     let mut next = 0;
-    let each = &mut |reader: &mut Reader<'a>, name: Cow<'a, str>| {
+    let each = &mut |reader: &mut JsonReader<'a>, name: Cow<'a, str>| {
         let part = reader.part()?;
         let expected = names.get(next).is_some_and(|expected| *expected == name).then_some(next);
         if let Some(at) = expected.or_else(|| names.iter().position(|wanted| *wanted == name)) {
@@ -186,11 +186,11 @@ fn members_into<'a>(bytes: &'a [u8], names: &[&str], parts: &mut [Part<'a>]) -> 
 /// Has `read` take the one value that `bytes` are.
 fn whole<'a, T>(
     bytes: &'a [u8],
-    read: impl FnOnce(&mut Reader<'a>) -> Result<T, JsonError>,
+    read: impl FnOnce(&mut JsonReader<'a>) -> Result<T, JsonError>,
 ) -> Result<T, JsonError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| JsonError { offset: error.valid_up_to(), reason: "Invalid UTF-8" })?;
-    let mut reader = Reader { bytes, text, at: 0, depth: 0 };
+    let mut reader = JsonReader { bytes, text, at: 0, depth: 0 };
     reader.skip_space();
     let value = read(&mut reader)?;
     reader.skip_space();
@@ -200,7 +200,7 @@ fn whole<'a, T>(
     Ok(value)
 }
 
-struct Reader<'a> {
+struct JsonReader<'a> {
     bytes: &'a [u8],
     text: &'a str,
     at: usize,
@@ -208,11 +208,11 @@ struct Reader<'a> {
 }
 
 /// Reads a member's value.
-type Member<'r, 'a> = &'r mut dyn FnMut(&mut Reader<'a>, Cow<'a, str>) -> Result<(), JsonError>;
+type ReadMember<'r, 'a> = &'r mut dyn FnMut(&mut JsonReader<'a>, Cow<'a, str>) -> Result<(), JsonError>;
 /// Reads an item of an array.
-type Item<'r, 'a> = &'r mut dyn FnMut(&mut Reader<'a>) -> Result<(), JsonError>;
+type ReadItem<'r, 'a> = &'r mut dyn FnMut(&mut JsonReader<'a>) -> Result<(), JsonError>;
 
-impl<'a> Reader<'a> {
+impl<'a> JsonReader<'a> {
     fn error(&self, reason: &'static str) -> JsonError {
         JsonError { offset: self.at, reason }
     }
@@ -309,7 +309,7 @@ impl<'a> Reader<'a> {
         Ok(end)
     }
 
-    fn object(&mut self, member: Member<'_, 'a>) -> Result<(), JsonError> {
+    fn object(&mut self, member: ReadMember<'_, 'a>) -> Result<(), JsonError> {
         self.enter()?;
         if self.peek() == Some(b'}') {
             self.at_end(b'}')?;
@@ -333,7 +333,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn array(&mut self, item: Item<'_, 'a>) -> Result<(), JsonError> {
+    fn array(&mut self, item: ReadItem<'_, 'a>) -> Result<(), JsonError> {
         self.enter()?;
         if self.peek() == Some(b']') {
             self.at_end(b']')?;
@@ -462,17 +462,17 @@ impl<'a> Reader<'a> {
 /// assert_eq!(json.finish(), r#"{"name":"LAN \"party\"","ports":[1,2]}"#);
 /// ```
 #[derive(Default)]
-pub struct Writer {
+pub struct JsonWriter {
     out: String,
 }
 
-impl Writer {
+impl JsonWriter {
     /// The text written so far, which is one JSON value once it is complete.
     pub fn finish(self) -> String {
         self.out
     }
 
-    /// Writes an object; `members` writes each member with [`Writer::key`] and a value.
+    /// Writes an object; `members` writes each member with [`JsonWriter::key`] and a value.
     pub fn object(&mut self, members: impl FnOnce(&mut Self)) {
         self.separate();
         self.out.push('{');
@@ -570,8 +570,8 @@ impl Writer {
 }
 
 /// The JSON text of one object.
-pub fn object(members: impl FnOnce(&mut Writer)) -> String {
-    let mut json = Writer::default();
+pub fn object(members: impl FnOnce(&mut JsonWriter)) -> String {
+    let mut json = JsonWriter::default();
     json.object(members);
     json.finish()
 }
@@ -581,7 +581,7 @@ mod tests {
     use super::*;
 
     fn round(text: &str) -> String {
-        let mut json = Writer::default();
+        let mut json = JsonWriter::default();
         json.value(&parse(text.as_bytes()).unwrap());
         json.finish()
     }
@@ -713,7 +713,7 @@ mod tests {
             }
             if let Ok(value) = parsed {
                 accepted += 1;
-                let mut json = Writer::default();
+                let mut json = JsonWriter::default();
                 json.value(&value);
                 assert_eq!(parse(json.finish().as_bytes()).unwrap(), value);
             }

@@ -70,7 +70,7 @@ pub fn is_stun(datagram: &[u8]) -> bool {
 
 /// A Binding request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Request {
+pub struct BindingRequest {
     /// The magic cookie, but for a classic request.
     cookie: [u8; 4],
     transaction: [u8; TRANSACTION_LENGTH],
@@ -83,7 +83,7 @@ pub struct Request {
     unknown_count: usize,
 }
 
-impl Request {
+impl BindingRequest {
     /// The Binding request that `datagram` is; `None` if it is anything else or malformed.
     pub fn parse(datagram: &[u8]) -> Option<Self> {
         let (header, attributes) = datagram.split_first_chunk::<HEADER_LENGTH>()?;
@@ -95,7 +95,7 @@ impl Request {
             return None;
         }
         let (cookie, transaction) = header[4..].split_first_chunk()?;
-        let mut request = Request {
+        let mut request = BindingRequest {
             cookie: *cookie,
             transaction: transaction.try_into().ok()?,
             change_port: false,
@@ -155,7 +155,7 @@ impl Request {
     /// Writes the answer for a request that came from `source` and gives its length in bytes: the mapped
     /// address, or error 420 if something was asked for that can't be done.
     pub fn answer(&self, source: SocketAddr, buffer: &mut [u8; MAX_ANSWER_LENGTH]) -> usize {
-        let mut writer = Writer { buffer, length: HEADER_LENGTH };
+        let mut writer = AttributeWriter { buffer, length: HEADER_LENGTH };
         let kind = if self.unknown_count > 0 {
             writer.attribute(ERROR_CODE, &[0, 0, 4, 20]);
             let mut kinds = [0; 2 * MAX_UNKNOWN];
@@ -268,12 +268,12 @@ fn write_header(
     message[8..HEADER_LENGTH].copy_from_slice(transaction);
 }
 
-struct Writer<'a> {
+struct AttributeWriter<'a> {
     buffer: &'a mut [u8; MAX_ANSWER_LENGTH],
     length: usize,
 }
 
-impl Writer<'_> {
+impl AttributeWriter<'_> {
     fn attribute(&mut self, kind: u16, value: &[u8]) {
         let place = &mut self.buffer[self.length..][..4 + value.len().next_multiple_of(4)];
         place.fill(0);
@@ -299,8 +299,8 @@ impl Writer<'_> {
         self.attribute(kind, &value[..if address.is_ipv4() { 8 } else { 20 }]);
     }
 
-    fn finish(mut self, kind: u16, request: &Request) -> usize {
-        let Request { cookie, transaction, fingerprint, .. } = request;
+    fn finish(mut self, kind: u16, request: &BindingRequest) -> usize {
+        let BindingRequest { cookie, transaction, fingerprint, .. } = request;
         let total = self.length + if *fingerprint { 8 } else { 0 };
         write_header(self.buffer, kind, (total - HEADER_LENGTH) as u16, cookie, transaction);
         if *fingerprint {
@@ -346,7 +346,7 @@ mod tests {
 
     fn answer(request: &[u8], source: &str) -> Vec<u8> {
         let mut buffer = [0xee; MAX_ANSWER_LENGTH];
-        let request = Request::parse(request).unwrap();
+        let request = BindingRequest::parse(request).unwrap();
         let length = request.answer(source.parse().unwrap(), &mut buffer);
         buffer[..length].to_vec()
     }
@@ -381,7 +381,7 @@ mod tests {
         for length in 0..100 {
             let mut buffer = [0; 120];
             let sent = request(&TRANSACTION, length % 2 == 0, length, &mut buffer).unwrap();
-            assert!(sent >= length && Request::parse(&buffer[..sent]).is_some());
+            assert!(sent >= length && BindingRequest::parse(&buffer[..sent]).is_some());
             assert_eq!(answer(&buffer[..sent], "192.0.2.1:1").len(), 32);
         }
     }
@@ -397,7 +397,7 @@ mod tests {
     fn a_classic_client_is_told_its_address_unmasked() {
         for (request, change_port) in [(classic(&[]), false), (classic(&[0, 3, 0, 4, 0, 0, 0, 2]), true)] {
             assert!(is_stun(&request));
-            assert_eq!(Request::parse(&request).unwrap().changes_port(), change_port);
+            assert_eq!(BindingRequest::parse(&request).unwrap().changes_port(), change_port);
             let bytes = answer(&request, "192.0.2.1:32853");
             assert_eq!((&bytes[..4], &bytes[4..20]), (&[1, 1, 0, 12][..], &request[4..20]));
             assert_eq!(bytes[20..], [0, 1, 0, 8, 0, 1, 0x80, 0x55, 192, 0, 2, 1]);
@@ -413,7 +413,7 @@ mod tests {
     fn a_classic_client_hears_nothing_of_what_can_t_be_done() {
         // A change of address, RESPONSE-ADDRESS and anything that nobody knows.
         for attributes in [[0, 3, 0, 4, 0, 0, 0, 4], [0, 2, 0, 4, 0, 1, 0, 9], [0x7f, 1, 0, 4, 0, 0, 0, 0]] {
-            assert!(Request::parse(&classic(&attributes)).is_none());
+            assert!(BindingRequest::parse(&classic(&attributes)).is_none());
         }
         let mut longer = classic(&[]);
         longer.push(0);
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn a_fingerprint_is_checked_and_answered() {
         let mut message = with(&[0x80, 0x28, 0, 4, 0, 0, 0, 0]);
-        assert!(Request::parse(&message).is_none());
+        assert!(BindingRequest::parse(&message).is_none());
         let sum = crc32(&message[..20]) ^ FINGERPRINT_XOR;
         message[24..].copy_from_slice(&sum.to_be_bytes());
         let bytes = answer(&message, "192.0.2.1:1");
@@ -437,11 +437,11 @@ mod tests {
     #[test]
     fn what_can_t_be_done_is_named() {
         let change_port = with(&[0, 3, 0, 4, 0, 0, 0, 2]);
-        assert!(Request::parse(&change_port).unwrap().changes_port());
+        assert!(BindingRequest::parse(&change_port).unwrap().changes_port());
         assert_eq!(answer(&change_port, "192.0.2.1:1")[..2], [1, 1]);
         for (flags, unknown) in [(4, 3u8), (6, 3)] {
             let request = with(&[0, 3, 0, 4, 0, 0, 0, flags]);
-            assert!(!Request::parse(&request).unwrap().changes_port());
+            assert!(!BindingRequest::parse(&request).unwrap().changes_port());
             let bytes = answer(&request, "192.0.2.1:1");
             assert_eq!(bytes[..4], [1, 0x11, 0, 16]);
             assert_eq!(bytes[20..], [0, 9, 0, 4, 0, 0, 4, 20, 0, 10, 0, 2, 0, unknown, 0, 0]);
@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn refuses_everything_else() {
         let good = plain();
-        assert!(is_stun(&good) && Request::parse(&good).is_some());
+        assert!(is_stun(&good) && BindingRequest::parse(&good).is_some());
         for length in 0..20 {
             assert!(!is_stun(&good[..length]));
         }
@@ -485,11 +485,11 @@ mod tests {
         for (at, value) in [(0, 5), (1, 2), (1, 0x11), (3, 4), (2, 1)] {
             let mut bad = good.clone();
             bad[at] = value;
-            assert!(Request::parse(&bad).is_none(), "{at}");
+            assert!(BindingRequest::parse(&bad).is_none(), "{at}");
         }
-        assert!(Request::parse(&with(&[0x80, 1, 0, 5, 0, 0, 0, 0])).is_none(), "longer than there is");
-        assert!(Request::parse(&with(&[0, 3, 0, 3, 0, 0, 0, 0])).is_none());
-        assert!(Request::parse(&with(&[0, 3])).is_none());
+        assert!(BindingRequest::parse(&with(&[0x80, 1, 0, 5, 0, 0, 0, 0])).is_none(), "longer than there is");
+        assert!(BindingRequest::parse(&with(&[0, 3, 0, 3, 0, 0, 0, 0])).is_none());
+        assert!(BindingRequest::parse(&with(&[0, 3])).is_none());
     }
 
     #[test]
@@ -505,7 +505,7 @@ mod tests {
             }
             let message = with(&attributes);
             mapped_address(&message, &TRANSACTION);
-            if Request::parse(&message).is_some() {
+            if BindingRequest::parse(&message).is_some() {
                 answer(&message, "[2001:db8::1]:9");
                 parsed += 1;
             }

@@ -1,6 +1,6 @@
 //! The opening handshake of a WebSocket (RFC 6455 section 4.2), the server's side of it.
 
-use crate::wire::http::Refusal;
+use crate::wire::http::RejectedRequest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
@@ -21,17 +21,17 @@ pub struct Upgrade {
 
 impl Upgrade {
     /// The value for `Sec-WebSocket-Accept`, 28 characters.
-    pub fn accept(&self) -> Result<String, Refusal> {
+    pub fn accept(&self) -> Result<String, RejectedRequest> {
         if !self.asked {
-            return Err(Refusal::new(426, "this address speaks WebSocket only"));
+            return Err(RejectedRequest::new(426, "this address speaks WebSocket only"));
         }
         if !self.version_13 {
-            return Err(Refusal::new(426, "only version 13 of WebSocket is spoken here"));
+            return Err(RejectedRequest::new(426, "only version 13 of WebSocket is spoken here"));
         }
-        let key = self.key.as_deref().ok_or(Refusal::new(400, "Sec-WebSocket-Key is missing"))?;
+        let key = self.key.as_deref().ok_or(RejectedRequest::new(400, "Sec-WebSocket-Key is missing"))?;
         match STANDARD.decode(key) {
             Ok(nonce) if nonce.len() == 16 => (),
-            _ => return Err(Refusal::new(400, "Sec-WebSocket-Key must be base64 of 16 bytes")),
+            _ => return Err(RejectedRequest::new(400, "Sec-WebSocket-Key must be base64 of 16 bytes")),
         }
         let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
         Ok(STANDARD.encode(hash))

@@ -5,21 +5,21 @@ use std::net::IpAddr;
 
 /// A block of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Prefix {
+pub struct AllowedIp {
     address: IpAddr,
     length: u8,
 }
 
-impl Prefix {
+impl AllowedIp {
     /// The block of all addresses that agree with `address` in their first `length` bits, or `None` if an
     /// address has fewer.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
-        (length <= width(address)).then_some(Prefix { address, length })
+        (length <= width(address)).then_some(AllowedIp { address, length })
     }
 
     /// The block that holds `address` alone.
     pub fn host(address: IpAddr) -> Self {
-        Prefix { address, length: width(address) }
+        AllowedIp { address, length: width(address) }
     }
 }
 
@@ -61,7 +61,7 @@ impl<T: Copy + PartialEq> AllowedIps<T> {
     }
 
     /// Gives `prefix` to `owner`; whoever had exactly this prefix loses it and is returned.
-    pub fn insert(&mut self, prefix: Prefix, owner: T) -> Option<T> {
+    pub fn insert(&mut self, prefix: AllowedIp, owner: T) -> Option<T> {
         let key = masked(prefix.address, prefix.length);
         let family = self.family_mut(prefix.address);
         let at = family.partition_point(|(length, _)| *length > prefix.length);
@@ -72,7 +72,7 @@ impl<T: Copy + PartialEq> AllowedIps<T> {
     }
 
     /// Takes exactly `prefix` from whoever has it.
-    pub fn remove(&mut self, prefix: Prefix) -> Option<T> {
+    pub fn remove(&mut self, prefix: AllowedIp) -> Option<T> {
         let key = masked(prefix.address, prefix.length);
         let family = self.family_mut(prefix.address);
         let at = family.iter().position(|(length, _)| *length == prefix.length)?;
@@ -103,9 +103,9 @@ mod tests {
     use crate::crypto::random::Seeded;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
-    fn prefix(text: &str) -> Prefix {
+    fn prefix(text: &str) -> AllowedIp {
         let (address, length) = text.split_once('/').unwrap();
-        Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
+        AllowedIp::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -149,10 +149,10 @@ mod tests {
         let mut table = AllowedIps::default();
         table.insert(prefix("::/0"), 'a');
         assert_eq!(table.lookup(ip("10.0.0.1")), None);
-        assert_eq!(Prefix::new(ip("10.0.0.1"), 33), None);
-        assert_eq!(Prefix::new(ip("::1"), 129), None);
-        assert_eq!(Prefix::host(ip("::1")), prefix("::1/128"));
-        assert_eq!(Prefix::host(ip("1.2.3.4")), prefix("1.2.3.4/32"));
+        assert_eq!(AllowedIp::new(ip("10.0.0.1"), 33), None);
+        assert_eq!(AllowedIp::new(ip("::1"), 129), None);
+        assert_eq!(AllowedIp::host(ip("::1")), prefix("::1/128"));
+        assert_eq!(AllowedIp::host(ip("1.2.3.4")), prefix("1.2.3.4/32"));
     }
 
     /// Against the obvious implementation: look at all prefixes, keep the longest that fits.
@@ -160,12 +160,12 @@ mod tests {
     fn agrees_with_a_list() {
         let mut random = Seeded::new(21);
         for _ in 0..50 {
-            let (mut table, mut list) = (AllowedIps::default(), Vec::<(Prefix, u64)>::new());
+            let (mut table, mut list) = (AllowedIps::default(), Vec::<(AllowedIp, u64)>::new());
             for owner in 0..60 {
                 let address = random_address(&mut random);
                 let length = random.below(u64::from(width(address)) + 1) as u8;
-                let prefix = Prefix::new(address, length).unwrap();
-                let same = |(other, _): &(Prefix, u64)| {
+                let prefix = AllowedIp::new(address, length).unwrap();
+                let same = |(other, _): &(AllowedIp, u64)| {
                     other.length == length
                         && other.address.is_ipv4() == address.is_ipv4()
                         && masked(other.address, length) == masked(address, length)

@@ -12,26 +12,26 @@
 
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::time::{Instant, Now};
-use crate::wireguard::allowed_ips::{AllowedIps, Prefix};
+use crate::wireguard::allowed_ips::{AllowedIp, AllowedIps};
 use crate::wireguard::budget::Budget;
 use crate::wireguard::constants::{
     INITIATION_COST, INITIATION_INTERVAL, PADDING, RESPONDING_COST, RESPONSE_COST,
 };
 use crate::wireguard::cookie::Mac1Key;
-use crate::wireguard::gate::{Admission, Gate, Knock, Payer};
+use crate::wireguard::gate::{Gate, GateDecision, Knock, Payer};
 use crate::wireguard::inner_packet::InnerPacket;
-use crate::wireguard::keypair::{Place, Refusal};
+use crate::wireguard::keypair::{KeypairSlot, TransportRefusal};
 use crate::wireguard::message::{
     CookieReply, INITIATION_LENGTH, Initiation, KEEPALIVE_LENGTH, Message, Response, TRANSPORT_HEADER_LENGTH,
 };
 use crate::wireguard::noise::{Claim, RemoteIdentity};
-use crate::wireguard::peer::{Peer, PeerConfig, PeerIndex, Stats};
+use crate::wireguard::peer::{Peer, PeerConfig, PeerIndex, PeerStats};
 use crate::wireguard::peer_table::PeerTable;
 use crate::wireguard::schedule::Schedule;
-use crate::wireguard::sessions::Sessions;
+use crate::wireguard::sessions::SessionFactory;
 use crate::wireguard::timestamp::Timestamp;
 use crate::wireguard::verdict::{
-    Accepted, AddPeerError, Content, Outgoing, Reason, Rejection, Sent, Verdict,
+    Accepted, AddPeerError, Content, Outgoing, Reason, Rejection, SendOutcome, Verdict,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -40,7 +40,7 @@ use std::time::Duration;
 pub const POLL_BUFFER_LENGTH: usize = INITIATION_LENGTH;
 
 /// What a device has to be told.
-pub struct Config {
+pub struct DeviceSettings {
     /// Our private key.
     pub private_key: PrivateKey,
     /// The longest inner packet, in bytes, that padding may not make longer.
@@ -54,7 +54,7 @@ pub struct Config {
 }
 
 /// What became of a datagram.
-pub enum Received {
+pub enum ReceiveOutcome {
     /// This.
     Verdict(Verdict),
     /// It is an initiation from somebody who says to have a key that no peer has. [Add](Device::add_peer) that peer and
@@ -78,7 +78,7 @@ impl Stranger {
 
 /// One identity and its peers.
 pub struct Device {
-    sessions: Sessions,
+    sessions: SessionFactory,
     peers: PeerTable,
     gate: Gate,
     allowed_ips: AllowedIps<PeerIndex>,
@@ -88,8 +88,8 @@ pub struct Device {
 
 impl Device {
     /// A device without peers.
-    pub fn new(config: Config, now: Instant) -> Self {
-        let sessions = Sessions::new(config.private_key, config.stamp_mark, config.jitter_seed);
+    pub fn new(config: DeviceSettings, now: Instant) -> Self {
+        let sessions = SessionFactory::new(config.private_key, config.stamp_mark, config.jitter_seed);
         Device {
             gate: Gate::new(sessions.local.public_key(), Budget::new(config.x25519), now),
             sessions,
@@ -164,7 +164,7 @@ impl Device {
     }
 
     /// What is counted of a peer.
-    pub fn stats(&self, index: PeerIndex) -> Option<&Stats> {
+    pub fn stats(&self, index: PeerIndex) -> Option<&PeerStats> {
         self.peers.get(index).map(|peer| &peer.stats)
     }
 
@@ -191,14 +191,14 @@ impl Device {
     }
 
     /// Gives the addresses in `prefix` to a peer, and takes them from whoever has exactly this prefix.
-    pub fn allow(&mut self, index: PeerIndex, prefix: Prefix) {
+    pub fn allow(&mut self, index: PeerIndex, prefix: AllowedIp) {
         if self.peers.get(index).is_some() {
             self.allowed_ips.insert(prefix, index);
         }
     }
 
     /// Takes the addresses in `prefix` from whoever has exactly this prefix.
-    pub fn disallow(&mut self, prefix: Prefix) {
+    pub fn disallow(&mut self, prefix: AllowedIp) {
         self.allowed_ips.remove(prefix);
     }
 
@@ -221,7 +221,7 @@ impl Device {
         }
     }
 
-    /// The mark that must be stored for the next [`Config::stamp_mark`], if it has moved since last asked;
+    /// The mark that must be stored for the next [`DeviceSettings::stamp_mark`], if it has moved since last asked;
     /// about twice a day at most while handshakes are begun here.
     pub fn take_stamp_mark(&mut self) -> Option<u64> {
         self.sessions.stamps.take_mark()
@@ -252,22 +252,22 @@ impl Device {
     /// Sends a packet of `length` bytes, which lies in `buffer` behind 16 bytes of room, to a peer.
     /// `buffer` needs 16 bytes of room behind the packet, too, which are there where it was received; it is
     /// padded as far as there is more, up to [`Device::sealed_length`].
-    pub fn send(&mut self, index: PeerIndex, buffer: &mut [u8], length: usize, now: Now) -> Sent {
+    pub fn send(&mut self, index: PeerIndex, buffer: &mut [u8], length: usize, now: Now) -> SendOutcome {
         if buffer.len() < KEEPALIVE_LENGTH || buffer.len() - KEEPALIVE_LENGTH < length {
-            return Sent::Dropped;
+            return SendOutcome::Dropped;
         }
         let room = buffer.len().min(self.sealed_length(length));
         let datagram = &mut buffer[..room];
-        let Some(peer) = self.peers.get_mut(index) else { return Sent::Dropped };
+        let Some(peer) = self.peers.get_mut(index) else { return SendOutcome::Dropped };
         let sent = match send_or_attempt(&mut self.sessions, peer, datagram, length, now) {
-            Some(to) => Sent::Sealed { to, length: datagram.len() },
+            Some(to) => SendOutcome::Sealed { to, length: datagram.len() },
             None => {
                 let packet = &datagram[TRANSPORT_HEADER_LENGTH..][..length];
                 let known = peer.stats.endpoint.is_some();
                 if known && peer.stage(packet, &mut self.sessions.staged_bytes) {
-                    Sent::Staged
+                    SendOutcome::Staged
                 } else {
-                    Sent::Dropped
+                    SendOutcome::Dropped
                 }
             }
         };
@@ -283,8 +283,8 @@ impl Device {
     /// Takes a datagram from `source`. A packet in it is opened in place.
     pub fn receive(&mut self, datagram: &mut [u8], source: SocketAddr, now: Now) -> Verdict {
         match self.receive_from(datagram, source, false, now) {
-            Received::Verdict(verdict) => verdict,
-            Received::Unknown(_) => Verdict::Dropped(Reason::UnknownPeer),
+            ReceiveOutcome::Verdict(verdict) => verdict,
+            ReceiveOutcome::Unknown(_) => Verdict::Dropped(Reason::UnknownPeer),
         }
     }
 
@@ -296,14 +296,14 @@ impl Device {
         source: SocketAddr,
         is_expected: bool,
         now: Now,
-    ) -> Received {
+    ) -> ReceiveOutcome {
         let verdict = match Message::parse(datagram) {
             None => Err(Reason::Malformed),
             Some(Message::Initiation(message)) => {
                 match self.read_initiation(message, source, is_expected, now.instant) {
                     Err(verdict) => verdict,
                     Ok(stranger) if self.peers.find(stranger.public_key()).is_none() => {
-                        return Received::Unknown(stranger);
+                        return ReceiveOutcome::Unknown(stranger);
                     }
                     Ok(stranger) => Ok(self.accept(stranger, now.instant)),
                 }
@@ -315,16 +315,16 @@ impl Device {
                 self.receive_transport(datagram, receiver, counter, source, now)
             }
         };
-        Received::Verdict(verdict.unwrap_or_else(Verdict::Dropped))
+        ReceiveOutcome::Verdict(verdict.unwrap_or_else(Verdict::Dropped))
     }
 
     /// Who pays for the message, or why it costs no arithmetic.
     fn admit(&mut self, knock: Knock<'_>, now: Instant) -> Result<Payer, Result<Verdict, Reason>> {
         match self.gate.admit(knock, now) {
-            Admission::Admitted(payer) => Ok(payer),
-            Admission::WrongMac1 => Err(Err(Reason::WrongMac1)),
-            Admission::Limited => Err(Err(Reason::Limited)),
-            Admission::Challenge(reply) => {
+            GateDecision::Admitted(payer) => Ok(payer),
+            GateDecision::WrongMac1 => Err(Err(Reason::WrongMac1)),
+            GateDecision::Limited => Err(Err(Reason::Limited)),
+            GateDecision::Challenge(reply) => {
                 self.sessions.outbox.push(None, knock.source, &reply);
                 Err(Ok(Verdict::Challenged))
             }
@@ -347,7 +347,7 @@ impl Device {
         Ok(Stranger { claim, payer, source })
     }
 
-    /// Goes on with an initiation [from somebody](Received::Unknown) who has been made a peer since.
+    /// Goes on with an initiation [from somebody](ReceiveOutcome::Unknown) who has been made a peer since.
     pub fn accept(&mut self, stranger: Stranger, now: Instant) -> Verdict {
         self.accept_initiation(stranger, now).unwrap_or_else(Verdict::Dropped)
     }
@@ -425,12 +425,12 @@ impl Device {
         let peer = self.peers.in_slot(slot).ok_or(Reason::UnknownIndex)?;
         let (place, keypair) = peer.keypairs.find(receiver).ok_or(Reason::UnknownIndex)?;
         let text = keypair.open(counter, datagram, now.instant).map_err(|refusal| match refusal {
-            Refusal::Expired => Reason::Expired,
-            Refusal::Replayed => Reason::Replayed,
-            Refusal::Forged => Reason::Forged,
+            TransportRefusal::Expired => Reason::Expired,
+            TransportRefusal::Replayed => Reason::Replayed,
+            TransportRefusal::Forged => Reason::Forged,
         })?;
         let roamed = peer.on_received(datagram.len(), source, now.instant);
-        let established = place == Place::Next;
+        let established = place == KeypairSlot::Next;
         if established {
             self.sessions.confirm(peer, now.instant);
         }
@@ -488,7 +488,7 @@ impl Device {
             let room = buffer.get_mut(TRANSPORT_HEADER_LENGTH..).unwrap_or_default();
             let Some(text) = room.get_mut(..packet.len()) else { continue };
             text.copy_from_slice(&packet);
-            if let Sent::Sealed { to, length } = self.send(index, buffer, packet.len(), now) {
+            if let SendOutcome::Sealed { to, length } = self.send(index, buffer, packet.len(), now) {
                 return Some(Outgoing { peer: Some(index), to, length });
             }
         }
@@ -507,7 +507,7 @@ impl Device {
 
 /// Seals the packet of `length` bytes in `datagram`, padding it; without a session asks for one.
 fn send_or_attempt(
-    sessions: &mut Sessions,
+    sessions: &mut SessionFactory,
     peer: &mut Peer,
     datagram: &mut [u8],
     length: usize,

@@ -45,7 +45,7 @@ pub(super) struct Payer {
 
 /// What becomes of a handshake message.
 #[derive(Debug)]
-pub(super) enum Admission {
+pub(super) enum GateDecision {
     /// It is worth the arithmetic, which is [charged](Gate::spend) as it is done.
     Admitted(Payer),
     /// It was not made for us.
@@ -73,26 +73,26 @@ impl Gate {
     }
 
     /// Judges a handshake message.
-    pub fn admit(&mut self, knock: Knock<'_>, now: Instant) -> Admission {
+    pub fn admit(&mut self, knock: Knock<'_>, now: Instant) -> GateDecision {
         let Knock { message, sender, source, is_expected, cost } = knock;
         if !self.mac1_key.matches(message) {
-            return Admission::WrongMac1;
+            return GateDecision::WrongMac1;
         }
         let Gate { purse, checker, .. } = self;
         let mut affords = |lane| purse.affords(lane, source.ip(), cost, now);
-        let admitted = |lane| Admission::Admitted(Payer { lane, source });
+        let admitted = |lane| GateDecision::Admitted(Payer { lane, source });
         if is_expected && affords(Lane::Expected) {
             return admitted(Lane::Expected);
         }
         if checker.proves_source(message, source, now) {
-            return if affords(Lane::Proven) { admitted(Lane::Proven) } else { Admission::Limited };
+            return if affords(Lane::Proven) { admitted(Lane::Proven) } else { GateDecision::Limited };
         }
         if affords(Lane::Unproven) {
             return admitted(Lane::Unproven);
         }
         match checker.reply(sender, message, source, now) {
-            Some(reply) => Admission::Challenge(reply),
-            None => Admission::WrongMac1,
+            Some(reply) => GateDecision::Challenge(reply),
+            None => GateDecision::WrongMac1,
         }
     }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// Why a transport message was not opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub enum TransportRefusal {
     /// The key is too old, or the counter beyond what a key may open.
     Expired,
     /// The counter was seen before, or is too far behind.
@@ -93,18 +93,23 @@ impl Keypair {
     ///
     /// # Panics
     /// If `packet` is shorter than 32 bytes.
-    pub fn open(&mut self, counter: u64, packet: &mut [u8], now: Instant) -> Result<Range<usize>, Refusal> {
+    pub fn open(
+        &mut self,
+        counter: u64,
+        packet: &mut [u8],
+        now: Instant,
+    ) -> Result<Range<usize>, TransportRefusal> {
         assert!(packet.len() >= KEEPALIVE_LENGTH, "a header and a tag");
         if counter >= REJECT_AFTER_MESSAGES || now.since(self.created) >= REJECT_AFTER_TIME {
-            return Err(Refusal::Expired);
+            return Err(TransportRefusal::Expired);
         }
         if !self.window.is_new(counter) {
-            return Err(Refusal::Replayed);
+            return Err(TransportRefusal::Replayed);
         }
         let end = packet.len() - TAG_LENGTH;
         let (text, tag) =
             packet[TRANSPORT_HEADER_LENGTH..].split_last_chunk_mut::<TAG_LENGTH>().expect("a tag");
-        self.receive.open(counter, &[], text, tag).map_err(|_| Refusal::Forged)?;
+        self.receive.open(counter, &[], text, tag).map_err(|_| TransportRefusal::Forged)?;
         self.window.accept(counter);
         Ok(TRANSPORT_HEADER_LENGTH..end)
     }
@@ -117,7 +122,7 @@ impl Keypair {
 }
 
 /// Sessions that ended; their indices are free again.
-pub type Ended = [Option<Box<Keypair>>; 2];
+pub type EndedKeypairs = [Option<Box<Keypair>>; 2];
 
 /// The sessions with a peer: the one we send on, the one before it, and the one that the peer has not yet
 /// confirmed (Noise's responder may not send first).
@@ -133,7 +138,7 @@ pub struct Keypairs {
 
 /// Where a keypair was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum KeypairSlot {
     /// The one we send on.
     Current,
     /// The one before it.
@@ -144,11 +149,11 @@ pub enum Place {
 
 impl Keypairs {
     /// The session that the peer names `index`.
-    pub fn find(&mut self, index: u32) -> Option<(Place, &mut Keypair)> {
+    pub fn find(&mut self, index: u32) -> Option<(KeypairSlot, &mut Keypair)> {
         [
-            (Place::Current, &mut self.current),
-            (Place::Previous, &mut self.previous),
-            (Place::Next, &mut self.next),
+            (KeypairSlot::Current, &mut self.current),
+            (KeypairSlot::Previous, &mut self.previous),
+            (KeypairSlot::Next, &mut self.next),
         ]
         .into_iter()
         .find_map(|(place, keypair)| {
@@ -158,7 +163,7 @@ impl Keypairs {
 
     /// Puts a new session in its place: an initiator's is current at once, since the peer's answer confirms
     /// it; a responder's is next.
-    pub fn install(&mut self, keypair: Keypair) -> Ended {
+    pub fn install(&mut self, keypair: Keypair) -> EndedKeypairs {
         let keypair = Some(Box::new(keypair));
         if keypair.as_deref().is_some_and(|keypair| !keypair.is_initiator) {
             return [std::mem::replace(&mut self.next, keypair), None];
@@ -172,7 +177,7 @@ impl Keypairs {
     }
 
     /// The peer has used the next session: it becomes current.
-    pub fn confirm(&mut self) -> Ended {
+    pub fn confirm(&mut self) -> EndedKeypairs {
         let Some(next) = self.next.take() else { return [None, None] };
         let current = self.current.replace(next);
         [std::mem::replace(&mut self.previous, current), None]
@@ -214,7 +219,7 @@ mod tests {
         packet
     }
 
-    fn receive(to: &mut Keypair, packet: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn receive(to: &mut Keypair, packet: &[u8]) -> Result<Vec<u8>, TransportRefusal> {
         let mut packet = packet.to_vec();
         let Some(Message::Transport(message)) = Message::parse(&packet) else { panic!() };
         assert_eq!(message.receiver(), to.local_index());
@@ -229,9 +234,9 @@ mod tests {
             let packet = send(&mut a, text);
             let mut forged = packet.clone();
             *forged.last_mut().unwrap() ^= 1;
-            assert_eq!(receive(&mut b, &forged), Err(Refusal::Forged));
+            assert_eq!(receive(&mut b, &forged), Err(TransportRefusal::Forged));
             assert_eq!(receive(&mut b, &packet).unwrap(), text);
-            assert_eq!(receive(&mut b, &packet), Err(Refusal::Replayed));
+            assert_eq!(receive(&mut b, &packet), Err(TransportRefusal::Replayed));
             let packet = send(&mut b, text);
             assert_eq!(receive(&mut a, &packet).unwrap(), text);
         }
@@ -239,7 +244,7 @@ mod tests {
         let (old, new) = (send(&mut a, b"old"), send(&mut a, b"new"));
         let mut forged = new.clone();
         forged[8..16].copy_from_slice(&(1u64 << 40).to_le_bytes());
-        assert_eq!(receive(&mut b, &forged), Err(Refusal::Forged));
+        assert_eq!(receive(&mut b, &forged), Err(TransportRefusal::Forged));
         assert_eq!(receive(&mut b, &new).unwrap(), b"new");
         assert_eq!(receive(&mut b, &old).unwrap(), b"old");
     }
@@ -257,7 +262,7 @@ mod tests {
         assert_ne!(send(&mut fresh, b"same")[16..], packets[2][16..]);
         for packet in &packets {
             assert_eq!(receive(&mut b, packet).unwrap(), b"same");
-            assert_eq!(receive(&mut b, packet), Err(Refusal::Replayed));
+            assert_eq!(receive(&mut b, packet), Err(TransportRefusal::Replayed));
         }
     }
 
@@ -277,7 +282,7 @@ mod tests {
         beyond[..16].copy_from_slice(&transport_header(2, REJECT_AFTER_MESSAGES));
         let tag = PacketKey::new(&[1; 32]).seal(REJECT_AFTER_MESSAGES, &[], &mut []);
         beyond[16..].copy_from_slice(&tag);
-        assert_eq!(receive(&mut b, &beyond), Err(Refusal::Expired));
+        assert_eq!(receive(&mut b, &beyond), Err(TransportRefusal::Expired));
     }
 
     #[test]
@@ -286,7 +291,7 @@ mod tests {
         let packet = send(&mut a, b"text");
         let before = START + Duration::from_nanos(179_999_999_999);
         let after = START + Duration::from_secs(180);
-        assert_eq!(b.open(0, &mut packet.clone(), after), Err(Refusal::Expired));
+        assert_eq!(b.open(0, &mut packet.clone(), after), Err(TransportRefusal::Expired));
         assert!(b.open(0, &mut packet.clone(), before).is_ok());
         assert!(a.can_send(before) && !a.can_send(after));
         assert!(!a.seal(&mut [0; 32], after));
@@ -319,7 +324,7 @@ mod tests {
             .map(|keypair| keypair.as_deref().map(Keypair::local_index))
     }
 
-    fn ended(ended: Ended) -> Vec<u32> {
+    fn ended(ended: EndedKeypairs) -> Vec<u32> {
         ended.into_iter().flatten().map(|keypair| keypair.local_index()).collect()
     }
 
@@ -332,8 +337,8 @@ mod tests {
         assert_eq!(ended(keypairs.install(keypair(3, true))), [1]);
         assert_eq!(ended(keypairs.install(keypair(4, false))), []);
         assert_eq!(indices(&keypairs), [Some(2), Some(3), Some(4)]);
-        assert_eq!(keypairs.find(4).map(|(place, _)| place), Some(Place::Next));
-        assert_eq!(keypairs.find(2).map(|(place, _)| place), Some(Place::Previous));
+        assert_eq!(keypairs.find(4).map(|(place, _)| place), Some(KeypairSlot::Next));
+        assert_eq!(keypairs.find(2).map(|(place, _)| place), Some(KeypairSlot::Previous));
         assert!(keypairs.find(1).is_none());
         // Answering again replaces what was never confirmed, and nothing that works.
         assert_eq!(ended(keypairs.install(keypair(5, false))), [4]);

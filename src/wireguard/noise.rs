@@ -312,14 +312,14 @@ mod tests {
     use crate::wireguard::message::Message;
     use snow::{Builder, HandshakeState};
 
-    struct Party {
+    struct TestParty {
         private: PrivateKey,
         local: LocalIdentity,
     }
 
-    fn party(random: &mut Seeded) -> Party {
+    fn party(random: &mut Seeded) -> TestParty {
         let private = key(random);
-        Party { local: LocalIdentity::new(private.clone()), private }
+        TestParty { local: LocalIdentity::new(private.clone()), private }
     }
 
     fn key(random: &mut Seeded) -> PrivateKey {

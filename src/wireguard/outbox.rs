@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// A message on its way; none of them is longer than an initiation.
-struct Waiting {
+struct QueuedHandshake {
     peer: Option<PeerIndex>,
     to: SocketAddr,
     length: usize,
@@ -17,23 +17,23 @@ struct Waiting {
 
 /// A bounded queue.
 #[derive(Default)]
-pub(super) struct Outbox {
-    queue: VecDeque<Waiting>,
+pub(super) struct HandshakeQueue {
+    queue: VecDeque<QueuedHandshake>,
 }
 
-impl Outbox {
+impl HandshakeQueue {
     /// Queues `message`, at most 148 bytes, unless the queue is full: then it is lost, as on any network.
     pub fn push(&mut self, peer: Option<PeerIndex>, to: SocketAddr, message: &[u8]) {
         if self.queue.len() < MAX_OUTBOX {
             let mut bytes = [0; INITIATION_LENGTH];
             bytes[..message.len()].copy_from_slice(message);
-            self.queue.push_back(Waiting { peer, to, length: message.len(), bytes });
+            self.queue.push_back(QueuedHandshake { peer, to, length: message.len(), bytes });
         }
     }
 
     /// Moves the oldest message to the start of `buffer`, which must have 148 bytes.
     pub fn pop(&mut self, buffer: &mut [u8]) -> Option<Outgoing> {
-        let Waiting { peer, to, length, bytes } = self.queue.pop_front()?;
+        let QueuedHandshake { peer, to, length, bytes } = self.queue.pop_front()?;
         buffer[..length].copy_from_slice(&bytes[..length]);
         Some(Outgoing { peer, to, length })
     }
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn is_a_bounded_queue() {
-        let mut outbox = Outbox::default();
+        let mut outbox = HandshakeQueue::default();
         let to = SocketAddr::from(([192, 0, 2, 1], 9));
         for number in 0..MAX_OUTBOX + 10 {
             outbox.push(None, to, &[number as u8; INITIATION_LENGTH][..number % 148 + 1]);

@@ -3,7 +3,7 @@
 use crate::crypto::x25519::PublicKey;
 use crate::slots::Handle;
 use crate::time::Instant;
-use crate::wireguard::allowed_ips::Prefix;
+use crate::wireguard::allowed_ips::AllowedIp;
 use crate::wireguard::constants::{KEEPALIVE_TIMEOUT, MAX_STAGED, MAX_STAGED_BYTES, REKEY_TIMEOUT};
 use crate::wireguard::cookie::Signer;
 use crate::wireguard::keypair::Keypairs;
@@ -37,7 +37,7 @@ pub struct PeerConfig {
     /// The silence after which something is sent to keep the path open; `None` for never.
     pub persistent_keepalive: Option<Duration>,
     /// The inner addresses that are this peer's.
-    pub allowed_ips: Vec<Prefix>,
+    pub allowed_ips: Vec<AllowedIp>,
 }
 
 impl PeerConfig {
@@ -55,7 +55,7 @@ impl PeerConfig {
 
 /// What is counted of a peer. Only authentic messages count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
+pub struct PeerStats {
     /// Where it is: where its last authentic message came from, if none was set since.
     pub endpoint: Option<SocketAddr>,
     /// When a session last came up, confirmed by the peer.
@@ -77,7 +77,7 @@ pub(super) struct Peer {
     pub index: PeerIndex,
     pub remote: RemoteIdentity,
     pub signer: Signer,
-    pub stats: Stats,
+    pub stats: PeerStats,
     pub keypairs: Keypairs,
     /// The handshake we began.
     pub pending: Option<Box<Initiator>>,
@@ -102,7 +102,7 @@ impl Peer {
             index,
             signer: Signer::default(),
             remote,
-            stats: Stats { endpoint, ..Stats::default() },
+            stats: PeerStats { endpoint, ..PeerStats::default() },
             keypairs: Keypairs::default(),
             pending: None,
             timers: Timers::default(),

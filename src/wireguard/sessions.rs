@@ -10,7 +10,7 @@ use crate::wireguard::index_table::IndexTable;
 use crate::wireguard::keypair::Keypair;
 use crate::wireguard::message::{INITIATION_LENGTH, KEEPALIVE_LENGTH, RESPONSE_LENGTH, Response};
 use crate::wireguard::noise::{Initiator, LocalIdentity, Responder, Session};
-use crate::wireguard::outbox::Outbox;
+use crate::wireguard::outbox::HandshakeQueue;
 use crate::wireguard::peer::{Peer, PeerIndex};
 use crate::wireguard::timers::Timer;
 use crate::wireguard::timestamp::StampClock;
@@ -19,11 +19,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Our identity, and what handshakes draw from and leave behind.
-pub(super) struct Sessions {
+pub(super) struct SessionFactory {
     pub local: LocalIdentity,
     pub indices: IndexTable,
     pub stamps: StampClock,
-    pub outbox: Outbox,
+    pub outbox: HandshakeQueue,
     /// Peers whose session came up while packets waited for it.
     pub ready: VecDeque<PeerIndex>,
     /// Bytes that wait for a session, of all peers.
@@ -31,13 +31,13 @@ pub(super) struct Sessions {
     jitter: Seeded,
 }
 
-impl Sessions {
+impl SessionFactory {
     pub fn new(private_key: PrivateKey, stamp_mark: u64, jitter_seed: u64) -> Self {
-        Sessions {
+        SessionFactory {
             local: LocalIdentity::new(private_key),
             indices: IndexTable::default(),
             stamps: StampClock::new(stamp_mark),
-            outbox: Outbox::default(),
+            outbox: HandshakeQueue::default(),
             ready: VecDeque::new(),
             staged_bytes: 0,
             jitter: Seeded::new(jitter_seed),
@@ -154,7 +154,7 @@ impl Sessions {
     }
 
     /// Takes the answer to our initiation; `false` if it is none. What is sent next lets the peer use the
-    /// session, too: see [`Sessions::greet`].
+    /// session, too: see [`SessionFactory::greet`].
     pub fn finish(&mut self, peer: &mut Peer, response: Response<'_>, now: Instant) -> bool {
         let session = peer
             .pending

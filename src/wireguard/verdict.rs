@@ -108,7 +108,7 @@ pub enum Reason {
 
 /// What became of a packet to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sent {
+pub enum SendOutcome {
     /// The buffer now begins with a datagram.
     Sealed {
         /// Where it goes.

@@ -5,7 +5,7 @@ use super::harness::player::{Player, UDP_HEADERS, now};
 use super::network::player;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::sys;
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::peer::PeerConfig;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -40,7 +40,7 @@ pub fn member(number: usize, ip: Ipv4Addr) -> Player {
 pub fn reach(player: &mut Player, key: PublicKey, endpoint: SocketAddr) {
     let config = PeerConfig {
         endpoint: Some(endpoint),
-        allowed_ips: vec![Prefix::new(EVERYBODY, 16).expect("a prefix")],
+        allowed_ips: vec![AllowedIp::new(EVERYBODY, 16).expect("a prefix")],
         persistent_keepalive: Some(Duration::from_secs(25)),
         ..PeerConfig::new(key)
     };

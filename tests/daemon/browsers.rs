@@ -2,18 +2,18 @@
 
 use crate::client::{Answer, Client, create_body, join_body};
 use crate::eventually;
-use crate::house::{House, Plan};
+use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::wire::json;
 use std::net::SocketAddr;
 
 const ADMIN: &str = "a-token-of-the-admin";
 
 /// Asks in the way of a browser or proxy: with these further header lines.
-fn ask(house: &House, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut client = house.client();
+fn ask(daemon: &TestDaemon, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut client = daemon.client();
     let mut request = format!("{method} {path} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| *name == "Host") {
-        request += &format!("Host: {}\r\n", house.http);
+        request += &format!("Host: {}\r\n", daemon.http);
     }
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
@@ -24,14 +24,14 @@ fn ask(house: &House, method: &str, path: &str, headers: &[(&str, &str)], body: 
 }
 
 /// The status of an attempt to open a WebSocket.
-fn upgrade(house: &House, headers: &[(&str, &str)]) -> Answer {
+fn upgrade(daemon: &TestDaemon, headers: &[(&str, &str)]) -> Answer {
     let upgrade = [
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Version", "13"),
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    ask(house, "GET", "/ws", &[&upgrade, headers].concat(), "")
+    ask(daemon, "GET", "/ws", &[&upgrade, headers].concat(), "")
 }
 
 fn at(name: &str, address: SocketAddr) -> String {
@@ -40,11 +40,11 @@ fn at(name: &str, address: SocketAddr) -> String {
 
 #[test]
 fn a_page_of_another_origin_gets_nothing() {
-    let house = House::start();
-    let mut host = house.client();
+    let daemon = TestDaemon::start();
+    let mut host = daemon.client();
     let party = host.register("host").create("LAN", "host");
     let bearer = format!("Bearer {}", host.token.as_ref().unwrap());
-    let other_port = format!("http://{}:1", house.http.ip());
+    let other_port = format!("http://{}:1", daemon.http.ip());
     for origin in ["https://evil.example", "null", "http://localhost:3000", &other_port] {
         for (method, path, body) in [
             ("POST", "/auth/register?peer_id=eve", String::new()),
@@ -57,21 +57,21 @@ fn a_page_of_another_origin_gets_nothing() {
             ("OPTIONS", "/parties", String::new()),
         ] {
             let headers = [("Origin", origin), ("Authorization", &bearer)];
-            let answer = ask(&house, method, path, &headers, &body).is(403);
+            let answer = ask(&daemon, method, path, &headers, &body).is(403);
             assert!(!answer.head.contains("Access-Control") && !answer.head.contains("evil"));
             assert!(answer.detail().contains("allowed_origins"));
         }
-        upgrade(&house, &[("Origin", origin)]).is(403);
+        upgrade(&daemon, &[("Origin", origin)]).is(403);
     }
-    assert_eq!((house.metric("lanrage_parties"), house.metric("lanrage_tokens")), (1, 1));
+    assert_eq!((daemon.metric("lanrage_parties"), daemon.metric("lanrage_tokens")), (1, 1));
     // Its own pages, and whatever is no browser, go on.
-    let own = format!("http://{}", house.http);
-    ask(&house, "POST", "/auth/register?peer_id=a", &[("Origin", &own)], "").is(200);
-    ask(&house, "GET", "/status", &[("Origin", &own)], "").is(200);
-    upgrade(&house, &[("Origin", &own)]).is(101);
-    let answer = ask(&house, "POST", "/auth/register?peer_id=b", &[("Host", "any.example")], "").is(200);
+    let own = format!("http://{}", daemon.http);
+    ask(&daemon, "POST", "/auth/register?peer_id=a", &[("Origin", &own)], "").is(200);
+    ask(&daemon, "GET", "/status", &[("Origin", &own)], "").is(200);
+    upgrade(&daemon, &[("Origin", &own)]).is(101);
+    let answer = ask(&daemon, "POST", "/auth/register?peer_id=b", &[("Host", "any.example")], "").is(200);
     assert!(!answer.head.contains("Access-Control") && !answer.head.contains("Vary"), "{}", answer.head);
-    upgrade(&house, &[("Host", "any.example")]).is(101);
+    upgrade(&daemon, &[("Host", "any.example")]).is(101);
 }
 
 #[test]
@@ -81,40 +81,40 @@ fn a_name_that_was_made_to_mean_this_machine_opens_nothing() {
         ("public_endpoint", "home.example.org:51820"),
         ("allowed_hosts", "router.lan"),
     ];
-    let house = Plan::new(&settings).start();
-    let rebound = at("rebound.example", house.http);
+    let daemon = Setup::new(&settings).start();
+    let rebound = at("rebound.example", daemon.http);
     let admin = format!("Bearer {ADMIN}");
     for path in ["/status", "/metrics", "/backup?secrets=redacted", "/parties"] {
         for headers in [&[("Host", rebound.as_str())][..], &[("Host", &rebound), ("Authorization", &admin)]] {
-            let answer = ask(&house, "GET", path, headers, "").is(403);
+            let answer = ask(&daemon, "GET", path, headers, "").is(403);
             assert!(answer.detail().contains("allowed_hosts"));
         }
     }
     // An owner's token opens nothing by such a name.
-    ask(&house, "DELETE", "/parties/x", &[("Host", &rebound), ("Authorization", &admin)], "").is(403);
+    ask(&daemon, "DELETE", "/parties/x", &[("Host", &rebound), ("Authorization", &admin)], "").is(403);
     // Such a page is of the same origin as what it asks.
     let origin = format!("http://{rebound}");
     let page = [("Host", rebound.as_str()), ("Origin", origin.as_str())];
-    ask(&house, "POST", "/auth/register?peer_id=eve", &page, "").is(403);
-    ask(&house, "POST", "/parties", &page, &create_body("evil", "eve")).is(403);
-    ask(&house, "POST", "/parties/x/join", &page, &join_body("x", "eve")).is(403);
-    upgrade(&house, &page).is(403);
+    ask(&daemon, "POST", "/auth/register?peer_id=eve", &page, "").is(403);
+    ask(&daemon, "POST", "/parties", &page, &create_body("evil", "eve")).is(403);
+    ask(&daemon, "POST", "/parties/x/join", &page, &join_body("x", "eve")).is(403);
+    upgrade(&daemon, &page).is(403);
     for name in ["localhost", "LOCALHOST", "192.0.2.7", "[2001:db8::7]", "home.example.org", "router.lan"] {
-        let host = at(name, house.http);
-        ask(&house, "GET", "/status", &[("Host", &host)], "").is(200);
+        let host = at(name, daemon.http);
+        ask(&daemon, "GET", "/status", &[("Host", &host)], "").is(200);
         let origin = format!("http://{}", host.to_lowercase());
-        ask(&house, "GET", "/metrics", &[("Host", &host), ("Origin", &origin)], "").is(200);
+        ask(&daemon, "GET", "/metrics", &[("Host", &host), ("Origin", &origin)], "").is(200);
     }
     // The Unix socket is nothing that a browser can reach.
-    house.owner().get("/status").is(200);
+    daemon.owner().get("/status").is(200);
 }
 
 #[test]
 fn a_page_of_an_allowed_origin_may_use_the_api() {
     let origin = "https://play.example.org";
-    let house = Plan::new(&[("allowed_origins", origin)]).start();
+    let daemon = Setup::new(&[("allowed_origins", origin)]).start();
     let first = ask(
-        &house,
+        &daemon,
         "OPTIONS",
         "/parties",
         &[("Origin", origin), ("Access-Control-Request-Method", "POST")],
@@ -126,71 +126,72 @@ fn a_page_of_an_allowed_origin_may_use_the_api() {
     assert_eq!(first.header("Access-Control-Allow-Headers"), Some("Authorization, Content-Type"));
     assert_eq!(first.header("Access-Control-Allow-Credentials"), None);
     assert_eq!(first.header("Vary"), Some("Origin"));
-    let token = ask(&house, "POST", "/auth/register?peer_id=a", &[("Origin", origin)], "").is(200);
+    let token = ask(&daemon, "POST", "/auth/register?peer_id=a", &[("Origin", origin)], "").is(200);
     assert_eq!(token.header("Access-Control-Allow-Origin"), Some(origin));
     // It has to see what went wrong.
-    let error = ask(&house, "GET", "/parties/x", &[("Origin", origin)], "").is(401);
+    let error = ask(&daemon, "GET", "/parties/x", &[("Origin", origin)], "").is(401);
     assert_eq!(error.header("Access-Control-Allow-Origin"), Some(origin));
-    upgrade(&house, &[("Origin", origin)]).is(101);
+    upgrade(&daemon, &[("Origin", origin)]).is(101);
     for foreign in
         ["https://evil.example", "http://play.example.org", "https://play.example.org:8443", "null"]
     {
-        let answer = ask(&house, "GET", "/", &[("Origin", foreign)], "").is(403);
+        let answer = ask(&daemon, "GET", "/", &[("Origin", foreign)], "").is(403);
         assert_eq!(answer.header("Access-Control-Allow-Origin"), None);
     }
-    let plain = ask(&house, "GET", "/", &[], "").is(200);
+    let plain = ask(&daemon, "GET", "/", &[], "").is(200);
     assert_eq!(plain.header("Access-Control-Allow-Origin"), None);
     // What can be asked is told to everybody.
     assert_eq!(
-        ask(&house, "OPTIONS", "/parties", &[], "").is(200).header("Allow"),
+        ask(&daemon, "OPTIONS", "/parties", &[], "").is(200).header("Allow"),
         Some("GET, POST, OPTIONS")
     );
-    ask(&house, "OPTIONS", "/ws", &[], "").is(200);
-    ask(&house, "OPTIONS", "*", &[], "").is(200);
+    ask(&daemon, "OPTIONS", "/ws", &[], "").is(200);
+    ask(&daemon, "OPTIONS", "*", &[], "").is(200);
 }
 
 #[test]
 fn a_local_proxy_is_not_local_and_is_warned_of_once() {
-    let house = Plan::new(&[("rates.creations", "1/2")]).start();
+    let daemon = Setup::new(&[("rates.creations", "1/2")]).start();
     let register =
-        |headers: &[(&str, &str)]| ask(&house, "POST", "/auth/register?peer_id=x", headers, "").status;
+        |headers: &[(&str, &str)]| ask(&daemon, "POST", "/auth/register?peer_id=x", headers, "").status;
     // On this machine, nobody is counted.
     assert_eq!([(); 4].map(|()| register(&[])), [200; 4]);
-    assert!(!house.plan.log().contains("a proxy on this machine"));
+    assert!(!daemon.setup.log().contains("a proxy on this machine"));
     for header in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"] {
-        ask(&house, "GET", "/status", &[(header, "198.51.100.1")], "").is(401);
-        ask(&house, "GET", "/metrics", &[(header, "127.0.0.1")], "").is(401);
+        ask(&daemon, "GET", "/status", &[(header, "198.51.100.1")], "").is(401);
+        ask(&daemon, "GET", "/metrics", &[(header, "127.0.0.1")], "").is(401);
     }
     assert_eq!([(); 4].map(|()| register(&[("X-Forwarded-For", "198.51.100.1")])), [200, 200, 429, 429]);
-    ask(&house, "GET", "/status", &[], "").is(200);
-    eventually("it warns", || house.plan.log().contains("a proxy on this machine (127.0.0.1)"));
-    assert_eq!(house.plan.log().matches("a proxy on this machine").count(), 1);
+    ask(&daemon, "GET", "/status", &[], "").is(200);
+    eventually("it warns", || daemon.setup.log().contains("a proxy on this machine (127.0.0.1)"));
+    assert_eq!(daemon.setup.log().matches("a proxy on this machine").count(), 1);
 }
 
 #[test]
 fn what_a_trusted_proxy_says_of_an_address_is_never_this_machine() {
     let settings = [("trusted_proxies", "127.0.0.1"), ("rates.creations", "1/2")];
-    let house = Plan::new(&settings).start();
+    let daemon = Setup::new(&settings).start();
     for said in ["127.0.0.1", "127.0.0.2", "::1", "[::1]:80", "::ffff:127.0.0.1", "198.51.100.1, 127.0.0.2"] {
-        ask(&house, "GET", "/status", &[("X-Forwarded-For", said)], "").is(401);
+        ask(&daemon, "GET", "/status", &[("X-Forwarded-For", said)], "").is(401);
     }
     // Nor is anything else on it, since the proxy has all its addresses.
-    let mut other = Client::connect_from([127, 0, 0, 2].into(), house.http);
+    let mut other = Client::connect_from([127, 0, 0, 2].into(), daemon.http);
     other.get("/status").is(401);
     // One with its port and one without it are the same.
-    let register =
-        |said: &str| ask(&house, "POST", "/auth/register?peer_id=x", &[("X-Forwarded-For", said)], "").status;
+    let register = |said: &str| {
+        ask(&daemon, "POST", "/auth/register?peer_id=x", &[("X-Forwarded-For", said)], "").status
+    };
     assert_eq!(["198.51.100.1:1", "198.51.100.1", "198.51.100.1:2"].map(register), [200, 200, 429]);
     assert_eq!(["[2001:db8::1]:1", "2001:db8::1", "[2001:db8::1]"].map(register), [200, 200, 429]);
     other.forwarded_for = Some("203.0.113.9");
     other.ask("POST", "/auth/register?peer_id=y", "").is(200);
-    assert!(!house.plan.log().contains("a proxy on this machine"));
+    assert!(!daemon.setup.log().contains("a proxy on this machine"));
 }
 
 #[test]
 fn a_body_may_come_in_chunks_and_begin_with_a_byte_order_mark() {
-    let house = House::start();
-    let mut client = house.client();
+    let daemon = TestDaemon::start();
+    let mut client = daemon.client();
     let token = client.register("host").token.clone().unwrap();
     let body = format!("\u{feff}{}", create_body("LAN", "host"));
     let (first, second) = body.as_bytes().split_at(7);
@@ -214,8 +215,8 @@ fn a_body_may_come_in_chunks_and_begin_with_a_byte_order_mark() {
 
 #[test]
 fn what_a_client_has_already_is_not_sent_again() {
-    let house = House::start();
-    let get = |method, headers: &[(&str, &str)]| ask(&house, method, "/openapi.json", headers, "");
+    let daemon = TestDaemon::start();
+    let get = |method, headers: &[(&str, &str)]| ask(&daemon, method, "/openapi.json", headers, "");
     let first = get("GET", &[]).is(200);
     let etag = first.header("ETag").unwrap();
     assert_eq!(first.header("Cache-Control"), Some("no-cache"));
@@ -231,5 +232,5 @@ fn what_a_client_has_already_is_not_sent_again() {
     assert_eq!(get("GET", &[("If-None-Match", "\"other\"")]).is(200).body, first.body);
     assert_eq!(get("POST", &[("If-None-Match", "*")]).is(405).header("ETag"), None);
     // Nothing else has a tag.
-    assert_eq!(ask(&house, "GET", "/", &[("If-None-Match", "*")], "").is(200).header("ETag"), None);
+    assert_eq!(ask(&daemon, "GET", "/", &[("If-None-Match", "*")], "").is(200).header("ETag"), None);
 }

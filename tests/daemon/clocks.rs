@@ -4,7 +4,7 @@ use crate::client::{create_body, join_body};
 use lanrage::api::admission::Rates;
 use lanrage::api::browsers::Browsers;
 use lanrage::api::metrics::Surroundings;
-use lanrage::api::{Api, Outcome, OwnRelay, Settings, Whereabouts};
+use lanrage::api::{Api, ApiSettings, Locations, Outcome, OwnRelay};
 use lanrage::control::change::Change;
 use lanrage::control::record::Records;
 use lanrage::control::{self, Control};
@@ -42,7 +42,7 @@ struct Play<'a> {
 
 /// The API alone.
 pub fn api(records: Records, admin_token: Option<&str>, now: Now) -> Api {
-    let settings = Settings {
+    let settings = ApiSettings {
         relay: OwnRelay {
             relay_id: RelayId::new("own").unwrap(),
             endpoint: None,
@@ -54,10 +54,10 @@ pub fn api(records: Records, admin_token: Option<&str>, now: Now) -> Api {
         trusted_proxies: Vec::new(),
         browsers: Browsers::default(),
         admin_token: admin_token.map(str::to_owned),
-        locations: Whereabouts::default(),
+        locations: Locations::default(),
     };
     let hub = PrivateKey::from_bytes([7; 32]);
-    let control = Control::new(control::Settings::default(), hub, records, now);
+    let control = Control::new(control::ControlSettings::default(), hub, records, now);
     Api::new(control, settings, now)
 }
 

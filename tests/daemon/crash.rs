@@ -1,25 +1,25 @@
 //! kill -9 under load: an answer with 200 was a promise.
 
 use crate::Random;
-use crate::house::House;
 use crate::load::{World, run, verify};
+use crate::test_daemon::TestDaemon;
 use std::time::Duration;
 
 fn rounds(count: usize) {
-    let mut house = House::start();
+    let mut daemon = TestDaemon::start();
     let mut worlds: Vec<World> = (0..4).map(World::new).collect();
     let mut random = Random::new(9);
     for round in 0..count {
         let pause = Duration::from_millis(30 + random.below(300) as u64);
         let before: usize = worlds.iter().map(|world| world.acknowledged).sum();
-        worlds = run(worlds, &mut house, |house| {
+        worlds = run(worlds, &mut daemon, |daemon| {
             std::thread::sleep(pause);
-            house.kill();
+            daemon.kill();
         });
         let acknowledged = worlds.iter().map(|world| world.acknowledged).sum::<usize>() - before;
-        house.restart();
-        verify(&mut worlds, &house);
-        assert_eq!(house.metric("lanrage_store_recoveries_total"), 0, "round {round}");
+        daemon.restart();
+        verify(&mut worlds, &daemon);
+        assert_eq!(daemon.metric("lanrage_store_recoveries_total"), 0, "round {round}");
         // With a slow disk a short round may come to nothing, but not the first ten together.
         assert!(acknowledged > 0 || round < 10, "round {round} changed nothing");
     }

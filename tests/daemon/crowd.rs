@@ -2,11 +2,11 @@
 
 use crate::client::Client;
 use crate::eventually;
-use crate::house::Plan;
 use crate::player::{HUB_IP, Player, gets_through, reach};
+use crate::test_daemon::Setup;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::json::Value;
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -24,13 +24,13 @@ fn listed(client: &mut Client, name: &str) -> u64 {
 
 #[test]
 fn a_hundred_play_and_the_next_is_told() {
-    let house = Plan::new(&[("limits.peers_per_party", "100"), ("max_clients", "100")]).start();
-    let mut host = house.client();
+    let daemon = Setup::new(&[("limits.peers_per_party", "100"), ("max_clients", "100")]).start();
+    let mut host = daemon.client();
     let mut party = None;
     let mut players = Vec::new();
     let mut enrol = |number: usize| {
         let (name, key) = (format!("m{number}"), PrivateKey::generate());
-        let mut client = house.client();
+        let mut client = daemon.client();
         client.register(&name);
         let answer = client.enrol(&name, &key.public_key(), party.as_deref());
         if number == 0 {
@@ -52,7 +52,7 @@ fn a_hundred_play_and_the_next_is_told() {
 
     // All of them come to the hub, and the relay has as many as it says it takes.
     for (player, hub) in &mut players {
-        player.greet_hub(*hub, house.relay);
+        player.greet_hub(*hub, daemon.relay);
     }
     eventually("all are at the hub", || {
         players.iter_mut().for_each(|(player, _)| _ = player.pump());
@@ -63,7 +63,7 @@ fn a_hundred_play_and_the_next_is_told() {
     reach(&mut first.0, &mut last.0, "hello");
     reach(&mut last.0, &mut first.0, "hello yourself");
     // The daemon may have ended the connection by now: nothing was said for long.
-    let mut host = house.client().with_token_of(&host);
+    let mut host = daemon.client().with_token_of(&host);
     eventually("the load is told", || listed(&mut host, "load") == CAP as u64);
     assert_eq!(listed(&mut host, "capacity"), CAP as u64);
 
@@ -83,12 +83,12 @@ fn a_hundred_play_and_the_next_is_told() {
 
     // Who was refused is nobody to the relay: neither a member nor the hub hears from them.
     let mut stranger = Player::new(key, Ipv4Addr::new(10, 66, 9, 9));
-    stranger.add_peer(first.1, house.relay, Prefix::host(IpAddr::V4(HUB_IP)));
-    stranger.add_peer(last.0.key.public_key(), house.relay, Prefix::host(IpAddr::V4(last.0.ip)));
-    last.0.add_peer(stranger.key.public_key(), house.relay, Prefix::host(IpAddr::V4(stranger.ip)));
+    stranger.add_peer(first.1, daemon.relay, AllowedIp::host(IpAddr::V4(HUB_IP)));
+    stranger.add_peer(last.0.key.public_key(), daemon.relay, AllowedIp::host(IpAddr::V4(last.0.ip)));
+    last.0.add_peer(stranger.key.public_key(), daemon.relay, AllowedIp::host(IpAddr::V4(stranger.ip)));
     stranger.send(HUB_IP, b"me, too");
     assert!(!gets_through(&mut stranger, &mut last.0, "me, too", Duration::from_secs(1)));
     assert_eq!(stranger.sessions, 0);
-    assert!(house.metric("lanrage_relay_drops_total{reason=\"hub_unknown_peer\"}") > 0);
+    assert!(daemon.metric("lanrage_relay_drops_total{reason=\"hub_unknown_peer\"}") > 0);
     reach(&mut first.0, &mut last.0, "they may not");
 }

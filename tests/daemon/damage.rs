@@ -1,7 +1,7 @@
 //! State files that are damaged, or somebody else's.
 
 use crate::Random;
-use crate::house::{House, Plan};
+use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::store::schema::Table;
 use lanrage::store::{Row, Store};
 use lanrage::time::{Instant as Moment, Now, UnixTime};
@@ -9,15 +9,15 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 /// A daemon that was stopped in good order with one party.
-fn furnished() -> (House, String) {
-    let mut house = House::start();
-    let party = house.client().register("host").create("LAN", "host");
-    assert!(house.terminate().0.success());
-    (house, party)
+fn furnished() -> (TestDaemon, String) {
+    let mut daemon = TestDaemon::start();
+    let party = daemon.client().register("host").create("LAN", "host");
+    assert!(daemon.terminate().0.success());
+    (daemon, party)
 }
 
-fn set_aside(house: &House) -> usize {
-    let entries = std::fs::read_dir(house.plan.directory().state()).unwrap();
+fn set_aside(daemon: &TestDaemon) -> usize {
+    let entries = std::fs::read_dir(daemon.setup.directory().state()).unwrap();
     entries
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains(".corrupt-"))
         .count()
@@ -25,17 +25,17 @@ fn set_aside(house: &House) -> usize {
 
 #[test]
 fn an_intact_file_is_used() {
-    let (mut house, party) = furnished();
-    house.restart();
-    house.owner().get(&format!("/parties/{party}")).is(200);
-    assert_eq!((house.metric("lanrage_store_recoveries_total"), set_aside(&house)), (0, 0));
+    let (mut daemon, party) = furnished();
+    daemon.restart();
+    daemon.owner().get(&format!("/parties/{party}")).is(200);
+    assert_eq!((daemon.metric("lanrage_store_recoveries_total"), set_aside(&daemon)), (0, 0));
 }
 
 #[test]
 fn a_damaged_file_is_set_aside_and_said_so() {
     for damage in ["noise at the start", "noise everywhere", "cut to a part", "cut to a few bytes"] {
-        let (mut house, party) = furnished();
-        let file = house.plan.directory().state_file();
+        let (mut daemon, party) = furnished();
+        let file = daemon.setup.directory().state_file();
         let length = std::fs::metadata(&file).unwrap().len();
         let open = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
         let noise: Vec<u8> = (0..length).map(|at| (at * 31 % 251) as u8).collect();
@@ -46,49 +46,49 @@ fn a_damaged_file_is_set_aside_and_said_so() {
             _ => open.set_len(10).unwrap(),
         }
         drop(open);
-        house.restart();
-        assert_eq!(house.metric("lanrage_store_recoveries_total"), 1, "{damage}");
-        assert_eq!(set_aside(&house), 1, "{damage}");
-        let log = house.plan.log();
+        daemon.restart();
+        assert_eq!(daemon.metric("lanrage_store_recoveries_total"), 1, "{damage}");
+        assert_eq!(set_aside(&daemon), 1, "{damage}");
+        let log = daemon.setup.log();
         assert!(log.contains("ERROR") && log.contains(".corrupt-"), "{damage}: {log}");
-        house.owner().get(&format!("/parties/{party}")).is(404);
+        daemon.owner().get(&format!("/parties/{party}")).is(404);
         // From here on all is well.
-        let party = house.client().register("host").create("LAN", "host");
-        assert!(house.terminate().0.success());
-        house.restart();
-        house.owner().get(&format!("/parties/{party}")).is(200);
-        assert_eq!(house.metric("lanrage_store_recoveries_total"), 0);
+        let party = daemon.client().register("host").create("LAN", "host");
+        assert!(daemon.terminate().0.success());
+        daemon.restart();
+        daemon.owner().get(&format!("/parties/{party}")).is(200);
+        assert_eq!(daemon.metric("lanrage_store_recoveries_total"), 0);
     }
 }
 
 #[test]
 fn a_second_daemon_on_the_same_state_gives_up() {
-    let mut house = House::start();
-    let party = house.client().register("host").create("LAN", "host");
+    let mut daemon = TestDaemon::start();
+    let party = daemon.client().register("host").create("LAN", "host");
     let start = Instant::now();
-    let (status, said) = house.plan.clone().fail();
+    let (status, said) = daemon.setup.clone().fail();
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("another lanrage is running") && said.contains("--state-dir"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
-    assert!(house.is_running());
-    house.owner().get(&format!("/parties/{party}")).is(200);
-    house.client().register("bob").join(&party, "bob").is(200);
+    assert!(daemon.is_running());
+    daemon.owner().get(&format!("/parties/{party}")).is(200);
+    daemon.client().register("bob").join(&party, "bob").is(200);
 }
 
 #[test]
 fn a_taken_port_is_told() {
-    let house = House::start();
-    let address = house.http.to_string();
-    let (status, said) = Plan::new(&[("http", &address)]).fail();
+    let daemon = TestDaemon::start();
+    let address = daemon.http.to_string();
+    let (status, said) = Setup::new(&[("http", &address)]).fail();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("already in use") && said.contains("--http"), "{said}");
 }
 
 /// A state file, the same in every run, of many pages.
-fn specimen(plan: &Plan) -> Vec<u8> {
+fn specimen(setup: &Setup) -> Vec<u8> {
     let clock = || Now { instant: Moment::ZERO, unix: UnixTime::from_micros(1_800_000_000_000_000) };
-    let file = plan.directory().state_file();
+    let file = setup.directory().state_file();
     let (store, _) = Store::open(&file, clock).unwrap();
     for commit in 0..8 {
         let row = |number: usize| Row {
@@ -104,8 +104,8 @@ fn specimen(plan: &Plan) -> Vec<u8> {
 
 #[test]
 fn a_file_that_the_database_engine_panics_over_is_set_aside() {
-    let plan = Plan::new(&[("log", "error")]);
-    let image = specimen(&plan);
+    let setup = Setup::new(&[("log", "error")]);
+    let image = specimen(&setup);
     let pages: Vec<usize> = (0..image.len() / 4096)
         .filter(|page| image[page * 4096..][..4096].iter().any(|byte| *byte != 0))
         .collect();
@@ -117,19 +117,19 @@ fn a_file_that_the_database_engine_panics_over_is_set_aside() {
         let (from, to) = (any(), any());
         let mut damaged = image.clone();
         damaged.copy_within(from..from + 4096, to);
-        std::fs::remove_dir_all(plan.directory().state()).unwrap();
-        std::fs::create_dir(plan.directory().state()).unwrap();
-        std::fs::write(plan.directory().state_file(), &damaged).unwrap();
-        let before = plan.log().len();
-        let mut house = plan.clone().start();
-        let said = plan.log().split_off(before);
+        std::fs::remove_dir_all(setup.directory().state()).unwrap();
+        std::fs::create_dir(setup.directory().state()).unwrap();
+        std::fs::write(setup.directory().state_file(), &damaged).unwrap();
+        let before = setup.log().len();
+        let mut daemon = setup.clone().start();
+        let said = setup.log().split_off(before);
         if said.contains("panicked") {
             panics += 1;
-            assert_eq!(set_aside(&house), 1, "{said}");
+            assert_eq!(set_aside(&daemon), 1, "{said}");
         }
-        kept += usize::from(set_aside(&house) == 0);
-        house.client().register("host").create("LAN", "host");
-        assert!(house.terminate().0.success(), "{said}");
+        kept += usize::from(set_aside(&daemon) == 0);
+        daemon.client().register("host").create("LAN", "host");
+        assert!(daemon.terminate().0.success(), "{said}");
     }
     assert!(panics > 0 && kept > 0, "{panics} panics, {kept} kept: this shows nothing");
 }

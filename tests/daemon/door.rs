@@ -2,7 +2,7 @@
 
 use crate::client::{Client, connect_from};
 use crate::eventually;
-use crate::house::{House, Plan};
+use crate::test_daemon::{Setup, TestDaemon};
 use rustix::net::sockopt;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -21,31 +21,31 @@ struct Before {
 }
 
 impl Before {
-    fn of(house: &House) -> Self {
-        honest(house);
-        Before { threads: house.threads(), descriptors: house.descriptors(), memory: house.memory() }
+    fn of(daemon: &TestDaemon) -> Self {
+        honest(daemon);
+        Before { threads: daemon.threads(), descriptors: daemon.descriptors(), memory: daemon.memory() }
     }
 
     /// All of it is as before.
-    fn holds(&self, house: &mut House) {
-        assert!(house.is_running());
-        honest(house);
+    fn holds(&self, daemon: &mut TestDaemon) {
+        assert!(daemon.is_running());
+        honest(daemon);
         // The honest client's own connection may still be under way out.
-        eventually("the descriptors are given back", || house.descriptors() <= self.descriptors);
-        assert!(house.threads() <= self.threads, "{} threads, {} before", house.threads(), self.threads);
-        let memory = house.memory();
+        eventually("the descriptors are given back", || daemon.descriptors() <= self.descriptors);
+        assert!(daemon.threads() <= self.threads, "{} threads, {} before", daemon.threads(), self.threads);
+        let memory = daemon.memory();
         assert!(memory <= self.memory + MEMORY_SLACK, "{memory} KiB, {} before", self.memory);
     }
 }
 
-fn from(source: u8, house: &House) -> TcpStream {
-    connect_from(Ipv4Addr::new(127, 0, 1, source), house.http)
+fn from(source: u8, daemon: &TestDaemon) -> TcpStream {
+    connect_from(Ipv4Addr::new(127, 0, 1, source), daemon.http)
 }
 
 #[track_caller]
-fn honest(house: &House) {
+fn honest(daemon: &TestDaemon) {
     let start = Instant::now();
-    house.client().get("/").is(200);
+    daemon.client().get("/").is(200);
     assert!(start.elapsed() < HONEST, "an honest request took {:?}", start.elapsed());
 }
 
@@ -58,8 +58,8 @@ fn status(stream: TcpStream, bytes: &[u8]) -> Option<u16> {
 
 #[test]
 fn heads_that_lie_are_refused() {
-    let mut house = House::start();
-    let before = Before::of(&house);
+    let mut daemon = TestDaemon::start();
+    let before = Before::of(&daemon);
     let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(100));
     let wide = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "b".repeat(1 << 20));
     let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(1 << 20));
@@ -86,13 +86,13 @@ fn heads_that_lie_are_refused() {
     ];
     for (expected, bytes) in cases {
         let shown = &bytes[..bytes.len().min(120)];
-        let found = status(from(1, &house), bytes.as_bytes());
+        let found = status(from(1, &daemon), bytes.as_bytes());
         // One who goes on sending after the refusal may find the connection reset instead.
         let is_cut = bytes.len() > 100_000 && found.is_none();
         assert!(found == Some(*expected) || is_cut, "{found:?} for {shown:?}");
     }
     // What a proxy might take for the body is not the next request.
-    let mut smuggler = Client::over(from(1, &house));
+    let mut smuggler = Client::over(from(1, &daemon));
     let inner = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
     smuggler
         .send(format!("POST /parties HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"));
@@ -105,16 +105,16 @@ fn heads_that_lie_are_refused() {
         b"\0\0\0\0\r\n\r\n",
         b"\r\n\r\n\r\n\r\nx\r\n\r\n",
     ] {
-        assert_eq!(status(from(1, &house), noise), Some(400), "{noise:?}");
+        assert_eq!(status(from(1, &daemon), noise), Some(400), "{noise:?}");
     }
-    before.holds(&mut house);
+    before.holds(&mut daemon);
 }
 
 #[test]
 fn deep_json_is_refused() {
-    let mut house = House::start();
-    let before = Before::of(&house);
-    let mut client = house.client();
+    let mut daemon = TestDaemon::start();
+    let before = Before::of(&daemon);
+    let mut client = daemon.client();
     client.register("host");
     for body in [
         "[".repeat(65_536),
@@ -128,17 +128,17 @@ fn deep_json_is_refused() {
         client.ask("POST", "/relays", &body).is(422);
     }
     drop(client);
-    before.holds(&mut house);
+    before.holds(&mut daemon);
 }
 
 #[test]
 fn half_heads_do_not_keep_the_honest_out() {
-    let mut house = Plan::new(&[("timeouts.head", "2")]).start();
-    let before = Before::of(&house);
+    let mut daemon = Setup::new(&[("timeouts.head", "2")]).start();
+    let before = Before::of(&daemon);
     // More than the door holds, from sources that each stay below their share.
     let halves: Vec<TcpStream> = (0..300)
         .map(|number| {
-            let mut stream = from(1 + (number / 25) as u8, &house);
+            let mut stream = from(1 + (number / 25) as u8, &daemon);
             let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nA: ");
             stream
         })
@@ -147,7 +147,7 @@ fn half_heads_do_not_keep_the_honest_out() {
     let mut served = 0;
     while start.elapsed() < Duration::from_secs(3) {
         let asked = Instant::now();
-        let mut client = house.client();
+        let mut client = daemon.client();
         client.get("/").is(200);
         assert!(asked.elapsed() < Duration::from_secs(4), "kept waiting for {:?}", asked.elapsed());
         served += 1;
@@ -155,17 +155,17 @@ fn half_heads_do_not_keep_the_honest_out() {
     }
     assert!(served > 5, "{served} served");
     drop(halves);
-    before.holds(&mut house);
+    before.holds(&mut daemon);
 }
 
 #[test]
 fn answers_that_nobody_reads_and_resets_leave_nothing_behind() {
-    let mut house = Plan::new(&[("timeouts.write", "1")]).start();
-    let before = Before::of(&house);
+    let mut daemon = Setup::new(&[("timeouts.write", "1")]).start();
+    let before = Before::of(&daemon);
     // Asks for megabytes, and reads none of them.
     let deaf: Vec<TcpStream> = (0..20)
         .map(|_| {
-            let mut stream = from(1, &house);
+            let mut stream = from(1, &daemon);
             sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
             stream.set_nonblocking(true).unwrap();
             for _ in 0..200 {
@@ -177,27 +177,27 @@ fn answers_that_nobody_reads_and_resets_leave_nothing_behind() {
             stream
         })
         .collect();
-    honest(&house);
+    honest(&daemon);
     for number in 0..2000 {
-        let stream = from(2 + (number % 100) as u8, &house);
+        let stream = from(2 + (number % 100) as u8, &daemon);
         sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         if number % 2 == 0 {
             let _ = (&stream).write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
         }
         drop(stream);
     }
-    honest(&house);
-    eventually("those who do not read are cut", || house.descriptors() <= before.descriptors + 1);
+    honest(&daemon);
+    eventually("those who do not read are cut", || daemon.descriptors() <= before.descriptors + 1);
     drop(deaf);
-    before.holds(&mut house);
+    before.holds(&mut daemon);
 }
 
 #[test]
 fn ten_thousand_requests_at_once_are_answered_in_turn() {
-    let mut house = House::start();
-    let before = Before::of(&house);
+    let mut daemon = TestDaemon::start();
+    let before = Before::of(&daemon);
     const COUNT: usize = 10_000;
-    let stream = from(1, &house);
+    let stream = from(1, &daemon);
     let mut sender = stream.try_clone().unwrap();
     let writing = std::thread::spawn(move || {
         let requests: String =
@@ -210,37 +210,37 @@ fn ten_thousand_requests_at_once_are_answered_in_turn() {
     }
     writing.join().unwrap().unwrap();
     drop(client);
-    before.holds(&mut house);
+    before.holds(&mut daemon);
 }
 
 #[test]
 fn few_descriptors_are_survived() {
-    let mut house =
-        Plan::new(&[("timeouts.head", "1"), ("timeouts.idle", "1")]).after("ulimit -n 64").start();
-    let before = Before::of(&house);
-    let mut client = house.client();
+    let mut daemon =
+        Setup::new(&[("timeouts.head", "1"), ("timeouts.idle", "1")]).after("ulimit -n 64").start();
+    let before = Before::of(&daemon);
+    let mut client = daemon.client();
     client.register("host");
-    let crowd: Vec<TcpStream> = (0..300).map(|number| from(1 + (number % 100) as u8, &house)).collect();
+    let crowd: Vec<TcpStream> = (0..300).map(|number| from(1 + (number % 100) as u8, &daemon)).collect();
     std::thread::sleep(Duration::from_millis(300));
-    assert!(house.is_running());
-    assert!(house.descriptors() <= 64);
-    house.owner().get("/status").is(200);
+    assert!(daemon.is_running());
+    assert!(daemon.descriptors() <= 64);
+    daemon.owner().get("/status").is(200);
     drop(crowd);
     // The store still has what it needs.
-    let mut client = house.client();
+    let mut client = daemon.client();
     let party = client.register("other").create("LAN", "other");
     client.get(&format!("/parties/{party}")).is(200);
     drop(client);
-    before.holds(&mut house);
+    before.holds(&mut daemon);
 }
 
 /// The relay's port takes anything, and says nothing.
 #[test]
 fn the_relays_port_answers_nobody() {
-    let mut house = House::start();
-    let before = Before::of(&house);
+    let mut daemon = TestDaemon::start();
+    let before = Before::of(&daemon);
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(house.relay).unwrap();
+    socket.connect(daemon.relay).unwrap();
     let mut random = crate::Random::new(8);
     for length in [0, 1, 4, 19, 32, 92, 148, 1500, 9000, 65_000] {
         for kind in 0..5u8 {
@@ -254,7 +254,7 @@ fn the_relays_port_answers_nobody() {
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut buffer = [0; 2048];
     assert!(socket.recv(&mut buffer).is_err(), "an answer came");
-    before.holds(&mut house);
+    before.holds(&mut daemon);
     let mut rest = Vec::new();
     assert_eq!((&buffer[..0]).read_to_end(&mut rest).unwrap(), 0);
 }

@@ -3,10 +3,10 @@
 use crate::client::{Client, members};
 use crate::eventually;
 use crate::harness::directory::Directory;
-use crate::house::Plan;
 use crate::inside::Inside;
 use crate::sim_disk::SimDisk;
 use crate::socket::Socket;
+use crate::test_daemon::Setup;
 use std::path::Path;
 use std::process::Command;
 
@@ -118,13 +118,13 @@ fn a_full_file_system_loses_nothing_and_recovers() {
 }
 
 fn on_small_tmpfs(mount: &Path) {
-    let plan = Plan::new(&[("limits.parties_hosted", "4000"), ("limits.parties_joined", "4000")]);
-    let mut house = plan.in_state(mount).start();
+    let setup = Setup::new(&[("limits.parties_hosted", "4000"), ("limits.parties_joined", "4000")]);
+    let mut daemon = setup.in_state(mount).start();
     let ballast = mount.join("ballast");
     std::fs::write(&ballast, vec![1; 1 << 20]).unwrap();
-    let mut host = house.client();
+    let mut host = daemon.client();
     let party = host.register("host").create("LAN", "host");
-    house.client().register("bob").join(&party, "bob").is(200);
+    daemon.client().register("bob").join(&party, "bob").is(200);
     let mut made = vec![party.clone()];
     loop {
         let name = format!("{:0>100}", made.len());
@@ -139,9 +139,9 @@ fn on_small_tmpfs(mount: &Path) {
     check_full(&mut host, &party);
     std::fs::remove_file(&ballast).unwrap();
     eventually("it recovers", || host.ask("POST", "/auth/register?peer_id=new", "").status == 200);
-    house.kill();
-    house.restart();
-    let mut owner = house.owner();
+    daemon.kill();
+    daemon.restart();
+    let mut owner = daemon.owner();
     for party in &made {
         owner.get(&format!("/parties/{party}")).is(200);
     }

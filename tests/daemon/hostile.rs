@@ -2,9 +2,9 @@
 
 use crate::Random;
 use crate::floods::{Attacker, initiation, one_of_many};
-use crate::house::House;
 use crate::player::{Player, reach};
-use crate::relay::{house, introduce, party};
+use crate::relay::{daemon, introduce, party};
+use crate::test_daemon::TestDaemon;
 use crate::{PATIENCE, eventually};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::stun;
@@ -23,7 +23,7 @@ const GROWTH: u64 = 6 * 1024;
 
 /// Two members who play blind, and a daemon that has seen a datagram of each kind.
 struct Game {
-    house: House,
+    daemon: TestDaemon,
     a: Player,
     b: Player,
     keys: Vec<PublicKey>,
@@ -33,20 +33,20 @@ struct Game {
 
 impl Game {
     fn start() -> Self {
-        let house = house();
-        let (mut ann, _bob, mut a, mut b, id) = party(&house);
-        introduce(&mut a, &mut b, house.relay);
+        let daemon = daemon();
+        let (mut ann, _bob, mut a, mut b, id) = party(&daemon);
+        introduce(&mut a, &mut b, daemon.relay);
         reach(&mut a, &mut b, "before");
         reach(&mut b, &mut a, "before, too");
         let answer = ann.get(&format!("/parties/{id}")).is(200);
         let hub = PublicKey::decode(&answer.text(&["network", "relay", "public_key"])).unwrap();
         let keys = vec![hub, a.key.public_key(), b.key.public_key()];
-        let (sessions, memory) = (a.sessions + b.sessions, house.memory());
-        Game { house, a, b, keys, sessions, memory }
+        let (sessions, memory) = (a.sessions + b.sessions, daemon.memory());
+        Game { daemon, a, b, keys, sessions, memory }
     }
 
     fn received(&self) -> u64 {
-        self.house.metric("lanrage_relay_packets_total{kind=\"received\"}")
+        self.daemon.metric("lanrage_relay_packets_total{kind=\"received\"}")
     }
 
     /// The daemon is as it was, and the two have noticed nothing.
@@ -54,10 +54,10 @@ impl Game {
         reach(&mut self.a, &mut self.b, "after");
         reach(&mut self.b, &mut self.a, "after, too");
         assert_eq!(self.a.sessions + self.b.sessions, self.sessions, "they had to greet each other again");
-        let memory = self.house.memory();
+        let memory = self.daemon.memory();
         println!("{what}: {} KiB before, {memory} KiB after", self.memory);
         assert!(memory <= self.memory + GROWTH, "{memory} KiB after {}", self.memory);
-        assert!(self.house.is_running() && !self.house.plan.log().contains("panicked"));
+        assert!(self.daemon.is_running() && !self.daemon.setup.log().contains("panicked"));
     }
 }
 
@@ -108,7 +108,7 @@ fn datagrams_of_every_length_and_kind() {
         for kind in 0..KINDS {
             let datagram = datagram(kind, length, &game.keys, &mut random);
             let attacker = random.below(attackers.len());
-            assert!(attackers[attacker].send(&datagram, game.house.relay), "{length}");
+            assert!(attackers[attacker].send(&datagram, game.daemon.relay), "{length}");
             count += 1;
             bytes += length + 1000;
             if bytes > 150_000 {
@@ -151,7 +151,7 @@ fn coalesced_mixtures() {
                 run.extend(bytes);
             }
             let begun = game.received();
-            assert!(attacker.send(&run, game.house.relay));
+            assert!(attacker.send(&run, game.daemon.relay));
             eventually("the run is taken", || game.received() >= begun + count as u64);
         }
         eventually("every request in it is answered", || {
@@ -186,7 +186,7 @@ fn noise_at_full_speed() {
         let length = random.below(1500);
         let start = random.below(LONGEST - length);
         let attacker = random.below(attackers.len());
-        attackers[attacker].send(&supply[start..][..length], game.house.relay);
+        attackers[attacker].send(&supply[start..][..length], game.daemon.relay);
     });
     println!("{count} datagrams");
     assert!(game.received() > 1000);
@@ -206,7 +206,7 @@ fn handshakes_from_one_source_and_from_many() {
             let to = random.below(game.keys.len());
             let message = initiation(&game.keys[to], &mut random);
             let attacker = random.below(attackers.len());
-            attackers[attacker].send(&message, game.house.relay);
+            attackers[attacker].send(&message, game.daemon.relay);
         });
         let listened = Instant::now();
         eventually("the last answers are in", || {
@@ -233,8 +233,8 @@ fn handshakes_from_a_network_that_takes_its_cookies() {
     const BURST: f64 = 0.05;
     /// What looking at a cookie costs, as a part of what a datagram costs anyway.
     const COOKIE: f64 = 0.5;
-    let house = house();
-    let (mut ann, _bob, mut a, _b, id) = party(&house);
+    let daemon = daemon();
+    let (mut ann, _bob, mut a, _b, id) = party(&daemon);
     let answer = ann.get(&format!("/parties/{id}")).is(200);
     let hub = PublicKey::decode(&answer.text(&["network", "relay", "public_key"])).unwrap();
     let remote = RemoteIdentity::new(hub, PresharedKey::default()).unwrap();
@@ -265,15 +265,15 @@ fn handshakes_from_a_network_that_takes_its_cookies() {
             }
             if message[132..] == [0; 16] {
                 all = false;
-                attacker.send(&message[..], house.relay);
+                attacker.send(&message[..], daemon.relay);
             }
         }
         all
     });
     // The same, but for nobody: what datagrams cost without any X25519.
-    let received = || house.metric("lanrage_relay_packets_total{kind=\"received\"}");
+    let received = || daemon.metric("lanrage_relay_packets_total{kind=\"received\"}");
     let mut flood = |is_for_hub: bool, mut beside: Box<dyn FnMut() -> bool + '_>| {
-        let (begun, cpu, count) = (Instant::now(), house.cpu(), received());
+        let (begun, cpu, count) = (Instant::now(), daemon.cpu(), received());
         let mut next = 0;
         while !beside() || begun.elapsed() < Duration::from_secs(4) {
             for _ in 0..100 {
@@ -282,10 +282,10 @@ fn handshakes_from_a_network_that_takes_its_cookies() {
                 let (attacker, _, message) = &mut attackers[place];
                 let mut message = *message;
                 message[116] ^= u8::from(!is_for_hub);
-                attacker.send(&message, house.relay);
+                attacker.send(&message, daemon.relay);
             }
         }
-        (begun.elapsed().as_secs_f64(), (house.cpu() - cpu).as_secs_f64(), (received() - count) as f64)
+        (begun.elapsed().as_secs_f64(), (daemon.cpu() - cpu).as_secs_f64(), (received() - count) as f64)
     };
     let pause = || std::thread::sleep(Duration::from_millis(5));
     let (_, plain, count) = flood(
@@ -296,7 +296,7 @@ fn handshakes_from_a_network_that_takes_its_cookies() {
         }),
     );
     let each = plain / count;
-    a.greet_hub(hub, house.relay);
+    a.greet_hub(hub, daemon.relay);
     let begun = Instant::now();
     let mut took = None;
     let (span, cpu, count) = flood(

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::harness::directory::Directory;
 use crate::sim_disk::SimDisk;
-use lanrage::daemon::config::Config;
+use lanrage::daemon::settings::Settings;
 use lanrage::daemon::{Daemon, Supervisor, now};
 use lanrage::store::Store;
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ impl Inside {
         let (orders, given) = smol::channel::bounded(1);
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let mut config = Config { state_dir: state, ..Config::default() };
+            let mut config = Settings { state_dir: state, ..Settings::default() };
             for (key, value) in [
                 ("http", "127.0.0.1:0"),
                 ("relay", "127.0.0.1:0"),

@@ -3,7 +3,7 @@
 
 use crate::Random;
 use crate::client::{Answer, Client, create_body, join_body, key_of, members};
-use crate::house::House;
+use crate::test_daemon::TestDaemon;
 use lanrage::wire::json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -203,8 +203,8 @@ impl World {
 }
 
 /// Has every world change things until the daemon does not answer any more; `end` ends it.
-pub fn run(worlds: Vec<World>, house: &mut House, end: impl FnOnce(&mut House)) -> Vec<World> {
-    let address = house.http;
+pub fn run(worlds: Vec<World>, daemon: &mut TestDaemon, end: impl FnOnce(&mut TestDaemon)) -> Vec<World> {
+    let address = daemon.http;
     let threads: Vec<_> = worlds
         .into_iter()
         .map(|mut world| {
@@ -216,7 +216,7 @@ pub fn run(worlds: Vec<World>, house: &mut House, end: impl FnOnce(&mut House)) 
             })
         })
         .collect();
-    end(house);
+    end(daemon);
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
@@ -249,8 +249,8 @@ fn party(owner: &mut Client, id: &str) -> Option<(Party, BTreeMap<String, String
 }
 
 /// Everything acknowledged is there, nothing acknowledged as removed is back, and every token is good.
-pub fn verify(worlds: &mut [World], house: &House) {
-    let mut owner = house.owner();
+pub fn verify(worlds: &mut [World], daemon: &TestDaemon) {
+    let mut owner = daemon.owner();
     let listed = owner.get("/parties").is(200).json();
     let Some(Value::Array(listed)) = listed.get("parties") else { panic!("no list of parties") };
     for party in listed {
@@ -266,7 +266,7 @@ pub fn verify(worlds: &mut [World], house: &House) {
         assert!(is_doubtful, "{name} of {host} was never made, or is back");
         owner.ask("DELETE", &format!("/parties/{id}"), "").is(200);
     }
-    let mut client = house.client();
+    let mut client = daemon.client();
     for world in worlds {
         for id in world.parties.keys().cloned().collect::<Vec<_>>() {
             let found = party(&mut owner, &id);

@@ -13,7 +13,6 @@ mod full_disk;
 mod harness;
 mod holes;
 mod hostile;
-mod house;
 mod inside;
 mod load;
 mod matrix;
@@ -31,6 +30,7 @@ mod state_dir;
 mod stop;
 mod stun;
 mod supervisor;
+mod test_daemon;
 
 use harness::random::Random;
 use harness::{PATIENCE, client, eventually, floods, paste, player, sim_disk};

@@ -2,7 +2,7 @@
 
 use crate::client::{self, create_body, join_body};
 use crate::clocks::api;
-use crate::house::{House, Plan};
+use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::api::metrics::Surroundings;
 use lanrage::api::routes::ROUTES;
 use lanrage::api::{Api, Outcome};
@@ -180,7 +180,7 @@ impl World for Alone {
 }
 
 /// The whole daemon, asked by a proxy that it was not told of for everybody who is not on this machine.
-struct Whole(House);
+struct Whole(TestDaemon);
 
 impl Whole {
     fn new() -> Self {
@@ -190,7 +190,7 @@ impl Whole {
             ("rates.creations", "100000/100000"),
             ("rates.changes", "100000/100000"),
         ];
-        Whole(Plan::new(&settings).start())
+        Whole(Setup::new(&settings).start())
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::Random;
 use crate::client::{self, Client};
-use crate::house::{House, Plan};
 use crate::matrix::{example, filled};
+use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::api::route::Body;
 use lanrage::api::routes::ROUTES;
 use std::collections::BTreeSet;
@@ -111,17 +111,17 @@ fn post(client: &mut Client, path: &str, body: &[u8]) -> u16 {
     answer.status
 }
 
-fn house() -> (House, Client, String) {
+fn daemon() -> (TestDaemon, Client, String) {
     let settings = [("limits.parties_hosted", "30"), ("limits.parties_joined", "30")];
-    let house = Plan::new(&settings).start();
-    let mut client = house.client();
+    let daemon = Setup::new(&settings).start();
+    let mut client = daemon.client();
     let party = client.register("host").create("LAN", "host");
-    (house, client, party)
+    (daemon, client, party)
 }
 
 #[test]
 fn a_body_that_ends_early_is_refused() {
-    let (_house, mut client, party) = house();
+    let (_house, mut client, party) = daemon();
     for (route, path, body) in bodies(&party) {
         for length in 0..body.len() {
             let expected = if route == "/auth/register" && length == 0 { 200 } else { 422 };
@@ -136,8 +136,8 @@ fn a_body_that_ends_early_is_refused() {
 
 #[test]
 fn bodies_that_are_almost_right_never_hurt() {
-    let (mut house, mut client, party) = house();
-    let (threads, memory) = (house.threads(), house.memory());
+    let (mut daemon, mut client, party) = daemon();
+    let (threads, memory) = (daemon.threads(), daemon.memory());
     let mut random = Random::new(20_261_105);
     let mut statuses = BTreeSet::new();
     for (route, path, body) in bodies(&party) {
@@ -150,13 +150,13 @@ fn bodies_that_are_almost_right_never_hurt() {
         }
     }
     assert!(statuses.contains(&200) && statuses.contains(&422), "{statuses:?}");
-    assert!(house.is_running());
-    assert_eq!(house.threads(), threads);
-    assert!(house.memory() < memory + 8 * 1024, "{} KiB, {memory} before", house.memory());
+    assert!(daemon.is_running());
+    assert_eq!(daemon.threads(), threads);
+    assert!(daemon.memory() < memory + 8 * 1024, "{} KiB, {memory} before", daemon.memory());
     client.heartbeat(&party, "host").is(200);
     // What was taken in among them can be read again.
-    assert!(house.terminate().0.success());
-    house.restart();
-    assert!(!house.plan.log().contains("can't be read"));
-    house.owner().get(&format!("/parties/{party}")).is(200);
+    assert!(daemon.terminate().0.success());
+    daemon.restart();
+    assert!(!daemon.setup.log().contains("can't be read"));
+    daemon.owner().get(&format!("/parties/{party}")).is(200);
 }

@@ -1,7 +1,7 @@
 //! Flash wears out: peers that only say that they are alive cost no write.
 
 use crate::client::Client;
-use crate::house::Plan;
+use crate::test_daemon::Setup;
 use std::time::{Duration, Instant};
 
 const THREADS: usize = 8;
@@ -10,8 +10,8 @@ const PEERS: usize = 1000;
 
 #[test]
 fn a_thousand_peers_heartbeat_without_a_write() {
-    let house = Plan::new(&[]).start();
-    let address = house.http;
+    let daemon = Setup::new(&[]).start();
+    let address = daemon.http;
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             std::thread::spawn(move || {
@@ -38,12 +38,12 @@ fn a_thousand_peers_heartbeat_without_a_write() {
         .collect();
     let mut crowds: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert_eq!(crowds.iter().map(|(_, peers)| peers.len()).sum::<usize>(), PEERS);
-    assert_eq!(house.metric("lanrage_peers"), PEERS as u64);
+    assert_eq!(daemon.metric("lanrage_peers"), PEERS as u64);
 
-    let file = house.plan.directory().state_file();
+    let file = daemon.setup.directory().state_file();
     let state = || {
         let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
-        (house.bytes_written(), house.metric("lanrage_store_commits_total"), modified)
+        (daemon.bytes_written(), daemon.metric("lanrage_store_commits_total"), modified)
     };
     let before = state();
     assert!(before.1 > 10, "there is no disk to be seen");
@@ -60,7 +60,7 @@ fn a_thousand_peers_heartbeat_without_a_write() {
     assert_eq!(state(), before, "{count} heartbeats were written");
 
     // What is a change is written: the figures can move.
-    let mut client = house.client();
+    let mut client = daemon.client();
     client.register("another");
     let after = state();
     assert!(after.1 > before.1 && after.2 > before.2, "{after:?} {before:?}");

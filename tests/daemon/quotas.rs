@@ -1,8 +1,8 @@
 //! Strangers who take what they can get of the control plane, and honest people who come meanwhile.
 
 use crate::client::{Client, connect_from, join_body, text};
-use crate::house::{House, Plan};
 use crate::socket::Socket;
+use crate::test_daemon::{Setup, TestDaemon};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ const LAZY: u64 = 10_000;
 const SOON: Duration = Duration::from_secs(2);
 
 /// A connection whose requests come from `source`, as the proxy says.
-fn from(house: &House, source: &str) -> Client {
-    Client::forwarded(PROXY, house.http, source)
+fn from(daemon: &TestDaemon, source: &str) -> Client {
+    Client::forwarded(PROXY, daemon.http, source)
 }
 
 /// An address of a network of its own.
@@ -42,13 +42,13 @@ fn large_join(party: &str, id: &str, number: usize) -> String {
 }
 
 /// A sample of `/metrics` about a table.
-fn used(house: &House, table: &str) -> u64 {
-    house.metric(&format!("lanrage_table_used{{table=\"{table}\"}}"))
+fn used(daemon: &TestDaemon, table: &str) -> u64 {
+    daemon.metric(&format!("lanrage_table_used{{table=\"{table}\"}}"))
 }
 
 /// What the network that has most has of a table.
-fn largest(house: &House, table: &str) -> u64 {
-    let metrics = house.owner().get("/metrics").is(200).body;
+fn largest(daemon: &TestDaemon, table: &str) -> u64 {
+    let metrics = daemon.owner().get("/metrics").is(200).body;
     let sample = format!("lanrage_table_largest{{table=\"{table}\",network=");
     let line = metrics.lines().find_map(|line| line.strip_prefix(&sample)).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -56,12 +56,12 @@ fn largest(house: &House, table: &str) -> u64 {
 
 #[test]
 fn one_stranger_does_not_wear_out_the_flash() {
-    let house = Plan::new(&[TRUSTED, ("rates.requests", "100000/100000")]).start();
-    let before = (house.metric("lanrage_store_commits_total"), house.bytes_written());
+    let daemon = Setup::new(&[TRUSTED, ("rates.requests", "100000/100000")]).start();
+    let before = (daemon.metric("lanrage_store_commits_total"), daemon.bytes_written());
     let (mut accepted, mut refused, mut slowest) = (0, 0, Duration::ZERO);
     let mut strangers: Vec<_> = (0..4)
         .map(|number| {
-            let mut client = from(&house, &format!("198.51.100.{number}"));
+            let mut client = from(&daemon, &format!("198.51.100.{number}"));
             let id = format!("s{number}");
             let party = client.register(&id).create("LAN", &id);
             (client, id, party)
@@ -85,12 +85,12 @@ fn one_stranger_does_not_wear_out_the_flash() {
         if round % 500 == 0 && round <= 5000 {
             let asked = Instant::now();
             let id = format!("honest{round}");
-            let mut honest = from(&house, &format!("203.0.113.{}", round / 500));
+            let mut honest = from(&daemon, &format!("203.0.113.{}", round / 500));
             honest.register(&id).join(&strangers[0].2, &id).is(200);
             slowest = slowest.max(asked.elapsed());
         }
     }
-    let after = (house.metric("lanrage_store_commits_total"), house.bytes_written());
+    let after = (daemon.metric("lanrage_store_commits_total"), daemon.bytes_written());
     let (commits, bytes) = (after.0 - before.0, after.1 - before.1);
     let per_commit = bytes / commits.max(1);
     println!(
@@ -104,7 +104,7 @@ fn one_stranger_does_not_wear_out_the_flash() {
     // Who leaves is let go all the same, and the owner of the machine is not bound.
     let (mut client, id, party) = strangers.pop().unwrap();
     client.ask("DELETE", &format!("/parties/{party}/peers/{id}"), "").is(200);
-    house.owner().register("owner").join(&strangers[0].2, "owner").is(200);
+    daemon.owner().register("owner").join(&strangers[0].2, "owner").is(200);
 }
 
 #[test]
@@ -116,10 +116,10 @@ fn tokens_make_room_for_newcomers_and_members_keep_theirs() {
         ("rates.changes", "100000/100000"),
         ("rates.requests", "100000/100000"),
     ];
-    let house = Plan::new(&settings).start();
-    let mut host = from(&house, "203.0.113.1");
+    let daemon = Setup::new(&settings).start();
+    let mut host = from(&daemon, "203.0.113.1");
     let party = host.register("host").create("LAN", "host");
-    let mut quiet = from(&house, "203.0.113.2");
+    let mut quiet = from(&daemon, "203.0.113.2");
     quiet.register("quiet");
     // A /48 with another address for every request, and ten networks.
     for number in 0..300 {
@@ -128,38 +128,38 @@ fn tokens_make_room_for_newcomers_and_members_keep_theirs() {
             _ => format!("198.51.{}.1", number % 10),
         };
         let path = format!("/auth/register?peer_id=s{number}");
-        from(&house, &source).ask("POST", &path, "").is(200);
+        from(&daemon, &source).ask("POST", &path, "").is(200);
         if number % 30 == 0 {
             let asked = Instant::now();
             let id = format!("late{number}");
-            let mut late = from(&house, &format!("192.0.2.{}", number / 30));
+            let mut late = from(&daemon, &format!("192.0.2.{}", number / 30));
             late.register(&id).join(&party, &id).is(200);
             assert!(asked.elapsed() < SOON);
         }
     }
-    assert!(used(&house, "tokens") <= 200);
-    assert!(largest(&house, "tokens") <= 50);
+    assert!(used(&daemon, "tokens") <= 200);
+    assert!(largest(&daemon, "tokens") <= 50);
     host.heartbeat(&party, "host").is(200);
     quiet.get("/relays").is(200);
-    assert!(house.say("status").contains("tokens"));
+    assert!(daemon.say("status").contains("tokens"));
 }
 
 #[test]
 fn sessions_of_strangers_make_room_and_members_keep_theirs() {
     let settings = [("limits.sessions", "64"), ("limits.sessions_per_source", "8")];
-    let house = Plan::new(&settings).start();
-    let mut host = house.client();
+    let daemon = Setup::new(&settings).start();
+    let mut host = daemon.client();
     let party = host.register("host").create("LAN", "host");
-    let mut member = Socket::of(&host, house.http);
+    let mut member = Socket::of(&host, daemon.http);
     member.hear("party_update");
     // More than there is room for, from sixteen networks, that go on coming.
     let mut held = Vec::new();
     for round in 0..16 {
         for network in 0..16 {
-            held.push(Socket::open_from(stranger(network), house.http));
+            held.push(Socket::open_from(stranger(network), daemon.http));
         }
         let asked = Instant::now();
-        let mut late = Socket::open_from(Ipv4Addr::new(127, 9, round, 1), house.http);
+        let mut late = Socket::open_from(Ipv4Addr::new(127, 9, round, 1), daemon.http);
         let id = format!("late{round}");
         late.join(&party, &id);
         late.hear("party_update");
@@ -167,13 +167,13 @@ fn sessions_of_strangers_make_room_and_members_keep_theirs() {
         late.say(&format!("{{\"type\":\"leave_party\",\"party_id\":\"{party}\",\"peer_id\":\"{id}\"}}"));
         assert_eq!(text(&member.hear("peer_left"), &["peer_id"]), id);
     }
-    assert!(house.metric("lanrage_websocket_sessions") <= 64);
-    assert!(largest(&house, "sessions") <= 8);
+    assert!(daemon.metric("lanrage_websocket_sessions") <= 64);
+    assert!(largest(&daemon, "sessions") <= 8);
 }
 
 /// A connection that asks again and again and reads nothing.
-fn deaf(house: &House, source: Ipv4Addr, request: &str) -> TcpStream {
-    let stream = connect_from(source, house.http);
+fn deaf(daemon: &TestDaemon, source: Ipv4Addr, request: &str) -> TcpStream {
+    let stream = connect_from(source, daemon.http);
     rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
     stream.set_nonblocking(true).unwrap();
     let _ = (&stream).write(request.repeat(20).as_bytes());
@@ -182,21 +182,21 @@ fn deaf(house: &House, source: Ipv4Addr, request: &str) -> TcpStream {
 
 #[test]
 fn connections_that_only_take_room_keep_nobody_out() {
-    let house = House::start();
+    let daemon = TestDaemon::start();
     let half = "GET / HTTP/1.1\r\nHost: x\r\n";
     let whole = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
     for (what, request) in [("half a head", half), ("nothing is read", whole)] {
         // Sixteen addresses with all that they may have: twice what there is room for.
         let mut held = Vec::new();
         for _ in 0..32 {
-            held.extend((0..16).map(|network| deaf(&house, stranger(network), request)));
+            held.extend((0..16).map(|network| deaf(&daemon, stranger(network), request)));
         }
         std::thread::sleep(Duration::from_millis(500));
         let mut slowest = Duration::ZERO;
         for number in 0..20 {
-            held.extend((0..16).map(|network| deaf(&house, stranger(network), request)));
+            held.extend((0..16).map(|network| deaf(&daemon, stranger(network), request)));
             let asked = Instant::now();
-            let mut honest = Client::connect_from(Ipv4Addr::new(127, 9, number, 1), house.http);
+            let mut honest = Client::connect_from(Ipv4Addr::new(127, 9, number, 1), daemon.http);
             honest.get("/").is(200);
             slowest = slowest.max(asked.elapsed());
         }
@@ -206,8 +206,8 @@ fn connections_that_only_take_room_keep_nobody_out() {
 }
 
 /// Bytes that the kernel keeps of the daemon's connections, both ways.
-fn in_kernel(house: &House) -> u64 {
-    let port = format!(":{:04X}", house.http.port());
+fn in_kernel(daemon: &TestDaemon) -> u64 {
+    let port = format!(":{:04X}", daemon.http.port());
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let queues = table.lines().filter_map(|line| {
         let mut fields = line.split_whitespace().skip(1);
@@ -221,27 +221,27 @@ fn in_kernel(house: &House) -> u64 {
 #[test]
 fn sessions_that_read_nothing_cost_little_and_delay_nobody() {
     let settings = [("memory", "64"), ("limits.connections_per_source", "100")];
-    let house = Plan::new(&settings).start();
-    let mut host = house.client();
+    let daemon = Setup::new(&settings).start();
+    let mut host = daemon.client();
     let party = host.register("p0").create("LAN", "p0");
     let mut members = Vec::new();
     for number in 1..64 {
         let id = format!("p{number}");
-        let mut client = house.client();
+        let mut client = daemon.client();
         client
             .register(&id)
             .ask("POST", &format!("/parties/{party}/join"), &large_join(&party, &id, number))
             .is(200);
         members.push(client.token.clone().unwrap());
     }
-    let mut honest = Socket::of(&host, house.http);
+    let mut honest = Socket::of(&host, daemon.http);
     honest.hear("party_update");
-    let before = house.memory();
+    let before = daemon.memory();
     let (mut held, mut most, mut slowest) = (Vec::new(), 0, Duration::ZERO);
     let path = format!("/parties/{party}/signals");
     for (number, token) in members.iter().enumerate() {
         for session in 0..4 {
-            let mut socket = Socket::deaf(stranger((4 * number + session) % 16), house.http);
+            let mut socket = Socket::deaf(stranger((4 * number + session) % 16), daemon.http);
             // Each is answered by the whole party, as long as it may be.
             let auth = format!("{{\"type\":\"auth\",\"peer_id\":null,\"token\":\"{token}\"}}");
             for _ in 0..4 {
@@ -250,27 +250,27 @@ fn sessions_that_read_nothing_cost_little_and_delay_nobody() {
             held.push(socket);
         }
         let asked = Instant::now();
-        let mut sender = house.client();
+        let mut sender = daemon.client();
         sender.token = Some(token.clone());
         sender.ask("POST", &path, r#"{"to_peer_id":"p0","signal_data":{}}"#).is(200);
         honest.hear("signal");
         slowest = slowest.max(asked.elapsed());
-        most = most.max((house.memory() - before) * 1024 + in_kernel(&house));
+        most = most.max((daemon.memory() - before) * 1024 + in_kernel(&daemon));
     }
     println!("{} deaf sessions: {most} bytes more, an honest one waits for {slowest:?}", held.len());
     assert!(slowest < SOON, "{slowest:?}");
     // Of 24 MiB in all, 3 are the daemon's own, and 6 what parties may take.
     assert!(most < 15 << 20, "{most} bytes");
-    assert!(used(&house, "buffers") <= 4 << 20);
+    assert!(used(&daemon, "buffers") <= 4 << 20);
     honest.say(&format!("{{\"type\":\"heartbeat\",\"party_id\":\"{party}\",\"peer_id\":\"p0\"}}"));
 }
 
 #[test]
 fn one_source_is_sent_no_more_than_its_share() {
-    let house = Plan::new(&[TRUSTED, ("rates.requests", "100000/100000")]).start();
-    let mut host = house.owner();
+    let daemon = Setup::new(&[TRUSTED, ("rates.requests", "100000/100000")]).start();
+    let mut host = daemon.owner();
     let party = host.register("p0").create("LAN", "p0");
-    let mut greedy = house.owner();
+    let mut greedy = daemon.owner();
     for number in 1..64 {
         let id = format!("p{number}");
         greedy.token = None;
@@ -279,7 +279,7 @@ fn one_source_is_sent_no_more_than_its_share() {
             .ask("POST", &format!("/parties/{party}/join"), &large_join(&party, &id, number))
             .is(200);
     }
-    let stream = connect_from(PROXY, house.http);
+    let stream = connect_from(PROXY, daemon.http);
     let mut socket = Socket::over(stream.try_clone().unwrap(), "X-Forwarded-For: 198.51.100.9\r\n");
     let reader = std::thread::spawn(move || {
         let (mut stream, mut total, mut buffer) = (stream, 0, vec![0; 65536]);
@@ -308,7 +308,7 @@ fn one_source_is_sent_no_more_than_its_share() {
     println!("{total} bytes in 5 s");
     // 4 MiB at once, 512 KiB a second.
     assert!((1 << 20..8 << 20).contains(&total), "{total}");
-    let mut honest = Socket::of(&host, house.http);
+    let mut honest = Socket::of(&host, daemon.http);
     honest.hear("party_update");
 }
 
@@ -321,12 +321,12 @@ fn parties_count_in_bytes_and_each_network_has_its_share() {
         ("rates.changes", "100000/100000"),
         ("rates.requests", "100000/100000"),
     ];
-    let house = Plan::new(&settings).start();
-    let (before, limit) = (house.memory(), 16 * 1024 * 1024 / 12);
+    let daemon = Setup::new(&settings).start();
+    let (before, limit) = (daemon.memory(), 16 * 1024 * 1024 / 12);
     let (mut taken, mut own_share, mut full) = (0, 0, 0);
     for network in 0..8 {
         for number in 0..200 {
-            let mut client = from(&house, &format!("198.51.{network}.{number}"));
+            let mut client = from(&daemon, &format!("198.51.{network}.{number}"));
             let id = format!("s{network}-{number}");
             client.register(&id);
             let body = format!("{{\"name\":\"{id}\",\"host_peer_info\":{}}}", large_peer(&id, number));
@@ -338,34 +338,34 @@ fn parties_count_in_bytes_and_each_network_has_its_share() {
             }
         }
         // Until all is full, the next network gets in.
-        if used(&house, "parties") < limit * 9 / 10 {
+        if used(&daemon, "parties") < limit * 9 / 10 {
             let id = format!("late{network}");
-            from(&house, &format!("203.0.{network}.1")).register(&id).create("LAN", &id);
+            from(&daemon, &format!("203.0.{network}.1")).register(&id).create("LAN", &id);
         }
     }
-    let grown = (house.memory() - before) * 1024;
+    let grown = (daemon.memory() - before) * 1024;
     println!("{taken} taken, {own_share} beyond their share, {full} when full; {grown} bytes for {limit}");
     assert!(taken > 100 && own_share > 100);
-    assert!(used(&house, "parties") <= limit && largest(&house, "parties") <= limit / 4);
+    assert!(used(&daemon, "parties") <= limit && largest(&daemon, "parties") <= limit / 4);
     // The memory of 1,600 tokens, and of what was used for the first time, comes on top.
     assert!(grown <= limit + (4 << 20), "{grown}");
 }
 
 #[test]
 fn refusals_are_said_once() {
-    let house =
-        Plan::new(&[TRUSTED, ("rates.requests", "100000/100000"), ("rates.creations", "100000/100000")])
+    let daemon =
+        Setup::new(&[TRUSTED, ("rates.requests", "100000/100000"), ("rates.creations", "100000/100000")])
             .start();
-    house.owner().register("host").create("LAN", "host");
+    daemon.owner().register("host").create("LAN", "host");
     for number in 0..500 {
         let source = format!("2001:db8:7:{number:x}::1");
-        from(&house, &source).ask("POST", "/auth/register?peer_id=host", "").is(409);
+        from(&daemon, &source).ask("POST", "/auth/register?peer_id=host", "").is(409);
     }
-    let mut one = from(&house, "198.51.100.7");
+    let mut one = from(&daemon, "198.51.100.7");
     for _ in 0..500 {
         one.ask("POST", "/auth/register?peer_id=host", "").is(409);
     }
-    let log = house.plan.log();
+    let log = daemon.setup.log();
     let lines = |of: &str| log.lines().filter(|line| line.contains("refused") && line.contains(of)).count();
     assert_eq!(lines("198.51.100.7"), 1, "{log}");
     assert_eq!(lines("2001:db8:7:"), 8, "{log}");
@@ -373,10 +373,10 @@ fn refusals_are_said_once() {
 
 #[test]
 fn relays_are_registered_from_where_they_are() {
-    let house = Plan::new(&[TRUSTED]).start();
+    let daemon = Setup::new(&[TRUSTED]).start();
     let body =
         |id: usize, ip: &str| format!("{{\"relay_id\":\"r{id}\",\"public_ip\":\"{ip}\",\"port\":51820}}");
-    let mut stranger = from(&house, "203.0.113.5");
+    let mut stranger = from(&daemon, "203.0.113.5");
     stranger.register("stranger");
     for (ip, status) in [
         ("192.168.1.1", 403),
@@ -393,13 +393,13 @@ fn relays_are_registered_from_where_they_are() {
         let answer = stranger.ask("POST", "/relays", &body(1, ip)).is(status);
         assert!(status != 403 || answer.detail().contains("its own address"), "{}", answer.body);
     }
-    let mut guest = from(&house, "2001:db8:1:2::3");
+    let mut guest = from(&daemon, "2001:db8:1:2::3");
     guest.register("guest").ask("POST", "/relays", &body(2, "2001:db8:1:2::99")).is(200);
     guest.ask("POST", "/relays", &body(3, "2001:db8:1:3::99")).is(403);
     // One at home has the address that it is reached at from there.
-    let mut near = from(&house, "192.168.1.9");
+    let mut near = from(&daemon, "192.168.1.9");
     near.register("near").ask("POST", "/relays", &body(4, "192.168.1.9")).is(200);
-    let mut owner = house.owner();
+    let mut owner = daemon.owner();
     owner.register("owner").ask("POST", "/relays", &body(5, "198.51.100.44")).is(200);
     let listed = owner.get("/relays").is(200).body;
     for (ip, times) in [("203.0.113.5", 1), ("192.168.1.1\"", 0), ("192.168.1.9", 1), ("198.51.100.44", 1)] {
@@ -408,7 +408,7 @@ fn relays_are_registered_from_where_they_are() {
     // However many registrations there are, an address has few.
     let mut taken = 0;
     for number in 10..40 {
-        let mut client = from(&house, "203.0.113.7");
+        let mut client = from(&daemon, "203.0.113.7");
         let answer =
             client.register(&format!("s{number}")).ask("POST", "/relays", &body(number, "203.0.113.7"));
         taken += usize::from(answer.status == 200);
@@ -418,14 +418,14 @@ fn relays_are_registered_from_where_they_are() {
 
 #[test]
 fn a_change_reaches_everybody_while_a_stranger_rejoins() {
-    let house = Plan::new(&[TRUSTED]).start();
-    let mut host = house.owner();
+    let daemon = Setup::new(&[TRUSTED]).start();
+    let mut host = daemon.owner();
     let party = host.register("host").create("LAN", "host");
-    let mut honest = from(&house, "203.0.113.9");
+    let mut honest = from(&daemon, "203.0.113.9");
     honest.register("bob").join(&party, "bob").is(200);
-    let mut listener = Socket::of(&honest, house.http);
+    let mut listener = Socket::of(&honest, daemon.http);
     listener.hear("party_update");
-    let mut stranger = from(&house, "198.51.100.7");
+    let mut stranger = from(&daemon, "198.51.100.7");
     stranger.register("s");
     for number in 0..150 {
         let body = join_body(&party, "s").replace("\"Me\"", &format!("\"{number}\""));

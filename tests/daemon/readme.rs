@@ -3,8 +3,8 @@
 use crate::client::members;
 use crate::eventually;
 use crate::harness::daemon::binary;
-use crate::house::{House, Plan};
 use crate::paste::{Home, READY, Terminal, block};
+use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::wire::json::Value;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,12 +15,12 @@ use std::time::Duration;
 const APPLETS: [&str; 4] = ["cat", "grep", "mkdir", "sed"];
 
 /// The block, for this daemon.
-fn for_daemon(house: &House, part: &str) -> String {
+fn for_daemon(daemon: &TestDaemon, part: &str) -> String {
     let (usual, block) = ("http://127.0.0.1:8667", block(part));
     assert_eq!(block.matches(usual).count(), 1, "{block}");
     // Where somebody types, bash takes these for its history and for completion.
     assert!(!block.contains('\t') && block.split('!').skip(1).all(|rest| rest.starts_with(' ')), "{block}");
-    block.replace(usual, &format!("http://{}", house.http))
+    block.replace(usual, &format!("http://{}", daemon.http))
 }
 
 fn home() -> Home {
@@ -37,17 +37,17 @@ fn terminal(home: &Home) -> Terminal {
 }
 
 /// The parties' ids.
-fn parties(house: &House) -> Vec<String> {
-    let answer = house.owner().get("/parties").is(200).json();
+fn parties(daemon: &TestDaemon) -> Vec<String> {
+    let answer = daemon.owner().get("/parties").is(200).json();
     let Some(Value::Array(parties)) = answer.get("parties") else { panic!("{answer:?}") };
     parties.iter().map(|party| party.get("party_id").unwrap().as_str().unwrap().to_owned()).collect()
 }
 
 /// The members of the only party: names and public keys.
-fn peers(house: &House) -> Vec<(String, String)> {
-    let ids = parties(house);
+fn peers(daemon: &TestDaemon) -> Vec<(String, String)> {
+    let ids = parties(daemon);
     let [id] = &ids[..] else { panic!("{ids:?}") };
-    let answer = house.owner().get(&format!("/parties/{id}")).is(200).json();
+    let answer = daemon.owner().get(&format!("/parties/{id}")).is(200).json();
     let peers = members(answer.get("party").unwrap().get("peers").unwrap());
     let key = |peer: &Value| peer.get("public_key").unwrap().as_str().unwrap().to_owned();
     let mut peers: Vec<_> = peers.iter().map(|(id, peer)| (id.clone(), key(peer))).collect();
@@ -74,11 +74,11 @@ fn check_file(home: &Home, who: &str, ip: &str, hub: &str) -> String {
 fn the_readme_makes_a_party() {
     let settings =
         [("public_endpoint", "home.example.org:51820"), ("timeouts.peer", "3"), ("timeouts.sweep", "1")];
-    let house = Plan::new(&settings).start();
+    let daemon = Setup::new(&settings).start();
     let home = home();
-    let hub = house.owner().get("/status").is(200).text(&["relay", "public_key"]);
+    let hub = daemon.owner().get("/status").is(200).text(&["relay", "public_key"]);
     let mut shell = terminal(&home);
-    shell.paste(&for_daemon(&house, "party.sh"));
+    shell.paste(&for_daemon(&daemon, "party.sh"));
     let printed = shell.until(READY);
     let line = |who: &str, ip: &str| {
         format!("{who} is {ip}: {}\n", home.path(&format!("party/{who}.conf")).display())
@@ -88,7 +88,7 @@ fn the_readme_makes_a_party() {
     let keys = [check_file(&home, "alice", "10.66.0.2", &hub), check_file(&home, "bob", "10.66.0.3", &hub)];
     let public = |key: &String| PrivateKey::decode(key).unwrap().public_key().encode();
     let expected = vec![("alice".to_owned(), public(&keys[0])), ("bob".to_owned(), public(&keys[1]))];
-    assert_eq!(peers(&house), expected);
+    assert_eq!(peers(&daemon), expected);
     for file in ["alice.key", "bob.key", "alice.token", "bob.conf"] {
         let mode = std::fs::metadata(home.path("party").join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
@@ -96,8 +96,8 @@ fn the_readme_makes_a_party() {
 
     // Nobody has connected yet: they are waited for, for as long as it runs.
     std::thread::sleep(Duration::from_secs(6));
-    assert_eq!(peers(&house), expected);
-    let id = parties(&house);
+    assert_eq!(peers(&daemon), expected);
+    let id = parties(&daemon);
     drop(shell);
 
     // Another friend, and nothing is new for the others.
@@ -105,16 +105,16 @@ fn the_readme_makes_a_party() {
     shell.paste("cd ~/party && sh party.sh alice bob carol");
     let printed = shell.until(READY);
     assert!(printed.contains(&line("carol", "10.66.0.4")), "{printed}");
-    assert_eq!((parties(&house), peers(&house).len()), (id.clone(), 3));
+    assert_eq!((parties(&daemon), peers(&daemon).len()), (id.clone(), 3));
     drop(shell);
 
     // Everybody was away for too long: another party, the same files.
-    eventually("the party ends", || parties(&house).is_empty());
+    eventually("the party ends", || parties(&daemon).is_empty());
     let mut shell = terminal(&home);
     shell.paste("cd ~/party && sh party.sh alice bob");
     shell.until(READY);
-    assert_ne!(parties(&house), id);
-    assert_eq!(peers(&house), expected);
+    assert_ne!(parties(&daemon), id);
+    assert_eq!(peers(&daemon), expected);
     let again = [check_file(&home, "alice", "10.66.0.2", &hub), check_file(&home, "bob", "10.66.0.3", &hub)];
     assert_eq!(again, keys);
 }
@@ -122,10 +122,10 @@ fn the_readme_makes_a_party() {
 #[test]
 #[ignore = "needs curl"]
 fn what_the_script_cannot_do_it_says() {
-    let mut house = House::start();
+    let mut daemon = TestDaemon::start();
     let home = home();
     let mut shell = terminal(&home);
-    shell.paste(&for_daemon(&house, "party.sh"));
+    shell.paste(&for_daemon(&daemon, "party.sh"));
     shell.until(READY);
     drop(shell);
     let before = std::fs::read_dir(home.path("party")).unwrap().count();
@@ -152,7 +152,7 @@ fn what_the_script_cannot_do_it_says() {
     let printed = run("alice bob");
     assert!(printed.contains("bob: {\"detail\":\"") && printed.ends_with("status 1\n"), "{printed}");
 
-    house.terminate();
+    daemon.terminate();
     let printed = run("alice");
     assert!(printed.contains("lanrage status") && printed.ends_with("status 1\n"), "{printed}");
 }
@@ -161,7 +161,7 @@ fn what_the_script_cannot_do_it_says() {
 #[test]
 #[ignore = "needs curl and busybox"]
 fn a_router_can_run_the_script() {
-    let house = House::start();
+    let daemon = TestDaemon::start();
     let home = home();
     let find = |program: &str| {
         let path = std::env::var_os("PATH").unwrap();
@@ -178,18 +178,18 @@ fn a_router_can_run_the_script() {
     let mut shell = Command::new(home.path("bin/sh"));
     shell.arg("-s");
     let mut shell = home.terminal(shell, "");
-    shell.paste(&for_daemon(&house, "party.sh"));
+    shell.paste(&for_daemon(&daemon, "party.sh"));
     let printed = shell.until(READY);
     assert_eq!(printed.lines().count(), 3, "{printed}");
-    assert_eq!(peers(&house).len(), 2);
+    assert_eq!(peers(&daemon).len(), 2);
 }
 
 #[test]
 #[ignore = "needs curl"]
 fn the_session_with_curl_goes_as_it_says() {
-    let house = House::start();
+    let daemon = TestDaemon::start();
     let mut shell = terminal(&home());
-    shell.paste(&for_daemon(&house, "# Two players register"));
+    shell.paste(&for_daemon(&daemon, "# Two players register"));
     let printed = shell.end();
     let answers: Vec<_> = printed.lines().collect();
     let [joined, party, heartbeat, kicked, left] = &answers[..] else { panic!("{printed}") };
@@ -199,5 +199,5 @@ fn the_session_with_curl_goes_as_it_says() {
     for answer in [heartbeat, kicked, left] {
         assert!(answer.starts_with('{') && !answer.contains("detail"), "{answer}");
     }
-    assert!(parties(&house).is_empty());
+    assert!(parties(&daemon).is_empty());
 }

@@ -3,18 +3,18 @@
 use crate::client::{Answer, Client};
 use crate::eventually;
 use crate::harness::directory::Directory;
-use crate::house::{House, Plan};
 use crate::player::{Player, gets_through, reach};
+use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::json::Value;
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// A daemon that has the same port after a restart.
-pub fn house() -> House {
+pub fn daemon() -> TestDaemon {
     let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    Plan::new(&[("relay", &free.to_string())]).start()
+    Setup::new(&[("relay", &free.to_string())]).start()
 }
 
 fn player(answer: &Answer, key: PrivateKey) -> Player {
@@ -22,8 +22,8 @@ fn player(answer: &Answer, key: PrivateKey) -> Player {
 }
 
 /// Alice hosts a party and Bob is in it: their connections to the API, their machines, and the party's id.
-pub fn party(house: &House) -> (Client, Client, Player, Player, String) {
-    let (mut ann, mut bob) = (house.client(), house.client());
+pub fn party(daemon: &TestDaemon) -> (Client, Client, Player, Player, String) {
+    let (mut ann, mut bob) = (daemon.client(), daemon.client());
     let keys = [PrivateKey::generate(), PrivateKey::generate()];
     ann.register("ann");
     bob.register("bob");
@@ -36,8 +36,8 @@ pub fn party(house: &House) -> (Client, Client, Player, Player, String) {
 }
 
 pub fn introduce(a: &mut Player, b: &mut Player, relay: SocketAddr) {
-    a.add_peer(b.key.public_key(), relay, Prefix::host(IpAddr::V4(b.ip)));
-    b.add_peer(a.key.public_key(), relay, Prefix::host(IpAddr::V4(a.ip)));
+    a.add_peer(b.key.public_key(), relay, AllowedIp::host(IpAddr::V4(b.ip)));
+    b.add_peer(a.key.public_key(), relay, AllowedIp::host(IpAddr::V4(a.ip)));
     // Somebody who has never sent anything is nowhere; stock clients say something every 25 s.
     a.send(b.ip, b"knock");
     b.send(a.ip, b"knock");
@@ -49,8 +49,8 @@ fn hub_key(client: &mut Client, party: &str) -> PublicKey {
 }
 
 /// How the daemon says that a member is reached.
-fn path(house: &House, peer: &str) -> String {
-    let status = house.owner().get("/status").is(200).json();
+fn path(daemon: &TestDaemon, peer: &str) -> String {
+    let status = daemon.owner().get("/status").is(200).json();
     let Some(Value::Array(members)) = status.get("members") else { panic!("no members") };
     let text = |member: &Value, name: &str| member.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
     members.iter().find(|member| text(member, "peer_id") == peer).map_or(String::new(), |m| text(m, "path"))
@@ -58,13 +58,13 @@ fn path(house: &House, peer: &str) -> String {
 
 #[test]
 fn two_members_talk_through_the_relay_until_one_is_kicked() {
-    let house = house();
-    let (mut ann, _bob, mut a, mut b, id) = party(&house);
-    introduce(&mut a, &mut b, house.relay);
+    let daemon = daemon();
+    let (mut ann, _bob, mut a, mut b, id) = party(&daemon);
+    introduce(&mut a, &mut b, daemon.relay);
     reach(&mut a, &mut b, "hello");
     reach(&mut b, &mut a, "hello yourself");
-    assert_eq!((path(&house, "ann"), path(&house, "bob")), ("blind".into(), "blind".into()));
-    assert!(house.metric("lanrage_relay_flows") >= 1);
+    assert_eq!((path(&daemon, "ann"), path(&daemon, "bob")), ("blind".into(), "blind".into()));
+    assert!(daemon.metric("lanrage_relay_flows") >= 1);
     let relays = ann.get("/relays").is(200).json();
     let Some(Value::Array(relays)) = relays.get("relays") else { panic!("no relays") };
     eventually("the load shows", || {
@@ -82,29 +82,29 @@ fn two_members_talk_through_the_relay_until_one_is_kicked() {
 /// himself, and the player comes back under another name by playing on.
 #[test]
 fn a_key_is_its_player_s_and_a_handshake_shows_who_that_is() {
-    let house = house();
-    let (mut ann, mut bob, mut a, mut b, id) = party(&house);
+    let daemon = daemon();
+    let (mut ann, mut bob, mut a, mut b, id) = party(&daemon);
     let hub = hub_key(&mut ann, &id);
-    a.add_hub(hub, house.relay);
-    b.add_hub(hub, house.relay);
+    a.add_hub(hub, daemon.relay);
+    b.add_hub(hub, daemon.relay);
     a.send(b.ip, b"knock");
     reach(&mut b, &mut a, "hello");
     let again = |ip: Ipv4Addr, key: &PrivateKey| {
         let mut player = Player::new(PrivateKey::from_bytes(*key.to_bytes()), ip);
-        player.add_hub(hub, house.relay);
+        player.add_hub(hub, daemon.relay);
         player
     };
     bob.ask("DELETE", &format!("/parties/{id}/peers/bob"), "").is(200);
-    let mut thief = Client::connect_from(Ipv4Addr::new(127, 0, 0, 9), house.http);
+    let mut thief = Client::connect_from(Ipv4Addr::new(127, 0, 0, 9), daemon.http);
     thief.register("thief");
     let trap = thief.enrol("thief", &b.key.public_key(), None).is(200);
     assert!(trap.body.contains("warnings"), "{}", trap.body);
     assert_ne!(trap.text(&["network", "virtual_ip"]), b.ip.to_string());
     let mut idle = again(b.ip, &b.key);
     assert!(!gets_through(&mut idle, &mut a, "is anybody there?", Duration::from_secs(2)));
-    assert_eq!(path(&house, "thief"), "");
+    assert_eq!(path(&daemon, "thief"), "");
     // He who has the private key is there, under whatever name.
-    let mut robert = house.client();
+    let mut robert = daemon.client();
     robert.register("robert");
     let joined = robert.enrol("robert", &b.key.public_key(), Some(&id)).is(200);
     assert!(joined.body.contains("warnings"), "{}", joined.body);
@@ -118,15 +118,15 @@ fn a_key_is_its_player_s_and_a_handshake_shows_who_that_is() {
 
 #[test]
 fn two_members_talk_through_the_hub_until_one_is_kicked() {
-    let house = house();
-    let (mut ann, _bob, mut a, mut b, id) = party(&house);
+    let daemon = daemon();
+    let (mut ann, _bob, mut a, mut b, id) = party(&daemon);
     let hub = hub_key(&mut ann, &id);
     for player in [&mut a, &mut b] {
-        player.greet_hub(hub, house.relay);
+        player.greet_hub(hub, daemon.relay);
     }
     reach(&mut a, &mut b, "hello");
     reach(&mut b, &mut a, "hello yourself");
-    assert_eq!((path(&house, "ann"), path(&house, "bob")), ("hub".into(), "hub".into()));
+    assert_eq!((path(&daemon, "ann"), path(&daemon, "bob")), ("hub".into(), "hub".into()));
     ann.ask("DELETE", &format!("/parties/{id}/peers/bob"), "").is(200);
     assert!(!gets_through(&mut a, &mut b, "still there?", Duration::from_secs(1)));
 }
@@ -134,9 +134,9 @@ fn two_members_talk_through_the_hub_until_one_is_kicked() {
 /// A WireGuard app sends no heartbeats, its handshakes show that it is there.
 #[test]
 fn a_handshake_is_a_sign_of_life() {
-    let house = Plan::new(&[("timeouts.peer", "6"), ("timeouts.sweep", "0.5")]).start();
+    let daemon = Setup::new(&[("timeouts.peer", "6"), ("timeouts.sweep", "0.5")]).start();
     let joined = Instant::now();
-    let (mut ann, _bob, _a, mut b, id) = party(&house);
+    let (mut ann, _bob, _a, mut b, id) = party(&daemon);
     let is_there = |ann: &mut Client| {
         ann.ask("POST", &format!("/parties/{id}/peers/ann/heartbeat"), "").is(200);
         std::thread::sleep(Duration::from_millis(200));
@@ -146,10 +146,10 @@ fn a_handshake_is_a_sign_of_life() {
         assert!(is_there(&mut ann));
     }
     let hub = hub_key(&mut ann, &id);
-    b.greet_hub(hub, house.relay);
+    b.greet_hub(hub, daemon.relay);
     eventually("the hub hears of it", || {
         b.pump();
-        path(&house, "bob") == "hub"
+        path(&daemon, "bob") == "hub"
     });
     let heard = Instant::now();
     while heard.elapsed() < Duration::from_secs(4) {
@@ -162,11 +162,11 @@ fn a_handshake_is_a_sign_of_life() {
 /// What the daemon tells of a member, in all three places.
 #[test]
 fn an_owner_sees_what_each_member_does() {
-    let house = house();
-    let (mut ann, _bob, mut a, mut b, id) = party(&house);
+    let daemon = daemon();
+    let (mut ann, _bob, mut a, mut b, id) = party(&daemon);
     let hub = hub_key(&mut ann, &id);
     for player in [&mut a, &mut b] {
-        player.greet_hub(hub, house.relay);
+        player.greet_hub(hub, daemon.relay);
     }
     // What waits until a session is up is not counted: once more when both are.
     for _ in 0..2 {
@@ -179,11 +179,11 @@ fn an_owner_sees_what_each_member_does() {
     a.ip = own;
     let dropped = "lanrage_relay_member_drops_total{peer=\"ann\",reason=\"inner_source\"}";
     eventually("they are dropped", || {
-        house.metric("lanrage_relay_drops_total{reason=\"inner_source\"}") == three
+        daemon.metric("lanrage_relay_drops_total{reason=\"inner_source\"}") == three
     });
-    assert_eq!(house.metric(dropped), three);
+    assert_eq!(daemon.metric(dropped), three);
 
-    let status = house.owner().get("/status").is(200).json();
+    let status = daemon.owner().get("/status").is(200).json();
     let Some(Value::Array(members)) = status.get("members") else { panic!("{status:?}") };
     let named = |member: &&Value| member.get("peer_id").and_then(Value::as_str) == Some("ann");
     let shown = members.iter().find(named).unwrap();
@@ -192,9 +192,9 @@ fn an_owner_sees_what_each_member_does() {
         other => panic!("{path:?} is {other:?} in {shown:?}"),
     };
     assert_eq!(shown.get("path").and_then(Value::as_str), Some("hub"));
-    assert_eq!(house.metric("lanrage_relay_member_path{peer=\"ann\",path=\"hub\"}"), 1);
+    assert_eq!(daemon.metric("lanrage_relay_member_path{peer=\"ann\",path=\"hub\"}"), 1);
     assert!(number(&["handshake_seconds"]) <= 60);
-    assert!(house.metric("lanrage_relay_member_handshake_age_seconds{peer=\"ann\"}") <= 60);
+    assert!(daemon.metric("lanrage_relay_member_handshake_age_seconds{peer=\"ann\"}") <= 60);
     assert_eq!(number(&["drops", "inner_source"]), three);
     // The hub itself has no such port, and other reasons did not happen.
     assert_eq!(number(&["drops", "inner_destination"]), 1);
@@ -204,10 +204,10 @@ fn an_owner_sees_what_each_member_does() {
             let label =
                 format!("lanrage_relay_member_{unit}_total{{peer=\"ann\",direction=\"{direction}\"}}");
             let known = number(&[direction, unit]);
-            assert!(known > 0 && house.metric(&label) >= known, "{label}");
+            assert!(known > 0 && daemon.metric(&label) >= known, "{label}");
         }
     }
-    let said = house.say("status");
+    let said = daemon.say("status");
     let line = said.lines().find(|line| line.starts_with("ann ")).unwrap_or_else(|| panic!("{said}"));
     assert!(line.contains(" hub ") && line.contains(" ago ") && line.contains(" packet"), "{line}");
     assert!(line.contains(" 3 inner source"), "{line}");
@@ -215,26 +215,26 @@ fn an_owner_sees_what_each_member_does() {
 
 #[test]
 fn who_is_in_no_party_gets_nothing() {
-    let house = house();
-    let (_ann, _bob, mut a, b, _) = party(&house);
+    let daemon = daemon();
+    let (_ann, _bob, mut a, b, _) = party(&daemon);
     let mut eve = Player::new(PrivateKey::generate(), Ipv4Addr::new(10, 66, 9, 9));
-    eve.add_peer(a.key.public_key(), house.relay, Prefix::host(IpAddr::V4(a.ip)));
-    a.add_peer(eve.key.public_key(), house.relay, Prefix::host(IpAddr::V4(eve.ip)));
+    eve.add_peer(a.key.public_key(), daemon.relay, AllowedIp::host(IpAddr::V4(a.ip)));
+    a.add_peer(eve.key.public_key(), daemon.relay, AllowedIp::host(IpAddr::V4(eve.ip)));
     assert!(!gets_through(&mut a, &mut eve, "anybody?", Duration::from_secs(1)));
-    assert!(house.metric("lanrage_relay_drops_total{reason=\"no_member\"}") > 0);
+    assert!(daemon.metric("lanrage_relay_drops_total{reason=\"no_member\"}") > 0);
     drop(b);
 }
 
 #[test]
 fn a_restart_in_good_order_does_not_interrupt_a_game() {
-    let mut house = house();
-    let (_ann, _bob, mut a, mut b, _) = party(&house);
-    introduce(&mut a, &mut b, house.relay);
+    let mut daemon = daemon();
+    let (_ann, _bob, mut a, mut b, _) = party(&daemon);
+    introduce(&mut a, &mut b, daemon.relay);
     reach(&mut a, &mut b, "before");
     reach(&mut b, &mut a, "before, too");
     let sessions = a.sessions + b.sessions;
-    house.terminate();
-    house.restart();
+    daemon.terminate();
+    daemon.restart();
     let start = Instant::now();
     reach(&mut a, &mut b, "after");
     reach(&mut b, &mut a, "after, too");
@@ -250,40 +250,40 @@ fn two_daemons_in_one_runtime_directory_keep_their_games_over_restarts() {
     let mut games: Vec<_> = (0..2)
         .map(|_| {
             let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-            let house = Plan::new(&[("relay", &free), ("runtime_dir", &runtime)]).start();
-            let (_ann, _bob, mut a, mut b, _) = party(&house);
-            introduce(&mut a, &mut b, house.relay);
+            let daemon = Setup::new(&[("relay", &free), ("runtime_dir", &runtime)]).start();
+            let (_ann, _bob, mut a, mut b, _) = party(&daemon);
+            introduce(&mut a, &mut b, daemon.relay);
             reach(&mut a, &mut b, "before");
             reach(&mut b, &mut a, "before, too");
-            (house, a, b)
+            (daemon, a, b)
         })
         .collect();
-    for (house, ..) in &mut games {
-        assert_eq!(house.terminate().0.code(), Some(0));
+    for (daemon, ..) in &mut games {
+        assert_eq!(daemon.terminate().0.code(), Some(0));
     }
-    for (house, a, b) in &mut games {
+    for (daemon, a, b) in &mut games {
         let sessions = a.sessions + b.sessions;
-        house.restart();
+        daemon.restart();
         reach(a, b, "after");
         reach(b, a, "after, too");
         assert_eq!(a.sessions + b.sessions, sessions, "they had to greet each other again");
-        assert!(house.plan.log().contains("took over 2 flows"), "{}", house.plan.log());
+        assert!(daemon.setup.log().contains("took over 2 flows"), "{}", daemon.setup.log());
     }
 }
 
 /// The hub's keys are gone with it; it asks its members for new sessions before they notice.
 #[test]
 fn a_restart_in_good_order_does_not_interrupt_a_game_at_the_hub() {
-    let mut house = house();
-    let (mut ann, _bob, mut a, mut b, id) = party(&house);
+    let mut daemon = daemon();
+    let (mut ann, _bob, mut a, mut b, id) = party(&daemon);
     let hub = hub_key(&mut ann, &id);
     for player in [&mut a, &mut b] {
-        player.greet_hub(hub, house.relay);
+        player.greet_hub(hub, daemon.relay);
     }
     reach(&mut a, &mut b, "before");
     reach(&mut b, &mut a, "before, too");
-    house.terminate();
-    house.restart();
+    daemon.terminate();
+    daemon.restart();
     let start = Instant::now();
     reach(&mut a, &mut b, "after");
     reach(&mut b, &mut a, "after, too");
@@ -293,13 +293,13 @@ fn a_restart_in_good_order_does_not_interrupt_a_game_at_the_hub() {
 
 #[test]
 fn the_log_says_what_becomes_of_each_datagram() {
-    let house = Plan::new(&[("log", "trace")]).start();
+    let daemon = Setup::new(&[("log", "trace")]).start();
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
-    stranger.send_to(b"nothing that is known", house.relay).unwrap();
+    stranger.send_to(b"nothing that is known", daemon.relay).unwrap();
     let from = stranger.local_addr().unwrap();
     let lines = [
         format!("received: unknown, 21 bytes, from {from} (no known member)"),
         format!("dropped (unknown): from {from} (no known member)"),
     ];
-    eventually("both lines are there", || lines.iter().all(|line| house.plan.log().contains(line)));
+    eventually("both lines are there", || lines.iter().all(|line| daemon.setup.log().contains(line)));
 }

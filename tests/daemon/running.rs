@@ -3,7 +3,7 @@
 use crate::eventually;
 use crate::harness::daemon::binary;
 use crate::harness::directory::Directory;
-use crate::house::Plan;
+use crate::test_daemon::Setup;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -51,8 +51,8 @@ impl Log {
         String::from_utf8(text).unwrap().replace('#', "")
     }
 
-    fn plan(&self) -> (Plan, Stdio) {
-        (Plan::new(&[]), self.writer.try_clone().unwrap().into())
+    fn setup(&self) -> (Setup, Stdio) {
+        (Setup::new(&[]), self.writer.try_clone().unwrap().into())
     }
 }
 
@@ -63,18 +63,22 @@ fn nonblocking(fd: impl AsFd, is_so: bool) {
 
 fn stops_nothing(mut log: Log) {
     log.fill();
-    let (plan, output) = log.plan();
-    let mut house = plan.start_logging_to(output);
-    let mut host = house.client();
+    let (setup, output) = log.setup();
+    let mut daemon = setup.start_logging_to(output);
+    let mut host = daemon.client();
     host.register("host");
     for _ in 0..3 {
         host.create("LAN", "host");
         let party = host.create("another", "host");
         host.ask("DELETE", &format!("/parties/{party}"), "").is(200);
     }
-    let lost = house.metric("lanrage_log_lines_lost_total");
+    let lost = daemon.metric("lanrage_log_lines_lost_total");
     assert!(lost >= 3, "{lost}");
-    assert!(house.say("status").contains(" lines lost, because nobody read them"), "{}", house.say("status"));
+    assert!(
+        daemon.say("status").contains(" lines lost, because nobody read them"),
+        "{}",
+        daemon.say("status")
+    );
 
     // Somebody reads again: what is missing is said before what is new.
     assert_eq!(log.read(), "");
@@ -82,14 +86,14 @@ fn stops_nothing(mut log: Log) {
     let said = log.read();
     let first = format!("WARN {lost} lines of the log were lost: nobody read them\nINFO party ");
     assert!(said.starts_with(&first), "{said}");
-    assert_eq!(house.metric("lanrage_log_lines_lost_total"), lost);
+    assert_eq!(daemon.metric("lanrage_log_lines_lost_total"), lost);
 
     // What it has to say at the end, a failure included, does not wait either.
     log.fill();
-    let mut second = house.plan.command().stderr(log.plan().1).spawn().unwrap();
+    let mut second = daemon.setup.command().stderr(log.setup().1).spawn().unwrap();
     eventually("the second daemon does not give up", || second.try_wait().unwrap().is_some());
     assert_eq!(second.wait().unwrap().code(), Some(1));
-    let (status, took) = house.terminate();
+    let (status, took) = daemon.terminate();
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(2), "it took {took:?}");
 }
@@ -108,16 +112,16 @@ fn a_log_socket_that_nobody_reads_stops_nothing() {
 #[test]
 fn the_log_of_others_stays_as_it_is() {
     let log = Log::pipe();
-    let (plan, output) = log.plan();
-    let _house = plan.start_logging_to(output);
+    let (setup, output) = log.setup();
+    let _house = setup.start_logging_to(output);
     assert!(!fcntl_getfl(&log.writer).unwrap().contains(OFlags::NONBLOCK));
 }
 
 /// A start that waits for its settings file, which is a pipe.
-fn waiting(plan: &Plan) -> std::process::Child {
-    fs::remove_file(plan.file()).unwrap();
-    assert!(Command::new("mkfifo").arg(plan.file()).status().unwrap().success());
-    let child = plan.spawn();
+fn waiting(setup: &Setup) -> std::process::Child {
+    fs::remove_file(setup.file()).unwrap();
+    assert!(Command::new("mkfifo").arg(setup.file()).status().unwrap().success());
+    let child = setup.spawn();
     let command = || fs::read(format!("/proc/{}/cmdline", child.id())).unwrap();
     eventually("it is not started", || !command().starts_with(b"sh") && command().ends_with(b"\0serve\0"));
     std::thread::sleep(Duration::from_millis(200));
@@ -126,24 +130,26 @@ fn waiting(plan: &Plan) -> std::process::Child {
 
 #[test]
 fn a_hangup_before_anything_is_ready_is_kept_for_later() {
-    let plan = Plan::new(&[]).with_file("");
-    let mut child = waiting(&plan);
+    let setup = Setup::new(&[]).with_file("");
+    let mut child = waiting(&setup);
     for _ in 0..3 {
         kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(child.try_wait().unwrap(), None, "SIGHUP ended it");
-    fs::OpenOptions::new().write(true).open(plan.file()).unwrap().write_all(b"region = \"x\"\n").unwrap();
-    let house = plan.house_of(child);
-    eventually("SIGHUP was forgotten", || house.plan.log().contains("SIGHUP: the settings stay as they are"));
-    house.client().get("/").is(200);
+    fs::OpenOptions::new().write(true).open(setup.file()).unwrap().write_all(b"region = \"x\"\n").unwrap();
+    let daemon = setup.daemon_of(child);
+    eventually("SIGHUP was forgotten", || {
+        daemon.setup.log().contains("SIGHUP: the settings stay as they are")
+    });
+    daemon.client().get("/").is(200);
 }
 
 #[test]
 fn a_start_that_waits_for_its_settings_can_be_ended() {
     for signal in [Signal::TERM, Signal::INT] {
-        let plan = Plan::new(&[]).with_file("");
-        let mut child = waiting(&plan);
+        let setup = Setup::new(&[]).with_file("");
+        let mut child = waiting(&setup);
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()));
     }
@@ -158,16 +164,16 @@ fn variables_of_others_are_named_and_do_no_harm() {
         ("LANRAGE_SERVICE_HOST", "10.0.0.1"),
         ("LANRAGE_MAX_CLIENTS", "tcp://10.0.0.2:80"),
     ];
-    let plan = others.iter().fold(Plan::new(&[]), |plan, (name, value)| plan.with(name, value));
-    let house = plan.start();
-    house.client().get("/").is(200);
-    let log = house.plan.log();
+    let setup = others.iter().fold(Setup::new(&[]), |setup, (name, value)| setup.with(name, value));
+    let daemon = setup.start();
+    daemon.client().get("/").is(200);
+    let log = daemon.setup.log();
     let names = "LANRAGE_MAX_CLIENTS, LANRAGE_PORT, LANRAGE_PORT_8667_TCP_ADDR, LANRAGE_SERVICE_HOST\n";
     let warning = format!("WARN ignored in the environment, as no settings of lanrage: {names}");
     assert!(log.contains(&warning), "{log}");
-    assert!(house.say("status").contains("peers"));
+    assert!(daemon.say("status").contains("peers"));
 
-    let (status, said) = Plan::new(&[("max_clients", "many")]).fail();
+    let (status, said) = Setup::new(&[("max_clients", "many")]).fail();
     assert_eq!(status.code(), Some(2), "{said}");
 }
 
@@ -177,13 +183,13 @@ fn the_first_of_several_state_directories_is_used() {
     let first = directory.state();
     let list = format!("{}:{}", first.display(), directory.log().display());
     let start = |name: &str, value: &str| {
-        let plan = Plan::new(&[]);
-        let child = plan.command().env_remove("LANRAGE_STATE_DIR").env(name, value).spawn().unwrap();
-        plan.house_of(child)
+        let setup = Setup::new(&[]);
+        let child = setup.command().env_remove("LANRAGE_STATE_DIR").env(name, value).spawn().unwrap();
+        setup.daemon_of(child)
     };
-    let house = start("STATE_DIRECTORY", &list);
+    let daemon = start("STATE_DIRECTORY", &list);
     assert!(lanrage::store::path_in(&first).exists());
-    drop(house);
+    drop(daemon);
     assert!(!directory.log().exists());
 }
 

@@ -3,9 +3,9 @@
 use crate::client::create_body;
 use crate::eventually;
 use crate::harness::directory::Directory;
-use crate::house::Plan;
 use crate::inside::Inside;
 use crate::sim_disk::SimDisk;
+use crate::test_daemon::Setup;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn contents(directory: &Path) -> Vec<PathBuf> {
 fn refuses(state: &Path, prelude: &'static str, says: &[&str]) {
     let around = state.parent().unwrap().to_owned();
     let before = contents(&around);
-    let (status, said) = Plan::new(&[]).in_state(state).after(prelude).fail();
+    let (status, said) = Setup::new(&[]).in_state(state).after(prelude).fail();
     assert_eq!(status.code(), Some(1), "{said}");
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 1, "{said}");
@@ -102,8 +102,8 @@ fn what_may_not_be_written_is_named() {
         refuses(&somebodys, PLAIN, &owner);
         refuses(&somebodys.join("below"), PLAIN, &owner);
     }
-    let house = Plan::new(&[]).in_state(&place.join("file")).start();
-    drop(house);
+    let daemon = Setup::new(&[]).in_state(&place.join("file")).start();
+    drop(daemon);
     let _ = fs::remove_file(place.join("file/control.sock"));
     let file = place.join("file/lanrage.redb");
     chown(place.join("file"), Some(65_534), None).unwrap();
@@ -123,16 +123,16 @@ fn a_first_start_without_room_leaves_nothing_behind() {
         refuses(&mount.join("4k/state"), "", &["No space left", "free some space"]);
         // Here the tables fit and the first row does not: what is left behind is whole, and used later.
         let state = mount.join("16k").join("state");
-        let plan = Plan::new(&[]).in_state(&state);
-        let (status, said) = plan.clone().fail();
+        let setup = Setup::new(&[]).in_state(&state);
+        let (status, said) = setup.clone().fail();
         assert_eq!(status.code(), Some(1), "{said}");
         let last = "lanrage: the state could not be written: storage full; free some space, or choose";
         assert!(said.lines().last().unwrap().starts_with(last), "{said}");
         let grown = Command::new("mount").args(["-o", "remount,size=2m"]).arg(mount.join("16k")).status();
         assert!(grown.unwrap().success());
-        let house = plan.start();
-        house.client().register("host").create("LAN", "host");
-        assert_eq!(house.metric("lanrage_store_recoveries_total"), 0);
+        let daemon = setup.start();
+        daemon.client().register("host").create("LAN", "host");
+        assert_eq!(daemon.metric("lanrage_store_recoveries_total"), 0);
         return;
     }
     let (_directory, place) = place_for_others();
@@ -192,14 +192,14 @@ fn where_a_disk_was_unmounted_nothing_is_written() {
             assert!(
                 Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&disk).status().unwrap().success()
             );
-            let house = Plan::new(&[]).in_state(&state).start();
-            let mut host = house.client();
+            let daemon = Setup::new(&[]).in_state(&state).start();
+            let mut host = daemon.client();
             let party = host.register("host").create("LAN", "host");
             assert!(Command::new("umount").arg("-l").arg(&disk).status().unwrap().success());
             host.ask("POST", "/parties", &create_body("another", "host")).is(503);
             host.get(&format!("/parties/{party}")).is(200);
             assert!(contents(&disk).is_empty(), "{:?}", contents(&disk));
-            let log = house.plan.log();
+            let log = daemon.setup.log();
             assert!(log.contains("its directory is on another file system now"), "{log}");
         }
         return;

@@ -1,13 +1,13 @@
 //! The end in good order.
 
 use crate::client::join_body;
-use crate::house::{House, Plan};
 use crate::inside::Inside;
 use crate::load::{World, run, verify};
 use crate::player::reach;
 use crate::relay;
 use crate::sim_disk::SimDisk;
 use crate::socket::Socket;
+use crate::test_daemon::{Setup, TestDaemon};
 use rustix::process::Signal;
 use std::io::Write;
 use std::net::UdpSocket;
@@ -21,25 +21,25 @@ const SOON: Duration = Duration::from_secs(2);
 
 #[test]
 fn sigterm_under_load_ends_soon_and_loses_nothing() {
-    let mut house = House::start();
+    let mut daemon = TestDaemon::start();
     // Those who hold on: half a request, a keep-alive connection, a WebSocket.
-    let mut half = crate::client::connect_from([127, 0, 0, 2].into(), house.http);
+    let mut half = crate::client::connect_from([127, 0, 0, 2].into(), daemon.http);
     half.write_all(b"POST /parties HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").unwrap();
-    let mut idle = house.client();
+    let mut idle = daemon.client();
     idle.get("/").is(200);
-    let mut socket = Socket::open(house.http);
+    let mut socket = Socket::open(daemon.http);
     let mut worlds: Vec<World> = (10..14).map(World::new).collect();
     for _ in 0..3 {
-        worlds = run(worlds, &mut house, |house| {
+        worlds = run(worlds, &mut daemon, |daemon| {
             std::thread::sleep(Duration::from_millis(400));
-            let (status, took) = house.terminate();
+            let (status, took) = daemon.terminate();
             assert_eq!(status.code(), Some(0));
             assert!(took < SOON, "it took {took:?}");
         });
-        house.restart();
-        verify(&mut worlds, &house);
-        assert_eq!(house.metric("lanrage_store_recoveries_total"), 0);
-        assert!(!house.plan.log().contains("was not closed"));
+        daemon.restart();
+        verify(&mut worlds, &daemon);
+        assert_eq!(daemon.metric("lanrage_store_recoveries_total"), 0);
+        assert!(!daemon.setup.log().contains("was not closed"));
     }
     assert!(worlds.iter().map(|world| world.acknowledged).sum::<usize>() > 50);
     socket.wait_for_end();
@@ -47,10 +47,10 @@ fn sigterm_under_load_ends_soon_and_loses_nothing() {
 
 #[test]
 fn sigterm_at_rest_ends_at_once_and_takes_the_socket_along() {
-    let mut house = House::start();
-    let socket = lanrage::daemon::socket_in(&house.plan.directory().state());
+    let mut daemon = TestDaemon::start();
+    let socket = lanrage::daemon::socket_in(&daemon.setup.directory().state());
     assert!(socket.exists());
-    let (status, took) = house.terminate();
+    let (status, took) = daemon.terminate();
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_millis(1500), "it took {took:?}");
     assert!(!socket.exists());
@@ -59,14 +59,14 @@ fn sigterm_at_rest_ends_at_once_and_takes_the_socket_along() {
 /// All that can hold on at once: sessions, a reader who does not read, halves of requests, and games.
 #[test]
 fn sigterm_does_not_wait_for_those_who_hold_on() {
-    let mut house = relay::house();
-    let (mut ann, _bob, mut a, mut b, id) = relay::party(&house);
-    relay::introduce(&mut a, &mut b, house.relay);
+    let mut daemon = relay::daemon();
+    let (mut ann, _bob, mut a, mut b, id) = relay::party(&daemon);
+    relay::introduce(&mut a, &mut b, daemon.relay);
     reach(&mut a, &mut b, "before");
     let sessions = a.sessions + b.sessions;
     let mut sockets: Vec<Socket> =
-        (2..42).map(|n| Socket::open_from([127, 0, 0, n].into(), house.http)).collect();
-    let from = |n: u8| crate::client::connect_from([127, 0, 1, n].into(), house.http);
+        (2..42).map(|n| Socket::open_from([127, 0, 0, n].into(), daemon.http)).collect();
+    let from = |n: u8| crate::client::connect_from([127, 0, 1, n].into(), daemon.http);
     let mut half_head = from(1);
     half_head.write_all(b"GET /parties HTTP/1.1\r\nHo").unwrap();
     let mut half_body = from(2);
@@ -79,7 +79,7 @@ fn sigterm_does_not_wait_for_those_who_hold_on() {
     let _silent = from(4);
 
     let done = Arc::new(AtomicBool::new(false));
-    let (flood, relay) = (done.clone(), house.relay);
+    let (flood, relay) = (done.clone(), daemon.relay);
     let flood = std::thread::spawn(move || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         // Transport messages of nobody's, as fast as it goes: each is looked at and dropped.
@@ -92,69 +92,69 @@ fn sigterm_does_not_wait_for_those_who_hold_on() {
         }
     });
     std::thread::sleep(Duration::from_millis(300));
-    assert!(house.metric("lanrage_relay_packets_total{kind=\"received\"}") > 1000);
-    let (status, took) = house.terminate();
+    assert!(daemon.metric("lanrage_relay_packets_total{kind=\"received\"}") > 1000);
+    let (status, took) = daemon.terminate();
     done.store(true, Ordering::Relaxed);
     flood.join().unwrap();
-    assert_eq!(status.code(), Some(0), "{}", house.plan.log());
+    assert_eq!(status.code(), Some(0), "{}", daemon.setup.log());
     assert!(took < SOON, "it took {took:?}");
     sockets.iter_mut().for_each(Socket::wait_for_end);
 
-    house.restart();
-    assert!(!house.plan.log().contains("was not closed"));
-    crate::eventually("flows are handed over", || house.plan.log().contains("took over 2 flows"));
+    daemon.restart();
+    assert!(!daemon.setup.log().contains("was not closed"));
+    crate::eventually("flows are handed over", || daemon.setup.log().contains("took over 2 flows"));
     reach(&mut a, &mut b, "after");
     assert_eq!(a.sessions + b.sessions, sessions, "they had to greet each other again");
     let token = ann.token.take();
-    ann = house.client();
+    ann = daemon.client();
     ann.token = token;
     ann.heartbeat(&id, "ann").is(200);
 }
 
 #[test]
 fn sigint_is_the_same_and_more_signals_change_nothing() {
-    let mut house = House::start();
-    house.client().register("host").create("LAN", "host");
-    let _half = crate::client::connect_from([127, 0, 0, 2].into(), house.http);
-    house.signal(Signal::INT);
+    let mut daemon = TestDaemon::start();
+    daemon.client().register("host").create("LAN", "host");
+    let _half = crate::client::connect_from([127, 0, 0, 2].into(), daemon.http);
+    daemon.signal(Signal::INT);
     // What comes while it stops does not stop the stop.
     for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::TERM] {
-        house.signal(signal);
+        daemon.signal(signal);
     }
-    let (status, took) = house.terminate();
-    assert_eq!(status.code(), Some(0), "{}", house.plan.log());
+    let (status, took) = daemon.terminate();
+    assert_eq!(status.code(), Some(0), "{}", daemon.setup.log());
     assert!(took < SOON, "it took {took:?}");
-    house.restart();
-    assert!(!house.plan.log().contains("was not closed"), "{}", house.plan.log());
-    assert_eq!(house.metric("lanrage_parties"), 1);
+    daemon.restart();
+    assert!(!daemon.setup.log().contains("was not closed"), "{}", daemon.setup.log());
+    assert_eq!(daemon.metric("lanrage_parties"), 1);
 }
 
 #[test]
 fn a_stop_during_the_start_is_in_good_order_too() {
-    let plan = Plan::new(&[]);
+    let setup = Setup::new(&[]);
     let start = Instant::now();
-    let house = plan.clone().start();
+    let daemon = setup.clone().start();
     // An emulated machine takes a hundred times as long as a fast one.
     let whole = start.elapsed();
-    house.client().register("host").create("LAN", "host");
-    drop(house);
+    daemon.client().register("host").create("LAN", "host");
+    drop(daemon);
     let mut ended = 0;
     for part in 0..25 {
-        let mut child = plan.spawn();
+        let mut child = setup.spawn();
         std::thread::sleep(whole * part / 20);
         let start = Instant::now();
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
         let status = child.wait().unwrap();
         assert!(start.elapsed() < SOON);
         // Before it takes signals, the kernel ends it: then it has not opened anything yet.
-        assert!(status.code() == Some(0) || status.signal() == Some(15), "{status:?} {}", plan.log());
+        assert!(status.code() == Some(0) || status.signal() == Some(15), "{status:?} {}", setup.log());
         ended += usize::from(status.code() == Some(0));
     }
     assert!(ended > 0);
-    let house = plan.start();
-    assert_eq!(house.metric("lanrage_parties"), 1);
+    let daemon = setup.start();
+    assert_eq!(daemon.metric("lanrage_parties"), 1);
     // Only the kill at the very beginning of this test.
-    assert!(house.plan.log().matches("was not closed").count() <= 1, "{}", house.plan.log());
+    assert!(daemon.setup.log().matches("was not closed").count() <= 1, "{}", daemon.setup.log());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! STUN at both ports of the real daemon, by IPv4 and IPv6, and what agents tell NAT types by.
 
-use crate::house::{House, Plan};
+use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::wire::stun::{self, mapped_address};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use std::time::Duration;
 const ID: [u8; 12] = *b"transaction!";
 
 /// A daemon whose port and the one above it are free.
-fn house(ip: IpAddr) -> House {
+fn daemon(ip: IpAddr) -> TestDaemon {
     loop {
         let free = UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap();
         let above = free.port().checked_add(1);
         if above.is_some_and(|port| UdpSocket::bind((ip, port)).is_ok()) {
-            return Plan::new(&[("relay", &free.to_string())]).start();
+            return Setup::new(&[("relay", &free.to_string())]).start();
         }
     }
 }
@@ -37,8 +37,8 @@ fn heard(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
 #[test]
 fn both_ports_answer_by_both_protocols() {
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-        let house = house(ip);
-        let main = house.relay;
+        let daemon = daemon(ip);
+        let main = daemon.relay;
         let other = SocketAddr::new(ip, main.port() + 1);
         for (to, across) in [(main, other), (other, main)] {
             // Each has a source of its own, as far as there is more than one address: a source has 20 answers.

@@ -1,9 +1,9 @@
 //! What the service manager hears: the notify protocol of systemd, over a real socket.
 
 use crate::harness::directory::{Directory, unique};
-use crate::house::{House, Plan};
 use crate::inside::Inside;
 use crate::sim_disk::SimDisk;
+use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::daemon::Supervisor;
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
@@ -41,8 +41,8 @@ impl Manager {
     }
 
     /// What starts a daemon under it.
-    fn plan(&self) -> Plan {
-        Plan::new(&[]).with("NOTIFY_SOCKET", &self.name)
+    fn setup(&self) -> Setup {
+        Setup::new(&[]).with("NOTIFY_SOCKET", &self.name)
     }
 
     /// The next message, if one comes within `patience`.
@@ -90,16 +90,16 @@ fn says(message: &str, line: &str) -> bool {
 /// A life in good order, as its manager hears it.
 #[track_caller]
 fn follow_a_life(manager: &Manager) {
-    let mut house = manager.plan().start();
+    let mut daemon = manager.setup().start();
     let ready = manager.hear();
     assert!(says(&ready, "READY=1"), "{ready:?}");
     let status = value(&ready, "STATUS");
     assert!(status.starts_with("parties: 0, members: 0, at the relay: 0; lanrage 0."), "{status}");
-    house.client().get("/").is(200);
+    daemon.client().get("/").is(200);
 
     for _ in 0..2 {
         let before = monotonic_micros();
-        house.signal(Signal::HUP);
+        daemon.signal(Signal::HUP);
         let reloading = manager.hear();
         assert!(says(&reloading, "RELOADING=1"), "{reloading:?}");
         let at: u64 = value(&reloading, "MONOTONIC_USEC").parse().unwrap();
@@ -108,7 +108,7 @@ fn follow_a_life(manager: &Manager) {
         assert!(says(&again, "READY=1") && value(&again, "STATUS").starts_with("parties: "), "{again:?}");
     }
 
-    assert_eq!(house.terminate().0.code(), Some(0));
+    assert_eq!(daemon.terminate().0.code(), Some(0));
     assert!(says(&manager.hear(), "STOPPING=1"));
     assert_eq!(manager.catch_up(), [""; 0], "nobody asked for more");
 }
@@ -128,7 +128,7 @@ fn a_daemon_that_cannot_serve_is_never_ready() {
     let manager = Manager::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().to_string();
-    let (status, _) = manager.plan().with("LANRAGE_HTTP", &port).fail();
+    let (status, _) = manager.setup().with("LANRAGE_HTTP", &port).fail();
     assert_eq!(status.code(), Some(1));
     assert_eq!(manager.catch_up(), [""; 0]);
 }
@@ -152,7 +152,7 @@ fn signs_of_life_come_at_half_of_what_the_watchdog_allows() {
     let manager = Manager::new();
     let allowed = Duration::from_secs(1);
     let micros = allowed.as_micros().to_string();
-    let house = manager.plan().with("WATCHDOG_USEC", &micros).after("export WATCHDOG_PID=$$").start();
+    let daemon = manager.setup().with("WATCHDOG_USEC", &micros).after("export WATCHDOG_PID=$$").start();
     assert!(says(&manager.hear(), "READY=1"));
     let (start, count) = (Instant::now(), 6);
     for _ in 0..count {
@@ -162,10 +162,10 @@ fn signs_of_life_come_at_half_of_what_the_watchdog_allows() {
     assert!(start.elapsed() > allowed / 2 * (count - 1), "too often: {:?}", start.elapsed());
 
     // Whoever does not run gives none, and begins again when it does.
-    house.signal(Signal::STOP);
+    daemon.signal(Signal::STOP);
     manager.catch_up();
     assert_eq!(manager.hear_within(allowed * 2), None);
-    house.signal(Signal::CONT);
+    daemon.signal(Signal::CONT);
     assert_eq!(manager.hear(), "WATCHDOG=1");
 }
 
@@ -213,11 +213,11 @@ fn a_disk_that_hangs_is_no_reason_to_be_killed() {
 #[test]
 fn a_watchdog_for_another_process_is_not_fed() {
     let manager = Manager::new();
-    let plan = manager.plan().with("WATCHDOG_USEC", "100000").with("WATCHDOG_PID", "1");
-    let mut house = plan.start();
+    let setup = manager.setup().with("WATCHDOG_USEC", "100000").with("WATCHDOG_PID", "1");
+    let mut daemon = setup.start();
     assert!(says(&manager.hear(), "READY=1"));
     assert_eq!(manager.hear_within(Duration::from_millis(500)), None);
-    house.terminate();
+    daemon.terminate();
     assert!(says(&manager.hear(), "STOPPING=1"));
 }
 
@@ -225,13 +225,13 @@ fn a_watchdog_for_another_process_is_not_fed() {
 fn a_manager_that_does_not_listen_holds_nobody_up_and_hears_of_ready_in_the_end() {
     let manager = Manager::new();
     manager.fill();
-    let mut house = manager.plan().with("WATCHDOG_USEC", "40000").start();
+    let mut daemon = manager.setup().with("WATCHDOG_USEC", "40000").start();
     for _ in 0..20 {
-        house.client().get("/").is(200);
+        daemon.client().get("/").is(200);
         std::thread::sleep(Duration::from_millis(10));
     }
-    house.signal(Signal::HUP);
-    house.client().get("/").is(200);
+    daemon.signal(Signal::HUP);
+    daemon.client().get("/").is(200);
     let heard: Vec<String> = manager.catch_up().into_iter().filter(|message| message != "X=1").collect();
     let ready = heard.into_iter().find(|message| says(message, "READY=1"));
     if ready.is_none() {
@@ -239,7 +239,7 @@ fn a_manager_that_does_not_listen_holds_nobody_up_and_hears_of_ready_in_the_end(
     }
     // Full again, for the end.
     manager.fill();
-    let (status, took) = house.terminate();
+    let (status, took) = daemon.terminate();
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(2), "it took {took:?}");
 }
@@ -247,25 +247,25 @@ fn a_manager_that_does_not_listen_holds_nobody_up_and_hears_of_ready_in_the_end(
 #[test]
 fn a_manager_that_vanishes_is_not_missed() {
     let manager = Manager::new();
-    let mut house = manager.plan().with("WATCHDOG_USEC", "40000").with("LANRAGE_LOG", "debug").start();
+    let mut daemon = manager.setup().with("WATCHDOG_USEC", "40000").with("LANRAGE_LOG", "debug").start();
     assert!(says(&manager.hear(), "READY=1"));
     drop(manager);
     std::thread::sleep(Duration::from_millis(200));
-    house.signal(Signal::HUP);
-    crate::eventually("SIGHUP was not heard", || house.plan.log().contains("SIGHUP"));
-    house.client().get("/").is(200);
-    assert_eq!(house.terminate().0.code(), Some(0));
+    daemon.signal(Signal::HUP);
+    crate::eventually("SIGHUP was not heard", || daemon.setup.log().contains("SIGHUP"));
+    daemon.client().get("/").is(200);
+    assert_eq!(daemon.terminate().0.code(), Some(0));
 }
 
 #[test]
 fn without_a_manager_nothing_is_said() {
     let manager = Manager::new();
     for name in ["", "vsock:2:1"] {
-        let mut house = Plan::new(&[]).with("NOTIFY_SOCKET", name).with("WATCHDOG_USEC", "40000").start();
-        house.client().get("/").is(200);
-        assert_eq!(house.terminate().0.code(), Some(0));
+        let mut daemon = Setup::new(&[]).with("NOTIFY_SOCKET", name).with("WATCHDOG_USEC", "40000").start();
+        daemon.client().get("/").is(200);
+        assert_eq!(daemon.terminate().0.code(), Some(0));
     }
-    let house = House::start();
-    house.client().get("/").is(200);
+    let daemon = TestDaemon::start();
+    daemon.client().get("/").is(200);
     assert_eq!(manager.catch_up(), [""; 0]);
 }

@@ -2,15 +2,15 @@
 
 use crate::client::Client;
 use crate::eventually;
-use crate::house::{House, Plan, ask, stat};
+use crate::test_door::{DoorSetup, TestDoor, ask, stat};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 #[test]
 fn requests_are_answered_on_one_connection() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
     for number in 0..100 {
         let answer = client.get(&format!("/echo/{number}?q={number}"));
         assert_eq!(answer.status, 200);
@@ -23,8 +23,8 @@ fn requests_are_answered_on_one_connection() {
 
 #[test]
 fn bodies_come_whole_in_any_number_of_pieces() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
     for length in [0, 1, 5, 8192, 20_000, 65_536] {
         for pieces in [1, 3, 50] {
             let mut bytes =
@@ -38,14 +38,14 @@ fn bodies_come_whole_in_any_number_of_pieces() {
             assert!(answer.body.starts_with(&format!("POST /a  {length} ")), "{}", answer.body);
         }
     }
-    let answer = ask(&house, "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
+    let answer = ask(&test_door, "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
     assert!(answer.body.starts_with("GET /a  5 "), "{}", answer.body);
 }
 
 #[test]
 fn bodies_may_come_in_chunks() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
     for length in [0, 1, 8192, 65_536] {
         for chunk in [7, 4096, 65_536] {
             for pieces in [1, 20] {
@@ -89,12 +89,12 @@ fn bodies_may_come_in_chunks() {
         (400, "0\r\nX: y\r\n folded\r\n\r\n".to_owned()),
         (400, "0\r\nX: \0\r\n\r\n".to_owned()),
     ] {
-        let mut client = Client::connect(house.address);
+        let mut client = Client::connect(test_door.address);
         client.send(format!("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
         assert_eq!(client.answer().status, status, "{:?}", &body[..body.len().min(40)]);
         assert!(client.is_ended());
     }
-    let mut client = Client::connect(house.address);
+    let mut client = Client::connect(test_door.address);
     client.send("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel");
     client.stream().shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.answer().status, 400);
@@ -102,8 +102,8 @@ fn bodies_may_come_in_chunks() {
 
 #[test]
 fn a_head_may_come_byte_by_byte() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
     for byte in b"GET /slowly HTTP/1.1\r\nHost: x\r\n\r\n" {
         client.send([*byte]);
         std::thread::sleep(Duration::from_millis(1));
@@ -113,8 +113,8 @@ fn a_head_may_come_byte_by_byte() {
 
 #[test]
 fn whoever_expects_to_continue_is_told_to() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
     client.send("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     let go_on = client.answer();
     assert_eq!((go_on.status, go_on.head.as_str()), (100, "HTTP/1.1 100 Continue\r\n\r\n"));
@@ -130,13 +130,13 @@ fn whoever_expects_to_continue_is_told_to() {
 
 #[test]
 fn old_and_closing_clients_are_served_and_closed() {
-    let house = House::start();
+    let test_door = TestDoor::start();
     for head in [
         "GET /a HTTP/1.0\r\n\r\n",
         "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
         "GET /a HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n",
     ] {
-        let mut client = Client::connect(house.address);
+        let mut client = Client::connect(test_door.address);
         client.send(head);
         let answer = client.answer();
         assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")), "{head:?}");
@@ -147,8 +147,8 @@ fn old_and_closing_clients_are_served_and_closed() {
 
 #[test]
 fn a_client_that_has_finished_sending_is_still_answered() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
     client.send("GET /slow?100 HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n");
     client.stream().shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.answer().status, 200);
@@ -158,8 +158,8 @@ fn a_client_that_has_finished_sending_is_still_answered() {
 
 #[test]
 fn head_is_answered_without_a_body() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
     client.send("HEAD /large?1000 HTTP/1.1\r\nHost: x\r\n\r\n");
     let answer = client.receive("HEAD").unwrap();
     assert_eq!((answer.status, answer.header("Content-Length")), (200, Some("1000")));
@@ -168,8 +168,8 @@ fn head_is_answered_without_a_body() {
 
 #[test]
 fn ten_thousand_requests_at_once_are_answered_in_order() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
     let mut writer = client.stream().try_clone().unwrap();
     let sender = std::thread::spawn(move || {
         for number in 0..10_000 {
@@ -181,13 +181,13 @@ fn ten_thousand_requests_at_once_are_answered_in_order() {
         assert!(answer.body.starts_with(&format!("GET /{number} ")), "{}", answer.body);
     }
     sender.join().unwrap();
-    assert!(house.status("VmHWM") < 64 * 1024, "{} KiB", house.status("VmHWM"));
+    assert!(test_door.status("VmHWM") < 64 * 1024, "{} KiB", test_door.status("VmHWM"));
 }
 
 #[test]
 fn parallel_connections_do_not_wait_for_each_other() {
-    let house = House::start();
-    let (address, threads) = (house.address, house.threads());
+    let test_door = TestDoor::start();
+    let (address, threads) = (test_door.address, test_door.threads());
     let slow = std::thread::spawn(move || Client::connect(address).get("/slow?2000").status);
     let start = Instant::now();
     let workers: Vec<_> = (0..20)
@@ -201,14 +201,14 @@ fn parallel_connections_do_not_wait_for_each_other() {
     assert!(workers.into_iter().all(|worker| worker.join().unwrap()));
     assert!(start.elapsed() < Duration::from_secs(30));
     assert_eq!(slow.join().unwrap(), 200);
-    assert_eq!(house.threads(), threads);
+    assert_eq!(test_door.threads(), threads);
 }
 
 #[test]
 fn pieces_come_as_chunks_and_a_broken_body_can_be_told() {
-    let house = House::start();
+    let test_door = TestDoor::start();
     let fetch = |path: &str| {
-        let client = Client::connect(house.address);
+        let client = Client::connect(test_door.address);
         client.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
         let mut bytes = Vec::new();
         client.reader.into_inner().read_to_end(&mut bytes).unwrap();
@@ -222,10 +222,10 @@ fn pieces_come_as_chunks_and_a_broken_body_can_be_told() {
     assert!(fetch("/pieces?0").ends_with("\r\n\r\n0\r\n\r\n"));
     assert!(!fetch("/broken?2").contains("\r\n0\r\n"));
 
-    let mut client = Client::connect(house.address);
+    let mut client = Client::connect(test_door.address);
     client.send("GET /pieces?2 HTTP/1.0\r\n\r\n");
     assert_eq!(client.answer().status, 505);
-    let mut client = Client::connect(house.address);
+    let mut client = Client::connect(test_door.address);
     client.send("HEAD /pieces?2 HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(client.receive("HEAD").unwrap().status, 200);
     assert_eq!(client.get("/next").status, 200);
@@ -233,32 +233,32 @@ fn pieces_come_as_chunks_and_a_broken_body_can_be_told() {
 
 #[test]
 fn a_stopping_door_finishes_what_it_began() {
-    let mut house = House::start();
-    let mut idle = Client::connect(house.address);
+    let mut test_door = TestDoor::start();
+    let mut idle = Client::connect(test_door.address);
     assert_eq!(idle.get("/a").status, 200);
-    let mut half = Client::connect(house.address);
+    let mut half = Client::connect(test_door.address);
     half.send("GET /a HT");
-    let mut busy = Client::connect(house.address);
+    let mut busy = Client::connect(test_door.address);
     busy.send("GET /slow?500 HTTP/1.1\r\nHost: x\r\n\r\n");
-    eventually("the busy one is served", || stat(&house, "requests") >= 3);
-    let answer = Client::connect(house.address).get("/stop");
+    eventually("the busy one is served", || stat(&test_door, "requests") >= 3);
+    let answer = Client::connect(test_door.address).get("/stop");
     assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")));
     assert!(idle.is_ended());
     assert!(half.is_ended());
     let answer = busy.answer();
     assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")));
     assert!(busy.is_ended());
-    assert!(house.drained());
+    assert!(test_door.drained());
 }
 
 #[test]
 fn nobody_there_costs_nothing() {
-    let house = House::planned(Plan { timeout: Some(400), ..Plan::default() });
-    assert_eq!(Client::connect(house.address).get("/a").status, 200);
+    let test_door = TestDoor::planned(DoorSetup { timeout: Some(400), ..DoorSetup::default() });
+    assert_eq!(Client::connect(test_door.address).get("/a").status, 200);
     // The sweeper runs once more after the last connection.
     std::thread::sleep(Duration::from_millis(1000));
-    let before = house.sleeps();
+    let before = test_door.sleeps();
     std::thread::sleep(Duration::from_millis(3000));
     // A sweeper that runs on would wake up thirty times.
-    assert!(house.sleeps() - before <= 5, "{} wake-ups", house.sleeps() - before);
+    assert!(test_door.sleeps() - before <= 5, "{} wake-ups", test_door.sleeps() - before);
 }

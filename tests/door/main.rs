@@ -7,8 +7,8 @@ mod command_line;
 mod cost;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod house;
 mod http;
+mod test_door;
 mod unix;
 mod websocket;
 

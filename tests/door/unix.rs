@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::command_line::{ClientError, download, request};
 use crate::eventually;
 use crate::harness::directory::Directory;
-use crate::house::{House, Plan};
+use crate::test_door::{DoorSetup, TestDoor};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -13,16 +13,16 @@ fn socket(directory: &Directory) -> PathBuf {
     directory.join("api.sock")
 }
 
-fn house(directory: &Directory) -> House {
-    let house = House::planned(Plan { socket: Some(socket(directory)), ..Plan::default() });
+fn test_door(directory: &Directory) -> TestDoor {
+    let test_door = TestDoor::planned(DoorSetup { socket: Some(socket(directory)), ..DoorSetup::default() });
     eventually("the socket is there", || UnixStream::connect(socket(directory)).is_ok());
-    house
+    test_door
 }
 
 #[test]
 fn the_command_line_is_answered() {
     let directory = Directory::new();
-    let _house = house(&directory);
+    let _house = test_door(&directory);
     let (status, body) = request(&socket(&directory), "POST", "/a?q", b"hello").unwrap();
     assert_eq!((status, str::from_utf8(&body).unwrap()), (200, "POST /a q 5 Unix false"));
     let (status, body) = request(&socket(&directory), "POST", "/a", &[b'x'; 100_000]).unwrap();
@@ -39,7 +39,7 @@ fn the_command_line_is_answered() {
 #[test]
 fn a_backup_comes_whole_or_fails() {
     let directory = Directory::new();
-    let _house = house(&directory);
+    let _house = test_door(&directory);
     let mut file = Vec::new();
     assert_eq!(download(&socket(&directory), "GET", "/pieces?3000", &mut file).unwrap().0, 200);
     let expected: usize = (0..3000).map(|number| format!("piece {number};").len() * 1000).sum();
@@ -56,12 +56,12 @@ fn a_backup_comes_whole_or_fails() {
 #[test]
 fn a_crowd_at_one_door_does_not_close_the_other() {
     let directory = Directory::new();
-    let house = house(&directory);
+    let test_door = test_door(&directory);
     let crowd: Vec<_> = (0..100).map(|_| UnixStream::connect(socket(&directory)).unwrap()).collect();
     for mut stream in &crowd {
         let _ = stream.write_all(b"GET / HTTP/1.1\r\n");
     }
-    assert_eq!(Client::connect(house.address).get("/a").status, 200);
+    assert_eq!(Client::connect(test_door.address).get("/a").status, 200);
     assert_eq!(request(&socket(&directory), "GET", "/a", b"").unwrap().0, 200);
     eventually("few are inside", || {
         let (_, stats) = request(&socket(&directory), "GET", "/stats", b"").unwrap();

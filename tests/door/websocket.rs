@@ -1,7 +1,7 @@
 //! WebSocket sessions.
 
 use crate::client::{Client, upgrade_request};
-use crate::house::{House, Plan, stat};
+use crate::test_door::{DoorSetup, TestDoor, stat};
 use crate::{PATIENCE, eventually};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -27,8 +27,8 @@ fn raw(client: Client, query: &str) -> TcpStream {
     stream
 }
 
-fn open(house: &House) -> WebSocket<TcpStream> {
-    let stream = raw(Client::connect(house.address), "");
+fn open(test_door: &TestDoor) -> WebSocket<TcpStream> {
+    let stream = raw(Client::connect(test_door.address), "");
     WebSocket::from_raw_socket(stream, Role::Client, Some(WebSocketConfig::default()))
 }
 
@@ -76,25 +76,25 @@ fn frame(first: u8, length: u8, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn messages_go_both_ways() {
-    let house = House::start();
-    let threads = house.threads();
-    let mut socket = open(&house);
+    let test_door = TestDoor::start();
+    let threads = test_door.threads();
+    let mut socket = open(&test_door);
     for length in [0, 1, 125, 126, 5000, 65_535, 65_536] {
         let message = "m".repeat(length);
         assert_eq!(say(&mut socket, &message), message);
     }
-    assert_eq!(stat(&house, "sessions"), 1);
-    eventually("a session is no connection", || stat(&house, "connections") == 1);
+    assert_eq!(stat(&test_door, "sessions"), 1);
+    eventually("a session is no connection", || stat(&test_door, "connections") == 1);
     socket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "done".into() })).unwrap();
     assert_eq!(close_code(&mut socket), 1000);
-    eventually("it is over", || stat(&house, "closed") == 1 && stat(&house, "sessions") == 0);
-    assert_eq!(house.threads(), threads);
+    eventually("it is over", || stat(&test_door, "closed") == 1 && stat(&test_door, "sessions") == 0);
+    assert_eq!(test_door.threads(), threads);
 }
 
 #[test]
 fn what_is_sent_with_the_handshake_is_not_lost() {
-    let house = House::start();
-    let mut client = Client::connect(house.address);
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
     let mut bytes = handshake("?greet").into_bytes();
     bytes.extend_from_slice(&frame(0x81, 5, b"early"));
     client.send(bytes);
@@ -106,8 +106,8 @@ fn what_is_sent_with_the_handshake_is_not_lost() {
 
 #[test]
 fn fragments_become_one_message() {
-    let house = House::start();
-    let mut socket = open(&house);
+    let test_door = TestDoor::start();
+    let mut socket = open(&test_door);
     let fragment = |opcode, text: &'static str, is_final| {
         let header = FrameHeader { is_final, opcode: OpCode::Data(opcode), ..FrameHeader::default() };
         Message::Frame(Frame::from_payload(header, text.into()))
@@ -137,7 +137,7 @@ fn fragments_become_one_message() {
 
 #[test]
 fn what_is_not_understood_closes_with_the_code_for_it() {
-    let house = House::start();
+    let test_door = TestDoor::start();
     let mut header = vec![0x81, 0xff];
     header.extend_from_slice(&u64::MAX.to_be_bytes());
     for (code, bytes) in [
@@ -157,34 +157,34 @@ fn what_is_not_understood_closes_with_the_code_for_it() {
         (4000, frame(0x88, 5, b"\x0f\xa0bye")),
         (1005, frame(0x88, 0, b"")),
     ] {
-        let mut socket = open(&house);
+        let mut socket = open(&test_door);
         socket.get_mut().write_all(&bytes).unwrap();
         assert_eq!(close_code(&mut socket), code, "{bytes:x?}");
     }
-    eventually("all are over", || stat(&house, "closed") == stat(&house, "opened"));
-    assert_eq!(say(&mut open(&house), "still there"), "still there");
+    eventually("all are over", || stat(&test_door, "closed") == stat(&test_door, "opened"));
+    assert_eq!(say(&mut open(&test_door), "still there"), "still there");
 }
 
 #[test]
 fn the_service_can_close() {
-    let house = House::start();
-    let mut socket = open(&house);
+    let test_door = TestDoor::start();
+    let mut socket = open(&test_door);
     assert_eq!(say(&mut socket, "close 4001"), "bye");
     assert_eq!(close_code(&mut socket), 4001);
     // A peer that does not answer the close is not waited for long.
-    let house = House::planned(Plan { timeout: Some(400), ..Plan::default() });
-    let mut stream = raw(Client::connect(house.address), "");
+    let test_door = TestDoor::planned(DoorSetup { timeout: Some(400), ..DoorSetup::default() });
+    let mut stream = raw(Client::connect(test_door.address), "");
     stream.write_all(&frame(0x81, 10, b"close 4001")).unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap_or(0);
     assert_eq!(bytes[..9], *b"\x81\x03bye\x88\x0d\x0f\xa1");
-    eventually("it is over", || stat(&house, "closed") == 1);
+    eventually("it is over", || stat(&test_door, "closed") == 1);
 }
 
 #[test]
 fn pings_are_answered_and_silence_is_cut() {
-    let house = House::planned(Plan { silence: Some((300, 1200)), ..Plan::default() });
-    let mut socket = open(&house);
+    let test_door = TestDoor::planned(DoorSetup { silence: Some((300, 1200)), ..DoorSetup::default() });
+    let mut socket = open(&test_door);
     socket.send(Message::Ping("x".into())).unwrap();
     assert_eq!(socket.read().unwrap(), Message::Pong("x".into()));
     // This one answers the pings, so it lives.
@@ -210,26 +210,26 @@ fn pings_are_answered_and_silence_is_cut() {
     }
     assert!(pings >= 3, "{pings} pings");
     // This one does not.
-    let mut stream = raw(Client::connect(house.address), "");
+    let mut stream = raw(Client::connect(test_door.address), "");
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
     assert!(bytes.starts_with(&[0x89, 0]), "{bytes:x?}");
-    assert_eq!(say(&mut open(&house), "still there"), "still there");
+    assert_eq!(say(&mut open(&test_door), "still there"), "still there");
 }
 
 #[test]
 fn whoever_does_not_read_what_piles_up_is_cut_at_once() {
-    let house = House::start();
-    let mut others = open(&house);
+    let test_door = TestDoor::start();
+    let mut others = open(&test_door);
     let flooded: Vec<_> = (0..4)
         .map(|_| {
-            let mut stream = raw(Client::connect(house.address), "");
+            let mut stream = raw(Client::connect(test_door.address), "");
             stream.write_all(&frame(0x81, 11, b"flood 10000")).unwrap();
             stream
         })
         .collect();
     let start = Instant::now();
-    eventually("they are cut", || stat(&house, "closed") == 4);
+    eventually("they are cut", || stat(&test_door, "closed") == 4);
     assert!(start.elapsed() < Duration::from_secs(5), "without waiting for any time-out");
     assert_eq!(say(&mut others, "still there"), "still there");
     drop(flooded);
@@ -237,24 +237,25 @@ fn whoever_does_not_read_what_piles_up_is_cut_at_once() {
 
 #[test]
 fn whoever_stops_reading_is_cut_in_time() {
-    let house = House::planned(Plan { timeout: Some(400), outbox: Some(30_000), ..Plan::default() });
-    let mut others = open(&house);
+    let test_door =
+        TestDoor::planned(DoorSetup { timeout: Some(400), outbox: Some(30_000), ..DoorSetup::default() });
+    let mut others = open(&test_door);
     // More than the kernel holds for it, and less than the outbox does.
-    let mut stalled = raw(Client::connect(house.address), "");
+    let mut stalled = raw(Client::connect(test_door.address), "");
     stalled.write_all(&frame(0x81, 11, b"flood 20000")).unwrap();
     // This one gets as much, and reads it.
-    let mut reader = raw(Client::connect(house.address), "");
+    let mut reader = raw(Client::connect(test_door.address), "");
     reader.write_all(&frame(0x81, 11, b"flood 20000")).unwrap();
     reader.read_exact(&mut vec![0; 20_000 * 1004]).unwrap();
-    eventually("it is cut", || stat(&house, "closed") == 1);
+    eventually("it is cut", || stat(&test_door, "closed") == 1);
     assert_eq!(say(&mut others, "still there"), "still there");
     drop((stalled, reader));
 }
 
 #[test]
 fn half_a_message_does_not_last() {
-    let house = House::planned(Plan { timeout: Some(400), ..Plan::default() });
-    let mut others = open(&house);
+    let test_door = TestDoor::planned(DoorSetup { timeout: Some(400), ..DoorSetup::default() });
+    let mut others = open(&test_door);
     for bytes in [
         vec![0x81],
         vec![0x81, 0xff, 0, 0],
@@ -262,20 +263,20 @@ fn half_a_message_does_not_last() {
         [&[0x81, 0xfe, 0xff, 0xff, 0, 0, 0, 0][..], &[b'x'; 3000]].concat(),
         frame(0x01, 3, b"abc"),
     ] {
-        let mut stream = raw(Client::connect(house.address), "");
+        let mut stream = raw(Client::connect(test_door.address), "");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(&bytes).unwrap();
         let end = stream.read(&mut [0; 100]);
         assert!(matches!(&end, Ok(0)) || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
     }
     assert_eq!(say(&mut others, "still there"), "still there");
-    assert_eq!(stat(&house, "closed"), 5);
+    assert_eq!(stat(&test_door, "closed"), 5);
 }
 
 #[test]
 fn a_flood_of_frames_starves_nobody() {
-    let house = House::start();
-    let mut stream = raw(Client::connect(house.address), "");
+    let test_door = TestDoor::start();
+    let mut stream = raw(Client::connect(test_door.address), "");
     let flood: Vec<u8> = [frame(0x01, 0, b""), frame(0x00, 0, b"").repeat(10_000)].concat();
     let writer = std::thread::spawn(move || {
         let start = Instant::now();
@@ -289,7 +290,7 @@ fn a_flood_of_frames_starves_nobody() {
     let mut slowest = Duration::ZERO;
     while start.elapsed() < Duration::from_secs(2) {
         let before = Instant::now();
-        assert_eq!(Client::connect(house.address).get("/a").status, 200);
+        assert_eq!(Client::connect(test_door.address).get("/a").status, 200);
         slowest = slowest.max(before.elapsed());
     }
     writer.join().unwrap();
@@ -298,8 +299,8 @@ fn a_flood_of_frames_starves_nobody() {
 
 #[test]
 fn everybody_gets_what_is_said_to_everybody() {
-    let house = House::start();
-    let mut sockets: Vec<_> = (0..50).map(|_| open(&house)).collect();
+    let test_door = TestDoor::start();
+    let mut sockets: Vec<_> = (0..50).map(|_| open(&test_door)).collect();
     for round in 0..20 {
         sockets[round].send(Message::text(format!("everybody {round}"))).unwrap();
         for socket in &mut sockets {
@@ -310,7 +311,7 @@ fn everybody_gets_what_is_said_to_everybody() {
 
 #[test]
 fn what_is_no_handshake_is_refused() {
-    let house = House::start();
+    let test_door = TestDoor::start();
     let lines = |upgrade: &str, connection: &str, version: &str, key: &str| {
         format!("GET /ws HTTP/1.1\r\nHost: x\r\n{upgrade}{connection}{version}{key}\r\n")
     };
@@ -330,7 +331,7 @@ fn what_is_no_handshake_is_refused() {
         (400, lines(upgrade, connection, version, &key.repeat(2))),
         (400, lines(upgrade, connection, version, &format!("{key}Content-Length: 1\r\n")) + "x"),
     ] {
-        let mut client = Client::connect(house.address);
+        let mut client = Client::connect(test_door.address);
         client.send(&request);
         let answer = client.answer();
         assert_eq!(answer.status, status, "{request}");
@@ -341,9 +342,9 @@ fn what_is_no_handshake_is_refused() {
         }
         assert!(client.is_ended());
     }
-    assert_eq!(stat(&house, "opened"), 0);
+    assert_eq!(stat(&test_door, "opened"), 0);
     // On any other path, an upgrade is an offer that is not taken up.
-    let mut client = Client::connect(house.address);
+    let mut client = Client::connect(test_door.address);
     client.send(handshake("").replace("/ws", "/other"));
     assert!(client.answer().body.starts_with("GET /other"));
     client.send(handshake("").replace("GET", "POST"));
@@ -352,40 +353,41 @@ fn what_is_no_handshake_is_refused() {
 
 #[test]
 fn sessions_are_bounded() {
-    let house = House::planned(Plan { sessions: Some(70), ..Plan::default() });
+    let test_door = TestDoor::planned(DoorSetup { sessions: Some(70), ..DoorSetup::default() });
     let refused = |mut client: Client, query: &str| {
         client.send(handshake(query));
         assert_eq!(client.answer().status, 503);
         assert!(client.is_ended());
     };
-    refused(Client::connect(house.address), "?refuse");
+    refused(Client::connect(test_door.address), "?refuse");
     // 64 from one source, 70 in all.
-    let mut sessions: Vec<_> = (0..64).map(|_| raw(Client::connect(house.address), "")).collect();
-    refused(Client::connect(house.address), "");
-    sessions
-        .extend((2..8).map(|host| raw(Client::connect_from([127, 0, 2, host].into(), house.address), "")));
+    let mut sessions: Vec<_> = (0..64).map(|_| raw(Client::connect(test_door.address), "")).collect();
+    refused(Client::connect(test_door.address), "");
+    sessions.extend(
+        (2..8).map(|host| raw(Client::connect_from([127, 0, 2, host].into(), test_door.address), "")),
+    );
     // Then one of whoever has most makes room, and nobody of one's own.
-    sessions.push(raw(Client::connect_from([127, 0, 2, 99].into(), house.address), ""));
-    refused(Client::connect(house.address), "");
-    assert_eq!(stat(&house, "sessions"), 70);
+    sessions.push(raw(Client::connect_from([127, 0, 2, 99].into(), test_door.address), ""));
+    refused(Client::connect(test_door.address), "");
+    assert_eq!(stat(&test_door, "sessions"), 70);
     assert!(sessions[0].read(&mut [0]).is_ok_and(|length| length == 0), "the oldest of them");
     sessions.remove(0);
     // They are not in the way of requests, and their places are free again afterwards.
-    assert_eq!(Client::connect(house.address).get("/a").status, 200);
+    assert_eq!(Client::connect(test_door.address).get("/a").status, 200);
     drop(sessions);
-    eventually("all have left", || stat(&house, "sessions") == 0);
-    assert_eq!(stat(&house, "closed"), 71);
-    assert_eq!(say(&mut open(&house), "hello"), "hello");
+    eventually("all have left", || stat(&test_door, "sessions") == 0);
+    assert_eq!(stat(&test_door, "closed"), 71);
+    assert_eq!(say(&mut open(&test_door), "hello"), "hello");
 }
 
 #[test]
 fn a_stopping_door_says_that_it_is_going_away() {
-    let mut house = House::start();
-    let mut sockets: Vec<_> = (0..5).map(|_| open(&house)).collect();
-    assert_eq!(Client::connect(house.address).get("/stop").status, 200);
+    let mut test_door = TestDoor::start();
+    let mut sockets: Vec<_> = (0..5).map(|_| open(&test_door)).collect();
+    assert_eq!(Client::connect(test_door.address).get("/stop").status, 200);
     for socket in &mut sockets {
         assert_eq!(close_code(socket), 1001);
     }
     drop(sockets);
-    assert!(house.drained());
+    assert!(test_door.drained());
 }

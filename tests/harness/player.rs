@@ -4,11 +4,11 @@ use super::PATIENCE;
 use super::packets::{read_udp, udp};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::time::{Now, UnixTime};
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
-use lanrage::wireguard::device::{Config, Device};
+use lanrage::wireguard::device::{Device, DeviceSettings};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
-use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
+use lanrage::wireguard::verdict::{Accepted, Content, SendOutcome, Verdict};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -48,7 +48,7 @@ impl Player {
     /// With a socket that is somewhere else.
     pub fn over(socket: UdpSocket, key: PrivateKey, ip: Ipv4Addr) -> Self {
         socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
-        let config = Config {
+        let config = DeviceSettings {
             private_key: key.clone(),
             mtu: 1420,
             stamp_mark: 0,
@@ -59,7 +59,7 @@ impl Player {
     }
 
     /// Another player, or the hub, both by way of the relay.
-    pub fn add_peer(&mut self, key: PublicKey, relay: SocketAddr, owns: Prefix) -> PeerIndex {
+    pub fn add_peer(&mut self, key: PublicKey, relay: SocketAddr, owns: AllowedIp) -> PeerIndex {
         let mut config = PeerConfig::new(key);
         config.endpoint = Some(relay);
         config.allowed_ips = vec![owns];
@@ -68,7 +68,7 @@ impl Player {
 
     /// Everybody in the virtual LAN, by way of the hub.
     pub fn add_hub(&mut self, key: PublicKey, relay: SocketAddr) {
-        self.add_peer(key, relay, Prefix::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap());
+        self.add_peer(key, relay, AllowedIp::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).unwrap());
     }
 
     /// The same, and says something to it: it knows where a member is once that has spoken.
@@ -84,7 +84,7 @@ impl Player {
         let index = self.device.route(IpAddr::V4(to)).expect("nobody has this address");
         room[ROOM..][..packet.len()].copy_from_slice(&packet);
         match self.device.send(index, room, packet.len(), now()) {
-            Sent::Sealed { to, length } => Some((length, to)),
+            SendOutcome::Sealed { to, length } => Some((length, to)),
             _ => None,
         }
     }

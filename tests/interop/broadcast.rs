@@ -6,7 +6,7 @@ use crate::hub::use_hub;
 use crate::lab::Lab;
 use crate::player::Player;
 use crate::server::Server;
-use lanrage::relay::limits::Limits;
+use lanrage::relay::limits::RelayLimits;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,7 @@ fn games_find_each_other() {
     }
     let counts: Vec<usize> =
         [1, 2].map(|at| std::iter::from_fn(|| hear(&games[at], players[at].member.ip)).count()).into();
-    let limits = Limits::default().broadcasts_per_member;
+    let limits = RelayLimits::default().broadcasts_per_member;
     let most = limits.burst as usize + begun.elapsed().as_secs() as usize * 30 + 30;
     println!("of 400 broadcasts at once the others heard {counts:?}");
     assert!(counts.iter().all(|&count| count >= 40 && count <= most), "{counts:?}, at most {most}");

@@ -6,7 +6,7 @@ use crate::harness::namespace::Namespace;
 use crate::lab::{Lab, public_ip};
 use crate::server::{Member, Server};
 use lanrage::wire::json::Value;
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +36,7 @@ fn player(server: &Server, lab: &Lab, number: u8, party: Option<&str>) -> (Rc<Na
 }
 
 fn introduce(a: &mut Player, b: &mut Player, relay: SocketAddr) {
-    let only = |ip: Ipv4Addr| Prefix::new(IpAddr::V4(ip), 32).unwrap();
+    let only = |ip: Ipv4Addr| AllowedIp::new(IpAddr::V4(ip), 32).unwrap();
     a.add_peer(b.key.public_key(), relay, only(b.ip));
     b.add_peer(a.key.public_key(), relay, only(a.ip));
     // Somebody who has never sent anything is nowhere.
@@ -269,7 +269,7 @@ fn players_hear_from_the_address_that_they_know() {
     // Connected sockets hear from nowhere else.
     a.socket.connect(first).unwrap();
     b.socket.connect(second).unwrap();
-    let only = |ip: Ipv4Addr| Prefix::new(IpAddr::V4(ip), 32).unwrap();
+    let only = |ip: Ipv4Addr| AllowedIp::new(IpAddr::V4(ip), 32).unwrap();
     a.add_peer(b.key.public_key(), first, only(b.ip));
     b.add_peer(a.key.public_key(), second, only(a.ip));
     a.send(b.ip, b"knock");

@@ -6,7 +6,7 @@ use crate::harness::process::Process;
 use crate::hub::wait_for_handshakes_to_age;
 use crate::lab::{Lab, public_ip};
 use crate::server::{HUB_IP, Server};
-use lanrage::daemon::config::Config;
+use lanrage::daemon::settings::Settings;
 use lanrage::daemon::{Bell, Daemon, SignalWatch, now};
 use lanrage::time::Now;
 use rustix::process::{Pid, Signal, kill_process};
@@ -44,7 +44,7 @@ fn run(directory: &Path) {
             read();
         }
     });
-    let mut config = Config { state_dir: directory.join("state"), ..Config::default() };
+    let mut config = Settings { state_dir: directory.join("state"), ..Settings::default() };
     config.set("runtime_dir", &directory.join("run").display().to_string(), "test").unwrap();
     let stop = SignalWatch::new().unwrap().stop(Bell::default()).unwrap();
     Daemon::open(config).unwrap().by_clock(clock).run(stop).unwrap();

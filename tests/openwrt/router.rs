@@ -145,9 +145,9 @@ impl Router {
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut config = lanrage::daemon::config::Config::default();
+        let mut config = lanrage::daemon::settings::Settings::default();
         config.read_file(&String::from_utf8(output.stdout).unwrap(), "printed").unwrap();
-        let setting = lanrage::daemon::config::SETTINGS.iter().find(|setting| setting.key == key)?;
+        let setting = lanrage::daemon::settings::SETTINGS.iter().find(|setting| setting.key == key)?;
         Some(setting.show(&config))
     }
 }

@@ -3,7 +3,7 @@
 use crate::harness::directory::Directory;
 use crate::router::{Router, enabled};
 use crate::shipped;
-use lanrage::daemon::config::{Config, SETTINGS, Setting};
+use lanrage::daemon::settings::{SETTINGS, Setting, Settings};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -25,13 +25,13 @@ pub fn default(setting: &Setting) -> String {
     match setting.key {
         "state_dir" => "/etc/lanrage".to_owned(),
         "runtime_dir" => "/var/run/lanrage".to_owned(),
-        _ => setting.show(&Config::default()),
+        _ => setting.show(&Settings::default()),
     }
 }
 
 /// A value that can be used and is not the default.
 fn sample(setting: &Setting, router: &Router) -> String {
-    let shown = setting.show(&Config::default());
+    let shown = setting.show(&Settings::default());
     match setting.key {
         "state_dir" | "runtime_dir" => router.text_path(&format!("var/another-{}", setting.key)),
         "http" | "relay" => "127.0.0.2:1234".to_owned(),
@@ -157,7 +157,7 @@ fn the_settings_that_are_listed_can_be_used_as_they_are() {
     let run = router.run("start", &lines.collect::<Vec<_>>().join("\n"));
     assert!(run.succeeded, "{}", run.said);
     for setting in SETTINGS.iter().filter(|setting| !setting.key.ends_with("_dir")) {
-        assert_eq!(router.daemon_has(&run, setting.key).unwrap(), setting.show(&Config::default()));
+        assert_eq!(router.daemon_has(&run, setting.key).unwrap(), setting.show(&Settings::default()));
     }
 }
 
@@ -262,7 +262,7 @@ fn the_admin_token_is_in_a_file_for_the_service_alone() {
     assert_eq!(file.permissions().mode() & 0o7777, 0o640);
     let chgrp = run.of("chgrp");
     assert_eq!(chgrp, [["lanrage".to_owned(), router.text_path("var/run/lanrage.toml.new")]]);
-    let mut config = Config::default();
+    let mut config = Settings::default();
     config.read_file(&router.settings().unwrap(), "settings").unwrap();
     assert_eq!(config.admin_token.as_deref(), Some(token));
 
@@ -279,7 +279,7 @@ fn the_admin_token_has_a_package_of_its_own() {
     let secret =
         |token: &str| format!("config settings 'main'\n{}", crate::uci::option("admin_token", token));
     let token_of = |router: &Router| {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         config.read_file(&router.settings().unwrap(), "settings").unwrap();
         config.admin_token
     };

@@ -5,7 +5,7 @@ use lanrage::api::admission::Rates;
 use lanrage::api::messages::MESSAGES;
 use lanrage::api::metrics::Surroundings;
 use lanrage::api::routes::ROUTES;
-use lanrage::api::{Api, Effects, Handled, Outcome, OwnRelay, Settings, Whereabouts};
+use lanrage::api::{Api, ApiSettings, Effects, Handled, Locations, Outcome, OwnRelay};
 use lanrage::control::{self, Control};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{RelayId, SessionId};
@@ -14,8 +14,8 @@ use lanrage::store::{Row, records};
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::token_bucket::Rate;
 use lanrage::wire::http::{Answer, Request, Source};
-use lanrage::wire::http_head::{Head, HeadScan};
-use lanrage::wire::json::{self, Writer};
+use lanrage::wire::http_head::{HeadScan, RequestHead};
+use lanrage::wire::json::{self, JsonWriter};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -82,13 +82,13 @@ fn hub() -> PrivateKey {
 }
 
 fn api(records: control::record::Records, now: Now) -> Api {
-    let mut allowed = control::Settings::default();
+    let mut allowed = control::ControlSettings::default();
     // Limits that are reached.
     allowed.limits.parties = 12;
     allowed.limits.peers_per_party = 3;
     allowed.limits.signals_per_peer = 2;
     allowed.limits.relays = 3;
-    let settings = Settings {
+    let settings = ApiSettings {
         relay: OwnRelay {
             relay_id: RelayId::new("own").expect("a good id"),
             endpoint: None,
@@ -101,7 +101,7 @@ fn api(records: control::record::Records, now: Now) -> Api {
         trusted_proxies: vec!["198.51.100.9".parse().expect("an address")],
         browsers: lanrage::api::browsers::Browsers::default(),
         admin_token: Some(ADMIN.into()),
-        locations: Whereabouts::default(),
+        locations: Locations::default(),
     };
     Api::new(Control::new(allowed, hub(), records, now), settings, now)
 }
@@ -117,7 +117,7 @@ fn mostly<'a>(input: &mut Input<'_>, from: &[&'a str], count: usize) -> &'a str 
 }
 
 fn quoted(text: &str) -> String {
-    let mut out = Writer::default();
+    let mut out = JsonWriter::default();
     out.string(text);
     out.finish()
 }
@@ -180,8 +180,12 @@ impl Life {
                 self.opened += 1;
                 let session = SessionId(self.opened);
                 let head = b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n";
-                let request =
-                    Request::new(Head::parse(head).expect("a good head"), Vec::new(), source(input), None);
+                let request = Request::new(
+                    RequestHead::parse(head).expect("a good head"),
+                    Vec::new(),
+                    source(input),
+                    None,
+                );
                 if self.api.open_session(session, &request, self.now).is_ok() {
                     self.sessions.push(session);
                 }
@@ -356,7 +360,8 @@ impl Life {
         if input.below(16) == 0 {
             input.mutate(&mut head);
         }
-        let parsed = HeadScan::default().end(&head).ok().flatten().map(|length| Head::parse(&head[..length]));
+        let parsed =
+            HeadScan::default().end(&head).ok().flatten().map(|length| RequestHead::parse(&head[..length]));
         let Some(Ok(parsed)) = parsed else { return self.count("refused head") };
         let method = parsed.method.to_string();
         let local = Some("192.0.2.1:8667".parse().expect("an address"));

@@ -5,11 +5,11 @@ use lanrage::crypto::x25519::PrivateKey;
 use lanrage::figures::DropReason;
 use lanrage::owners::SourceRates;
 use lanrage::relay::Port;
-use lanrage::relay::limits::Limits;
+use lanrage::relay::limits::RelayLimits;
 use lanrage::token_bucket::Rate;
 use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::cookie::Signer;
-use lanrage::wireguard::device::{Config, Device};
+use lanrage::wireguard::device::{Device, DeviceSettings};
 use lanrage::wireguard::message::{
     COOKIE_REPLY_LENGTH, INITIATION_LENGTH, KEEPALIVE_LENGTH, RESPONSE_LENGTH, transport_header,
 };
@@ -93,11 +93,11 @@ fn strangers_get_nothing() {
 #[test]
 fn handshakes_are_limited_per_source_and_trials_for_all() {
     let few = SourceRates::widening(Rate::new(1, SECOND, 10), Rate::new(1000, SECOND, 1000));
-    let limits = Limits {
+    let limits = RelayLimits {
         mac1_trials: SourceRates::widening(Rate::new(100, SECOND, 300), Rate::new(100, SECOND, 300)),
         handshakes: SourceRates { site: Rate::new(1, SECOND, 10), ..few },
         handshakes_per_source: Rate::new(1, SECOND, 20),
-        ..Limits::default()
+        ..RelayLimits::default()
     };
     let mut world = World::with_limits(56, limits);
     let members = world.blind_party("p", 3);
@@ -634,7 +634,7 @@ fn a_flood_of_random_bytes_costs_members_nothing() {
 /// stay within their bounds, and sessions go on.
 #[test]
 fn a_flood_of_initiations_fills_nothing() {
-    let limits = Limits { sources: 300, pending: 200, paced: 50, ..Limits::default() };
+    let limits = RelayLimits { sources: 300, pending: 200, paced: 50, ..RelayLimits::default() };
     let mut world = World::with_limits(54, limits);
     let members = world.blind_party("p", 3);
     world.run(12 * SECOND);
@@ -658,7 +658,7 @@ fn a_flood_of_initiations_fills_nothing() {
 /// The same for so long that sessions have to be renewed: members' own initiations find their way through it.
 #[test]
 fn a_flood_of_initiations_leaves_room_for_members() {
-    let limits = Limits { sources: 600, pending: 300, paced: 100, ..Limits::default() };
+    let limits = RelayLimits { sources: 600, pending: 300, paced: 100, ..RelayLimits::default() };
     let mut world = World::with_limits(77, limits);
     let members = world.blind_party("p", 2);
     world.run(12 * SECOND);
@@ -681,9 +681,10 @@ fn a_flood_of_initiations_leaves_room_for_members() {
 /// The forward table is bounded, in all and per responder, and what is in it goes on.
 #[test]
 fn flows_are_bounded() {
-    for limits in
-        [Limits { flows: 6, ..Limits::default() }, Limits { flows_per_member: 4, ..Limits::default() }]
-    {
+    for limits in [
+        RelayLimits { flows: 6, ..RelayLimits::default() },
+        RelayLimits { flows_per_member: 4, ..RelayLimits::default() },
+    ] {
         let mut world = World::with_limits(76, limits);
         let members = world.blind_party("p", 6);
         world.run(20 * SECOND);
@@ -701,7 +702,8 @@ fn a_cloned_key_hurts_its_owner_only() {
     let members = world.blind_party("p", 3);
     world.run(12 * SECOND);
     let private_key = PrivateKey::from_bytes(*world.clients[members[0]].key.to_bytes());
-    let config = Config { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: 1, x25519: X25519_TYPICAL };
+    let config =
+        DeviceSettings { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: 1, x25519: X25519_TYPICAL };
     let mut clone = Device::new(config, world.now);
     for other in [1, 2] {
         let peer = PeerConfig {

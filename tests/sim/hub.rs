@@ -4,10 +4,10 @@ use crate::packets::{ping, read_udp, udp};
 use crate::world::{HUB_IP, HubUse, MILLISECOND, SECOND, World, relay_address};
 use lanrage::figures::{DropReason, Reach, Traffic};
 use lanrage::relay::Port;
-use lanrage::relay::limits::Limits;
+use lanrage::relay::limits::RelayLimits;
 use lanrage::relay::roster::JoinError;
 use lanrage::wire::ip::checksum;
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::noise::PresharedKey;
 use lanrage::wireguard::peer::PeerConfig;
 use std::net::Ipv4Addr;
@@ -150,7 +150,7 @@ fn an_app_with_a_preshared_key_for_the_hub_is_noticed() {
     let (mut world, members) = hub_party(67, 2);
     let keyed = world.member("p", None);
     let key = *world.relay.hub_key();
-    let allowed_ips = vec![Prefix::new(Ipv4Addr::new(10, 66, 0, 0).into(), 16).unwrap()];
+    let allowed_ips = vec![AllowedIp::new(Ipv4Addr::new(10, 66, 0, 0).into(), 16).unwrap()];
     let config = PeerConfig {
         endpoint: Some(relay_address(Port::Main)),
         persistent_keepalive: Some(25 * SECOND),
@@ -220,7 +220,7 @@ fn a_peer_with_another_key_is_somebody_else() {
 
 #[test]
 fn a_hundred_members_and_one_more() {
-    let limits = Limits { members_per_party: 100, ..Limits::default() };
+    let limits = RelayLimits { members_per_party: 100, ..RelayLimits::default() };
     let mut world = World::with_limits(68, limits);
     let members = world.hub_party("p", 100);
     let late = world.stranger(None);
@@ -315,9 +315,9 @@ fn broadcasts_are_capped() {
     let calm = world.clients[members[2]].inbox.iter().filter(|(_, word)| word == b"on and on").count();
     assert_eq!(calm, others);
     // A party's copies are capped, too, whoever sends them.
-    let limits = Limits {
+    let limits = RelayLimits {
         broadcast_copies_per_party: lanrage::token_bucket::Rate::new(1, SECOND, 6),
-        ..Limits::default()
+        ..RelayLimits::default()
     };
     let mut world = World::with_limits(72, limits);
     let members = world.hub_party("p", 5);
@@ -334,9 +334,9 @@ fn broadcasts_are_capped() {
 /// A member whose rate is used up does not slow down another one.
 #[test]
 fn members_have_their_own_share() {
-    let limits = Limits {
+    let limits = RelayLimits {
         member_bytes: lanrage::token_bucket::Rate::new(10_000, SECOND, 10_000),
-        ..Limits::default()
+        ..RelayLimits::default()
     };
     let mut world = World::with_limits(73, limits);
     let mut members = world.hub_party("p", 2);

@@ -3,7 +3,7 @@
 use crate::packets::{ipv4, ping, udp};
 use crate::world::{HUB_IP, HubUse, SECOND, World};
 use lanrage::figures::{DropReason, Traffic};
-use lanrage::relay::limits::Limits;
+use lanrage::relay::limits::RelayLimits;
 use lanrage::token_bucket::Rate;
 use lanrage::wire::ip::{TCP, UDP, checksum};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -168,10 +168,10 @@ fn a_broadcast_reaches_the_machine_as_everybody_else() {
 
 #[test]
 fn broadcasts_of_the_machine_have_a_share() {
-    let limits = Limits {
+    let limits = RelayLimits {
         local_broadcasts: Rate::new(1, SECOND, 3),
         local_copies: Rate::new(1, SECOND, 7),
-        ..Limits::default()
+        ..RelayLimits::default()
     };
     let mut world = World::with_limits(705, limits);
     world.relay.take_part();
@@ -205,7 +205,7 @@ fn what_the_machine_does_not_take_is_counted_and_disturbs_nobody() {
 
 #[test]
 fn the_machine_has_a_share_of_a_partys_bytes() {
-    let limits = Limits { party_bytes: Rate::new(1000, SECOND, 5000), ..Limits::default() };
+    let limits = RelayLimits { party_bytes: Rate::new(1000, SECOND, 5000), ..RelayLimits::default() };
     let mut world = World::with_limits(707, limits);
     world.relay.take_part();
     let members = world.hub_party("p", 1);

@@ -3,19 +3,19 @@
 
 use crate::packets::udp;
 use crate::world::{SECOND, World, relay_address};
-use lanrage::relay::limits::Limits;
+use lanrage::relay::limits::RelayLimits;
 use lanrage::relay::{Arrival, Port, Relay};
 use lanrage::time::{Instant, Now};
 use lanrage::token_bucket::Rate;
-use lanrage::wireguard::verdict::Sent;
+use lanrage::wireguard::verdict::SendOutcome;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Nobody reaches these.
-fn generous() -> Limits {
+fn generous() -> RelayLimits {
     let rate = Rate { interval: Duration::from_nanos(1), burst: u32::MAX };
-    Limits { address_bytes: rate, member_bytes: rate, party_bytes: rate, ..Limits::default() }
+    RelayLimits { address_bytes: rate, member_bytes: rate, party_bytes: rate, ..RelayLimits::default() }
 }
 
 /// The time this thread has spent on a processor: other programs do not count.
@@ -89,7 +89,7 @@ fn measure_hub_forwarding() {
                 let mut buffer = vec![0; length + 48];
                 buffer[16..16 + length].copy_from_slice(&packet);
                 let sent = world.clients[members[0]].device.send(peer, &mut buffer, length, now);
-                let Sent::Sealed { to, length } = sent else { panic!("no session") };
+                let SendOutcome::Sealed { to, length } = sent else { panic!("no session") };
                 assert_eq!(to, relay_address(Port::Main));
                 buffer.truncate(length);
                 datagrams.push(buffer);

@@ -2,7 +2,7 @@
 
 use crate::world::{HubUse, MILLISECOND, SECOND, World};
 use lanrage::figures::Figure;
-use lanrage::relay::limits::{Limits, RESUMPTION_INTERVAL, RESUMPTIONS};
+use lanrage::relay::limits::{RESUMPTION_INTERVAL, RESUMPTIONS, RelayLimits};
 use lanrage::relay::snapshot::Restored;
 use lanrage::wireguard::message::INITIATION_LENGTH;
 use std::net::SocketAddr;
@@ -237,7 +237,7 @@ fn a_replay_from_elsewhere_moves_nobody() {
 /// that one nevertheless, and strangers find room.
 #[test]
 fn a_member_that_cries_wolf_is_not_in_the_way() {
-    let limits = Limits { sources: 24, ..Limits::default() };
+    let limits = RelayLimits { sources: 24, ..RelayLimits::default() };
     let mut world = World::with_limits(223, limits);
     let nat = world.symmetric();
     let members: Vec<_> = (0..5).map(|place| world.member("p", (place == 0).then_some(nat))).collect();

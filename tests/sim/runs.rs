@@ -2,7 +2,7 @@
 
 use crate::world::{MILLISECOND, SECOND, World};
 use lanrage::figures::{DropReason, Drops, Traffic, Volume};
-use lanrage::relay::limits::Limits;
+use lanrage::relay::limits::RelayLimits;
 use lanrage::relay::{Arrival, Port};
 use lanrage::token_bucket::Rate;
 use std::net::SocketAddr;
@@ -74,7 +74,7 @@ fn take(
     (sent, counted, stats.drops().clone(), calls)
 }
 
-fn compare(limits: Limits, pattern: &str, most_calls: usize) -> usize {
+fn compare(limits: RelayLimits, pattern: &str, most_calls: usize) -> usize {
     let results = [false, true].map(|together| {
         let mut world = World::with_limits(3, limits);
         let (at, data) = pair(&mut world, "p");
@@ -94,7 +94,7 @@ fn compare(limits: Limits, pattern: &str, most_calls: usize) -> usize {
 
 #[test]
 fn a_run_is_as_good_as_its_datagrams() {
-    let limits = Limits::default();
+    let limits = RelayLimits::default();
     assert_eq!(compare(limits, "DDDDDDDDDDDDDDDDDDDd", 1), 20);
     assert_eq!(compare(limits, "DDDNDDDDXDDd", 5), 10);
     assert_eq!(compare(limits, "NNDDDx", 4), 3);
@@ -106,9 +106,9 @@ fn a_run_is_as_good_as_its_datagrams() {
 fn a_run_costs_the_buckets_what_its_datagrams_cost() {
     let small = Rate::new(1000, SECOND, 3000);
     for limits in [
-        Limits { address_bytes: small, ..Limits::default() },
-        Limits { member_bytes: small, ..Limits::default() },
-        Limits { party_bytes: small, ..Limits::default() },
+        RelayLimits { address_bytes: small, ..RelayLimits::default() },
+        RelayLimits { member_bytes: small, ..RelayLimits::default() },
+        RelayLimits { party_bytes: small, ..RelayLimits::default() },
     ] {
         // 3000 bytes are 15 datagrams; as a whole the run does not fit.
         assert_eq!(compare(limits, "DDDDDDDDDDDDDDDDDDDD", 20), 15);

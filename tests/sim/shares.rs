@@ -4,7 +4,7 @@ use crate::attacks::{data, initiation_for, response_for, sender_index};
 use crate::packets::ping;
 use crate::world::{HUB_IP, HubUse, MILLISECOND, SECOND, World};
 use lanrage::figures::{DropReason, Traffic};
-use lanrage::relay::limits::Limits;
+use lanrage::relay::limits::RelayLimits;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// How many of `count` pairs that come now, each from a network of its own, meet within three attempts of WireGuard's.
@@ -32,7 +32,7 @@ fn newcomers(world: &mut World, count: usize, mut attack: impl FnMut(&mut World)
 /// One member with one session sends keepalives from thousands of other ports.
 #[test]
 fn one_member_s_ports_fill_no_table() {
-    let limits = Limits { sources: 512, ..Limits::default() };
+    let limits = RelayLimits { sources: 512, ..RelayLimits::default() };
     let mut world = World::with_limits(911, limits);
     let members = world.hub_party("p", 2);
     world.run(10 * SECOND);
@@ -48,7 +48,7 @@ fn one_member_s_ports_fill_no_table() {
 /// Strangers who know public keys, from one network: initiations, and answers to them from the same people.
 #[test]
 fn a_network_s_initiations_leave_room_for_newcomers() {
-    let limits = Limits { sources: 256, pending: 256, paced: 64, flows: 256, ..Limits::default() };
+    let limits = RelayLimits { sources: 256, pending: 256, paced: 64, flows: 256, ..RelayLimits::default() };
     let mut world = World::with_limits(912, limits);
     let members = world.blind_party("p", 6);
     world.run(10 * SECOND);
@@ -71,7 +71,7 @@ fn a_network_s_initiations_leave_room_for_newcomers() {
 /// room for. A game that runs renews its session all the same.
 #[test]
 fn sessions_of_one_who_plays_with_himself_end_no_game() {
-    let limits = Limits { flows: 128, ..Limits::default() };
+    let limits = RelayLimits { flows: 128, ..RelayLimits::default() };
     let mut world = World::with_limits(913, limits);
     let players = world.blind_party("p", 2);
     let puppets: Vec<_> = (0..34).map(|_| world.member("q", None)).collect();

@@ -4,7 +4,7 @@ use crate::nat::Behaviour;
 use crate::world::{SECOND, World, relay_address};
 use lanrage::figures::{DropReason, Traffic};
 use lanrage::relay::Port;
-use lanrage::relay::limits::Limits;
+use lanrage::relay::limits::RelayLimits;
 use lanrage::wire::stun::{mapped_address, request};
 use std::net::SocketAddr;
 
@@ -88,7 +88,7 @@ fn the_surplus_of_short_requests_is_bounded() {
 
 #[test]
 fn only_stun_is_answered_on_the_other_port() {
-    let mut world = World::with_limits(83, Limits::default());
+    let mut world = World::with_limits(83, RelayLimits::default());
     let member = world.member("p", None);
     let forged = crate::attacks::initiation_for(&mut world, member);
     let client = world.stranger(None);

@@ -10,16 +10,16 @@ use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::datagram::Path;
 use lanrage::figures::DropReason;
 use lanrage::ids::{PartyId, PeerId};
-use lanrage::relay::limits::Limits;
+use lanrage::relay::limits::RelayLimits;
 use lanrage::relay::roster::JoinError;
-use lanrage::relay::{Arrival, Config, LOCAL_HEADROOM, Output, Port, Relay};
+use lanrage::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay, RelaySettings};
 use lanrage::subnet::Subnet;
 use lanrage::time::{Instant, Now, UnixTime};
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
-use lanrage::wireguard::device::{Config as DeviceConfig, Device};
+use lanrage::wireguard::device::{Device, DeviceSettings};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
-use lanrage::wireguard::verdict::{Accepted, Content, Sent, Verdict};
+use lanrage::wireguard::verdict::{Accepted, Content, SendOutcome, Verdict};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -84,7 +84,7 @@ pub struct World {
     pub random: Seeded,
     pub relay: Relay,
     hub_key: PrivateKey,
-    limits: Limits,
+    limits: RelayLimits,
     pub clients: Vec<Client>,
     pub nats: Vec<Nat>,
     flight: BTreeMap<(Instant, u64), Flight>,
@@ -114,10 +114,10 @@ pub enum HubUse {
 
 impl World {
     pub fn new(seed: u64) -> Self {
-        Self::with_limits(seed, Limits::default())
+        Self::with_limits(seed, RelayLimits::default())
     }
 
-    pub fn with_limits(seed: u64, limits: Limits) -> Self {
+    pub fn with_limits(seed: u64, limits: RelayLimits) -> Self {
         let mut random = Seeded::new(seed);
         let mut key = [0; 32];
         random.fill(&mut key);
@@ -167,7 +167,7 @@ impl World {
         let mut key = [0; 32];
         self.random.fill(&mut key);
         let key = PrivateKey::from_bytes(key);
-        let config = DeviceConfig {
+        let config = DeviceSettings {
             private_key: key.clone(),
             mtu: 1420,
             stamp_mark: 0,
@@ -235,10 +235,10 @@ impl World {
     /// Adds `other` to the client's peers, as an app would: with keepalive, at the relay.
     pub fn add_peer(&mut self, client: usize, other: usize) {
         let (key, ip) = (self.public_key(other), self.clients[other].ip);
-        self.add_key(client, key, Prefix::host(ip.into()));
+        self.add_key(client, key, AllowedIp::host(ip.into()));
     }
 
-    fn add_key(&mut self, client: usize, key: PublicKey, prefix: Prefix) {
+    fn add_key(&mut self, client: usize, key: PublicKey, prefix: AllowedIp) {
         let config = PeerConfig {
             endpoint: Some(relay_address(Port::Main)),
             persistent_keepalive: Some(25 * SECOND),
@@ -264,9 +264,9 @@ impl World {
         let key = *self.relay.hub_key();
         match how {
             HubUse::None => (),
-            HubUse::Extra => self.add_key(client, key, Prefix::host(HUB_IP.into())),
+            HubUse::Extra => self.add_key(client, key, AllowedIp::host(HUB_IP.into())),
             HubUse::Only => {
-                let all = Prefix::new(Ipv4Addr::new(10, 66, 0, 0).into(), 16).unwrap();
+                let all = AllowedIp::new(Ipv4Addr::new(10, 66, 0, 0).into(), 16).unwrap();
                 self.add_key(client, key, all);
             }
         }
@@ -421,18 +421,18 @@ impl World {
     }
 
     /// A client's system sends a packet into the virtual LAN.
-    pub fn send(&mut self, client: usize, packet: &[u8]) -> Option<Sent> {
+    pub fn send(&mut self, client: usize, packet: &[u8]) -> Option<SendOutcome> {
         let destination = Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19]);
         let next = self.clients[client].device.route(destination.into())?;
         Some(self.send_to_peer(client, next, packet))
     }
 
-    pub fn send_to_peer(&mut self, client: usize, peer: PeerIndex, packet: &[u8]) -> Sent {
+    pub fn send_to_peer(&mut self, client: usize, peer: PeerIndex, packet: &[u8]) -> SendOutcome {
         let mut buffer = [0; 2048];
         buffer[16..16 + packet.len()].copy_from_slice(packet);
         let now = self.clock();
         let sent = self.clients[client].device.send(peer, &mut buffer, packet.len(), now);
-        if let Sent::Sealed { to, length } = sent {
+        if let SendOutcome::Sealed { to, length } = sent {
             self.transmit(client, to, &buffer[..length]);
         }
         self.pump(client);
@@ -450,7 +450,7 @@ impl World {
         buffer[16..16 + packet.len()].copy_from_slice(packet);
         let (now, peer) = (self.clock(), self.hub_index(client));
         let device = &mut self.clients[client].device;
-        let Sent::Sealed { length, .. } = device.send(peer, &mut buffer, packet.len(), now) else {
+        let SendOutcome::Sealed { length, .. } = device.send(peer, &mut buffer, packet.len(), now) else {
             panic!("no session")
         };
         buffer[..length].to_vec()
@@ -554,9 +554,15 @@ impl World {
     }
 }
 
-fn relay(hub_key: &PrivateKey, limits: Limits, seed: u64, now: Instant) -> Relay {
-    let config =
-        Config { hub_key: hub_key.clone(), subnet: Subnet::DEFAULT, mtu: 1420, stamp_mark: 0, seed, limits };
+fn relay(hub_key: &PrivateKey, limits: RelayLimits, seed: u64, now: Instant) -> Relay {
+    let config = RelaySettings {
+        hub_key: hub_key.clone(),
+        subnet: Subnet::DEFAULT,
+        mtu: 1420,
+        stamp_mark: 0,
+        seed,
+        limits,
+    };
     Relay::new(config, now)
 }
 

@@ -3,16 +3,16 @@
 use super::now;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{PartyId, PeerId};
-use lanrage::relay::limits::Limits;
-use lanrage::relay::{Arrival, Config as RelayConfig, Output, Port, Relay};
+use lanrage::relay::limits::RelayLimits;
+use lanrage::relay::{Arrival, Output, Port, Relay, RelaySettings};
 use lanrage::subnet::Subnet;
 use lanrage::time::Now;
 use lanrage::token_bucket::Rate;
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
-use lanrage::wireguard::device::{Config, Device};
+use lanrage::wireguard::device::{Device, DeviceSettings};
 use lanrage::wireguard::peer::PeerConfig;
-use lanrage::wireguard::verdict::Sent;
+use lanrage::wireguard::verdict::SendOutcome;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -59,17 +59,21 @@ impl Stage {
     /// mistake of ours.
     pub fn new(addresses: [SocketAddr; MEMBERS], relay_at: SocketAddr) -> Option<Self> {
         let now = now();
-        let limits =
-            Limits { address_bytes: FREE, member_bytes: FREE, party_bytes: FREE, ..Limits::default() };
+        let limits = RelayLimits {
+            address_bytes: FREE,
+            member_bytes: FREE,
+            party_bytes: FREE,
+            ..RelayLimits::default()
+        };
         let hub_key = PrivateKey::generate();
         let hub = hub_key.public_key();
         let subnet = Subnet::DEFAULT;
-        let config = RelayConfig { hub_key, subnet, mtu: 1420, stamp_mark: 0, seed: 1, limits };
+        let config = RelaySettings { hub_key, subnet, mtu: 1420, stamp_mark: 0, seed: 1, limits };
         let mut relay = Relay::new(config, now.instant);
         let mut devices: Vec<Device> = (0..MEMBERS)
             .map(|member| {
                 let private_key = PrivateKey::generate();
-                let config = Config {
+                let config = DeviceSettings {
                     private_key,
                     mtu: 1420,
                     stamp_mark: 0,
@@ -88,7 +92,7 @@ impl Stage {
             let config = PeerConfig {
                 endpoint: Some(relay_at),
                 persistent_keepalive: Some(Duration::from_secs(25)),
-                allowed_ips: vec![Prefix::new(Ipv4Addr::new(10, 66, 0, 0).into(), 16)?],
+                allowed_ips: vec![AllowedIp::new(Ipv4Addr::new(10, 66, 0, 0).into(), 16)?],
                 ..PeerConfig::new(other)
             };
             devices[member].add_peer(config, now.instant).ok()?;
@@ -150,8 +154,8 @@ impl Stage {
         packet[16..20].copy_from_slice(&inner(to).octets());
         let Some((peer, _)) = self.devices[from].peers().next() else { return 0 };
         match self.devices[from].send(peer, room, length, self.now) {
-            Sent::Sealed { length, .. } => length,
-            Sent::Staged | Sent::Dropped => 0,
+            SendOutcome::Sealed { length, .. } => length,
+            SendOutcome::Staged | SendOutcome::Dropped => 0,
         }
     }
 

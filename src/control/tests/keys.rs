@@ -9,26 +9,26 @@ use nanoserde::SerJson;
 /// The holder's own network, and the same as an IPv6 subscriber has it.
 const OFFICE: [&str; 2] = ["2001:db8:1:2::3", "2001:db8:1:2:aaaa::4"];
 
-struct Key {
+struct TestKey {
     private: PrivateKey,
     public: PublicKey,
     text: String,
 }
 
-fn new_key() -> Key {
+fn new_key() -> TestKey {
     let private = PrivateKey::generate();
-    Key { public: private.public_key(), text: private.public_key().encode(), private }
+    TestKey { public: private.public_key(), text: private.public_key().encode(), private }
 }
 
-impl World {
+impl TestControl {
     /// Registers a free id, and has it claim a key in a party.
-    fn claims(&mut self, id: &str, party: &PartyId, key: &Key, from: IpAddr) -> Identity {
+    fn claims(&mut self, id: &str, party: &PartyId, key: &TestKey, from: IpAddr) -> Identity {
         let by = self.identity(id);
         self.claims_as(&by, party, key, from);
         by
     }
 
-    fn claims_as(&mut self, by: &Identity, party: &PartyId, key: &Key, from: IpAddr) {
+    fn claims_as(&mut self, by: &Identity, party: &PartyId, key: &TestKey, from: IpAddr) {
         let info = info(by.peer.as_str(), &key.text);
         self.control.join_party(by, party.as_str(), info, KeyClaim::from(from), self.now).unwrap();
     }
@@ -37,14 +37,14 @@ impl World {
         &mut self,
         by: &Identity,
         party: &PartyId,
-        key: &Key,
+        key: &TestKey,
         claim: KeyClaim<'_>,
     ) -> Result<(), Refusal> {
         let info = info(by.peer.as_str(), &key.text);
         self.control.join_party(by, party.as_str(), info, claim, self.now)
     }
 
-    fn shake(&mut self, key: &Key, from: IpAddr) {
+    fn shake(&mut self, key: &TestKey, from: IpAddr) {
         self.control.handshake(&key.public, from, self.now);
     }
 
@@ -74,14 +74,14 @@ impl World {
         self.control.remove_peer(&actor(by), party.as_str(), by.peer.as_str()).unwrap();
     }
 
-    fn prove(&mut self, id: &str, key: &Key) -> (String, String) {
+    fn prove(&mut self, id: &str, key: &TestKey) -> (String, String) {
         let nonce = self.control.nonce(&peer(id), self.now);
         let proof = proof::prove(&key.private, &self.hub.public_key(), &peer(id), &nonce).unwrap();
         (nonce, proof)
     }
 
     /// As it is after a restart; everything is JSON in between.
-    fn restarted(&self) -> World {
+    fn restarted(&self) -> TestControl {
         let mut records = self.records(None);
         for (_, _, record) in &mut records.members {
             *record = MemberRecord::read(record.serialize_json().as_bytes()).unwrap();
@@ -89,19 +89,19 @@ impl World {
         for (_, record) in &mut records.addresses {
             *record = AddressRecord::read(record.serialize_json().as_bytes()).unwrap();
         }
-        let mut again = World::start(self.control.settings().clone(), records, self.now.unix.as_secs());
+        let mut again = TestControl::start(self.control.settings().clone(), records, self.now.unix.as_secs());
         again.control.drain_changes();
         again
     }
 }
 
 /// A party with a host, and one with another host.
-fn two_parties(world: &mut World) -> (PartyId, PartyId) {
+fn two_parties(world: &mut TestControl) -> (PartyId, PartyId) {
     let (host, other) = (world.identity("host"), world.identity("other"));
     (world.create(&host), world.create(&other))
 }
 
-fn claimed(key: &Key, from: IpAddr) -> RelayService {
+fn claimed(key: &TestKey, from: IpAddr) -> RelayService {
     RelayService::Claimed { key: key.public, from }
 }
 
@@ -115,7 +115,7 @@ fn parties(changes: &[Change]) -> Vec<(&str, &str)> {
 
 #[test]
 fn after_the_party_a_mate_s_key_draws_nobody_to_somebody_else() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     let bob = world.claims("bob", &party, &key, HOME);
@@ -126,7 +126,7 @@ fn after_the_party_a_mate_s_key_draws_nobody_to_somebody_else() {
 
     let mut world = world.restarted();
     world.claims("mallory", &theirs, &key, ELSEWHERE);
-    let check = |world: &World| {
+    let check = |world: &TestControl| {
         assert_eq!(world.service(&theirs, "mallory"), claimed(&key, ELSEWHERE));
         assert_eq!(world.trouble(&theirs, "mallory"), Some(KeyTrouble::Owned));
         assert_ne!(world.ip(&theirs, "mallory"), address);
@@ -154,7 +154,7 @@ fn after_the_party_a_mate_s_key_draws_nobody_to_somebody_else() {
 
 #[test]
 fn a_client_that_comes_back_as_somebody_else_proves_its_key_by_playing() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     let bob = world.claims("bob", &party, &key, HOME);
@@ -174,7 +174,7 @@ fn a_client_that_comes_back_as_somebody_else_proves_its_key_by_playing() {
 
 #[test]
 fn a_key_that_nobody_has_proven_is_the_next_one_s_as_soon_as_it_is_free() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     let bob = world.claims("bob", &party, &key, HOME);
@@ -217,7 +217,7 @@ fn a_key_that_nobody_has_proven_is_the_next_one_s_as_soon_as_it_is_free() {
 fn a_proven_key_is_not_inherited_but_a_handshake_gets_it_also_after_a_restart() {
     for is_kicked in [true, false] {
         for is_restarted in [true, false] {
-            let mut world = World::new();
+            let mut world = TestControl::new();
             let (party, theirs) = two_parties(&mut world);
             let key = new_key();
             world.claims("ghost", &party, &key, HOME);
@@ -252,7 +252,7 @@ fn a_proven_key_is_not_inherited_but_a_handshake_gets_it_also_after_a_restart() 
 
 #[test]
 fn a_proof_displaces_a_holder_without_one_in_all_its_parties() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     let thief = world.claims("thief", &theirs, &key, ELSEWHERE);
@@ -284,7 +284,7 @@ fn a_proof_displaces_a_holder_without_one_in_all_its_parties() {
     world.shake(&key, HOME);
     world.claims_as(&bob, &party, &key, HOME);
     assert_eq!(world.control.drain_changes(), []);
-    let sorted = |world: &World| {
+    let sorted = |world: &TestControl| {
         let mut members = world.records(None).members;
         members.sort_by_key(|(party, peer, _)| (party.clone(), peer.clone()));
         members
@@ -294,7 +294,7 @@ fn a_proof_displaces_a_holder_without_one_in_all_its_parties() {
 
 #[test]
 fn the_diffie_hellman_proof_gets_a_key_at_once() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     world.claims("ghost", &theirs, &key, HOME);
@@ -313,7 +313,7 @@ fn the_diffie_hellman_proof_gets_a_key_at_once() {
     assert!(world.is_served(&party, "bob") && !world.is_served(&theirs, "ghost"));
     assert_eq!(world.ip(&party, "bob"), address);
     // A key that is no key can't be proven.
-    let opaque = Key { text: "opaque".into(), ..new_key() };
+    let opaque = TestKey { text: "opaque".into(), ..new_key() };
     let (nonce, proof) = world.prove("bob", &key);
     assert_eq!(world.claims_with(&bob, &party, &opaque, claim(&nonce, &proof)), Err(Refusal::ProofWrong));
     assert!(world.is_served(&party, "bob"));
@@ -329,14 +329,14 @@ fn the_diffie_hellman_proof_gets_a_key_at_once() {
 
 #[test]
 fn registering_again_with_the_proof_of_a_key_proves_it_for_the_member() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     world.claims("thief", &theirs, &key, ELSEWHERE);
     let claim = world.control.claim(&peer("bob"), HOME).unwrap();
     world.claims_as(&claim, &party, &key, HOME);
     assert!(!world.is_served(&party, "bob"));
-    let register = |world: &mut World| {
+    let register = |world: &mut TestControl| {
         let (nonce, proof) = world.prove("bob", &key);
         let shown = Credentials { proof: Some((&nonce, &proof)), ..Credentials::default() };
         let token = world.control.register(&peer("bob"), shown, world.now).unwrap().token;
@@ -358,7 +358,7 @@ fn registering_again_with_the_proof_of_a_key_proves_it_for_the_member() {
 
 #[test]
 fn a_member_that_holds_its_key_takes_it_along_into_a_lineage() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, _) = two_parties(&mut world);
     let key = new_key();
     let claim = world.control.claim(&peer("bob"), HOME).unwrap();
@@ -375,7 +375,7 @@ fn a_member_that_holds_its_key_takes_it_along_into_a_lineage() {
 
 #[test]
 fn what_the_owner_of_the_machine_claims_is_proven() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     world.claims("thief", &theirs, &key, ELSEWHERE);
@@ -398,7 +398,7 @@ fn what_the_owner_of_the_machine_claims_is_proven() {
 
 #[test]
 fn a_crashed_client_s_ghost_gives_way_when_it_has_missed_two_heartbeats() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, _) = two_parties(&mut world);
     let key = new_key();
     world.claims("ghost", &party, &key, HOME);
@@ -440,7 +440,7 @@ fn a_crashed_client_s_ghost_gives_way_when_it_has_missed_two_heartbeats() {
 
 #[test]
 fn a_living_holder_is_not_displaced_from_its_own_network_but_from_another_it_is() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     let [desk, sofa] = OFFICE.map(|text| text.parse::<IpAddr>().unwrap());
@@ -464,7 +464,7 @@ fn a_living_holder_is_not_displaced_from_its_own_network_but_from_another_it_is(
 #[test]
 fn handshakes_show_that_a_holder_is_alive_if_it_can_be_nobody_else() {
     let ends = |is_proven: bool, is_contested: bool, from: IpAddr| {
-        let mut world = World::new();
+        let mut world = TestControl::new();
         let (party, theirs) = two_parties(&mut world);
         let key = new_key();
         world.claims("phone", &party, &key, HOME);
@@ -494,7 +494,7 @@ fn handshakes_show_that_a_holder_is_alive_if_it_can_be_nobody_else() {
 
 #[test]
 fn where_a_member_is_becomes_known_and_costs_no_write() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     let bob = world.claims("bob", &party, &key, HOME);
@@ -508,7 +508,8 @@ fn where_a_member_is_becomes_known_and_costs_no_write() {
     assert!(moved.iter().all(|change| !change.is_durable()));
     world.claims_as(&bob, &party, &key, HOME);
     assert_eq!(world.control.drain_changes(), moved);
-    let origin = |world: &World, id: &str| world.control.party(party.as_str()).unwrap().members[id].origin;
+    let origin =
+        |world: &TestControl, id: &str| world.control.party(party.as_str()).unwrap().members[id].origin;
     assert_eq!(origin(&world, "bob"), Some(HOME));
     world.control.heartbeat(party.as_str(), &peer("bob"), None, world.now).unwrap();
     assert_eq!(origin(&world, "bob"), None);
@@ -522,7 +523,7 @@ fn where_a_member_is_becomes_known_and_costs_no_write() {
 /// An older version told every other peer with a key that it waits for the first, for ever.
 #[test]
 fn what_an_older_version_stored_is_understood_and_nobody_waits_for_nobody() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let (key, other) = (new_key(), new_key());
     let ghost = world.claims("ghost", &party, &key, HOME);
@@ -548,11 +549,11 @@ fn what_an_older_version_stored_is_understood_and_nobody_waits_for_nobody() {
         addresses: records.addresses.clone(),
         ..Records::default()
     };
-    let healed = World::start(Settings::default(), stuck, 0);
+    let healed = TestControl::start(ControlSettings::default(), stuck, 0);
     assert!(healed.is_served(&party, "bob") && healed.is_served(&party, "carol"));
     assert_eq!(healed.ip(&party, "bob"), address);
 
-    let mut again = World::start(Settings::default(), records, 0);
+    let mut again = TestControl::start(ControlSettings::default(), records, 0);
     assert_eq!(again.control.drain_changes(), []);
     assert!(again.is_served(&party, "ghost") && !again.is_served(&party, "bob"));
     assert_eq!(again.service(&party, "bob"), RelayService::None, "it has not been heard of yet");
@@ -568,8 +569,8 @@ fn what_an_older_version_stored_is_understood_and_nobody_waits_for_nobody() {
 #[test]
 fn a_full_subnet_does_not_keep_a_key_from_its_owner() {
     let subnet = Subnet::parse("10.9.9.0/29").unwrap();
-    let settings = Settings { subnet, ..Settings::default() };
-    let mut world = World::start(settings, Records::default(), 0);
+    let settings = ControlSettings { subnet, ..ControlSettings::default() };
+    let mut world = TestControl::start(settings, Records::default(), 0);
     let host = world.identity("host");
     let party = world.create(&host);
     let key = new_key();
@@ -588,7 +589,7 @@ fn a_full_subnet_does_not_keep_a_key_from_its_owner() {
 
 #[test]
 fn who_is_banned_by_a_key_does_not_come_back_by_proving_it() {
-    let mut world = World::new();
+    let mut world = TestControl::new();
     let (party, theirs) = two_parties(&mut world);
     let key = new_key();
     world.claims("bob", &party, &key, HOME);

@@ -1,7 +1,7 @@
 //! The table of who is connected: who may come in, who has to go for it, and who took too long.
 
-use super::limits::Limits;
-use super::outbox::Outbox;
+use super::limits::HttpLimits;
+use super::outbox::SessionOutbox;
 use super::stream::Stream;
 use crate::crypto::random;
 use crate::figures::{Readings, Resource};
@@ -60,7 +60,7 @@ pub(super) enum Phase {
 
 /// Why a connection is over before its time.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum CloseReason {
     /// It took too long.
     TimedOut,
     /// Its place was needed, or the daemon stops.
@@ -69,19 +69,19 @@ pub(super) enum Ended {
     Gone(io::Error),
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Ended::TimedOut => f.write_str("it took too long"),
-            Ended::Evicted => f.write_str("its place was needed"),
-            Ended::Gone(error) => error.fmt(f),
+            CloseReason::TimedOut => f.write_str("it took too long"),
+            CloseReason::Evicted => f.write_str("its place was needed"),
+            CloseReason::Gone(error) => error.fmt(f),
         }
     }
 }
 
-impl From<io::Error> for Ended {
+impl From<io::Error> for CloseReason {
     fn from(error: io::Error) -> Self {
-        Ended::Gone(error)
+        CloseReason::Gone(error)
     }
 }
 
@@ -109,7 +109,7 @@ pub(super) struct Connection {
     waker: RefCell<Option<Waker>>,
     session: Cell<Option<SessionId>>,
     /// What waits to be sent to its session.
-    outbox: OnceCell<Rc<Outbox>>,
+    outbox: OnceCell<Rc<SessionOutbox>>,
     /// Bytes that it is charged for.
     held: Cell<usize>,
 }
@@ -155,10 +155,10 @@ impl Connection {
     }
 
     /// Ready when the connection is to be ended; told once. Otherwise the task is woken when it is.
-    pub(super) fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ended> {
+    pub(super) fn poll_cut(&self, cx: &Context<'_>) -> Poll<CloseReason> {
         match self.cut.replace(Cut::No) {
-            Cut::TimedOut => Poll::Ready(Ended::TimedOut),
-            Cut::Evicted => Poll::Ready(Ended::Evicted),
+            Cut::TimedOut => Poll::Ready(CloseReason::TimedOut),
+            Cut::Evicted => Poll::Ready(CloseReason::Evicted),
             Cut::No => {
                 let mut waker = self.waker.borrow_mut();
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -170,12 +170,12 @@ impl Connection {
     }
 
     /// Waits until there may be something to read.
-    pub(super) async fn readable(&self) -> Result<(), Ended> {
+    pub(super) async fn readable(&self) -> Result<(), CloseReason> {
         self.woken(|cx| self.stream.poll_readable(cx)).await
     }
 
     /// Waits until something can perhaps be written.
-    async fn writable(&self) -> Result<(), Ended> {
+    async fn writable(&self) -> Result<(), CloseReason> {
         self.woken(|cx| self.stream.poll_writable(cx)).await
     }
 
@@ -185,14 +185,14 @@ impl Connection {
     async fn woken(
         &self,
         mut register: impl FnMut(&mut Context<'_>) -> Poll<io::Result<()>>,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), CloseReason> {
         let mut is_registered = false;
         poll_fn(|cx| match self.poll_cut(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
             Poll::Pending if is_registered => Poll::Ready(Ok(())),
             Poll::Pending => {
                 is_registered = true;
-                register(cx).map_err(Ended::Gone)
+                register(cx).map_err(CloseReason::Gone)
             }
         })
         .await
@@ -206,7 +206,7 @@ impl Connection {
         mut second: &[u8],
         clock: Clock,
         span: Duration,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), CloseReason> {
         let length = (first.len() + second.len()) as u64;
         let mut waited = false;
         let phase = self.phase.get();
@@ -240,7 +240,7 @@ impl Connection {
     }
 
     /// Does nothing until `until`; the connection may be given up meanwhile.
-    pub(super) async fn pause(&self, until: Instant, clock: Clock) -> Result<(), Ended> {
+    pub(super) async fn pause(&self, until: Instant, clock: Clock) -> Result<(), CloseReason> {
         let (phase, now) = (self.phase.get(), clock().instant);
         self.enter(Phase::Unread, now, until.since(now) + PATIENCE);
         self.set_wake_up(until);
@@ -403,38 +403,38 @@ impl Entries {
 }
 
 /// What one connection holds of the bytes that all may hold: given back when this is dropped.
-pub(super) struct Account {
-    table: Rc<Table>,
+pub(super) struct BufferShare {
+    table: Rc<ConnectionTable>,
     connection: Rc<Connection>,
 }
 
-impl Account {
+impl BufferShare {
     /// Holds so many bytes from now on. If that is too much, whoever holds most is cut.
     pub(super) fn hold(&self, bytes: usize) {
         self.table.hold(&self.connection, bytes.saturating_sub(FREE_BYTES));
     }
 }
 
-impl Drop for Account {
+impl Drop for BufferShare {
     fn drop(&mut self) {
         self.hold(0);
     }
 }
 
 /// A connection's place in the table, free again when this is dropped.
-pub(super) struct Seat {
-    table: Rc<Table>,
+pub(super) struct ConnectionSlot {
+    table: Rc<ConnectionTable>,
     connection: Rc<Connection>,
 }
 
-impl Seat {
+impl ConnectionSlot {
     /// The connection, for somebody who may hold it longer than the slot.
     pub(super) fn connection(&self) -> Rc<Connection> {
         self.connection.clone()
     }
 }
 
-impl Deref for Seat {
+impl Deref for ConnectionSlot {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -442,7 +442,7 @@ impl Deref for Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.stream.abandon_unsent();
         self.table.entries.borrow_mut().remove(&self.connection);
@@ -450,29 +450,29 @@ impl Drop for Seat {
 }
 
 /// The table of who is connected.
-pub(super) struct Table {
+pub(super) struct ConnectionTable {
     entries: RefCell<Entries>,
-    limits: RefCell<Rc<Limits>>,
+    limits: RefCell<Rc<HttpLimits>>,
     /// What each source may be sent, in KiB.
     egress: RefCell<SourceBuckets>,
 }
 
-impl Table {
-    pub(super) fn new(limits: Limits) -> Self {
+impl ConnectionTable {
+    pub(super) fn new(limits: HttpLimits) -> Self {
         let number = || u64::from_le_bytes(random::bytes());
-        Table {
+        ConnectionTable {
             entries: RefCell::new(Entries::new()),
             limits: RefCell::new(Rc::new(limits)),
             egress: RefCell::new(SourceBuckets::new(KeyedState::new(number(), number()))),
         }
     }
 
-    pub(super) fn limits(&self) -> Rc<Limits> {
+    pub(super) fn limits(&self) -> Rc<HttpLimits> {
         self.limits.borrow().clone()
     }
 
     /// Holds who comes from now on to these. Who is here already stays.
-    pub(super) fn set_limits(&self, limits: Limits) {
+    pub(super) fn set_limits(&self, limits: HttpLimits) {
         *self.limits.borrow_mut() = Rc::new(limits);
     }
 
@@ -526,7 +526,7 @@ impl Table {
     }
 
     /// Counts what waits in `outbox` for the connection from the moment that it waits.
-    pub(super) fn meter(self: &Rc<Self>, connection: &Rc<Connection>, outbox: &Rc<Outbox>) {
+    pub(super) fn meter(self: &Rc<Self>, connection: &Rc<Connection>, outbox: &Rc<SessionOutbox>) {
         let (table, owner) = (Rc::downgrade(self), Rc::downgrade(connection));
         outbox.metered_by(move |bytes| {
             if let (Some(table), Some(connection)) = (table.upgrade(), owner.upgrade()) {
@@ -538,8 +538,8 @@ impl Table {
     }
 
     /// Where a connection says what it holds.
-    pub(super) fn account(self: &Rc<Self>, connection: Rc<Connection>) -> Account {
-        Account { table: self.clone(), connection }
+    pub(super) fn account(self: &Rc<Self>, connection: Rc<Connection>) -> BufferShare {
+        BufferShare { table: self.clone(), connection }
     }
 
     fn hold(&self, connection: &Connection, bytes: usize) {
@@ -581,7 +581,7 @@ impl Table {
     }
 
     /// Takes in a connection that there is room for.
-    pub(super) fn insert(self: &Rc<Self>, stream: Stream, source: Source, now: Instant) -> Seat {
+    pub(super) fn insert(self: &Rc<Self>, stream: Stream, source: Source, now: Instant) -> ConnectionSlot {
         let mut entries = self.entries.borrow_mut();
         entries.next_id += 1;
         let connection = Rc::new(Connection {
@@ -603,7 +603,7 @@ impl Table {
             held: Cell::new(0),
         });
         entries.insert(connection.clone());
-        Seat { table: self.clone(), connection }
+        ConnectionSlot { table: self.clone(), connection }
     }
 
     /// Makes room for one more session of `payer`, at the cost of those that are no member's.
@@ -666,8 +666,8 @@ mod tests {
     use super::*;
 
     /// How many of `count` connections from one address are let in while each of them is being answered.
-    fn let_in(limits: Limits, count: usize) -> usize {
-        let table = Rc::new(Table::new(limits));
+    fn let_in(limits: HttpLimits, count: usize) -> usize {
+        let table = Rc::new(ConnectionTable::new(limits));
         let source = Source::Ip("192.0.2.1".parse().unwrap());
         let mut slots = Vec::new();
         for _ in 0..count {
@@ -683,22 +683,22 @@ mod tests {
 
     #[test]
     fn a_proxy_speaks_for_many_and_has_no_quota() {
-        let limits = Limits { connections: 20, connections_per_source: 5, ..Limits::default() };
+        let limits = HttpLimits { connections: 20, connections_per_source: 5, ..HttpLimits::default() };
         assert_eq!(let_in(limits.clone(), 30), 5);
         let proxies = vec!["192.0.2.1".parse().unwrap()];
-        assert_eq!(let_in(Limits { proxies, ..limits }, 30), 20);
+        assert_eq!(let_in(HttpLimits { proxies, ..limits }, 30), 20);
     }
 
     #[test]
     fn what_waits_counts_at_once_and_is_forgotten_with_its_connection() {
-        let table = Rc::new(Table::new(Limits { buffers: 40_000, ..Limits::default() }));
+        let table = Rc::new(ConnectionTable::new(HttpLimits { buffers: 40_000, ..HttpLimits::default() }));
         let mut all = Vec::new();
         for host in 1..=3 {
             let (socket, other_end) = std::os::unix::net::UnixStream::pair().unwrap();
             let source = Source::Ip(Ipv4Addr::new(192, 0, host, 1).into());
             let slot = table.insert(Stream::new(socket.into()).unwrap(), source, Instant::ZERO);
             slot.enter(Phase::Session, Instant::ZERO, Duration::from_secs(1));
-            let outbox = Rc::new(Outbox::new(100, 1 << 20));
+            let outbox = Rc::new(SessionOutbox::new(100, 1 << 20));
             table.meter(&slot.connection(), &outbox);
             all.push((slot, outbox, other_end));
         }

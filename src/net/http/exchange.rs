@@ -1,14 +1,14 @@
 //! One connection's requests: each is read, answered, and then the next, until somebody has had enough.
 
-use super::connections::{Account, Ended, Phase, Seat};
-use super::outbox::Outbox;
-use super::response::{self, Length};
-use super::service::{Reply, Service};
-use super::shared::Shared;
+use super::connections::{BufferShare, CloseReason, ConnectionSlot, Phase};
+use super::outbox::SessionOutbox;
+use super::response::{self, BodyEnd};
+use super::service::{HttpService, ServiceReply};
+use super::shared::DoorState;
 use super::websocket;
 use crate::wire::chunked::Chunked;
-use crate::wire::http::{Answer, Refusal, Request};
-use crate::wire::http_head::{Head, HeadScan, MAX_HEAD};
+use crate::wire::http::{Answer, RejectedRequest, Request};
+use crate::wire::http_head::{HeadScan, MAX_HEAD, RequestHead};
 use smol::channel::Receiver;
 use smol::future::yield_now;
 use std::io;
@@ -22,7 +22,7 @@ const MAX_LINGER: usize = 1024 * 1024;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What follows a request.
-enum Next {
+enum AfterRequest {
     /// Another request.
     Request,
     /// Nothing: what we said last is sent, and the client is given a moment to read it.
@@ -34,20 +34,20 @@ enum Next {
 }
 
 /// Why there is no request to answer.
-enum Fault {
-    Refused(Refusal),
-    Ended(Ended),
+enum ReadFailure {
+    Refused(RejectedRequest),
+    Ended(CloseReason),
 }
 
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
-        Fault::Refused(refusal)
+impl From<RejectedRequest> for ReadFailure {
+    fn from(refusal: RejectedRequest) -> Self {
+        ReadFailure::Refused(refusal)
     }
 }
 
-impl From<Ended> for Fault {
-    fn from(ended: Ended) -> Self {
-        Fault::Ended(ended)
+impl From<CloseReason> for ReadFailure {
+    fn from(ended: CloseReason) -> Self {
+        ReadFailure::Ended(ended)
     }
 }
 
@@ -59,7 +59,7 @@ struct Framing {
 }
 
 impl Framing {
-    fn of(head: &Head) -> Self {
+    fn of(head: &RequestHead) -> Self {
         Framing {
             without_body: head.method == Method::Head,
             keep_alive: head.keep_alive,
@@ -69,7 +69,7 @@ impl Framing {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, slot: Seat) {
+pub(super) async fn serve<S: HttpService>(door: Rc<DoorState<S>>, slot: ConnectionSlot) {
     let local = slot.stream.local_address();
     let account = door.table.account(slot.connection());
     let mut exchange = Exchange {
@@ -84,10 +84,10 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, slot: Seat) {
     };
     let outcome = loop {
         match exchange.next().await {
-            Ok(Next::Request) => continue,
-            Ok(Next::Linger) => break exchange.linger().await,
-            Ok(Next::Close) => break exchange.settle().await,
-            Ok(Next::Session(opened)) => {
+            Ok(AfterRequest::Request) => continue,
+            Ok(AfterRequest::Linger) => break exchange.linger().await,
+            Ok(AfterRequest::Close) => break exchange.settle().await,
+            Ok(AfterRequest::Session(opened)) => {
                 let Exchange { door, slot, account, mut buffer, start, .. } = exchange;
                 buffer.drain(..start);
                 // A task of its own, because it is smaller than this one and lasts longer.
@@ -103,10 +103,10 @@ pub(super) async fn serve<S: Service>(door: Rc<Shared<S>>, slot: Seat) {
     }
 }
 
-struct Exchange<S: Service> {
-    door: Rc<Shared<S>>,
-    slot: Seat,
-    account: Account,
+struct Exchange<S: HttpService> {
+    door: Rc<DoorState<S>>,
+    slot: ConnectionSlot,
+    account: BufferShare,
     local: Option<SocketAddr>,
     /// What was read and not used up; without memory of its own while the connection is idle.
     buffer: Vec<u8>,
@@ -118,44 +118,46 @@ struct Exchange<S: Service> {
     wait_first: bool,
 }
 
-impl<S: Service> Exchange<S> {
+impl<S: HttpService> Exchange<S> {
     /// One request and its answer.
-    async fn next(&mut self) -> Result<Next, Ended> {
+    async fn next(&mut self) -> Result<AfterRequest, CloseReason> {
         let (head, body) = match self.request().await {
             Ok(Some(request)) => request,
-            Ok(None) => return Ok(Next::Close),
-            Err(Fault::Refused(refusal)) => return self.refuse(refusal).await,
-            Err(Fault::Ended(ended)) => return Err(ended),
+            Ok(None) => return Ok(AfterRequest::Close),
+            Err(ReadFailure::Refused(refusal)) => return self.refuse(refusal).await,
+            Err(ReadFailure::Ended(ended)) => return Err(ended),
         };
         self.slot.enter_answering();
         self.is_first = false;
         let framing = Framing::of(&head);
         if head.path == S::WEBSOCKET && head.method == Method::Get {
             return match self.open_session(head, body) {
-                Ok(opened) => Ok(Next::Session(opened)),
+                Ok(opened) => Ok(AfterRequest::Session(opened)),
                 Err(refusal) => self.refuse(refusal).await,
             };
         }
         let request = Request::new(head, body, self.slot.source, self.local);
         match self.door.service.clone().call(request).await {
-            Reply { answer, stream: None } => self.answer(&answer, &framing).await,
-            Reply { answer, stream: Some(stream) } => self.answer_piecewise(&answer, stream, &framing).await,
+            ServiceReply { answer, stream: None } => self.answer(&answer, &framing).await,
+            ServiceReply { answer, stream: Some(stream) } => {
+                self.answer_piecewise(&answer, stream, &framing).await
+            }
         }
     }
 
     /// Reads a request; `None` if the client has no more of them.
-    async fn request(&mut self) -> Result<Option<(Head, Vec<u8>)>, Fault> {
+    async fn request(&mut self) -> Result<Option<(RequestHead, Vec<u8>)>, ReadFailure> {
         let Some(head) = self.head().await? else { return Ok(None) };
         let body = self.body(&head).await?;
         Ok(Some((head, body)))
     }
 
-    async fn head(&mut self) -> Result<Option<Head>, Fault> {
+    async fn head(&mut self) -> Result<Option<RequestHead>, ReadFailure> {
         let mut scan = HeadScan::default();
         loop {
             let unread = &self.buffer[self.start..];
             if let Some(length) = scan.end(unread)? {
-                let head = Head::parse(&unread[..length])?;
+                let head = RequestHead::parse(&unread[..length])?;
                 self.start += length;
                 return Ok(Some(head));
             }
@@ -169,18 +171,20 @@ impl<S: Service> Exchange<S> {
                 self.slot.enter(phase, (self.door.clock)().instant, span);
             }
             match self.fill(most).await {
-                Ok(0) if has_begun => return Err(Refusal::new(400, "the head is not complete").into()),
+                Ok(0) if has_begun => {
+                    return Err(RejectedRequest::new(400, "the head is not complete").into());
+                }
                 Ok(0) => return Ok(None),
                 Ok(_) => (),
-                Err(Ended::TimedOut) if has_begun => {
-                    return Err(Refusal::new(408, "the head took too long").into());
+                Err(CloseReason::TimedOut) if has_begun => {
+                    return Err(RejectedRequest::new(408, "the head took too long").into());
                 }
                 Err(ended) => return Err(ended.into()),
             }
         }
     }
 
-    async fn body(&mut self, head: &Head) -> Result<Vec<u8>, Fault> {
+    async fn body(&mut self, head: &RequestHead) -> Result<Vec<u8>, ReadFailure> {
         if head.chunked {
             return self.chunked_body(head).await;
         }
@@ -197,7 +201,7 @@ impl<S: Service> Exchange<S> {
         Ok(body)
     }
 
-    async fn chunked_body(&mut self, head: &Head) -> Result<Vec<u8>, Fault> {
+    async fn chunked_body(&mut self, head: &RequestHead) -> Result<Vec<u8>, ReadFailure> {
         let mut chunked = Chunked::default();
         self.start += chunked.take(&self.buffer[self.start..])?;
         if !chunked.is_done() {
@@ -212,7 +216,7 @@ impl<S: Service> Exchange<S> {
     }
 
     /// A body is on its way: there is a time for it, and a client that waits to be asked for it is asked.
-    async fn begin_body(&mut self, head: &Head) -> Result<(), Fault> {
+    async fn begin_body(&mut self, head: &RequestHead) -> Result<(), ReadFailure> {
         let limits = self.door.table.limits();
         self.slot.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
         if head.expects_continue {
@@ -222,17 +226,17 @@ impl<S: Service> Exchange<S> {
         Ok(())
     }
 
-    async fn fill_body(&mut self, most: usize) -> Result<(), Fault> {
+    async fn fill_body(&mut self, most: usize) -> Result<(), ReadFailure> {
         match self.fill(most).await {
-            Ok(0) => Err(Refusal::new(400, "the body is not complete").into()),
+            Ok(0) => Err(RejectedRequest::new(400, "the body is not complete").into()),
             Ok(_) => Ok(()),
-            Err(Ended::TimedOut) => Err(Refusal::new(408, "the body took too long").into()),
+            Err(CloseReason::TimedOut) => Err(RejectedRequest::new(408, "the body took too long").into()),
             Err(ended) => Err(ended.into()),
         }
     }
 
     /// Reads up to `most` more bytes behind what is unread; 0 at the end of the stream.
-    async fn fill(&mut self, most: usize) -> Result<usize, Ended> {
+    async fn fill(&mut self, most: usize) -> Result<usize, CloseReason> {
         self.buffer.drain(..self.start);
         self.start = 0;
         if self.buffer.is_empty() {
@@ -257,13 +261,13 @@ impl<S: Service> Exchange<S> {
         }
     }
 
-    fn open_session(&self, head: Head, body: Vec<u8>) -> Result<websocket::Opened, Refusal> {
+    fn open_session(&self, head: RequestHead, body: Vec<u8>) -> Result<websocket::Opened, RejectedRequest> {
         let accept = head.upgrade.accept()?;
         if !body.is_empty() {
-            return Err(Refusal::new(400, "an upgrade has no body"));
+            return Err(RejectedRequest::new(400, "an upgrade has no body"));
         }
         let table = &self.door.table;
-        let full = Refusal::new(503, "too many WebSocket sessions");
+        let full = RejectedRequest::new(503, "too many WebSocket sessions");
         let (service, limits) = (&self.door.service, table.limits());
         let request = Request::new(head, body, self.slot.source, self.local);
         let payer = service.payer(&request);
@@ -271,14 +275,14 @@ impl<S: Service> Exchange<S> {
         if self.door.stopping.get() || !table.make_room_for_session(payer, is_member) {
             return Err(full);
         }
-        let outbox = Rc::new(Outbox::new(limits.outbox_messages, limits.outbox_bytes));
+        let outbox = Rc::new(SessionOutbox::new(limits.outbox_messages, limits.outbox_bytes));
         table.meter(&self.slot.connection(), &outbox);
         let id = service.open_session(&request, outbox.clone())?;
         table.promote(&self.slot, id, payer);
         Ok(websocket::Opened { id, outbox, accept })
     }
 
-    async fn write(&self, first: &[u8], second: &[u8]) -> Result<(), Ended> {
+    async fn write(&self, first: &[u8], second: &[u8]) -> Result<(), CloseReason> {
         let (table, length) = (&self.door.table, first.len() + second.len());
         self.account.hold(self.buffer.len() + length);
         self.slot.write(first, second, self.door.clock, table.limits().write_timeout).await?;
@@ -287,9 +291,9 @@ impl<S: Service> Exchange<S> {
         Ok(())
     }
 
-    async fn answer(&mut self, answer: &Answer, framing: &Framing) -> Result<Next, Ended> {
+    async fn answer(&mut self, answer: &Answer, framing: &Framing) -> Result<AfterRequest, CloseReason> {
         let close = !framing.keep_alive || self.door.stopping.get();
-        let head = response::head(answer, Length::Bytes(answer.body.len()), close, (self.door.clock)().unix);
+        let head = response::head(answer, BodyEnd::Bytes(answer.body.len()), close, (self.door.clock)().unix);
         let without_body = framing.without_body || response::is_bodiless(answer.status);
         self.write(&head, if without_body { &[] } else { &answer.body }).await?;
         self.after_answer(close).await
@@ -301,19 +305,19 @@ impl<S: Service> Exchange<S> {
         answer: &Answer,
         pieces: Receiver<Vec<u8>>,
         framing: &Framing,
-    ) -> Result<Next, Ended> {
+    ) -> Result<AfterRequest, CloseReason> {
         if !framing.takes_chunks {
-            return self.refuse(Refusal::new(505, "this answer needs HTTP/1.1")).await;
+            return self.refuse(RejectedRequest::new(505, "this answer needs HTTP/1.1")).await;
         }
         let close = !framing.keep_alive || self.door.stopping.get();
-        self.write(&response::head(answer, Length::Chunked, close, (self.door.clock)().unix), &[]).await?;
+        self.write(&response::head(answer, BodyEnd::Chunked, close, (self.door.clock)().unix), &[]).await?;
         if framing.without_body {
             return self.after_answer(close).await;
         }
         let mut end_of_last = "";
         loop {
             let Ok(piece) = pieces.recv().await else {
-                return Err(Ended::Gone(io::Error::other("the answer was broken off")));
+                return Err(CloseReason::Gone(io::Error::other("the answer was broken off")));
             };
             if piece.is_empty() {
                 self.write(end_of_last.as_bytes(), b"0\r\n\r\n").await?;
@@ -324,9 +328,9 @@ impl<S: Service> Exchange<S> {
         }
     }
 
-    async fn after_answer(&mut self, close: bool) -> Result<Next, Ended> {
+    async fn after_answer(&mut self, close: bool) -> Result<AfterRequest, CloseReason> {
         if close {
-            return Ok(Next::Linger);
+            return Ok(AfterRequest::Linger);
         }
         let now = (self.door.clock)().instant;
         if let Some(until) = self.door.table.sent_enough(self.slot.payer(), now) {
@@ -338,22 +342,22 @@ impl<S: Service> Exchange<S> {
         } else {
             self.wait_first = true;
         }
-        Ok(Next::Request)
+        Ok(AfterRequest::Request)
     }
 
     /// Says why, and that this was the last answer: what the client sends on is not understood any more.
-    async fn refuse(&mut self, refusal: Refusal) -> Result<Next, Ended> {
+    async fn refuse(&mut self, refusal: RejectedRequest) -> Result<AfterRequest, CloseReason> {
         self.door.service.refused(refusal.status);
         self.slot.enter_answering();
         let answer = refusal.answer();
-        let head = response::head(&answer, Length::Bytes(answer.body.len()), true, (self.door.clock)().unix);
+        let head = response::head(&answer, BodyEnd::Bytes(answer.body.len()), true, (self.door.clock)().unix);
         self.write(&head, &answer.body).await?;
-        Ok(Next::Linger)
+        Ok(AfterRequest::Linger)
     }
 
     /// Ends the connection in a way that lets the client read what was sent: a socket that is closed while
     /// bytes are unread sends a reset, which destroys our last answer.
-    async fn linger(&mut self) -> Result<(), Ended> {
+    async fn linger(&mut self) -> Result<(), CloseReason> {
         self.slot.stream.finish_writing();
         self.buffer = Vec::new();
         self.account.hold(0);
@@ -363,13 +367,13 @@ impl<S: Service> Exchange<S> {
             self.door.table.limits().linger_timeout,
         );
         match self.door.throw_away(&self.slot, MAX_LINGER).await {
-            Ok(()) | Err(Ended::TimedOut) => self.settle().await,
+            Ok(()) | Err(CloseReason::TimedOut) => self.settle().await,
             result => result,
         }
     }
 
     /// Waits for a client that says nothing more to take what it was sent.
-    async fn settle(&mut self) -> Result<(), Ended> {
+    async fn settle(&mut self) -> Result<(), CloseReason> {
         self.buffer = Vec::new();
         self.account.hold(0);
         let (clock, limits) = (self.door.clock, self.door.table.limits());

@@ -11,7 +11,7 @@ const RESERVED_DESCRIPTORS: usize = 24;
 
 /// Every bound of the door, with what it costs when it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct HttpLimits {
     /// HTTP connections over TCP. An idle one costs a descriptor and about 2 KB, besides the kernel's
     /// share; one that is sending a request up to 8 KiB of head and 64 KiB of body more.
     pub connections: usize,
@@ -62,9 +62,9 @@ pub struct Limits {
     pub sweep_interval: Duration,
 }
 
-impl Default for Limits {
+impl Default for HttpLimits {
     fn default() -> Self {
-        Limits {
+        HttpLimits {
             connections: 256,
             connections_per_source: 32,
             proxies: Vec::new(),
@@ -88,7 +88,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl HttpLimits {
     /// Whether the limits per source are not for `source`.
     pub(super) fn speaks_for_many(&self, source: IpAddr) -> bool {
         proxies::trusts(&self.proxies, source)
@@ -99,7 +99,7 @@ impl Limits {
         !source.is_loopback() && !self.speaks_for_many(source)
     }
 
-    /// What one owner may have of [`Limits::buffers`].
+    /// What one owner may have of [`HttpLimits::buffers`].
     pub(super) fn buffers_quota(&self) -> Quota {
         Quota { network: self.buffers / 2, site: self.buffers / 4, subscriber: self.buffers / 4 }
     }
@@ -145,26 +145,26 @@ mod tests {
     #[test]
     fn enough_descriptors_change_nothing() {
         let all = 256 + 1024 + 16 + RESERVED_DESCRIPTORS;
-        assert_eq!(Limits::default().within(all), Limits::default());
-        assert_eq!(Limits::default().within(usize::MAX), Limits::default());
+        assert_eq!(HttpLimits::default().within(all), HttpLimits::default());
+        assert_eq!(HttpLimits::default().within(usize::MAX), HttpLimits::default());
     }
 
     #[test]
     fn few_descriptors_are_shared_out() {
         for descriptors in 0..all_of_them() {
-            let limits = Limits::default().within(descriptors);
+            let limits = HttpLimits::default().within(descriptors);
             let sum = limits.connections + limits.sessions + limits.unix_connections;
             assert!(sum <= descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(3), "{descriptors}");
             assert!(limits.connections > 0 && limits.sessions > 0 && limits.unix_connections > 0);
         }
-        let limits = Limits::default().within(64);
+        let limits = HttpLimits::default().within(64);
         assert_eq!((limits.connections, limits.sessions, limits.unix_connections), (17, 18, 5));
-        let limits = Limits::default().within(1024);
+        let limits = HttpLimits::default().within(1024);
         assert_eq!((limits.connections, limits.sessions, limits.unix_connections), (256, 728, 16));
     }
 
     fn all_of_them() -> usize {
-        let limits = Limits::default();
+        let limits = HttpLimits::default();
         limits.connections + limits.sessions + limits.unix_connections + RESERVED_DESCRIPTORS
     }
 }

@@ -60,7 +60,7 @@ impl Frame {
 }
 
 #[derive(Default)]
-struct Queue {
+struct MessageQueue {
     frames: VecDeque<Frame>,
     /// Bytes of all frames, sent or not.
     bytes: usize,
@@ -70,7 +70,7 @@ struct Queue {
 
 /// How an outbox stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum OutboxState {
     Open,
     /// A close frame is the last in the queue.
     Closing,
@@ -79,23 +79,23 @@ enum State {
 }
 
 /// What waits to be sent to one WebSocket session: bounded, and never waited for.
-pub struct Outbox {
-    queue: RefCell<Queue>,
-    state: Cell<State>,
+pub struct SessionOutbox {
+    queue: RefCell<MessageQueue>,
+    state: Cell<OutboxState>,
     waker: RefCell<Option<Waker>>,
-    meter: OnceCell<Meter>,
+    meter: OnceCell<ByteMeter>,
     max_messages: usize,
     max_bytes: usize,
 }
 
 /// Is told how many bytes more wait, of which nobody else has a copy.
-type Meter = Box<dyn Fn(usize)>;
+type ByteMeter = Box<dyn Fn(usize)>;
 
-impl Outbox {
+impl SessionOutbox {
     pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Outbox {
+        SessionOutbox {
             queue: RefCell::default(),
-            state: Cell::new(State::Open),
+            state: Cell::new(OutboxState::Open),
             waker: RefCell::default(),
             meter: OnceCell::new(),
             max_messages,
@@ -111,8 +111,8 @@ impl Outbox {
 
     /// Forgets what waits, and takes no more.
     pub(super) fn discard(&self) {
-        *self.queue.borrow_mut() = Queue::default();
-        self.state.set(State::Overflowed);
+        *self.queue.borrow_mut() = MessageQueue::default();
+        self.state.set(OutboxState::Overflowed);
         self.wake();
     }
 
@@ -125,13 +125,13 @@ impl Outbox {
     /// Closes the session once everything pushed before is sent. `code` is one of RFC 6455 section 7.4.1,
     /// `reason` is cut to 123 bytes.
     pub fn close(&self, code: u16, reason: &str) {
-        if self.state.get() != State::Open {
+        if self.state.get() != OutboxState::Open {
             return;
         }
         let reason = &reason[..reason.floor_char_boundary(123)];
         let mut payload = code.to_be_bytes().to_vec();
         payload.extend_from_slice(reason.as_bytes());
-        self.state.set(State::Closing);
+        self.state.set(OutboxState::Closing);
         self.append(Frame::new(CLOSE, payload.into()));
     }
 
@@ -139,8 +139,8 @@ impl Outbox {
     pub(super) fn close_in_turn(&self, code: Option<CloseCode>) {
         match code {
             Some(code) => self.close(code.into(), ""),
-            None if self.state.get() == State::Open => {
-                self.state.set(State::Closing);
+            None if self.state.get() == OutboxState::Open => {
+                self.state.set(OutboxState::Closing);
                 self.append(Frame::new(CLOSE, Bytes::new()));
             }
             None => (),
@@ -168,12 +168,12 @@ impl Outbox {
 
     /// Whether nothing can be pushed any more because the session is being closed.
     pub(super) fn is_closing(&self) -> bool {
-        self.state.get() == State::Closing
+        self.state.get() == OutboxState::Closing
     }
 
     /// Whether the session is to be cut because it does not read.
     pub(super) fn has_overflowed(&self) -> bool {
-        self.state.get() == State::Overflowed
+        self.state.get() == OutboxState::Overflowed
     }
 
     /// Wakes this task when something is pushed.
@@ -218,7 +218,7 @@ impl Outbox {
     }
 
     fn push_frame(&self, frame: Frame) -> bool {
-        if self.state.get() != State::Open {
+        if self.state.get() != OutboxState::Open {
             return false;
         }
         let queue = self.queue.borrow();
@@ -259,7 +259,7 @@ mod tests {
     use std::convert::Infallible;
 
     /// Writes at most `most` bytes per turn until nothing waits.
-    fn drain(outbox: &Outbox, most: usize) -> Vec<u8> {
+    fn drain(outbox: &SessionOutbox, most: usize) -> Vec<u8> {
         let mut sent = Vec::new();
         while !outbox.is_empty() {
             let taken: Result<usize, Infallible> = outbox.write_with(|slices| {
@@ -281,7 +281,7 @@ mod tests {
             (65535, vec![0x81, 126, 255, 255]),
             (65536, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
-            let outbox = Outbox::new(4, 1 << 20);
+            let outbox = SessionOutbox::new(4, 1 << 20);
             assert!(outbox.push("x".repeat(length).into()));
             let sent = drain(&outbox, usize::MAX);
             assert_eq!(sent[..header.len()], header);
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn any_split_of_the_writes_gives_the_same_bytes() {
         let fill = || {
-            let outbox = Outbox::new(64, 1 << 20);
+            let outbox = SessionOutbox::new(64, 1 << 20);
             for length in (0..40).chain([126, 300]) {
                 assert!(outbox.push("y".repeat(length).into()));
             }
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_does_not_read_is_cut() {
-        let outbox = Outbox::new(3, 1 << 20);
+        let outbox = SessionOutbox::new(3, 1 << 20);
         for _ in 0..3 {
             assert!(outbox.push("a".into()));
         }
@@ -317,7 +317,7 @@ mod tests {
         assert!(outbox.has_overflowed() && outbox.is_empty());
         assert!(!outbox.push("a".into()));
 
-        let outbox = Outbox::new(100, 1000);
+        let outbox = SessionOutbox::new(100, 1000);
         assert!(outbox.push("a".repeat(900).into()));
         assert!(!outbox.push("a".repeat(200).into()));
         assert!(outbox.has_overflowed());
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn nothing_follows_a_close() {
-        let outbox = Outbox::new(3, 1000);
+        let outbox = SessionOutbox::new(3, 1000);
         outbox.close(1000, &"é".repeat(100));
         assert!(!outbox.push("late".into()));
         outbox.close(1001, "again");

@@ -8,7 +8,7 @@ use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 /// Where the body of an answer ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Length {
+pub(super) enum BodyEnd {
     /// After so many bytes.
     Bytes(usize),
     /// Where the chunks say so.
@@ -21,10 +21,10 @@ pub(super) fn is_bodiless(status: u16) -> bool {
 }
 
 /// Prints the head of `answer`, sent at `date`, with its empty last line.
-pub(super) fn head(answer: &Answer, length: Length, close: bool, date: UnixTime) -> Vec<u8> {
+pub(super) fn head(answer: &Answer, length: BodyEnd, close: bool, date: UnixTime) -> Vec<u8> {
     let size = match length {
-        Length::Bytes(size) => Some(size),
-        Length::Chunked => None,
+        BodyEnd::Bytes(size) => Some(size),
+        BodyEnd::Chunked => None,
     };
     let mut response = Response::new(StatusCode(answer.status), Vec::new(), io::empty(), size, None)
         .with_chunked_threshold(usize::MAX);
@@ -89,7 +89,7 @@ mod tests {
         UnixTime::from_micros(5_000_000_000_000_000)
     }
 
-    fn printed(answer: &Answer, length: Length, close: bool) -> String {
+    fn printed(answer: &Answer, length: BodyEnd, close: bool) -> String {
         String::from_utf8(head(answer, length, close, date())).unwrap()
     }
 
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn says_how_long_the_body_is() {
-        let text = printed(&Answer::json(200, "{}"), Length::Bytes(2), false);
+        let text = printed(&Answer::json(200, "{}"), BodyEnd::Bytes(2), false);
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n"), "{text}");
         assert_eq!(text.matches("\r\n\r\n").count(), 1);
         for line in ["Content-Length: 2", "Server: lanrage", "Content-Type: application/json"] {
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn large_and_chunked_bodies_are_told_apart() {
-        let large = printed(&Answer::json(200, ""), Length::Bytes(10_000_000), true);
+        let large = printed(&Answer::json(200, ""), BodyEnd::Bytes(10_000_000), true);
         assert!(has(&large, "Content-Length: 10000000") && has(&large, "Connection: close"));
-        let chunked = printed(&Answer::json(200, ""), Length::Chunked, false);
+        let chunked = printed(&Answer::json(200, ""), BodyEnd::Chunked, false);
         assert!(has(&chunked, "Transfer-Encoding: chunked") && !chunked.contains("Content-Length"));
     }
 
@@ -127,7 +127,7 @@ mod tests {
             headers: vec![("ETag", "\"1\"".into())],
             body: Vec::new(),
         };
-        let text = printed(&unchanged, Length::Bytes(0), false);
+        let text = printed(&unchanged, BodyEnd::Bytes(0), false);
         assert!(text.starts_with("HTTP/1.1 304 Not Modified\r\n") && text.ends_with("\r\n\r\n"), "{text}");
         assert!(has(&text, "ETag: \"1\"") && !text.contains("Content-"), "{text}");
     }
@@ -146,7 +146,7 @@ mod tests {
         let mut answer = Answer::json(200, "");
         answer.headers.push(("X-Bad", "a\r\nSet-Cookie: b".into()));
         answer.headers.push(("X-Good", "a".into()));
-        let text = printed(&answer, Length::Bytes(0), false);
+        let text = printed(&answer, BodyEnd::Bytes(0), false);
         assert!(!text.contains("Cookie") && has(&text, "X-Good: a"));
     }
 }

@@ -1,14 +1,14 @@
 //! What stands behind the door.
 
-use super::outbox::Outbox;
+use super::outbox::SessionOutbox;
 use crate::ids::SessionId;
-use crate::wire::http::{Answer, Refusal, Request, Source};
+use crate::wire::http::{Answer, RejectedRequest, Request, Source};
 use std::net::IpAddr;
 use std::rc::Rc;
 
 /// What is sent back for a request.
 #[derive(Debug)]
-pub struct Reply {
+pub struct ServiceReply {
     /// The answer.
     pub answer: Answer,
     /// The body piece by piece (chunked), in place of `answer.body`. An **empty** piece ends the body; if
@@ -16,19 +16,19 @@ pub struct Reply {
     pub stream: Option<smol::channel::Receiver<Vec<u8>>>,
 }
 
-impl From<Answer> for Reply {
+impl From<Answer> for ServiceReply {
     fn from(answer: Answer) -> Self {
-        Reply { answer, stream: None }
+        ServiceReply { answer, stream: None }
     }
 }
 
 /// Answers requests and listens to WebSocket sessions. Everything is called on the one thread.
-pub trait Service: 'static {
+pub trait HttpService: 'static {
     /// The path whose GET asks for a WebSocket.
     const WEBSOCKET: &'static str;
 
     /// Answers one request; may wait for the disk. A client that goes away meanwhile does not stop it.
-    fn call(self: Rc<Self>, request: Request) -> impl Future<Output = Reply>;
+    fn call(self: Rc<Self>, request: Request) -> impl Future<Output = ServiceReply>;
 
     /// The door refused a request by itself (malformed, too large, too slow, too many) with this status.
     fn refused(&self, status: u16);
@@ -46,7 +46,11 @@ pub trait Service: 'static {
 
     /// Somebody asks for a WebSocket; `request` has no body. What is pushed into the outbox is sent right after
     /// the handshake.
-    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Result<SessionId, Refusal>;
+    fn open_session(
+        &self,
+        request: &Request,
+        outbox: Rc<SessionOutbox>,
+    ) -> Result<SessionId, RejectedRequest>;
 
     /// A text message came.
     fn message(&self, session: SessionId, text: &str);

@@ -1,8 +1,8 @@
 //! What all connections of a door have in common.
 
-use super::connections::{Connection, Ended, Table};
-use super::limits::Limits;
-use super::service::Service;
+use super::connections::{CloseReason, Connection, ConnectionTable};
+use super::limits::HttpLimits;
+use super::service::HttpService;
 use crate::time::Clock;
 use smol::LocalExecutor;
 use smol::future::FutureExt;
@@ -15,29 +15,29 @@ use std::rc::Rc;
 const SCRATCH: usize = 16 * 1024;
 
 /// What all connections of a door have in common.
-pub(super) struct Shared<S: Service> {
+pub(super) struct DoorState<S: HttpService> {
     executor: Rc<LocalExecutor<'static>>,
     pub(super) service: Rc<S>,
     pub(super) clock: Clock,
-    pub(super) table: Rc<Table>,
+    pub(super) table: Rc<ConnectionTable>,
     /// What a read fills before it is known whose bytes they are and how many. Never held while waiting.
     pub(super) scratch: RefCell<Box<[u8]>>,
     pub(super) stopping: Cell<bool>,
     stop: (smol::channel::Sender<Infallible>, smol::channel::Receiver<Infallible>),
 }
 
-impl<S: Service> Shared<S> {
+impl<S: HttpService> DoorState<S> {
     pub(super) fn new(
         executor: Rc<LocalExecutor<'static>>,
         service: Rc<S>,
-        limits: Limits,
+        limits: HttpLimits,
         clock: Clock,
     ) -> Self {
-        Shared {
+        DoorState {
             executor,
             service,
             clock,
-            table: Rc::new(Table::new(limits)),
+            table: Rc::new(ConnectionTable::new(limits)),
             scratch: RefCell::new(vec![0; SCRATCH].into()),
             stopping: Cell::new(false),
             stop: smol::channel::bounded(1),
@@ -53,7 +53,7 @@ impl<S: Service> Shared<S> {
     }
 
     /// Reads and forgets up to `most` bytes, or until the peer has sent all it has.
-    pub(super) async fn throw_away(&self, connection: &Connection, most: usize) -> Result<(), Ended> {
+    pub(super) async fn throw_away(&self, connection: &Connection, most: usize) -> Result<(), CloseReason> {
         let mut thrown = 0;
         while thrown < most {
             let result = connection.stream.try_read(&mut self.scratch.borrow_mut());

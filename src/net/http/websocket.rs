@@ -1,11 +1,11 @@
 //! One WebSocket session (RFC 6455). tungstenite reads frames; what goes out comes from the outbox, so
 //! that a message to a thousand sessions exists once.
 
-use super::connections::{Account, Connection, Ended, Phase, Seat};
-use super::outbox::Outbox;
+use super::connections::{BufferShare, CloseReason, Connection, ConnectionSlot, Phase};
+use super::outbox::SessionOutbox;
 use super::response;
-use super::service::Service;
-use super::shared::Shared;
+use super::service::HttpService;
+use super::shared::DoorState;
 use crate::ids::SessionId;
 use crate::time::Instant;
 use std::future::poll_fn;
@@ -35,21 +35,21 @@ const TOO_BIG: u16 = 1009;
 /// A session that the service has agreed to.
 pub(super) struct Opened {
     pub(super) id: SessionId,
-    pub(super) outbox: Rc<Outbox>,
+    pub(super) outbox: Rc<SessionOutbox>,
     /// The value for `Sec-WebSocket-Accept`.
     pub(super) accept: String,
 }
 
 /// Serves a session until it ends. `unread` is what the client sent behind its head.
-pub(super) async fn serve<S: Service>(
-    door: Rc<Shared<S>>,
-    slot: Seat,
-    account: Account,
+pub(super) async fn serve<S: HttpService>(
+    door: Rc<DoorState<S>>,
+    slot: ConnectionSlot,
+    account: BufferShare,
     opened: Opened,
     unread: Vec<u8>,
 ) {
     let Opened { id, outbox, accept } = opened;
-    let mut session = Session::new(door, slot, account, id, outbox, unread);
+    let mut session = WebSocketSession::new(door, slot, account, id, outbox, unread);
     if let Err(ended) = session.run(&accept).await {
         log::debug!("a WebSocket session from {} ended: {ended}", session.slot.source);
     }
@@ -87,12 +87,12 @@ impl Write for Incoming {
     }
 }
 
-struct Session<S: Service> {
-    door: Rc<Shared<S>>,
-    slot: Seat,
-    account: Account,
+struct WebSocketSession<S: HttpService> {
+    door: Rc<DoorState<S>>,
+    slot: ConnectionSlot,
+    account: BufferShare,
     id: SessionId,
-    outbox: Rc<Outbox>,
+    outbox: Rc<SessionOutbox>,
     reader: WebSocket<Incoming>,
     /// Whether the kernel has nothing for us, as far as we know.
     wait_first: bool,
@@ -111,19 +111,19 @@ struct Session<S: Service> {
     paused_until: Option<Instant>,
 }
 
-impl<S: Service> Drop for Session<S> {
+impl<S: HttpService> Drop for WebSocketSession<S> {
     fn drop(&mut self) {
         self.door.service.closed(self.id);
     }
 }
 
-impl<S: Service> Session<S> {
+impl<S: HttpService> WebSocketSession<S> {
     fn new(
-        door: Rc<Shared<S>>,
-        slot: Seat,
-        account: Account,
+        door: Rc<DoorState<S>>,
+        slot: ConnectionSlot,
+        account: BufferShare,
         id: SessionId,
-        outbox: Rc<Outbox>,
+        outbox: Rc<SessionOutbox>,
         unread: Vec<u8>,
     ) -> Self {
         let limits = door.table.limits();
@@ -134,7 +134,7 @@ impl<S: Service> Session<S> {
             .max_frame_size(Some(limits.message_length));
         let incoming = Incoming { connection: slot.connection(), allowance: 0, in_message: unread.len() };
         let now = (door.clock)().instant;
-        Session {
+        WebSocketSession {
             reader: WebSocket::from_partially_read(incoming, unread, Role::Server, Some(config)),
             wait_first: false,
             is_registered: false,
@@ -153,7 +153,7 @@ impl<S: Service> Session<S> {
         }
     }
 
-    async fn run(&mut self, accept: &str) -> Result<(), Ended> {
+    async fn run(&mut self, accept: &str) -> Result<(), CloseReason> {
         let limits = self.door.table.limits();
         let head = response::switching_protocols(accept, (self.door.clock)().unix);
         self.slot.write(&head, &[], self.door.clock, limits.write_timeout).await?;
@@ -162,13 +162,13 @@ impl<S: Service> Session<S> {
         let limits = self.door.table.limits();
         self.slot.enter(Phase::Session, (self.door.clock)().instant, limits.linger_timeout);
         match self.door.throw_away(&self.slot, MAX_LINGER).await {
-            Err(Ended::TimedOut) => Ok(()),
+            Err(CloseReason::TimedOut) => Ok(()),
             result => result,
         }
     }
 
     /// Reads and writes what can be; ready when the session is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         self.outbox.register(cx);
         if let Poll::Ready(ended) = self.slot.poll_cut(cx) {
             return Poll::Ready(Err(ended));
@@ -189,7 +189,7 @@ impl<S: Service> Session<S> {
             return Poll::Ready(Err(ended));
         }
         if self.outbox.has_overflowed() {
-            return Poll::Ready(Err(Ended::Gone(io::Error::other("it reads too slowly"))));
+            return Poll::Ready(Err(CloseReason::Gone(io::Error::other("it reads too slowly"))));
         }
         if self.is_deaf && self.outbox.is_empty() {
             return Poll::Ready(Ok(()));
@@ -203,7 +203,7 @@ impl<S: Service> Session<S> {
     }
 
     /// Reads messages; true if there may be more of them at once.
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Ended> {
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         self.reader.get_mut().allowance = BYTES_PER_TURN;
         for _ in 0..MESSAGES_PER_TURN {
             if self.is_deaf {
@@ -234,7 +234,7 @@ impl<S: Service> Session<S> {
                 Err(Error::Io(error)) => return Err(error.into()),
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => self.is_deaf = true,
                 Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
-                    return Err(Ended::Gone(io::ErrorKind::UnexpectedEof.into()));
+                    return Err(CloseReason::Gone(io::ErrorKind::UnexpectedEof.into()));
                 }
                 Err(error) => {
                     let (code, reason) = match error {
@@ -270,7 +270,7 @@ impl<S: Service> Session<S> {
         self.is_deaf = true;
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), CloseReason> {
         self.paused_until = None;
         while !self.outbox.is_empty() {
             self.paused_until = self.door.table.sent_enough(self.slot.payer(), now);

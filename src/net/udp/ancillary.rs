@@ -12,7 +12,7 @@ pub const CONTROL_LENGTH: usize = 96;
 
 /// What the ancillary data of a received message tells.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Received {
+pub struct AncillaryData {
     /// Our address that the message came to.
     pub local: Option<IpAddr>,
     /// The index of the interface that it came by, if that was asked for; or else 0.
@@ -23,10 +23,10 @@ pub struct Received {
     pub segment: Option<usize>,
 }
 
-impl Received {
+impl AncillaryData {
     /// Reads ancillary data, and passes over what it does not know.
     pub fn parse(mut control: &[u8]) -> Self {
-        let mut received = Received::default();
+        let mut received = AncillaryData::default();
         let mut broad = None;
         while let Some(header) = control.first_chunk::<HEADER>() {
             let (length, kind) = header.split_at(size_of::<usize>());
@@ -68,14 +68,14 @@ impl Received {
 
 /// Ancillary data under construction, aligned as its headers have to be.
 #[repr(align(8))]
-pub struct Control {
+pub struct ControlBuffer {
     bytes: [u8; CONTROL_LENGTH],
     length: usize,
 }
 
-impl Control {
+impl ControlBuffer {
     /// None.
-    pub const EMPTY: Control = Control { bytes: [0; CONTROL_LENGTH], length: 0 };
+    pub const EMPTY: ControlBuffer = ControlBuffer { bytes: [0; CONTROL_LENGTH], length: 0 };
 
     /// What has to go with a message to `to`: our address that it is to leave from, the traffic class, and the
     /// length of each datagram but the last if it is several.
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     fn control(to: &str, from: Option<&str>, class: u8, segment: Option<u16>) -> Vec<u8> {
-        let mut control = Control::EMPTY;
+        let mut control = ControlBuffer::EMPTY;
         control.write(to.parse().unwrap(), from.map(|ip| ip.parse().unwrap()), class, segment);
         control.bytes().to_vec()
     }
@@ -201,10 +201,16 @@ mod tests {
     fn what_is_written_can_be_read() {
         let from = "192.0.2.1".parse().ok();
         let bytes = control("192.0.2.2", Some("192.0.2.1"), 0xb9, Some(1400));
-        assert_eq!(Received::parse(&bytes), Received { local: from, class: 0xb9, ..Received::default() });
+        assert_eq!(
+            AncillaryData::parse(&bytes),
+            AncillaryData { local: from, class: 0xb9, ..AncillaryData::default() }
+        );
         let from = "2001:db8::1".parse().ok();
         let bytes = control("2001:db8::2", Some("2001:db8::1"), 3, None);
-        assert_eq!(Received::parse(&bytes), Received { local: from, class: 3, ..Received::default() });
+        assert_eq!(
+            AncillaryData::parse(&bytes),
+            AncillaryData { local: from, class: 3, ..AncillaryData::default() }
+        );
         assert!(bytes.len() <= CONTROL_LENGTH && bytes.len().is_multiple_of(size_of::<usize>()));
         assert!(control("192.0.2.2", Some("2001:db8::1"), 0, None).is_empty());
     }
@@ -213,24 +219,24 @@ mod tests {
     fn no_bytes_make_it_panic_or_loop() {
         let whole = control("2001:db8::2", Some("2001:db8::1"), 3, Some(99));
         for end in 0..whole.len() {
-            Received::parse(&whole[..end]);
+            AncillaryData::parse(&whole[..end]);
         }
         for at in 0..whole.len() {
             for value in [0, 1, 15, 16, 17, 0x7f, 0xff] {
                 let mut bytes = whole.clone();
                 bytes[at] = value;
-                Received::parse(&bytes);
+                AncillaryData::parse(&bytes);
             }
         }
-        assert_eq!(Received::parse(&[0; 64]), Received::default());
-        assert_eq!(Received::parse(&[0xff; 64]), Received::default());
+        assert_eq!(AncillaryData::parse(&[0; 64]), AncillaryData::default());
+        assert_eq!(AncillaryData::parse(&[0xff; 64]), AncillaryData::default());
     }
 
     #[test]
     fn our_address_is_one_that_can_be_sent_from() {
-        assert_eq!(Received::parse(&control("ff02::2", Some("ff02::1"), 0, None)).local, None);
+        assert_eq!(AncillaryData::parse(&control("ff02::2", Some("ff02::1"), 0, None)).local, None);
         let mapped = control("::1", Some("::ffff:192.0.2.255"), 0, None);
-        assert_eq!(Received::parse(&mapped).local, None);
+        assert_eq!(AncillaryData::parse(&mapped).local, None);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Addressing {
 
 /// Which of a destination's two queues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum Priority {
     /// Datagrams of at most [`SMALL`] bytes.
     Small,
     /// All others.
@@ -44,13 +44,13 @@ pub enum Kind {
 }
 
 /// Equal datagrams at the head of a queue, of which the last may be shorter.
-pub struct Waiting {
+pub struct QueuedRun {
     /// What they are sent with.
     pub addressing: Addressing,
     /// Who is to send them.
     pub sender: usize,
     /// In which queue.
-    pub kind: Kind,
+    pub kind: Priority,
     queue: usize,
     first: u16,
     /// The length of each but the last, in bytes.
@@ -61,14 +61,14 @@ pub struct Waiting {
 
 /// A datagram that waits. It lies from the cell on that has the same number.
 #[derive(Clone, Copy)]
-struct Entry {
+struct QueuedDatagram {
     addressing: Addressing,
     length: u16,
     /// The one behind it in its queue.
     next: u16,
 }
 
-impl Entry {
+impl QueuedDatagram {
     fn cells(&self) -> usize {
         cells_for(self.length.into())
     }
@@ -90,7 +90,7 @@ impl List {
 }
 
 /// What waits for one destination.
-struct Queue {
+struct DestinationQueue {
     sender: usize,
     to: SocketAddr,
     /// Cells that it has.
@@ -99,25 +99,25 @@ struct Queue {
     bulk: List,
 }
 
-impl Queue {
-    fn list(&self, kind: Kind) -> &List {
+impl DestinationQueue {
+    fn list(&self, kind: Priority) -> &List {
         match kind {
-            Kind::Small => &self.small,
-            Kind::Bulk => &self.bulk,
+            Priority::Small => &self.small,
+            Priority::Bulk => &self.bulk,
         }
     }
 
-    fn list_mut(&mut self, kind: Kind) -> &mut List {
+    fn list_mut(&mut self, kind: Priority) -> &mut List {
         match kind {
-            Kind::Small => &mut self.small,
-            Kind::Bulk => &mut self.bulk,
+            Priority::Small => &mut self.small,
+            Priority::Bulk => &mut self.bulk,
         }
     }
 }
 
 /// What waits at one sender.
 #[derive(Clone, Copy, Default)]
-struct Count {
+struct QueuedBytes {
     small: usize,
     bulk: usize,
     /// Small datagrams that went since bulk did, or had to wait for none.
@@ -130,10 +130,10 @@ struct Count {
 pub struct Backlog {
     bytes: Box<[u8]>,
     taken: Box<[bool]>,
-    entries: Box<[Entry]>,
+    entries: Box<[QueuedDatagram]>,
     /// In the order of their turns.
-    queues: Vec<Queue>,
-    counts: [Count; SENDERS],
+    queues: Vec<DestinationQueue>,
+    counts: [QueuedBytes; SENDERS],
     /// How many cells are free, and where there may be some.
     free: usize,
     cursor: usize,
@@ -147,7 +147,7 @@ impl Backlog {
             taken: Box::default(),
             entries: Box::default(),
             queues: Vec::new(),
-            counts: [Count::default(); SENDERS],
+            counts: [QueuedBytes::default(); SENDERS],
             free: CELLS,
             cursor: 0,
         }
@@ -183,7 +183,7 @@ impl Backlog {
             self.allocate(addressing);
         }
         let to = addressing.path.remote;
-        let is_own = |queue: &Queue| queue.sender == sender && queue.to == to;
+        let is_own = |queue: &DestinationQueue| queue.sender == sender && queue.to == to;
         let mut dropped = 0;
         let (queue, cell) = loop {
             let own = self.queues.iter().position(is_own);
@@ -194,7 +194,7 @@ impl Backlog {
             if let Some(own) = own.filter(|_| held + need > SHARE) {
                 self.drop_oldest(own);
             } else if let Some(cell) = self.find_room(need) {
-                let new = Queue { sender, to, held: 0, small: List::EMPTY, bulk: List::EMPTY };
+                let new = DestinationQueue { sender, to, held: 0, small: List::EMPTY, bulk: List::EMPTY };
                 let own = own.unwrap_or_else(|| {
                     self.queues.push(new);
                     self.queues.len() - 1
@@ -210,8 +210,8 @@ impl Backlog {
         self.taken[cell..cell + need].fill(true);
         self.free -= need;
         self.bytes[cell * CELL..][..datagram.len()].copy_from_slice(datagram);
-        self.entries[cell] = Entry { addressing, length, next: NONE };
-        let kind = if datagram.len() <= SMALL { Kind::Small } else { Kind::Bulk };
+        self.entries[cell] = QueuedDatagram { addressing, length, next: NONE };
+        let kind = if datagram.len() <= SMALL { Priority::Small } else { Priority::Bulk };
         let queue = &mut self.queues[queue];
         queue.held += need;
         let list = queue.list_mut(kind);
@@ -226,26 +226,26 @@ impl Backlog {
 
     /// What is to be sent next of what waits for a sender: at most `most` datagrams and, unless it is one, `bytes`
     /// bytes.
-    pub fn next(&self, sender: usize, most: usize, bytes: usize) -> Option<Waiting> {
+    pub fn next(&self, sender: usize, most: usize, bytes: usize) -> Option<QueuedRun> {
         self.choose(sender, self.counts[sender], most, bytes)
     }
 
     /// The same of what is small.
-    pub fn next_small(&self, sender: usize, most: usize, bytes: usize) -> Option<Waiting> {
-        self.choose(sender, Count { bulk: 0, ..self.counts[sender] }, most, bytes)
+    pub fn next_small(&self, sender: usize, most: usize, bytes: usize) -> Option<QueuedRun> {
+        self.choose(sender, QueuedBytes { bulk: 0, ..self.counts[sender] }, most, bytes)
     }
 
-    fn choose(&self, sender: usize, waits: Count, most: usize, bytes: usize) -> Option<Waiting> {
-        let Count { small, bulk, streak } = waits;
+    fn choose(&self, sender: usize, waits: QueuedBytes, most: usize, bytes: usize) -> Option<QueuedRun> {
+        let QueuedBytes { small, bulk, streak } = waits;
         let (kind, most) = match (small > 0, bulk > 0) {
-            (true, waits) if !waits || streak < STREAK => (Kind::Small, most.min(SMALL_RUN)),
-            (_, true) => (Kind::Bulk, most.min(BULK_RUN)),
+            (true, waits) if !waits || streak < STREAK => (Priority::Small, most.min(SMALL_RUN)),
+            (_, true) => (Priority::Bulk, most.min(BULK_RUN)),
             _ => return None,
         };
-        let mine = |queue: &Queue| queue.sender == sender && !queue.list(kind).is_empty();
+        let mine = |queue: &DestinationQueue| queue.sender == sender && !queue.list(kind).is_empty();
         let queue = self.queues.iter().position(mine)?;
         let first = self.queues[queue].list(kind).first;
-        let Entry { addressing, length, next } = self.entries[usize::from(first)];
+        let QueuedDatagram { addressing, length, next } = self.entries[usize::from(first)];
         let segment = usize::from(length);
         let most = most.min(bytes / segment.max(1));
         let (mut count, mut last, mut at) = (1, segment, next);
@@ -257,24 +257,24 @@ impl Backlog {
             }
             (count, last, at) = (count + 1, length, entry.next);
         }
-        Some(Waiting { addressing, sender, kind, queue, first, segment, count })
+        Some(QueuedRun { addressing, sender, kind, queue, first, segment, count })
     }
 
     /// Where each of them lies in [`Backlog::bytes`], and its length.
-    pub fn ranges(&self, waiting: &Waiting) -> impl Iterator<Item = (usize, usize)> {
+    pub fn ranges(&self, waiting: &QueuedRun) -> impl Iterator<Item = (usize, usize)> {
         let next = |cell: &u16| Some(self.entries[usize::from(*cell)].next).filter(|next| *next != NONE);
         let cells = std::iter::successors(Some(waiting.first), next).take(waiting.count);
         cells.map(|cell| (usize::from(cell) * CELL, self.entries[usize::from(cell)].length.into()))
     }
 
     /// The first `count` of them need not wait any more.
-    pub fn release(&mut self, waiting: &Waiting, count: usize) {
+    pub fn release(&mut self, waiting: &QueuedRun, count: usize) {
         for _ in 0..count {
             self.pop(waiting.queue, waiting.kind);
         }
         let counts = &mut self.counts[waiting.sender];
         match waiting.kind {
-            Kind::Small if counts.bulk > 0 => counts.streak += count,
+            Priority::Small if counts.bulk > 0 => counts.streak += count,
             _ => counts.streak = 0,
         }
         if count > 0 {
@@ -288,14 +288,14 @@ impl Backlog {
     fn allocate(&mut self, addressing: Addressing) {
         self.bytes = vec![0; CELLS * CELL].into();
         self.taken = vec![false; CELLS].into();
-        self.entries = vec![Entry { addressing, length: 0, next: NONE }; CELLS].into();
+        self.entries = vec![QueuedDatagram { addressing, length: 0, next: NONE }; CELLS].into();
         self.queues.reserve_exact(QUEUES);
     }
 
-    fn counted(&mut self, sender: usize, kind: Kind) -> &mut usize {
+    fn counted(&mut self, sender: usize, kind: Priority) -> &mut usize {
         match kind {
-            Kind::Small => &mut self.counts[sender].small,
-            Kind::Bulk => &mut self.counts[sender].bulk,
+            Priority::Small => &mut self.counts[sender].small,
+            Priority::Bulk => &mut self.counts[sender].bulk,
         }
     }
 
@@ -318,14 +318,14 @@ impl Backlog {
 
     /// Drops what has waited longest in a queue: bulk, if there is any.
     fn drop_oldest(&mut self, queue: usize) {
-        let kind = if self.queues[queue].bulk.is_empty() { Kind::Small } else { Kind::Bulk };
+        let kind = if self.queues[queue].bulk.is_empty() { Priority::Small } else { Priority::Bulk };
         self.pop(queue, kind);
         if self.queues[queue].held == 0 {
             self.queues.remove(queue);
         }
     }
 
-    fn pop(&mut self, queue: usize, kind: Kind) {
+    fn pop(&mut self, queue: usize, kind: Priority) {
         let Backlog { taken, entries, queues, free, cursor, .. } = self;
         let queue = &mut queues[queue];
         let list = queue.list_mut(kind);
@@ -363,7 +363,7 @@ mod tests {
         Addressing { path: Path::to((Ipv4Addr::LOCALHOST, port).into()), class: 0 }
     }
 
-    fn contents(backlog: &Backlog, waiting: &Waiting) -> Vec<Vec<u8>> {
+    fn contents(backlog: &Backlog, waiting: &QueuedRun) -> Vec<Vec<u8>> {
         let bytes = |(start, length): (usize, usize)| backlog.bytes()[start..start + length].to_vec();
         backlog.ranges(waiting).map(bytes).collect()
     }
@@ -387,7 +387,7 @@ mod tests {
                 for sender in 0..2 {
                     let Some(waiting) = backlog.next(sender, 64, 9000) else { continue };
                     let port = usize::from(waiting.addressing.path.remote.port());
-                    let model = &mut models[2 * port + usize::from(waiting.kind == Kind::Bulk)];
+                    let model = &mut models[2 * port + usize::from(waiting.kind == Priority::Bulk)];
                     for datagram in contents(&backlog, &waiting) {
                         // What was dropped was older than what is left.
                         while model.pop_front().expect("it went in") != datagram {}
@@ -417,13 +417,13 @@ mod tests {
         for _ in 0..3 * STREAK {
             assert_eq!(backlog.push(0, addressing(2), &[2; 100]), 0);
             let next = backlog.next(0, 64, 9000).unwrap();
-            order.push(if next.kind == Kind::Small { 's' } else { 'b' });
+            order.push(if next.kind == Priority::Small { 's' } else { 'b' });
             backlog.release(&next, next.count);
         }
         let small = "s".repeat(STREAK);
         assert!(order.starts_with(&format!("{small}b{}", &small[..10])), "{order}");
         // The bulk that waits goes in short runs.
-        while let Some(next) = backlog.next(0, 64, 9000).filter(|next| next.kind == Kind::Small) {
+        while let Some(next) = backlog.next(0, 64, 9000).filter(|next| next.kind == Priority::Small) {
             backlog.release(&next, 1);
         }
         assert!(backlog.next(0, 64, 9000).is_some_and(|next| next.count == BULK_RUN));

@@ -22,19 +22,19 @@ const RUNG: u8 = 2;
 const NOT_AT_ALL: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Wakes the thread, with a system call only if it sleeps.
-struct Bell {
+struct ThreadWaker {
     state: AtomicU8,
     event: OwnedFd,
 }
 
-impl Bell {
+impl ThreadWaker {
     /// Changes the state if it is `from`, and says whether it was.
     fn turn(&self, from: u8, to: u8) -> bool {
         self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
-impl Wake for Bell {
+impl Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -62,7 +62,11 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(sockets: &'a [&'a RelaySocket], others: &[BorrowedFd<'_>], bell: &Bell) -> Result<Self, Errno> {
+    fn new(
+        sockets: &'a [&'a RelaySocket],
+        others: &[BorrowedFd<'_>],
+        bell: &ThreadWaker,
+    ) -> Result<Self, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let own = sockets.iter().map(|socket| socket.io.as_fd());
         for (index, fd) in own.chain(others.iter().copied()).enumerate() {
@@ -124,7 +128,7 @@ pub fn drive<T>(
     mut ready: impl FnMut(usize) -> io::Result<()>,
 ) -> io::Result<T> {
     let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    let bell = Arc::new(Bell { state: AtomicU8::new(RUNG), event });
+    let bell = Arc::new(ThreadWaker { state: AtomicU8::new(RUNG), event });
     let waker = Waker::from(bell.clone());
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);

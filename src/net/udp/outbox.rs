@@ -1,12 +1,12 @@
 //! Datagrams on their way out.
 
 use super::backlog::{Addressing, Backlog};
-use super::runs::{Buffers, MAX_BYTES, MAX_COUNT, Piece, Place, Run, Runs};
+use super::runs::{Buffers, MAX_BYTES, MAX_COUNT, PayloadLocation, Piece, Run, Runs};
 use super::senders::{Heard, SENDERS, shares_bulk, stand_in_for};
 use super::transmit::Transmit;
 use crate::crypto::random;
 use crate::datagram::{Path, RecvMeta};
-use crate::sys::{MAX_MESSAGES, Message};
+use crate::sys::{MAX_MESSAGES, OutgoingMessage};
 use crate::time::Instant;
 use rustix::io::Errno;
 use std::io::IoSlice;
@@ -26,7 +26,7 @@ const MAX_NOT_OURS: usize = 16;
 
 /// What became of the datagrams that were to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Sent {
+pub struct SendCounters {
     /// Datagrams that the kernel has taken.
     pub sent: u64,
     /// System calls made for them.
@@ -42,7 +42,7 @@ pub struct Sent {
 /// The way out: the kernel, or a test.
 pub(super) trait Wire {
     /// As [`crate::sys::send_many`], by one of the senders.
-    fn transmit(&self, sender: usize, messages: &[Message<'_>]) -> Result<usize, Errno>;
+    fn transmit(&self, sender: usize, messages: &[OutgoingMessage<'_>]) -> Result<usize, Errno>;
 }
 
 /// What is being handled.
@@ -59,7 +59,7 @@ struct Current {
 /// Datagrams that wait to be sent by one socket. What is forwarded is not copied.
 /// It never blocks and, once made, allocates only once more, when the socket has no room for the first time: what
 /// does not fit then is dropped and counted.
-pub struct Outbox {
+pub struct SendQueue {
     is_ipv6: bool,
     gso: bool,
     now: Instant,
@@ -76,10 +76,10 @@ pub struct Outbox {
     /// just now, if it is `suspect`.
     not_ours: Vec<IpAddr>,
     suspect: Option<IpAddr>,
-    sent: Sent,
+    sent: SendCounters,
 }
 
-enum Next {
+enum NextSend {
     Retry,
     Skip,
     Stop,
@@ -91,9 +91,9 @@ struct Unsent {
     done: usize,
 }
 
-impl Outbox {
+impl SendQueue {
     pub(super) fn new(is_ipv6: bool, gso: bool, spreads: bool) -> Self {
-        Outbox {
+        SendQueue {
             is_ipv6,
             gso,
             now: Instant::ZERO,
@@ -106,7 +106,7 @@ impl Outbox {
             heard: spreads.then(|| Heard::new([(); 2].map(|()| u64::from_le_bytes(random::bytes())))),
             not_ours: Vec::with_capacity(MAX_NOT_OURS),
             suspect: None,
-            sent: Sent::default(),
+            sent: SendCounters::default(),
         }
     }
 
@@ -132,7 +132,7 @@ impl Outbox {
         let mut done = 0;
         loop {
             let part = (most * segment).min(length - done);
-            self.add(addressing, Piece::new(Place::Inbox, start + done, part), segment.min(part));
+            self.add(addressing, Piece::new(PayloadLocation::Inbox, start + done, part), segment.min(part));
             done += part;
             if done == length {
                 return;
@@ -150,7 +150,7 @@ impl Outbox {
         room.copy_from_slice(datagram);
         self.scratch_used += length;
         let addressing = self.addressing(path, 0);
-        self.add(addressing, Piece::new(Place::Scratch, start, length), length);
+        self.add(addressing, Piece::new(PayloadLocation::Scratch, start, length), length);
     }
 
     /// The kernel's routes choose for an address that is not ours.
@@ -165,7 +165,7 @@ impl Outbox {
             self.sent.no_route += piece.count(segment) as u64;
             return;
         }
-        let Outbox { runs, heard, now, .. } = self;
+        let SendQueue { runs, heard, now, .. } = self;
         let sender = || heard.as_ref().map_or(0, |heard| heard.sender_for(remote, *now));
         if let Err(count) = runs.add(addressing, piece, segment, self.gso, sender) {
             self.sent.full += count as u64;
@@ -183,7 +183,7 @@ impl Outbox {
     }
 
     /// What became of the datagrams so far.
-    pub fn sent(&self) -> Sent {
+    pub fn sent(&self) -> SendCounters {
         self.sent
     }
 
@@ -244,7 +244,7 @@ impl Outbox {
     }
 
     /// Sends everything that there is room for, small datagrams first, and keeps the rest, as far as there is room
-    /// here; `inbox` is the buffer that [`Outbox::begin`] spoke of.
+    /// here; `inbox` is the buffer that [`SendQueue::begin`] spoke of.
     pub(super) fn flush(&mut self, wire: &impl Wire, inbox: &[u8]) {
         let waited = self.waits();
         self.runs.sort();
@@ -312,7 +312,7 @@ impl Outbox {
 
     /// Copies what a sender has no room for to where it can wait: these runs, but for the first datagrams.
     fn keep(&mut self, sender: usize, runs: Range<usize>, mut done: usize, inbox: &[u8]) {
-        let Outbox { runs: all, scratch, backlog, sent, .. } = self;
+        let SendQueue { runs: all, scratch, backlog, sent, .. } = self;
         for run in &all.all()[runs] {
             for piece in all.pieces_of(run) {
                 let bytes = piece.of(Buffers { inbox, scratch, backlog: &[] });
@@ -378,16 +378,16 @@ impl Outbox {
                         self.gso = false;
                     }
                     match self.send_singly(wire, inbox, sender, at) {
-                        Ok(()) => Next::Skip,
+                        Ok(()) => NextSend::Skip,
                         Err(done) => return Some(self.stopped(sender, at, done)),
                     }
                 }
                 Err(errno) => self.refused(at, errno, count),
             };
             match next {
-                Next::Retry => (),
-                Next::Skip => at += 1,
-                Next::Stop => return Some(self.stopped(sender, at, 0)),
+                NextSend::Retry => (),
+                NextSend::Skip => at += 1,
+                NextSend::Stop => return Some(self.stopped(sender, at, 0)),
             }
         }
         None
@@ -426,7 +426,7 @@ impl Outbox {
             transmit.slices = first_slice..slice_count;
             count += 1;
         }
-        let mut messages = [Message { name: &[], control: &[], data: &[] }; M];
+        let mut messages = [OutgoingMessage { name: &[], control: &[], data: &[] }; M];
         for (message, transmit) in messages.iter_mut().zip(&transmits[..count]) {
             *message = transmit.message(&slices[transmit.slices.clone()]);
         }
@@ -452,7 +452,7 @@ impl Outbox {
             for (slice, datagram) in slices.iter_mut().zip(datagrams.skip(done)) {
                 *slice = IoSlice::new(datagram);
             }
-            let mut messages = [Message { name: &[], control: &[], data: &[] }; MAX_MESSAGES];
+            let mut messages = [OutgoingMessage { name: &[], control: &[], data: &[] }; MAX_MESSAGES];
             for (message, slice) in messages.iter_mut().zip(&slices) {
                 *message = transmit.message(std::slice::from_ref(slice));
             }
@@ -465,9 +465,9 @@ impl Outbox {
                     done += sent;
                 }
                 Err(errno) => match self.refused(index, errno, 1) {
-                    Next::Retry => (),
-                    Next::Skip => done += 1,
-                    Next::Stop => return Err(done),
+                    NextSend::Retry => (),
+                    NextSend::Skip => done += 1,
+                    NextSend::Stop => return Err(done),
                 },
             }
         }
@@ -488,18 +488,18 @@ impl Outbox {
     }
 
     /// What to do about an error with a run, and `count` datagrams of it that would be lost.
-    fn refused(&mut self, index: usize, errno: Errno, count: usize) -> Next {
+    fn refused(&mut self, index: usize, errno: Errno, count: usize) -> NextSend {
         let path = &mut self.runs.get_mut(index).addressing.path;
         match errno {
-            Errno::INTR => return Next::Retry,
+            Errno::INTR => return NextSend::Retry,
             // Our address may have changed: any address is better than none. If it helps, this one is gone.
             Errno::INVAL | Errno::NETUNREACH | Errno::ADDRNOTAVAIL if path.local.is_some() => {
                 self.suspect = path.local.take();
-                return Next::Retry;
+                return NextSend::Retry;
             }
             Errno::AGAIN => {
                 self.suspect = None;
-                return Next::Stop;
+                return NextSend::Stop;
             }
             Errno::NOBUFS => self.sent.full += count as u64,
             Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::HOSTDOWN | Errno::NONET => {
@@ -511,7 +511,7 @@ impl Outbox {
             }
         }
         self.suspect = None;
-        Next::Skip
+        NextSend::Skip
     }
 
     fn buffers<'a>(&'a self, inbox: &'a [u8]) -> Buffers<'a> {

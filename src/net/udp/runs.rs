@@ -1,6 +1,6 @@
 //! Runs of datagrams: what the kernel can be given as one.
 
-use super::backlog::{Addressing, Kind, SMALL, Waiting};
+use super::backlog::{Addressing, Priority, QueuedRun, SMALL};
 use crate::sys::MAX_MESSAGES;
 
 /// Most datagrams in one run: what kernels have taken since they have GSO (`UDP_MAX_SEGMENTS` in
@@ -40,7 +40,7 @@ pub struct Run {
 
 /// Where bytes lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum PayloadLocation {
     /// Where they were received.
     Inbox,
     /// Where they were copied to for now.
@@ -52,18 +52,18 @@ pub enum Place {
 /// What the ranges of pieces are.
 #[derive(Clone, Copy)]
 pub struct Buffers<'a> {
-    /// [`Place::Inbox`].
+    /// [`PayloadLocation::Inbox`].
     pub inbox: &'a [u8],
-    /// [`Place::Scratch`].
+    /// [`PayloadLocation::Scratch`].
     pub scratch: &'a [u8],
-    /// [`Place::Backlog`].
+    /// [`PayloadLocation::Backlog`].
     pub backlog: &'a [u8],
 }
 
 /// Bytes that lie together: one or more datagrams of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
-    place: Place,
+    place: PayloadLocation,
     /// The next one of its run.
     next: u16,
     start: u32,
@@ -72,16 +72,16 @@ pub struct Piece {
 
 impl Piece {
     /// `length` bytes from `start` on.
-    pub fn new(place: Place, start: usize, length: usize) -> Self {
+    pub fn new(place: PayloadLocation, start: usize, length: usize) -> Self {
         Piece { place, next: 0, start: start as u32, length: length as u32 }
     }
 
     /// Its bytes.
     pub fn of<'a>(&self, buffers: Buffers<'a>) -> &'a [u8] {
         let buffer = match self.place {
-            Place::Inbox => buffers.inbox,
-            Place::Scratch => buffers.scratch,
-            Place::Backlog => buffers.backlog,
+            PayloadLocation::Inbox => buffers.inbox,
+            PayloadLocation::Scratch => buffers.scratch,
+            PayloadLocation::Backlog => buffers.backlog,
         };
         &buffer[self.start as usize..][..self.length as usize]
     }
@@ -218,17 +218,17 @@ impl Runs {
     }
 
     /// Takes, while there is no other, the run that has waited longest.
-    pub fn load(&mut self, waiting: &Waiting, ranges: impl Iterator<Item = (usize, usize)>) {
-        let &Waiting { addressing, sender, kind, segment, count, .. } = waiting;
+    pub fn load(&mut self, waiting: &QueuedRun, ranges: impl Iterator<Item = (usize, usize)>) {
+        let &QueuedRun { addressing, sender, kind, segment, count, .. } = waiting;
         let piece = |(index, (start, length))| Piece {
             next: index as u16 + 1,
-            ..Piece::new(Place::Backlog, start, length)
+            ..Piece::new(PayloadLocation::Backlog, start, length)
         };
         self.pieces.extend(ranges.enumerate().map(piece));
         self.runs.push(Run {
             addressing,
             sender,
-            urgent: kind == Kind::Small,
+            urgent: kind == Priority::Small,
             closed: true,
             segment,
             count,

@@ -28,7 +28,7 @@ const LIFETIME: Duration = Duration::from_secs(2);
 const SETS: usize = 1024;
 
 #[derive(Clone, Copy, Default)]
-struct Entry {
+struct SenderEntry {
     /// Of the address. Two that have the same are sent to by one socket, and that is all.
     hash: u32,
     /// When, in units of 2^20 ns.
@@ -40,7 +40,7 @@ struct Entry {
 /// Who has been heard from lately, and by which interface.
 pub struct Heard {
     hasher: KeyedState,
-    sets: Box<[[Entry; 2]]>,
+    sets: Box<[[SenderEntry; 2]]>,
     /// Their indices.
     interfaces: [Option<u32>; LINES],
     /// Who has just been heard from, by which interface and when: most often, many datagrams of one come together.
@@ -52,7 +52,7 @@ impl Heard {
     pub fn new(seed: [u64; 2]) -> Self {
         Heard {
             hasher: KeyedState::new(seed[0], seed[1]),
-            sets: vec![[Entry::default(); 2]; SETS].into(),
+            sets: vec![[SenderEntry::default(); 2]; SETS].into(),
             interfaces: [None; LINES],
             latest: None,
         }
@@ -69,10 +69,10 @@ impl Heard {
         let sender = self.line(interface) as u8;
         let (set, hash) = self.place(remote);
         let [first, second] = &mut self.sets[set];
-        let is_same = |entry: &Entry| entry.is_used && entry.hash == hash;
+        let is_same = |entry: &SenderEntry| entry.is_used && entry.hash == hash;
         let entry =
             if is_same(first) || !is_same(second) && is_older(first, second, at) { first } else { second };
-        *entry = Entry { hash, at, sender, is_used: true };
+        *entry = SenderEntry { hash, at, sender, is_used: true };
     }
 
     /// Who sends to `remote`.
@@ -128,11 +128,11 @@ fn ticks(now: Instant) -> u32 {
     (now.as_nanos() >> 20) as u32
 }
 
-fn age(entry: &Entry, now: u32) -> u32 {
+fn age(entry: &SenderEntry, now: u32) -> u32 {
     now.wrapping_sub(entry.at)
 }
 
-fn is_older(entry: &Entry, other: &Entry, now: u32) -> bool {
+fn is_older(entry: &SenderEntry, other: &SenderEntry, now: u32) -> bool {
     !entry.is_used || other.is_used && age(entry, now) > age(other, now)
 }
 

@@ -19,17 +19,17 @@ fn path_from(local: &str, remote: SocketAddr) -> Path {
 }
 
 /// A socket of ours with what belongs to it.
-struct House {
+struct TestSocket {
     socket: RelaySocket,
     inbox: Inbox,
-    outbox: Outbox,
+    outbox: SendQueue,
 }
 
-impl House {
+impl TestSocket {
     fn new(address: &str) -> Self {
         let socket = RelaySocket::bind(address.parse().unwrap()).unwrap().with_senders();
         let outbox = socket.outbox();
-        House { socket, inbox: Inbox::default(), outbox }
+        TestSocket { socket, inbox: Inbox::default(), outbox }
     }
 
     fn at(&self, ip: &str) -> SocketAddr {
@@ -37,7 +37,7 @@ impl House {
     }
 
     /// Waits for datagrams until there were `count` of them.
-    fn take(&mut self, count: usize, mut handle: impl FnMut(&mut [u8], &RecvMeta, &mut Outbox)) {
+    fn take(&mut self, count: usize, mut handle: impl FnMut(&mut [u8], &RecvMeta, &mut SendQueue)) {
         let mut taken = 0;
         while taken < count {
             smol::block_on(smol::future::or(self.socket.readable(), async {
@@ -73,10 +73,10 @@ fn set(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) {
 
 /// A datagram and its class, as the kernel tells it.
 fn read(socket: &UdpSocket) -> (Vec<u8>, u8) {
-    let (mut buffer, mut heads) = (vec![0; SLOT], [Head::EMPTY]);
+    let (mut buffer, mut heads) = (vec![0; SLOT], [ReceivedHead::EMPTY]);
     socket.peek(&mut buffer).unwrap();
     assert_eq!(sys::receive_many(socket.as_fd(), &mut buffer, SLOT, &mut heads), Ok(1));
-    (buffer[..heads[0].length()].to_vec(), Received::parse(heads[0].control()).class)
+    (buffer[..heads[0].length()].to_vec(), AncillaryData::parse(heads[0].control()).class)
 }
 
 fn bytes(length: usize) -> Vec<u8> {
@@ -95,7 +95,7 @@ fn a_port_in_use_is_explained() {
 #[test]
 fn a_burst_is_taken_apart_and_leaves_as_a_burst() {
     for address in ["127.0.0.1:0", "0.0.0.0:0"] {
-        let mut house = House::new(address);
+        let mut house = TestSocket::new(address);
         if !house.outbox.uses_gso() {
             eprintln!("this kernel has no GSO");
             return;
@@ -113,7 +113,7 @@ fn a_burst_is_taken_apart_and_leaves_as_a_burst() {
             out.forward(meta.path, datagram.len(), datagram.len());
         });
         assert_eq!(seen, burst);
-        assert_eq!(house.outbox.sent(), Sent { sent: 11, calls: 1, ..Sent::default() });
+        assert_eq!(house.outbox.sent(), SendCounters { sent: 11, calls: 1, ..SendCounters::default() });
         for chunk in burst.chunks(100) {
             let (datagram, _) = read(&client);
             assert_eq!((datagram[0], &datagram[1..]), (0xaa, &chunk[1..]));
@@ -123,7 +123,7 @@ fn a_burst_is_taken_apart_and_leaves_as_a_burst() {
 
 #[test]
 fn parts_of_datagrams_and_answers_of_other_lengths_can_be_sent() {
-    let mut house = House::new("127.0.0.1:0");
+    let mut house = TestSocket::new("127.0.0.1:0");
     let client = client("127.0.0.1", house.socket.address());
     set(&client, libc::SOL_UDP, libc::UDP_SEGMENT, 10);
     client.send(b"0123456789abcdefghij").unwrap();
@@ -144,7 +144,7 @@ fn parts_of_datagrams_and_answers_of_other_lengths_can_be_sent() {
 
 #[test]
 fn every_length_survives() {
-    let mut house = House::new("127.0.0.1:0");
+    let mut house = TestSocket::new("127.0.0.1:0");
     let client = client("127.0.0.1", house.socket.address());
     let lengths = [0, 1, 1400, 1400, 1400, 9, 0, 65_507, 65_507, 1, 1, 2000];
     for some in lengths.chunks(6) {
@@ -157,7 +157,7 @@ fn every_length_survives() {
 
 #[test]
 fn one_socket_serves_both_families() {
-    let mut house = House::new("0.0.0.0:0");
+    let mut house = TestSocket::new("0.0.0.0:0");
     if UdpSocket::bind("[::1]:0").is_err() {
         eprintln!("no IPv6 here");
         return;
@@ -171,7 +171,7 @@ fn one_socket_serves_both_families() {
         });
         assert_eq!(read(&client).0, b"hello");
     }
-    let mut narrow = House::new("127.0.0.1:0");
+    let mut narrow = TestSocket::new("127.0.0.1:0");
     narrow.send(Path::to("[::1]:9".parse().unwrap()), b"no way");
     assert_eq!(narrow.outbox.sent().no_route, 1);
 }
@@ -182,7 +182,7 @@ fn dscp_and_ecn_survive() {
         ("127.0.0.1", libc::SOL_IP, libc::IP_TOS, libc::IP_RECVTOS),
         ("::1", libc::SOL_IPV6, libc::IPV6_TCLASS, libc::IPV6_RECVTCLASS),
     ] {
-        let mut house = House::new("0.0.0.0:0");
+        let mut house = TestSocket::new("0.0.0.0:0");
         let Ok(probe) = UdpSocket::bind((ip, 0)) else { continue };
         drop(probe);
         let client = client(ip, house.at(ip));
@@ -202,7 +202,7 @@ fn dscp_and_ecn_survive() {
 
 #[test]
 fn datagrams_leave_from_the_address_that_is_asked_for() {
-    let mut house = House::new("0.0.0.0:0");
+    let mut house = TestSocket::new("0.0.0.0:0");
     // Connected sockets, which hear nobody else.
     let first = client("127.0.0.1", house.at("127.0.0.1"));
     let second = client("127.0.0.1", house.at("127.0.0.2"));
@@ -223,22 +223,22 @@ fn datagrams_leave_from_the_address_that_is_asked_for() {
 
 #[test]
 fn an_address_that_is_gone_does_not_stop_us() {
-    let mut house = House::new("0.0.0.0:0");
+    let mut house = TestSocket::new("0.0.0.0:0");
     let client = client("127.0.0.1", house.at("127.0.0.1"));
     let gone = path_from("192.0.2.77", client.local_addr().unwrap());
     house.outbox.send(gone, b"one");
     house.send(gone, b"two");
     assert_eq!((read(&client).0, read(&client).0), (b"one".to_vec(), b"two".to_vec()));
-    let Sent { sent, no_route, refused, .. } = house.outbox.sent();
+    let SendCounters { sent, no_route, refused, .. } = house.outbox.sent();
     assert_eq!((sent, no_route, refused), (2, 0, 0));
 }
 
 #[test]
 fn an_address_that_is_gone_is_not_tried_again_until_it_may_be_back() {
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     let gone = path_from("192.0.2.77", SocketAddr::new(LOCALHOST, 3));
     let wire = FaultyWire { gone: true, interrupts: Cell::new(0), ..FaultyWire::new(None) };
-    let calls = |outbox: &mut Outbox| {
+    let calls = |outbox: &mut SendQueue| {
         let before = outbox.sent().calls;
         outbox.send(gone, b"one");
         outbox.send(gone, b"two");
@@ -256,7 +256,7 @@ fn an_address_that_is_gone_is_not_tried_again_until_it_may_be_back() {
     assert_eq!((outbox.sent().sent, outbox.sent().no_route, outbox.sent().refused), (12, 0, 0));
     // If no other address helps, the address is not to blame.
     let wire = FaultyWire { unreachable: true, ..wire };
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     for round in 1..=2 {
         outbox.send(gone, b"three");
         outbox.flush(&wire, &[]);
@@ -266,7 +266,7 @@ fn an_address_that_is_gone_is_not_tried_again_until_it_may_be_back() {
 
 #[test]
 fn it_remembers_few_addresses_that_are_gone() {
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     let wire = FaultyWire { gone: true, interrupts: Cell::new(0), ..FaultyWire::new(None) };
     for last in 0..=255u8 {
         let local = IpAddr::from([192, 0, 2, last]);
@@ -278,7 +278,7 @@ fn it_remembers_few_addresses_that_are_gone() {
 
 #[test]
 fn one_who_is_gone_does_not_stop_us() {
-    let mut house = House::new("0.0.0.0:0");
+    let mut house = TestSocket::new("0.0.0.0:0");
     let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let client = client("127.0.0.1", house.at("127.0.0.1"));
     for _ in 0..20 {
@@ -292,7 +292,7 @@ fn one_who_is_gone_does_not_stop_us() {
 
 #[test]
 fn a_turn_ends() {
-    let mut house = House::new("127.0.0.1:0");
+    let mut house = TestSocket::new("127.0.0.1:0");
     let client = client("127.0.0.1", house.socket.address());
     (0..100).for_each(|number| assert_eq!(client.send(&[number]).unwrap(), 1));
     let mut seen = Vec::new();
@@ -308,13 +308,13 @@ fn a_turn_ends() {
 
 #[test]
 fn no_more_is_kept_than_there_is_room_for() {
-    let mut house = House::new("127.0.0.1:0");
+    let mut house = TestSocket::new("127.0.0.1:0");
     for round in 1..=2 {
         for number in 0..10_000 {
             house.outbox.send(path(1 + number % 2), &[7; 100]);
         }
         house.socket.flush(&mut house.outbox);
-        let Sent { sent, full, refused, .. } = house.outbox.sent();
+        let SendCounters { sent, full, refused, .. } = house.outbox.sent();
         assert_eq!(sent + full + refused, round * 10_000);
         assert!(full >= round * 8_900 && sent > 0, "{sent} {full} {refused}");
     }
@@ -326,7 +326,7 @@ fn no_more_is_kept_than_there_is_room_for() {
 /// All that comes to the port is the receiver's, and one port is still one daemon's.
 #[test]
 fn sockets_that_send_get_nothing() {
-    let mut house = House::new("0.0.0.0:0");
+    let mut house = TestSocket::new("0.0.0.0:0");
     if house.socket.senders.is_empty() {
         eprintln!("this kernel has no groups of sockets");
         return;
@@ -382,7 +382,7 @@ impl FaultyWire {
 }
 
 impl Wire for FaultyWire {
-    fn transmit(&self, sender: usize, messages: &[Message<'_>]) -> Result<usize, Errno> {
+    fn transmit(&self, sender: usize, messages: &[OutgoingMessage<'_>]) -> Result<usize, Errno> {
         if self.interrupts.get() > 0 {
             self.interrupts.set(self.interrupts.get() - 1);
             return Err(Errno::INTR);
@@ -430,7 +430,7 @@ fn meta(port: u16) -> RecvMeta {
 }
 
 /// Sends datagrams to two destinations, in runs and not, from the inbox and not, and says which.
-fn fill(outbox: &mut Outbox, inbox: &[u8]) -> Vec<Vec<u8>> {
+fn fill(outbox: &mut SendQueue, inbox: &[u8]) -> Vec<Vec<u8>> {
     let mut pushed = Vec::new();
     for (index, length) in [100, 100, 100, 40, 100, 0, 0, 7, 7, 7, 7].into_iter().enumerate() {
         let start = 200 * index;
@@ -451,19 +451,19 @@ fn fill(outbox: &mut Outbox, inbox: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn equal_datagrams_make_runs() {
     let inbox = bytes(4096);
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     let pushed = fill(&mut outbox, &inbox);
     let wire = FaultyWire::new(None);
     outbox.flush(&wire, &inbox);
     assert_eq!(*wire.taken.borrow(), pushed);
     // 100 100 100 40 | 100 | 0 | 0 | 7 7 7 7 | 64 | 36 | 50, and one interruption.
     assert_eq!(wire.runs.get(), 5);
-    assert_eq!(outbox.sent(), Sent { sent: 161, calls: 2, ..Sent::default() });
+    assert_eq!(outbox.sent(), SendCounters { sent: 161, calls: 2, ..SendCounters::default() });
 }
 
 #[test]
 fn runs_are_made_of_what_comes_mixed() {
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     for length in [100, 100, 90, 100, 100] {
         (1..=8).for_each(|port| send_marked(&mut outbox, port, length));
     }
@@ -485,7 +485,7 @@ fn a_run_is_forwarded_like_its_datagrams() {
     for (gso, length, runs) in
         [(true, 9999, 2), (true, 6400, 1), (true, 350, 1), (true, 70, 0), (false, 350, 0)]
     {
-        let mut outbox = Outbox::new(false, gso, false);
+        let mut outbox = SendQueue::new(false, gso, false);
         outbox.begin(meta, 0, 0);
         outbox.forward(path(2), length, 100);
         outbox.end();
@@ -495,7 +495,7 @@ fn a_run_is_forwarded_like_its_datagrams() {
         assert_eq!((&*wire.taken.borrow(), wire.runs.get()), (&expected, runs), "{length}");
     }
     // It goes on where the last run has room.
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     outbox.begin(meta, 0, 0);
     for _ in 0..3 {
         outbox.forward(path(2), 300, 100);
@@ -510,7 +510,7 @@ fn a_run_is_forwarded_like_its_datagrams() {
 #[test]
 fn gso_is_given_up_at_an_io_error_and_nothing_is_lost() {
     let inbox = bytes(4096);
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     let wire = FaultyWire::new(Some(Errno::IO));
     let mut pushed = fill(&mut outbox, &inbox);
     outbox.flush(&wire, &inbox);
@@ -526,7 +526,7 @@ fn gso_is_given_up_at_an_io_error_and_nothing_is_lost() {
 fn a_run_that_does_not_fit_the_path_is_sent_singly() {
     for errno in [Errno::INVAL, Errno::MSGSIZE] {
         let inbox = bytes(4096);
-        let mut outbox = Outbox::new(false, true, false);
+        let mut outbox = SendQueue::new(false, true, false);
         let wire = FaultyWire::new(Some(errno));
         let pushed = fill(&mut outbox, &inbox);
         outbox.flush(&wire, &inbox);
@@ -538,7 +538,7 @@ fn a_run_that_does_not_fit_the_path_is_sent_singly() {
 #[test]
 fn without_gso_nothing_is_a_run() {
     let inbox = bytes(4096);
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     let mut pushed = fill(&mut outbox, &inbox);
     outbox.disable_gso();
     let wire = FaultyWire::new(None);
@@ -567,7 +567,7 @@ fn when_the_socket_is_full_what_fits_waits_and_the_rest_is_dropped_and_counted()
         [(0, None), (30, None), (11, None), (3, Some(Errno::IO)), (40, Some(Errno::INVAL))]
     {
         let inbox = bytes(4096);
-        let mut outbox = Outbox::new(false, true, false);
+        let mut outbox = SendQueue::new(false, true, false);
         let pushed = fill(&mut outbox, &inbox);
         let wire = FaultyWire { room: Cell::new(room), ..FaultyWire::new(fails_runs) };
         outbox.begin_turn();
@@ -575,7 +575,7 @@ fn when_the_socket_is_full_what_fits_waits_and_the_rest_is_dropped_and_counted()
         let taken = wire.taken.borrow().clone();
         assert!(pushed.starts_with(&taken) && taken.len() < pushed.len() && taken.len() >= room);
         assert!(outbox.waits());
-        let Sent { sent, full, refused, .. } = outbox.sent();
+        let SendCounters { sent, full, refused, .. } = outbox.sent();
         assert_eq!((sent as usize, refused), (taken.len(), 0));
         // What lay in the inbox is not needed any more.
         wire.room.set(usize::MAX);
@@ -594,13 +594,13 @@ fn when_the_socket_is_full_what_fits_waits_and_the_rest_is_dropped_and_counted()
 }
 
 /// A datagram of `length` bytes to a port, marked with it.
-fn send_marked(outbox: &mut Outbox, port: u8, length: usize) {
+fn send_marked(outbox: &mut SendQueue, port: u8, length: usize) {
     outbox.send(path(port.into()), &vec![port; length]);
 }
 
 #[test]
 fn small_datagrams_go_before_bulk_but_not_before_their_own() {
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     for (port, length) in [(1, 1400), (1, 1400), (2, 100), (1, 100), (3, 1400), (4, 100), (3, 1400), (2, 90)]
     {
         send_marked(&mut outbox, port, length);
@@ -615,7 +615,7 @@ fn small_datagrams_go_before_bulk_but_not_before_their_own() {
 /// A line that takes ten datagrams a turn, and is offered twenty long ones by one and a short one by another.
 #[test]
 fn a_game_hardly_waits_for_bulk_that_fills_the_line() {
-    let mut outbox = Outbox::new(false, true, false);
+    let mut outbox = SendQueue::new(false, true, false);
     let wire = FaultyWire { room: Cell::new(0), ..FaultyWire::new(None) };
     let (mut game_waits, mut bulk_waits) = (Vec::new(), Vec::new());
     for turn in 0..200u8 {
@@ -636,13 +636,13 @@ fn a_game_hardly_waits_for_bulk_that_fills_the_line() {
     let (game, bulk) = (game_waits.iter().max().unwrap(), bulk_waits.iter().max().unwrap());
     assert!(*game <= 1 && *bulk >= 3, "{game} and {bulk} turns");
     assert!(bulk_waits.len() >= 200 * 8, "bulk gets the rest: {}", bulk_waits.len());
-    let Sent { sent, full, .. } = outbox.sent();
+    let SendCounters { sent, full, .. } = outbox.sent();
     assert!(sent + full <= 200 * 21 && sent + full + 200 >= 200 * 21);
 }
 
 /// An outbox of several senders, where these ports of this machine have just been heard from by these interfaces.
-fn spread_outbox(heard: &[(u16, u32)]) -> Outbox {
-    let mut outbox = Outbox::new(false, true, true);
+fn spread_outbox(heard: &[(u16, u32)]) -> SendQueue {
+    let mut outbox = SendQueue::new(false, true, true);
     outbox.set_now(NOW);
     for &(port, interface) in heard {
         outbox.begin(meta(port), interface, 0);
@@ -655,7 +655,13 @@ fn spread_outbox(heard: &[(u16, u32)]) -> Outbox {
 }
 
 /// Sends to a port until nobody takes it, and says how much of what is sent to the other then arrives.
-fn arrives_beside(outbox: &mut Outbox, wire: &FaultyWire, stuck: Path, other: Path, length: usize) -> usize {
+fn arrives_beside(
+    outbox: &mut SendQueue,
+    wire: &FaultyWire,
+    stuck: Path,
+    other: Path,
+    length: usize,
+) -> usize {
     for _ in 0..1000 {
         outbox.send(stuck, &[1; 1400]);
         outbox.begin_turn();
@@ -740,7 +746,7 @@ fn one_who_is_stuck_does_not_take_all_the_room_to_wait() {
 
 #[test]
 fn a_flood_and_everything_else_take_turns() {
-    let mut house = House::new("127.0.0.1:0");
+    let mut house = TestSocket::new("127.0.0.1:0");
     let flooded = client("127.0.0.1", house.socket.address());
     let stop = std::sync::atomic::AtomicBool::new(false);
     let mut datagrams = 0;
@@ -772,7 +778,7 @@ fn a_flood_and_everything_else_take_turns() {
 
 #[test]
 fn the_socket_that_is_ready_is_told() {
-    let (first, second) = (House::new("127.0.0.1:0"), House::new("127.0.0.1:0"));
+    let (first, second) = (TestSocket::new("127.0.0.1:0"), TestSocket::new("127.0.0.1:0"));
     let client = client("127.0.0.1", second.socket.address());
     client.send(b"hello").unwrap();
     let wait = std::future::pending::<()>();
@@ -791,7 +797,7 @@ fn the_socket_that_is_ready_is_told() {
 
 #[test]
 fn a_socket_that_has_room_again_is_told() {
-    let house = House::new("127.0.0.1:0");
+    let house = TestSocket::new("127.0.0.1:0");
     let patience = || async {
         smol::Timer::after(Duration::from_millis(200)).await;
     };

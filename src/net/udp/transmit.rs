@@ -1,8 +1,8 @@
 //! A message to send: what it carries beside its payload.
 
-use super::ancillary::{CONTROL_LENGTH, Control, write_name};
+use super::ancillary::{CONTROL_LENGTH, ControlBuffer, write_name};
 use super::backlog::Addressing;
-use crate::sys::{Message, NAME_LENGTH};
+use crate::sys::{NAME_LENGTH, OutgoingMessage};
 use std::io::IoSlice;
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use std::ops::Range;
 pub struct Transmit {
     name: [u8; NAME_LENGTH],
     name_length: usize,
-    control: Control,
+    control: ControlBuffer,
     /// Which slices are its payload.
     pub slices: Range<usize>,
 }
@@ -18,7 +18,7 @@ pub struct Transmit {
 impl Transmit {
     /// Not yet addressed.
     pub const EMPTY: Transmit =
-        Transmit { name: [0; NAME_LENGTH], name_length: 0, control: Control::EMPTY, slices: 0..0 };
+        Transmit { name: [0; NAME_LENGTH], name_length: 0, control: ControlBuffer::EMPTY, slices: 0..0 };
 
     /// Addresses it, for datagrams of `segment` bytes each but the last if it carries several, as a socket of the
     /// family IPv6 (if `is_ipv6`) or IPv4 takes it.
@@ -30,8 +30,8 @@ impl Transmit {
     }
 
     /// With its payload.
-    pub fn message<'a>(&'a self, data: &'a [IoSlice<'a>]) -> Message<'a> {
-        Message { name: &self.name[..self.name_length], control: self.control.bytes(), data }
+    pub fn message<'a>(&'a self, data: &'a [IoSlice<'a>]) -> OutgoingMessage<'a> {
+        OutgoingMessage { name: &self.name[..self.name_length], control: self.control.bytes(), data }
     }
 }
 

@@ -17,7 +17,7 @@ const REKEY: Duration = Duration::from_secs(120);
 const REJECT: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy, Debug)]
-struct Session {
+struct SimulatedSession {
     /// Which initiation it came of.
     initiation: usize,
     /// What data to us bears.
@@ -36,9 +36,9 @@ struct Session {
 pub struct Correspondent {
     pub with: Who,
     initiation: Option<(u32, usize)>,
-    answered: Option<Session>,
-    session: Option<Session>,
-    previous: Option<Session>,
+    answered: Option<SimulatedSession>,
+    session: Option<SimulatedSession>,
+    previous: Option<SimulatedSession>,
     last_handshake: Option<Instant>,
     /// The newest initiation that was answered; older ones are replays.
     newest: usize,
@@ -120,7 +120,7 @@ impl Honest {
         match made {
             Made::Initiation { index, .. } if content > one.newest => {
                 let own = messages.index();
-                let session = Session {
+                let session = SimulatedSession {
                     initiation: content,
                     own,
                     others: index,
@@ -137,7 +137,7 @@ impl Honest {
             Made::Response { initiation, .. } => {
                 let Some((own, _)) = one.initiation.filter(|&(_, known)| known == initiation) else { return };
                 one.initiation = None;
-                one.previous = one.session.replace(Session {
+                one.previous = one.session.replace(SimulatedSession {
                     initiation,
                     own,
                     others: sender_index(bytes),
@@ -149,7 +149,7 @@ impl Honest {
                 out.push(messages.data(Made::Data { by: who, initiation }, sender_index(bytes)));
             }
             Made::Data { initiation, .. } => {
-                let is_it = |session: &Option<Session>| {
+                let is_it = |session: &Option<SimulatedSession>| {
                     session.is_some_and(|session| session.initiation == initiation)
                 };
                 if is_it(&one.answered) {

@@ -9,14 +9,14 @@ use crate::datagram::Path;
 use crate::figures::Traffic;
 use crate::ids::{PartyId, PeerId};
 use crate::relay::blind::Blind;
-use crate::relay::limits::{Limits, PENDING_LIFETIME, SWEEP_INTERVAL};
-use crate::relay::state::State;
-use crate::relay::{Arrival, Config, Output, Port, Relay};
+use crate::relay::limits::{PENDING_LIFETIME, RelayLimits, SWEEP_INTERVAL};
+use crate::relay::state::RelayState;
+use crate::relay::{Arrival, Output, Port, Relay, RelaySettings};
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now, UnixTime};
-use crate::wireguard::device::{Config as DeviceConfig, Device};
+use crate::wireguard::device::{Device, DeviceSettings};
 use crate::wireguard::peer::{PeerConfig, PeerIndex};
-use crate::wireguard::verdict::Sent;
+use crate::wireguard::verdict::SendOutcome;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -117,7 +117,7 @@ impl Action {
 
 /// What came to an address and went there.
 #[derive(Clone, Copy, Default)]
-struct Account {
+struct AddressTraffic {
     from: u64,
     to: u64,
     /// Datagrams of data from there, and initiations of the hub's that went there for them.
@@ -127,7 +127,7 @@ struct Account {
     answered: bool,
 }
 
-pub struct World {
+pub struct Model {
     setup: Setup,
     pub now: Instant,
     relay: Relay,
@@ -137,7 +137,7 @@ pub struct World {
     /// The real WireGuard of the players, for their sessions with the hub.
     devices: Vec<(Device, PeerIndex)>,
     on_its_way: VecDeque<(SocketAddr, Vec<u8>)>,
-    accounts: BTreeMap<SocketAddr, Account>,
+    accounts: BTreeMap<SocketAddr, AddressTraffic>,
     /// Initiations that the attacker got.
     got: Vec<Vec<u8>>,
     /// Initiations of one player's for the other that the attacker was allowed to get, and when.
@@ -193,17 +193,17 @@ impl Output for Sends {
     }
 }
 
-impl World {
+impl Model {
     /// `keys` are everybody's, which are not cheap to make.
     pub fn new(setup: Setup, keys: [PublicKey; 3]) -> Self {
         let now = Instant::ZERO + 1000 * SECOND;
-        let config = Config {
+        let config = RelaySettings {
             hub_key: crate::crypto::x25519::PrivateKey::from_bytes([9; 32]),
             subnet: Subnet::DEFAULT,
             mtu: 1420,
             stamp_mark: 0,
             seed: 1,
-            limits: Limits::default(),
+            limits: RelayLimits::default(),
         };
         let mut relay = Relay::new(config, now);
         let is_member = setup.attacker != Attacker::Stranger;
@@ -218,7 +218,7 @@ impl World {
             let with = if is_member { vec![other, Who::Attacker] } else { vec![other] };
             Honest::new(who, home(who), &with)
         };
-        let mut world = World {
+        let mut world = Model {
             setup,
             now,
             relay,
@@ -248,12 +248,12 @@ impl World {
     fn use_hub(&mut self) {
         let now = self.clock();
         for who in [Who::Anna, Who::Bert] {
-            let config = DeviceConfig {
+            let config = DeviceSettings {
                 private_key: who.private_key(),
                 mtu: 1420,
                 stamp_mark: 0,
                 jitter_seed: 1,
-                x25519: Limits::default().x25519,
+                x25519: RelayLimits::default().x25519,
             };
             let mut device = Device::new(config, now.instant);
             let hub = PeerConfig {
@@ -466,7 +466,7 @@ impl World {
         for player in 0..self.devices.len() {
             let mut buffer = [0; 256];
             let (device, hub) = &mut self.devices[player];
-            if let Sent::Sealed { length, .. } = device.send(*hub, &mut buffer, 0, now) {
+            if let SendOutcome::Sealed { length, .. } = device.send(*hub, &mut buffer, 0, now) {
                 self.leave_host(self.players[player].address, buffer[..length].to_vec());
             }
             self.pump(player);
@@ -570,7 +570,7 @@ impl World {
         if is_over && bytes[0] == 1 && account.probes < account.data && !is_symbolic(bytes) {
             account.probes += 1;
         }
-        let Account { from, to: given, probes, answered, .. } = *account;
+        let AddressTraffic { from, to: given, probes, answered, .. } = *account;
         if !answered && given > from + probes * INITIATION {
             self.breaks(Promise::AntiAmplification, |world| {
                 format!("{} got {given} bytes for {from} and never answered", world.name(to))
@@ -688,7 +688,7 @@ impl World {
 
     pub fn describe(&self) -> Fingerprint {
         let mut to = Fingerprint::new(self.now);
-        let State { roster, sources, .. } = &self.relay.state;
+        let RelayState { roster, sources, .. } = &self.relay.state;
         for (id, member) in roster.iter() {
             to.number(id.slot().into());
             if let Some(presence) = member.state.presence() {
@@ -731,13 +731,13 @@ impl World {
     }
 
     /// Notes that a promise is broken, if nothing was before.
-    pub fn breaks(&mut self, promise: Promise, what: impl Fn(&World) -> String) {
+    pub fn breaks(&mut self, promise: Promise, what: impl Fn(&Model) -> String) {
         if self.broken.is_none() && self.promise.is_none_or(|wanted| wanted == promise) {
             self.broken = Some(what(self));
         }
     }
 
-    fn tell(&mut self, what: impl Fn(&World) -> String) {
+    fn tell(&mut self, what: impl Fn(&Model) -> String) {
         if self.story.is_some() {
             let line = what(self);
             self.story.iter_mut().for_each(|story| story.push(line.clone()));

@@ -76,13 +76,16 @@ fn device(seed: u64, stamp_mark: u64, now: Instant) -> Device {
     let mut key = [0; 32];
     Seeded::new(seed).fill(&mut key);
     let private_key = PrivateKey::from_bytes(key);
-    Device::new(Config { private_key, mtu: 1420, stamp_mark, jitter_seed: seed, x25519: X25519_TYPICAL }, now)
+    Device::new(
+        DeviceSettings { private_key, mtu: 1420, stamp_mark, jitter_seed: seed, x25519: X25519_TYPICAL },
+        now,
+    )
 }
 
 /// What `of` is told of `node`.
 fn peer_config(of: &Net, node: usize) -> PeerConfig {
     PeerConfig {
-        allowed_ips: vec![Prefix::host(IpAddr::from(inner_ip(node)))],
+        allowed_ips: vec![AllowedIp::host(IpAddr::from(inner_ip(node)))],
         endpoint: Some(address(node)),
         ..PeerConfig::new(*of.nodes[node].device.public_key())
     }
@@ -133,7 +136,7 @@ impl Net {
         self.nodes[node].device.find_peer(self.nodes[other].device.public_key()).unwrap()
     }
 
-    fn stats(&self, node: usize, other: usize) -> Stats {
+    fn stats(&self, node: usize, other: usize) -> PeerStats {
         *self.nodes[node].device.stats(self.index(node, other)).unwrap()
     }
 
@@ -163,19 +166,19 @@ impl Net {
         self.nodes[node].polls += 1;
     }
 
-    fn send_bytes(&mut self, from: usize, to: usize, packet: &[u8]) -> Sent {
+    fn send_bytes(&mut self, from: usize, to: usize, packet: &[u8]) -> SendOutcome {
         let mut buffer = [0x77; 2048];
         buffer[16..16 + packet.len()].copy_from_slice(packet);
         let (now, index) = (self.clock(from), self.index(from, to));
         let sent = self.nodes[from].device.send(index, &mut buffer, packet.len(), now);
-        if let Sent::Sealed { to, length } = sent {
+        if let SendOutcome::Sealed { to, length } = sent {
             self.transmit(from, to, &buffer[..length]);
         }
         self.pump(from);
         sent
     }
 
-    fn send(&mut self, from: usize, to: usize) -> Sent {
+    fn send(&mut self, from: usize, to: usize) -> SendOutcome {
         self.send_bytes(from, to, &packet(from, to, 100, 0))
     }
 
@@ -263,7 +266,7 @@ fn a_packet_waits_for_its_session_and_then_packets_flow() {
     let mut net = Net::new(1, 2);
     let packets: Vec<_> = (0..3).map(|fill| packet(0, 1, 60 + usize::from(fill), fill)).collect();
     for packet in &packets {
-        assert_eq!(net.send_bytes(0, 1, packet), Sent::Staged);
+        assert_eq!(net.send_bytes(0, 1, packet), SendOutcome::Staged);
     }
     net.run(SECOND);
     let from_0 = net.index(1, 0);
@@ -276,7 +279,7 @@ fn a_packet_waits_for_its_session_and_then_packets_flow() {
         3,
         "the first packet confirms the session, no keepalive is needed"
     );
-    assert!(matches!(net.send(1, 0), Sent::Sealed { .. }));
+    assert!(matches!(net.send(1, 0), SendOutcome::Sealed { .. }));
     net.run(SECOND);
     assert_eq!(net.nodes[0].received.len(), 1);
 
@@ -302,7 +305,7 @@ fn verdicts_tell_who_and_whether_a_session_came_up() {
     let expected = Accepted { peer: index_0, content: Content::Handshake, established: false, roamed: false };
     assert_eq!(verdict, Verdict::Accepted(expected));
     assert!(!net.nodes[1].device.can_send(index_0, net.now), "not before it is confirmed");
-    assert_eq!(net.send(1, 0), Sent::Staged, "nor is it sent on");
+    assert_eq!(net.send(1, 0), SendOutcome::Staged, "nor is it sent on");
     let response = net.take_records().remove(0).bytes;
     let verdict = net.deliver(0, address(1), &response);
     let expected = Accepted { peer: index_1, content: Content::Handshake, established: true, roamed: false };
@@ -327,7 +330,7 @@ fn speaks_with_snow_in_both_roles() {
         let config = PeerConfig {
             preshared_key: PresharedKey::new(psk),
             endpoint: Some(their_address),
-            allowed_ips: vec![Prefix::host(IpAddr::from(inner_ip(7)))],
+            allowed_ips: vec![AllowedIp::host(IpAddr::from(inner_ip(7)))],
             ..PeerConfig::new(theirs.public_key())
         };
         let index = net.nodes[0].device.add_peer(config, net.now).unwrap();
@@ -368,7 +371,7 @@ fn speaks_with_snow_in_both_roles() {
         buffer[16..116].copy_from_slice(&packet(0, 7, 100, 6));
         let now = net.clock(0);
         let sent = net.nodes[0].device.send(index, &mut buffer, 100, now);
-        assert_eq!(sent, Sent::Sealed { to: their_address, length: 16 + 112 + 16 });
+        assert_eq!(sent, SendOutcome::Sealed { to: their_address, length: 16 + 112 + 16 });
         let mut text = [0; 200];
         assert_eq!(snow.read_message(0, &buffer[16..144], &mut text).unwrap(), 112);
         assert_eq!(text[..100], packet(0, 7, 100, 6));
@@ -420,7 +423,7 @@ fn the_endpoint_moves_with_authentic_new_messages_alone() {
     let index = net.index(1, 0);
     let mut buffer = [0; 200];
     let sent = net.nodes[1].device.send(index, &mut buffer, 20, now);
-    assert_eq!(sent, Sent::Sealed { to: elsewhere, length: 64 });
+    assert_eq!(sent, SendOutcome::Sealed { to: elsewhere, length: 64 });
 }
 
 #[test]
@@ -500,7 +503,7 @@ fn under_load_a_peer_proves_its_address_and_gets_through() {
     assert!(net.take_records().iter().all(|record| record.bytes.len() < INITIATION_LENGTH));
     net.flight.clear();
 
-    assert_eq!(net.send(0, 1), Sent::Staged);
+    assert_eq!(net.send(0, 1), SendOutcome::Staged);
     net.flight.clear();
     let initiation = net.records[0].bytes.clone();
     assert_eq!(net.deliver(1, address(0), &initiation), Verdict::Challenged);
@@ -527,7 +530,7 @@ fn under_load_a_peer_proves_its_address_and_gets_through() {
         assert_eq!(net.deliver(1, elsewhere, &retry.bytes), Verdict::Challenged);
     }
     // Nobody is limited for somebody else's flood: a third one gets through the same way.
-    assert_eq!(net.send(2, 1), Sent::Staged);
+    assert_eq!(net.send(2, 1), SendOutcome::Staged);
     let end = net.now + Duration::from_secs(8);
     while net.now < end {
         flood(&mut net, 1, 30);
@@ -565,7 +568,7 @@ fn a_proven_source_has_its_share_under_load_and_no_more() {
 #[test]
 fn who_is_expected_has_a_share_of_its_own() {
     let mut net = Net::new(32, 2);
-    assert_eq!(net.send(0, 1), Sent::Staged);
+    assert_eq!(net.send(0, 1), SendOutcome::Staged);
     let genuine = net.take_records().remove(0).bytes;
     net.flight.clear();
     overload(&mut net, 1);
@@ -576,8 +579,8 @@ fn who_is_expected_has_a_share_of_its_own() {
         is_expected,
         now,
     ) {
-        Received::Verdict(verdict) => verdict,
-        Received::Unknown(_) => panic!("it is known"),
+        ReceiveOutcome::Verdict(verdict) => verdict,
+        ReceiveOutcome::Unknown(_) => panic!("it is known"),
     };
     assert_eq!(receive(&genuine, false), Verdict::Challenged);
     assert!(matches!(receive(&genuine, true), Verdict::Accepted(_)));
@@ -612,7 +615,8 @@ fn every_computation_is_charged_and_an_unknown_key_costs_one() {
     cost(&mut net, 1 + 4, &mut |net| {
         let now = net.clock(1);
         let device = &mut net.nodes[1].device;
-        let Received::Unknown(stranger) = device.receive_from(&mut initiation.clone(), unknown, false, now)
+        let ReceiveOutcome::Unknown(stranger) =
+            device.receive_from(&mut initiation.clone(), unknown, false, now)
         else {
             panic!()
         };
@@ -750,7 +754,7 @@ fn an_idle_session_is_silent_for_24_hours_and_its_keys_go() {
     net.run(Duration::from_secs(24 * 3600));
     assert_eq!(net.take_records().len(), 0);
     assert!(net.nodes.iter_mut().all(|node| node.device.poll_timeout().is_none()));
-    assert_eq!(net.send(1, 0), Sent::Staged);
+    assert_eq!(net.send(1, 0), SendOutcome::Staged);
     net.run(SECOND);
     assert_eq!(net.nodes[0].received.len(), 1, "and yet it comes back at once");
 }
@@ -805,7 +809,7 @@ fn a_handshake_is_retried_every_5_seconds_and_given_up_after_90() {
     let mut net = Net::new(15, 2);
     net.silenced = Some(1);
     let start = net.now;
-    assert_eq!(net.send(0, 1), Sent::Staged);
+    assert_eq!(net.send(0, 1), SendOutcome::Staged);
     net.run(Duration::from_secs(3600));
     let records = net.take_records();
     let initiations: Vec<_> =
@@ -852,9 +856,9 @@ fn nothing_is_sent_or_opened_after_180_seconds() {
     // Nothing arrives any more, so no new session comes up.
     net.loss = 100;
     net.run_until(start + Duration::from_millis(179_999));
-    assert!(matches!(net.send(0, 1), Sent::Sealed { .. }));
+    assert!(matches!(net.send(0, 1), SendOutcome::Sealed { .. }));
     net.run_until(start + Duration::from_secs(180));
-    assert_eq!(net.send(0, 1), Sent::Staged);
+    assert_eq!(net.send(0, 1), SendOutcome::Staged);
     assert_eq!(net.deliver(1, address(0), &late), Verdict::Dropped(Reason::Expired));
     net.loss = 0;
     net.run(Duration::from_secs(10));
@@ -870,7 +874,7 @@ fn a_worn_key_is_renewed_and_a_spent_one_refused() {
         let index = net.index(0, 1);
         let peer = net.nodes[0].device.peers.get_mut(index).unwrap();
         peer.keypairs.current.as_deref_mut().unwrap().skip_to(count);
-        assert_eq!(matches!(net.send(0, 1), Sent::Sealed { .. }), sealed);
+        assert_eq!(matches!(net.send(0, 1), SendOutcome::Sealed { .. }), sealed);
         net.run(SECOND);
         assert_eq!(net.sent(0, Type::Initiation), 1);
         assert_eq!(net.nodes[1].received.len(), 2);
@@ -885,12 +889,12 @@ fn a_worn_key_is_renewed_and_a_spent_one_refused() {
 fn both_initiate_at_once_and_lose_nothing() {
     for seed in 100..120 {
         let mut net = Net::new(seed, 2);
-        assert_eq!(net.send(0, 1), Sent::Staged);
-        assert_eq!(net.send(1, 0), Sent::Staged);
+        assert_eq!(net.send(0, 1), SendOutcome::Staged);
+        assert_eq!(net.send(1, 0), SendOutcome::Staged);
         net.run(SECOND);
         for _ in 0..300 {
-            assert!(matches!(net.send(0, 1), Sent::Sealed { .. }));
-            assert!(matches!(net.send(1, 0), Sent::Sealed { .. }));
+            assert!(matches!(net.send(0, 1), SendOutcome::Sealed { .. }));
+            assert!(matches!(net.send(1, 0), SendOutcome::Sealed { .. }));
             net.run(SECOND);
         }
         assert_eq!((net.nodes[0].received.len(), net.nodes[1].received.len()), (301, 301));
@@ -994,12 +998,12 @@ fn the_inner_source_must_be_the_peers_own() {
     let (index_0, index_2) = (net.index(1, 0), net.index(1, 2));
     let address = IpAddr::from(inner_ip(0));
     assert_eq!(net.nodes[1].device.route(address), Some(index_0));
-    net.nodes[1].device.allow(index_2, Prefix::host(address));
+    net.nodes[1].device.allow(index_2, AllowedIp::host(address));
     assert_eq!(net.nodes[1].device.route(address), Some(index_2));
     net.send(0, 1);
     net.run(SECOND);
     assert_eq!(net.nodes[1].rejected.pop(), Some(Rejection::Source));
-    net.nodes[1].device.disallow(Prefix::host(address));
+    net.nodes[1].device.disallow(AllowedIp::host(address));
     assert_eq!(net.nodes[1].device.route(address), None);
 }
 
@@ -1019,7 +1023,7 @@ fn a_removed_peer_leaves_nothing_behind() {
     assert_eq!(net.nodes[1].device.poll_timeout(), None);
     assert!(net.nodes[1].device.stats(index).is_none());
     let now = net.clock(1);
-    assert_eq!(net.nodes[1].device.send(index, &mut [0; 100], 20, now), Sent::Dropped);
+    assert_eq!(net.nodes[1].device.send(index, &mut [0; 100], 20, now), SendOutcome::Dropped);
     net.run(Duration::from_secs(20));
     assert!(net.nodes[1].dropped.contains(&Reason::UnknownPeer), "its initiations are of no use");
     // Added again it is another peer, and the old name stays dead.
@@ -1078,7 +1082,7 @@ fn without_an_endpoint_a_packet_is_dropped_until_the_peer_is_heard_of() {
         ..peer_config(&net, 1)
     };
     let index = net.nodes[0].device.add_peer(config, net.now).unwrap();
-    assert_eq!(net.send(0, 1), Sent::Dropped);
+    assert_eq!(net.send(0, 1), SendOutcome::Dropped);
     net.run(Duration::from_secs(100));
     assert!(net.take_records().is_empty());
     net.nodes[0].device.set_endpoint(index, address(1), net.now);
@@ -1108,13 +1112,13 @@ fn padding_hides_lengths_but_fits_the_mtu_and_the_buffer() {
     // Exactly as much room as an unpadded datagram had, as in a batch of coalesced ones.
     for room in 20 + 32..20 + 32 + 20 {
         let mut buffer = vec![0; room];
-        let Sent::Sealed { length, .. } = device.send(index, &mut buffer, 20, now) else { panic!() };
+        let SendOutcome::Sealed { length, .. } = device.send(index, &mut buffer, 20, now) else { panic!() };
         assert_eq!(length, room.min(64));
     }
     for room in 0..20 + 32 {
-        assert_eq!(device.send(index, &mut vec![0; room], 20, now), Sent::Dropped);
+        assert_eq!(device.send(index, &mut vec![0; room], 20, now), SendOutcome::Dropped);
     }
-    assert_eq!(device.send(index, &mut [0; 100], usize::MAX, now), Sent::Dropped);
+    assert_eq!(device.send(index, &mut [0; 100], usize::MAX, now), SendOutcome::Dropped);
 }
 
 /// Everything hostile at once: whatever bytes arrive, from wherever, nothing but the genuine, new message is
@@ -1201,11 +1205,11 @@ fn a_hub_opens_and_seals_over_the_same_bytes() {
     assert_eq!((range.start, range.len()), (TRANSPORT_HEADER_LENGTH, 333));
     let to = hub.route(inner.destination).unwrap();
     let before = datagram.len();
-    let Sent::Sealed { to, length } = hub.send(to, &mut datagram, inner.length, now) else { panic!() };
+    let SendOutcome::Sealed { to, length } = hub.send(to, &mut datagram, inner.length, now) else { panic!() };
     assert_eq!((to, length), (address(2), before));
     // 2 takes packets from the hub that are the hub's own only; let it be a hub that speaks for 0.
     let index = net.index(2, 1);
-    net.nodes[2].device.allow(index, Prefix::host(inner.source));
+    net.nodes[2].device.allow(index, AllowedIp::host(inner.source));
     net.deliver(2, address(1), &datagram[..length]);
     assert_eq!(net.nodes[2].received.last(), Some(&(index, text)));
 }

@@ -1,14 +1,14 @@
 //! A relay with two parties, and its members with real WireGuard.
 
-use lanrage::subnet::Subnet;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{PartyId, PeerId};
-use lanrage::relay::limits::Limits;
-use lanrage::relay::{Config, Relay};
+use lanrage::relay::limits::RelayLimits;
+use lanrage::relay::{Relay, RelaySettings};
+use lanrage::subnet::Subnet;
 use lanrage::time::{Instant, Now, UnixTime};
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
-use lanrage::wireguard::device::{Config as DeviceConfig, Device};
+use lanrage::wireguard::device::{Device, DeviceSettings};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -50,13 +50,13 @@ pub fn join(relay: &mut Relay, member: usize, now: Instant) {
 }
 
 pub fn relay(now: Instant) -> Relay {
-    let config = Config {
+    let config = RelaySettings {
         hub_key: key(HUB),
         subnet: Subnet::parse("10.66.0.0/16").expect("a subnet"),
         mtu: 1420,
         stamp_mark: 0,
         seed: 1,
-        limits: Limits::default(),
+        limits: RelayLimits::default(),
     };
     let mut relay = Relay::new(config, now);
     (0..MEMBERS).for_each(|member| join(&mut relay, member, now));
@@ -74,16 +74,22 @@ pub struct Machine {
 impl Machine {
     pub fn new(member: usize, now: Instant) -> Self {
         let own = number(member);
-        let config = DeviceConfig { private_key: key(own), mtu: 1420, stamp_mark: 0, jitter_seed: 1, x25519: X25519_TYPICAL };
+        let config = DeviceSettings {
+            private_key: key(own),
+            mtu: 1420,
+            stamp_mark: 0,
+            jitter_seed: 1,
+            x25519: X25519_TYPICAL,
+        };
         let mut device = Device::new(config, now);
         let numbers = (HUB..=number(MEMBERS - 1)).filter(|&number| number != own);
         let peers = numbers.map(|number| {
             let mut config = PeerConfig::new(key(number).public_key());
             config.endpoint = Some(relay_address());
             config.allowed_ips = vec![if number == HUB {
-                Prefix::new(IpAddr::V4(ip(0)), 16).expect("a prefix")
+                AllowedIp::new(IpAddr::V4(ip(0)), 16).expect("a prefix")
             } else {
-                Prefix::host(IpAddr::V4(ip(number)))
+                AllowedIp::host(IpAddr::V4(ip(number)))
             }];
             device.add_peer(config, now).expect("a good key")
         });

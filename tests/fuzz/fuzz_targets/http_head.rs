@@ -3,8 +3,8 @@
 #![no_main]
 
 use lanrage::wire::chunked::Chunked;
-use lanrage::wire::http::{MAX_BODY, Refusal};
-use lanrage::wire::http_head::{Head, HeadScan, MAX_HEAD};
+use lanrage::wire::http::{MAX_BODY, RejectedRequest};
+use lanrage::wire::http_head::{HeadScan, MAX_HEAD, RequestHead};
 use lanrage::wire::percent;
 use libfuzzer_sys::fuzz_target;
 
@@ -22,12 +22,12 @@ fuzz_target!(|bytes: &[u8]| {
         (Ok(Some(whole)), Ok(Some(length))) => assert_eq!(*whole, length),
         // A line that does not begin as HTTP is refused as soon as it does, unless the rest came with it; the head
         // is refused then.
-        (Ok(Some(whole)), Err(_)) => assert!(Head::parse(&bytes[..*whole]).is_err()),
+        (Ok(Some(whole)), Err(_)) => assert!(RequestHead::parse(&bytes[..*whole]).is_err()),
         (Ok(None), found) => assert!(!matches!(found, Ok(Some(_)))),
         _ => (),
     }
     let end = at_once.ok().flatten().unwrap_or(bytes.len());
-    if let Ok(head) = Head::parse(&bytes[..end]) {
+    if let Ok(head) = RequestHead::parse(&bytes[..end]) {
         assert!(end <= MAX_HEAD && head.content_length <= MAX_BODY);
         assert!(!head.chunked || head.content_length == 0);
         check_chunks(bytes.get(end..).unwrap_or_default());
@@ -46,7 +46,7 @@ fn check_chunks(bytes: &[u8]) {
     }
 }
 
-fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, usize), Refusal> {
+fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, usize), RejectedRequest> {
     let mut chunked = Chunked::default();
     let mut taken = 0;
     for piece in bytes.chunks(step) {

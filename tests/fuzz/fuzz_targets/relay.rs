@@ -12,7 +12,7 @@ use house::{MEMBERS, Machine};
 use input::Input;
 use lanrage::relay::{Arrival, Port, Relay};
 use lanrage::time::{Instant, Now};
-use lanrage::wireguard::verdict::Sent;
+use lanrage::wireguard::verdict::SendOutcome;
 use libfuzzer_sys::fuzz_target;
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -169,7 +169,7 @@ impl World {
                 let machine = self.machine(member);
                 let peer = machine.peers[input.below(machine.peers.len())];
                 let sent = machine.device.send(peer, &mut buffer, packet.len(), now);
-                if let Sent::Sealed { length, .. } = sent {
+                if let SendOutcome::Sealed { length, .. } = sent {
                     self.say(member, &buffer[..length]);
                 }
             }

@@ -2,12 +2,12 @@
 
 #![no_main]
 
-use lanrage::daemon::config::{Config, SETTINGS};
+use lanrage::daemon::settings::{SETTINGS, Settings};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let mut config = Config::default();
+    let mut config = Settings::default();
     match config.read_file(text, "lanrage.toml") {
         Ok(()) => SETTINGS.iter().for_each(|setting| {
             let _ = setting.show(&config);

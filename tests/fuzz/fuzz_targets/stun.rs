@@ -2,13 +2,13 @@
 
 #![no_main]
 
-use lanrage::wire::stun::{MAX_ANSWER_LENGTH, Request, is_stun, mapped_address};
+use lanrage::wire::stun::{BindingRequest, MAX_ANSWER_LENGTH, is_stun, mapped_address};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     for source in ["192.0.2.1:5", "[2001:db8::1]:65535"] {
         let source = source.parse().expect("an address");
-        let Some(request) = Request::parse(bytes) else { continue };
+        let Some(request) = BindingRequest::parse(bytes) else { continue };
         assert!(is_stun(bytes));
         let mut answer = [0; MAX_ANSWER_LENGTH];
         let length = request.answer(source, &mut answer);

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use lanrage::wire::http_head::Head;
+use lanrage::wire::http_head::RequestHead;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
-    let Ok(head) = Head::parse(&head) else { return };
+    let Ok(head) = RequestHead::parse(&head) else { return };
     if let Ok(accept) = head.upgrade.accept() {
         assert!(head.upgrade.asked && head.upgrade.version_13 && accept.len() == 28);
     }

@@ -10,12 +10,12 @@ use input::Input;
 use lanrage::crypto::blake2s::{hash, mac};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::time::{Instant, Now, UnixTime};
-use lanrage::wireguard::allowed_ips::Prefix;
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
-use lanrage::wireguard::device::{Config, Device, POLL_BUFFER_LENGTH};
+use lanrage::wireguard::device::{Device, DeviceSettings, POLL_BUFFER_LENGTH};
 use lanrage::wireguard::message::{INITIATION_LENGTH, Message, RESPONSE_LENGTH};
 use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
-use lanrage::wireguard::verdict::{Content, Sent, Verdict};
+use lanrage::wireguard::verdict::{Content, SendOutcome, Verdict};
 use libfuzzer_sys::fuzz_target;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -26,11 +26,17 @@ fn address(number: u8) -> SocketAddr {
 
 fn device(own: u8, other: u8, now: Instant) -> (Device, PeerIndex) {
     let key = |number| PrivateKey::from_bytes([number; 32]);
-    let config = Config { private_key: key(own), mtu: 1420, stamp_mark: 0, jitter_seed: 1, x25519: X25519_TYPICAL };
+    let config = DeviceSettings {
+        private_key: key(own),
+        mtu: 1420,
+        stamp_mark: 0,
+        jitter_seed: 1,
+        x25519: X25519_TYPICAL,
+    };
     let mut device = Device::new(config, now);
     let mut peer = PeerConfig::new(key(other).public_key());
     peer.endpoint = Some(address(other));
-    peer.allowed_ips = vec![Prefix::host(IpAddr::V4(Ipv4Addr::new(10, 66, 0, other)))];
+    peer.allowed_ips = vec![AllowedIp::host(IpAddr::V4(Ipv4Addr::new(10, 66, 0, other)))];
     let index = device.add_peer(peer, now).expect("a good key");
     (device, index)
 }
@@ -74,7 +80,8 @@ fuzz_target!(|bytes: &[u8]| {
                 let packet = input.bytes(1500);
                 buffer[16..][..packet.len()].copy_from_slice(packet);
                 let (device, peer, _) = &mut devices[at];
-                if let Sent::Sealed { length, .. } = device.send(*peer, &mut buffer, packet.len(), now) {
+                if let SendOutcome::Sealed { length, .. } = device.send(*peer, &mut buffer, packet.len(), now)
+                {
                     wire.push((1 - at, buffer[..length].to_vec()));
                 }
             }

@@ -36,7 +36,7 @@ use crate::wire::http::{Answer, Request, Source};
 use crate::wire::json::{self, Value};
 use crate::wire::percent;
 use crate::wire::static_body::StaticBody;
-use admission::{Admission, Client, Cost, Rates};
+use admission::{Client, Cost, Rates, RequestLimiter};
 use browsers::Browsers;
 use fields::Problems;
 use metrics::{Counters, RelayView, Surroundings};
@@ -71,7 +71,7 @@ pub struct OwnRelay {
 
 /// What the owner of a daemon can choose about the API.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ApiSettings {
     /// Our own relay.
     pub relay: OwnRelay,
     /// What one source may do.
@@ -83,12 +83,12 @@ pub struct Settings {
     /// A Bearer token that makes an admin.
     pub admin_token: Option<String>,
     /// What an owner is told about where to find things.
-    pub locations: Whereabouts,
+    pub locations: Locations,
 }
 
 /// Where the daemon is at home.
 #[derive(Clone, Default, Debug)]
-pub struct Whereabouts {
+pub struct Locations {
     /// The address of the control API.
     pub http: String,
     /// The address of the relay's UDP port.
@@ -132,35 +132,35 @@ pub struct Effects {
 }
 
 /// Why a request gets no 200.
-enum Failure {
+enum RequestFailure {
     Refused(Refusal),
     Invalid(Problems),
     Answered(Answer),
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for RequestFailure {
     fn from(refusal: Refusal) -> Self {
-        Failure::Refused(refusal)
+        RequestFailure::Refused(refusal)
     }
 }
 
-impl From<Unchangeable> for Failure {
+impl From<Unchangeable> for RequestFailure {
     fn from(why: Unchangeable) -> Self {
-        Failure::Answered(match why {
+        RequestFailure::Answered(match why {
             Unchangeable::Storage(failure) => unavailable(failure.detail()),
             Unchangeable::TooManyChanges(seconds) => later(TOO_MANY_CHANGES, seconds),
         })
     }
 }
 
-impl From<Problems> for Failure {
+impl From<Problems> for RequestFailure {
     fn from(problems: Problems) -> Self {
-        Failure::Invalid(problems)
+        RequestFailure::Invalid(problems)
     }
 }
 
 /// What a handler makes of a request.
-type Handling = Result<Outcome, Failure>;
+type Handling = Result<Outcome, RequestFailure>;
 
 /// An answer with this JSON.
 fn ok(body: impl Into<Vec<u8>>) -> Handling {
@@ -206,8 +206,8 @@ enum Unchangeable {
 pub struct Api {
     control: Control,
     sessions: Sessions,
-    admission: Admission,
-    settings: Settings,
+    admission: RequestLimiter,
+    settings: ApiSettings,
     counters: Counters,
     refusals: RefusalLog,
     /// `/openapi.json`, once somebody has asked for it.
@@ -218,11 +218,11 @@ pub struct Api {
 
 impl Api {
     /// Over `control`, with nobody connected yet.
-    pub fn new(control: Control, settings: Settings, now: Now) -> Self {
+    pub fn new(control: Control, settings: ApiSettings, now: Now) -> Self {
         Api {
             control,
             sessions: Sessions::default(),
-            admission: Admission::new(settings.rates.clone(), settings.trusted_proxies.clone()),
+            admission: RequestLimiter::new(settings.rates.clone(), settings.trusted_proxies.clone()),
             settings,
             counters: Counters::default(),
             refusals: RefusalLog::default(),
@@ -234,7 +234,7 @@ impl Api {
 
     /// Has these settings count from now on, but for the subnet, which stays as long as anybody has an address
     /// in it.
-    pub fn reconfigure(&mut self, settings: Settings, control: control::Settings) {
+    pub fn reconfigure(&mut self, settings: ApiSettings, control: control::ControlSettings) {
         self.admission.reconfigure(settings.rates.clone(), settings.trusted_proxies.clone());
         self.settings = settings;
         self.control.reconfigure(control);
@@ -276,7 +276,7 @@ impl Api {
                 return Ok(Outcome::Answer(options(found.as_ref())));
             }
             let Some(found) = found else {
-                return Err(Failure::Answered(errors::detail(404, "Not Found")));
+                return Err(RequestFailure::Answered(errors::detail(404, "Not Found")));
             };
             let route = route.ok_or_else(|| not_allowed(&found))?;
             self.may_write(route.writes, client, around, now.instant)?;
@@ -304,12 +304,12 @@ impl Api {
         let awaits_commit = outcome.is_ok() && route.is_some_and(|route| route.writes != Writes::Nothing);
         let mut outcome = outcome.unwrap_or_else(|failure| {
             Outcome::Answer(match failure {
-                Failure::Refused(refusal) => {
+                RequestFailure::Refused(refusal) => {
                     self.log_refusal(client.source, path, &refusal, now.instant);
                     errors::refused(&refusal)
                 }
-                Failure::Invalid(problems) => problems.answer(),
-                Failure::Answered(answer) => answer,
+                RequestFailure::Invalid(problems) => problems.answer(),
+                RequestFailure::Answered(answer) => answer,
             })
         });
         if let Outcome::Answer(answer) = &mut outcome {
@@ -344,18 +344,18 @@ impl Api {
         request: &Request,
         client: Client,
         now: Instant,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestFailure> {
         let creates = route.is_some_and(|route| route.cost == Cost::Creation);
         let costs = if creates { &[Cost::Request, Cost::Creation][..] } else { &[Cost::Request] };
         for cost in costs {
             if let Err(seconds) = self.admission.admit(client, *cost, now) {
-                return Err(Failure::Answered(later(TOO_MANY_REQUESTS, seconds)));
+                return Err(RequestFailure::Answered(later(TOO_MANY_REQUESTS, seconds)));
             }
         }
         let endpoint = self.endpoint_name();
         let browsers = &self.settings.browsers;
         if !browsers.admit(request, endpoint) {
-            return Err(Failure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
+            return Err(RequestFailure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
         }
         // Methods that a path does not have are refused like those that it has.
         let is_admins = match (route, found) {
@@ -364,7 +364,7 @@ impl Api {
             (None, None) => false,
         };
         if (is_admins || self.has_admin_token(request)) && !browsers.knows(request, endpoint) {
-            return Err(Failure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
+            return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
         }
         Ok(())
     }
@@ -538,10 +538,10 @@ fn options(found: Option<&PathMatch<'_>>) -> Answer {
     answer
 }
 
-fn not_allowed(found: &PathMatch<'_>) -> Failure {
+fn not_allowed(found: &PathMatch<'_>) -> RequestFailure {
     let mut answer = errors::detail(405, "Method Not Allowed");
     answer.headers.push(("Allow", found.methods()));
-    Failure::Answered(answer)
+    RequestFailure::Answered(answer)
 }
 
 /// A 429 with this detail, for who may try again in so many seconds.

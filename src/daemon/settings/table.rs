@@ -1,6 +1,6 @@
 //! The table of settings: their names, and how a value is read and shown.
 
-use super::Config;
+use super::Settings;
 use crate::api::browsers::is_origin;
 use crate::subnet::Subnet;
 use crate::sys::interface;
@@ -21,8 +21,8 @@ pub struct Setting {
     pub help: &'static str,
     /// Whether SIGHUP brings in a new value. Otherwise a restart does.
     pub reloads: bool,
-    pub(super) set: fn(&mut Config, &str) -> Option<()>,
-    show: fn(&Config) -> String,
+    pub(super) set: fn(&mut Settings, &str) -> Option<()>,
+    show: fn(&Settings) -> String,
 }
 
 impl Setting {
@@ -37,11 +37,11 @@ impl Setting {
     }
 
     /// Its value in `config`, as it would be written.
-    pub fn show(&self, config: &Config) -> String {
+    pub fn show(&self, config: &Settings) -> String {
         (self.show)(config)
     }
 
-    pub(super) fn is_same(&self, one: &Config, other: &Config) -> bool {
+    pub(super) fn is_same(&self, one: &Settings, other: &Settings) -> bool {
         // Whatever a secret is, it is shown in the same way.
         let same_secret = self.key != "admin_token" || one.admin_token == other.admin_token;
         same_secret && self.show(one) == self.show(other)
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn hosts_and_origins() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         for (key, good, bad) in [
             ("allowed_hosts", "router.lan, my-router", "router.lan:8667"),
             ("allowed_hosts", "", "http://router.lan"),

@@ -1,24 +1,24 @@
 //! Every setting of the daemon: one table, three sources (file, environment, flags).
 
-mod settings;
+mod table;
 mod toml;
 
 use crate::api::admission::Rates;
 use crate::api::browsers::Browsers;
 use crate::control;
-use crate::net::http::Limits as DoorLimits;
+use crate::net::http::HttpLimits;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use toml::Entry;
+use toml::TomlEntry;
 
-pub use settings::{SETTINGS, Setting};
+pub use table::{SETTINGS, Setting};
 
 /// What the owner of a daemon has chosen.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct Settings {
     /// Where state is kept.
     pub state_dir: PathBuf,
     /// Where flows wait for the next daemon: in memory, not on flash.
@@ -50,16 +50,16 @@ pub struct Config {
     /// How much is logged.
     pub log: log::LevelFilter,
     /// What the control plane allows.
-    pub control: control::Settings,
+    pub control: control::ControlSettings,
     /// What the HTTP door allows.
-    pub door: DoorLimits,
+    pub door: HttpLimits,
     /// What one source may do.
     pub rates: Rates,
 }
 
-impl Default for Config {
+impl Default for Settings {
     fn default() -> Self {
-        Config {
+        Settings {
             state_dir: default_state_dir(),
             runtime_dir: default_runtime_dir(),
             gso: true,
@@ -75,8 +75,8 @@ impl Default for Config {
             browsers: Browsers::default(),
             memory: None,
             log: log::LevelFilter::Info,
-            control: control::Settings::default(),
-            door: DoorLimits::default(),
+            control: control::ControlSettings::default(),
+            door: HttpLimits::default(),
             rates: Rates::default(),
         }
     }
@@ -130,36 +130,36 @@ pub struct Reloaded {
 
 /// A value that cannot be used, or a key that does not exist.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConfigError(String);
+pub struct SettingsError(String);
 
-impl fmt::Display for ConfigError {
+impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl std::error::Error for SettingsError {}
 
-impl Config {
+impl Settings {
     /// Sets one key. `origin` says where the value was found, for the error.
-    pub fn set(&mut self, key: &str, value: &str, origin: &str) -> Result<(), ConfigError> {
+    pub fn set(&mut self, key: &str, value: &str, origin: &str) -> Result<(), SettingsError> {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            return Err(ConfigError(format!("{origin}: there is no setting \"{key}\"{}", suggestion(key))));
+            return Err(SettingsError(format!("{origin}: there is no setting \"{key}\"{}", suggestion(key))));
         };
         (setting.set)(self, value).ok_or_else(|| {
             let value = if key == "admin_token" { "(not shown)".to_owned() } else { format!("\"{value}\"") };
-            ConfigError(format!("{origin}: {key} = {value} can't be used: expected {}", setting.expected))
+            SettingsError(format!("{origin}: {key} = {value} can't be used: expected {}", setting.expected))
         })
     }
 
     /// Takes settings from the text of a TOML file called `path`.
-    pub fn read_file(&mut self, text: &str, path: &str) -> Result<(), ConfigError> {
+    pub fn read_file(&mut self, text: &str, path: &str) -> Result<(), SettingsError> {
         let entries = toml::parse(text)
-            .map_err(|error| ConfigError(format!("{path}, line {}: no valid TOML: {error}", error.line)))?;
-        for Entry { line, key, value } in entries {
+            .map_err(|error| SettingsError(format!("{path}, line {}: no valid TOML: {error}", error.line)))?;
+        for TomlEntry { line, key, value } in entries {
             let origin = format!("{path}, line {line}");
             let value = value.ok_or_else(|| {
-                ConfigError(format!("{origin}: {key} has a value of a kind that is not understood here"))
+                SettingsError(format!("{origin}: {key} has a value of a kind that is not understood here"))
             })?;
             self.set(&key, &value, &origin)?;
         }
@@ -167,7 +167,7 @@ impl Config {
     }
 
     /// Takes from `new` what can change while the daemon runs; the rest stays as it is.
-    pub fn reload(&mut self, mut new: Config) -> Reloaded {
+    pub fn reload(&mut self, mut new: Settings) -> Reloaded {
         let mut reloaded = Reloaded::default();
         for setting in SETTINGS {
             if setting.is_same(self, &new) {
@@ -192,7 +192,7 @@ impl Config {
     pub fn read_environment(
         &mut self,
         variables: impl Iterator<Item = (OsString, OsString)>,
-    ) -> Result<Option<String>, ConfigError> {
+    ) -> Result<Option<String>, SettingsError> {
         let mut foreign = Vec::new();
         for (name, value) in variables {
             let Some(name) = name.to_str().filter(|name| name.starts_with("LANRAGE_")) else { continue };
@@ -206,7 +206,7 @@ impl Config {
             };
             let origin = format!("environment variable {name}");
             let Some(value) = value.to_str() else {
-                return Err(ConfigError(format!("{origin} is not UTF-8: set it to plain text")));
+                return Err(SettingsError(format!("{origin} is not UTF-8: set it to plain text")));
             };
             let result = self.set(setting.key, value, &origin);
             // The address of some container, by a name that happens to be ours.
@@ -249,16 +249,16 @@ mod tests {
     use crate::token_bucket::Rate;
     use std::time::Duration;
 
-    fn file(text: &str) -> Result<Config, String> {
-        let mut config = Config::default();
+    fn file(text: &str) -> Result<Settings, String> {
+        let mut config = Settings::default();
         config.read_file(text, "lanrage.toml").map(|()| config).map_err(|error| error.to_string())
     }
 
     #[test]
     fn every_setting_reads_what_it_shows_and_has_names_of_its_own() {
-        let default = Config::default();
+        let default = Settings::default();
         for setting in SETTINGS {
-            let mut config = Config::default();
+            let mut config = Settings::default();
             let shown = setting.show(&default);
             config.set(setting.key, &shown, "test").unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(setting.show(&config), shown);
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_environment_sets_what_it_names() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         let variables = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect::<Vec<_>>()
         };
@@ -332,8 +332,8 @@ mod tests {
 
     #[test]
     fn foreign_variables_are_named_and_change_nothing() {
-        let before: Vec<_> = SETTINGS.iter().map(|setting| setting.show(&Config::default())).collect();
-        let mut config = Config::default();
+        let before: Vec<_> = SETTINGS.iter().map(|setting| setting.show(&Settings::default())).collect();
+        let mut config = Settings::default();
         let foreign = [
             ("LANRAGE_PORT", "tcp://10.0.0.1:8667"),
             ("LANRAGE_SERVICE_HOST", "10.0.0.1"),
@@ -386,19 +386,19 @@ mod tests {
         let reloaded = running.reload(read(new));
         assert_eq!(reloaded.changed, ["region", "admin_token", "limits.parties", "rates.requests"]);
         assert_eq!(reloaded.at_restart, ["state_dir", "http", "subnet"]);
-        let same = |key: &str, other: &Config| {
+        let same = |key: &str, other: &Settings| {
             let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
             setting.is_same(&running, other)
         };
         assert!(["state_dir"].iter().all(|key| same(key, &read("state_dir = \"/a\""))));
-        assert!(["http", "subnet", "limits.parties"].iter().all(|key| same(key, &Config::default())));
+        assert!(["http", "subnet", "limits.parties"].iter().all(|key| same(key, &Settings::default())));
         assert!(["region", "rates.requests", "admin_token"].iter().all(|key| same(key, &read(new))));
         assert_eq!(running.clone().reload(read(new)).at_restart, reloaded.at_restart);
     }
 
     #[test]
     fn the_interface_has_a_name_that_kernels_take() {
-        let mut config = Config::default();
+        let mut config = Settings::default();
         assert_eq!((config.tun, config.interface.as_str()), (false, "lanrage0"));
         for good in ["l", "lanrage0", "fifteen-letters", "a.b_c-1", "..."] {
             config.set("interface", good, "test").unwrap();
@@ -410,7 +410,7 @@ mod tests {
         assert!(file("tun = true").unwrap().tun && file("tun = \"yes\"").unwrap().tun);
         assert!(!file("tun = false").unwrap().tun && file("tun = 1").is_err());
         assert_eq!(
-            file("tun = true\ninterface = \"x\"").unwrap().reload(Config::default()).at_restart.len(),
+            file("tun = true\ninterface = \"x\"").unwrap().reload(Settings::default()).at_restart.len(),
             2
         );
     }

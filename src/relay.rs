@@ -37,20 +37,20 @@ use crate::figures::{
 };
 use crate::ids::{PartyId, PeerId};
 use crate::keyed_hash::KeyedState;
-use crate::relay::admission::Admission;
+use crate::relay::admission::RateLimiter;
 use crate::relay::blind::Blind;
 use crate::relay::flow_key::unmapped;
 use crate::relay::hub::Hub;
-use crate::relay::limits::{Limits, SWEEP_INTERVAL};
+use crate::relay::limits::{RelayLimits, SWEEP_INTERVAL};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::rules::Rule;
 use crate::relay::snapshot::SnapshotKey;
 use crate::relay::sources::Sources;
-use crate::relay::state::{State, Turn};
+use crate::relay::state::{RelayState, Turn};
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
-use crate::wireguard::device::Config as DeviceConfig;
+use crate::wireguard::device::DeviceSettings;
 use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -106,7 +106,7 @@ impl Arrival {
 
 /// Datagrams of one flow that lie one behind the other.
 #[derive(Clone, Copy)]
-struct Run<'a> {
+struct DatagramRun<'a> {
     /// All of them.
     bytes: &'a [u8],
     /// The length of each but the last, which may be shorter, in bytes; not 0.
@@ -143,7 +143,7 @@ impl<F: FnMut(SocketAddr, Port, &[u8])> Output for F {
 }
 
 /// What a relay has to be told.
-pub struct Config {
+pub struct RelaySettings {
     /// The hub's private key.
     pub hub_key: PrivateKey,
     /// The virtual LAN.
@@ -155,7 +155,7 @@ pub struct Config {
     /// Decides how tables hash, so it should be secret, and the jitter of the hub's retries.
     pub seed: u64,
     /// What it may hold and do.
-    pub limits: Limits,
+    pub limits: RelayLimits,
 }
 
 /// What a datagram is by its first byte, for the trace.
@@ -172,7 +172,7 @@ fn kind(datagram: &[u8]) -> &'static str {
 
 /// The relay.
 pub struct Relay {
-    state: State,
+    state: RelayState,
     blind: Blind,
     hub: Hub,
     snapshot_key: SnapshotKey,
@@ -181,15 +181,15 @@ pub struct Relay {
 
 impl Relay {
     /// A relay that serves nobody yet.
-    pub fn new(config: Config, now: Instant) -> Self {
-        let Config { hub_key, subnet, mtu, stamp_mark, seed, limits } = config;
+    pub fn new(config: RelaySettings, now: Instant) -> Self {
+        let RelaySettings { hub_key, subnet, mtu, stamp_mark, seed, limits } = config;
         let mut random = Seeded::new(seed);
         let hasher = KeyedState::new(random.next_u64(), random.next_u64());
         let snapshot_key = SnapshotKey::new(&hub_key);
         let (jitter_seed, x25519) = (random.next_u64(), limits.x25519);
-        let device = DeviceConfig { private_key: hub_key, mtu, stamp_mark, jitter_seed, x25519 };
+        let device = DeviceSettings { private_key: hub_key, mtu, stamp_mark, jitter_seed, x25519 };
         Relay {
-            state: State::new(limits, hasher, random.next_u64()),
+            state: RelayState::new(limits, hasher, random.next_u64()),
             blind: Blind::new(hasher, random.next_u64()),
             hub: Hub::new(device, subnet.hub(), subnet.broadcast(), hasher, now),
             snapshot_key,
@@ -282,7 +282,7 @@ impl Relay {
 
     /// What `witness` has shown of `member` counts no more, unless they still share a party.
     fn forget_word(&mut self, witness: MemberId, member: MemberId) {
-        let State { roster, sources, .. } = &mut self.state;
+        let RelayState { roster, sources, .. } = &mut self.state;
         if witness == member || roster.shared_party(witness, member).is_some() {
             return;
         }
@@ -333,7 +333,7 @@ impl Relay {
             && let Some((receiver, count, length)) = alike(run, segment)
             && !self.hub.device.owns_index(receiver)
         {
-            let run = Run { bytes: &run[..length], segment, count };
+            let run = DatagramRun { bytes: &run[..length], segment, count };
             let mut turn = Turn { state: &mut self.state, now: arrival.now, out };
             if self.blind.on_run(&mut turn, run, receiver, arrival.unmapped().source()) {
                 return length;
@@ -367,7 +367,7 @@ impl Relay {
         let for_hub = match message {
             Message::Initiation(message) => {
                 let is_for_hub = hub.device.mac1_key().matches(message.bytes());
-                let State { sources, admission, limits, .. } = &mut *turn.state;
+                let RelayState { sources, admission, limits, .. } = &mut *turn.state;
                 // Somebody may write a member's address on what he sends: that must not cost the member its share.
                 let is_known = is_for_hub && sources.is_proven(source);
                 if !is_known && !take_handshake(sources, admission, limits, source, turn.now.instant) {
@@ -448,7 +448,7 @@ impl Relay {
         hub.sweep(state, self.swept, now);
         blind.sweep(state, now);
         state.sources.sweep(now);
-        let State { roster, sources, .. } = state;
+        let RelayState { roster, sources, .. } = state;
         for (_, member) in roster.iter_mut() {
             let Some(presence) = member.state.presence_mut() else { continue };
             presence.endpoints.sweep(|address| sources.contains(address));
@@ -467,7 +467,7 @@ impl Relay {
         self.state.limits.members_per_party = count;
     }
 
-    /// The mark that must be stored for the next [`Config::stamp_mark`], if it has moved since last asked.
+    /// The mark that must be stored for the next [`RelaySettings::stamp_mark`], if it has moved since last asked.
     pub fn take_stamp_mark(&mut self) -> Option<u64> {
         self.hub.device.take_stamp_mark()
     }
@@ -547,8 +547,8 @@ impl Relay {
 /// Whether `source` may have one more initiation looked at.
 fn take_handshake(
     sources: &mut Sources,
-    admission: &mut Admission,
-    limits: &Limits,
+    admission: &mut RateLimiter,
+    limits: &RelayLimits,
     source: SocketAddr,
     now: Instant,
 ) -> bool {

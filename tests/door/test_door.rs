@@ -3,10 +3,10 @@
 use crate::client::{Answer as Received, Client};
 use crate::harness::process::Process;
 use lanrage::ids::SessionId;
-use lanrage::net::http::{Door, Limits, Outbox, Reply, Service};
+use lanrage::net::http::{Door, HttpLimits, HttpService, ServiceReply, SessionOutbox};
 use lanrage::net::listen::Listener;
 use lanrage::time::{Instant, Now, UnixTime};
-use lanrage::wire::http::{Answer, Refusal, Request};
+use lanrage::wire::http::{Answer, RejectedRequest, Request};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Lines};
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// What a test wants of its door. Passed to the child through its environment.
 #[derive(Clone, Default)]
-pub struct Plan {
+pub struct DoorSetup {
     /// Milliseconds for each of head, body, idle, write and linger; the default limits if `None`.
     pub timeout: Option<u64>,
     /// Milliseconds between pings, and until a silent session is cut.
@@ -38,32 +38,32 @@ pub struct Plan {
 }
 
 /// A running door.
-pub struct House {
+pub struct TestDoor {
     child: Process,
     output: Lines<BufReader<ChildStdout>>,
     pub address: SocketAddr,
 }
 
-impl House {
+impl TestDoor {
     pub fn start() -> Self {
-        Self::planned(Plan::default())
+        Self::planned(DoorSetup::default())
     }
 
-    pub fn planned(plan: Plan) -> Self {
+    pub fn planned(setup: DoorSetup) -> Self {
         let numbers = [
-            plan.timeout,
-            plan.silence.map(|silence| silence.0),
-            plan.silence.map(|silence| silence.1),
-            plan.connections.map(|count| count as u64),
-            plan.sessions.map(|count| count as u64),
-            plan.outbox.map(|count| count as u64),
-            plan.descriptors,
+            setup.timeout,
+            setup.silence.map(|silence| silence.0),
+            setup.silence.map(|silence| silence.1),
+            setup.connections.map(|count| count as u64),
+            setup.sessions.map(|count| count as u64),
+            setup.outbox.map(|count| count as u64),
+            setup.descriptors,
         ];
         let numbers = numbers.map(|number| number.map_or("-".into(), |number| number.to_string())).join(" ");
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "house::in_the_child", "--nocapture"])
+            .args(["--exact", "test_door::in_the_child", "--nocapture"])
             .env("DOOR_PLAN", numbers)
-            .env("DOOR_SOCKET", plan.socket.as_deref().unwrap_or(Path::new("")))
+            .env("DOOR_SOCKET", setup.socket.as_deref().unwrap_or(Path::new("")))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -74,7 +74,7 @@ impl House {
                 line.unwrap().split_once("listening ").map(|(_, address)| address.parse().unwrap())
             })
             .expect("the child listens");
-        House { child: Process(child), output, address }
+        TestDoor { child: Process(child), output, address }
     }
 
     /// Waits until the child has said goodbye to everybody after `/stop`.
@@ -83,7 +83,7 @@ impl House {
     }
 }
 
-impl Deref for House {
+impl Deref for TestDoor {
     type Target = Process;
 
     fn deref(&self) -> &Process {
@@ -92,15 +92,15 @@ impl Deref for House {
 }
 
 /// Sends bytes on a new connection and reads one answer.
-pub fn ask(house: &House, bytes: impl AsRef<[u8]>) -> Received {
-    let mut client = Client::connect(house.address);
+pub fn ask(test_door: &TestDoor, bytes: impl AsRef<[u8]>) -> Received {
+    let mut client = Client::connect(test_door.address);
     client.send(bytes);
     client.answer()
 }
 
 /// One of the numbers that the toy service keeps.
-pub fn stat(house: &House, name: &str) -> u64 {
-    let answer = Client::connect(house.address).get("/stats");
+pub fn stat(test_door: &TestDoor, name: &str) -> u64 {
+    let answer = Client::connect(test_door.address).get("/stats");
     let value = answer.body.split(' ').find_map(|item| item.strip_prefix(name)?.strip_prefix('='));
     value.unwrap().parse().unwrap()
 }
@@ -111,14 +111,14 @@ fn clock() -> Now {
     Now { instant: Instant::ZERO + since, unix: UnixTime::from_micros(1_800_000_000_000_000) + since }
 }
 
-/// The child's side: does nothing unless it was started by [`House::planned`].
+/// The child's side: does nothing unless it was started by [`TestDoor::planned`].
 #[test]
 fn in_the_child() {
-    let Ok(plan) = std::env::var("DOOR_PLAN") else { return };
-    let mut numbers = plan.split(' ').map(|number| number.parse::<u64>().ok());
+    let Ok(setup) = std::env::var("DOOR_PLAN") else { return };
+    let mut numbers = setup.split(' ').map(|number| number.parse::<u64>().ok());
     let mut next = || numbers.next().unwrap();
     // What is tested here is time and room; how much may wait is tested against the daemon.
-    let mut limits = Limits { buffers: 1 << 30, ..Limits::default() };
+    let mut limits = HttpLimits { buffers: 1 << 30, ..HttpLimits::default() };
     if let Some(timeout) = next().map(Duration::from_millis) {
         limits.head_timeout = timeout;
         limits.body_timeout = timeout;
@@ -189,7 +189,7 @@ struct Toy {
     refused: Cell<u64>,
     opened: Cell<u64>,
     closed: Cell<u64>,
-    sessions: RefCell<HashMap<SessionId, Rc<Outbox>>>,
+    sessions: RefCell<HashMap<SessionId, Rc<SessionOutbox>>>,
     hoard: RefCell<Vec<std::fs::File>>,
 }
 
@@ -209,10 +209,10 @@ impl Default for Toy {
     }
 }
 
-impl Service for Toy {
+impl HttpService for Toy {
     const WEBSOCKET: &'static str = "/ws";
 
-    async fn call(self: Rc<Self>, request: Request) -> Reply {
+    async fn call(self: Rc<Self>, request: Request) -> ServiceReply {
         self.requests.set(self.requests.get() + 1);
         let number = request.query.parse::<usize>().unwrap_or(0);
         match request.path.as_str() {
@@ -236,7 +236,7 @@ impl Service for Toy {
                         let _ = sender.send_blocking(Vec::new());
                     }
                 });
-                Reply { answer: Answer::json(200, ""), stream: Some(receiver) }
+                ServiceReply { answer: Answer::json(200, ""), stream: Some(receiver) }
             }
             "/hoard" => {
                 let files = (0..number).map_while(|_| std::fs::File::open("/dev/null").ok());
@@ -286,9 +286,13 @@ impl Service for Toy {
         self.refused.set(self.refused.get() + 1);
     }
 
-    fn open_session(&self, request: &Request, outbox: Rc<Outbox>) -> Result<SessionId, Refusal> {
+    fn open_session(
+        &self,
+        request: &Request,
+        outbox: Rc<SessionOutbox>,
+    ) -> Result<SessionId, RejectedRequest> {
         if request.query == "refuse" {
-            return Err(Refusal::new(503, "as you wish"));
+            return Err(RejectedRequest::new(503, "as you wish"));
         }
         self.opened.set(self.opened.get() + 1);
         let id = SessionId(self.opened.get());

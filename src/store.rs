@@ -29,7 +29,7 @@ use crate::figures::{Figure, Readings, Values};
 use crate::time::Clock;
 use dump::Secrets;
 use open::Examined;
-use queue::Shared;
+use queue::StoreShared;
 use schema::{Schema, Table};
 use state_file::StateFile;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ pub struct Row {
 
 /// The open store, held by the loop's thread.
 pub struct Store {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     recovery: Option<Recovery>,
 }
 

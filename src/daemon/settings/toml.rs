@@ -9,7 +9,7 @@ const MAX_DEPTH: usize = 8;
 
 /// One value of a document.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
+pub struct TomlEntry {
     /// The line that it begins in, from 1.
     pub line: usize,
     /// Its key with those of the tables it is in, dots between them.
@@ -37,8 +37,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Every value of `text`, in the order in which they come.
-pub fn parse(text: &str) -> Result<Vec<Entry>, Error> {
-    let mut reader = Reader {
+pub fn parse(text: &str) -> Result<Vec<TomlEntry>, Error> {
+    let mut reader = TomlReader {
         text,
         rest: text.strip_prefix('\u{feff}').unwrap_or(text),
         entries: Vec::new(),
@@ -52,15 +52,15 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, Error> {
 
 type Result1<T> = Result<T, &'static str>;
 
-struct Reader<'a> {
+struct TomlReader<'a> {
     text: &'a str,
     rest: &'a str,
-    entries: Vec<Entry>,
+    entries: Vec<TomlEntry>,
     /// Keys and headers that there are already.
     taken: BTreeSet<String>,
 }
 
-impl Reader<'_> {
+impl TomlReader<'_> {
     fn line(&self) -> usize {
         let read = self.text.len() - self.rest.len();
         self.text.as_bytes()[..read].iter().filter(|byte| **byte == b'\n').count() + 1
@@ -105,7 +105,7 @@ impl Reader<'_> {
             return self.inline_table(&key, depth + 1);
         }
         let value = self.value(depth)?;
-        self.entries.push(Entry { line, key, value });
+        self.entries.push(TomlEntry { line, key, value });
         Ok(())
     }
 

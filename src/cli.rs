@@ -37,21 +37,21 @@ const USAGE: u8 = 2;
 
 /// Why a command ends with something other than success.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CommandFailure {
     code: u8,
     /// For people; empty if there is nothing to say.
     message: String,
 }
 
-impl Failure {
+impl CommandFailure {
     /// The command was understood and did not work.
     pub fn failed(message: impl fmt::Display) -> Self {
-        Failure { code: FAILED, message: message.to_string() }
+        CommandFailure { code: FAILED, message: message.to_string() }
     }
 
     /// The arguments or settings are wrong.
     pub fn usage(message: impl fmt::Display) -> Self {
-        Failure { code: USAGE, message: message.to_string() }
+        CommandFailure { code: USAGE, message: message.to_string() }
     }
 
     /// Says on standard error what there is to say, without waiting for a reader.
@@ -59,14 +59,14 @@ impl Failure {
         if !self.message.is_empty() {
             log_output::print_error(&format!("lanrage: {}\n", table::escape_lines(&self.message)));
         }
-        Failure { message: String::new(), ..self }
+        CommandFailure { message: String::new(), ..self }
     }
 
     /// What our output could not be written. That nobody reads it any more, as in `lanrage db dump | head`,
     /// is no mistake.
     pub fn output(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure { code: 0, message: String::new() },
+            io::ErrorKind::BrokenPipe => CommandFailure { code: 0, message: String::new() },
             _ => Self::failed(format_args!("can't write the output: {error}")),
         }
     }

@@ -28,9 +28,9 @@ use crate::ids::{PartyId, PeerId, RelayId};
 use crate::owners::Holdings;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
-use addresses::Addresses;
+use addresses::AddressPool;
 use change::{Change, Departure};
-use limits::{Lifetimes, Limits};
+use limits::{ControlLimits, Lifetimes};
 use party::{Member, Party};
 use proof::Prover;
 use record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, TokenRecord};
@@ -44,24 +44,28 @@ const BANS_PER_COMMIT: usize = 64;
 
 /// What the owner of a daemon can choose.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
+pub struct ControlSettings {
     /// The virtual LAN.
     pub subnet: Subnet,
     /// The caps.
-    pub limits: Limits,
+    pub limits: ControlLimits,
     /// The time-outs.
     pub lifetimes: Lifetimes,
 }
 
-impl Default for Settings {
+impl Default for ControlSettings {
     fn default() -> Self {
-        Settings { subnet: Subnet::DEFAULT, limits: Limits::default(), lifetimes: Lifetimes::default() }
+        ControlSettings {
+            subnet: Subnet::DEFAULT,
+            limits: ControlLimits::default(),
+            lifetimes: Lifetimes::default(),
+        }
     }
 }
 
 /// All control state.
 pub struct Control {
-    settings: Settings,
+    settings: ControlSettings,
     parties: DenseMap<PartyId, Party>,
     /// Which parties a peer is in, and so which ids are live.
     memberships: DenseMap<PeerId, Few<PartyId>>,
@@ -71,7 +75,7 @@ pub struct Control {
     signals: Holdings,
     tokens: Tokens,
     relays: Relays,
-    addresses: Addresses,
+    addresses: AddressPool,
     prover: Prover,
     /// How many claims to keys there have been.
     claims: u64,
@@ -81,9 +85,9 @@ pub struct Control {
 
 impl Control {
     /// Starts with what a store held. What in it contradicts itself is left out.
-    pub fn new(settings: Settings, hub: PrivateKey, records: Records, now: Now) -> Self {
+    pub fn new(settings: ControlSettings, hub: PrivateKey, records: Records, now: Now) -> Self {
         let mut control = Control {
-            addresses: Addresses::new(settings.subnet, settings.limits.addresses_remembered),
+            addresses: AddressPool::new(settings.subnet, settings.limits.addresses_remembered),
             settings,
             parties: DenseMap::default(),
             memberships: DenseMap::default(),
@@ -189,15 +193,15 @@ impl Control {
     }
 
     /// The settings.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &ControlSettings {
         &self.settings
     }
 
     /// Has these limits and lifetimes count from now on, for whoever comes or stays; who is beyond a limit
     /// already is not sent away. The subnet stays.
-    pub fn reconfigure(&mut self, settings: Settings) {
+    pub fn reconfigure(&mut self, settings: ControlSettings) {
         self.addresses.remember(settings.limits.addresses_remembered);
-        self.settings = Settings { subnet: self.settings.subnet, ..settings };
+        self.settings = ControlSettings { subnet: self.settings.subnet, ..settings };
     }
 
     /// The hub's public key.

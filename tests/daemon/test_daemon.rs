@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// How a daemon is started.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct Setup {
     directory: Arc<Directory>,
     state: PathBuf,
     settings: Vec<(String, String)>,
@@ -19,18 +19,18 @@ pub struct Plan {
     prelude: &'static str,
 }
 
-impl Plan {
+impl Setup {
     /// A new state directory, any free ports, and these settings by key.
     pub fn new(settings: &[(&str, &str)]) -> Self {
         let directory = Arc::new(Directory::new());
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let (settings, environment) = (settings.collect(), Vec::new());
-        Plan { state: directory.state(), directory, settings, environment, prelude: "" }
+        Setup { state: directory.state(), directory, settings, environment, prelude: "" }
     }
 
     /// With shell commands that come first, such as a limit.
     pub fn after(self, prelude: &'static str) -> Self {
-        Plan { prelude, ..self }
+        Setup { prelude, ..self }
     }
 
     /// With another variable in its environment.
@@ -41,7 +41,7 @@ impl Plan {
 
     /// With its state elsewhere.
     pub fn in_state(self, state: &Path) -> Self {
-        Plan { state: state.to_owned(), ..self }
+        Setup { state: state.to_owned(), ..self }
     }
 
     /// With a settings file that says this.
@@ -71,21 +71,21 @@ impl Plan {
     }
 
     /// Starts it and waits until it listens.
-    pub fn start(self) -> House {
+    pub fn start(self) -> TestDaemon {
         let child = self.spawn();
-        self.house_of(child)
+        self.daemon_of(child)
     }
 
-    /// Like [`Plan::start`], with its log going elsewhere.
-    pub fn start_logging_to(self, log: impl Into<Stdio>) -> House {
+    /// Like [`Setup::start`], with its log going elsewhere.
+    pub fn start_logging_to(self, log: impl Into<Stdio>) -> TestDaemon {
         let child = self.command().stderr(log).spawn().unwrap();
-        self.house_of(child)
+        self.daemon_of(child)
     }
 
     /// Waits until a spawned one listens.
-    pub fn house_of(self, child: Child) -> House {
+    pub fn daemon_of(self, child: Child) -> TestDaemon {
         let daemon = Daemon::of(child, &self.directory.log());
-        House { plan: self, daemon }
+        TestDaemon { setup: self, daemon }
     }
 
     /// Starts it and waits for nothing.
@@ -110,25 +110,25 @@ impl Plan {
 }
 
 /// A running daemon, and how it was started.
-pub struct House {
+pub struct TestDaemon {
     daemon: Daemon,
-    pub plan: Plan,
+    pub setup: Setup,
 }
 
-impl House {
+impl TestDaemon {
     pub fn start() -> Self {
-        Plan::new(&[]).start()
+        Setup::new(&[]).start()
     }
 
     /// A new connection over the Unix socket.
     pub fn owner(&self) -> Client {
-        Client::unix(&lanrage::daemon::socket_in(&self.plan.state))
+        Client::unix(&lanrage::daemon::socket_in(&self.setup.state))
     }
 
     /// The value of a sample of `/metrics` that has no labels.
     pub fn metric(&self, name: &str) -> u64 {
         // Where a proxy on this machine is trusted, nobody is local over the loopback; some tests delete the socket.
-        let is_there = lanrage::daemon::socket_in(&self.plan.state).exists();
+        let is_there = lanrage::daemon::socket_in(&self.setup.state).exists();
         let mut client = if is_there { self.owner() } else { self.client() };
         client.metric(name)
     }
@@ -138,7 +138,7 @@ impl House {
         let output = Command::new(binary())
             .arg(command)
             .env_clear()
-            .env("LANRAGE_STATE_DIR", &self.plan.state)
+            .env("LANRAGE_STATE_DIR", &self.setup.state)
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -148,11 +148,11 @@ impl House {
     /// Starts it anew once it has ended. The ports are others then.
     pub fn restart(&mut self) {
         assert!(!self.is_running());
-        *self = self.plan.clone().start();
+        *self = self.setup.clone().start();
     }
 }
 
-impl Deref for House {
+impl Deref for TestDaemon {
     type Target = Daemon;
 
     fn deref(&self) -> &Daemon {
@@ -160,7 +160,7 @@ impl Deref for House {
     }
 }
 
-impl DerefMut for House {
+impl DerefMut for TestDaemon {
     fn deref_mut(&mut self) -> &mut Daemon {
         &mut self.daemon
     }

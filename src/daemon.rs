@@ -3,7 +3,6 @@
 
 mod bell;
 mod clock;
-pub mod config;
 mod keeping;
 mod local_interface;
 pub mod log_output;
@@ -14,6 +13,7 @@ mod relay_loop;
 mod reload;
 mod roster;
 mod service;
+pub mod settings;
 mod supervisor;
 
 use crate::api::{self, Api, OwnRelay};
@@ -26,7 +26,7 @@ use crate::ids::RelayId;
 use crate::net::http::Door;
 use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
-use crate::relay::limits::Limits as RelayLimits;
+use crate::relay::limits::RelayLimits;
 use crate::relay::{self, Relay};
 use crate::store::handover::HandOver;
 use crate::store::records::{self, Loaded};
@@ -35,11 +35,11 @@ use crate::time::Clock;
 use crate::tun::{self, Tun, TunError};
 use crate::wireguard::constants::X25519_TYPICAL;
 use async_signal::{Signal, Signals};
-use config::Config;
 use machine::Totals;
 use relay_loop::RelayLoop;
-use reload::{Reloader, Source};
+use reload::{Reloader, SettingsSource};
 use service::Service;
+use settings::Settings;
 use smol::future::FutureExt;
 use smol::stream::StreamExt;
 use smol::{LocalExecutor, Task, Timer};
@@ -147,14 +147,14 @@ pub fn socket_in(state_dir: &Path) -> PathBuf {
 
 /// Where a daemon listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Addresses {
+pub struct ListenAddresses {
     /// The control API.
     pub http: SocketAddr,
     /// The relay.
     pub relay: SocketAddr,
 }
 
-impl fmt::Display for Addresses {
+impl fmt::Display for ListenAddresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "listening http={} relay={}", self.http, self.relay)
     }
@@ -162,7 +162,7 @@ impl fmt::Display for Addresses {
 
 /// A daemon that has its store and its sockets, and has not served anybody yet.
 pub struct Daemon {
-    config: Config,
+    config: Settings,
     store: Store,
     rows: Vec<Row>,
     http: Listener,
@@ -173,7 +173,7 @@ pub struct Daemon {
     /// The interface of this machine itself.
     tun: Option<Tun>,
     /// What asks for new settings, and where they are.
-    reload: Option<(Bell, Source)>,
+    reload: Option<(Bell, SettingsSource)>,
     clock: Clock,
     supervisor: Rc<Supervisor>,
 }
@@ -183,13 +183,13 @@ type Sockets = (Listener, Listener, RelaySocket, Option<RelaySocket>, Option<Tun
 
 impl Daemon {
     /// Opens the store of the state directory, every socket, and the interface if there is to be one.
-    pub fn open(config: Config) -> Result<Self, DaemonError> {
+    pub fn open(config: Settings) -> Result<Self, DaemonError> {
         let (store, rows) = Store::open(&store::path_in(&config.state_dir), now)?;
         Self::with_store(config, store, rows)
     }
 
     /// Over a store that is open already, and the rows that it held.
-    pub fn with_store(config: Config, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
+    pub fn with_store(config: Settings, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
         match Self::bind(&config) {
             Ok((http, unix, relay, alternate, tun)) => {
                 let (reload, supervisor, clock) = (None, Rc::default(), now);
@@ -215,7 +215,7 @@ impl Daemon {
         }
     }
 
-    fn bind(config: &Config) -> Result<Sockets, DaemonError> {
+    fn bind(config: &Settings) -> Result<Sockets, DaemonError> {
         let http = Listener::tcp(config.http)?;
         let unix = Listener::unix(&socket_in(&config.state_dir))?;
         let relay = RelaySocket::bind(config.relay)?.with_room(Totals::by(config).datagrams).with_senders();
@@ -232,7 +232,7 @@ impl Daemon {
     }
 
     /// To read its settings again from `source` when `bell` is rung.
-    pub fn reloaded_by(self, bell: Bell, source: impl Fn() -> Result<Config, String> + 'static) -> Self {
+    pub fn reloaded_by(self, bell: Bell, source: impl Fn() -> Result<Settings, String> + 'static) -> Self {
         Daemon { reload: Some((bell, Box::new(source))), ..self }
     }
 
@@ -247,9 +247,9 @@ impl Daemon {
     }
 
     /// Where it listens.
-    pub fn addresses(&self) -> Addresses {
+    pub fn addresses(&self) -> ListenAddresses {
         let http = self.http.address().unwrap_or(self.config.http);
-        Addresses { http, relay: self.relay.address() }
+        ListenAddresses { http, relay: self.relay.address() }
     }
 
     /// Serves until `stop` is ready, then stops in good order.
@@ -395,9 +395,9 @@ impl Running {
     }
 }
 
-fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::Settings {
+fn api_settings(config: &Settings, hub: &PublicKey, addresses: ListenAddresses) -> api::ApiSettings {
     let short = hex::encode(&hub.as_bytes()[..4]);
-    api::Settings {
+    api::ApiSettings {
         relay: OwnRelay {
             relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),
             endpoint: config.public_endpoint.clone(),
@@ -409,7 +409,7 @@ fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::
         trusted_proxies: config.trusted_proxies.clone(),
         browsers: config.browsers.clone(),
         admin_token: config.admin_token.clone(),
-        locations: api::Whereabouts {
+        locations: api::Locations {
             http: addresses.http.to_string(),
             relay: addresses.relay.to_string(),
             state_dir: absolute(&config.state_dir).display().to_string(),
@@ -417,8 +417,8 @@ fn api_settings(config: &Config, hub: &PublicKey, addresses: Addresses) -> api::
     }
 }
 
-fn relay_settings(config: &Config, hub: &PrivateKey, stamp_mark: u64) -> relay::Config {
-    relay::Config {
+fn relay_settings(config: &Settings, hub: &PrivateKey, stamp_mark: u64) -> relay::RelaySettings {
+    relay::RelaySettings {
         hub_key: hub.clone(),
         subnet: config.control.subnet,
         mtu: HUB_MTU,
@@ -445,9 +445,9 @@ fn measure_x25519() -> Duration {
     fastest
 }
 
-fn tun_settings(config: &Config) -> tun::Settings {
+fn tun_settings(config: &Settings) -> tun::TunSettings {
     let subnet = config.control.subnet;
-    tun::Settings {
+    tun::TunSettings {
         name: config.interface.clone(),
         address: subnet.hub(),
         prefix: subnet.prefix(),
@@ -455,7 +455,7 @@ fn tun_settings(config: &Config) -> tun::Settings {
     }
 }
 
-fn members_per_party(config: &Config) -> usize {
+fn members_per_party(config: &Settings) -> usize {
     config.control.limits.peers_per_party.max(RelayLimits::default().members_per_party)
 }
 
