@@ -31,7 +31,7 @@ impl BuildHasher for KeyedState {
     }
 }
 
-/// Multiplies to 128 bits and folds, per 64 bits of input: some 2 ns for a [`FlowKey`], where SipHash takes 20.
+/// Multiplies to 128 bits and folds, per 64 bits of input: some 2 ns for a flow key, where SipHash takes 20.
 pub struct KeyedHasher {
     state: u64,
     factor: u64,

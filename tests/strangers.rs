@@ -571,7 +571,7 @@ impl Drop for Ends<'_> {
 }
 
 #[test]
-#[ignore = "needs root: network namespaces"]
+#[ignore = "wants the release build, and needs root"]
 fn strangers_take_no_more_than_their_share_of_a_small_machine() {
     let _alone = alone();
     let house = House::start();
@@ -631,7 +631,7 @@ fn before_an_end(span: Duration) -> impl FnMut() -> bool {
 }
 
 #[test]
-#[ignore = "needs root: network namespaces"]
+#[ignore = "wants the release build, and needs root"]
 fn a_game_hardly_waits_while_handshakes_are_flooded_from_a_network() {
     let _alone = alone();
     let house = House::start();

@@ -188,7 +188,7 @@ impl RelaySocket {
         self.truncated.get()
     }
 
-    /// Waits until there may be something to receive, in the reactor; [`drive`] waits for less. Others get
+    /// Waits until there may be something to receive, in the reactor; [`drive()`] waits for less. Others get
     /// their turn meanwhile, even if there is.
     pub async fn readable(&self) -> io::Result<()> {
         self.io.readable().await

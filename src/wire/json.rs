@@ -454,7 +454,7 @@ impl<'a> JsonReader<'a> {
 /// Writes JSON text, compactly, in one pass. Commas take care of themselves.
 ///
 /// ```
-/// let mut json = lanrage::wire::json::Writer::default();
+/// let mut json = lanrage::wire::json::JsonWriter::default();
 /// json.object(|json| {
 ///     json.key("name").string("LAN \"party\"");
 ///     json.key("ports").array(|json| { json.int(1); json.int(2); });
