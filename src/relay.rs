@@ -51,7 +51,7 @@ use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::DeviceSettings;
-use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
+use crate::wireguard::message::{INITIATION_LENGTH, KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -488,10 +488,16 @@ impl Relay {
         u64::try_from(count).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Whether a datagram is an initiation for the hub: the dearest thing that anybody can ask for.
-    pub fn is_greeting(&self, datagram: &[u8], port: Port) -> bool {
-        let Some(Message::Initiation(message)) = Message::parse(datagram) else { return false };
-        port == Port::Main && self.hub.device.mac1_key().matches(message.bytes())
+    /// A datagram that is an initiation for the hub: the dearest thing that anybody can ask for.
+    pub fn hub_initiation(&self, datagram: &[u8], port: Port) -> Option<[u8; INITIATION_LENGTH]> {
+        let Some(Message::Initiation(message)) = Message::parse(datagram) else { return None };
+        let is_for_hub = port == Port::Main && self.hub.device.mac1_key().matches(message.bytes());
+        is_for_hub.then_some(*message.bytes())
+    }
+
+    /// Whether a member may be at `source`: it was validated, or a member speaks to the control plane from there.
+    pub fn is_expected(&self, source: SocketAddr) -> bool {
+        self.state.is_expected(unmapped(source))
     }
 
     /// Counts an initiation that there is no time for.

@@ -4,7 +4,7 @@ use super::DaemonError;
 use super::bell::{Alarm, Bell};
 use super::keeping::{self, Keeping};
 use super::local_interface::LocalInterface;
-use super::postponed::Postponed;
+use super::postponed::PostponedHandshakes;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::figures::{DropReason, RelayStats};
@@ -42,7 +42,7 @@ pub struct RelayLoop {
     /// X25519 computations that may be made at a time.
     slice: u64,
     /// Initiations for the hub that came when they had been made, and what is rung when there are some.
-    postponed: RefCell<Postponed>,
+    postponed: RefCell<PostponedHandshakes>,
     waiting: Bell,
     /// The mark for TAI64N that must be stored, and what is rung when there is one: once or twice a day.
     mark: Cell<Option<u64>>,
@@ -214,9 +214,10 @@ impl RelayLoop {
             // What went wrong is in the relay's counters.
             let arrival = Arrival { path: meta.path, port, now };
             let must_wait = !postponed.is_empty() || relay.x25519_count() - begun >= self.slice;
-            if must_wait && relay.is_greeting(&run[..meta.stride], port) {
-                if !postponed.push(&run[..meta.stride], meta.path) {
-                    relay.refuse(&run[..meta.stride], arrival);
+            if must_wait && let Some(message) = relay.hub_initiation(&run[..meta.stride], port) {
+                let is_expected = relay.is_expected(meta.path.remote);
+                if let Some((refused, path)) = postponed.push(message, meta.path, is_expected) {
+                    relay.refuse(&refused, Arrival { path, ..arrival });
                 }
                 return meta.stride;
             }

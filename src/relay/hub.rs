@@ -150,8 +150,7 @@ impl Hub {
         from: Path,
     ) -> Result<(), DropReason> {
         let (source, now) = (from.remote, turn.now);
-        let RelayState { sources, roster, .. } = &*turn.state;
-        let is_expected = sources.is_proven(source) || !roster.from_origin(source.ip()).is_empty();
+        let is_expected = turn.state.is_expected(source);
         let verdict = match self.device.receive_from(datagram, source, is_expected, now) {
             ReceiveOutcome::Verdict(verdict) => verdict,
             ReceiveOutcome::Unknown(stranger) => {

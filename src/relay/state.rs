@@ -49,6 +49,11 @@ impl RelayState {
         )
     }
 
+    /// Whether a member may be at `source`: it was validated, or a member speaks to the control plane from there.
+    pub fn is_expected(&self, source: SocketAddr) -> bool {
+        self.sources.is_proven(source) || !self.roster.from_origin(source.ip()).is_empty()
+    }
+
     /// Notes that `member` is at `address`.
     pub fn note_address(&mut self, member: MemberId, address: SocketAddr) {
         self.sources.set_member(address, member);

@@ -81,6 +81,11 @@ impl Chunked {
         self.state == ChunkedState::Done
     }
 
+    /// How long the decoded body is so far, in bytes.
+    pub fn decoded_length(&self) -> usize {
+        self.body.len()
+    }
+
     /// The decoded body so far, at most [`MAX_BODY`] bytes.
     pub fn into_body(self) -> Vec<u8> {
         self.body

@@ -266,6 +266,25 @@ fn sessions_that_read_nothing_cost_little_and_delay_nobody() {
 }
 
 #[test]
+fn what_is_decoded_of_a_body_counts() {
+    let daemon = TestDaemon::start();
+    let halves: Vec<_> = (0..8)
+        .map(|number| {
+            let client = Client::connect_from(stranger(number), daemon.http);
+            client.send("POST /parties HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for _ in 0..40 {
+                client.send(format!("400\r\n{}\r\n", "x".repeat(1024)));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            client
+        })
+        .collect();
+    crate::eventually("they are counted", || used(&daemon, "buffers") > 8 * 30 * 1024);
+    drop(halves);
+    crate::eventually("they are gone", || used(&daemon, "buffers") == 0);
+}
+
+#[test]
 fn one_source_is_sent_no_more_than_its_share() {
     let daemon = Setup::new(&[TRUSTED, ("rates.requests", "100000/100000")]).start();
     let mut host = daemon.owner();

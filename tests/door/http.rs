@@ -252,6 +252,19 @@ fn a_stopping_door_finishes_what_it_began() {
 }
 
 #[test]
+fn what_was_answered_arrives_although_the_door_stops() {
+    let mut test_door = TestDoor::start();
+    let mut slow = Client::connect(test_door.address);
+    rustix::net::sockopt::set_socket_recv_buffer_size(slow.stream(), 4096).unwrap();
+    slow.send("GET /large?50000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("it is answered", || stat(&test_door, "requests") >= 2);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(Client::connect(test_door.address).get("/stop").status, 200);
+    assert!(test_door.drained());
+    assert_eq!(slow.answer().body.len(), 50_000);
+}
+
+#[test]
 fn nobody_there_costs_nothing() {
     let test_door = TestDoor::planned(DoorSetup { timeout: Some(400), ..DoorSetup::default() });
     assert_eq!(Client::connect(test_door.address).get("/a").status, 200);

@@ -444,7 +444,10 @@ impl Deref for ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.stream.abandon_unsent();
+        // The last answers before a stop are the kernel's to deliver.
+        if !self.table.is_stopping.get() {
+            self.stream.abandon_unsent();
+        }
         self.table.entries.borrow_mut().remove(&self.connection);
     }
 }
@@ -455,6 +458,7 @@ pub(super) struct ConnectionTable {
     limits: RefCell<Rc<HttpLimits>>,
     /// What each source may be sent, in KiB.
     egress: RefCell<SourceBuckets>,
+    is_stopping: Cell<bool>,
 }
 
 impl ConnectionTable {
@@ -464,6 +468,7 @@ impl ConnectionTable {
             entries: RefCell::new(Entries::new()),
             limits: RefCell::new(Rc::new(limits)),
             egress: RefCell::new(SourceBuckets::new(KeyedState::new(number(), number()))),
+            is_stopping: Cell::new(false),
         }
     }
 
@@ -651,6 +656,7 @@ impl ConnectionTable {
 
     /// Ends whatever is not being answered, and wakes the rest to see that the daemon stops.
     pub(super) fn stop(&self) {
+        self.is_stopping.set(true);
         for connection in self.entries.borrow().connections.values() {
             if connection.phase.get() < Phase::Answering {
                 connection.cut(Cut::Evicted);

@@ -79,6 +79,7 @@ pub(super) async fn serve<S: HttpService>(door: Rc<DoorState<S>>, slot: Connecti
         local,
         buffer: Vec::new(),
         start: 0,
+        decoded: 0,
         is_first: true,
         wait_first: false,
     };
@@ -112,6 +113,8 @@ struct Exchange<S: HttpService> {
     buffer: Vec<u8>,
     /// How much of `buffer` is used up.
     start: usize,
+    /// Bytes of a chunked body that are decoded while more of it is to come.
+    decoded: usize,
     /// Whether no request was answered yet.
     is_first: bool,
     /// Whether the kernel is not likely to have anything for us, so that waiting costs less than trying.
@@ -211,7 +214,9 @@ impl<S: HttpService> Exchange<S> {
             // What comes behind the body is kept for the next request.
             self.fill_body(usize::MAX).await?;
             self.start += chunked.take(&self.buffer[self.start..])?;
+            self.decoded = chunked.decoded_length();
         }
+        self.decoded = 0;
         Ok(chunked.into_body())
     }
 
@@ -251,7 +256,7 @@ impl<S: HttpService> Exchange<S> {
             match self.slot.stream.try_read(&mut scratch[..most]) {
                 Ok(length) => {
                     self.buffer.extend_from_slice(&scratch[..length]);
-                    self.account.hold(self.buffer.len());
+                    self.account.hold(self.buffer.len() + self.decoded);
                     self.wait_first = length < most;
                     return Ok(length);
                 }

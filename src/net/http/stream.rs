@@ -3,6 +3,7 @@
 use crate::sys;
 use async_io::Async;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -34,7 +35,7 @@ impl Stream {
         loop {
             match rustix::net::recv(&self.io, &mut *buffer, RecvFlags::empty()) {
                 Ok((length, _)) => return Ok(length),
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -71,7 +72,10 @@ impl Stream {
     /// Whether less waits to be sent than two thirds of what may.
     fn has_room(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.io, PollFlags::OUT)];
-        Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Err(Errno::INTR) => Ok(false),
+            ready => Ok(ready? > 0),
+        }
     }
 
     /// Whether something is left that the peer does not take.
