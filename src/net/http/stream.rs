@@ -63,7 +63,7 @@ impl Stream {
                     self.unasked.set(self.unasked.get() + length);
                     return Ok(length);
                 }
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
         }
