@@ -7,7 +7,6 @@ mod keeping;
 mod local_interface;
 pub mod log_output;
 mod machine;
-mod postponed;
 mod relay_figures;
 mod relay_loop;
 mod reload;
@@ -332,7 +331,6 @@ impl Daemon {
             service.clone().keep_marks().boxed_local(),
             service.clone().keep_handshakes().boxed_local(),
             relay.clone().keep_time().boxed_local(),
-            relay.clone().keep_answering().boxed_local(),
             relay.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
         ];

@@ -266,21 +266,13 @@ pub const FAMILIES: &[Family] = &[
         metric: "lanrage_table_used",
         kind: MetricKind::Gauge,
         help: "What is held of everything that is bounded.",
-        samples: |readings, out| {
-            for table in &readings.tables {
-                out.one(format_args!("table=\"{}\"", table.resource.word()), table.held as u64);
-            }
-        },
+        samples: |readings, out| each_table(readings, out, |table| table.held),
     },
     Family {
         metric: "lanrage_table_limit",
         kind: MetricKind::Gauge,
         help: "How much of it there may be.",
-        samples: |readings, out| {
-            for table in &readings.tables {
-                out.one(format_args!("table=\"{}\"", table.resource.word()), table.limit as u64);
-            }
-        },
+        samples: |readings, out| each_table(readings, out, |table| table.limit),
     },
     Family {
         metric: "lanrage_table_largest",
@@ -315,21 +307,13 @@ pub const FAMILIES: &[Family] = &[
         metric: "lanrage_relay_packets_total",
         kind: MetricKind::Counter,
         help: "Datagrams at the relay, by what became of them.",
-        samples: |readings, out| {
-            for kind in Traffic::ALL {
-                out.one(format_args!("kind=\"{}\"", kind.word()), readings.stats.traffic(kind).packets);
-            }
-        },
+        samples: |readings, out| each_kind(readings, out, |volume| volume.packets),
     },
     Family {
         metric: "lanrage_relay_bytes_total",
         kind: MetricKind::Counter,
         help: "Bytes at the relay, by what became of them.",
-        samples: |readings, out| {
-            for kind in Traffic::ALL {
-                out.one(format_args!("kind=\"{}\"", kind.word()), readings.stats.traffic(kind).bytes);
-            }
-        },
+        samples: |readings, out| each_kind(readings, out, |volume| volume.bytes),
     },
     Family {
         metric: "lanrage_relay_drops_total",
@@ -386,6 +370,18 @@ pub const FAMILIES: &[Family] = &[
         },
     },
 ];
+
+fn each_table(readings: &Readings, out: &mut Samples<'_>, number: fn(&Usage) -> usize) {
+    for table in &readings.tables {
+        out.one(format_args!("table=\"{}\"", table.resource.word()), number(table) as u64);
+    }
+}
+
+fn each_kind(readings: &Readings, out: &mut Samples<'_>, number: fn(Volume) -> u64) {
+    for kind in Traffic::ALL {
+        out.one(format_args!("kind=\"{}\"", kind.word()), number(readings.stats.traffic(kind)));
+    }
+}
 
 fn each_direction(readings: &Readings, out: &mut Samples<'_>, number: fn(Volume) -> u64) {
     for SeenMember { peer, stats, .. } in &readings.members {

@@ -21,6 +21,7 @@ mod local;
 mod member;
 mod pacing;
 mod pending;
+mod postponed;
 mod resumption;
 mod rules;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use crate::relay::blind::Blind;
 use crate::relay::flow_key::unmapped;
 use crate::relay::hub::Hub;
 use crate::relay::limits::{RelayLimits, SWEEP_INTERVAL};
+use crate::relay::postponed::{Postponed, PostponedInitiation};
 use crate::relay::roster::{JoinError, MemberId};
 use crate::relay::rules::Rule;
 use crate::relay::snapshot::SnapshotKey;
@@ -51,9 +53,8 @@ use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::DeviceSettings;
-use crate::wireguard::message::{INITIATION_LENGTH, KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
+use crate::wireguard::message::{KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 /// Room before and behind a packet that this machine itself sends, in bytes, so that it can be sealed in place.
 pub const LOCAL_HEADROOM: usize = TRANSPORT_HEADER_LENGTH;
@@ -158,8 +159,8 @@ pub struct RelaySettings {
     pub limits: RelayLimits,
 }
 
-/// What a datagram is by its first byte, for the trace.
-fn kind(datagram: &[u8]) -> &'static str {
+/// What a datagram is by its first byte, in a word for people.
+pub fn kind(datagram: &[u8]) -> &'static str {
     match datagram.first() {
         _ if is_stun(datagram) => "STUN",
         Some(1) => "initiation",
@@ -175,6 +176,7 @@ pub struct Relay {
     state: RelayState,
     blind: Blind,
     hub: Hub,
+    postponed: Postponed,
     snapshot_key: SnapshotKey,
     swept: Instant,
 }
@@ -187,11 +189,13 @@ impl Relay {
         let hasher = KeyedState::new(random.next_u64(), random.next_u64());
         let snapshot_key = SnapshotKey::new(&hub_key);
         let (jitter_seed, x25519) = (random.next_u64(), limits.x25519);
+        let postponed = Postponed::new(x25519, hasher, now);
         let device = DeviceSettings { private_key: hub_key, mtu, stamp_mark, jitter_seed, x25519 };
         Relay {
             state: RelayState::new(limits, hasher, random.next_u64()),
             blind: Blind::new(hasher, random.next_u64()),
             hub: Hub::new(device, subnet.hub(), subnet.broadcast(), hasher, now),
+            postponed,
             snapshot_key,
             swept: now,
         }
@@ -350,7 +354,7 @@ impl Relay {
         arrival: Arrival,
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
-        let Relay { state, blind, hub, .. } = self;
+        let Relay { state, blind, hub, postponed, .. } = self;
         let (from, source) = (arrival.path, arrival.source());
         let turn = &mut Turn { state, now: arrival.now, out };
         if is_stun(datagram) {
@@ -372,6 +376,13 @@ impl Relay {
                 let is_known = is_for_hub && sources.is_proven(source);
                 if !is_known && !take_handshake(sources, admission, limits, source, turn.now.instant) {
                     return Err(DropReason::HandshakeLimit);
+                }
+                if is_for_hub && !postponed.has_room(hub.device.x25519_count(), turn.now.instant) {
+                    let is_expected = turn.state.is_expected(source);
+                    if let Some(refused) = postponed.push(from, *message.bytes(), is_expected) {
+                        turn.state.drop(refused.remote, DropReason::HandshakeLimit);
+                    }
+                    return Ok(());
                 }
                 is_for_hub
             }
@@ -428,16 +439,23 @@ impl Relay {
         let is_idle = self.blind.is_empty() && self.state.sources.is_empty() && self.hub.members.is_empty();
         let sweep = (!is_idle).then(|| self.swept + SWEEP_INTERVAL);
         let hub = self.hub.device.poll_timeout();
-        [sweep, hub, self.blind.pacer.next(), self.hub.resumptions.next()].into_iter().flatten().min()
+        let waiting = [self.blind.pacer.next(), self.hub.resumptions.next(), self.postponed.next()];
+        [sweep, hub].into_iter().chain(waiting).flatten().min()
     }
 
     /// Does what is due: sends what has waited, forgets what has expired.
     pub fn poll(&mut self, now: Now, out: &mut dyn Output) {
-        let Relay { state, blind, hub, .. } = self;
+        let Relay { state, blind, hub, postponed, .. } = self;
         hub.resume(state, now);
         let turn = &mut Turn { state, now, out };
         hub.drain(turn, None);
         blind.poll(turn);
+        while let Some(one) = postponed.pop(hub.device.x25519_count(), now.instant) {
+            let PostponedInitiation { path, mut bytes, .. } = one;
+            if let Err(reason) = hub.receive(blind, turn, &mut bytes, path) {
+                turn.state.drop(path.remote, reason);
+            }
+        }
         if now.instant.since(self.swept) >= SWEEP_INTERVAL && Rule::Expiry.holds() {
             self.sweep(now.instant);
         }
@@ -480,30 +498,6 @@ impl Relay {
     /// X25519 computations that handshakes with the hub have cost.
     pub fn x25519_count(&self) -> u64 {
         self.hub.device.x25519_count()
-    }
-
-    /// How many of them this machine can do within `span`, at least one.
-    pub fn x25519_within(&self, span: Duration) -> u64 {
-        let count = span.as_nanos() / self.state.limits.x25519.as_nanos().max(1);
-        u64::try_from(count).unwrap_or(u64::MAX).max(1)
-    }
-
-    /// A datagram that is an initiation for the hub: the dearest thing that anybody can ask for.
-    pub fn hub_initiation(&self, datagram: &[u8], port: Port) -> Option<[u8; INITIATION_LENGTH]> {
-        let Some(Message::Initiation(message)) = Message::parse(datagram) else { return None };
-        let is_for_hub = port == Port::Main && self.hub.device.mac1_key().matches(message.bytes());
-        is_for_hub.then_some(*message.bytes())
-    }
-
-    /// Whether a member may be at `source`: it was validated, or a member speaks to the control plane from there.
-    pub fn is_expected(&self, source: SocketAddr) -> bool {
-        self.state.is_expected(unmapped(source))
-    }
-
-    /// Counts an initiation that there is no time for.
-    pub fn refuse(&mut self, datagram: &[u8], arrival: Arrival) {
-        self.state.stats.add(Traffic::Received, datagram.len());
-        self.state.drop(arrival.unmapped().source(), DropReason::HandshakeLimit);
     }
 
     /// How many members there are.

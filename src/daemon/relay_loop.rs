@@ -4,7 +4,6 @@ use super::DaemonError;
 use super::bell::{Alarm, Bell};
 use super::keeping::{self, Keeping};
 use super::local_interface::LocalInterface;
-use super::postponed::PostponedHandshakes;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::figures::{DropReason, RelayStats};
@@ -13,17 +12,12 @@ use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
 use crate::store::handover::HandOver;
 use crate::time::{Clock, Instant, Now};
 use crate::tun::Tun;
-use smol::Timer;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::Duration;
 
-/// How long handshakes with the hub may take before packets have their turn again, and how long those that are left then
-/// wait at least.
-const HANDSHAKES: Duration = Duration::from_millis(1);
 /// Handshakes with the hub that may wait for the control plane. One that is lost comes again in two minutes.
 const MAX_HANDSHAKES: usize = 256;
 
@@ -39,11 +33,6 @@ pub struct RelayLoop {
     alternate: Option<Socket>,
     pub(super) clock: Clock,
     alarm: Alarm,
-    /// X25519 computations that may be made at a time.
-    slice: u64,
-    /// Initiations for the hub that came when they had been made, and what is rung when there are some.
-    postponed: RefCell<PostponedHandshakes>,
-    waiting: Bell,
     /// The mark for TAI64N that must be stored, and what is rung when there is one: once or twice a day.
     mark: Cell<Option<u64>>,
     marked: Bell,
@@ -130,15 +119,12 @@ impl RelayLoop {
         clock: Clock,
     ) -> Self {
         RelayLoop {
-            slice: relay.x25519_within(HANDSHAKES),
             relay: RefCell::new(relay),
             inbox: RefCell::default(),
             main: Socket::new(main, gso),
             alternate: alternate.map(|socket| Socket::new(socket, gso)),
             clock,
             alarm: Alarm::default(),
-            postponed: RefCell::default(),
-            waiting: Bell::default(),
             mark: Cell::new(None),
             marked: Bell::default(),
             handshakes: smol::channel::bounded(MAX_HANDSHAKES),
@@ -177,8 +163,8 @@ impl RelayLoop {
     ///    a millisecond is over;
     /// 2. of the main port, the alternate one, and this machine's own interface, in this order, each that is ready has
     ///    one turn: about half a millisecond of datagrams at most, of which small ones leave before bulk. What waits for
-    ///    room to be sent goes before what has just come, and handshakes with the hub get a millisecond of it: what is
-    ///    left of them has one more in each millisecond, among the tasks;
+    ///    room to be sent goes before what has just come, and of handshakes with the hub the relay does as
+    ///    many as fit a millisecond, and keeps the others for its timers;
     /// 3. the timers of the relay are looked at, and if one is due it is among the tasks of the next round.
     ///
     /// So packets wait for at most one poll of the tasks, the tasks for at most three turns, and the thread sleeps only
@@ -207,20 +193,11 @@ impl RelayLoop {
         }
         let local = self.local.as_ref();
         let (mut inbox, mut outbox) = (self.inbox.borrow_mut(), own.outbox.borrow_mut());
-        let mut postponed = self.postponed.borrow_mut();
-        let (mut crossed, begun) = (false, relay.x25519_count());
+        let mut crossed = false;
         own.socket.turn_by_runs(&mut inbox, &mut outbox, now.instant, |run, meta, outbox| {
             let mut out = PortOutput { outbox, port, other, crossed: false, local };
             // What went wrong is in the relay's counters.
             let arrival = Arrival { path: meta.path, port, now };
-            let must_wait = !postponed.is_empty() || relay.x25519_count() - begun >= self.slice;
-            if must_wait && let Some(message) = relay.hub_initiation(&run[..meta.stride], port) {
-                let is_expected = relay.is_expected(meta.path.remote);
-                if let Some((refused, path)) = postponed.push(message, meta.path, is_expected) {
-                    relay.refuse(&refused, Arrival { path, ..arrival });
-                }
-                return meta.stride;
-            }
             let taken = relay.receive_run(run, meta.stride, arrival, &mut out);
             crossed |= out.crossed;
             taken
@@ -228,36 +205,7 @@ impl RelayLoop {
         if crossed && let Some(other) = other {
             other.flush();
         }
-        if !postponed.is_empty() {
-            self.waiting.ring();
-        }
         Ok(())
-    }
-
-    /// Answers initiations that were postponed, a few at a time, for ever.
-    pub async fn keep_answering(self: Rc<Self>) {
-        loop {
-            self.waiting.rung().await;
-            while !self.postponed.borrow().is_empty() {
-                Timer::after(HANDSHAKES).await;
-                self.answer_some();
-                self.arm();
-            }
-        }
-    }
-
-    fn answer_some(&self) {
-        let now = (self.clock)();
-        let (mut relay, mut postponed) = (self.relay.borrow_mut(), self.postponed.borrow_mut());
-        let begun = relay.x25519_count();
-        while relay.x25519_count() - begun < self.slice
-            && let Some((mut message, path)) = postponed.pop()
-        {
-            // What went wrong is in the relay's counters.
-            let _ =
-                relay.receive(&mut message, Arrival { path, port: Port::Main, now }, &mut Timed(self, now));
-        }
-        self.main.flush();
     }
 
     /// Sends on what this machine itself has sent.
@@ -358,59 +306,5 @@ impl RelayLoop {
     /// The network may have changed: addresses may be ours that were not before.
     pub fn look_again(&self) {
         self.sockets().for_each(|(_, socket)| socket.outbox.borrow_mut().look_again());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::clock::now;
-    use super::*;
-    use crate::crypto::x25519::PrivateKey;
-    use crate::relay::{RelaySettings, limits::RelayLimits};
-    use crate::subnet::Subnet;
-    use crate::time::UnixTime;
-    use crate::wireguard::cookie::Signer;
-    use crate::wireguard::message::INITIATION_LENGTH;
-    use crate::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
-    use crate::wireguard::timestamp::StampClock;
-    use std::net::UdpSocket;
-
-    /// What comes behind many handshakes does not wait for them, and they are answered all the same.
-    #[test]
-    fn packets_go_before_handshakes() {
-        let hub_key = PrivateKey::generate();
-        let hub = hub_key.public_key();
-        let remote = RemoteIdentity::new(hub, PresharedKey::default()).unwrap();
-        // So slow a machine that a millisecond is one computation.
-        let limits = RelayLimits { x25519: Duration::from_millis(1), ..RelayLimits::default() };
-        let subnet = Subnet::parse("10.66.0.0/16").unwrap();
-        let config = RelaySettings { hub_key, subnet, mtu: 1420, stamp_mark: 0, seed: 1, limits };
-        let socket = RelaySocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = socket.address();
-        let relay = RelayLoop::new(Relay::new(config, now().instant), socket, None, true, now);
-        let [stranger, player] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
-        for index in 0..8 {
-            let local = LocalIdentity::new(PrivateKey::generate());
-            let (mut message, stamp) = (
-                [0; INITIATION_LENGTH],
-                StampClock::new(0).stamp(UnixTime::from_micros(1_800_000_000_000_000)),
-            );
-            Initiator::begin(&local, &remote, index, stamp, PrivateKey::generate(), &mut message).unwrap();
-            Signer::default().sign(&hub, &mut message, now().instant);
-            stranger.send_to(&message, address).unwrap();
-        }
-        let mut question = [7; 20];
-        question[..8].copy_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
-        player.send_to(&question, address).unwrap();
-        relay.turn(&relay.main, Port::Main).unwrap();
-        player.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        assert!(player.recv(&mut [0; 100]).is_ok(), "it was answered");
-        assert_eq!(relay.relay.borrow().x25519_count(), 1);
-        for count in 2..=8 {
-            relay.answer_some();
-            assert_eq!(relay.relay.borrow().x25519_count(), count);
-        }
-        assert!(relay.postponed.borrow().is_empty());
-        relay.answer_some();
     }
 }

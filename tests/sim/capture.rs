@@ -1,6 +1,7 @@
 //! What has passed the relay: the last of it is printed when a scenario fails, and all of it can be written for
 //! Wireshark: `LANRAGE_PCAP=DIRECTORY cargo test --test sim NAME` makes `NAME.pcap` there.
 
+use lanrage::relay::kind;
 use lanrage::time::{Instant, UnixTime};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -25,19 +26,9 @@ pub struct Record {
 }
 
 impl Record {
-    fn kind(&self) -> &'static str {
-        match self.bytes.first() {
-            _ if lanrage::wire::stun::is_stun(&self.bytes) => "STUN",
-            Some(1) => "initiation",
-            Some(2) => "response",
-            Some(3) => "cookie reply",
-            Some(4) => "data",
-            _ => "unknown",
-        }
-    }
-
     fn describe(&self, began: Instant) -> String {
-        let (arrow, kind, length) = (if self.to_relay { "->" } else { "<-" }, self.kind(), self.bytes.len());
+        let (arrow, kind, length) =
+            (if self.to_relay { "->" } else { "<-" }, kind(&self.bytes), self.bytes.len());
         let at = self.at.since(began).as_secs_f64();
         format!("{at:>10.4} s  {:<24} {arrow} relay  {kind}, {length} bytes", self.remote.to_string())
     }

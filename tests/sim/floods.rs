@@ -1,8 +1,10 @@
 //! Floods of handshakes, and honest players beside them: two who play and must renew their sessions, and newcomers
 //! who begin a handshake every five seconds until it is answered.
 
+use crate::packets::udp;
 use crate::world::{HubUse, MILLISECOND, SECOND, World};
 use lanrage::crypto::x25519::PrivateKey;
+use lanrage::relay::limits::RelayLimits;
 use lanrage::wireguard::budget::{Budget, Lane};
 use lanrage::wireguard::constants::{INITIATION_COST, X25519_TYPICAL};
 use lanrage::wireguard::cookie::Signer;
@@ -14,6 +16,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 const NEWCOMERS: usize = 12;
 /// How long a flood lasts, in steps of 10 ms. The players' sessions become 120 s old meanwhile.
 const STEPS: usize = 2000;
+
+/// Records in which an answer to an attacker may be: all since it sent something.
+const LATELY: usize = 3000;
 
 /// One address of an attacker, who has the cookie of it as soon as it was given one.
 struct Attacker {
@@ -29,15 +34,14 @@ impl Attacker {
     /// Sends the hub an initiation that is as good as one can be whose sender is in no party.
     fn attack(&mut self, world: &mut World, initiation: &[u8; INITIATION_LENGTH]) {
         let (hub, mut message) = (*world.relay.hub_key(), *initiation);
+        // What came for the one before, which may have waited for its turn.
+        let mut records = world.records().iter().rev().take(LATELY);
+        let answer = records.find(|record| record.remote == self.address && !record.to_relay);
+        if let Some(Message::CookieReply(reply)) = answer.and_then(|record| Message::parse(&record.bytes)) {
+            let _ = self.signer.take_cookie(&hub, reply, world.now);
+        }
         self.signer.sign(&hub, &mut message, world.now);
         let _ = world.inject(self.address, &message);
-        let last = world.records().last().expect("it was recorded");
-        if last.remote == self.address
-            && !last.to_relay
-            && let Some(Message::CookieReply(reply)) = Message::parse(&last.bytes)
-        {
-            assert!(self.signer.take_cookie(&hub, reply, world.now));
-        }
     }
 }
 
@@ -185,4 +189,30 @@ fn false_sources() {
         }
     });
     outcome.check(share(Lane::Unproven, 1));
+}
+
+/// So slow a machine that a millisecond is one computation.
+#[test]
+fn packets_go_before_handshakes() {
+    let limits = RelayLimits { x25519: MILLISECOND, ..RelayLimits::default() };
+    let mut world = World::with_limits(703, limits);
+    let players = world.hub_party("players", 2);
+    assert!(world.talk(players[0], players[1]));
+    world.run(SECOND);
+    let initiations = strangers(&world, 8);
+    let before = world.relay.x25519_count();
+    world.capture.start();
+    for (host, initiation) in initiations.iter().enumerate() {
+        Attacker::at(Ipv4Addr::new(203, 0, host as u8, 1)).attack(&mut world, initiation);
+    }
+    assert_eq!(world.relay.x25519_count() - before, 1, "the others wait");
+    let (from, to) = (world.clients[players[0]].ip, world.clients[players[1]].ip);
+    let (packet, home) = (udp(from, to, b"at once"), world.clients[players[0]].seen_as.unwrap());
+    let data = world.seal_for_hub(players[0], &packet);
+    world.inject(home, &data).unwrap();
+    let last = world.records().last().unwrap();
+    assert!(!last.to_relay && last.bytes[0] == 4, "a packet does not wait for them");
+    assert_eq!(world.relay.x25519_count() - before, 1);
+    world.run(10 * MILLISECOND);
+    assert_eq!(world.relay.x25519_count() - before, 8);
 }
