@@ -43,6 +43,7 @@
 //!   credit went to strangers, he could have that, too. So a player who moves is heard from there at once here; a real
 //!   one with its next heartbeat.
 
+mod actions;
 pub(in crate::relay) mod fingerprint;
 mod honest;
 mod messages;
@@ -51,8 +52,9 @@ mod model;
 use crate::crypto::x25519::PublicKey;
 use crate::relay::rules::{Rule, without};
 use crate::time::Instant;
+use actions::{Action, Attacker, Forgery, Promise, Second, Setup};
 use messages::Who;
-use model::{Action, Attacker, Forgery, Model, Promise, Second, Setup};
+use model::Model;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
