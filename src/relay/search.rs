@@ -2,16 +2,17 @@
 //!
 //! Two players, with or without the hub as one more peer, want to play; one attacker sends whatever it can form from
 //! what it knows and has got, from two addresses. Breadth first, every state of all of them is looked at once: see
-//! `model` for what may happen, `honest` for the players, `fingerprint` for what makes two states the same. A state is
-//! reached by doing again what led to it.
+//! `actions` for what may happen, `model` for the relay and the network, `honest` for the players, `fingerprint` for
+//! what makes two states the same. A state is reached by doing again what led to it.
 //!
 //! It is here and not among the scenarios outside, because it tells states apart by what is inside the relay, and
 //! [takes rules out](super::rules).
 //!
 //! What is promised, in every state:
 //!
-//! 1. Anti-amplification (rule 8; RFC 9000, section 8.1). To an address where nobody has got something and sent something afterwards, the relay sends at
-//!    most as many bytes as came from there; but for each datagram of data from there, one initiation of the hub's.
+//! 1. Anti-amplification (rule 8; RFC 9000, section 8.1). To an address where nobody has got something and sent
+//!    something afterwards, the relay sends at most as many bytes as came from there; but for each datagram of data from
+//!    there, one initiation of the hub's.
 //! 2. Privacy (rules 3, 4 and 8). Nothing that one player made for the other goes to an address of the attacker's. An
 //!    initiation may, which says no more than that somebody looks for its recipient, where rule 4 lets it guess or
 //!    believe:
