@@ -288,6 +288,8 @@ impl Relayed {
 
     fn settle(&mut self, now: Now) {
         let mut buffer = [0; 2048];
+        let Relayed { relay, devices } = self;
+        relay.poll(now, &mut Nodes { devices, now, arrived: 0, local: 0 });
         for _ in 0..10 {
             for from in 0..4 {
                 while let Some(outgoing) = self.devices[from].poll(now, &mut buffer) {

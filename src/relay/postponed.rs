@@ -43,8 +43,8 @@ impl Postponed {
     pub fn new(x25519: Duration, hasher: KeyedState, now: Instant) -> Self {
         let per_slice = SLICE.as_nanos() / x25519.as_nanos().max(1);
         Postponed {
-            waiting: Vec::new(),
-            held: Holdings::new(hasher),
+            waiting: Vec::with_capacity(ROOM + 1),
+            held: Holdings::with_capacity(ROOM + 1, hasher),
             numbered: 0,
             per_slice: u64::try_from(per_slice).unwrap_or(u64::MAX).max(1),
             began: now,
