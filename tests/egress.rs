@@ -2,11 +2,12 @@
 
 mod harness;
 
+use harness::alone;
 use harness::namespace::{Namespace, run};
 use lanrage::datagram::Path;
 use lanrage::net::udp::{Inbox, RelaySocket, drive};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Mutex, MutexGuard, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -269,10 +270,4 @@ fn check(outcome: &Outcome) {
     assert_eq!(outcome.waits.len(), outcome.sent, "none is lost");
     let (machine, own) = (outcome.control_at(0.99), outcome.at(0.99));
     assert!(own < machine + MOST_ADDED, "{own:?} at the 99th percentile, {machine:?} by a program beside it");
-}
-
-/// These measure times: one after the other.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

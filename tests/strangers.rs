@@ -4,28 +4,29 @@
 
 mod harness;
 
-use harness::client::{Answer, Client};
+use harness::alone;
+use harness::client::{Answer, Client, info, try_connect_from, upgrade_request};
+use harness::daemon::{Daemon, binary, settings};
+use harness::directory::Directory;
 use harness::floods::{initiation, one_of_many};
-use harness::player::{Player, reach};
+use harness::namespace::Namespace;
+use harness::player::{Player, RoundTrips, reach};
+use harness::process::thread_cpu;
 use harness::random::Random;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::time::UnixTime;
-use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::cookie::Signer;
 use lanrage::wireguard::message::{INITIATION_LENGTH, Message};
 use lanrage::wireguard::noise::{Initiator, LocalIdentity, PresharedKey, RemoteIdentity};
 use lanrage::wireguard::timestamp::StampClock;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,10 +46,10 @@ const TRIES: usize = 3;
 /// Time for three initiations, which are five seconds apart.
 const THREE_TRIES: Duration = Duration::from_secs(15);
 const GAME_INTERVAL: Duration = Duration::from_millis(10);
-const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(HOUSE), 8667);
-const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(HOUSE), 51820);
-const HOUSE: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
-const HOUSE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x98, 0, 0, 0, 0, 0, 1);
+const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER), 8667);
+const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER), 51820);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x98, 0, 0, 0, 0, 0, 1);
 
 /// Where an honest player is.
 fn home(number: u8) -> Ipv4Addr {
@@ -72,133 +73,79 @@ fn stranger6(number: u64) -> Ipv6Addr {
 /// The daemon, seen from an address.
 fn seen_from(source: IpAddr, port: u16) -> SocketAddr {
     match source {
-        IpAddr::V4(_) => SocketAddr::new(HOUSE.into(), port),
-        IpAddr::V6(_) => SocketAddr::new(HOUSE6.into(), port),
+        IpAddr::V4(_) => SocketAddr::new(SERVER.into(), port),
+        IpAddr::V6(_) => SocketAddr::new(SERVER6.into(), port),
     }
-}
-
-fn run(command: &str) -> String {
-    let mut words = command.split(' ');
-    let done = Command::new(words.next().expect("a word")).args(words).output().expect("iproute2");
-    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).expect("text")
 }
 
 /// Two namespaces with a line between them; the calling thread is moved to the strangers'.
 struct Network {
-    house: String,
-    world: String,
+    server: Namespace,
+    world: Namespace,
 }
 
 impl Network {
     fn new() -> Self {
-        let [house, world] =
-            ["house", "world"].map(|name| format!("lanrage-strangers-{name}-{}", std::process::id()));
-        for name in [&house, &world] {
-            run(&format!("ip netns add {name}"));
-            run(&format!("ip -n {name} link set lo up"));
-        }
-        let network = Network { house, world };
-        let Network { house, world } = &network;
-        run(&format!("ip link add line netns {house} type veth peer name line netns {world}"));
-        for (name, host) in [(house, 1), (world, 2)] {
-            run(&format!("ip -n {name} addr add 10.98.0.{host}/24 dev line"));
-            run(&format!("ip -n {name} addr add fd00:98::{host}/64 dev line nodad"));
-            run(&format!("ip -n {name} link set line up"));
+        let network = Network { server: Namespace::new(), world: Namespace::new() };
+        let Network { server, world } = &network;
+        server.ip(&format!("link add line type veth peer name line netns {}", world.name()));
+        for (end, host) in [(server, 1), (world, 2)] {
+            end.ip(&format!("addr add 10.98.0.{host}/24 dev line"));
+            end.ip(&format!("addr add fd00:98::{host}/64 dev line nodad"));
+            end.ip("link set line up");
         }
         (0..4).for_each(|number| {
-            run(&format!("ip -n {world} addr add {}/24 dev line", home(number)));
+            world.ip(&format!("addr add {}/24 dev line", home(number)));
         });
-        run(&format!("ip -n {world} route add local 198.18.0.0/15 dev lo"));
-        run(&format!("ip -n {world} -6 route add local 2001:db8:7::/48 dev lo"));
-        run(&format!("ip -n {house} route add 198.18.0.0/15 via 10.98.0.2"));
-        run(&format!("ip -n {house} -6 route add 2001:db8:7::/48 via fd00:98::2"));
-        enter(world);
+        world.ip("route add local 198.18.0.0/15 dev lo");
+        world.ip("-6 route add local 2001:db8:7::/48 dev lo");
+        server.ip("route add 198.18.0.0/15 via 10.98.0.2");
+        server.ip("-6 route add 2001:db8:7::/48 via fd00:98::2");
+        world.enter();
         fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").expect("addresses by the route");
         network
     }
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        for name in [&self.house, &self.world] {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
-}
-
-/// Moves the calling thread, and those that it starts from now on.
-fn enter(name: &str) {
-    let namespace = File::open(format!("/run/netns/{name}")).expect("the namespace");
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("entering it");
-}
-
 /// The daemon, in its namespace.
-struct House {
-    child: Child,
-    directory: PathBuf,
+struct Server {
+    daemon: Daemon,
+    directory: Directory,
     network: Network,
 }
 
-impl House {
+impl Server {
     fn start() -> Self {
         let mut files = getrlimit(Resource::Nofile);
         files.current = files.maximum;
         let _ = setrlimit(Resource::Nofile, files);
-        let network = Network::new();
-        let directory = std::env::temp_dir().join(format!("lanrage-strangers-{}", std::process::id()));
-        let binary = std::env::var_os("LANRAGE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_lanrage").into());
-        fs::create_dir_all(&directory).expect("a directory");
-        let log = File::create(directory.join("log")).expect("a log");
-        let mut child = Command::new("ip")
-            // A router has nothing else to do, whatever this machine has.
-            .args(["netns", "exec", &network.house, "chrt", "--rr", "10"])
-            .arg(binary)
-            .arg("serve")
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("LANRAGE_STATE_DIR", directory.join("state"))
-            .env("LANRAGE_RUNTIME_DIR", directory.join("run"))
-            .env("LANRAGE_MEMORY", "64")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the daemon");
-        let mut line = String::new();
-        let output = child.stdout.as_mut().expect("it is piped");
-        BufReader::new(output).read_line(&mut line).expect("it says where it listens");
-        let house = House { child, directory, network };
-        assert!(line.starts_with("listening"), "{line:?} {}", house.log());
-        house
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
-    }
-
-    /// A line of the process's status, in bytes.
-    fn memory(&self, field: &str) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("a line");
-        line.split_whitespace().next().expect("a word").parse::<u64>().expect("a number") * 1024
+        let (network, directory) = (Network::new(), Directory::new());
+        // A router has nothing else to do, whatever this machine has.
+        let mut command = network.server.command("chrt");
+        command.args(["--rr", "10"]).arg(binary()).arg("serve");
+        let [http, relay] = [HTTP, RELAY].map(|address| format!("0.0.0.0:{}", address.port()));
+        let more = [("http", &*http), ("relay", &relay), ("memory", "64")];
+        settings(&mut command, &directory.state(), more);
+        command.env("LANRAGE_RUNTIME_DIR", directory.join("run"));
+        Server { daemon: Daemon::start(&mut command, &directory.log()), directory, network }
     }
 
     /// How long the loop has had the processor.
     fn cpu(&self) -> Duration {
-        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.child.id())).expect("it runs");
-        Duration::from_nanos(text.split(' ').next().expect("a word").parse().expect("a number"))
+        thread_cpu(&self.daemon.tasks()[0])
     }
 
-    /// The process's memory. A debug build is five times as large as the program that is shipped.
+    /// The process's memory, in bytes. A debug build is five times as large as the program that is shipped.
     fn own_memory(&self) -> u64 {
-        self.memory("RssAnon") + self.memory("RssShmem") + self.memory("RssFile").min(SHIPPED)
+        let [anonymous, shared, file] =
+            ["RssAnon", "RssShmem", "RssFile"].map(|field| self.daemon.status(field) << 10);
+        anonymous + shared + file.min(SHIPPED)
     }
 
     /// Bytes that the kernel keeps for the sockets in its namespace: what was received, what is to be sent, and what is
     /// set aside for both.
     fn in_kernel(&self) -> u64 {
-        let text = run(&format!("ip netns exec {} ss -Hantum", self.network.house));
+        let text = self.network.server.run("ss -Hantum");
         let sockets = text.split("skmem:(").skip(1).map(|socket| {
             let field = |name: char| {
                 let fields = socket.split([',', ')']);
@@ -211,29 +158,24 @@ impl House {
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            let log = self.log();
-            eprintln!("the end of the daemon's log:\n{}", &log[log.len().saturating_sub(4000)..]);
-        }
-        let _ = fs::remove_dir_all(&self.directory);
-    }
+/// A connection to the control plane.
+fn connect(source: IpAddr) -> io::Result<TcpStream> {
+    try_connect_from(source, seen_from(source, HTTP.port()), Duration::from_secs(3))
 }
 
-/// A connection to the control plane.
-fn connect(source: IpAddr) -> std::io::Result<TcpStream> {
-    let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(3)))?;
-    rustix::net::connect(&stream, &seen_from(source, HTTP.port()))?;
-    stream.set_nodelay(true)?;
+/// One that reads little of what is sent to it.
+fn connect_deaf(source: IpAddr) -> io::Result<TcpStream> {
+    let stream = connect(source)?;
+    set_socket_recv_buffer_size(&stream, 4096)?;
     Ok(stream)
+}
+
+/// Keeps the newest connections.
+fn hold(held: &mut VecDeque<TcpStream>, stream: TcpStream) {
+    held.push_back(stream);
+    if held.len() > 600 {
+        held.pop_front();
+    }
 }
 
 /// A peer that is as long as it may be.
@@ -246,12 +188,8 @@ fn large_peer(id: &str) -> String {
     )
 }
 
-fn honest_peer(id: &str, key: &PrivateKey) -> String {
-    format!("{{\"peer_id\":\"{id}\",\"name\":\"P\",\"public_key\":\"{}\"}}", key.public_key())
-}
-
 /// A client that may be refused, and a token that it may get.
-fn registered(source: IpAddr, id: &str) -> std::io::Result<Option<Client>> {
+fn registered(source: IpAddr, id: &str) -> io::Result<Option<Client>> {
     let mut client = Client::over(connect(source)?);
     let answer = client.try_ask("POST", &format!("/auth/register?peer_id={id}"), "")?;
     if answer.status != 200 {
@@ -261,68 +199,65 @@ fn registered(source: IpAddr, id: &str) -> std::io::Result<Option<Client>> {
     Ok(Some(client))
 }
 
-/// Who plays by the hub, with the party and the hub's key.
+/// Two who play by the hub: their party, everybody's keys, and where the second one is in the virtual LAN.
 struct Party {
     id: String,
     hub: PublicKey,
+    members: [PublicKey; 2],
+    host: Ipv4Addr,
 }
 
 impl Party {
-    /// Two members.
     fn new() -> (Self, Player, Player) {
         let keys = [PrivateKey::generate(), PrivateKey::generate()];
-        let mut ann = registered(home(0).into(), "ann").expect("it listens").expect("a token");
-        let body = format!("{{\"name\":\"LAN\",\"host_peer_info\":{}}}", honest_peer("ann", &keys[0]));
-        let created = ann.ask("POST", "/parties", &body).is(200);
+        let members = [keys[0].public_key(), keys[1].public_key()];
+        let enrol = |number: u8, id: &str, party| {
+            let mut client = registered(home(number).into(), id).expect("it listens").expect("a token");
+            client.enrol(id, &members[usize::from(number)], party).is(200)
+        };
+        let created = enrol(0, "ann", None);
+        let id = created.text(&["party_id"]);
+        let joined = enrol(1, "bob", Some(&id));
         let hub = PublicKey::decode(&created.text(&["network", "relay", "public_key"])).expect("a key");
-        let party = Party { id: created.text(&["party_id"]), hub };
-        let mut bob = registered(home(1).into(), "bob").expect("it listens").expect("a token");
-        let joined = party.join(&mut bob, "bob", &keys[1]).expect("it listens").is(200);
         let [first, second] = keys;
-        let (mut a, mut b) = (party.player(&created, 0, first), party.player(&joined, 1, second));
-        // Each is where it last hub_member from.
+        let (mut a, mut b) = (player(&hub, &created, 0, first), player(&hub, &joined, 1, second));
+        // Each is where it last spoke from.
         a.send(b.ip, b"knock");
         reach(&mut b, &mut a, "hello");
-        (party, a, b)
-    }
-
-    fn join(&self, client: &mut Client, id: &str, key: &PrivateKey) -> std::io::Result<Answer> {
-        let body = format!("{{\"party_id\":\"{}\",\"peer_info\":{}}}", self.id, honest_peer(id, key));
-        client.try_ask("POST", &format!("/parties/{}/join", self.id), &body)
-    }
-
-    fn player(&self, answer: &Answer, number: u8, key: PrivateKey) -> Player {
-        let socket = UdpSocket::bind((home(number), 0)).expect("a socket");
-        let ip = answer.text(&["network", "virtual_ip"]).parse().expect("an address");
-        let mut player = Player::over(socket, key, ip);
-        let lan = AllowedIp::new(IpAddr::V4(Ipv4Addr::new(10, 66, 0, 0)), 16).expect("a prefix");
-        player.add_peer(self.hub, RELAY, lan);
-        player
+        (Party { id, hub, members, host: b.ip }, a, b)
     }
 
     /// Somebody who comes meanwhile: how often each of the two ways in was tried, and how long it all took.
-    fn newcomer(&self, number: u8, host: Ipv4Addr) -> (usize, Duration) {
+    fn newcomer(&self, number: u8) -> (usize, Duration) {
         let (start, key, id) = (Instant::now(), PrivateKey::generate(), format!("late{number}"));
         let mut tries = 0;
         let joined = loop {
             tries += 1;
             assert!(tries <= 3, "a newcomer is kept out of the control plane");
             let Ok(Some(mut client)) = registered(home(number).into(), &id) else { continue };
-            if let Ok(answer) = self.join(&mut client, &id, &key)
+            if let Ok(answer) = client.try_enrol(&info(&id, &key.public_key().encode()), Some(&self.id))
                 && answer.status == 200
             {
                 break answer;
             }
         };
-        let mut player = self.player(&joined, number, key);
+        let mut player = player(&self.hub, &joined, number, key);
         let begun = Instant::now();
         // One packet waits for the session; more would only be sent when it is there.
-        player.send(host, b"hello");
+        player.send(self.host, b"hello");
         while player.pump().is_empty() {
             assert!(begun.elapsed() < THREE_TRIES, "a newcomer is kept out of the relay");
         }
         (tries, start.elapsed())
     }
+}
+
+fn player(hub: &PublicKey, answer: &Answer, number: u8, key: PrivateKey) -> Player {
+    let socket = UdpSocket::bind((home(number), 0)).expect("a socket");
+    let ip = answer.text(&["network", "virtual_ip"]).parse().expect("an address");
+    let mut player = Player::over(socket, key, ip);
+    player.add_hub(*hub, RELAY);
+    player
 }
 
 /// A player's machine has nothing else to do either: the calling thread goes before others.
@@ -342,29 +277,19 @@ fn echo(mut player: Player, over: &AtomicBool) {
     }
 }
 
-/// Round trips of a game, in order, and how many datagrams were sent.
-struct Felt {
-    trips: Vec<Duration>,
-    sent: usize,
-}
-
-impl Felt {
-    fn at(&self, part: f64) -> Duration {
-        self.trips[((self.trips.len() - 1) as f64 * part) as usize]
-    }
-
+impl RoundTrips<Duration> {
     fn show(&self, what: &str) {
-        let (half, most, worst) = (self.at(0.5), self.at(0.99), self.at(1.0));
-        let back = self.trips.len();
+        let (half, most, worst) = (self.quantile(0.5), self.quantile(0.99), self.quantile(1.0));
+        let back = self.times.len();
         println!("{what}: {back} of {} came back, p50 {half:?}, p99 {most:?}, worst {worst:?}", self.sent);
     }
 }
 
 /// Plays while `goes_on`.
-fn play(player: &mut Player, with: Ipv4Addr, mut goes_on: impl FnMut() -> bool) -> Felt {
+fn play(player: &mut Player, with: Ipv4Addr, mut goes_on: impl FnMut() -> bool) -> RoundTrips<Duration> {
     hurry();
     let (begun, mut next) = (Instant::now(), Instant::now());
-    let (mut sent, mut trips, mut last) = (0, Vec::new(), Instant::now());
+    let (mut sent, mut times, mut last) = (0, Vec::new(), Instant::now());
     loop {
         if goes_on() {
             last = Instant::now();
@@ -372,18 +297,18 @@ fn play(player: &mut Player, with: Ipv4Addr, mut goes_on: impl FnMut() -> bool) 
                 player.send(with, &(begun.elapsed().as_nanos() as u64).to_le_bytes());
                 (sent, next) = (sent + 1, last + GAME_INTERVAL);
             }
-        } else if trips.len() >= sent || last.elapsed() > Duration::from_secs(2) {
+        } else if times.len() >= sent || last.elapsed() > Duration::from_secs(2) {
             break;
         }
         if let Some(Some((_, payload))) = player.take()
             && let Ok(nanos) = <[u8; 8]>::try_from(payload)
         {
-            trips.push(begun.elapsed().saturating_sub(Duration::from_nanos(u64::from_le_bytes(nanos))));
+            times.push(begun.elapsed().saturating_sub(Duration::from_nanos(u64::from_le_bytes(nanos))));
         }
         player.poll();
     }
-    trips.sort_unstable();
-    Felt { trips, sent }
+    times.sort_unstable();
+    RoundTrips { times, sent }
 }
 
 /// Initiations to the hub with keys that nobody knows there: the dearest ones.
@@ -485,8 +410,7 @@ fn flood_control(over: &AtomicBool) {
     paced(100.0, over, |number| {
         let id = format!("s{number}");
         if let Ok(Some(mut client)) = registered(stranger(&mut noise), &id) {
-            let body = format!("{{\"name\":\"{id}\",\"host_peer_info\":{}}}", large_peer(&id));
-            let _ = client.try_ask("POST", "/parties", &body);
+            let _ = client.try_enrol(&large_peer(&id), None);
         }
     });
 }
@@ -494,21 +418,17 @@ fn flood_control(over: &AtomicBool) {
 /// Heads and bodies that do not end, and answers that nobody reads.
 fn flood_halves(over: &AtomicBool) {
     let mut noise = Random::new(13);
-    let mut held = std::collections::VecDeque::new();
+    let mut held = VecDeque::new();
     let long = "x".repeat(60_000);
     let body = format!("POST /parties HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n{long}");
     let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", &long[..8000]);
     let unread = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
     paced(200.0, over, |number| {
-        let Ok(mut stream) = connect(stranger(&mut noise)) else { return };
-        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096);
+        let Ok(mut stream) = connect_deaf(stranger(&mut noise)) else { return };
         let _ = stream.set_nonblocking(true);
         let text = [&head, &body, &unread][number as usize % 3];
         let _ = stream.write(text.as_bytes());
-        held.push_back(stream);
-        if held.len() > 600 {
-            held.pop_front();
-        }
+        hold(&mut held, stream);
     });
 }
 
@@ -520,32 +440,19 @@ fn flood_sessions(over: &AtomicBool) {
     for number in 0..60 {
         let id = format!("m{number}");
         let Ok(Some(mut client)) = registered(stranger(&mut noise), &id) else { continue };
-        let joined = match &party {
-            None => {
-                let body = format!("{{\"name\":\"{id}\",\"host_peer_info\":{}}}", large_peer(&id));
-                client.try_ask("POST", "/parties", &body)
-            }
-            Some(party) => {
-                let body = format!("{{\"party_id\":\"{party}\",\"peer_info\":{}}}", large_peer(&id));
-                client.try_ask("POST", &format!("/parties/{party}/join"), &body)
-            }
-        };
-        match joined {
-            Ok(answer) if answer.status == 200 => {
-                party.get_or_insert_with(|| answer.text(&["party_id"]));
-                tokens.extend(client.token);
-            }
-            _ => {}
+        if let Ok(answer) = client.try_enrol(&large_peer(&id), party.as_deref())
+            && answer.status == 200
+        {
+            party.get_or_insert_with(|| answer.text(&["party_id"]));
+            tokens.extend(client.token);
         }
     }
     println!("  {} members of a large party", tokens.len());
-    let upgrade = "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut held = std::collections::VecDeque::new();
+    let upgrade = upgrade_request("", "");
+    let mut held = VecDeque::new();
     paced(100.0, over, |number| {
         let source = one_of_many([198, 18], 256 * (number as usize % 64) + 7);
-        let Ok(mut stream) = connect(source.into()) else { return };
-        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096);
+        let Ok(mut stream) = connect_deaf(source.into()) else { return };
         let Some(token) = tokens.get(number as usize % tokens.len().max(1)) else { return };
         let text = format!("{{\"type\":\"auth\",\"peer_id\":null,\"token\":\"{token}\"}}");
         // A text frame whose mask is zero, four times.
@@ -554,10 +461,7 @@ fn flood_sessions(over: &AtomicBool) {
         let _ = stream.write_all(upgrade.as_bytes());
         thread::sleep(Duration::from_millis(2));
         let _ = stream.write_all(&frame.repeat(4));
-        held.push_back(stream);
-        if held.len() > 600 {
-            held.pop_front();
-        }
+        hold(&mut held, stream);
     });
 }
 
@@ -570,58 +474,69 @@ impl Drop for Ends<'_> {
     }
 }
 
-#[test]
-#[ignore = "wants the release build, and needs root"]
-fn strangers_take_no_more_than_their_share_of_a_small_machine() {
+/// Has two play by a server: `test` gets the first of them, the second one sends back what comes.
+fn with_game(test: impl FnOnce(&Server, &Party, &mut Player)) {
     let _alone = alone();
-    let house = House::start();
+    let server = Server::start();
     let (party, mut a, b) = Party::new();
-    let keys = [a.key.public_key(), b.key.public_key(), party.hub];
-    let (over, is_attacked, host) = (AtomicBool::new(false), AtomicBool::new(true), b.ip);
+    let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let _ends = Ends(&over);
         scope.spawn(|| echo(b, &over));
-        let before = play(&mut a, host, before_an_end(Duration::from_secs(1)));
+        test(&server, &party, &mut a);
+    });
+}
+
+#[test]
+#[ignore = "wants the release build, and needs root"]
+fn strangers_take_no_more_than_their_share_of_a_small_machine() {
+    with_game(|server, party, a| {
+        let before = play(a, party.host, before_an_end(Duration::from_secs(1)));
         before.show("nobody attacks");
-        let quiet = (house.own_memory(), house.in_kernel());
-        scope.spawn(|| flood_handshakes(&party.hub, 1000.0, &over));
-        scope.spawn(|| flood_junk(&keys, 1500.0, &over));
-        scope.spawn(|| flood_control(&over));
-        scope.spawn(|| flood_halves(&over));
-        scope.spawn(|| flood_sessions(&over));
-        let newcomers = scope.spawn(|| {
-            [2, 3].map(|number| {
-                thread::sleep(ATTACK / 4);
-                party.newcomer(number, host)
-            })
-        });
-        let memory = scope.spawn(|| {
-            let mut most = (0, 0, 0);
-            while is_attacked.load(Ordering::Relaxed) {
-                let (own, kernel) = (house.own_memory(), house.in_kernel());
-                most = most.max((own + kernel, own, kernel));
-                thread::sleep(Duration::from_millis(100));
-            }
-            most
-        });
-        let during = play(&mut a, host, before_an_end(ATTACK));
-        is_attacked.store(false, Ordering::Relaxed);
-        let mut owner = Client::unix(&lanrage::daemon::socket_in(&house.directory.join("state")));
-        let metrics = owner.get("/metrics").is(200).body;
-        let full =
-            ["parties", "tokens", "connections", "sessions", "buffers", "relay_sources"].map(|table| {
-                let sample = format!("lanrage_table_used{{table=\"{table}\"}} ");
-                let used = metrics.lines().find_map(|line| line.strip_prefix(&sample));
-                format!("{table} {}", used.unwrap_or_default())
+        let quiet = (server.own_memory(), server.in_kernel());
+        let keys = [party.members[0], party.members[1], party.hub];
+        let (over, is_attacked) = (AtomicBool::new(false), AtomicBool::new(true));
+        thread::scope(|scope| {
+            let _ends = Ends(&over);
+            scope.spawn(|| flood_handshakes(&party.hub, 1000.0, &over));
+            scope.spawn(|| flood_junk(&keys, 1500.0, &over));
+            scope.spawn(|| flood_control(&over));
+            scope.spawn(|| flood_halves(&over));
+            scope.spawn(|| flood_sessions(&over));
+            let newcomers = scope.spawn(|| {
+                [2, 3].map(|number| {
+                    thread::sleep(ATTACK / 4);
+                    party.newcomer(number)
+                })
             });
-        println!("tables: {full:?}");
-        during.show("strangers do all that they can");
-        let newcomers = newcomers.join().expect("newcomers get in");
-        let (sum, own, kernel) = memory.join().expect("memory is told");
-        println!("newcomers: {newcomers:?}");
-        println!("memory: {quiet:?} before; {own} + {kernel} = {sum} bytes at most of {MOST_MEMORY}");
-        assert_eq!(during.trips.len(), during.sent, "the game lost something");
-        assert!(sum <= MOST_MEMORY, "{sum} bytes");
+            let memory = scope.spawn(|| {
+                let mut most = (0, 0, 0);
+                while is_attacked.load(Ordering::Relaxed) {
+                    let (own, kernel) = (server.own_memory(), server.in_kernel());
+                    most = most.max((own + kernel, own, kernel));
+                    thread::sleep(Duration::from_millis(100));
+                }
+                most
+            });
+            let during = play(a, party.host, before_an_end(ATTACK));
+            is_attacked.store(false, Ordering::Relaxed);
+            let mut owner = Client::unix(&lanrage::daemon::socket_in(&server.directory.state()));
+            let metrics = owner.get("/metrics").is(200).body;
+            let full =
+                ["parties", "tokens", "connections", "sessions", "buffers", "relay_sources"].map(|table| {
+                    let sample = format!("lanrage_table_used{{table=\"{table}\"}} ");
+                    let used = metrics.lines().find_map(|line| line.strip_prefix(&sample));
+                    format!("{table} {}", used.unwrap_or_default())
+                });
+            println!("tables: {full:?}");
+            during.show("strangers do all that they can");
+            let newcomers = newcomers.join().expect("newcomers get in");
+            let (sum, own, kernel) = memory.join().expect("memory is told");
+            println!("newcomers: {newcomers:?}");
+            println!("memory: {quiet:?} before; {own} + {kernel} = {sum} bytes at most of {MOST_MEMORY}");
+            assert_eq!(during.times.len(), during.sent, "the game lost something");
+            assert!(sum <= MOST_MEMORY, "{sum} bytes");
+        });
     });
 }
 
@@ -633,29 +548,23 @@ fn before_an_end(span: Duration) -> impl FnMut() -> bool {
 #[test]
 #[ignore = "wants the release build, and needs root"]
 fn a_game_hardly_waits_while_handshakes_are_flooded_from_a_network() {
-    let _alone = alone();
-    let house = House::start();
-    let (party, mut a, b) = Party::new();
-    let (over, host) = (AtomicBool::new(false), b.ip);
-    thread::scope(|scope| {
-        let _ends = Ends(&over);
-        scope.spawn(|| echo(b, &over));
-        let _ = play(&mut a, host, before_an_end(Duration::from_secs(1)));
+    with_game(|server, party, a| {
+        let _ = play(a, party.host, before_an_end(Duration::from_secs(1)));
         let mut best = Duration::MAX;
         for _ in 0..TRIES {
-            let quiet = play(&mut a, host, before_an_end(SPAN));
+            let quiet = play(a, party.host, before_an_end(SPAN));
             let flooded = AtomicBool::new(false);
-            let before = house.cpu();
+            let before = server.cpu();
             let loud = thread::scope(|scope| {
                 let _ends = Ends(&flooded);
                 scope.spawn(|| flood_handshakes(&party.hub, RATE, &flooded));
-                play(&mut a, host, before_an_end(SPAN))
+                play(a, party.host, before_an_end(SPAN))
             });
-            let busy = (house.cpu() - before).as_secs_f64() / SPAN.as_secs_f64();
+            let busy = (server.cpu() - before).as_secs_f64() / SPAN.as_secs_f64();
             quiet.show("nobody floods");
             loud.show(&format!("{RATE} handshakes a second from a /48 ({:.0} % of a core)", 100.0 * busy));
-            assert_eq!(loud.trips.len(), loud.sent, "the game lost something");
-            best = best.min(loud.at(0.99).saturating_sub(quiet.at(0.99)));
+            assert_eq!(loud.times.len(), loud.sent, "the game lost something");
+            best = best.min(loud.quantile(0.99).saturating_sub(quiet.quantile(0.99)));
             if best <= MOST_ADDED {
                 break;
             }
@@ -663,10 +572,4 @@ fn a_game_hardly_waits_while_handshakes_are_flooded_from_a_network() {
         println!("added for 99 of 100: {best:?}");
         assert!(best <= MOST_ADDED, "{best:?}");
     });
-}
-
-/// These measure times: one after the other.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

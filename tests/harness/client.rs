@@ -78,19 +78,24 @@ pub struct Client {
 
 /// A TCP connection that comes from `source`.
 pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let flags = SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
-    rustix::net::bind(&socket, &SocketAddr::new(IpAddr::V4(source), 0)).unwrap();
-    rustix::net::connect(&socket, &to).unwrap();
-    let stream = TcpStream::from(socket);
-    be_patient(&stream);
-    stream.set_nodelay(true).unwrap();
-    stream
+    try_connect_from(source.into(), to, PATIENCE).unwrap()
 }
 
-fn be_patient(stream: &TcpStream) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+/// The same from any address, and nothing on it takes longer than `patience`. What can go wrong is that it is refused.
+pub fn try_connect_from(source: IpAddr, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    let stream = TcpStream::from(socket);
+    set_patience(&stream, patience)?;
+    rustix::net::connect(&stream, &to)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn set_patience(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))
 }
 
 impl Client {
@@ -110,7 +115,7 @@ impl Client {
     /// Over a Unix socket. Nothing that is done to it asks what kind of socket it is.
     pub fn unix(path: &Path) -> Self {
         let stream = TcpStream::from(OwnedFd::from(UnixStream::connect(path).unwrap()));
-        be_patient(&stream);
+        set_patience(&stream, PATIENCE).unwrap();
         Self::over(stream)
     }
 
@@ -278,12 +283,18 @@ impl Client {
     /// Makes a party, or joins one, as somebody with this key.
     #[track_caller]
     pub fn enrol(&mut self, peer: &str, key: &PublicKey, party: Option<&str>) -> Answer {
-        let info = info(peer, &key.encode());
+        self.try_enrol(&info(peer, &key.encode()), party).unwrap()
+    }
+
+    /// The same as a peer that is described like this. What can go wrong is that the connection has ended.
+    pub fn try_enrol(&mut self, info: &str, party: Option<&str>) -> io::Result<Answer> {
         match party {
-            None => self.ask("POST", "/parties", &format!("{{\"name\":\"LAN\",\"host_peer_info\":{info}}}")),
+            None => {
+                self.try_ask("POST", "/parties", &format!("{{\"name\":\"LAN\",\"host_peer_info\":{info}}}"))
+            }
             Some(party) => {
                 let body = format!("{{\"party_id\":\"{party}\",\"peer_info\":{info}}}");
-                self.ask("POST", &format!("/parties/{party}/join"), &body)
+                self.try_ask("POST", &format!("/parties/{party}/join"), &body)
             }
         }
     }
@@ -322,7 +333,8 @@ pub fn peer(peer: &str) -> String {
     info(peer, &key_of(peer))
 }
 
-fn info(peer: &str, key: &str) -> String {
+/// The same with this key.
+pub fn info(peer: &str, key: &str) -> String {
     format!(
         "{{\"peer_id\":\"{peer}\",\"name\":\"Me\",\"public_key\":\"{key}\",\"nat_type\":\"unknown\",\
          \"public_ip\":\"unknown\",\"public_port\":0,\"local_ip\":\"unknown\",\"local_port\":0,\

@@ -15,6 +15,7 @@ pub mod random;
 pub mod sim_disk;
 pub mod store;
 
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes, even on a machine that is busy with other things.
@@ -29,4 +30,10 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
         std::thread::sleep(Duration::from_millis(10));
     }
     start.elapsed()
+}
+
+/// For a test that measures times: none of the others measures at the same time.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

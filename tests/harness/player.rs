@@ -156,3 +156,16 @@ pub fn gets_through(from: &mut Player, to: &mut Player, text: &str, span: Durati
     }
     false
 }
+
+/// Round trips of a game, in order of length, and how many datagrams were sent.
+#[derive(Default)]
+pub struct RoundTrips<T> {
+    pub times: Vec<T>,
+    pub sent: usize,
+}
+
+impl<T: Copy> RoundTrips<T> {
+    pub fn quantile(&self, part: f64) -> T {
+        self.times[((self.times.len() - 1) as f64 * part) as usize]
+    }
+}

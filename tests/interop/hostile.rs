@@ -2,6 +2,7 @@
 
 use crate::PATIENCE;
 use crate::blind::{all_pairs, introduce, party};
+use crate::bystander::RoundTrips;
 use crate::floods::{Attacker, initiation, one_of_many};
 use crate::harness::namespace::Namespace;
 use crate::harness::process::Process;
@@ -34,20 +35,10 @@ const FEW_WAIT: f64 = 250.0;
 /// From how many addresses, at most.
 const SOURCES: usize = 512;
 
-/// What players felt: round trips in milliseconds, in order, and how many were never answered.
-#[derive(Default)]
-struct Felt {
-    trips: Vec<f64>,
-    sent: usize,
-}
-
-impl Felt {
-    fn quantile(&self, part: f64) -> f64 {
-        self.trips[((self.trips.len() - 1) as f64 * part) as usize]
-    }
-
+/// In milliseconds.
+impl RoundTrips<f64> {
     fn lost(&self) -> f64 {
-        1.0 - self.trips.len() as f64 / self.sent as f64
+        1.0 - self.times.len() as f64 / self.sent as f64
     }
 
     fn show(&self, what: &str) {
@@ -67,30 +58,30 @@ impl Game {
         Game(Process(ping.stdout(Stdio::piped()).spawn().unwrap()))
     }
 
-    fn stop(mut self, felt: &mut Felt) {
+    fn stop(mut self, trips: &mut RoundTrips<f64>) {
         kill_process(Pid::from_child(&self.0.0), Signal::INT).unwrap();
         let mut text = String::new();
         self.0.0.stdout.as_mut().unwrap().read_to_string(&mut text).unwrap();
-        let trips =
+        let times =
             text.lines().filter_map(|line| line.split_once("time=")?.1.split_once(' ')?.0.parse().ok());
-        felt.trips.extend::<Vec<f64>>(trips.collect());
+        trips.times.extend::<Vec<f64>>(times.collect());
         let line = text.lines().find(|line| line.contains("packets transmitted")).unwrap();
         // The last one may be under way.
-        felt.sent += line.split(' ').next().unwrap().parse::<usize>().unwrap() - 1;
+        trips.sent += line.split(' ').next().unwrap().parse::<usize>().unwrap() - 1;
     }
 }
 
 /// Plays while `attack` goes on.
-fn play(players: &[Player], what: &str, attack: impl FnOnce()) -> Felt {
+fn play(players: &[Player], what: &str, attack: impl FnOnce()) -> RoundTrips<f64> {
     let pairs = [(0, 1), (1, 2), (2, 0), (3, 4), (4, 3)];
     let games: Vec<_> = pairs.iter().map(|&(from, to)| Game::start(&players[from], &players[to])).collect();
     attack();
-    let mut felt = Felt::default();
-    games.into_iter().for_each(|game| game.stop(&mut felt));
-    felt.trips.sort_by(f64::total_cmp);
-    felt.sent = felt.sent.max(felt.trips.len());
-    felt.show(what);
-    felt
+    let mut trips = RoundTrips::default();
+    games.into_iter().for_each(|game| game.stop(&mut trips));
+    trips.times.sort_by(f64::total_cmp);
+    trips.sent = trips.sent.max(trips.times.len());
+    trips.show(what);
+    trips
 }
 
 /// Sends so many a second, or as many as this machine can; how many it were.
@@ -275,15 +266,15 @@ fn five_play_on_while_the_relay_is_flooded() {
     assert!(received < sent / 2);
     assert!(server.daemon().memory() <= memory + GROWTH);
     assert!(!server.log().contains("panicked"), "{}", server.log());
-    for felt in &floods {
-        assert!(felt.lost() <= before.lost() + MOST_LOST, "{:.4} lost", felt.lost());
+    for trips in &floods {
+        assert!(trips.lost() <= before.lost() + MOST_LOST, "{:.4} lost", trips.lost());
         for (part, waits) in [(0.5, HALF_WAITS), (0.99, FEW_WAIT)] {
-            let (took, allowed) = (felt.quantile(part), SLOWER * before.quantile(part) + waits);
+            let (took, allowed) = (trips.quantile(part), SLOWER * before.quantile(part) + waits);
             assert!(took <= allowed, "{took} ms, {allowed} ms allowed");
         }
     }
     // What the kernel drops before the relay sees it is nobody's fault, but nothing may be left of it.
-    assert!(!fast.trips.is_empty());
+    assert!(!fast.times.is_empty());
     let after = play(&players, "nobody attacks any more", || std::thread::sleep(SPAN));
     assert!(after.lost() <= before.lost() + MOST_LOST);
 }

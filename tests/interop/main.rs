@@ -23,11 +23,4 @@ mod stun;
 mod weather;
 
 use harness::player as bystander;
-use harness::{PATIENCE, client, eventually, floods, paste};
-use std::sync::{Mutex, MutexGuard};
-
-/// For a test that measures times: none of the others measures at the same time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+use harness::{PATIENCE, alone, client, eventually, floods, paste};
