@@ -128,7 +128,7 @@ fn a_private_key_is_made_for_the_owner_at_the_machine_alone() {
     let key = text(&answer, "private_key");
     assert_eq!(status, 200);
     assert!(text(&answer, "text").starts_with(&format!("[Interface]\nPrivateKey = {key}\n")));
-    let private = crate::crypto::x25519::PrivateKey::decode(&key).unwrap();
+    let private = PrivateKey::decode(&key).unwrap();
     let (_, listed) = world.own(Method::Get, &path, "");
     assert_eq!(text(&items(&listed, "devices")[0], "public_key"), private.public_key().encode());
     let admin = Some("a-token-of-the-admin");
@@ -360,7 +360,7 @@ fn the_overview_is_for_owners_and_is_sent_when_there_is_news() {
             .clone();
     assert_eq!((text(member, "kind"), member.get("is_online")), ("client".into(), Some(&Value::Bool(true))));
     assert_eq!(text(&items(&all, "trouble")[0], "what"), "endpoint_unset");
-    let mut ask = |world: &mut TestApi, known: Option<String>| {
+    let ask = |world: &mut TestApi, known: Option<String>| {
         let request = Request {
             if_none_match: known,
             ..TestApi::request(Method::Get, "/overview", None, "", Source::Unix)
