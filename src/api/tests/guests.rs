@@ -190,6 +190,15 @@ fn a_stock_client_plays_on_with_a_code_over_the_websocket() {
     world.say(2, &join_party(&code, "carol"));
     assert_eq!(world.heard(2), ["party_update bob+carol"]);
     assert_eq!(world.heard(1), ["peer_joined carol"]);
+    // It knows the party by that name alone, also after its connection broke.
+    world.api.close_session(SessionId(1));
+    world.open(1, "198.51.100.1");
+    world.say(1, "{\"type\":\"auth\",\"peer_id\":\"bob\"}");
+    world.wait(Duration::from_secs(100));
+    let told: Vec<Value> = world.heard.remove(&1).unwrap();
+    let ids = told.iter().filter_map(|message| message.get("party")).map(|party| text(party, "party_id"));
+    assert!(told.len() >= 2 && ids.clone().all(|id| id == code.to_ascii_lowercase()), "{told:?}");
+    world.heard.clear();
     world.open(3, "198.51.100.3");
     world.say(3, &join_party(&code, "eve"));
     assert_eq!(world.heard(3), ["error"]);
