@@ -363,20 +363,11 @@ def test_state_survives_a_restart(tmp_path):
         asyncio.run(after(daemon.url, *found))
 
 
-def invited(daemon, **wish):
-    """A code for a party of the machine's that only who is invited may be in, and that party's id."""
-    with daemon.socket() as owner:
-        party = owner.post("/parties", json={"name": "by invitation", "access": "invite"}).json()["party_id"]
-        answer = owner.post(f"/parties/{party}/invites", json={"code": True, **wish})
-    assert answer.status_code == 200, answer.text
-    return answer.json()["code"], party
-
-
 def test_an_evening_with_a_code(daemon, name):
     """The code is all that they know, and they use it as they would a party's id."""
 
     async def evening():
-        code, party = invited(daemon, uses=2)
+        code, party = daemon.invite(uses=2)
         async with HttpClient(daemon.url) as ann, HttpClient(daemon.url) as bob, HttpClient(daemon.url) as eve:
             for client, word in ((ann, "ann"), (bob, "bob"), (eve, "eve")):
                 await client.register(name(word))

@@ -9,7 +9,6 @@ import pytest
 import websockets
 
 from stock_client import HttpClient, Party, SocketClient, naive, utc_now
-from test_http import invited
 
 PROMPTLY = 0.1
 
@@ -429,7 +428,7 @@ def test_only_websocket_is_spoken_there(daemon):
 
 def test_guests_who_know_a_code_and_nothing_else(daemon, name):
     ann_id, bob_id = name("ann"), name("bob")
-    code, _ = invited(daemon, uses=2)
+    code, _ = daemon.invite(uses=2)
 
     @over(daemon.url, {}, {})
     async def _(ann, bob):
