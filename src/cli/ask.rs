@@ -44,6 +44,11 @@ impl DaemonClient {
 }
 
 impl DaemonReply {
+    /// The answer as it came.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Prints what `human` makes of it, or with `--json` the answer as it came.
     pub fn show(
         &self,
@@ -68,6 +73,7 @@ pub fn refusal(status: u16, body: &[u8]) -> CommandFailure {
     let next = match status {
         404 if message.starts_with("Party") => ": `lanrage party list` shows all parties",
         404 if message.starts_with("Peer") => ": `lanrage party show PARTY` shows its peers",
+        404 if message.starts_with("Invite") => ": `lanrage invite list PARTY` shows all invites",
         404 if message.starts_with("Ban") => ": `lanrage peer bans PARTY` shows all bans",
         _ => "",
     };

@@ -6,8 +6,11 @@ use lanrage::daemon::settings::{SETTINGS, Setting, Settings};
 use std::fmt::Write as _;
 
 /// What stands in for words in arguments.
-const ARGUMENTS: [(&str, &str); 3] = [
-    ("PARTY", "the party's id, as in `lanrage party list`"),
+const ARGUMENTS: [(&str, &str); 6] = [
+    ("PARTY", "the party's id or name, as in `lanrage party list`"),
+    ("NAME", "a name for people, of 1 to 100 characters"),
+    ("DEVICE", "the device's id or name, as in `lanrage device list PARTY`"),
+    ("INVITE", "the invite's id, as in `lanrage invite list PARTY`"),
     ("PEER", "the peer's id, as in `lanrage party show PARTY`"),
     ("FILE", "a file"),
 ];

@@ -241,7 +241,7 @@ fn bash_completes_what_the_command_line_understands() {
         assert!(expected.iter().all(|option| help::of(command).contains(option.as_str())));
     }
     assert_eq!(offered("lanrage par"), ["party"]);
-    assert_eq!(offered("lanrage party "), ["delete", "list", "show", "--help"]);
+    assert_eq!(offered("lanrage party "), ["create", "delete", "list", "set", "show", "--help"]);
     assert_eq!(offered("lanrage peer ban P"), [""; 0]);
     assert_eq!(offered("lanrage peer ban --key K P --j"), ["--json"]);
     assert_eq!(offered("lanrage status --state-dir /et"), ["/etc"]);

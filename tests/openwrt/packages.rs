@@ -214,8 +214,7 @@ fn packages_for_opkg_hold_what_they_should_and_it_runs() {
     let packages = make("packages");
     let version = format!("{}-r1", env!("CARGO_PKG_VERSION"));
     let names: Vec<_> = packages.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-    let expected =
-        [format!("lanrage_{version}_x86_64.ipk"), format!("luci-app-lanrage_{version}_all.ipk")];
+    let expected = [format!("lanrage_{version}_x86_64.ipk"), format!("luci-app-lanrage_{version}_all.ipk")];
     assert_eq!(names, expected);
     for (one, other) in packages.iter().zip(make("again")) {
         assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "the same input made another package");
@@ -256,12 +255,9 @@ fn packages_for_opkg_hold_what_they_should_and_it_runs() {
         "/etc/config/lanrage\n/etc/config/lanrage_secret\n"
     );
     let control = fs::read_to_string(daemon.join("control/control")).unwrap();
-    for line in [
-        "Package: lanrage",
-        "Depends: libc",
-        "Require-User: lanrage=466:lanrage=466",
-        "Architecture: x86_64",
-    ] {
+    for line in
+        ["Package: lanrage", "Depends: libc", "Require-User: lanrage=466:lanrage=466", "Architecture: x86_64"]
+    {
         assert!(control.lines().any(|found| found == line), "{line}: {control}");
     }
     let printed = done(Command::new(daemon.join("data/usr/bin/lanrage")).arg("--version").output().unwrap());
