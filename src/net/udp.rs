@@ -111,12 +111,12 @@ impl RelaySocket {
             let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
             Ok((socket, bound))
         });
-        let (socket, bound) = socket.map_err(|error| ListenError::udp(address, error))?;
+        let (socket, bound) = socket.map_err(|error| ListenError::Udp(address, error))?;
         // Kernels before 4.18 know no GSO, and would send a whole run as one datagram: `__udp_cmsg_send` in
         // <https://github.com/torvalds/linux/blob/v4.18/net/ipv4/udp.c> is the first to read `UDP_SEGMENT`.
         let gso = sys::option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         let io = Async::new_nonblocking(socket);
-        let io = io.map_err(|_| ListenError::udp(address, Errno::IO))?;
+        let io = io.map_err(|_| ListenError::Udp(address, Errno::IO))?;
         Ok(RelaySocket {
             io,
             senders: Vec::new(),
