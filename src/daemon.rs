@@ -314,6 +314,9 @@ impl Daemon {
             let (name, address) = (tun.name(), self.config.control.subnet.hub());
             log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
         }
+        if let Some(advice) = advice::on_endpoint(self.config.public_endpoint.as_ref()) {
+            log::warn!("{advice}");
+        }
         let relay = Rc::new(relay.with_local(self.tun));
         let totals = Totals::by(&self.config);
         let control = Control::new(totals.control(&self.config), hub, records, start);

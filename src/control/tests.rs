@@ -663,11 +663,10 @@ fn a_restart_with_a_full_pool_takes_no_address_from_a_member() {
     let mut records = world.records(None);
     // The row of one address is lost, that of somebody who is gone holds its place, and the one without comes first.
     let lost = "key of e#e";
-    let (_, mut record) = records.addresses.remove(
-        records.addresses.iter().position(|(name, _)| name == lost).unwrap_or_else(|| {
-            panic!("{lost} in {:?}", records.addresses.iter().map(|(name, _)| name).collect::<Vec<_>>())
-        }),
-    );
+    let (_, mut record) =
+        records.addresses.remove(records.addresses.iter().position(|(name, _)| name == lost).unwrap_or_else(
+            || panic!("{lost} in {:?}", records.addresses.iter().map(|(name, _)| name).collect::<Vec<_>>()),
+        ));
     record.order = 1000;
     records.addresses.push(("gone".into(), record));
     records.members.sort_by_key(|(_, id, _)| id != "e");
@@ -844,7 +843,7 @@ fn every_cap_refuses_and_loses_nothing() {
 
 #[test]
 fn a_full_subnet_refuses_the_next_and_takes_it_when_somebody_leaves() {
-    let subnet = crate::subnet::Subnet::parse("10.9.9.0/29").unwrap();
+    let subnet = Subnet::parse("10.9.9.0/29").unwrap();
     let settings =
         ControlSettings { subnet, limits: ControlLimits::default(), lifetimes: Lifetimes::default() };
     let mut world = TestControl::start(settings, Records::default(), 0);

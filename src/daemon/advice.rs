@@ -4,6 +4,7 @@
 use crate::net::listen::{ListenError, SocketPathError};
 use crate::store::{FileError, OpenError, is_full};
 use crate::tun::{TunError, TunSettings, TunStep};
+use crate::wire::endpoint;
 use rustix::io::Errno;
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -77,6 +78,22 @@ pub fn on_tun(error: &TunError) -> String {
     with(error, &advice)
 }
 
+/// About a `public_endpoint` by which friends outside do not find the relay.
+pub fn on_endpoint(endpoint: Option<&(String, u16)>) -> Option<String> {
+    match endpoint {
+        None => Some(
+            "public_endpoint is not set, so friends outside do not find the relay: set it to this network's address or \
+             name and the relay's port, as in --public-endpoint home.example.org:51820"
+                .to_owned(),
+        ),
+        Some((host, _)) if endpoint::is_private(host) => Some(format!(
+            "public_endpoint is {host}, which nobody outside this network reaches: set it to the address or name that \
+             this network has outside"
+        )),
+        Some(_) => None,
+    }
+}
+
 fn with(error: &dyn Display, advice: &str) -> String {
     if advice.is_empty() { error.to_string() } else { format!("{error}; {advice}") }
 }
@@ -86,6 +103,14 @@ mod tests {
     use super::*;
     use std::io;
     use std::path::Path;
+
+    #[test]
+    fn an_endpoint_that_friends_do_not_reach_is_told() {
+        assert!(on_endpoint(None).is_some_and(|said| said.contains("--public-endpoint")));
+        let at = |host: &str| on_endpoint(Some(&(host.to_owned(), 51820)));
+        assert!(at("192.168.1.2").is_some_and(|said| said.contains("192.168.1.2")));
+        assert_eq!((at("203.0.113.7"), at("home.example.org")), (None, None));
+    }
 
     #[test]
     fn a_taken_port_is_told_with_another() {

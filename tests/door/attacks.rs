@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::eventually;
 use crate::test_door::{DoorSetup, TestDoor, connect_narrow, stat};
 use std::io::Read;
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 fn impatient() -> TestDoor {

@@ -9,10 +9,10 @@ use lanrage::net::http::{Door, HttpLimits, HttpService, ServiceReply, SessionOut
 use lanrage::net::listen::Listener;
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wire::http::{Answer, RejectedRequest, Request};
+use rustix::net::{AddressFamily, SocketType};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Lines};
-use rustix::net::{AddressFamily, SocketType};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
