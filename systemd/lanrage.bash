@@ -33,7 +33,7 @@ declare -A _lanrage_values=(
   [--allowed-hosts]=other
   [--allowed-origins]=other
   [--config]=file
-  [--gso]=other
+  [--gso]='yes no'
   [--http]=other
   [--interface]=other
   [--key]=other
@@ -54,7 +54,7 @@ declare -A _lanrage_values=(
   [--limits-signals-size]=other
   [--limits-tokens-per-peer]=other
   [--limits-tokens]=other
-  [--log]=other
+  [--log]='off error warn info debug trace'
   [--max-clients]=other
   [--memory]=other
   [--public-endpoint]=other
@@ -75,7 +75,7 @@ declare -A _lanrage_values=(
   [--timeouts-token]=other
   [--timeouts-write]=other
   [--trusted-proxies]=other
-  [--tun]=other
+  [--tun]='yes no'
   # end values
 )
 declare -A _lanrage_files=(
@@ -113,7 +113,9 @@ _lanrage() {
       compopt -o filenames 2>/dev/null
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       ;;
+    other) ;;
     '') mapfile -t COMPREPLY < <(compgen -W "${_lanrage_words[$command]}" -- "$current") ;;
+    *) mapfile -t COMPREPLY < <(compgen -W "$kind" -- "$current") ;;
   esac
 }
 
