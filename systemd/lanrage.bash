@@ -48,7 +48,7 @@ declare -A _lanrage_values=(
   [--config]=file
   [--ends]=other
   [--expires]=other
-  [--gso]=other
+  [--gso]='yes no'
   [--http]=other
   [--interface]=other
   [--key]=other
@@ -69,7 +69,7 @@ declare -A _lanrage_values=(
   [--limits-signals-size]=other
   [--limits-tokens-per-peer]=other
   [--limits-tokens]=other
-  [--log]=other
+  [--log]='off error warn info debug trace'
   [--max-clients]=other
   [--memory]=other
   [--name]=other
@@ -91,7 +91,7 @@ declare -A _lanrage_values=(
   [--timeouts-token]=other
   [--timeouts-write]=other
   [--trusted-proxies]=other
-  [--tun]=other
+  [--tun]='yes no'
   [--uses]=other
   # end values
 )
@@ -130,7 +130,9 @@ _lanrage() {
       compopt -o filenames 2>/dev/null
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       ;;
+    other) ;;
     '') mapfile -t COMPREPLY < <(compgen -W "${_lanrage_words[$command]}" -- "$current") ;;
+    *) mapfile -t COMPREPLY < <(compgen -W "$kind" -- "$current") ;;
   esac
 }
 

@@ -67,7 +67,7 @@ RelayInfo = {relay_id: Id, public_ip: RelayAddress, port: RelayPort, region?: Op
 # What is left out is taken as `unknown`, a capacity of 100 and a load of 0.
 Relay = {relay_id: Id, public_ip: string, port: PortNumber, region: string, capacity: Count, registered_at: Time, public_key: OptionalKey, load: Count}
 Traffic = {packets: Count, bytes: Count}
-OwnRelay = {relay_id: Id, address: string, port: PortNumber, region: string, public_key: WireGuardKey}
+OwnRelay = {relay_id: Id, address: string, endpoint?: string, port: PortNumber, region: string, public_key: WireGuardKey}
 Error = {detail: string}
 Invalid = {"type":"object","required":["detail"],"properties":{"detail":{"type":"array","minItems":1,"items":{"type":"object","required":["type","loc","msg","input"],"properties":{"type":{"type":"string"},"loc":{"type":"array","items":{"type":["string","integer"]}},"msg":{"type":"string"},"input":{},"ctx":{"type":"object"}}}}}}
 "##;

@@ -135,7 +135,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         details: "The copy is consistent, whether the daemon is running or not, and appears only when it is\n\
                   complete. It holds the hub's private key and is readable by you alone. To go back to it,\n\
-                  stop the daemon and put it in place of lanrage.redb in the state directory.",
+                  stop the daemon and copy it over lanrage.redb in the state directory: `cp` lets that\n\
+                  file keep its owner, which the daemon needs.",
         options: &[FORCE, JSON, STATE_DIR, CONFIG],
         ..command("backup", &["FILE"], "copy the daemon's state to a file", backup::run)
     },

@@ -6,7 +6,7 @@ use super::keeping::{self, Keeping};
 use super::local_interface::LocalInterface;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
-use crate::figures::{DropReason, RelayStats};
+use crate::figures::RelayStats;
 use crate::net::udp::{self, Inbox, RelaySocket, SendQueue};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
 use crate::store::handover::HandOver;
@@ -289,12 +289,8 @@ impl RelayLoop {
 
     /// Counts what the sockets did not send or take.
     pub(super) fn count_socket_drops(&self, stats: &mut RelayStats) {
-        for (_, Socket { socket, outbox }) in self.sockets() {
-            let sent = outbox.borrow().sent();
-            stats.drop_many(DropReason::SocketFull, sent.full);
-            stats.drop_many(DropReason::NoRoute, sent.no_route);
-            stats.drop_many(DropReason::SocketRefused, sent.refused);
-            stats.drop_many(DropReason::Truncated, socket.truncated());
+        for (_, Socket { outbox, .. }) in self.sockets() {
+            stats.drop_all(outbox.borrow().drops());
         }
     }
 

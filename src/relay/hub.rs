@@ -9,6 +9,7 @@ use crate::relay::blind::Blind;
 use crate::relay::resumption::{Resumption, Resumptions};
 use crate::relay::roster::{MemberId, RosterMember};
 use crate::relay::state::{RelayState, Turn};
+use crate::relay::{broadcast, local};
 use crate::time::Instant;
 use crate::wire::ip::{self, Ipv4};
 use crate::wireguard::allowed_ips::AllowedIp;
@@ -213,7 +214,7 @@ impl Hub {
             Content::Rejected(Rejection::Source) => Err(DropReason::InnerSource),
             Content::Packet { inner, .. } => match inner.destination {
                 IpAddr::V4(to) if self.is_for_all(to) || is_for_all_of_24(turn.state, member, to) => {
-                    self.broadcast(turn, member, datagram, inner.length)
+                    broadcast::send(self, turn, member, datagram, inner.length)
                 }
                 _ => self.route(turn, member, peer, inner, datagram, from.remote),
             },
@@ -306,7 +307,7 @@ impl Hub {
         let InnerPacket { destination, length, .. } = inner;
         if destination == self.ip && self.is_local {
             let packet = &datagram[TRANSPORT_HEADER_LENGTH..][..length];
-            return self.deliver(turn, member, packet, source);
+            return local::deliver(turn, member, packet, source);
         }
         let next = if destination == self.ip {
             let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
@@ -336,6 +337,25 @@ impl Hub {
             }
             SendOutcome::Staged => Ok(()),
             SendOutcome::Dropped => Err(DropReason::NoSession),
+        }
+    }
+
+    /// Seals a copy for `receiver` in the scratch buffer.
+    pub(super) fn seal_copy(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerIndex,
+        receiver: MemberId,
+        packet: &[u8],
+    ) -> Option<(Path, usize)> {
+        let copy = &mut self.scratch[TRANSPORT_HEADER_LENGTH..][..packet.len()];
+        copy.copy_from_slice(packet);
+        Ipv4::parse(copy)?.set_destination(turn.state.roster.get(receiver)?.ip);
+        match self.device.send(peer, &mut self.scratch, packet.len(), turn.now) {
+            SendOutcome::Sealed { to, length } => {
+                path_to(turn.state, receiver, to).map(|path| (path, length))
+            }
+            _ => None,
         }
     }
 

@@ -88,38 +88,16 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.error {
-            FileError::InUse => write!(
-                f,
-                "{path} is in use: another lanrage is running with this state directory; stop it, or give this one \
-                 another --state-dir"
-            ),
+            FileError::InUse => {
+                write!(f, "{path} is in use: another lanrage is running with this state directory")
+            }
             FileError::NewerSchema { found, supported } => write!(
                 f,
                 "{path} has schema version {found}, and this lanrage knows versions up to {supported}: it was written \
-                 by a newer lanrage; install that one again, or give this one another --state-dir (the file was \
-                 not changed)"
+                 by a newer lanrage (the file was not changed)"
             ),
-            FileError::Io(error) => {
-                write!(f, "cannot use {path}: {error}")?;
-                match error.kind() {
-                    ErrorKind::PermissionDenied => {
-                        f.write_str("; run as the user who owns it, or choose another --state-dir")
-                    }
-                    ErrorKind::ReadOnlyFilesystem => {
-                        f.write_str("; choose a --state-dir on a file system that can be written")
-                    }
-                    _ if is_full(error) => f.write_str("; free some space, or choose another --state-dir"),
-                    ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory => f.write_str(
-                        "; a file is where a directory should be, or the other way round: move it away, or choose \
-                         another --state-dir",
-                    ),
-                    _ => Ok(()),
-                }
-            }
-            FileError::Corrupt(reason) => write!(
-                f,
-                "{path} is damaged ({reason}); restore a backup, or let `lanrage serve` set it aside and start afresh"
-            ),
+            FileError::Io(error) => write!(f, "cannot use {path}: {error}"),
+            FileError::Corrupt(reason) => write!(f, "{path} is damaged ({reason})"),
         }
     }
 }
@@ -144,7 +122,7 @@ pub struct Recovery {
 }
 
 /// Whether `error` says that there is no room.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 

@@ -255,6 +255,29 @@ impl Connection {
         Ok(())
     }
 
+    /// Says that nothing more will come, and waits for at most `span` until the peer has taken all, or is gone. It looks
+    /// every `step`, as nothing tells.
+    pub(super) async fn settle(
+        &self,
+        phase: Phase,
+        clock: Clock,
+        span: Duration,
+        step: Duration,
+    ) -> Result<(), CloseReason> {
+        self.stream.finish_writing();
+        self.enter(phase, clock().instant, span);
+        poll_fn(|cx| match self.poll_cut(cx) {
+            Poll::Ready(CloseReason::TimedOut) => Poll::Ready(Ok(())),
+            Poll::Ready(ended) => Poll::Ready(Err(ended)),
+            Poll::Pending if !self.stream.has_unsent() => Poll::Ready(Ok(())),
+            Poll::Pending => {
+                self.set_wake_up(clock().instant + step);
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
     fn cut(&self, cut: Cut) {
         self.cut.set(cut);
         // What is counted no more is not kept until the task has its turn.
