@@ -52,7 +52,7 @@ fn check_file(conf: &str, ip: &str, hub: &str) -> String {
     let key = conf.lines().nth(1).unwrap().strip_prefix("PrivateKey = ").unwrap();
     let expected = format!(
         "[Interface]\nPrivateKey = {key}\nAddress = {ip}/16\n\n[Peer]\nPublicKey = {hub}\n\
-         Endpoint = home.example.org:51820\nAllowedIPs = 10.66.0.0/16, 255.255.255.255/32, 224.0.0.0/4\n\
+         AllowedIPs = 10.66.0.0/16, 255.255.255.255/32, 224.0.0.0/4\nEndpoint = home.example.org:51820\n\
          PersistentKeepalive = 25\n"
     );
     assert_eq!(conf.trim_end(), expected.trim_end());
@@ -67,7 +67,7 @@ fn the_readme_makes_a_party() {
     let home = home();
     let hub = daemon.owner().get("/status").is(200).text(&["relay", "public_key"]);
     let mut shell = terminal(&home);
-    shell.paste(&format!("export LANRAGE_STATE_DIR={}", daemon.state_dir().display()));
+    shell.paste(&format!("export LANRAGE_STATE_DIR={}", daemon.setup.directory().state().display()));
     shell.paste(block("lanrage party create Friday"));
     let printed = shell.end();
     // Alice's file is written. Bob has no terminal that shows a picture here: he sees what would be in it.
