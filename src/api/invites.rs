@@ -52,7 +52,7 @@ impl Api {
     pub(super) fn base_url(&self, call: &Call<'_>) -> Option<String> {
         let http = &self.settings.locations.http;
         let port: u16 = http.rsplit_once(':')?.1.parse().ok()?;
-        let own = self.settings.relay.endpoint.as_ref().map(|(host, _)| endpoint::text(host, port));
+        let own = self.endpoint().map(|(host, _)| endpoint::text(&host, port));
         let asked = || call.request.host.clone();
         let bound = || {
             let at: std::net::SocketAddr = http.parse().ok()?;

@@ -116,7 +116,9 @@ impl Api {
         now: Now,
     ) -> Result<(), http::RejectedRequest> {
         let client = self.admission.client(request);
-        if !self.settings.browsers.admit(request, self.endpoint_name()) {
+        let endpoint = self.endpoint();
+        let endpoint = endpoint.as_ref().map(|(host, _)| host.as_str());
+        if !self.settings.browsers.admit(request, endpoint) {
             return Err(http::RejectedRequest::new(403, browsers::FOREIGN_ORIGIN));
         }
         self.sessions.open(session, client, now);

@@ -13,6 +13,8 @@ pub enum Access {
     Anyone,
     /// A peer, by its token, or the admin. The handler decides which peer.
     Peer,
+    /// A device, by the token that it was given; the handler looks.
+    Device,
     /// The owner of the daemon: the Unix socket or the admin token.
     Admin,
     /// The same, or whoever is on this machine.

@@ -2,7 +2,7 @@
 //! `/openapi.json` follow from it.
 
 use super::Api;
-use super::route::Access::{Admin, Anyone, LocalOrAdmin, Peer};
+use super::route::Access::{Admin, Anyone, Device, LocalOrAdmin, Peer};
 use super::route::Writes::{Changes, Nothing};
 use super::route::{self, PathMatch, Route, delete, get, post};
 
@@ -203,7 +203,7 @@ pub const ROUTES: &[Route] = &[
              means What the app has to know, and a token for `GET /devices/self`.\n\
              answer DeviceAnswer & {party: Name, device_token: Token}",
         ),
-    get("/devices/self", Anyone, Api::read_own_device)
+    get("/devices/self", Device, Api::read_own_device)
         .docs(
             "readDevice: Read what a device may know (with its device_token)\n\
              means How it is doing.\n\
@@ -215,6 +215,50 @@ pub const ROUTES: &[Route] = &[
             "listPublicParties: List the parties that everybody may join\n\
              means By name.\n\
              answer {parties: [{party_id: Id, name: Name, players: Count, limit: Count}]}",
+        ),
+    get("/overview", Peer, Api::overview)
+        .docs(
+            "getOverview: Everything at a glance (admin; host for one party)\n\
+             note The answer has an ETag; with that in If-None-Match, 304 says that nothing but the time has changed.\n\
+             query {party?: Id}\n\
+             means How it is.\n\
+             answer {version: string, now: Date, uptime: Count, clock_is_set: boolean, endpoint: any, http: any, \
+             reached_from_outside: NullableDate, trouble: [{what: string, text: string, do: string}], drops: Drops, \
+             parties: [OverviewParty], events: {last: Count}}",
+        ),
+    get("/events", Admin, Api::list_events)
+        .docs(
+            "listEvents: What has happened lately (admin)\n\
+             query {after?: {\"type\":\"integer\",\"minimum\":0,\"maximum\":9007199254740991}}\n\
+             means Of the last 200 those after a number, oldest first.\n\
+             answer {events: [Event], last: Count}",
+        ),
+    post("/ui/setups", Admin, Nothing, Api::offer_page)
+        .docs(
+            "offerPage: Make a link to the owner's pages (admin)\n\
+             means It is good once, for ten minutes.\n\
+             answer {setup: Token, url: any, expires_at: Date}",
+        ),
+    post("/ui/sessions", Anyone, Nothing, Api::open_page)
+        .takes("PageSecret")
+        .docs(
+            "openPage: Get a token for the owner's pages\n\
+             means It makes an admin, until then or until the server is started again.\n\
+             answer {token: Token, expires_at: Date}",
+        ),
+    delete("/ui/sessions", Admin, Api::close_page)
+        .docs(
+            "closePage: End the token that asks (admin)\n\
+             means It is worth nothing any more.\n\
+             answer {status: \"ended\"}",
+        ),
+    post("/ui/settings", Admin, Changes, Api::change_settings)
+        .takes("{public_endpoint: Text}")
+        .docs(
+            "changeSettings: Say where friends reach this server (admin)\n\
+             note 409 if a flag, the environment or the configuration file says so already.\n\
+             means So it is, from now on.\n\
+             answer {status: \"ok\"}",
         ),
     get("/relays", Peer, Api::list_relays)
         .docs(

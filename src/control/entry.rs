@@ -121,8 +121,7 @@ impl Control {
         if let Some(party) = own().find(former) {
             return Some(&party.id);
         }
-        let came_by =
-            |party: &Party| party.members.get(peer).and_then(|member| member.invite.as_deref().copied());
+        let came_by = |party: &Party| party.members.get(peer).and_then(|member| member.invite());
         if !own().any(|party| came_by(party).is_some()) {
             return None;
         }
@@ -203,8 +202,7 @@ impl Control {
         now: Now,
     ) -> Result<Entry, Refusal> {
         let (party, invite) = self.invite(spelled)?;
-        let is_same =
-            |member: &&Member| member.key == Some(wish.key) && member.invite.as_deref() == Some(&invite.id);
+        let is_same = |member: &&Member| member.key == Some(wish.key) && member.invite() == Some(invite.id);
         if let Some(member) = party.devices().map(|(member, _)| member).find(is_same) {
             let (party, peer) = (party.id.clone(), member.info.peer_id.clone());
             return Ok(Entry { party, peer, paid: None });
@@ -233,7 +231,7 @@ impl Control {
         self.seat(&by, party.as_str(), info, claim, payer, now)?;
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&by.peer));
         if let Some(member) = member {
-            member.device = Some(Box::new(DeviceMember { expires: wish.expires }));
+            member.extras_mut().device = Some(DeviceMember { expires: wish.expires, handshake: None });
         }
         Ok(by)
     }
@@ -243,7 +241,7 @@ impl Control {
         let mut entry = Entry { party, peer: by.peer.clone(), paid: None };
         let Some(party) = self.parties.get_mut(&entry.party) else { return entry };
         if let Some(member) = party.members.get_mut(&by.peer) {
-            member.invite = Some(Box::new(id));
+            member.extras_mut().invite = Some(id);
         }
         let invite = party.invites.iter_mut().find(|invite| invite.id == id);
         if let Some(invite) = invite.filter(|invite| is_new && !invite.users.contains(&by.owner())) {
@@ -260,7 +258,7 @@ impl Control {
     pub fn undo(&mut self, entry: &Entry) {
         let Some(id) = entry.paid else { return };
         let member = self.parties.get(&entry.party).and_then(|party| party.members.get(&entry.peer));
-        let Some(member) = member.filter(|member| member.invite.as_deref() == Some(&id)) else { return };
+        let Some(member) = member.filter(|member| member.invite() == Some(id)) else { return };
         let owner = Identity { peer: entry.peer.clone(), standing: member.standing }.owner();
         self.remove_member(&entry.party, &entry.peer, Departure::Left);
         let party = self.parties.get_mut(&entry.party);

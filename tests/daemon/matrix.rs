@@ -110,6 +110,12 @@ const MATRIX: &[Line] = &[
     ("POST",   "/invites/redeem",                                 All,      [404,  404,  404,   404,   404,  404,  404,  404,  404]),
     ("GET",    "/devices/self",                                   All,      [401,  401,  401,   401,   401,  401,  401,  401,  401]),
     ("GET",    "/public-parties",                                 All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/overview",                                       All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("GET",    "/events",                                         All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/ui/setups",                                      All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/ui/sessions",                                    All,      [401,  401,  401,   401,   401,  401,  401,  401,  401]),
+    ("DELETE", "/ui/sessions",                                    All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/ui/settings",                                    All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
     ("GET",    "/relays",                                         All,      [401,  401,  200,   200,   200,  200,  200,  200,  401]),
     ("POST",   "/relays",                                         All,      [401,  401,  200,   200,   200,  200,  401,  401,  401]),
     ("GET",    "/relays/{region}",                                All,      [401,  401,  200,   200,   200,  200,  200,  200,  401]),
@@ -307,6 +313,8 @@ pub fn example(method: &str, path: &str) -> (&'static str, &'static str) {
             ("", r#"{"name":"Phone","public_key":"3wP+qdf8GBCnC5vFAUWSGm1/7mLgtdyzYCPI+Z5GYhA="}"#)
         }
         ("POST", "/parties/{party_id}/invites") => ("", r#"{"uses":2,"expires_in":3600,"code":false}"#),
+        ("POST", "/ui/sessions") => ("", r#"{"setup":"x"}"#),
+        ("POST", "/ui/settings") => ("", r#"{"public_endpoint":"203.0.113.7:51820"}"#),
         ("POST", "/invites/preview") => ("", r#"{"token":"AAAAAAAAAAAAAAAAAAAAAA"}"#),
         ("POST", "/invites/redeem") => (
             "",
