@@ -18,12 +18,16 @@ pub mod updates;
 mod admin;
 mod bans;
 mod bodies;
+mod devices;
+mod invites;
+mod ownership;
 mod pages;
 mod parties;
 mod peers;
 mod relays;
 
-use crate::control::change::{Change, Departure};
+use crate::control::change::Change;
+use crate::control::entry::Entry;
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
 use crate::control::{self, Control};
@@ -51,6 +55,8 @@ use tiny_http::Method;
 
 /// What who asks too often is told.
 const TOO_MANY_REQUESTS: &str = "Too many requests; wait a little and try again";
+/// What who guesses too often is told.
+const TOO_MANY_GUESSES: &str = "Too many wrong guesses; wait a minute and try again";
 /// What who writes too much to the disk is told.
 const TOO_MANY_CHANGES: &str = "Too many changes from this network; wait a while and try again";
 
@@ -107,6 +113,8 @@ pub struct Handled {
     pub outcome: Outcome,
     /// Whether it speaks of changes, so that it can be sent only when those are durable.
     pub awaits_commit: bool,
+    /// What is [undone](Api::undo) if they can't become so.
+    pub entry: Option<Entry>,
 }
 
 /// What is sent for a request.
@@ -214,6 +222,8 @@ pub struct Api {
     /// `/openapi.json`, once somebody has asked for it.
     document: OnceCell<StaticBody>,
     closures: Vec<(SessionId, &'static str)>,
+    /// Who has just come in by an invite.
+    entry: Option<Entry>,
     started: Instant,
 }
 
@@ -229,6 +239,7 @@ impl Api {
             refusals: RefusalLog::default(),
             document: OnceCell::new(),
             closures: Vec::new(),
+            entry: None,
             started: now.instant,
         }
     }
@@ -292,7 +303,7 @@ impl Api {
             };
             let query = percent::query(&request.query);
             let actor = self.let_in(route.access, request, client, now)?;
-            let parameters = found.parameters;
+            let parameters = self.meant(found.path, found.parameters, actor.as_ref());
             let call = Call { request, client, actor, parameters, body, query, around, now };
             let mut outcome = (route.handler)(self, &call)?;
             if let Outcome::Answer(answer) = &mut outcome {
@@ -316,7 +327,53 @@ impl Api {
         if let Outcome::Answer(answer) = &mut outcome {
             self.settings.browsers.mark(request, answer);
         }
-        Handled { path, outcome, awaits_commit }
+        Handled { path, outcome, awaits_commit, entry: self.entry.take() }
+    }
+
+    /// The parameters of a path, with the party's id in place of what a member calls the party.
+    fn meant<'a>(&self, path: &str, mut parameters: Parameters<'a>, actor: Option<&Actor>) -> Parameters<'a> {
+        if path.starts_with("/parties/{party_id}")
+            && let Some(peer) = actor.and_then(Actor::peer)
+            && let Some(id) = self.control.meant_by(peer, &parameters[0])
+            && id.as_str() != parameters[0]
+        {
+            parameters[0] = id.to_string().into();
+        }
+        parameters
+    }
+
+    /// Somebody came in by an invite, and that can't be kept: as if nobody had.
+    pub fn undo(&mut self, entry: &Entry) {
+        self.control.undo(entry);
+    }
+
+    /// Whether the client may try what could be a guess, or in how many seconds it may.
+    fn may_guess(&self, client: Client, is_guess: bool, now: Instant) -> Result<(), u64> {
+        if is_guess { self.admission.may_guess(client, now) } else { Ok(()) }
+    }
+
+    /// Tries what could be a guess.
+    fn guessing<T>(
+        &mut self,
+        call: &Call<'_>,
+        is_guess: bool,
+        attempt: impl FnOnce(&mut Control) -> Result<T, Refusal>,
+    ) -> Result<T, RequestFailure> {
+        let (client, now) = (call.client, call.now.instant);
+        self.may_guess(client, is_guess, now)
+            .map_err(|seconds| RequestFailure::Answered(later(TOO_MANY_GUESSES, seconds)))?;
+        let done = attempt(&mut self.control);
+        self.count_guess(client, is_guess, &done, now);
+        Ok(done?)
+    }
+
+    /// Counts a guess that was wrong.
+    fn count_guess<T>(&mut self, client: Client, is_guess: bool, done: &Result<T, Refusal>, now: Instant) {
+        let is_wrong =
+            matches!(done, Err(Refusal::PasswordWrong | Refusal::InviteUnknown | Refusal::PartyNotFound(_)));
+        if is_guess && is_wrong {
+            self.admission.count_guess(client, now);
+        }
     }
 
     /// Says what an owner wants to know, each once; the rest is for diagnosis.
@@ -447,7 +504,9 @@ impl Api {
                 continue;
             }
             log_change(&change);
-            if let Change::MemberLeft { who, why: Departure::Kicked, .. } = &change {
+            if let Change::MemberLeft { who, why, .. } = &change
+                && why.is_removal()
+            {
                 let cut = self.sessions.bound_as(who);
                 effects.closures.extend(cut.into_iter().map(|session| (session, "removed from the party")));
             }

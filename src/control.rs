@@ -4,9 +4,14 @@
 pub mod addresses;
 pub mod change;
 mod costs;
+pub mod devices;
+pub mod entry;
+pub mod expiry;
+pub mod invites;
 pub mod keys;
 pub mod limits;
 pub mod membership;
+pub mod ownership;
 pub mod party;
 pub mod proof;
 pub mod record;
@@ -30,6 +35,7 @@ use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use addresses::AddressPool;
 use change::{Change, Departure};
+use invites::InviteId;
 use limits::{ControlLimits, Lifetimes};
 use party::{Member, Party};
 use proof::Prover;
@@ -38,6 +44,7 @@ use refusal::Refusal;
 use relays::{RelayInfo, Relays};
 use standing::{Identity, Standing};
 use tokens::{TokenHash, Tokens};
+use zeroize::Zeroizing;
 
 /// A party's bans are kept with it: so many cost as much as a commit does anyway, some 33 KB.
 const BANS_PER_COMMIT: usize = 64;
@@ -77,6 +84,10 @@ pub struct Control {
     relays: Relays,
     addresses: AddressPool,
     prover: Prover,
+    /// Hashes secrets that are kept.
+    storage_key: Zeroizing<[u8; 32]>,
+    /// Which party each invite is to.
+    invites: DenseMap<InviteId, PartyId>,
     /// How many claims to keys there have been.
     claims: u64,
     changes: Vec<Change>,
@@ -86,6 +97,7 @@ pub struct Control {
 impl Control {
     /// Starts with what a store held. What in it contradicts itself is left out.
     pub fn new(settings: ControlSettings, hub: PrivateKey, records: Records, now: Now) -> Self {
+        let prover = Prover::new(hub);
         let mut control = Control {
             addresses: AddressPool::new(settings.subnet, settings.limits.addresses_remembered),
             settings,
@@ -95,7 +107,9 @@ impl Control {
             signals: costs::holdings(),
             tokens: Tokens::new(costs::holdings()),
             relays: Relays::new(costs::holdings()),
-            prover: Prover::new(hub),
+            storage_key: prover.storage_key(),
+            prover,
+            invites: DenseMap::default(),
             claims: 0,
             changes: Vec::new(),
             swept: now.instant,
@@ -117,8 +131,11 @@ impl Control {
         self.parties.reserve(records.parties.len());
         self.memberships.reserve(records.members.len());
         for (id, record) in records.parties {
-            if let Some(party) = record.restore(&id) {
+            if let Some(party) = record.restore(&id, now) {
                 let id = party.id.clone();
+                for invite in &party.invites {
+                    self.invites.insert(invite.id, id.clone());
+                }
                 self.parties.insert(id.clone(), party);
                 self.count_party(None, &id);
             }
@@ -133,6 +150,8 @@ impl Control {
                 self.changes.push(Change::MemberLeft {
                     party,
                     who: Identity { peer: member.info.peer_id, standing: member.standing },
+                    name: member.info.name,
+                    is_device: member.device.is_some(),
                     key: member.key,
                     why: Departure::PartyDeleted,
                 });
@@ -177,7 +196,7 @@ impl Control {
         found.joins = found.joins.max(member.joined + 1);
         let by = Identity { peer: peer.clone(), standing: member.standing };
         found.members.insert(peer.clone(), Box::new(member));
-        self.count_member(&by, &party);
+        self.count_member(&peer, self.payer(&by), &party);
         self.remember_membership(peer.clone(), party.clone());
         if acquired.assigned {
             self.changes.push(Change::AddressAssigned(acquired.name.to_string()));
@@ -221,7 +240,10 @@ impl Control {
             .changes
             .iter()
             .map(|change| match change {
-                Change::PartyChanged(party) => {
+                Change::PartyChanged(party)
+                | Change::EntryChanged(party)
+                | Change::InviteUsed(party, ..)
+                | Change::PartyRenamed { party, .. } => {
                     self.parties.get(party).map_or(0, |party| party.bans.len() / BANS_PER_COMMIT)
                 }
                 _ => 0,
@@ -283,6 +305,7 @@ impl Control {
     /// Removes what gave no sign of life for too long.
     pub fn sweep(&mut self, now: Now) {
         self.swept = now.instant;
+        self.end_what_is_over(now);
         self.remove_stale_members(now);
         for id in self.relays.expire(self.settings.lifetimes.relay, now.instant) {
             self.changes.push(Change::RelayExpired(id));
@@ -298,8 +321,8 @@ impl Control {
     }
 
     /// A party as a record, if there is one of this id.
-    pub fn party_record(&self, id: &PartyId) -> Option<PartyRecord> {
-        self.parties.get(id).map(PartyRecord::of)
+    pub fn party_record(&self, id: &PartyId, now: Now) -> Option<PartyRecord> {
+        self.parties.get(id).map(|party| PartyRecord::of(party, now))
     }
 
     /// A member as a record.

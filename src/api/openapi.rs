@@ -47,13 +47,29 @@ Time = {"type":"string","pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12]
 # Naive: without a zone.
 OptionalTime = {"type":["string","null"],"pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?$"}
 # ISO 8601; without a zone it is the sender's local time. (29 February is taken in leap years.)
+HostId = {"type":"string","pattern":"^(_machine|[A-Za-z0-9][A-Za-z0-9._-]*)$"}
+# `_machine`: the party belongs to the server.
+Access = "open" | "password" | "invite" | "public"
+Password = {"type":"string","minLength":1,"maxLength":128,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
+Date = {"type":"integer"}
+# Seconds since 1970.
+NullableDate = {"type":["integer","null"]}
+OptionalDate = {"type":["integer","null"],"minimum":0,"maximum":253402300799}
+Span = {"type":"integer","minimum":1,"maximum":316224000}
+# Seconds.
+Flag = {"enum":["0","1","false","true"]}
+UsableKey = {"type":"string","pattern":"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}
+# A WireGuard key; not one of the few that are no use.
+InviteSecret = {"type":"object","anyOf":[{"required":["token"]},{"required":["code"]}],"properties":{"token":{"$ref":"#/components/schemas/Word"},"code":{"$ref":"#/components/schemas/OptionalWord"}}}
+Invite = {invite_id: string, kind: "link" | "code", uses: Count, uses_left: Count, expires_at: Date, created_at: Date}
+DeviceAnswer = {peer_id: Id, name: Name, virtual_ip: VirtualIp, private_key?: string, config: {address: string, peer: {public_key: WireGuardKey, endpoint: string, allowed_ips: [string], persistent_keepalive: Count}}, text: string, warnings?: [string]}
 VirtualIp = {"type":"string","format":"ipv4"}
 PeerInfo = {peer_id: Id, name: Name, public_key: Key, nat_type?: OptionalNat, public_ip?: OptionalWord, public_port?: OptionalPort, local_ip?: OptionalWord, local_port?: OptionalPort, last_seen?: OptionalTime}
 # What a peer says of itself: `peer_id` is the token's. Addresses are `unknown` if not known. Other keys are ignored.
 Peer = exactly {peer_id: Id, name: Name, public_key: Key, nat_type: Nat, public_ip: string, public_port: PortNumber, local_ip: string, local_port: PortNumber, last_seen: Time}
 # `last_seen` is in the reader's own local time, as far as it is known.
 Peers = {Id: Peer}
-Party = exactly {party_id: Id, name: Name, host_id: Id, created_at: Time, peers: Peers}
+Party = exactly {party_id: Id, name: Name, host_id: HostId, created_at: Time, peers: Peers}
 PartyAnswer = {party: Party, network?: Network, warnings?: [string]}
 Network = {subnet: string, virtual_ip?: VirtualIp, peers: {Id: VirtualIp}, relay: {endpoint: string, public_key: WireGuardKey}}
 # For members: their own virtual address, the others', and the relay.

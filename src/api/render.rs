@@ -4,7 +4,7 @@
 use crate::control::Control;
 use crate::control::change::Change;
 use crate::control::keys::KeyTrouble;
-use crate::control::party::{Member, Party, PeerInfo};
+use crate::control::party::{Member, Party, PeerInfo, host_id};
 use crate::control::signals::Signal;
 use crate::control::viewer::LocalClock;
 use crate::ids::PeerId;
@@ -72,7 +72,7 @@ pub fn party(json: &mut JsonWriter, party: &Party, view: View) {
     json.object(|json| {
         json.key("party_id").string(party.id.as_str());
         json.key("name").string(&party.name);
-        json.key("host_id").string(party.host.as_str());
+        json.key("host_id").string(party.host_id());
         json.key("created_at").string(&Naive(party.created_at).to_string());
         peers(json.key("peers"), party, view);
     });
@@ -127,7 +127,7 @@ pub fn party_ended(change: &Change) -> Option<String> {
         json.key("party").object(|json| {
             json.key("party_id").string(party.as_str());
             json.key("name").string(name);
-            json.key("host_id").string(host.as_str());
+            json.key("host_id").string(host_id(host.as_ref()));
             json.key("created_at").string(&Naive(*created_at).to_string());
             json.key("peers").object(|_| {});
         });
@@ -143,10 +143,10 @@ pub fn peer_joined(party: &Party, member: &Member, view: View) -> String {
 }
 
 /// `peer_left`.
-pub fn peer_left(party: &str, peer: &PeerId) -> String {
+pub fn peer_left(party: &str, peer: &str) -> String {
     message("peer_left", |json| {
         json.key("party_id").string(party);
-        json.key("peer_id").string(peer.as_str());
+        json.key("peer_id").string(peer);
     })
 }
 

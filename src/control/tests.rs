@@ -1,5 +1,6 @@
 //! The rules of parties, in virtual time.
 
+mod entry;
 mod keys;
 
 use super::change::{Change, Departure};
@@ -115,7 +116,7 @@ impl TestControl {
         let control = &self.control;
         let mut records = Records { stopped_at, ..Records::default() };
         for party in control.parties() {
-            records.parties.push((party.id.to_string(), control.party_record(&party.id).unwrap()));
+            records.parties.push((party.id.to_string(), control.party_record(&party.id, self.now).unwrap()));
             for id in party.members.keys() {
                 let record = control.member_record(&party.id, id, self.now).unwrap();
                 records.members.push((party.id.to_string(), id.to_string(), record));
@@ -365,7 +366,7 @@ fn a_host_that_leaves_ends_its_party_and_so_does_the_last() {
         party: party.clone(),
         name: "LAN".into(),
         created_at: world.now.unix,
-        host: peer("alice"),
+        host: Some(peer("alice")),
         members: vec![alice, bob],
     };
     assert_eq!(changes.last(), Some(&last));
@@ -392,8 +393,14 @@ fn only_the_host_removes_others_and_a_stranger_learns_nothing() {
     assert_eq!(remove(&mut world, "nobody"), Err(Refusal::PeerNotInParty("nobody".into())));
     world.control.drain_changes();
     assert_eq!(remove(&mut world, "bob"), Ok(Removed::Kicked));
-    let left =
-        Change::MemberLeft { party: party.clone(), who: bob.clone(), key: None, why: Departure::Kicked };
+    let left = Change::MemberLeft {
+        party: party.clone(),
+        who: bob.clone(),
+        name: "Me".into(),
+        is_device: false,
+        key: None,
+        why: Departure::Kicked,
+    };
     assert_eq!(world.control.drain_changes(), [left]);
     world.join(&bob, &party).unwrap();
     assert_eq!(world.control.remove_peer(&admin(), party.as_str(), "bob"), Ok(Removed::Kicked));
@@ -467,9 +474,16 @@ fn a_stale_host_hands_over_to_who_was_there_longest() {
     }
     world.control.sweep(world.now);
     let found = world.control.party(party.as_str()).unwrap();
-    assert_eq!(found.host, peer("zoe"));
+    assert_eq!(found.host, Some(peer("zoe")));
     assert_eq!(found.members.len(), 2);
-    let left = Change::MemberLeft { party: party.clone(), who: alice, key: None, why: Departure::Stale };
+    let left = Change::MemberLeft {
+        party: party.clone(),
+        who: alice,
+        name: "Me".into(),
+        is_device: false,
+        key: None,
+        why: Departure::Stale,
+    };
     assert_eq!(world.control.drain_changes(), [left, Change::PartyChanged(party.clone())]);
     world.wait(Duration::from_secs(300));
     world.control.sweep(world.now);

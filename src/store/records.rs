@@ -96,10 +96,16 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
     let member = |party: &PartyId, peer: &PeerId| {
         row(Table::Members, format!("{party}{SEPARATOR}{peer}"), control.member_record(party, peer, now))
     };
-    let party = |id: &PartyId| row(Table::Parties, id.to_string(), control.party_record(id));
+    let party = |id: &PartyId| row(Table::Parties, id.to_string(), control.party_record(id, now));
     match change {
-        Change::PartyCreated(id) | Change::PartyChanged(id) | Change::PartyDeleted { party: id, .. } => {
-            out.push(party(id));
+        Change::PartyCreated(id)
+        | Change::PartyChanged(id)
+        | Change::EntryChanged(id)
+        | Change::PartyDeleted { party: id, .. } => out.push(party(id)),
+        Change::InviteUsed(id, peer, _) => out.extend([party(id), member(id, peer)]),
+        Change::PartyRenamed { from, party: to, members } => {
+            out.extend([party(from), party(to)]);
+            out.extend(members.iter().flat_map(|peer| [member(from, peer), member(to, peer)]));
         }
         Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) | Change::MemberMoved(id, peer) => {
             out.push(member(id, peer));

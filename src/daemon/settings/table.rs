@@ -303,6 +303,8 @@ pub const SETTINGS: &[Setting] = &[
         "relays that one registration may own"
     ),
     count!("limits.bans_per_party", control.limits.bans_per_party, 1, "bans in one party"),
+    count!("limits.invites_per_party", control.limits.invites_per_party, 1, "invites to one party"),
+    count!("limits.invites", control.limits.invites, 1, "invites in all"),
     count!("limits.signals_per_peer", control.limits.signals_per_peer, 1, "signals that wait for one peer"),
     count!("limits.signal_size", control.limits.signal_size, 1, "bytes of one signal"),
     count!("limits.signals_size", control.limits.signals_size, 1, "bytes of all waiting signals"),
