@@ -176,6 +176,7 @@ impl Control {
                 self.check_password(party, password)?;
             }
             self.join_party(by, id.as_str(), info, claim, now)?;
+            self.note_called(&by.peer, &id, name);
             return Ok(Entry { party: id, peer: by.peer.clone(), paid: None });
         }
         // What is no invite either was meant for a party.
@@ -190,7 +191,26 @@ impl Control {
         }
         let (id, invite) = (party.id.clone(), invite.id);
         self.join_party(by, id.as_str(), info, claim, now)?;
-        Ok(self.note_arrival(by, id, invite, !is_member))
+        let entry = self.note_arrival(by, id, invite, !is_member);
+        self.note_called(&by.peer, &entry.party, name);
+        Ok(entry)
+    }
+
+    /// Notes what a member calls its party, if that is the invite by which it came.
+    pub fn note_called(&mut self, peer: &PeerId, party: &PartyId, name: &str) {
+        let Some(party) = self.parties.get_mut(party) else { return };
+        let is_other = name != party.id.as_str() && !party.former.iter().any(|id| id.as_str() == name);
+        let Some(member) = party.members.get_mut(peer) else { return };
+        if is_other && member.invite().is_some() {
+            member.extras_mut().called = Some(name.into());
+        }
+    }
+
+    /// The parties of a peer that it calls otherwise than by their ids, and how.
+    pub fn called_by(&self, peer: &PeerId) -> Vec<(PartyId, Box<str>)> {
+        let own = self.parties_of(peer).iter().filter_map(|id| self.parties.get(id));
+        let called = |party: &Party| party.members.get(peer)?.extras.as_ref()?.called.clone();
+        own.filter_map(|party| Some((party.id.clone(), called(party)?))).collect()
     }
 
     /// Takes a device into the party that an invite is to. With the same key again it is the same device.
