@@ -5,8 +5,8 @@
 //! number takes its row here and the line that counts it, and so does a new reason to drop a packet, a new kind of
 //! traffic, or a new table that is bounded.
 //!
-//! What counts has a [`Values`], or a [`RelayStats`] if it forwards packets, which are plain numbers by row. When somebody
-//! asks, everything that counts writes into one [`Readings`].
+//! What counts has a [`Values`], or a [`RelayStats`] if it forwards packets, which are plain numbers by row. When
+//! somebody asks, everything that counts writes into one [`Readings`].
 
 pub mod prometheus;
 mod readings;

@@ -10,8 +10,8 @@ const WIDTH: usize = 80;
 /// Names that are longer stand alone in their line.
 const WIDEST: usize = 34;
 
-/// Adds `text` behind `first`, which is in the line already, in lines that are not too long; all but the first begin with
-/// `indent` spaces.
+/// Adds `text` behind `first`, which is in the line already, in lines that are not too long; all but the first begin
+/// with `indent` spaces.
 fn wrap(out: &mut String, first: &str, text: &str, indent: usize) {
     *out += first;
     let mut length = first.chars().count();

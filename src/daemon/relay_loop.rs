@@ -159,12 +159,12 @@ impl RelayLoop {
     ///
     /// They take turns. In each round of the loop
     ///
-    /// 1. `future` is polled once, if it was woken: tasks (HTTP, WebSockets, timers), each up to its next wait, until half
-    ///    a millisecond is over;
+    /// 1. `future` is polled once, if it was woken: tasks (HTTP, WebSockets, timers), each up to its next wait, until
+    ///    half a millisecond is over;
     /// 2. of the main port, the alternate one, and this machine's own interface, in this order, each that is ready has
-    ///    one turn: about half a millisecond of datagrams at most, of which small ones leave before bulk. What waits for
-    ///    room to be sent goes before what has just come, and of handshakes with the hub the relay does as
-    ///    many as fit a millisecond, and keeps the others for its timers;
+    ///    one turn: about half a millisecond of datagrams at most, of which small ones leave before bulk. What waits
+    ///    for room to be sent goes before what has just come, and of handshakes with the hub the relay does as many as
+    ///    fit a millisecond, and keeps the others for its timers;
     /// 3. the timers of the relay are looked at, and if one is due it is among the tasks of the next round.
     ///
     /// So packets wait for at most one poll of the tasks, the tasks for at most three turns, and the thread sleeps only

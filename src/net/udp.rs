@@ -120,8 +120,8 @@ impl RelaySocket {
             .with_room(RECEIVE_ROOM))
     }
 
-    /// With so many bytes of room for what comes while we are at work: bursts of eight players are 1 MiB. Only what waits
-    /// is used.
+    /// With so many bytes of room for what comes while we are at work: bursts of eight players are 1 MiB. Only what
+    /// waits is used.
     pub fn with_room(self, bytes: usize) -> Self {
         let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
         // The second is for root, and goes beyond what others may have.
@@ -145,8 +145,9 @@ impl RelaySocket {
 
     /// They share the port (`SO_REUSEPORT`), but all that comes is for the first of the group, this socket: a program
     /// that the kernel asks says so (`reuseport_select_sock` in
-    /// <https://github.com/torvalds/linux/blob/v6.12/net/core/sock_reuseport.c>). Each also has a filter that takes nothing, for what that program is not asked
-    /// about, such as broadcasts. Only now is the port shared, so that one that is in use was refused.
+    /// <https://github.com/torvalds/linux/blob/v6.12/net/core/sock_reuseport.c>). Each also has a filter that takes
+    /// nothing, for what that program is not asked about, such as broadcasts. Only now is the port shared, so that one
+    /// that is in use was refused.
     fn make_senders(&self) -> Result<Vec<OwnedFd>, Errno> {
         sys::set_option(self.io.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         let mut senders = Vec::with_capacity(SENDERS - 1);

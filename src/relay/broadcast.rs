@@ -24,7 +24,7 @@ pub(super) fn send(
     length: usize,
 ) -> Result<(), DropReason> {
     let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
-    // Only UDP: ICMP would draw an answer from everybody, and IGMP has no business here.
+    // Only UDP: to ICMP everybody would answer, and IGMP is for routers of the same network.
     let is_udp = Ipv4::parse(packet).is_some_and(|packet| packet.protocol() == UDP);
     if !is_udp || length + KEEPALIVE_LENGTH > hub.scratch.len() {
         return Err(DropReason::InnerDestination);

@@ -24,7 +24,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// Room for what the hub sends of its own accord and for copies of broadcasts, in bytes. A packet of the
 /// virtual LAN is at most 1420 long.
 const SCRATCH_LENGTH: usize = 2048;
-/// Handshakes that wait to be asked for; what is more is told by the next one, two minutes later.
+/// Handshakes that are kept until they are asked for. Further ones are not kept: the next handshake of the same member,
+/// two minutes later, is reported again.
 const MAX_HANDSHAKES: usize = 1024;
 
 /// Answers to handshakes of one member that may get lost before it is said that it does not take them.
@@ -39,7 +40,7 @@ pub struct HubSession {
     initiated_to: Option<SocketAddr>,
     /// Where our last answer to its initiation went.
     answered_to: Option<SocketAddr>,
-    /// Its handshakes since one came to something.
+    /// Its handshakes since the last that it completed.
     unconfirmed: u8,
     /// The last broadcast that it has had.
     pub(super) round: u64,
@@ -84,8 +85,8 @@ impl Hub {
         }
     }
 
-    /// Takes a member in, when it first comes: most never do, and a peer of the device is not small. Somebody at `source`
-    /// who only says to have the key is a guest, so that he can prove it.
+    /// Takes a member in, when it first comes: most never do, and a peer of the device is not small. Somebody at
+    /// `source` who only says to have the key is a guest, so that he can prove it.
     pub fn adopt(
         &mut self,
         state: &mut RelayState,
@@ -117,7 +118,7 @@ impl Hub {
         Some(peer)
     }
 
-    /// Nobody claims the key any more: whoever proved nothing with it is no guest any more.
+    /// Nobody claims the key any more: a guest who has not proven it is removed.
     pub fn dismiss(&mut self, key: &PublicKey) {
         if let Some(peer) = self.device.find_peer(key).filter(|peer| !self.members.contains_key(peer)) {
             self.device.remove_peer(peer);
@@ -155,7 +156,7 @@ impl Hub {
         let verdict = match self.device.receive_from(datagram, source, is_expected, now) {
             ReceiveOutcome::Verdict(verdict) => verdict,
             ReceiveOutcome::Unknown(stranger) => {
-                // If it stays unknown, that is what comes of it.
+                // If it is no member's key, the device reports an unknown peer.
                 self.adopt(turn.state, stranger.public_key(), source, now.instant);
                 self.device.accept(stranger, now.instant)
             }
@@ -388,7 +389,7 @@ impl Hub {
         length: usize,
     ) -> Option<Option<Path>> {
         let Some(&member) = self.members.get(&peer) else {
-            // A guest gets answers to his handshakes, which are shorter.
+            // A guest gets answers to its handshakes: they are shorter than what they answer.
             return (kind == Some(Type::Response)).then_some(None);
         };
         if kind == Some(Type::Transport) {

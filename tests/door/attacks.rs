@@ -408,7 +408,7 @@ fn random_bytes_hurt_nobody() {
         }
         match below(3) {
             0 => client.reset(),
-            1 => client.stream().shutdown(std::net::Shutdown::Write).unwrap_or(()),
+            1 => client.stream().shutdown(Shutdown::Write).unwrap_or(()),
             _ => (),
         }
     }

@@ -362,8 +362,8 @@ fn list(text: &str, fits: impl Fn(&str) -> bool) -> Option<Vec<String>> {
     parts.map(|part| fits(part).then(|| part.to_owned())).collect()
 }
 
-/// What a kernel takes for the name of an interface, of plain signs; `%d` would ask it for a number (`dev_alloc_name` in
-/// <https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c>).
+/// What a kernel takes for the name of an interface, of plain signs; `%d` would ask it for a number (`dev_alloc_name`
+/// in <https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c>).
 fn is_interface(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=interface::NAME_LENGTH).contains(&text.len())

@@ -1,4 +1,4 @@
-//! One connection's requests: each is read, answered, and then the next, until somebody has had enough.
+//! One connection's requests: each is read and answered, then the next, until the client or the server ends it.
 
 use super::connections::{BufferShare, CloseReason, ConnectionSlot, Phase};
 use super::outbox::SessionOutbox;

@@ -43,8 +43,8 @@ impl Stream {
         }
     }
 
-    /// Sends as much as there is room for, and at most [`PIECE`]; `WouldBlock` if there is none. The kernel itself refuses
-    /// only once it has taken several times what it was told to: so it is asked before that.
+    /// Sends as much as there is room for, and at most [`PIECE`]; `WouldBlock` if there is none. The kernel
+    /// itself refuses only after it has taken several times the size of the buffer, so it is asked before that.
     pub(super) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.unasked.get() >= PIECE {
             if !self.has_room()? {
@@ -93,8 +93,8 @@ impl Stream {
         info.is_ok_and(|info| info.to_ne_bytes()[0] == TCP_CLOSE)
     }
 
-    /// What the peer does not take is thrown away when the socket is closed. Else the kernel keeps it, for a peer that
-    /// reads nothing for minutes, and counts it as nobody's.
+    /// Has what the peer does not take thrown away when the socket is closed. Otherwise the kernel keeps it for
+    /// minutes, for a peer that reads nothing, and no quota counts it.
     pub(super) fn abandon_unsent(&self) {
         if self.has_unsent() {
             // An error means that there is nothing to throw away.
