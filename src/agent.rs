@@ -256,8 +256,7 @@ impl Agent {
                 continue;
             }
             self.scratch[HEADROOM..][..length].copy_from_slice(packet);
-            if let SendOutcome::Sealed { length, .. } =
-                self.device.send(peer, &mut self.scratch, length, now)
+            if let SendOutcome::Sealed { length, .. } = self.device.send(peer, &mut self.scratch, length, now)
             {
                 self.peers.send_data(peer, &self.scratch[..length], now.instant, out);
             }

@@ -60,13 +60,7 @@ impl Peers {
         }
     }
 
-    fn set_relay(
-        &mut self,
-        device: &mut Device,
-        subnet: Subnet,
-        relay: Option<RelayAddress>,
-        now: Instant,
-    ) {
+    fn set_relay(&mut self, device: &mut Device, subnet: Subnet, relay: Option<RelayAddress>, now: Instant) {
         if self.relay.map(|(known, _)| known) == relay {
             return;
         }
