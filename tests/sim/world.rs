@@ -89,6 +89,8 @@ pub struct World {
     hub_key: PrivateKey,
     limits: RelayLimits,
     pub clients: Vec<Client>,
+    /// Whether signals between them arrive.
+    pub has_control_plane: bool,
     /// Those with an agent.
     pub players: Vec<Player>,
     pub nats: Vec<Nat>,
@@ -135,6 +137,7 @@ impl World {
             limits,
             random,
             clients: Vec::new(),
+            has_control_plane: true,
             players: Vec::new(),
             nats: Vec::new(),
             flight: BTreeMap::new(),
