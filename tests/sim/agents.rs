@@ -205,7 +205,8 @@ impl World {
         }
         let (at, from) = (self.now + SIGNAL_DELAY, self.players[player].id.clone());
         for (to, text) in self.players[player].agent.take_signals() {
-            if let Some(to) = self.players.iter_mut().find(|player| player.id == to && self.has_control_plane) {
+            if let Some(to) = self.players.iter_mut().find(|player| player.id == to && self.has_control_plane)
+            {
                 to.signals.push((at, from.clone(), text));
             }
         }
