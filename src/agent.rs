@@ -202,6 +202,10 @@ impl Agent {
 
     /// Takes a datagram. It is opened in place.
     pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Now, out: &mut dyn AgentOutput) {
+        if !self.locality.is_unicast(path.remote.ip()) && !path.remote.ip().is_loopback() {
+            // A tunnel within the tunnel: its packets would be carried to their own carrier.
+            return;
+        }
         if is_stun(datagram) {
             if let Some(relay) = self.locality.relay {
                 self.locality.nat.receive(datagram, path.remote, &relay, now.instant);

@@ -97,8 +97,8 @@ impl Locality {
         }
     }
 
-    /// Whether a member that says to be at `address`, and offers `all`, is worth a probe there, and nobody is harmed by it.
-    pub fn accepts(&self, address: SocketAddr, all: &Offer) -> bool {
+    /// Whether a member that says to be at `address` is worth a probe there, and nobody is harmed by it.
+    pub fn accepts(&self, address: SocketAddr) -> bool {
         let is_relay = self.relay.is_some_and(|relay| {
             let ports = [Some(relay.endpoint.port()), relay.stun_port];
             relay.endpoint.ip() == address.ip() && ports.contains(&Some(address.port()))
@@ -108,16 +108,11 @@ impl Locality {
             return false;
         }
         // In somebody else's house the same private address is another machine.
-        !is_private(address.ip())
-            || self.links.iter().any(|link| is_near(link, address.ip()))
-            || self.nat.public().is_some_and(|own| {
-                all.candidates.iter().flatten().any(|candidate| {
-                    candidate.kind == CandidateKind::Public && candidate.address.ip() == own.ip()
-                })
-            })
+        !is_private(address.ip()) || self.links.iter().any(|link| is_near(link, address.ip()))
     }
 
-    fn is_unicast(&self, ip: IpAddr) -> bool {
+    /// Whether it is the address of one machine, and outside the tunnel.
+    pub fn is_unicast(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => {
                 let is_inside = (self.subnet.network()..=self.subnet.broadcast()).contains(&ip);
@@ -185,7 +180,6 @@ mod tests {
     use super::*;
     use crate::crypto::random::Seeded;
     use crate::crypto::x25519::PrivateKey;
-    use crate::wire::nat_type::NatType;
 
     fn here() -> Locality {
         let key = PrivateKey::generate().public_key();
@@ -204,10 +198,7 @@ mod tests {
 
     #[test]
     fn what_harms_or_leads_nowhere_is_refused() {
-        let (here, none) = (
-            here(),
-            Offer { generation: 0, nat: NatType::Unknown, port_step: 0, candidates: [None; MAX_CANDIDATES] },
-        );
+        let here = here();
         for bad in [
             "10.66.3.4:5",
             "127.0.0.1:5",
@@ -231,10 +222,10 @@ mod tests {
             "100.64.0.1:5",
             "[fd00::1]:5",
         ] {
-            assert!(!here.accepts(bad.parse().unwrap(), &none), "{bad}");
+            assert!(!here.accepts(bad.parse().unwrap()), "{bad}");
         }
         for good in ["192.0.2.1:5", "198.51.100.1:40000", "192.168.1.9:5", "[2001:db8::9]:5", "100.1.2.3:4"] {
-            assert!(here.accepts(good.parse().unwrap(), &none), "{good}");
+            assert!(here.accepts(good.parse().unwrap()), "{good}");
         }
     }
 

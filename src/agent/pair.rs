@@ -5,7 +5,7 @@ use crate::agent::AgentOutput;
 use crate::agent::candidates::Locality;
 use crate::agent::handshake::{CachedAnswer, PendingInitiation};
 use crate::agent::network::NetworkMember;
-use crate::agent::path::PathState;
+use crate::agent::path::{DOUBT_TIME, PathState};
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
 use crate::time::Instant;
@@ -101,6 +101,8 @@ pub(super) struct Pair {
     pub is_agent: bool,
     /// When a session with it was last wanted.
     pub wanted: Option<Instant>,
+    /// Sessions wanted since a question was last answered.
+    pub renewals: u32,
     /// Bytes of packets that came from it.
     pub received: u64,
     /// Bytes that were sent to it by its session.
@@ -119,6 +121,8 @@ pub(super) struct Pair {
     pub holds: u32,
     pub promoted: Instant,
     pub fall_back: Option<FallBack>,
+    /// Whether the member was told that nothing comes on the path in use.
+    pub has_told: bool,
     offering: Offering,
     /// Whether the control plane is to carry our offer to it.
     pub wants_signal: bool,
@@ -140,6 +144,7 @@ impl Pair {
             peer,
             is_agent: false,
             wanted: None,
+            renewals: 0,
             received: 0,
             sent: 0,
             relay: PathState::new(nowhere, CandidateKind::Public),
@@ -154,6 +159,7 @@ impl Pair {
             holds: 0,
             promoted: Instant::ZERO,
             fall_back: None,
+            has_told: false,
             offering: Offering::default(),
             last_data: None,
             credit: 0,
@@ -365,7 +371,8 @@ impl Pair {
             }
             return;
         }
-        if self.straight.len() >= MAX_STRAIGHT && !self.make_room() {
+        let is_sane = turn.locality.is_unicast(from.remote.ip());
+        if !is_sane || self.straight.len() >= MAX_STRAIGHT && !self.make_room() {
             return;
         }
         let mut path = PathState::new(from, CandidateKind::Observed);
@@ -404,7 +411,7 @@ impl Pair {
         for candidate in offer.candidates.iter().flatten() {
             let address = candidate.address;
             let is_known = self.straight.iter().any(|path| path.path.remote == address);
-            if is_known || !turn.locality.accepts(address, &offer) || !turn.locality.has_family_of(address) {
+            if is_known || !turn.locality.accepts(address) || !turn.locality.has_family_of(address) {
                 continue;
             }
             if self.straight.len() < MAX_STRAIGHT || self.make_room() {
@@ -544,7 +551,7 @@ impl Pair {
         let now = turn.now.instant;
         let Some(to) = turn.locality.relay_path() else { return };
         let mut sources = [None; MAX_CANDIDATES];
-        let heard = |path: &&PathState| path.heard.is_some_and(|heard| now.since(heard) < FRESH_TIME);
+        let heard = |path: &&PathState| path.heard.is_some_and(|heard| now.since(heard) < DOUBT_TIME);
         let fresh = self.straight.iter().filter(heard).map(|path| path.path.remote);
         sources.iter_mut().zip(fresh).for_each(|(place, source)| *place = Some(source));
         let id = turn.random.next_u64() as u32;

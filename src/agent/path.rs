@@ -198,6 +198,11 @@ impl PathState {
         self.silent_since().is_some_and(|since| now.since(since) >= DOUBT_TIME)
     }
 
+    /// Whether nothing came on it for too long, though we said something.
+    pub fn is_missed(&self, now: Instant) -> bool {
+        self.waiting.is_some_and(|since| now.since(since) >= DOUBT_TIME)
+    }
+
     /// Whether it is: there was no answer, though it was asked more than once.
     pub fn is_dead(&self, now: Instant) -> bool {
         let patience = DEATH_TIME.max(self.round_trip.unwrap_or_default() * 4);

@@ -1,7 +1,7 @@
 //! Players with an agent, and the way from them through NATs, one behind another.
 
 use crate::packets::{read_udp, udp};
-use crate::world::{World, party_id, relay_address};
+use crate::world::{SECOND, World, party_id, relay_address};
 use lanrage::agent::network::{LocalAddress, Network, NetworkMember, RelayAddress};
 use lanrage::agent::{Agent, AgentOutput, AgentSettings, HEADROOM};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
@@ -10,7 +10,11 @@ use lanrage::ids::PeerId;
 use lanrage::relay::Port;
 use lanrage::subnet::Subnet;
 use lanrage::time::Instant;
+use lanrage::wire::probe::{MAX_PROBE_LENGTH, Probe};
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
+use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -23,6 +27,8 @@ pub struct Player {
     pub agent: Agent,
     pub ip: Ipv4Addr,
     pub local: SocketAddr,
+    /// Its public IPv6 address, if it has one.
+    pub second: Option<SocketAddr>,
     /// The NAT that it is right behind.
     pub realm: Option<usize>,
     /// Packets that were delivered.
@@ -30,8 +36,9 @@ pub struct Player {
     /// Payloads of UDP packets among them, from whom, and to where.
     pub inbox: Vec<(Ipv4Addr, Ipv4Addr, Vec<u8>)>,
     pub is_offline: bool,
-    /// Datagrams that it sent.
+    /// Datagrams that it sent, and bytes to each address.
     pub sent: u64,
+    pub sent_to: BTreeMap<SocketAddr, u64>,
     /// What the control plane is about to tell it: when, from whom, what.
     signals: Vec<(Instant, PeerId, String)>,
 }
@@ -58,6 +65,8 @@ impl AgentOutput for Emitted {
 pub enum Seat {
     Player(usize),
     App(usize),
+    /// A client that looks like one with an agent.
+    Rogue(usize),
 }
 
 impl World {
@@ -85,11 +94,13 @@ impl World {
             agent,
             ip: Ipv4Addr::new(10, 66, 1, number as u8 + 2),
             local,
+            second: None,
             realm,
             packets: Vec::new(),
             inbox: Vec::new(),
             is_offline: false,
             sent: 0,
+            sent_to: BTreeMap::new(),
             signals: Vec::new(),
         });
         number
@@ -101,11 +112,49 @@ impl World {
                 let player = &self.players[player];
                 (player.id.clone(), *player.agent.public_key(), player.ip)
             }
-            Seat::App(client) => {
+            Seat::App(client) | Seat::Rogue(client) => {
                 let id = PeerId::new(&self.clients[client].name).unwrap();
                 (id, self.public_key(client), self.clients[client].ip)
             }
         }
+    }
+
+    /// A client takes a player for one more peer at the relay.
+    pub fn meet(&mut self, client: usize, player: usize) {
+        let config = PeerConfig {
+            endpoint: Some(relay_address(Port::Main)),
+            persistent_keepalive: Some(25 * SECOND),
+            allowed_ips: vec![AllowedIp::host(self.players[player].ip.into())],
+            ..PeerConfig::new(*self.players[player].agent.public_key())
+        };
+        self.clients[client].device.add_peer(config, self.now).unwrap();
+    }
+
+    /// By which index a client knows a player.
+    pub fn index_of(&self, client: usize, player: usize) -> PeerIndex {
+        let key = self.players[player].agent.public_key();
+        self.clients[client].device.find_peer(key).unwrap()
+    }
+
+    /// A client says something in the agents' own protocol to a player.
+    pub fn rogue_bytes(&mut self, client: usize, player: usize, bytes: &[u8]) {
+        let mut buffer = [0; 2048];
+        buffer[HEADROOM..][..bytes.len()].copy_from_slice(bytes);
+        let (now, peer) = (self.clock(), self.index_of(client, player));
+        let sealed = self.clients[client].device.seal_probe(peer, &mut buffer, bytes.len(), now);
+        self.transmit(client, relay_address(Port::Main), &buffer[..sealed.expect("a session")]);
+    }
+
+    pub fn rogue_probes(&mut self, client: usize, player: usize, probe: &Probe) {
+        let mut buffer = [0; MAX_PROBE_LENGTH];
+        let length = probe.write(&mut buffer);
+        self.rogue_bytes(client, player, &buffer[..length]);
+    }
+
+    /// Bytes that a client has sent to a player.
+    pub fn rogue_gave(&self, client: usize) -> u64 {
+        let device = &self.clients[client].device;
+        device.peers().filter_map(|(peer, _)| device.stats(peer)).map(|stats| stats.sent_bytes).sum()
     }
 
     /// The address under which a player is seen.
@@ -159,7 +208,9 @@ impl World {
         mut realm: Option<usize>,
     ) -> Option<usize> {
         loop {
-            let found = self.players.iter().position(|player| player.local == to && player.realm == realm);
+            let found = self.players.iter().position(|player| {
+                player.local == to && player.realm == realm || player.second == Some(to) && realm.is_none()
+            });
             if found.is_some_and(|player| !self.players[player].is_offline) {
                 return found;
             }
@@ -176,6 +227,11 @@ impl World {
             return;
         }
         self.players[player].sent += 1;
+        *self.players[player].sent_to.entry(to).or_default() += bytes.len() as u64;
+        if to.is_ipv6() {
+            let Some(second) = self.players[player].second else { return };
+            (from, realm) = (second, None);
+        }
         while let Some(nat) = realm {
             let is_near = |other: &Player| other.realm == realm && other.local.ip() == to.ip();
             if self.players.iter().any(is_near)
