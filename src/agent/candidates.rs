@@ -1,10 +1,10 @@
 //! Where we may be, for others to try; and which of their addresses are worth trying, and safe.
 
 use crate::agent::nat::NatProbing;
-use crate::agent::network::{LocalAddress, RelayAddress};
+use crate::agent::network::{LocalAddress, RelayAddress, SocketWish};
 use crate::datagram::Path;
 use crate::subnet::Subnet;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::probe::{Candidate, CandidateKind, MAX_CANDIDATES, Offer};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +28,11 @@ pub(super) struct Locality {
     pub generation: u32,
     /// Destinations that a NAT has had to make a mapping for since it was probed.
     pub destinations: i32,
+    /// Additional sockets that are open.
+    pub extra_sockets: u16,
+    pub wish: Option<SocketWish>,
+    /// When somebody last began to use many ports.
+    pub sprayed: Option<Instant>,
 }
 
 impl Default for Locality {
@@ -40,6 +45,9 @@ impl Default for Locality {
             nat: NatProbing::default(),
             generation: 0,
             destinations: 0,
+            extra_sockets: 0,
+            wish: None,
+            sprayed: None,
         }
     }
 }
@@ -192,7 +200,7 @@ mod tests {
             mapping: None,
             nat: NatProbing::default(),
             generation: 1,
-            destinations: 0,
+            ..Locality::default()
         }
     }
 

@@ -3,8 +3,8 @@
 //! taken again for a while.
 
 use crate::agent::pair::{FallBack, Pair};
+use crate::agent::path::Ends;
 use crate::agent::turn::AgentTurn;
-use crate::datagram::Path;
 use crate::time::Instant;
 use crate::wire::probe::MAX_CANDIDATES;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ const SESSION_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Pair {
     /// Takes an answer, whose source is as whom the member sees us.
-    pub(super) fn on_answer(&mut self, turn: &mut AgentTurn<'_>, from: Path, answer: (u32, SocketAddr, u32)) {
+    pub(super) fn on_answer(&mut self, turn: &mut AgentTurn<'_>, from: Ends, answer: (u32, SocketAddr, u32)) {
         let (now, (id, seen_as, received)) = (turn.now.instant, answer);
         self.renewals = 0;
         if self.relay.on_answer(id, received, now).is_some() {
@@ -52,7 +52,8 @@ impl Pair {
             // It came by the NAT's own choice from elsewhere than was asked.
             path.on_heard(false, now);
             path.seen_as = Some(seen_as);
-            path.path.local = if path.path.remote == from.remote { from.local } else { path.path.local };
+            path.path.local =
+                if path.path.remote == from.path.remote { from.path.local } else { path.path.local };
             if !path.is_proven() && Some(place) != self.active {
                 self.ask(turn, place);
             }
@@ -92,6 +93,7 @@ impl Pair {
     fn take(&mut self, place: usize, now: Instant) {
         self.active = Some(place);
         (self.promoted, self.fall_back, self.retry_at, self.retries) = (now, None, None, 0);
+        self.spray = None;
         self.straight.iter_mut().for_each(|path| path.wins = 0);
         self.straight[place].forgive();
         self.plan(now);

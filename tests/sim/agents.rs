@@ -2,7 +2,7 @@
 
 use crate::packets::{read_udp, udp};
 use crate::world::{SECOND, World, party_id, relay_address};
-use lanrage::agent::network::{LocalAddress, Network, NetworkMember, RelayAddress};
+use lanrage::agent::network::{LocalAddress, Network, NetworkMember, RelayAddress, SocketWish};
 use lanrage::agent::{Agent, AgentOutput, AgentSettings, HEADROOM};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::datagram::Path;
@@ -17,6 +17,9 @@ use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+
+/// Additional sockets have the ports behind this one.
+const EXTRA_PORTS: u16 = 45_000;
 
 /// How long a signal takes by the control plane.
 const SIGNAL_DELAY: Duration = Duration::from_millis(60);
@@ -36,6 +39,9 @@ pub struct Player {
     /// Payloads of UDP packets among them, from whom, and to where.
     pub inbox: Vec<(Ipv4Addr, Ipv4Addr, Vec<u8>)>,
     pub is_offline: bool,
+    /// Additional sockets that are open.
+    pub extra: Vec<u16>,
+    pub rebinds: u32,
     /// Datagrams that it sent, and bytes to each address.
     pub sent: u64,
     pub sent_to: BTreeMap<SocketAddr, u64>,
@@ -43,16 +49,30 @@ pub struct Player {
     signals: Vec<(Instant, PeerId, String)>,
 }
 
+impl Player {
+    /// Bytes of the shortest probes that it sent anywhere but to the relay, as datagrams.
+    pub fn strays(&self) -> u64 {
+        let relay = relay_address(Port::Main).ip();
+        let others = self.sent_to.iter().filter(|(to, _)| to.ip() != relay);
+        others.map(|(_, &bytes)| bytes.min(64)).sum::<u64>() / 64
+    }
+}
+
 /// What comes out of an agent at once.
 #[derive(Default)]
 struct Emitted {
-    sent: Vec<(Path, Vec<u8>)>,
+    /// By which socket, whereto, what.
+    sent: Vec<(u16, Path, Vec<u8>)>,
     delivered: Vec<Vec<u8>>,
 }
 
 impl AgentOutput for Emitted {
     fn send(&mut self, to: Path, datagram: &[u8]) {
-        self.sent.push((to, datagram.to_vec()));
+        self.send_from(0, to, datagram);
+    }
+
+    fn send_from(&mut self, socket: u16, to: Path, datagram: &[u8]) {
+        self.sent.push((socket, to, datagram.to_vec()));
     }
 
     fn deliver(&mut self, packet: &[u8]) {
@@ -99,6 +119,8 @@ impl World {
             packets: Vec::new(),
             inbox: Vec::new(),
             is_offline: false,
+            extra: Vec::new(),
+            rebinds: 0,
             sent: 0,
             sent_to: BTreeMap::new(),
             signals: Vec::new(),
@@ -206,13 +228,21 @@ impl World {
         from: SocketAddr,
         mut to: SocketAddr,
         mut realm: Option<usize>,
-    ) -> Option<usize> {
+    ) -> Option<(usize, u16)> {
         loop {
             let found = self.players.iter().position(|player| {
-                player.local == to && player.realm == realm || player.second == Some(to) && realm.is_none()
+                let is_extra = player.local.ip() == to.ip()
+                    && player.extra.contains(&to.port().wrapping_sub(EXTRA_PORTS));
+                (player.local == to || is_extra) && player.realm == realm
+                    || player.second == Some(to) && realm.is_none()
             });
-            if found.is_some_and(|player| !self.players[player].is_offline) {
-                return found;
+            if let Some(player) = found.filter(|&player| !self.players[player].is_offline) {
+                let socket = if to.is_ipv6() || to == self.players[player].local {
+                    0
+                } else {
+                    to.port() - EXTRA_PORTS
+                };
+                return Some((player, socket));
             }
             let nat = self.nats.iter().position(|nat| nat.address == to.ip() && nat.outer == realm)?;
             to = self.nats[nat].inbound(to, from, self.now)?;
@@ -221,8 +251,11 @@ impl World {
     }
 
     /// Sends a player's datagram on its way out.
-    fn send_out(&mut self, player: usize, to: SocketAddr, bytes: &[u8]) {
+    fn send_out(&mut self, player: usize, socket: u16, to: SocketAddr, bytes: &[u8]) {
         let Player { local: mut from, mut realm, is_offline, .. } = self.players[player];
+        if socket > 0 {
+            from.set_port(EXTRA_PORTS + socket);
+        }
         if is_offline {
             return;
         }
@@ -256,8 +289,18 @@ impl World {
             }
             self.players[player].packets.push(packet);
         }
-        for (path, bytes) in emitted.sent {
-            self.send_out(player, path.remote, &bytes);
+        for (socket, path, bytes) in emitted.sent {
+            self.send_out(player, socket, path.remote, &bytes);
+        }
+        let (now, own) = (self.clock(), &mut self.players[player]);
+        match own.agent.wants_socket() {
+            Some(SocketWish::Extra { count }) => {
+                own.extra = (1..=count as u16).collect();
+                own.agent.set_extra_sockets(count as u16, now);
+            }
+            Some(SocketWish::Keep { socket }) => own.extra.retain(|&open| Some(open) == socket),
+            Some(SocketWish::Rebind) => own.rebinds += 1,
+            None => {}
         }
         let (at, from) = (self.now + SIGNAL_DELAY, self.players[player].id.clone());
         for (to, text) in self.players[player].agent.take_signals() {
@@ -268,9 +311,14 @@ impl World {
         }
     }
 
-    pub fn deliver_to_player(&mut self, player: usize, from: SocketAddr, mut bytes: Vec<u8>) {
+    pub fn deliver_to_player(
+        &mut self,
+        (player, socket): (usize, u16),
+        from: SocketAddr,
+        mut bytes: Vec<u8>,
+    ) {
         let (now, mut out) = (self.clock(), Emitted::default());
-        self.players[player].agent.receive(&mut bytes, Path::to(from), now, &mut out);
+        self.players[player].agent.receive_on(socket, &mut bytes, Path::to(from), now, &mut out);
         self.emit(player, out);
     }
 
