@@ -24,6 +24,7 @@ mod devices;
 mod invites;
 mod owner;
 mod ownership;
+mod pages;
 mod parties;
 mod peers;
 mod relays;
@@ -432,12 +433,12 @@ impl Api {
             return Err(RequestFailure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
         }
         // Methods that a path does not have are refused like those that it has.
-        let is_admins = match (route, found) {
-            (Some(route), _) => route.access.is_admins(),
-            (None, Some(found)) => found.routes().all(|route| route.access.is_admins()),
+        let wants_known_host = match (route, found) {
+            (Some(route), _) => route.access.wants_known_host(),
+            (None, Some(found)) => found.routes().all(|route| route.access.wants_known_host()),
             (None, None) => false,
         };
-        if (is_admins || self.is_owners(request, now)) && !browsers.knows(request, endpoint) {
+        if (wants_known_host || self.is_owners(request, now)) && !browsers.knows(request, endpoint) {
             return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
         }
         Ok(())
@@ -485,9 +486,7 @@ impl Api {
         client: Client,
         now: Now,
     ) -> Result<Option<Actor>, Refusal> {
-        if matches!(access, Access::Anyone | Access::Device)
-            || access == Access::LocalOrAdmin && client.is_local
-        {
+        if access.is_open() || access == Access::Device || access == Access::LocalOrAdmin && client.is_local {
             return Ok(None);
         }
         let actor = self.actor(request, client, now)?;

@@ -9,6 +9,7 @@ pub mod ip;
 pub mod json;
 pub mod nat_type;
 pub mod percent;
+pub mod probe;
 pub mod proxies;
 pub mod static_body;
 pub mod stun;

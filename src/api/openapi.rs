@@ -88,7 +88,7 @@ RelayInfo = {relay_id: Id, public_ip: RelayAddress, port: RelayPort, region?: Op
 # What is left out is taken as `unknown`, a capacity of 100 and a load of 0.
 Relay = {relay_id: Id, public_ip: string, port: PortNumber, region: string, capacity: Count, registered_at: Time, public_key: OptionalKey, load: Count}
 Traffic = {packets: Count, bytes: Count}
-OwnRelay = {relay_id: Id, address: string, port: PortNumber, region: string, public_key: WireGuardKey}
+OwnRelay = {relay_id: Id, address: string, endpoint?: string, port: PortNumber, region: string, public_key: WireGuardKey}
 Error = {detail: string}
 Invalid = {"type":"object","required":["detail"],"properties":{"detail":{"type":"array","minItems":1,"items":{"type":"object","required":["type","loc","msg","input"],"properties":{"type":{"type":"string"},"loc":{"type":"array","items":{"type":["string","integer"]}},"msg":{"type":"string"},"input":{},"ctx":{"type":"object"}}}}}}
 "##;
@@ -216,8 +216,10 @@ fn operation(json: &mut JsonWriter, route: &Route) {
     }
     let reads_body = route.body != Body::None;
     match route.access {
-        Access::Anyone if !reads_body => json.key("security").raw("[]"),
-        Access::Anyone | Access::LocalOrAdmin => json.key("security").raw(r#"[{},{"bearer":[]}]"#),
+        open if open.is_open() && !reads_body => json.key("security").raw("[]"),
+        Access::Anyone | Access::KnownHost | Access::LocalOrAdmin => {
+            json.key("security").raw(r#"[{},{"bearer":[]}]"#)
+        }
         Access::Peer | Access::Device | Access::Admin => {}
     }
     let query = line(route, "query").map(fields).unwrap_or_default();
@@ -241,8 +243,12 @@ fn operation(json: &mut JsonWriter, route: &Route) {
         });
         for (status, answer, can_be) in [
             ("400", "Error", true),
-            ("401", "Unauthorized", route.access != Access::Anyone || route.path == "/ui/sessions"),
-            ("403", "Error", route.access.is_admins() || reads_body || route.path.contains("{party_id}")),
+            ("401", "Unauthorized", !route.access.is_open() || route.path == "/ui/sessions"),
+            (
+                "403",
+                "Error",
+                route.access.wants_known_host() || reads_body || route.path.contains("{party_id}"),
+            ),
             ("404", "Error", route.path.contains('{') || route.path.starts_with("/invites/")),
             ("408", "Error", true),
             ("409", "Error", reads_body || route.path.contains("/devices/{")),

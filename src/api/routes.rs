@@ -1,10 +1,10 @@
 //! Everything there is to ask for: one row each. Dispatch, rate limits, waiting for the disk, `Allow`, CORS and
 //! `/openapi.json` follow from it.
 
-use super::Api;
-use super::route::Access::{Admin, Anyone, Device, LocalOrAdmin, Peer};
+use super::route::Access::{Admin, Anyone, Device, KnownHost, LocalOrAdmin, Peer};
 use super::route::Writes::{Changes, Nothing};
-use super::route::{self, PathMatch, Route, delete, get, post};
+use super::route::{self, Access, PathMatch, Route, delete, get, post};
+use super::{Api, pages};
 
 /// The path that is taken over by a WebSocket session. What is said there: [`super::messages::MESSAGES`].
 pub const WEBSOCKET: &str = "/ws";
@@ -238,7 +238,7 @@ pub const ROUTES: &[Route] = &[
              means It is good once, for ten minutes.\n\
              answer {setup: Token, url: any, expires_at: Date}",
         ),
-    post("/ui/sessions", Anyone, Nothing, Api::open_page)
+    post("/ui/sessions", KnownHost, Nothing, Api::open_page)
         .takes("PageSecret")
         .docs(
             "openPage: Get a token for the owner's pages\n\
@@ -300,6 +300,18 @@ pub const ROUTES: &[Route] = &[
              means How it is doing.\n\
              answer Status",
         ),
+    page("/ui", KnownHost).docs("getUi: The owner's page\nmedia text/html; charset=utf-8\nmeans It.\nanswer string"),
+    page("/ui/", KnownHost).docs("getUiPage: The same\nmedia text/html; charset=utf-8\nmeans It.\nanswer string"),
+    page("/ui/owner.js", KnownHost)
+        .docs("getUiScript: Its script\nmedia text/javascript; charset=utf-8\nmeans It.\nanswer string"),
+    page("/ui/owner.css", KnownHost)
+        .docs("getUiStyle: Its looks\nmedia text/css; charset=utf-8\nmeans It.\nanswer string"),
+    page("/join", Anyone)
+        .docs("getJoin: The page of who is invited\nmedia text/html; charset=utf-8\nmeans It.\nanswer string"),
+    page("/join/guest.js", Anyone)
+        .docs("getJoinScript: Its script\nmedia text/javascript; charset=utf-8\nmeans It.\nanswer string"),
+    page("/join/guest.css", Anyone)
+        .docs("getJoinStyle: Its looks\nmedia text/css; charset=utf-8\nmeans It.\nanswer string"),
     get("/backup", Admin, Api::backup)
         .docs(
             "getBackup: A copy of the store (admin)\n\
@@ -311,6 +323,11 @@ pub const ROUTES: &[Route] = &[
              answer string",
         ),
 ];
+
+/// A file of a page, compressed: every browser reads that.
+const fn page(path: &'static str, access: Access) -> Route {
+    get(path, access, Api::page).headers(pages::HEADERS)
+}
 
 /// What a path means.
 pub fn find(path: &str) -> Option<PathMatch<'_>> {

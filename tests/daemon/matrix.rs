@@ -122,6 +122,13 @@ const MATRIX: &[Line] = &[
     ("GET",    "/metrics",                                        All,      [401,  401,  403,   403,   403,  403,  200,  200,  200]),
     ("GET",    "/openapi.json",                                   All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/status",                                         All,      [401,  401,  403,   403,   403,  403,  200,  200,  200]),
+    ("GET",    "/ui",                                          All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/ui/",                                         All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/ui/owner.js",                                 All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/ui/owner.css",                                All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/join",                                        All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/join/guest.js",                               All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/join/guest.css",                              All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/backup",                                         All,      [401,  401,  403,   403,   403,  403,  200,  403,  401]),
     ("GET",    "/backup",                                         Redacted, [401,  401,  403,   403,   403,  403,  200,  200,  401]),
 ];
@@ -191,7 +198,8 @@ impl World for Alone {
             Outcome::Answer(answer) => {
                 let allow = answer.headers.iter().find(|(name, _)| *name == "Allow");
                 let allow = allow.map(|(_, value)| value.clone());
-                ((answer.status, allow), String::from_utf8(answer.body).unwrap())
+                // Pages are compressed.
+                ((answer.status, allow), String::from_utf8(answer.body).unwrap_or_default())
             }
         }
     }
