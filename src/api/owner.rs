@@ -190,7 +190,10 @@ impl Api {
                 Some(path) => json.key("path").string(path),
                 None => json.key("path").null(),
             }
-            json.key("rtt_ms").null();
+            match stats.round_trip {
+                Some(time) => json.key("rtt_ms").int(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                None => json.key("rtt_ms").null(),
+            }
             date(json.key("last_handshake"), self.handshake_date(member, call));
             json.key("received").int(stats.from.bytes);
             json.key("sent").int(stats.to.bytes);
