@@ -1,6 +1,7 @@
 //! Floor 1: what bytes on the wire mean.
 
 pub mod chunked;
+pub mod control;
 pub mod datetime;
 pub mod endpoint;
 pub mod http;
@@ -10,6 +11,8 @@ pub mod json;
 pub mod nat_type;
 pub mod percent;
 pub mod proxies;
+pub mod response_head;
+pub mod server_url;
 pub mod static_body;
 pub mod stun;
 pub mod websocket_upgrade;

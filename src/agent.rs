@@ -1,0 +1,3 @@
+//! The player's side.
+
+pub mod session;
