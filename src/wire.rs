@@ -10,6 +10,7 @@ pub mod ip;
 pub mod json;
 pub mod nat_type;
 pub mod percent;
+pub mod probe;
 pub mod proxies;
 pub mod response_head;
 pub mod server_url;

@@ -209,7 +209,7 @@ impl Hub {
         match accepted.content {
             Content::Handshake if is_unconfirmed => Err(DropReason::HubUnconfirmed),
             Content::Handshake | Content::Keepalive => Ok(()),
-            Content::Rejected(Rejection::Malformed) => Err(DropReason::HubMalformed),
+            Content::Probe(_) | Content::Rejected(Rejection::Malformed) => Err(DropReason::HubMalformed),
             Content::Rejected(Rejection::Source) => Err(DropReason::InnerSource),
             Content::Packet { inner, .. } => match inner.destination {
                 IpAddr::V4(to) if self.is_for_all(to) || is_for_all_of_24(turn.state, member, to) => {

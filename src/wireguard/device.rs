@@ -129,6 +129,7 @@ impl Device {
         }
         let remote = RemoteIdentity::new(key, config.preshared_key).ok_or(AddPeerError::LowOrder)?;
         let peer = self.peers.insert(key, |index| Peer::new(index, remote, config.endpoint));
+        (peer.roams, peer.carries_others) = (config.roams, config.carries_others);
         let index = peer.index;
         for prefix in config.allowed_ips {
             self.allowed_ips.insert(prefix, index);
@@ -273,6 +274,25 @@ impl Device {
         };
         self.schedule.plan(index.slot(), peer.timers.next());
         sent
+    }
+
+    /// Seals what is no packet but of our own protocol: the `length` bytes in `buffer` behind 16 bytes of room, the first
+    /// below 16, padded. The datagram's length, or `None` without a session or room. That it is sent says nothing of the
+    /// session, so no answer is waited for.
+    pub fn seal_probe(
+        &mut self,
+        index: PeerIndex,
+        buffer: &mut [u8],
+        length: usize,
+        now: Now,
+    ) -> Option<usize> {
+        let room = self.sealed_length(length);
+        let datagram = buffer.get_mut(..room)?;
+        datagram[TRANSPORT_HEADER_LENGTH + length..].fill(0);
+        let peer = self.peers.get_mut(index)?;
+        let sealed = self.sessions.seal(peer, datagram, false, now).is_some();
+        self.schedule.plan(index.slot(), peer.timers.next());
+        sealed.then_some(room)
     }
 
     /// X25519 computations that handshake messages from others have cost.
@@ -444,8 +464,9 @@ impl Device {
         self.schedule.plan(slot, peer.timers.next());
         let content = match InnerPacket::parse(&datagram[text.clone()]) {
             _ if text.is_empty() => Content::Keepalive,
+            None if datagram[text.start] >> 4 == 0 => Content::Probe(text),
             None => Content::Rejected(Rejection::Malformed),
-            Some(inner) if self.allowed_ips.lookup(inner.source) != Some(peer.index) => {
+            Some(inner) if !is_source(&self.allowed_ips, peer, inner.source) => {
                 Content::Rejected(Rejection::Source)
             }
             Some(inner) => Content::Packet { range: text.start..text.start + inner.length, inner },
@@ -503,6 +524,12 @@ impl Device {
             Some(Instant::ZERO)
         }
     }
+}
+
+/// Whether what a peer sends may come from `source`.
+fn is_source(allowed_ips: &AllowedIps<PeerIndex>, peer: &Peer, source: IpAddr) -> bool {
+    allowed_ips.lookup(source) == Some(peer.index)
+        || peer.carries_others && allowed_ips.contains(source, peer.index)
 }
 
 /// Seals the packet of `length` bytes in `datagram`, padding it; without a session asks for one.
