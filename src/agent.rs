@@ -9,12 +9,21 @@ pub mod session;
 pub mod view;
 
 mod broadcast;
+mod candidates;
+mod choice;
+mod explain;
+mod handshake;
+mod nat;
 mod pair;
+mod path;
 mod peers;
+mod turn;
 
 use crate::agent::broadcast::Announcements;
+use crate::agent::candidates::{Locality, read_signal, write_signal};
 use crate::agent::network::{LocalAddress, Network, SocketWish};
 use crate::agent::peers::Peers;
+use crate::agent::turn::AgentTurn;
 use crate::agent::view::{MemberView, NatView};
 use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
@@ -22,13 +31,16 @@ use crate::datagram::Path;
 use crate::ids::PeerId;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
+use crate::wire::nat_type::NatType;
+use crate::wire::probe::{MAX_PROBE_LENGTH, Probe};
+use crate::wire::stun::is_stun;
 use crate::wire::ip::{IPV4_HEADER_LENGTH, Ipv4, UDP, is_broadcast_of_24};
 use crate::wireguard::device::{Device, DeviceSettings, ReceiveOutcome};
 use crate::wireguard::inner_packet::InnerPacket;
-use crate::wireguard::message::{KEEPALIVE_LENGTH, TRANSPORT_HEADER_LENGTH};
+use crate::wireguard::message::{INITIATION_LENGTH, KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
 use crate::wireguard::peer::PeerIndex;
 use crate::wireguard::verdict::{Accepted, Content, Outgoing, SendOutcome, Verdict};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -66,11 +78,16 @@ pub struct AgentSettings {
 pub struct Agent {
     device: Device,
     peers: Peers,
-    subnet: Subnet,
+    locality: Locality,
     own_ip: Ipv4Addr,
     announcements: Announcements,
     random: Seeded,
     scratch: Box<[u8]>,
+    signals: Vec<(PeerId, String)>,
+    /// The hub does not know yet where we are.
+    is_moving: bool,
+    /// What others were told of the NAT.
+    told: Option<(Option<SocketAddr>, NatType)>,
 }
 
 impl Agent {
@@ -83,11 +100,14 @@ impl Agent {
         Agent {
             device: Device::new(device, now),
             peers: Peers::default(),
-            subnet: Subnet::DEFAULT,
+            locality: Locality::default(),
             own_ip: Ipv4Addr::UNSPECIFIED,
             announcements: Announcements::default(),
             random,
             scratch: vec![0; SCRATCH_LENGTH].into(),
+            signals: Vec::new(),
+            is_moving: true,
+            told: None,
         }
     }
 
@@ -98,33 +118,71 @@ impl Agent {
 
     /// From now on this is the network: who is not in it has no session any more.
     pub fn set_network(&mut self, network: Network, now: Now) {
-        (self.subnet, self.own_ip) = (network.subnet, network.own_ip);
-        self.peers.set_network(&mut self.device, network, now);
+        let Network { own_ip, subnet, relay, members } = network;
+        self.own_ip = own_ip;
+        let has_moved = self.locality.relay != relay || self.locality.subnet != subnet;
+        (self.locality.subnet, self.locality.relay) = (subnet, relay);
+        if has_moved {
+            self.is_moving = true;
+            self.peers.set_relay(&mut self.device, subnet, relay, now.instant);
+            self.locality.begin_generation(now);
+            self.locality.nat.begin(true, &mut self.random, now.instant);
+        }
+        self.peers.set_members(&mut self.device, relay, members, now);
     }
 
     /// Another agent's offer, which came by the control plane.
     pub fn signal(&mut self, from: &PeerId, data: &str, now: Now) {
-        let _ = (from, data, now);
+        let Some(bytes) = read_signal(data) else { return };
+        let Some(Probe::Offer { offer, .. }) = Probe::parse(&bytes) else { return };
+        let Agent { device, peers, locality, random, scratch, .. } = self;
+        let Some(pair) = peers.with_id(from).filter(|pair| !pair.member.is_device) else { return };
+        // What comes by a session is newer.
+        if pair.offer.is_some_and(|known| known.generation >= offer.generation) {
+            return;
+        }
+        let peer = pair.peer;
+        let turn = &mut AgentTurn { device, locality, random, scratch, now, out: &mut Nowhere };
+        pair.credit += data.len();
+        pair.on_offer(turn, offer);
+        if !self.device.can_send(peer, now.instant) {
+            self.peers.want_session(&mut self.device, peer, now);
+        }
     }
 
     /// Offers for other agents that the control plane is to carry, since last asked.
     pub fn take_signals(&mut self) -> Vec<(PeerId, String)> {
-        Vec::new()
+        std::mem::take(&mut self.signals)
     }
 
     /// These are this machine's addresses now, without its interface in the virtual LAN, and not on loopback.
     pub fn set_links(&mut self, links: &[LocalAddress], now: Now) {
-        let _ = (links, now);
+        if self.locality.links == links {
+            return;
+        }
+        let is_first = self.locality.links.is_empty();
+        self.locality.links = links.to_vec();
+        if !is_first {
+            self.resume(now);
+        }
     }
 
     /// A router forwards this address of its own to us, or none does.
-    pub fn set_mapping(&mut self, mapping: Option<std::net::SocketAddr>, now: Now) {
-        let _ = (mapping, now);
+    pub fn set_mapping(&mut self, mapping: Option<SocketAddr>, now: Now) {
+        if std::mem::replace(&mut self.locality.mapping, mapping) != mapping {
+            self.peers.offer_all(now.instant);
+        }
     }
 
-    /// This machine has slept: nothing is known of paths any more.
+    /// This machine is in another network, or has slept: nothing is known of paths any more.
     pub fn resume(&mut self, now: Now) {
-        let _ = now;
+        self.locality.begin_generation(now);
+        self.locality.nat.begin(true, &mut self.random, now.instant);
+        self.is_moving = true;
+        if let (Some(hub), Some(relay)) = (self.peers.hub(), self.locality.relay) {
+            self.device.probe(hub, relay.endpoint, now);
+        }
+        self.peers.pairs.values_mut().for_each(|pair| pair.on_new_network(now.instant));
     }
 
     /// What is wanted of the socket, since last asked.
@@ -137,18 +195,73 @@ impl Agent {
         self.device.take_stamp_mark()
     }
 
-    /// Takes a datagram. It is opened in place.
-    pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Now, out: &mut dyn AgentOutput) {
-        let is_expected = self.peers.is_known(path.remote);
-        let verdict = self.device.receive_from(datagram, path.remote, is_expected, now);
-        if let ReceiveOutcome::Verdict(Verdict::Accepted(accepted)) = verdict {
-            self.accept(accepted, datagram, out, now);
-        }
-        self.drain(now, out);
+    /// The parts that a turn needs.
+    fn turn<'a>(
+        &'a mut self,
+        now: Now,
+        out: &'a mut dyn AgentOutput,
+    ) -> (AgentTurn<'a>, &'a mut Peers) {
+        let Agent { device, locality, random, scratch, peers, .. } = self;
+        (AgentTurn { device, locality, random, scratch, now, out }, peers)
     }
 
-    fn accept(&mut self, accepted: Accepted, datagram: &mut [u8], out: &mut dyn AgentOutput, now: Now) {
-        let Accepted { peer, content, .. } = accepted;
+    /// Takes a datagram. It is opened in place.
+    pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Now, out: &mut dyn AgentOutput) {
+        if is_stun(datagram) {
+            if let Some(relay) = self.locality.relay {
+                self.locality.nat.receive(datagram, path.remote, &relay);
+            }
+            return self.work(now, out);
+        }
+        let initiation: Option<[u8; INITIATION_LENGTH]> = match Message::parse(datagram) {
+            Some(Message::Initiation(message)) => Some(*message.bytes()),
+            _ => None,
+        };
+        if let Some(message) = &initiation {
+            let (mut turn, peers) = self.turn(now, out);
+            if peers.answer_copy(&mut turn, message, path) {
+                return;
+            }
+        }
+        let is_relay = self.locality.relay.is_some_and(|relay| relay.endpoint == path.remote);
+        let is_expected = is_relay || self.peers.is_known(path.remote);
+        let verdict = self.device.receive_from(datagram, path.remote, is_expected, now);
+        if let ReceiveOutcome::Verdict(Verdict::Accepted(accepted)) = verdict {
+            if let Some((message, pair)) =
+                initiation.as_ref().zip(self.peers.pairs.get_mut(&accepted.peer))
+            {
+                pair.on_initiation(message, now.instant);
+            }
+            self.accept(accepted, datagram, path, now, out);
+        }
+        self.work(now, out);
+    }
+
+    fn accept(
+        &mut self,
+        accepted: Accepted,
+        datagram: &mut [u8],
+        from: Path,
+        now: Now,
+        out: &mut dyn AgentOutput,
+    ) {
+        let Accepted { peer, content, established, .. } = accepted;
+        if established && self.peers.is_hub(peer) && std::mem::take(&mut self.is_moving) {
+            self.peers.on_hub(now.instant);
+        }
+        let (mut turn, peers) = self.turn(now, out);
+        if let Some(pair) = peers.pairs.get_mut(&peer) {
+            let is_data = matches!(content, Content::Packet { .. });
+            pair.on_received(from, turn.locality.relay_path(), datagram.len(), is_data, now.instant);
+            if established {
+                pair.on_session(now.instant);
+            }
+            if let Content::Probe(range) = &content
+                && let Some(probe) = Probe::parse(&datagram[range.clone()])
+            {
+                pair.on_probe(&mut turn, from, probe);
+            }
+        }
         if let Content::Packet { range, inner } = content {
             self.take_packet(peer, inner, &datagram[range], now, out);
         }
@@ -185,7 +298,7 @@ impl Agent {
     fn is_for_all(&self, to: Ipv4Addr) -> bool {
         to.is_multicast()
             || to == Ipv4Addr::BROADCAST
-            || to == self.subnet.broadcast()
+            || to == self.locality.subnet.broadcast()
             || is_broadcast_of_24(self.own_ip, to)
     }
 
@@ -193,7 +306,7 @@ impl Agent {
     /// it are used. It is sealed in place.
     pub fn send_local(&mut self, buffer: &mut [u8], length: usize, now: Now, out: &mut dyn AgentOutput) {
         self.route_local(buffer, length, now, out);
-        self.drain(now, out);
+        self.work(now, out);
     }
 
     fn route_local(
@@ -222,7 +335,7 @@ impl Agent {
         let SendOutcome::Sealed { length, .. } = self.device.send(peer, buffer, length, now) else {
             return None;
         };
-        self.peers.send_data(peer, &buffer[..length], now.instant, out);
+        self.peers.send_data(&self.locality, peer, &buffer[..length], now.instant, out);
         Some(())
     }
 
@@ -260,35 +373,100 @@ impl Agent {
             if let SendOutcome::Sealed { length, .. } =
                 self.device.send(peer, &mut self.scratch, length, now)
             {
-                self.peers.send_data(peer, &self.scratch[..length], now.instant, out);
+                self.peers.send_data(&self.locality, peer, &self.scratch[..length], now.instant, out);
             }
         }
     }
 
     /// Does what is due.
     pub fn poll(&mut self, now: Now, out: &mut dyn AgentOutput) {
+        self.work(now, out);
+    }
+
+    fn work(&mut self, now: Now, out: &mut dyn AgentOutput) {
+        self.tell(now);
+        let (mut turn, peers) = self.turn(now, out);
+        if let Some(relay) = turn.locality.relay {
+            turn.locality.nat.poll(&relay, turn.random, now.instant, turn.out);
+        }
+        peers.poll(&mut turn);
         self.drain(now, out);
+    }
+
+    /// Tells others of us, when enough is known.
+    fn tell(&mut self, now: Now) {
+        let Locality { nat, links, .. } = &self.locality;
+        if !nat.is_settled(now.instant) {
+            return;
+        }
+        let known = (nat.public(), nat.kind(links));
+        if self.told.replace(known) != Some(known) {
+            self.peers.offer_all(now.instant);
+        }
+        for pair in self.peers.pairs.values_mut().filter(|pair| pair.wants_signal) {
+            pair.wants_signal = false;
+            let (id, offer) = (self.random.next_u64() as u32, self.locality.offer());
+            let mut buffer = [0; MAX_PROBE_LENGTH];
+            let length = Probe::Offer { id, offer }.write(&mut buffer);
+            self.signals.push((pair.member.peer_id.clone(), write_signal(&buffer[..length])));
+        }
     }
 
     /// Sends what the device has to send.
     fn drain(&mut self, now: Now, out: &mut dyn AgentOutput) {
-        while let Some(Outgoing { to, length, .. }) = self.device.poll(now, &mut self.scratch) {
-            out.send(Path::to(to), &self.scratch[..length]);
+        let relay = self.locality.relay_path();
+        while let Some(Outgoing { peer, to, length }) = self.device.poll(now, &mut self.scratch) {
+            let datagram = &self.scratch[..length];
+            let pair = peer.and_then(|peer| self.peers.pairs.get_mut(&peer));
+            match (pair, Message::parse(datagram)) {
+                (Some(pair), Some(Message::Initiation(_))) => {
+                    pair.on_initiated(datagram, relay.is_some(), now.instant);
+                    if relay.is_some() {
+                        out.send(Path::to(to), datagram);
+                    }
+                }
+                (Some(pair), Some(Message::Response(_))) => {
+                    pair.on_response(datagram);
+                    out.send(Path::to(to), datagram);
+                }
+                (Some(pair), Some(Message::Transport(_))) => {
+                    // A flow through the relay begins with the first message on it.
+                    relay.into_iter().for_each(|relay| out.send(relay, datagram));
+                    pair.send_beside(relay, datagram, now.instant, out);
+                }
+                _ => out.send(Path::to(to), datagram),
+            }
         }
     }
 
     /// When [`Agent::poll`] is to be called next; `None` for never.
     pub fn next(&mut self) -> Option<Instant> {
-        self.device.poll_timeout()
+        let nat = self.locality.relay.and_then(|_| self.locality.nat.next());
+        [self.device.poll_timeout(), self.peers.next(), nat].into_iter().flatten().min()
     }
 
     /// The members of the party, without us.
     pub fn members(&self, now: Now) -> impl Iterator<Item = MemberView<'_>> {
-        self.peers.views(&self.device, now.instant)
+        self.peers.pairs.values().map(move |pair| pair.view(&self.device, &self.locality, now.instant))
     }
 
     /// What is known of the NAT that we are behind.
     pub fn nat(&self) -> NatView {
-        NatView::default()
+        let Locality { nat, links, mapping, .. } = &self.locality;
+        NatView {
+            kind: nat.kind(links),
+            public: nat.public(),
+            mapped: *mapping,
+            port_step: nat.port_step(),
+        }
     }
+}
+
+/// For what sends nothing.
+struct Nowhere;
+
+impl AgentOutput for Nowhere {
+    fn send(&mut self, _to: Path, _datagram: &[u8]) {}
+
+    fn deliver(&mut self, _packet: &[u8]) {}
 }

@@ -1,12 +1,102 @@
-//! What is known of one member.
+//! One member and the paths to it. Data flows by the relay at once; straight paths are tried beside it, and taken when they
+//! are proven and no worse (see `choice`).
 
+use crate::agent::AgentOutput;
+use crate::agent::handshake::{CachedAnswer, PendingInitiation};
 use crate::agent::network::NetworkMember;
+use crate::agent::path::PathState;
+use crate::agent::turn::AgentTurn;
+use crate::datagram::Path;
 use crate::time::Instant;
+use crate::wire::probe::{CandidateKind, MAX_CANDIDATES, Offer, Probe};
+use crate::wireguard::message::KEEPALIVE_LENGTH;
+use crate::wireguard::peer::PeerIndex;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Straight paths that are known of one member at most.
+const MAX_STRAIGHT: usize = 12;
+/// Bytes that a member may have us send to where it says to be, and has not shown to be: what came from it, up to this.
+const MAX_CREDIT: usize = 64 * 1024;
+/// When straight paths are asked, from the beginning of a round on; afterwards every second.
+const TICKS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+];
+/// Ticks of a round.
+const TICK_COUNT: u32 = 12;
+/// A round that came to nothing is followed by another one after this, if there is traffic.
+const RETRIES: [Duration; 3] =
+    [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300)];
+/// An offer that nothing new is in begins a round at most this often.
+const ROUND_INTERVAL: Duration = Duration::from_secs(2);
+/// When our own offer is sent until it is answered, each from the one before on.
+const OFFER_WAITS: [Duration; 5] = [
+    Duration::from_millis(300),
+    Duration::from_millis(700),
+    Duration::from_secs(2),
+    Duration::from_secs(7),
+    Duration::from_secs(20),
+];
+/// Offers to one that has not shown to be an agent.
+const BLIND_OFFERS: usize = 2;
+/// An offer fills its packet: that is credit for the probes that it asks for.
+const OFFER_LENGTH: usize = 1420;
+/// After this much silence there is no traffic.
+const IDLE_TIME: Duration = Duration::from_secs(10);
+/// When a new network is offered, paths on which something came within this time are of it.
+const FRESH_TIME: Duration = Duration::from_secs(1);
+
+/// When there is no session, it is asked for so often once the hub knows us.
+const GREETINGS: [Duration; 3] =
+    [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(2)];
+/// But only if it was wanted not longer ago than this.
+const GREETING_TIME: Duration = Duration::from_secs(60);
+
+/// Why a straight path was given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FallBack {
+    /// Nothing came through any more.
+    Silence,
+    /// Too much got lost.
+    Loss,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Round {
+    pub began: Instant,
+    pub tick: u32,
+}
+
+impl Round {
+    fn due(&self) -> Instant {
+        let last = TICKS.len() as u32 - 1;
+        self.began
+            + match TICKS.get(self.tick as usize) {
+                Some(&tick) => tick,
+                None => TICKS[last as usize] + Duration::from_secs(1) * (self.tick - last),
+            }
+    }
+}
+
+/// Our offer on its way.
+#[derive(Clone, Copy, Default)]
+struct Offering {
+    due: Option<Instant>,
+    tries: usize,
+    id: u32,
+    /// The generation that was answered.
+    answered: Option<u32>,
+}
 
 /// One member and the ways to it.
 pub(super) struct Pair {
     /// As the control plane tells it.
     pub member: NetworkMember,
+    pub peer: PeerIndex,
     /// Whether it has shown to be an agent as we are.
     pub is_agent: bool,
     /// When a session with it was last wanted.
@@ -15,10 +105,434 @@ pub(super) struct Pair {
     pub received: u64,
     /// Bytes that were sent to it by its session.
     pub sent: u64,
+    pub relay: PathState,
+    pub straight: Vec<PathState>,
+    /// The straight path in use.
+    pub active: Option<usize>,
+    /// What it offered last.
+    pub offer: Option<Offer>,
+    pub round: Option<Round>,
+    pub round_began: Option<Instant>,
+    pub retries: usize,
+    pub retry_at: Option<Instant>,
+    pub held_until: Instant,
+    pub holds: u32,
+    pub promoted: Instant,
+    pub fall_back: Option<FallBack>,
+    offering: Offering,
+    /// Whether the control plane is to carry our offer to it.
+    pub wants_signal: bool,
+    pub last_data: Option<Instant>,
+    pub credit: usize,
+    pub initiation: Option<Box<PendingInitiation>>,
+    pub answer: Option<Box<CachedAnswer>>,
+    greeting: Option<Instant>,
+    greetings: usize,
+    due: Option<Instant>,
 }
 
 impl Pair {
-    pub fn new(member: NetworkMember) -> Self {
-        Pair { member, is_agent: false, wanted: None, received: 0, sent: 0 }
+    pub fn new(member: NetworkMember, peer: PeerIndex) -> Self {
+        let nowhere = Path::to(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        Pair {
+            wants_signal: !member.is_device,
+            member,
+            peer,
+            is_agent: false,
+            wanted: None,
+            received: 0,
+            sent: 0,
+            relay: PathState::new(nowhere, CandidateKind::Public),
+            straight: Vec::new(),
+            active: None,
+            offer: None,
+            round: None,
+            round_began: None,
+            retries: 0,
+            retry_at: None,
+            held_until: Instant::ZERO,
+            holds: 0,
+            promoted: Instant::ZERO,
+            fall_back: None,
+            offering: Offering::default(),
+            last_data: None,
+            credit: 0,
+            initiation: None,
+            answer: None,
+            greeting: None,
+            greetings: 0,
+            due: None,
+        }
+    }
+
+    /// When [`Pair::poll`] is to be called.
+    pub fn next(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Something is to be done at that time, or before.
+    pub fn plan(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    pub fn is_busy(&self, now: Instant) -> bool {
+        self.last_data.is_some_and(|last| now.since(last) < IDLE_TIME)
+    }
+
+    fn note_data(&mut self, now: Instant) {
+        if !self.is_busy(now) {
+            self.plan(now);
+        }
+        self.last_data = Some(now);
+    }
+
+    /// Sends a sealed packet by the path in use; by both, if that is in doubt.
+    pub fn send_data(
+        &mut self,
+        relay: Option<Path>,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut dyn AgentOutput,
+    ) {
+        self.note_data(now);
+        self.sent += datagram.len() as u64;
+        let without_relay = || self.straight.iter().enumerate().max_by_key(|(_, path)| path.heard);
+        let choice = match (self.active, relay) {
+            (None, None) => without_relay().map(|(place, _)| place),
+            (active, _) => active,
+        };
+        let mut by_relay = true;
+        if let Some(path) = choice.and_then(|place| self.straight.get_mut(place)) {
+            let fits = datagram.len().saturating_sub(KEEPALIVE_LENGTH) <= path.mtu;
+            if fits || relay.is_none() {
+                out.send(path.path, datagram);
+                path.on_sent(now);
+            }
+            by_relay = !fits || path.is_doubtful(now);
+            let due = path.next();
+            due.into_iter().for_each(|due| self.plan(due));
+        }
+        if by_relay && let Some(relay) = relay {
+            out.send(relay, datagram);
+            if self.is_agent {
+                self.relay.on_sent(now);
+                let due = self.relay.next();
+                due.into_iter().for_each(|due| self.plan(due));
+            }
+        }
+    }
+
+    /// Sends by the straight path in use what went by the relay as well; by any, if there is no relay.
+    pub fn send_beside(
+        &mut self,
+        relay: Option<Path>,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut dyn AgentOutput,
+    ) {
+        let newest = self.straight.iter().enumerate().max_by_key(|(_, path)| path.heard);
+        let newest = newest.map(|(place, _)| place).filter(|_| relay.is_none() || self.relay.is_dead(now));
+        if let Some(path) = self.active.or(newest).and_then(|place| self.straight.get(place)) {
+            out.send(path.path, datagram);
+        }
+    }
+
+    /// Something authentic came from the member.
+    pub fn on_received(&mut self, from: Path, relay: Option<Path>, length: usize, is_data: bool, now: Instant) {
+        self.credit = (self.credit + length).min(MAX_CREDIT);
+        if is_data {
+            self.note_data(now);
+        }
+        if let Some(path) = self.path_mut(from, relay) {
+            path.on_heard(is_data, now);
+        }
+    }
+
+    fn path_mut(&mut self, from: Path, relay: Option<Path>) -> Option<&mut PathState> {
+        if relay.is_some_and(|relay| relay.remote == from.remote) {
+            return Some(&mut self.relay);
+        }
+        self.straight.iter_mut().find(|path| path.path.remote == from.remote)
+    }
+
+    /// A session has come up.
+    pub fn on_session(&mut self, now: Instant) {
+        self.initiation = None;
+        self.relay.forgive();
+        if self.is_agent && self.active.is_none() {
+            self.begin_round(now);
+        }
+        if !self.member.is_device && self.offering.answered.is_none() {
+            self.begin_offer(now);
+        }
+        self.plan(now);
+    }
+
+    /// Asks for a session soon and often: the relay knows now where we are, and soon where the member is.
+    pub fn begin_greeting(&mut self, now: Instant) {
+        if self.wanted.is_some_and(|wanted| now.since(wanted) < GREETING_TIME) {
+            (self.greeting, self.greetings) = (Some(now), 0);
+            self.plan(now);
+        }
+    }
+
+    fn greet(&mut self, turn: &mut AgentTurn<'_>) {
+        let now = turn.now.instant;
+        let Some(relay) = turn.locality.relay_path().filter(|_| self.greeting.is_some_and(|at| at <= now)) else {
+            return;
+        };
+        turn.device.probe(self.peer, relay.remote, turn.now);
+        self.greeting = GREETINGS.get(self.greetings).map(|&wait| now + wait);
+        self.greetings += 1;
+    }
+
+    /// It has shown to be an agent.
+    fn on_agent(&mut self, now: Instant) {
+        if !self.is_agent {
+            self.is_agent = true;
+            self.plan(now);
+        }
+    }
+
+    /// Offers where we are, until that is answered.
+    pub fn begin_offer(&mut self, now: Instant) {
+        if !self.member.is_device {
+            self.offering = Offering { due: Some(now), ..Offering::default() };
+            self.plan(now);
+        }
+    }
+
+    /// Asks all straight paths, from now on for some seconds.
+    pub fn begin_round(&mut self, now: Instant) {
+        (self.round, self.round_began) = (Some(Round { began: now, tick: 0 }), Some(now));
+        self.retry_at = None;
+        self.plan(now);
+    }
+
+    /// Takes a probe from the member.
+    pub fn on_probe(&mut self, turn: &mut AgentTurn<'_>, from: Path, probe: Probe) {
+        let now = turn.now.instant;
+        let relay = turn.locality.relay_path();
+        self.on_agent(now);
+        match probe {
+            Probe::Ping { id } => {
+                self.answer(turn, from, id);
+                self.note_source(turn, from, relay);
+            }
+            Probe::Pong { id, source, received } => {
+                if id == self.offering.id && self.offering.tries > 0 {
+                    let generation = turn.locality.generation;
+                    self.offering = Offering { answered: Some(generation), ..Offering::default() };
+                }
+                self.on_answer(turn, from, (id, source, received));
+            }
+            Probe::Offer { id, offer } => {
+                self.answer(turn, from, id);
+                self.on_offer(turn, offer);
+            }
+            Probe::Hearing { sources, .. } => self.on_hearing(&sources, now),
+            Probe::Punch { .. } | Probe::Drain => {}
+        }
+        self.plan(now);
+    }
+
+    /// Answers on the path by which it was asked.
+    fn answer(&mut self, turn: &mut AgentTurn<'_>, from: Path, id: u32) {
+        let relay = turn.locality.relay_path();
+        let received = self.path_mut(from, relay).map_or(0, |path| path.received);
+        turn.send_probe(self.peer, from, &Probe::Pong { id, source: from.remote, received }, 0);
+    }
+
+    /// It is at a place that nobody knew of: it is asked there at once, as our NAT is open for it.
+    fn note_source(&mut self, turn: &mut AgentTurn<'_>, from: Path, relay: Option<Path>) {
+        let now = turn.now.instant;
+        let peer = self.peer;
+        if let Some(path) = self.path_mut(from, relay) {
+            if relay.is_none_or(|relay| relay.remote != from.remote) {
+                path.path = from;
+                // Our own questions may have come too early for its NAT; now they do not.
+                if path.answers == 0 {
+                    path.ask(turn, peer, 0);
+                }
+            }
+            return;
+        }
+        if self.straight.len() >= MAX_STRAIGHT && !self.make_room() {
+            return;
+        }
+        let mut path = PathState::new(from, CandidateKind::Observed);
+        path.on_heard(false, now);
+        turn.locality.destinations += 1;
+        path.ask(turn, peer, 0);
+        self.straight.push(path);
+    }
+
+    /// Gives up the straight path that has shown the least.
+    fn make_room(&mut self) -> bool {
+        let idle = |&(place, _): &(usize, &PathState)| Some(place) != self.active;
+        let paths = self.straight.iter().enumerate().filter(idle);
+        let Some((place, _)) = paths.min_by_key(|(_, path)| (path.answers, path.heard)) else { return false };
+        self.straight.remove(place);
+        self.active = self.active.map(|active| active - usize::from(active > place));
+        true
+    }
+
+    /// It says where it is.
+    pub fn on_offer(&mut self, turn: &mut AgentTurn<'_>, offer: Offer) {
+        let now = turn.now.instant;
+        self.on_agent(now);
+        let is_new = self.offer.is_none_or(|known| known.generation != offer.generation);
+        if is_new {
+            let active = self.active.map(|place| self.straight[place].path.remote);
+            let is_fresh = |path: &PathState| path.heard.is_some_and(|heard| now.since(heard) < FRESH_TIME);
+            // Data may have come from where it was just before.
+            let is_known = self.offer.is_some();
+            self.straight.retain(|path| {
+                is_fresh(path) && (!is_known || Some(path.path.remote) != active)
+            });
+            (self.active, self.retries, self.held_until, self.holds) = (None, 0, Instant::ZERO, 0);
+            self.relay.forgive();
+        }
+        self.offer = Some(offer);
+        let mut has_new = false;
+        for candidate in offer.candidates.iter().flatten() {
+            let address = candidate.address;
+            let is_known = self.straight.iter().any(|path| path.path.remote == address);
+            if is_known || !turn.locality.accepts(address, &offer) || !turn.locality.has_family_of(address) {
+                continue;
+            }
+            if self.straight.len() < MAX_STRAIGHT || self.make_room() {
+                self.straight.push(PathState::new(Path::to(address), candidate.kind));
+                turn.locality.destinations += 1;
+                has_new = true;
+            }
+        }
+        let is_due = self.round_began.is_none_or(|began| now.since(began) >= ROUND_INTERVAL);
+        if has_new || is_new || self.active.is_none() && is_due {
+            self.begin_round(now);
+        }
+        if self.offering.answered != Some(turn.locality.generation) && self.offering.due.is_none() {
+            self.begin_offer(now);
+        }
+    }
+
+    /// We are in another network: nothing is known of any path any more.
+    pub fn on_new_network(&mut self, now: Instant) {
+        self.straight.iter_mut().for_each(PathState::renew);
+        self.relay.renew();
+        (self.active, self.retries, self.held_until, self.holds) = (None, 0, Instant::ZERO, 0);
+        (self.fall_back, self.wants_signal) = (None, !self.member.is_device);
+        self.begin_round(now);
+        self.begin_offer(now);
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, turn: &mut AgentTurn<'_>) {
+        let now = turn.now.instant;
+        if self.due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.due = None;
+        self.send_initiation(turn);
+        if !turn.device.can_send(self.peer, now) {
+            self.greet(turn);
+        } else {
+            self.greeting = None;
+            self.send_offer(turn);
+            if self.is_agent {
+                self.run_round(turn);
+                self.keep_up(turn);
+            }
+        }
+        let active = self.active.and_then(|place| self.straight[place].next());
+        let offer = self.offering.due.filter(|_| turn.device.can_send(self.peer, now));
+        let round = self.round.filter(|_| self.is_agent).map(|round| round.due());
+        let relay = self.relay.next().filter(|_| self.is_agent);
+        let initiation = self.initiation_due(turn.locality.relay.is_some());
+        let upkeep = self.upkeep_due(now).filter(|_| self.is_agent);
+        let retry = self.retry_at.filter(|_| self.is_busy(now));
+        [active, self.greeting, offer, round, relay, initiation, upkeep, retry]
+            .into_iter()
+            .flatten()
+            .filter(|&at| at > now)
+            .for_each(|at| self.plan(at));
+    }
+
+    fn send_offer(&mut self, turn: &mut AgentTurn<'_>) {
+        let now = turn.now.instant;
+        if self.offering.due.is_none_or(|due| due > now) {
+            return;
+        }
+        let straight = self.active.or(if self.straight.is_empty() { None } else { Some(0) });
+        let straight = straight.map(|place| self.straight[place].path);
+        let Some(to) = turn.locality.relay_path().or(straight) else { return };
+        if self.offering.tries == 0 {
+            self.offering.id = turn.random.next_u64() as u32;
+        }
+        let offer = turn.locality.offer();
+        // A path that carries no long packets gets a short one in between.
+        let length = if self.offering.tries % 2 == 0 { OFFER_LENGTH } else { 0 };
+        turn.send_probe(self.peer, to, &Probe::Offer { id: self.offering.id, offer }, length);
+        let tries = self.offering.tries;
+        self.offering.tries += 1;
+        let is_over = !self.is_agent && tries + 1 >= BLIND_OFFERS;
+        self.offering.due = OFFER_WAITS.get(tries).filter(|_| !is_over).map(|&wait| now + wait);
+    }
+
+    fn run_round(&mut self, turn: &mut AgentTurn<'_>) {
+        let now = turn.now.instant;
+        if self.retry_at.is_some_and(|at| at <= now) && self.is_busy(now) {
+            self.begin_round(now);
+            self.begin_offer(now);
+        }
+        let Some(round) = self.round.filter(|round| round.due() <= now) else { return };
+        if round.tick == 0 && turn.locality.relay.is_some() {
+            self.ask_relay(turn);
+        }
+        for place in 0..self.straight.len() {
+            if Some(place) != self.active {
+                self.ask(turn, place);
+            }
+        }
+        let round = Round { tick: round.tick + 1, ..round };
+        self.round = Some(round).filter(|round| round.tick < TICK_COUNT);
+        if self.round.is_none() && self.active.is_none() {
+            let wait = RETRIES[self.retries.min(RETRIES.len() - 1)];
+            self.retry_at = Some((now + wait).max(self.held_until));
+            self.retries += 1;
+        }
+    }
+
+    pub fn ask_relay(&mut self, turn: &mut AgentTurn<'_>) {
+        if let Some(path) = turn.locality.relay_path() {
+            self.relay.path = path;
+            let peer = self.peer;
+            self.relay.ask(turn, peer, 0);
+        }
+    }
+
+    /// Asks a straight path, if that is paid for.
+    pub fn ask(&mut self, turn: &mut AgentTurn<'_>, place: usize) {
+        let (peer, credit) = (self.peer, self.credit);
+        let path = &mut self.straight[place];
+        let Some(length) = path.question_length() else { return };
+        let cost = turn.device.sealed_length(length.max(crate::wire::probe::PING_LENGTH));
+        let is_validated = path.heard.is_some();
+        if is_validated || credit >= cost {
+            let sent = path.ask(turn, peer, length);
+            self.credit -= if is_validated { 0 } else { sent };
+        }
+    }
+
+    /// Tells the member where something comes from that it sends.
+    pub fn send_hearing(&mut self, turn: &mut AgentTurn<'_>) {
+        let now = turn.now.instant;
+        let Some(to) = turn.locality.relay_path() else { return };
+        let mut sources = [None; MAX_CANDIDATES];
+        let heard = |path: &&PathState| path.heard.is_some_and(|heard| now.since(heard) < FRESH_TIME);
+        let fresh = self.straight.iter().filter(heard).map(|path| path.path.remote);
+        sources.iter_mut().zip(fresh).for_each(|(place, source)| *place = Some(source));
+        let id = turn.random.next_u64() as u32;
+        turn.send_probe(self.peer, to, &Probe::Hearing { id, sources }, 0);
     }
 }

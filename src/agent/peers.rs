@@ -1,10 +1,12 @@
-//! Who is in the party, and where each is.
+//! Who is in the party.
 
 use crate::agent::AgentOutput;
-use crate::agent::network::{Network, RelayAddress};
+use crate::agent::candidates::Locality;
+use crate::agent::network::{NetworkMember, RelayAddress};
 use crate::agent::pair::Pair;
-use crate::agent::view::{ConnectionState, MemberView, PathKind};
+use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
+use crate::ids::PeerId;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wireguard::allowed_ips::AllowedIp;
@@ -25,16 +27,20 @@ const WANT_INTERVAL: Duration = Duration::from_secs(120);
 /// The members by the device's index of them, and the relay.
 #[derive(Default)]
 pub(super) struct Peers {
-    pairs: BTreeMap<PeerIndex, Pair>,
-    relay: Option<(RelayAddress, Option<PeerIndex>)>,
+    pub pairs: BTreeMap<PeerIndex, Pair>,
+    hub: Option<PeerIndex>,
 }
 
 impl Peers {
-    /// Makes the device's peers those of `network`.
-    pub fn set_network(&mut self, device: &mut Device, network: Network, now: Now) {
-        let Network { subnet, relay, mut members, .. } = network;
+    /// Makes the device's peers those members.
+    pub fn set_members(
+        &mut self,
+        device: &mut Device,
+        relay: Option<RelayAddress>,
+        mut members: Vec<NetworkMember>,
+        now: Now,
+    ) {
         members.truncate(MAX_MEMBERS);
-        self.set_relay(device, subnet, relay, now.instant);
         let stays = |pair: &Pair| {
             let told = members.iter().find(|member| member.key == pair.member.key);
             told.is_some_and(|told| told.ip == pair.member.ip && told.peer_id == pair.member.peer_id)
@@ -55,22 +61,20 @@ impl Peers {
             };
             // A key that can't be one is the control plane's mistake; the hub knows such a member no better.
             let Ok(peer) = device.add_peer(config, now.instant) else { continue };
-            self.pairs.insert(peer, Pair::new(member));
+            self.pairs.insert(peer, Pair::new(member, peer));
             self.want_session(device, peer, now);
         }
     }
 
-    fn set_relay(
+    /// Makes the hub of `relay` the one.
+    pub fn set_relay(
         &mut self,
         device: &mut Device,
         subnet: Subnet,
         relay: Option<RelayAddress>,
         now: Instant,
     ) {
-        if self.relay.map(|(known, _)| known) == relay {
-            return;
-        }
-        if let Some((_, Some(hub))) = self.relay.take() {
+        if let Some(hub) = self.hub.take() {
             device.remove_peer(hub);
         }
         let Some(relay) = relay else { return };
@@ -82,7 +86,7 @@ impl Peers {
             carries_others: true,
             ..PeerConfig::new(relay.key)
         };
-        self.relay = Some((relay, device.add_peer(config, now).ok()));
+        self.hub = device.add_peer(config, now).ok();
         for &peer in self.pairs.keys() {
             device.set_endpoint(peer, relay.endpoint, now);
         }
@@ -90,16 +94,22 @@ impl Peers {
 
     /// The hub, if there is a relay.
     pub fn hub(&self) -> Option<PeerIndex> {
-        self.relay?.1
+        self.hub
     }
 
     pub fn is_hub(&self, peer: PeerIndex) -> bool {
-        self.hub() == Some(peer)
+        self.hub == Some(peer)
     }
 
-    /// Whether we have to do with somebody there.
+    /// Whether a member has been heard from there.
     pub fn is_known(&self, address: SocketAddr) -> bool {
-        self.relay.is_some_and(|(relay, _)| relay.endpoint == address)
+        let mut paths = self.pairs.values().flat_map(|pair| &pair.straight);
+        paths.any(|path| path.path.remote == address && path.heard.is_some())
+    }
+
+    /// The member with this id.
+    pub fn with_id(&mut self, id: &PeerId) -> Option<&mut Pair> {
+        self.pairs.values_mut().find(|pair| pair.member.peer_id == *id)
     }
 
     /// Asks for a session, unless that was done just before, or can't come to anything.
@@ -114,15 +124,13 @@ impl Peers {
     /// Sends a sealed packet to a member by the path that is chosen for it.
     pub fn send_data(
         &mut self,
+        locality: &Locality,
         peer: PeerIndex,
         datagram: &[u8],
         now: Instant,
         out: &mut dyn AgentOutput,
     ) -> Option<()> {
-        let _ = now;
-        let pair = self.pairs.get_mut(&peer)?;
-        pair.sent += datagram.len() as u64;
-        out.send(Path::to(self.relay?.0.endpoint), datagram);
+        self.pairs.get_mut(&peer)?.send_data(locality.relay_path(), datagram, now, out);
         Some(())
     }
 
@@ -148,23 +156,36 @@ impl Peers {
         self.pairs.range((begin, Bound::Unbounded)).find(|(_, pair)| pair.is_agent).map(|(&peer, _)| peer)
     }
 
-    /// All members, for people.
-    pub fn views(&self, device: &Device, now: Instant) -> impl Iterator<Item = MemberView<'_>> {
-        self.pairs.iter().map(move |(&peer, pair)| {
-            let has_session = device.can_send(peer, now);
-            MemberView {
-                name: &pair.member.name,
-                ip: pair.member.ip,
-                state: if has_session { ConnectionState::Connected } else { ConnectionState::Connecting },
-                path: if has_session { PathKind::Relay } else { PathKind::Hub },
-                address: None,
-                round_trip: None,
-                loss: 0,
-                received: pair.received,
-                sent: pair.sent,
-                last_handshake: device.stats(peer).and_then(|stats| stats.last_handshake),
-                why_not_direct: None,
+    /// Answers a copy of an initiation that was answered before; whether it was one.
+    pub fn answer_copy(&mut self, turn: &mut AgentTurn<'_>, message: &[u8], from: Path) -> bool {
+        self.pairs.values_mut().any(|pair| pair.answer_copy(turn, message, from))
+    }
+
+    /// The hub has a session with us where we are now: the relay's flows are there, too.
+    pub fn on_hub(&mut self, now: Instant) {
+        for pair in self.pairs.values_mut() {
+            pair.begin_greeting(now);
+            if pair.is_agent {
+                pair.begin_offer(now);
             }
-        })
+        }
+    }
+
+    /// Something that others should know has changed.
+    pub fn offer_all(&mut self, now: Instant) {
+        for pair in self.pairs.values_mut() {
+            pair.wants_signal = !pair.member.is_device;
+            pair.begin_offer(now);
+        }
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, turn: &mut AgentTurn<'_>) {
+        self.pairs.values_mut().for_each(|pair| pair.poll(turn));
+    }
+
+    /// When something is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.pairs.values().filter_map(Pair::next).min()
     }
 }
