@@ -5,6 +5,7 @@
 //! [`Agent::poll`] when [`Agent::next`] says so; what is to be sent or delivered comes out through [`AgentOutput`].
 
 pub mod network;
+pub mod portmap;
 pub mod session;
 pub mod view;
 
@@ -31,10 +32,10 @@ use crate::datagram::Path;
 use crate::ids::PeerId;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
+use crate::wire::ip::{IPV4_HEADER_LENGTH, Ipv4, UDP, is_broadcast_of_24};
 use crate::wire::nat_type::NatType;
 use crate::wire::probe::{MAX_PROBE_LENGTH, Probe};
 use crate::wire::stun::is_stun;
-use crate::wire::ip::{IPV4_HEADER_LENGTH, Ipv4, UDP, is_broadcast_of_24};
 use crate::wireguard::device::{Device, DeviceSettings, ReceiveOutcome};
 use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::message::{INITIATION_LENGTH, KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
@@ -196,11 +197,7 @@ impl Agent {
     }
 
     /// The parts that a turn needs.
-    fn turn<'a>(
-        &'a mut self,
-        now: Now,
-        out: &'a mut dyn AgentOutput,
-    ) -> (AgentTurn<'a>, &'a mut Peers) {
+    fn turn<'a>(&'a mut self, now: Now, out: &'a mut dyn AgentOutput) -> (AgentTurn<'a>, &'a mut Peers) {
         let Agent { device, locality, random, scratch, peers, .. } = self;
         (AgentTurn { device, locality, random, scratch, now, out }, peers)
     }
@@ -227,9 +224,7 @@ impl Agent {
         let is_expected = is_relay || self.peers.is_known(path.remote);
         let verdict = self.device.receive_from(datagram, path.remote, is_expected, now);
         if let ReceiveOutcome::Verdict(Verdict::Accepted(accepted)) = verdict {
-            if let Some((message, pair)) =
-                initiation.as_ref().zip(self.peers.pairs.get_mut(&accepted.peer))
-            {
+            if let Some((message, pair)) = initiation.as_ref().zip(self.peers.pairs.get_mut(&accepted.peer)) {
                 pair.on_initiation(message, now.instant);
             }
             self.accept(accepted, datagram, path, now, out);
@@ -370,8 +365,7 @@ impl Agent {
                 continue;
             }
             self.scratch[HEADROOM..][..length].copy_from_slice(packet);
-            if let SendOutcome::Sealed { length, .. } =
-                self.device.send(peer, &mut self.scratch, length, now)
+            if let SendOutcome::Sealed { length, .. } = self.device.send(peer, &mut self.scratch, length, now)
             {
                 self.peers.send_data(&self.locality, peer, &self.scratch[..length], now.instant, out);
             }
@@ -453,12 +447,7 @@ impl Agent {
     /// What is known of the NAT that we are behind.
     pub fn nat(&self) -> NatView {
         let Locality { nat, links, mapping, .. } = &self.locality;
-        NatView {
-            kind: nat.kind(links),
-            public: nat.public(),
-            mapped: *mapping,
-            port_step: nat.port_step(),
-        }
+        NatView { kind: nat.kind(links), public: nat.public(), mapped: *mapping, port_step: nat.port_step() }
     }
 }
 

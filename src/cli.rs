@@ -1,6 +1,7 @@
 //! Floor 7: the command line. It reads arguments and settings, starts the daemon or talks to it, and shows
 //! what comes back.
 
+mod agent;
 mod arguments;
 mod ask;
 mod backup;
@@ -15,6 +16,7 @@ mod measures;
 mod output;
 mod party;
 mod peer;
+mod peers;
 mod relay;
 mod serve;
 mod settings;

@@ -1,6 +1,7 @@
 //! Floor 6: the one loop, and the one place that reads the clocks. It waits, calls and moves results; what
 //! to do about parties or packets is decided below.
 
+pub mod agent;
 mod bell;
 mod clock;
 mod keeping;

@@ -5,4 +5,5 @@ pub mod http;
 pub mod listen;
 pub mod notify;
 pub mod owner_socket;
+pub mod router_socket;
 pub mod udp;

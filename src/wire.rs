@@ -10,6 +10,7 @@ pub mod ip;
 pub mod json;
 pub mod nat_type;
 pub mod percent;
+pub mod portmap;
 pub mod probe;
 pub mod proxies;
 pub mod response_head;

@@ -35,9 +35,8 @@ impl Announcements {
     /// Whether `packet`, a whole IPv4 packet without options, is no twin of one that was taken.
     pub fn is_first(&mut self, packet: &[u8], by_hub: bool, now: Instant) -> bool {
         let hash = hash(packet);
-        let is_twin = |one: &Announcement| {
-            one.hash == hash && one.by_hub != by_hub && now.since(one.at) < LIFETIME
-        };
+        let is_twin =
+            |one: &Announcement| one.hash == hash && one.by_hub != by_hub && now.since(one.at) < LIFETIME;
         if let Some(twin) = self.waiting.iter_mut().find(|one| one.as_ref().is_some_and(is_twin)) {
             *twin = None;
             return false;

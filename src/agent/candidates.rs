@@ -158,7 +158,6 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-
 /// The text of an offer for the control plane.
 pub(super) fn write_signal(offer: &[u8]) -> String {
     format!("{}{}{}", SIGNAL[0], STANDARD.encode(offer), SIGNAL[1])
@@ -197,17 +196,32 @@ mod tests {
 
     #[test]
     fn what_harms_or_leads_nowhere_is_refused() {
-        let (here, none) = (here(), Offer {
-            generation: 0,
-            nat: NatType::Unknown,
-            port_step: 0,
-            candidates: [None; MAX_CANDIDATES],
-        });
+        let (here, none) = (
+            here(),
+            Offer { generation: 0, nat: NatType::Unknown, port_step: 0, candidates: [None; MAX_CANDIDATES] },
+        );
         for bad in [
-            "10.66.3.4:5", "127.0.0.1:5", "0.0.0.0:5", "0.1.2.3:5", "224.0.0.1:5", "255.255.255.255:5",
-            "240.0.0.1:5", "169.254.1.1:5", "192.0.2.1:0", "[::1]:5", "[::]:5", "[ff02::1]:5",
-            "[fe80::1]:5", "[::ffff:192.0.2.1]:5", "198.51.100.1:51820", "198.51.100.1:51821",
-            "192.168.1.7:4000", "192.168.2.9:5", "172.16.0.1:5", "100.64.0.1:5", "[fd00::1]:5",
+            "10.66.3.4:5",
+            "127.0.0.1:5",
+            "0.0.0.0:5",
+            "0.1.2.3:5",
+            "224.0.0.1:5",
+            "255.255.255.255:5",
+            "240.0.0.1:5",
+            "169.254.1.1:5",
+            "192.0.2.1:0",
+            "[::1]:5",
+            "[::]:5",
+            "[ff02::1]:5",
+            "[fe80::1]:5",
+            "[::ffff:192.0.2.1]:5",
+            "198.51.100.1:51820",
+            "198.51.100.1:51821",
+            "192.168.1.7:4000",
+            "192.168.2.9:5",
+            "172.16.0.1:5",
+            "100.64.0.1:5",
+            "[fd00::1]:5",
         ] {
             assert!(!here.accepts(bad.parse().unwrap(), &none), "{bad}");
         }

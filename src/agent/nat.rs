@@ -14,12 +14,8 @@ use std::time::Duration;
 /// How long a request is, in bytes: no shorter than its answer.
 const REQUEST_LENGTH: usize = 64;
 /// When requests are sent, from the beginning on.
-const TRIES: [Duration; 4] = [
-    Duration::ZERO,
-    Duration::from_millis(250),
-    Duration::from_millis(750),
-    Duration::from_secs(2),
-];
+const TRIES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(250), Duration::from_millis(750), Duration::from_secs(2)];
 /// The second port is asked after this, or once both other answers are there.
 const FILTER_WAIT: Duration = Duration::from_millis(300);
 /// After so long it is probed anew.

@@ -29,8 +29,7 @@ const TICKS: [Duration; 5] = [
 /// Ticks of a round.
 const TICK_COUNT: u32 = 12;
 /// A round that came to nothing is followed by another one after this, if there is traffic.
-const RETRIES: [Duration; 3] =
-    [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300)];
+const RETRIES: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300)];
 /// An offer that nothing new is in begins a round at most this often.
 const ROUND_INTERVAL: Duration = Duration::from_secs(2);
 /// When our own offer is sent until it is answered, each from the one before on.
@@ -238,7 +237,14 @@ impl Pair {
     }
 
     /// Something authentic came from the member.
-    pub fn on_received(&mut self, from: Path, relay: Option<Path>, length: usize, is_data: bool, now: Instant) {
+    pub fn on_received(
+        &mut self,
+        from: Path,
+        relay: Option<Path>,
+        length: usize,
+        is_data: bool,
+        now: Instant,
+    ) {
         self.credit = (self.credit + length).min(MAX_CREDIT);
         if is_data {
             self.note_data(now);
@@ -278,7 +284,8 @@ impl Pair {
 
     fn greet(&mut self, turn: &mut AgentTurn<'_>) {
         let now = turn.now.instant;
-        let Some(relay) = turn.locality.relay_path().filter(|_| self.greeting.is_some_and(|at| at <= now)) else {
+        let Some(relay) = turn.locality.relay_path().filter(|_| self.greeting.is_some_and(|at| at <= now))
+        else {
             return;
         };
         turn.device.probe(self.peer, relay.remote, turn.now);
@@ -387,9 +394,7 @@ impl Pair {
             let is_fresh = |path: &PathState| path.heard.is_some_and(|heard| now.since(heard) < FRESH_TIME);
             // Data may have come from where it was just before.
             let is_known = self.offer.is_some();
-            self.straight.retain(|path| {
-                is_fresh(path) && (!is_known || Some(path.path.remote) != active)
-            });
+            self.straight.retain(|path| is_fresh(path) && (!is_known || Some(path.path.remote) != active));
             (self.active, self.retries, self.held_until, self.holds) = (None, 0, Instant::ZERO, 0);
             self.relay.forgive();
         }

@@ -6,10 +6,12 @@ use lanrage::daemon::settings::{SETTINGS, Setting, Settings};
 use std::fmt::Write as _;
 
 /// What stands in for words in arguments.
-const ARGUMENTS: [(&str, &str); 3] = [
+const ARGUMENTS: [(&str, &str); 5] = [
     ("PARTY", "the party's id, as in `lanrage party list`"),
     ("PEER", "the peer's id, as in `lanrage party show PARTY`"),
     ("FILE", "a file"),
+    ("URL", "the server, as in http://router.lan:8667"),
+    ("NAME", "what people call it"),
 ];
 
 /// The answer to `--version`.

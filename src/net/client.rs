@@ -49,11 +49,7 @@ fn timed_out(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
-async fn within<T>(
-    limit: Duration,
-    what: &str,
-    work: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
+async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let late = async {
         Timer::after(limit).await;
         Err(timed_out(what))
@@ -351,12 +347,8 @@ mod tests {
             let _ = stream.write_all(&answer);
             String::from_utf8_lossy(&read[..length]).into_owned()
         });
-        let request = ApiRequest {
-            method: "POST",
-            path: "/x".into(),
-            token: Some("secret".into()),
-            body: "{}".into(),
-        };
+        let request =
+            ApiRequest { method: "POST", path: "/x".into(), token: Some("secret".into()), body: "{}".into() };
         let reply = smol::block_on(ControlClient::new(url).ask(&request));
         (reply, server.join().unwrap())
     }
@@ -369,9 +361,16 @@ mod tests {
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{}",
         ] {
             let (reply, read) = ask(answer.into());
-            assert_eq!(reply, Ok(ApiReply { status: 200, retry_after: None, body: b"{}".into() }), "{answer}");
+            assert_eq!(
+                reply,
+                Ok(ApiReply { status: 200, retry_after: None, body: b"{}".into() }),
+                "{answer}"
+            );
             assert!(read.starts_with("POST /base/x HTTP/1.1\r\nHost: 127.0.0.1:"), "{read}");
-            assert!(read.contains("Authorization: Bearer secret\r\n") && read.ends_with("\r\n\r\n{}"), "{read}");
+            assert!(
+                read.contains("Authorization: Bearer secret\r\n") && read.ends_with("\r\n\r\n{}"),
+                "{read}"
+            );
         }
     }
 

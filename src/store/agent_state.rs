@@ -74,7 +74,12 @@ impl AgentFiles {
             Err(error) => return Err(error),
         };
         let path = self.directory.join(STATE);
-        let unusable = || io::Error::new(io::ErrorKind::InvalidData, format!("{} is unusable: move it away", path.display()));
+        let unusable = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is unusable: move it away", path.display()),
+            )
+        };
         parse(&text).map(Some).ok_or_else(unusable)
     }
 
@@ -143,7 +148,16 @@ fn render(state: &AgentState) -> String {
 
 fn parse(text: &[u8]) -> Option<AgentState> {
     let names = [
-        "private_key", "peer_id", "name", "port", "stamp_mark", "server", "party_id", "party_name", "hosts", "token",
+        "private_key",
+        "peer_id",
+        "name",
+        "port",
+        "stamp_mark",
+        "server",
+        "party_id",
+        "party_name",
+        "hosts",
+        "token",
         "last",
     ];
     let [key, peer_id, name, port, mark, server, party, party_name, hosts, token, last] =
@@ -159,10 +173,13 @@ fn parse(text: &[u8]) -> Option<AgentState> {
         _ => None,
     };
     let (hosts, token) = (hosts.read::<Option<String>>()?, token.read::<Option<String>>()?);
-    let membership = server
-        .read::<Option<String>>()?
-        .zip(goal)
-        .map(|(server, goal)| Membership { server, goal, hosts, token, last });
+    let membership = server.read::<Option<String>>()?.zip(goal).map(|(server, goal)| Membership {
+        server,
+        goal,
+        hosts,
+        token,
+        last,
+    });
     Some(AgentState {
         key: PrivateKey::decode(&Zeroizing::new(key.read::<String>()?))?,
         peer_id: PeerId::new(&peer_id.read::<String>()?)?,

@@ -35,6 +35,7 @@ const UNICAST: u8 = 1;
 
 const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_INTERFACE: u16 = 4;
+const ROUTE_GATEWAY: u16 = 5;
 const ADDRESS: u16 = 1;
 const LOCAL: u16 = 2;
 
@@ -63,6 +64,8 @@ pub struct Ipv4Route {
     pub destination: Ipv4Addr,
     /// How many bits of it count; 0 for the default route.
     pub prefix: u8,
+    /// The router, if it leads by one.
+    pub gateway: Option<Ipv4Addr>,
 }
 
 /// A way to ask the kernel.
@@ -111,7 +114,8 @@ impl Netlink {
 
     /// Adds a route to an interface, with which it goes; one that is there already is left as it is.
     pub fn add_route(&mut self, route: Ipv4Route) -> Result<(), Errno> {
-        let mut body = vec![libc::AF_INET as u8, route.prefix, 0, 0, MAIN_TABLE, PROTOCOL_STATIC, SCOPE_LINK, UNICAST];
+        let mut body =
+            vec![libc::AF_INET as u8, route.prefix, 0, 0, MAIN_TABLE, PROTOCOL_STATIC, SCOPE_LINK, UNICAST];
         body.extend_from_slice(&[0; 4]);
         push_attribute(&mut body, ROUTE_DESTINATION, &route.destination.octets());
         push_attribute(&mut body, ROUTE_INTERFACE, &route.interface.to_ne_bytes());
@@ -161,7 +165,8 @@ fn read_datagram(
     each: &mut dyn FnMut(u16, &[u8]),
 ) -> Option<Result<(), Errno>> {
     while let Some((header, _)) = bytes.split_first_chunk::<HEADER_LENGTH>() {
-        let number = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let number =
+            |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (length, kind) = (number(0) as usize, u16::from_ne_bytes([header[4], header[5]]));
         let body = bytes.get(HEADER_LENGTH..length)?;
         if number(8) == sequence {
@@ -220,11 +225,14 @@ fn read_route(body: &[u8]) -> Option<Ipv4Route> {
     if i32::from(family) != libc::AF_INET || table != MAIN_TABLE || kind != UNICAST {
         return None;
     }
-    let destination = attribute(attributes, ROUTE_DESTINATION)
-        .and_then(|value| value.first_chunk::<4>())
-        .map_or(Ipv4Addr::UNSPECIFIED, |octets| Ipv4Addr::from(*octets));
+    let address = |kind| Some(Ipv4Addr::from(*attribute(attributes, kind)?.first_chunk::<4>()?));
     let interface = attribute(attributes, ROUTE_INTERFACE)?.first_chunk::<4>()?;
-    Some(Ipv4Route { interface: u32::from_ne_bytes(*interface), destination, prefix })
+    Some(Ipv4Route {
+        interface: u32::from_ne_bytes(*interface),
+        destination: address(ROUTE_DESTINATION).unwrap_or(Ipv4Addr::UNSPECIFIED),
+        prefix,
+        gateway: address(ROUTE_GATEWAY),
+    })
 }
 
 /// Readable when addresses, routes or links have changed.
@@ -267,7 +275,10 @@ mod tests {
         let addresses = netlink.addresses().unwrap();
         // In a container the interface may be down, and then it has none.
         if std::net::TcpListener::bind("127.0.0.1:0").is_ok() {
-            assert!(addresses.iter().any(|found| found.address == IpAddr::V4(Ipv4Addr::LOCALHOST)), "{addresses:?}");
+            assert!(
+                addresses.iter().any(|found| found.address == IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                "{addresses:?}"
+            );
         }
         netlink.routes().unwrap();
         assert!(!NetworkWatch::new().unwrap().take());
@@ -278,7 +289,8 @@ mod tests {
         let mut body = vec![libc::AF_INET as u8, 16, 0, 0, MAIN_TABLE, 0, 0, UNICAST, 0, 0, 0, 0];
         push_attribute(&mut body, ROUTE_DESTINATION, &[10, 66, 0, 0]);
         push_attribute(&mut body, ROUTE_INTERFACE, &7u32.to_ne_bytes());
-        let route = Ipv4Route { interface: 7, destination: Ipv4Addr::new(10, 66, 0, 0), prefix: 16 };
+        let destination = Ipv4Addr::new(10, 66, 0, 0);
+        let route = Ipv4Route { interface: 7, destination, prefix: 16, gateway: None };
         assert_eq!(read_route(&body), Some(route));
         let mut message = ((HEADER_LENGTH + body.len()) as u32).to_ne_bytes().to_vec();
         message.extend_from_slice(&NEW_ROUTE.to_ne_bytes());

@@ -372,7 +372,9 @@ fn read_network(value: &Value) -> Result<NetworkBody, BodyFault> {
         subnet,
         virtual_ip: value.get("virtual_ip").map(address).transpose()?,
         peers,
-        relay: text(relay, "endpoint").and_then(endpoint::parse).ok_or("the relay's endpoint is malformed")?,
+        relay: text(relay, "endpoint")
+            .and_then(endpoint::parse)
+            .ok_or("the relay's endpoint is malformed")?,
         relay_key: text(relay, "public_key")
             .and_then(PublicKey::decode)
             .ok_or("the relay's public_key is malformed")?,
@@ -448,7 +450,8 @@ mod tests {
     #[test]
     fn events_are_told_apart() {
         let read = |text: &str| ServerEvent::read(text).unwrap();
-        let signal = r#"{"type":"signal","party_id":"p","from_peer_id":"a","to_peer_id":"b","signal_data":{"x":[1]}}"#;
+        let signal =
+            r#"{"type":"signal","party_id":"p","from_peer_id":"a","to_peer_id":"b","signal_data":{"x":[1]}}"#;
         let ServerEvent::Signal(signal) = read(signal) else { panic!() };
         assert_eq!((signal.from.as_str(), &*signal.data), ("a", r#"{"x":[1]}"#));
         assert_eq!(read(r#"{"type":"error","message":"no"}"#), ServerEvent::Error("no".into()));

@@ -145,11 +145,7 @@ impl Probe {
             }
             PUNCH => {
                 let &[p0, p1, a0, a1] = fields.first_chunk::<4>()?;
-                Probe::Punch {
-                    id,
-                    ports: u16::from_le_bytes([p0, p1]),
-                    around: u16::from_le_bytes([a0, a1]),
-                }
+                Probe::Punch { id, ports: u16::from_le_bytes([p0, p1]), around: u16::from_le_bytes([a0, a1]) }
             }
             HEARING => {
                 let (mut sources, mut rest) = ([None; MAX_CANDIDATES], fields);

@@ -41,7 +41,9 @@ impl ServerUrl {
             Some((host, port)) if base.bytes().all(is_plain) => {
                 Ok(ServerUrl { host, port, base: base.to_owned() })
             }
-            _ => Err(format!("{text} is no address of a server: use http://HOST:PORT, as in http://router.lan:8667")),
+            _ => Err(format!(
+                "{text} is no address of a server: use http://HOST:PORT, as in http://router.lan:8667"
+            )),
         }
     }
 
@@ -72,7 +74,9 @@ mod tests {
         ] {
             assert_eq!(ServerUrl::parse(text).map(|url| url.to_string()).as_deref(), Ok(shown), "{text}");
         }
-        for text in ["", "http://", "http://a b", "http://a:0", "ftp://a", "a/b?c", "a/b\r\nX: y", "2001:db8::1"] {
+        for text in
+            ["", "http://", "http://a b", "http://a:0", "ftp://a", "a/b?c", "a/b\r\nX: y", "2001:db8::1"]
+        {
             assert!(ServerUrl::parse(text).is_err(), "{text}");
         }
         assert!(ServerUrl::parse("https://party.example").unwrap_err().contains("no TLS"));

@@ -139,18 +139,19 @@ impl World {
             let Seat::Player(player) = seat else { continue };
             let own = &mut self.players[player];
             let others = members.iter().filter(|member| member.peer_id != own.id).cloned().collect();
-            let network = Network {
-                own_ip: own.ip,
-                subnet: Subnet::DEFAULT,
-                relay: Some(relay),
-                members: others,
-            };
+            let network =
+                Network { own_ip: own.ip, subnet: Subnet::DEFAULT, relay: Some(relay), members: others };
             own.agent.set_network(network, now);
         }
     }
 
     /// The player for whom what is in flight is.
-    pub fn player_at(&mut self, from: SocketAddr, mut to: SocketAddr, mut realm: Option<usize>) -> Option<usize> {
+    pub fn player_at(
+        &mut self,
+        from: SocketAddr,
+        mut to: SocketAddr,
+        mut realm: Option<usize>,
+    ) -> Option<usize> {
         loop {
             let found = self.players.iter().position(|player| player.local == to && player.realm == realm);
             if found.is_some_and(|player| !self.players[player].is_offline) {

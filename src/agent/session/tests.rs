@@ -1,9 +1,9 @@
 //! The session against the real API, in virtual time.
 
 use super::*;
-use crate::api::metrics::Surroundings;
 use crate::api::admission::Rates;
 use crate::api::browsers::Browsers;
+use crate::api::metrics::Surroundings;
 use crate::api::{Api, ApiSettings, Locations, Outcome, OwnRelay};
 use crate::control::record::Records;
 use crate::control::{Control, ControlSettings};
@@ -59,7 +59,16 @@ impl World {
             locations: Locations::default(),
         };
         let api = Api::new(control, settings, now);
-        World { api, now, is_there: true, away: Duration::ZERO, busy: None, asked: Vec::new(), hears: true, next_socket: 1 }
+        World {
+            api,
+            now,
+            is_there: true,
+            away: Duration::ZERO,
+            busy: None,
+            asked: Vec::new(),
+            hears: true,
+            next_socket: 1,
+        }
     }
 
     fn elapsed(&self) -> Duration {
