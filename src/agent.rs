@@ -30,7 +30,6 @@ use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
 use crate::ids::PeerId;
-use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wire::ip::{IPV4_HEADER_LENGTH, Ipv4, UDP, is_broadcast_of_24};
 use crate::wire::nat_type::NatType;
@@ -183,7 +182,8 @@ impl Agent {
         if let (Some(hub), Some(relay)) = (self.peers.hub(), self.locality.relay) {
             self.device.probe(hub, relay.endpoint, now);
         }
-        self.peers.pairs.values_mut().for_each(|pair| pair.on_new_network(now.instant));
+        let pairs = self.peers.pairs.values_mut();
+        pairs.for_each(|pair| pair.on_new_network(&mut self.locality, now.instant));
     }
 
     /// What is wanted of the socket, since last asked.
@@ -206,7 +206,7 @@ impl Agent {
     pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Now, out: &mut dyn AgentOutput) {
         if is_stun(datagram) {
             if let Some(relay) = self.locality.relay {
-                self.locality.nat.receive(datagram, path.remote, &relay);
+                self.locality.nat.receive(datagram, path.remote, &relay, now.instant);
             }
             return self.work(now, out);
         }
@@ -381,7 +381,10 @@ impl Agent {
         self.tell(now);
         let (mut turn, peers) = self.turn(now, out);
         if let Some(relay) = turn.locality.relay {
-            turn.locality.nat.poll(&relay, turn.random, now.instant, turn.out);
+            if turn.locality.nat.poll(&relay, turn.random, now.instant, turn.out) {
+                // What a NAT maps from now on follows this mapping.
+                turn.locality.destinations = 0;
+            }
         }
         peers.poll(&mut turn);
         self.drain(now, out);
@@ -399,7 +402,7 @@ impl Agent {
         }
         for pair in self.peers.pairs.values_mut().filter(|pair| pair.wants_signal) {
             pair.wants_signal = false;
-            let (id, offer) = (self.random.next_u64() as u32, self.locality.offer());
+            let (id, offer) = (self.random.next_u64() as u32, self.locality.offer(pair.first_number()));
             let mut buffer = [0; MAX_PROBE_LENGTH];
             let length = Probe::Offer { id, offer }.write(&mut buffer);
             self.signals.push((pair.member.peer_id.clone(), write_signal(&buffer[..length])));

@@ -52,8 +52,15 @@ impl Locality {
         self.destinations = 0;
     }
 
-    /// Where we may be.
-    pub fn offer(&self) -> Offer {
+    /// Counts an address that datagrams go to from now on, if a NAT has to make a mapping for it, and gives its number.
+    pub fn count_destination(&mut self, address: SocketAddr) -> Option<i32> {
+        let is_behind_nat = address.is_ipv4() && !self.links.iter().any(|link| is_near(link, address.ip()));
+        self.destinations += i32::from(is_behind_nat);
+        is_behind_nat.then_some(self.destinations)
+    }
+
+    /// Where we may be, for a member whose first address has this number among our destinations.
+    pub fn offer(&self, first: Option<i32>) -> Offer {
         let mut candidates = [None; MAX_CANDIDATES];
         let mut count = 0;
         let mut add = |kind, address: SocketAddr| {
@@ -71,8 +78,9 @@ impl Locality {
         wide.into_iter().take(2).for_each(|address| add(CandidateKind::Local, address));
         match (self.nat.latest(), self.nat.port_step()) {
             (Some(latest), Some(step)) if step != 0 => {
-                for ahead in 1..=PREDICTED {
-                    let port = i32::from(latest.port()) + step * (self.destinations + ahead);
+                let first = first.unwrap_or(self.destinations + 1);
+                for number in first..first + PREDICTED {
+                    let port = i32::from(latest.port()) + step * number;
                     if let Ok(port) = u16::try_from(port) {
                         add(CandidateKind::Public, SocketAddr::new(latest.ip(), port));
                     }

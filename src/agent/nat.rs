@@ -16,8 +16,9 @@ const REQUEST_LENGTH: usize = 64;
 /// When requests are sent, from the beginning on.
 const TRIES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(250), Duration::from_millis(750), Duration::from_secs(2)];
-/// The second port is asked after this, or once both other answers are there.
+/// The second port is asked after this, or soon after the first has answered: what it lets through is known by then.
 const FILTER_WAIT: Duration = Duration::from_millis(300);
+const FILTER_GRACE: Duration = Duration::from_millis(20);
 /// After so long it is probed anew.
 const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -38,6 +39,7 @@ pub(super) struct NatProbing {
     began: Option<Instant>,
     transactions: [[u8; 12]; 3],
     tries: [usize; 3],
+    answered: Option<Instant>,
     current: Mappings,
     /// The answers of the time before, while there are no newer ones.
     known: Mappings,
@@ -47,6 +49,7 @@ impl NatProbing {
     /// Begins anew; what is known from `now` on is of this network.
     pub fn begin(&mut self, is_new_network: bool, random: &mut Seeded, now: Instant) {
         self.known = if is_new_network { Mappings::default() } else { self.answers() };
+        self.answered = None;
         (self.began, self.tries, self.current) = (Some(now), [0; 3], Mappings::default());
         self.transactions.iter_mut().for_each(|id| random.fill(id));
     }
@@ -96,7 +99,7 @@ impl NatProbing {
     }
 
     /// Takes an answer; whether it told something.
-    pub fn receive(&mut self, datagram: &[u8], from: SocketAddr, relay: &RelayAddress) -> bool {
+    pub fn receive(&mut self, datagram: &[u8], from: SocketAddr, relay: &RelayAddress, now: Instant) -> bool {
         if from.ip() != relay.endpoint.ip() {
             return false;
         }
@@ -106,20 +109,22 @@ impl NatProbing {
                 && let Some(mapped) = stun::mapped_address(datagram, transaction)
             {
                 self.current.seen[what] = Some(mapped);
+                self.answered.get_or_insert(now);
                 return true;
             }
         }
         false
     }
 
-    /// Sends what is due.
+    /// Sends what is due; whether the second port was asked for the first time.
     pub fn poll(
         &mut self,
         relay: &RelayAddress,
         random: &mut Seeded,
         now: Instant,
         out: &mut dyn AgentOutput,
-    ) {
+    ) -> bool {
+        let before = self.tries[SECOND];
         if self.began.is_some_and(|began| now.since(began) >= INTERVAL) {
             self.begin(false, random, now);
         }
@@ -139,13 +144,15 @@ impl NatProbing {
                 out.send(Path::to(to), &buffer[..length]);
             }
         }
+        before == 0 && self.tries[SECOND] > 0
     }
 
     fn due(&self, what: usize) -> Option<Instant> {
         let began = self.began.filter(|_| self.current.seen[what].is_none())?;
         let due = began + *TRIES.get(self.tries[what])?;
         let first_are_there = self.current.seen[..SECOND].iter().all(Option::is_some);
-        Some(if what == SECOND && !first_are_there { due.max(began + FILTER_WAIT) } else { due })
+        let soon = self.answered.map_or(began + FILTER_WAIT, |at| at + FILTER_GRACE);
+        Some(if what == SECOND && !first_are_there { due.max(soon) } else { due })
     }
 
     /// When something is due.

@@ -2,6 +2,7 @@
 //! are proven and no worse (see `choice`).
 
 use crate::agent::AgentOutput;
+use crate::agent::candidates::Locality;
 use crate::agent::handshake::{CachedAnswer, PendingInitiation};
 use crate::agent::network::NetworkMember;
 use crate::agent::path::PathState;
@@ -369,7 +370,7 @@ impl Pair {
         }
         let mut path = PathState::new(from, CandidateKind::Observed);
         path.on_heard(false, now);
-        turn.locality.destinations += 1;
+        path.number = turn.locality.count_destination(from.remote);
         path.ask(turn, peer, 0);
         self.straight.push(path);
     }
@@ -407,8 +408,9 @@ impl Pair {
                 continue;
             }
             if self.straight.len() < MAX_STRAIGHT || self.make_room() {
-                self.straight.push(PathState::new(Path::to(address), candidate.kind));
-                turn.locality.destinations += 1;
+                let mut path = PathState::new(Path::to(address), candidate.kind);
+                path.number = turn.locality.count_destination(address);
+                self.straight.push(path);
                 has_new = true;
             }
         }
@@ -422,8 +424,11 @@ impl Pair {
     }
 
     /// We are in another network: nothing is known of any path any more.
-    pub fn on_new_network(&mut self, now: Instant) {
-        self.straight.iter_mut().for_each(PathState::renew);
+    pub fn on_new_network(&mut self, locality: &mut Locality, now: Instant) {
+        for path in &mut self.straight {
+            path.renew();
+            path.number = locality.count_destination(path.path.remote);
+        }
         self.relay.renew();
         (self.active, self.retries, self.held_until, self.holds) = (None, 0, Instant::ZERO, 0);
         (self.fall_back, self.wants_signal) = (None, !self.member.is_device);
@@ -463,6 +468,11 @@ impl Pair {
             .for_each(|at| self.plan(at));
     }
 
+    /// The number of the first of its addresses among our destinations.
+    pub fn first_number(&self) -> Option<i32> {
+        self.straight.iter().filter_map(|path| path.number).min()
+    }
+
     fn send_offer(&mut self, turn: &mut AgentTurn<'_>) {
         let now = turn.now.instant;
         if self.offering.due.is_none_or(|due| due > now) {
@@ -474,7 +484,7 @@ impl Pair {
         if self.offering.tries == 0 {
             self.offering.id = turn.random.next_u64() as u32;
         }
-        let offer = turn.locality.offer();
+        let offer = turn.locality.offer(self.first_number());
         // A path that carries no long packets gets a short one in between.
         let length = if self.offering.tries % 2 == 0 { OFFER_LENGTH } else { 0 };
         turn.send_probe(self.peer, to, &Probe::Offer { id: self.offering.id, offer }, length);

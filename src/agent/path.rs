@@ -44,6 +44,8 @@ struct Question {
 pub(super) struct PathState {
     pub path: Path,
     pub kind: CandidateKind,
+    /// Its number among the destinations that a NAT makes mappings for.
+    pub number: Option<i32>,
     questions: [Option<Question>; WAITING],
     next_question: usize,
     /// Questions answered since it is tried.
@@ -78,6 +80,7 @@ impl PathState {
         PathState {
             path,
             kind,
+            number: None,
             questions: [None; WAITING],
             next_question: 0,
             answers: 0,
@@ -235,6 +238,6 @@ impl PathState {
 
     /// It is another one from now on, though it looks the same.
     pub fn renew(&mut self) {
-        *self = PathState::new(self.path, self.kind);
+        *self = PathState { number: self.number, ..PathState::new(self.path, self.kind) };
     }
 }

@@ -454,7 +454,8 @@ impl Device {
         if established {
             self.sessions.confirm(peer, now.instant);
         }
-        if !text.is_empty() {
+        // What is of our own protocol has answers of its own.
+        if datagram[text.clone()].first().is_some_and(|first| first >> 4 != 0) {
             peer.on_data_received(now.instant);
         }
         if peer.keypairs.current.as_deref().is_some_and(|current| current.is_stale_for_receiving(now.instant))

@@ -14,6 +14,9 @@ use lanrage::wireguard::constants::X25519_TYPICAL;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+/// How long a signal takes by the control plane.
+const SIGNAL_DELAY: Duration = Duration::from_millis(60);
+
 /// One with an agent.
 pub struct Player {
     pub id: PeerId,
@@ -29,6 +32,8 @@ pub struct Player {
     pub is_offline: bool,
     /// Datagrams that it sent.
     pub sent: u64,
+    /// What the control plane is about to tell it: when, from whom, what.
+    signals: Vec<(Instant, PeerId, String)>,
 }
 
 /// What comes out of an agent at once.
@@ -85,6 +90,7 @@ impl World {
             inbox: Vec::new(),
             is_offline: false,
             sent: 0,
+            signals: Vec::new(),
         });
         number
     }
@@ -197,6 +203,13 @@ impl World {
         for (path, bytes) in emitted.sent {
             self.send_out(player, path.remote, &bytes);
         }
+        let (at, from) = (self.now + SIGNAL_DELAY, self.players[player].id.clone());
+        for (to, text) in self.players[player].agent.take_signals() {
+            if let Some(to) = self.players.iter_mut().find(|player| player.id == to && self.has_control_plane)
+            {
+                to.signals.push((at, from.clone(), text));
+            }
+        }
     }
 
     pub fn deliver_to_player(&mut self, player: usize, from: SocketAddr, mut bytes: Vec<u8>) {
@@ -215,12 +228,21 @@ impl World {
     }
 
     pub fn next_of_players(&mut self) -> Option<Instant> {
-        self.players.iter_mut().filter_map(|player| player.agent.next()).min()
+        let next = |player: &mut Player| {
+            let signal = player.signals.iter().map(|(at, ..)| *at);
+            player.agent.next().into_iter().chain(signal).min()
+        };
+        self.players.iter_mut().filter_map(next).min()
     }
 
     /// Polls those players whose time has come, or all.
     pub fn poll_players(&mut self, all: bool) {
         for player in 0..self.players.len() {
+            let now = self.clock();
+            let own = &mut self.players[player];
+            for (_, from, text) in own.signals.extract_if(.., |(at, ..)| *at <= now.instant) {
+                own.agent.signal(&from, &text, now);
+            }
             if all || self.players[player].agent.next().is_some_and(|at| at <= self.now) {
                 let (now, mut out) = (self.clock(), Emitted::default());
                 self.players[player].agent.poll(now, &mut out);

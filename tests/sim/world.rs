@@ -53,6 +53,10 @@ pub struct Link {
     pub jitter: Duration,
     /// Of a thousand datagrams.
     pub loss: u64,
+    /// Of a thousand datagrams, those that begin a burst in which all get lost; each ends it with one in five.
+    pub bursts: u64,
+    /// The longest datagram, with its headers, that goes anywhere but to and from the relay.
+    pub mtu: usize,
 }
 
 /// A stock client: it knows public keys, and the relay as everybody's endpoint.
@@ -89,6 +93,11 @@ pub struct World {
     hub_key: PrivateKey,
     limits: RelayLimits,
     pub clients: Vec<Client>,
+    /// Between which addresses nothing gets through, from the first to the second.
+    pub holes: Vec<(IpAddr, IpAddr)>,
+    is_in_burst: bool,
+    /// Whether signals between them arrive.
+    pub has_control_plane: bool,
     /// Those with an agent.
     pub players: Vec<Player>,
     pub nats: Vec<Nat>,
@@ -135,11 +144,14 @@ impl World {
             limits,
             random,
             clients: Vec::new(),
+            holes: Vec::new(),
+            is_in_burst: false,
+            has_control_plane: true,
             players: Vec::new(),
             nats: Vec::new(),
             flight: BTreeMap::new(),
             sequence: 0,
-            link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0 },
+            link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0, bursts: 0, mtu: 1500 },
             ledger: Ledger::default(),
             locals: BTreeMap::new(),
             capture: Capture::new(now),
@@ -297,7 +309,18 @@ impl World {
     }
 
     pub fn fly_within(&mut self, from: SocketAddr, to: SocketAddr, realm: Option<usize>, bytes: &[u8]) {
-        if self.random.below(1000) < self.link.loss {
+        if self.random.below(1000) < self.link.loss || self.holes.contains(&(from.ip(), to.ip())) {
+            return;
+        }
+        if self.link.bursts > 0 {
+            let turn = if self.is_in_burst { 200 } else { self.link.bursts };
+            self.is_in_burst ^= self.random.below(1000) < turn;
+            if self.is_in_burst {
+                return;
+            }
+        }
+        let is_relayed = [from.ip(), to.ip()].contains(&relay_address(Port::Main).ip());
+        if bytes.len() + 28 > self.link.mtu && !is_relayed {
             return;
         }
         let jitter = Duration::from_nanos(self.random.below(self.link.jitter.as_nanos() as u64 + 1));
