@@ -2,6 +2,8 @@
 //! be asked of the control server comes out as values, and goes on for as long as it takes: a server that is away
 //! ends no membership.
 
+mod hearing;
+mod requests;
 mod waits;
 
 use crate::control::proof;
@@ -9,15 +11,16 @@ use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::{PartyId, PeerId};
 use crate::time::{Instant, Now};
 use crate::wire::control::{
-    PartyAnswer, PartyBody, PeerBody, ServerEvent, SignalBody, read_detail, read_nonce, read_signals,
-    read_token,
+    PartyAnswer, PeerBody, SignalBody, read_detail, read_nonce, read_signals, read_token,
 };
-use crate::wire::json::{self, object};
-use crate::wire::percent;
+use crate::wire::json;
+use requests::Asked;
 use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;
 use waits::Waits;
+
+pub use requests::{ApiReply, ApiRequest};
 
 /// Between signs of life; the server takes a member out after ten times as long.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -63,30 +66,6 @@ pub struct SessionSettings {
     pub seed: u64,
 }
 
-/// A request to the control server.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ApiRequest {
-    /// GET, POST or DELETE.
-    pub method: &'static str,
-    /// The path, with its query.
-    pub path: String,
-    /// The token, if there is one.
-    pub token: Option<String>,
-    /// The body: JSON or nothing.
-    pub body: String,
-}
-
-/// What came back.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ApiReply {
-    /// The status.
-    pub status: u16,
-    /// When to ask again, if it said so.
-    pub retry_after: Option<Duration>,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
 /// What is to be done for the session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SessionWish {
@@ -130,18 +109,6 @@ pub enum SessionEvent {
     Trouble(String),
     /// It is over.
     Ended(SessionEnd),
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Asked {
-    Register,
-    Nonce,
-    Enter,
-    Read,
-    Heartbeat,
-    Signal,
-    TakeSignals,
-    Leave,
 }
 
 /// Why a key is to be proven.
@@ -274,6 +241,10 @@ impl Session {
             return None;
         }
         let request = self.request(&asked, now);
+        if asked == Asked::Read {
+            // What happens from here on may not be in the answer.
+            self.is_stale = false;
+        }
         self.asked = Some(asked);
         Some(SessionWish::Ask(request))
     }
@@ -354,76 +325,13 @@ impl Session {
         }
     }
 
-    fn request(&self, asked: &Asked, now: Now) -> ApiRequest {
-        let (party, peer) = (percent::encode(self.party()), percent::encode(self.settings.peer_id.as_str()));
-        let (method, path, body) = match asked {
-            Asked::Register => {
-                let body = self.proof.as_ref().map_or_else(String::new, |proof| {
-                    object(|json| {
-                        json.key("nonce").string(&proof.0);
-                        json.key("proof").string(&proof.1);
-                    })
-                });
-                ("POST", format!("/auth/register?peer_id={peer}"), body)
-            }
-            Asked::Nonce => ("GET", format!("/auth/nonce?peer_id={peer}"), String::new()),
-            Asked::Enter => {
-                let path = match &self.settings.goal {
-                    PartyGoal::Join(_) => format!("/parties/{party}/join"),
-                    PartyGoal::Host(_) => "/parties".to_owned(),
-                };
-                ("POST", path, self.enter_body(now))
-            }
-            Asked::Read => ("GET", format!("/parties/{party}"), String::new()),
-            Asked::Heartbeat => ("POST", format!("/parties/{party}/peers/{peer}/heartbeat"), String::new()),
-            Asked::Signal => {
-                let body = self.outgoing.front().map(|signal| self.signal_body(signal, false));
-                ("POST", format!("/parties/{party}/signals"), body.unwrap_or_default())
-            }
-            Asked::TakeSignals => ("GET", format!("/parties/{party}/peers/{peer}/signals"), String::new()),
-            Asked::Leave => ("DELETE", format!("/parties/{party}/peers/{peer}"), String::new()),
-        };
-        ApiRequest { method, path, token: self.settings.token.clone(), body }
-    }
-
-    fn enter_body(&self, now: Now) -> String {
-        let SessionSettings { goal, peer_id, name, key, .. } = &self.settings;
-        let peer = PeerBody::new(peer_id.clone(), name, key.public_key().encode(), now.unix);
-        object(|json| {
-            match goal {
-                PartyGoal::Join(party) => {
-                    json.key("party_id").string(party.as_str());
-                    peer.write(json.key("peer_info"));
-                }
-                PartyGoal::Host(name) => {
-                    json.key("name").string(name);
-                    peer.write(json.key("host_peer_info"));
-                }
-            }
-            if let Some((nonce, proof)) = &self.proof {
-                json.key("nonce").string(nonce);
-                json.key("proof").string(proof);
-            }
-        })
-    }
-
-    fn signal_body(&self, (to, data): &(PeerId, String), is_message: bool) -> String {
-        object(|json| {
-            if is_message {
-                json.key("type").string("signal");
-                json.key("party_id").string(self.party());
-            }
-            json.key("to_peer_id").string(to.as_str());
-            json.key("signal_data").raw(data);
-        })
-    }
-
     /// What came of the request that was last asked for; `None` if there was no answer.
     pub fn answered(&mut self, reply: Result<ApiReply, String>, now: Now) {
         let Some(asked) = self.asked.take() else { return };
         if self.is_over {
             return;
         }
+        self.is_stale |= asked == Asked::Read && !matches!(&reply, Ok(reply) if reply.status == 200);
         let reply = match reply {
             Ok(reply) if reply.status == 429 => {
                 // It is there, and has enough of us.
@@ -549,7 +457,6 @@ impl Session {
                 answer.warnings.iter().for_each(|warning| self.say(warning.clone()));
             }
         }
-        self.is_stale = false;
         self.read_at = now.instant + ASK_ROSTER;
         self.settings.last = Some(answer.clone());
         self.events.push_back(SessionEvent::Party(Box::new(answer)));
@@ -607,98 +514,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// The WebSocket is open.
-    pub fn opened(&mut self, now: Now) {
-        if self.socket != Socket::Opening {
-            return;
-        }
-        self.socket = Socket::Open { since: now.instant };
-        // What was said before it opened is gone from nobody's sight but this one's.
-        self.is_stale = self.is_member;
-        self.introduce();
-    }
-
-    fn introduce(&mut self) {
-        let (Socket::Open { .. }, Some(token)) = (self.socket, &self.settings.token) else { return };
-        let hello = object(|json| {
-            json.key("type").string("auth");
-            json.key("version").string("1.0");
-            json.key("client").string("lanrage");
-            json.key("peer_id").string(self.settings.peer_id.as_str());
-            json.key("token").string(token);
-        });
-        self.wishes.push_back(SessionWish::Say(hello));
-    }
-
-    /// The WebSocket could not be opened, or is closed.
-    pub fn closed(&mut self, now: Now) {
-        if let Socket::Open { since } = self.socket
-            && now.instant.since(since) > MAX_REOPEN
-        {
-            self.reopen = REOPEN;
-        }
-        let wait = self.waits.jittered(self.reopen);
-        self.reopen = (self.reopen * 2).min(MAX_REOPEN);
-        self.socket = Socket::Closed { open_at: now.instant + wait };
-        // The server may be gone as well.
-        self.heartbeat_at = self.heartbeat_at.min(now.instant + Duration::from_secs(1));
-    }
-
-    fn close_socket(&mut self, now: Now) {
-        if !matches!(self.socket, Socket::Closed { .. }) {
-            self.wishes.push_back(SessionWish::Close);
-            self.socket = Socket::Closed { open_at: now.instant };
-        }
-    }
-
-    /// The server said something over the WebSocket.
-    pub fn heard(&mut self, message: &str) {
-        let event = match ServerEvent::read(message) {
-            Ok(event) => event,
-            Err(fault) => return self.say(format!("a message of the server is unusable: {fault}")),
-        };
-        match event {
-            ServerEvent::PartyUpdate(party) if party.head.party_id.as_str() == self.party() => {
-                if party.peers.is_empty() {
-                    self.end(SessionEnd::PartyEnded);
-                } else if self.is_news(&party) {
-                    self.is_stale = true;
-                }
-            }
-            ServerEvent::PeerJoined(party, peer) if party.as_str() == self.party() => {
-                if peer.peer_id != self.settings.peer_id {
-                    self.is_stale = true;
-                }
-            }
-            ServerEvent::PeerLeft(party, peer) if party.as_str() == self.party() => {
-                if peer == self.settings.peer_id {
-                    if self.goodbyes.is_none() {
-                        self.end(SessionEnd::Removed);
-                    }
-                } else {
-                    self.is_stale = true;
-                }
-            }
-            ServerEvent::Signal(signal) if signal.party_id.as_str() == self.party() => {
-                self.events.push_back(SessionEvent::Signal(signal));
-            }
-            ServerEvent::Error(text) => self.say(format!("the server says: {text}")),
-            _ => (),
-        }
-    }
-
-    /// Whether a party is another than the one that we know: who is in it, by which keys and names.
-    fn is_news(&self, party: &PartyBody) -> bool {
-        let Some(last) = &self.settings.last else { return true };
-        let known = &last.party;
-        let same = |(one, other): (&PeerBody<'_>, &PeerBody<'_>)| {
-            one.peer_id == other.peer_id && one.public_key == other.public_key && one.name == other.name
-        };
-        known.head != party.head
-            || known.peers.len() != party.peers.len()
-            || !known.peers.iter().zip(&party.peers).all(same)
     }
 
     fn say(&mut self, text: String) {

@@ -15,4 +15,4 @@ mod player;
 mod server;
 mod trouble;
 
-use harness::{alone, client, eventually};
+use harness::{PATIENCE, alone, client, eventually};

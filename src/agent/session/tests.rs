@@ -261,6 +261,25 @@ fn a_host_and_a_guest_see_each_other_and_leave() {
 }
 
 #[test]
+fn who_joins_while_the_party_is_being_read_is_not_missed() {
+    let mut world = World::new();
+    let (mut host, mut guest) = two(&mut world);
+    guest.session.is_stale = true;
+    let Some(SessionWish::Ask(asked)) = guest.session.poll(world.now) else { panic!() };
+    let before = world.answer(&asked);
+    let PartyGoal::Join(party) = host.session.kept().1.clone() else { panic!() };
+    let mut third = Player::new(&world, PartyGoal::Join(party), 3);
+    world.run(&mut [&mut host, &mut third], SECOND);
+    let joined = r#"{"type":"peer_joined","party_id":"PARTY","peer":{"peer_id":"player-3","name":"3","public_key":"k",
+        "nat_type":"unknown","public_ip":"unknown","public_port":0,"local_ip":"unknown","local_port":0,
+        "last_seen":"2026-11-26T00:00:00"}}"#;
+    guest.session.heard(&joined.replace("PARTY", guest.session.party()));
+    guest.session.answered(before, world.now);
+    world.run(&mut [&mut host, &mut guest, &mut third], SECOND);
+    assert_eq!(guest.members().len(), 3);
+}
+
+#[test]
 fn a_server_that_is_away_for_an_hour_ends_nothing() {
     let mut world = World::new();
     let (mut host, mut guest) = two(&mut world);
