@@ -451,8 +451,9 @@ impl Session {
             if answer.warnings.is_empty() {
                 self.proofs = 0;
             } else if self.proofs == 0 {
-                // Whoever has the private key gets relay service.
+                // Whoever has the private key gets relay service, and the key's own address. This one is not it.
                 (self.prove, self.is_member, self.proofs) = (Some(ProofFor::Enter), false, 1);
+                return Ok(());
             } else {
                 answer.warnings.iter().for_each(|warning| self.say(warning.clone()));
             }
@@ -482,7 +483,7 @@ impl Session {
             (Asked::Register, _) => self.end(SessionEnd::Refused(detail)),
             // Servers other than ours know no proofs.
             (Asked::Nonce, _) => match self.prove.take() {
-                Some(ProofFor::Enter) => self.is_member = true,
+                Some(ProofFor::Enter) => (self.is_member, self.is_stale) = (true, true),
                 _ => {
                     self.say(format!("another client has our id, trying again: {detail}"));
                     self.waits.gone(GONE, now.instant);
@@ -495,7 +496,7 @@ impl Session {
             (Asked::Enter, 403 | 409) if self.proof.is_some() && self.was_member => {
                 // Without the proof it has worked.
                 (self.prove, self.proof) = (None, None);
-                self.is_member = true;
+                (self.is_member, self.is_stale) = (true, true);
                 self.say(detail);
             }
             (Asked::Enter, 409) if self.was_member => {

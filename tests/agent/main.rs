@@ -10,6 +10,7 @@ mod lab;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../interop/player.rs"]
 mod player;
+mod router;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 #[path = "../interop/server.rs"]
 mod server;

@@ -261,6 +261,38 @@ fn a_host_and_a_guest_see_each_other_and_leave() {
 }
 
 #[test]
+fn who_comes_back_with_its_key_has_its_address_from_the_first_word_on() {
+    let mut world = World::new();
+    let (mut host, mut guest) = two(&mut world);
+    let ip = guest.ip();
+    let PartyGoal::Join(party) = guest.session.kept().1.clone() else { panic!() };
+    // The address is proven to be the key's.
+    world.api.handshake(
+        &PrivateKey::from_bytes([12; 32]).public_key(),
+        "198.51.100.1".parse().unwrap(),
+        world.server_now(),
+    );
+    guest.session.leave(world.now);
+    world.run(&mut [&mut host, &mut guest], SECOND);
+    let mut again = Player::new(&world, PartyGoal::Join(party), 2);
+    world.run(&mut [&mut host, &mut again], SECOND);
+    let told = again.events.iter().filter_map(|event| match event {
+        SessionEvent::Party(answer) => answer.network.as_ref()?.virtual_ip,
+        _ => None,
+    });
+    assert!(
+        told.clone().count() > 0 && told.clone().all(|told| told == ip),
+        "{ip}: {:?}",
+        told.collect::<Vec<_>>()
+    );
+    assert!(
+        !again.events.iter().any(|event| matches!(event, SessionEvent::Trouble(_))),
+        "{:?}",
+        again.events
+    );
+}
+
+#[test]
 fn who_joins_while_the_party_is_being_read_is_not_missed() {
     let mut world = World::new();
     let (mut host, mut guest) = two(&mut world);
