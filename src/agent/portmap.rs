@@ -254,10 +254,10 @@ mod tests {
 
     #[test]
     fn a_router_that_is_silent_or_behind_another_is_left_alone() {
-        let mut mapper = mapper();
+        let mut silent = mapper();
         let (mut sent, mut now) = (0, Instant::ZERO);
         while now < seconds(300) {
-            sent += usize::from(mapper.poll(now).is_some());
+            sent += usize::from(silent.poll(now).is_some());
             now += Duration::from_millis(50);
         }
         assert_eq!(sent, 2 * TRIES as usize);
