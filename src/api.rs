@@ -4,10 +4,12 @@
 pub mod admission;
 pub mod browsers;
 pub mod errors;
+pub mod events;
 pub mod fields;
 pub mod messages;
 pub mod metrics;
 pub mod openapi;
+pub mod page_sessions;
 pub mod refusal_log;
 pub mod render;
 pub mod route;
@@ -20,6 +22,7 @@ mod bans;
 mod bodies;
 mod devices;
 mod invites;
+mod owner;
 mod ownership;
 mod pages;
 mod parties;
@@ -43,8 +46,10 @@ use crate::wire::percent;
 use crate::wire::static_body::StaticBody;
 use admission::{Client, Cost, Rates, RequestLimiter};
 use browsers::Browsers;
+use events::EventLog;
 use fields::Problems;
 use metrics::{Counters, RelayView, Surroundings};
+use page_sessions::PageSessions;
 use refusal_log::RefusalLog;
 use route::{Access, Body, Parameters, PathMatch, Route, Writes};
 use sessions::{Delivery, Sessions};
@@ -53,6 +58,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tiny_http::Method;
 
+/// A device without a handshake for so long was away.
+const AWAY: Duration = Duration::from_secs(190);
 /// What who asks too often is told.
 const TOO_MANY_REQUESTS: &str = "Too many requests; wait a little and try again";
 /// What who guesses too often is told.
@@ -222,6 +229,12 @@ pub struct Api {
     /// `/openapi.json`, once somebody has asked for it.
     document: OnceCell<StaticBody>,
     closures: Vec<(SessionId, &'static str)>,
+    /// What has happened lately.
+    events: EventLog,
+    /// Who uses the owner's pages.
+    pages: PageSessions,
+    /// When a session of somebody outside last came up at the hub.
+    reached: Option<UnixTime>,
     /// Who has just come in by an invite.
     entry: Option<Entry>,
     started: Instant,
@@ -239,6 +252,9 @@ impl Api {
             refusals: RefusalLog::default(),
             document: OnceCell::new(),
             closures: Vec::new(),
+            events: EventLog::default(),
+            pages: PageSessions::default(),
+            reached: None,
             entry: None,
             started: now.instant,
         }
@@ -295,6 +311,9 @@ impl Api {
             let body = match &request.body[..] {
                 [] => None,
                 _ if route.body == Body::None => None,
+                bytes if matches!(route.body, Body::Form(_)) => {
+                    Some(percent::query(&String::from_utf8_lossy(bytes)))
+                }
                 // RFC 8259 section 8.1: what some editors and PowerShell put in front may be ignored.
                 bytes => Some(
                     json::parse(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
@@ -410,7 +429,8 @@ impl Api {
                 return Err(RequestFailure::Answered(later(TOO_MANY_REQUESTS, seconds)));
             }
         }
-        let endpoint = self.endpoint_name();
+        let endpoint = self.endpoint();
+        let endpoint = endpoint.as_ref().map(|(host, _)| host.as_str());
         let browsers = &self.settings.browsers;
         if !browsers.admit(request, endpoint) {
             return Err(RequestFailure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
@@ -421,21 +441,23 @@ impl Api {
             (None, Some(found)) => found.routes().all(|route| route.access.wants_known_host()),
             (None, None) => false,
         };
-        if (wants_known_host || self.has_admin_token(request)) && !browsers.knows(request, endpoint) {
+        if (wants_known_host || self.is_owners(request, now)) && !browsers.knows(request, endpoint) {
             return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
         }
         Ok(())
     }
 
-    /// The name that the owner gave this machine for the relay.
-    fn endpoint_name(&self) -> Option<&str> {
-        self.settings.relay.endpoint.as_ref().map(|(host, _)| host.as_str())
+    /// Where friends reach the relay, as the owner said: in the settings, or else on a page.
+    fn endpoint(&self) -> Option<(String, u16)> {
+        self.settings.relay.endpoint.clone().or_else(|| self.control.endpoint().cloned())
     }
 
-    fn has_admin_token(&self, request: &Request) -> bool {
-        let token = request.authorization.as_deref().and_then(bearer);
+    /// Whether a request has the admin token, or that of one of the owner's pages.
+    fn is_owners(&self, request: &Request, now: Instant) -> bool {
+        let Some(token) = request.authorization.as_deref().and_then(bearer) else { return false };
         let admin = self.settings.admin_token.as_deref();
-        admin.zip(token).is_some_and(|(admin, token)| constant_time::eq(admin.as_bytes(), token.as_bytes()))
+        admin.is_some_and(|admin| constant_time::eq(admin.as_bytes(), token.as_bytes()))
+            || self.pages.knows(token, now)
     }
 
     /// Whether what is kept on disk may be changed now, by a request or a message.
@@ -467,7 +489,7 @@ impl Api {
         client: Client,
         now: Now,
     ) -> Result<Option<Actor>, Refusal> {
-        if access.is_open() || access == Access::LocalOrAdmin && client.is_local {
+        if access.is_open() || access == Access::Device || access == Access::LocalOrAdmin && client.is_local {
             return Ok(None);
         }
         let actor = self.actor(request, client, now)?;
@@ -486,7 +508,7 @@ impl Api {
             };
         };
         let token = bearer(header).ok_or(Refusal::AuthorizationMalformed)?;
-        if self.has_admin_token(request) {
+        if self.is_owners(request, now.instant) {
             return Ok(Actor::Admin);
         }
         self.control.authenticate(token, now).map(Actor::Peer)
@@ -504,6 +526,7 @@ impl Api {
                 continue;
             }
             log_change(&change);
+            self.events.note(&self.control, &change, now.unix);
             if let Change::MemberLeft { who, why, .. } = &change
                 && why.is_removal()
             {
@@ -513,6 +536,7 @@ impl Api {
             self.sessions.announce(&self.control, &change, origin, now, &mut effects.deliveries);
             effects.changes.push(change);
         }
+        effects.deliveries = self.sessions.in_their_words(effects.deliveries);
         let delivered = effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum();
         self.counters.values.add(Figure::Deliveries, delivered);
         effects
@@ -547,6 +571,7 @@ impl Api {
         if self.refusals.due().is_some_and(|due| due <= now.instant) {
             self.refusals.finish().iter().for_each(|line| log::info!("{line}"));
         }
+        let mut deliveries = self.sessions.in_their_words(deliveries);
         self.counters.values.add(Figure::Deliveries, deliveries.len() as u64);
         let mut effects = self.drain(None, now);
         deliveries.append(&mut effects.deliveries);
@@ -557,10 +582,25 @@ impl Api {
     /// Takes a handshake with `key` that was completed at the hub, from `from`. An open session of whoever has the key
     /// is as good as a heartbeat.
     pub fn handshake(&mut self, key: &PublicKey, from: IpAddr, now: Now) {
-        for peer in self.control.claimants(key) {
-            self.sessions.touch(&mut self.control, &peer, now);
+        let claimants = self.control.claimants(key);
+        for peer in &claimants {
+            self.sessions.touch(&mut self.control, peer, now);
         }
+        if !owner::is_inside(from) {
+            self.reached = Some(now.unix);
+        }
+        let before: Vec<_> = claimants.iter().map(|peer| self.control.device_seen(peer)).collect();
         self.control.handshake(key, from, now);
+        for (peer, before) in claimants.iter().zip(before) {
+            let was_away = before.is_none_or(|at| now.instant.since(at) >= AWAY);
+            if let Some((party, member)) = self.control.device(peer)
+                && was_away
+                && self.control.device_seen(peer) == Some(now.instant)
+            {
+                let party = (party.id.clone(), party.name.clone());
+                self.events.note_online(party, (peer.to_string(), member.info.name.to_string()), now.unix);
+            }
+        }
     }
 
     /// Since when our own relay is registered, as far as anybody is told.
@@ -572,7 +612,7 @@ impl Api {
     /// Where the asking client reaches our relay: host and port.
     fn relay_endpoint(&self, local: Option<SocketAddr>) -> (String, u16) {
         let relay = &self.settings.relay;
-        relay.endpoint.clone().unwrap_or_else(|| {
+        self.endpoint().unwrap_or_else(|| {
             let host =
                 local.map_or_else(|| "127.0.0.1".to_owned(), |local| local.ip().to_canonical().to_string());
             (host, relay.port)

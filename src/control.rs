@@ -84,6 +84,8 @@ pub struct Control {
     relays: Relays,
     addresses: AddressPool,
     prover: Prover,
+    /// Where friends reach the relay, as the owner said on a page.
+    endpoint: Option<(String, u16)>,
     /// Hashes secrets that are kept.
     storage_key: Zeroizing<[u8; 32]>,
     /// Which party each invite is to.
@@ -107,6 +109,7 @@ impl Control {
             signals: costs::holdings(),
             tokens: Tokens::new(costs::holdings()),
             relays: Relays::new(costs::holdings()),
+            endpoint: records.endpoint.clone(),
             storage_key: prover.storage_key(),
             prover,
             invites: DenseMap::default(),
@@ -147,11 +150,12 @@ impl Control {
                 self.restore_member(found.id.clone(), member);
             } else if let Some(party) = PartyId::stored(&party) {
                 // The party's end was kept and this was not.
+                let is_device = member.device().is_some();
                 self.changes.push(Change::MemberLeft {
                     party,
                     who: Identity { peer: member.info.peer_id, standing: member.standing },
+                    is_device,
                     name: member.info.name,
-                    is_device: member.device.is_some(),
                     key: member.key,
                     why: Departure::PartyDeleted,
                 });
@@ -226,6 +230,17 @@ impl Control {
     /// The hub's public key.
     pub fn hub(&self) -> PublicKey {
         self.prover.hub()
+    }
+
+    /// Where friends reach the relay, as the owner said on a page.
+    pub fn endpoint(&self) -> Option<&(String, u16)> {
+        self.endpoint.as_ref()
+    }
+
+    /// Takes in where friends reach the relay.
+    pub fn set_endpoint(&mut self, endpoint: (String, u16)) {
+        self.endpoint = Some(endpoint);
+        self.changes.push(Change::EndpointChanged);
     }
 
     /// Takes what has changed since the last call.

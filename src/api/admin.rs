@@ -27,7 +27,7 @@ impl Api {
     }
 
     /// All figures.
-    fn readings(&self, around: &Surroundings<'_>, now: Now) -> Readings {
+    pub(super) fn readings(&self, around: &Surroundings<'_>, now: Now) -> Readings {
         let mut readings = Readings::default();
         if let Some(meter) = around.figures {
             meter.report(&mut readings);

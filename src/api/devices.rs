@@ -43,7 +43,7 @@ impl Api {
     /// Whether a member is there now.
     pub(super) fn is_online(&self, member: &Member, call: &Call<'_>) -> bool {
         let is_recent = |at: Instant, span| call.now.instant.since(at) < span;
-        member.device.is_none() && is_recent(member.heard, SIGN)
+        member.device().is_none() && is_recent(member.heard, SIGN)
             || self.handshake_of(member, call).is_some_and(|at| is_recent(at, SESSION))
     }
 

@@ -161,6 +161,8 @@ impl Text {
         Text { min: 1, max: MAX_NAME_LENGTH, pattern: NAME_PATTERN, fits: has_no_controls };
     /// A public key.
     pub const KEY: Text = Text { min: 0, max: MAX_KEY_LENGTH, pattern: NAME_PATTERN, fits: has_no_controls };
+    /// A host and a port.
+    pub const WHERE: Text = Text { min: 1, max: 300, pattern: NAME_PATTERN, fits: has_no_controls };
     /// A password.
     pub const PASSWORD: Text =
         Text { min: 1, max: MAX_KEY_LENGTH, pattern: NAME_PATTERN, fits: has_no_controls };

@@ -61,6 +61,11 @@ Flag = {"enum":["0","1","false","true"]}
 UsableKey = {"type":"string","pattern":"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}
 # A WireGuard key; not one of the few that are no use.
 InviteSecret = {"type":"object","anyOf":[{"required":["token"]},{"required":["code"]}],"properties":{"token":{"$ref":"#/components/schemas/Word"},"code":{"$ref":"#/components/schemas/OptionalWord"}}}
+Drops = [{reason: string, text: string, packets: Count}]
+OverviewMember = {peer_id: Id, name: Name, kind: "client" | "device" | "agent", virtual_ip: VirtualIp, is_online: boolean, path: any, rtt_ms: NullableDate, last_handshake: NullableDate, received: Count, sent: Count, invite_id: any, drops: Drops}
+OverviewParty = {party_id: Id, name: Name, host_id: any, access: Access, permanent: boolean, ends_at: NullableDate, created_at: Date, members: [OverviewMember], invites: [Invite], bans: [any]}
+Event = {number: Count, at: Date, kind: string, party_id?: Id, party?: string, peer_id?: Id, name?: string, invite_id?: string, text: string}
+PageSecret = {"type":"object","anyOf":[{"required":["setup"]},{"required":["admin_token"]}],"properties":{"setup":{"$ref":"#/components/schemas/Text"},"admin_token":{"type":["string","null"],"minLength":1}}}
 Invite = {invite_id: string, kind: "link" | "code", uses: Count, uses_left: Count, expires_at: Date, created_at: Date}
 DeviceAnswer = {peer_id: Id, name: Name, virtual_ip: VirtualIp, private_key?: string, config: {address: string, peer: {public_key: WireGuardKey, endpoint: string, allowed_ips: [string], persistent_keepalive: Count}}, text: string, warnings?: [string]}
 VirtualIp = {"type":"string","format":"ipv4"}
@@ -89,6 +94,7 @@ Invalid = {"type":"object","required":["detail"],"properties":{"detail":{"type":
 "##;
 
 const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 const BEARER: &str = r#"{"bearer":{"type":"http","scheme":"bearer","description":"From POST /auth/register, or the admin token of the server's settings."}}"#;
 
@@ -215,7 +221,7 @@ fn operation(json: &mut JsonWriter, route: &Route) {
         Access::Anyone | Access::KnownHost | Access::LocalOrAdmin => {
             json.key("security").raw(r#"[{},{"bearer":[]}]"#)
         }
-        Access::Peer | Access::Admin => {}
+        Access::Peer | Access::Device | Access::Admin => {}
     }
     let query = line(route, "query").map(fields).unwrap_or_default();
     let reads_query = !query.is_empty();
@@ -226,8 +232,8 @@ fn operation(json: &mut JsonWriter, route: &Route) {
     });
     if let Some(shape) = route.body.shape() {
         json.key("requestBody").object(|json| {
-            json.key("required").bool(matches!(route.body, Body::Required(_)));
-            content(json, JSON, shape);
+            json.key("required").bool(!matches!(route.body, Body::Optional(_)));
+            content(json, if matches!(route.body, Body::Form(_)) { FORM } else { JSON }, shape);
         });
     }
     json.key("responses").object(|json| {
@@ -238,15 +244,16 @@ fn operation(json: &mut JsonWriter, route: &Route) {
         });
         for (status, answer, can_be) in [
             ("400", "Error", true),
-            ("401", "Unauthorized", !route.access.is_open()),
+            ("401", "Unauthorized", !route.access.is_open() || route.path == "/ui/sessions"),
             (
                 "403",
                 "Error",
                 route.access.wants_known_host() || reads_body || route.path.contains("{party_id}"),
             ),
-            ("404", "Error", route.path.contains('{')),
+            ("404", "Error", route.path.contains('{') || route.path.starts_with("/invites/")),
             ("408", "Error", true),
-            ("409", "Error", reads_body),
+            ("409", "Error", reads_body || route.path.contains("/devices/{")),
+            ("410", "Error", route.path.starts_with("/invites/") || route.path.ends_with("/join")),
             ("413", "Error", true),
             ("422", "Invalid", reads_body || reads_query),
             ("429", "Later", true),

@@ -1,7 +1,7 @@
 //! Everything there is to ask for: one row each. Dispatch, rate limits, waiting for the disk, `Allow`, CORS and
 //! `/openapi.json` follow from it.
 
-use super::route::Access::{Admin, Anyone, KnownHost, LocalOrAdmin, Peer};
+use super::route::Access::{Admin, Anyone, Device, KnownHost, LocalOrAdmin, Peer};
 use super::route::Writes::{Changes, Nothing};
 use super::route::{self, Access, PathMatch, Route, delete, get, post};
 use super::{Api, pages};
@@ -44,12 +44,12 @@ pub const ROUTES: &[Route] = &[
         ),
     post("/parties", Peer, Changes, Api::create_party)
         .creates()
-        .takes("{name: Name, host_peer_info?: PeerInfo, access?: Access, password?: Password, permanent?: \
-                boolean, ends_at?: OptionalDate} & Proof")
+        .takes("{name: Name, host_peer_info: PeerInfo} & Proof")
         .docs(
             "createParty: Make a party and host it\n\
-             note Asked again by the same host with the same name within 30 s, it gives the same party. The admin makes \
-             parties without a host, which outlast their members; what is said of access is for these.\n\
+             note Asked again by the same host with the same name within 30 s, it gives the same party. Without \
+             `host_peer_info` the admin makes one that belongs to the server and outlasts its members; then all that \
+             changeParty takes is taken, too.\n\
              means The party. Its id is the secret that friends share.\n\
              answer PartyAnswer & {party_id: Id}",
         ),
@@ -203,7 +203,7 @@ pub const ROUTES: &[Route] = &[
              means What the app has to know, and a token for `GET /devices/self`.\n\
              answer DeviceAnswer & {party: Name, device_token: Token}",
         ),
-    get("/devices/self", Anyone, Api::read_own_device)
+    get("/devices/self", Device, Api::read_own_device)
         .docs(
             "readDevice: Read what a device may know (with its device_token)\n\
              means How it is doing.\n\
@@ -215,6 +215,50 @@ pub const ROUTES: &[Route] = &[
             "listPublicParties: List the parties that everybody may join\n\
              means By name.\n\
              answer {parties: [{party_id: Id, name: Name, players: Count, limit: Count}]}",
+        ),
+    get("/overview", Peer, Api::overview)
+        .docs(
+            "getOverview: Everything at a glance (admin; host for one party)\n\
+             note The answer has an ETag; with that in If-None-Match, 304 says that nothing but the time has changed.\n\
+             query {party?: Id}\n\
+             means How it is.\n\
+             answer {version: string, now: Date, uptime: Count, clock_is_set: boolean, endpoint: any, http: any, \
+             reached_from_outside: NullableDate, trouble: [{what: string, text: string, do: string}], drops: Drops, \
+             parties: [OverviewParty], events: {last: Count}}",
+        ),
+    get("/events", Admin, Api::list_events)
+        .docs(
+            "listEvents: What has happened lately (admin)\n\
+             query {after?: {\"type\":\"integer\",\"minimum\":0,\"maximum\":9007199254740991}}\n\
+             means Of the last 200 those after a number, oldest first.\n\
+             answer {events: [Event], last: Count}",
+        ),
+    post("/ui/setups", Admin, Nothing, Api::offer_page)
+        .docs(
+            "offerPage: Make a link to the owner's pages (admin)\n\
+             means It is good once, for ten minutes.\n\
+             answer {setup: Token, url: any, expires_at: Date}",
+        ),
+    post("/ui/sessions", Anyone, Nothing, Api::open_page)
+        .takes("PageSecret")
+        .docs(
+            "openPage: Get a token for the owner's pages\n\
+             means It makes an admin, until then or until the server is started again.\n\
+             answer {token: Token, expires_at: Date}",
+        ),
+    delete("/ui/sessions", Admin, Api::close_page)
+        .docs(
+            "closePage: End the token that asks (admin)\n\
+             means It is worth nothing any more.\n\
+             answer {status: \"ended\"}",
+        ),
+    post("/ui/settings", Admin, Changes, Api::change_settings)
+        .takes("{public_endpoint: Text}")
+        .docs(
+            "changeSettings: Say where friends reach this server (admin)\n\
+             note 409 if a flag, the environment or the configuration file says so already.\n\
+             means So it is, from now on.\n\
+             answer {status: \"ok\"}",
         ),
     get("/relays", Peer, Api::list_relays)
         .docs(
@@ -265,6 +309,15 @@ pub const ROUTES: &[Route] = &[
         .docs("getUiStyle: Its looks\nmedia text/css; charset=utf-8\nmeans It.\nanswer string"),
     page("/join", Anyone)
         .docs("getJoin: The page of who is invited\nmedia text/html; charset=utf-8\nmeans It.\nanswer string"),
+    post("/join", Anyone, Changes, Api::redeem_by_form)
+        .creates()
+        .takes_form("{code: Word, name: Name, public_key: UsableKey}")
+        .docs(
+            "redeemByForm: Use an invite, from a browser without scripts\n\
+             media application/octet-stream\n\
+             means The file for the WireGuard app, without the private key, which the app has.\n\
+             answer string",
+        ),
     page("/join/guest.js", Anyone)
         .docs("getJoinScript: Its script\nmedia text/javascript; charset=utf-8\nmeans It.\nanswer string"),
     page("/join/guest.css", Anyone)

@@ -103,6 +103,8 @@ pub enum Change {
     },
     /// A signal for a member; it waits in the queue unless somebody delivers it.
     Signalled(PartyId, Signal),
+    /// The owner said where friends reach the relay.
+    EndpointChanged,
     /// A token was issued.
     TokenIssued(TokenHash),
     /// A token's life was extended. Not worth a write of its own.

@@ -187,7 +187,7 @@ impl Control {
             .values()
             .flat_map(|party| party.members.iter().map(move |(peer, member)| (&party.id, peer, member)))
         {
-            for signal in member.signals.iter().flat_map(|signals| signals.iter()) {
+            for signal in member.signals() {
                 if self.signals.weight(signal.payer) > own {
                     waiting.push(((party.clone(), peer.clone()), signal.payer, signal.sent_at));
                 }
@@ -195,7 +195,7 @@ impl Control {
         }
         for (party, peer) in self.signals.victims(waiting, SIGNALS_AT_A_TIME) {
             let member = self.parties.get_mut(&party).and_then(|party| party.members.get_mut(&peer));
-            if let Some(signal) = member.and_then(|member| member.signals.as_mut()?.pop_front()) {
+            if let Some(signal) = member.and_then(|member| member.extras.as_mut()?.signals.pop_front()) {
                 self.signals.remove(signal.payer, signal.bytes());
             }
         }

@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::standing::{Actor, Identity, Lineage, Standing};
 use super::{Control, PeerId};
 use crate::crypto::{blake2s, constant_time, hex, random};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::nat_type::NatType;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -71,12 +71,24 @@ impl Control {
     pub fn remove_device(&mut self, by: &Actor, party: &str, peer: &str) -> Result<(), Refusal> {
         let party = self.owned_party(by, party)?;
         let member = party.members.get(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
-        if member.device.is_none() {
+        if member.device().is_none() {
             return Err(Refusal::NotDevice);
         }
         let (party, peer) = (party.id.clone(), member.info.peer_id.clone());
         self.remove_member(&party, &peer, Departure::Kicked);
         Ok(())
+    }
+
+    /// The device of this id, and its party.
+    pub fn device(&self, peer: &PeerId) -> Option<(&Party, &Member)> {
+        let party = self.parties_of(peer).first().and_then(|party| self.parties.get(party))?;
+        let member = &**party.members.get(peer)?;
+        member.device().map(|_| (party, member))
+    }
+
+    /// When a session of a device last came up at the hub.
+    pub fn device_seen(&self, peer: &PeerId) -> Option<Instant> {
+        self.device(peer)?.1.device()?.handshake
     }
 
     /// What lets a device read its own state: its number, and a MAC. It is the same whenever it is asked for, and
@@ -103,9 +115,6 @@ impl Control {
         if !constant_time::eq(&bytes[8..], &self.device_mac(&number)) {
             return Err(Refusal::TokenUnknown);
         }
-        let peer = device_id(&number);
-        let party = self.parties_of(&peer).first().and_then(|party| self.parties.get(party));
-        let found = party.and_then(|party| Some((party, &**party.members.get(&peer)?)));
-        found.filter(|(_, member)| member.device.is_some()).ok_or(Refusal::TokenUnknown)
+        self.device(&device_id(&number)).ok_or(Refusal::TokenUnknown)
     }
 }

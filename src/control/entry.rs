@@ -121,8 +121,7 @@ impl Control {
         if let Some(party) = own().find(former) {
             return Some(&party.id);
         }
-        let came_by =
-            |party: &Party| party.members.get(peer).and_then(|member| member.invite.as_deref().copied());
+        let came_by = |party: &Party| party.members.get(peer).and_then(|member| member.invite());
         if !own().any(|party| came_by(party).is_some()) {
             return None;
         }
@@ -177,6 +176,7 @@ impl Control {
                 self.check_password(party, password)?;
             }
             self.join_party(by, id.as_str(), info, claim, now)?;
+            self.note_called(&by.peer, &id, name);
             return Ok(Entry { party: id, peer: by.peer.clone(), paid: None });
         }
         // What is no invite either was meant for a party.
@@ -191,7 +191,26 @@ impl Control {
         }
         let (id, invite) = (party.id.clone(), invite.id);
         self.join_party(by, id.as_str(), info, claim, now)?;
-        Ok(self.note_arrival(by, id, invite, !is_member))
+        let entry = self.note_arrival(by, id, invite, !is_member);
+        self.note_called(&by.peer, &entry.party, name);
+        Ok(entry)
+    }
+
+    /// Notes what a member calls its party, if that is the invite by which it came.
+    pub fn note_called(&mut self, peer: &PeerId, party: &PartyId, name: &str) {
+        let Some(party) = self.parties.get_mut(party) else { return };
+        let is_other = name != party.id.as_str() && !party.former.iter().any(|id| id.as_str() == name);
+        let Some(member) = party.members.get_mut(peer) else { return };
+        if is_other && member.invite().is_some() {
+            member.extras_mut().called = Some(name.into());
+        }
+    }
+
+    /// The parties of a peer that it calls otherwise than by their ids, and how.
+    pub fn called_by(&self, peer: &PeerId) -> Vec<(PartyId, Box<str>)> {
+        let own = self.parties_of(peer).iter().filter_map(|id| self.parties.get(id));
+        let called = |party: &Party| party.members.get(peer)?.extras.as_ref()?.called.clone();
+        own.filter_map(|party| Some((party.id.clone(), called(party)?))).collect()
     }
 
     /// Takes a device into the party that an invite is to. With the same key again it is the same device.
@@ -203,8 +222,7 @@ impl Control {
         now: Now,
     ) -> Result<Entry, Refusal> {
         let (party, invite) = self.invite(spelled)?;
-        let is_same =
-            |member: &&Member| member.key == Some(wish.key) && member.invite.as_deref() == Some(&invite.id);
+        let is_same = |member: &&Member| member.key == Some(wish.key) && member.invite() == Some(invite.id);
         if let Some(member) = party.devices().map(|(member, _)| member).find(is_same) {
             let (party, peer) = (party.id.clone(), member.info.peer_id.clone());
             return Ok(Entry { party, peer, paid: None });
@@ -233,7 +251,7 @@ impl Control {
         self.seat(&by, party.as_str(), info, claim, payer, now)?;
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&by.peer));
         if let Some(member) = member {
-            member.device = Some(Box::new(DeviceMember { expires: wish.expires }));
+            member.extras_mut().device = Some(DeviceMember { expires: wish.expires, handshake: None });
         }
         Ok(by)
     }
@@ -243,7 +261,7 @@ impl Control {
         let mut entry = Entry { party, peer: by.peer.clone(), paid: None };
         let Some(party) = self.parties.get_mut(&entry.party) else { return entry };
         if let Some(member) = party.members.get_mut(&by.peer) {
-            member.invite = Some(Box::new(id));
+            member.extras_mut().invite = Some(id);
         }
         let invite = party.invites.iter_mut().find(|invite| invite.id == id);
         if let Some(invite) = invite.filter(|invite| is_new && !invite.users.contains(&by.owner())) {
@@ -260,7 +278,7 @@ impl Control {
     pub fn undo(&mut self, entry: &Entry) {
         let Some(id) = entry.paid else { return };
         let member = self.parties.get(&entry.party).and_then(|party| party.members.get(&entry.peer));
-        let Some(member) = member.filter(|member| member.invite.as_deref() == Some(&id)) else { return };
+        let Some(member) = member.filter(|member| member.invite() == Some(id)) else { return };
         let owner = Identity { peer: entry.peer.clone(), standing: member.standing }.owner();
         self.remove_member(&entry.party, &entry.peer, Departure::Left);
         let party = self.parties.get_mut(&entry.party);

@@ -338,6 +338,9 @@ impl Control {
         for party in self.parties_with(peer, key) {
             if let Some(member) = self.parties.get_mut(&party).and_then(|party| party.members.get_mut(peer)) {
                 member.seen = member.seen.max(now);
+                if let Some(device) = member.device_mut() {
+                    device.handshake = Some(now);
+                }
             }
         }
     }

@@ -210,9 +210,7 @@ impl Control {
             clock,
             standing: by.standing,
             footprint: old.as_ref().map_or(Footprint::NONE, |member| member.footprint),
-            signals: old.as_ref().and_then(|member| member.signals.clone()),
-            device: old.as_ref().and_then(|member| member.device.clone()),
-            invite: old.as_ref().and_then(|member| member.invite.clone()),
+            extras: old.as_ref().and_then(|member| member.extras.clone()),
             info,
         };
         self.claims = self.claims.max(member.claim.saturating_add(1));
@@ -398,7 +396,7 @@ impl Control {
         if data.len() > limits.signal_size {
             return Err(Refusal::Limit { what: "bytes in one signal", limit: limits.signal_size });
         }
-        if member.signals.as_ref().map_or(0, |waiting| waiting.len()) >= limits.signals_per_peer {
+        if member.signals().count() >= limits.signals_per_peer {
             return Err(Refusal::Limit {
                 what: "signals waiting for this peer",
                 limit: limits.signals_per_peer,
@@ -415,7 +413,7 @@ impl Control {
     pub fn queue_signal(&mut self, party: &PartyId, signal: Signal) {
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
         if let Some(member) = member {
-            member.signals.get_or_insert_default().push_back(signal.clone());
+            member.extras_mut().signals.push_back(signal.clone());
             self.count_signal(&signal);
         }
     }
@@ -424,7 +422,8 @@ impl Control {
     pub fn take_signals(&mut self, party: &str, peer: &str) -> Result<VecDeque<Signal>, Refusal> {
         let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
         let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
-        let signals = member.signals.take().map(|waiting| *waiting).unwrap_or_default();
+        let signals =
+            member.extras.as_mut().map(|extras| std::mem::take(&mut extras.signals)).unwrap_or_default();
         self.release_signals(&signals);
         Ok(signals)
     }
@@ -434,7 +433,7 @@ impl Control {
             return;
         };
         let member = *member;
-        self.release_signals(member.signals.iter().flat_map(|waiting| waiting.iter()));
+        self.release_signals(member.signals());
         self.recount(member.footprint, Footprint::NONE);
         if let Some(parties) = self.memberships.get_mut(peer) {
             parties.remove_first(|party| party == id);
@@ -447,7 +446,7 @@ impl Control {
         if why.is_removal() {
             self.forget_user(id, &who);
         }
-        let (name, is_device) = (member.info.name, member.device.is_some());
+        let (is_device, name) = (member.device().is_some(), member.info.name);
         self.changes.push(Change::MemberLeft {
             party: id.clone(),
             who,
@@ -500,7 +499,7 @@ impl Control {
             .flat_map(|party| {
                 let stale = party.members.iter().filter(|(peer, member)| {
                     let stays = party.permanent && party.is_hosted_by(peer.as_str());
-                    member.device.is_none() && !stays && member.seen + life <= now.instant
+                    member.device().is_none() && !stays && member.seen + life <= now.instant
                 });
                 stale.map(|(peer, _)| (party.id.clone(), peer.clone()))
             })

@@ -129,7 +129,7 @@ impl Control {
     /// Puts an end to the invite by which a member came, for the party's host or an admin.
     pub fn revoke_invite_of(&mut self, by: &Actor, party: &str, peer: &str) -> Result<(), Refusal> {
         let party = self.owned_party(by, party)?;
-        let invite = party.members.get(peer).and_then(|member| member.invite.as_deref().copied());
+        let invite = party.members.get(peer).and_then(|member| member.invite());
         match invite {
             Some(invite) if party.invites.iter().any(|one| one.id == invite && !one.is_revoked) => {
                 let id = party.id.to_string();
@@ -193,7 +193,7 @@ impl Control {
                 self.changes.push(Change::EntryChanged(party.id.clone()));
             }
             for (peer, member) in &mut party.members {
-                let Some(end) = member.device.as_mut().and_then(|device| device.expires.as_mut()) else {
+                let Some(end) = member.device_mut().and_then(|device| device.expires.as_mut()) else {
                     continue;
                 };
                 if end.is_over(now) {

@@ -83,13 +83,21 @@ pub struct Member {
     pub standing: Standing,
     /// What it costs, and whom.
     pub footprint: Footprint,
+    /// What few have, and there are thousands.
+    pub extras: Option<Box<MemberExtras>>,
+}
+
+/// What only some members have.
+#[derive(Clone, Debug, Default)]
+pub struct MemberExtras {
     /// What waits for it, oldest first.
-    #[allow(clippy::box_collection, reason = "nearly nobody has any, and there are thousands")]
-    pub signals: Option<Box<VecDeque<Signal>>>,
+    pub signals: VecDeque<Signal>,
     /// What it is besides, if it has nothing but a WireGuard app.
-    pub device: Option<Box<DeviceMember>>,
+    pub device: Option<DeviceMember>,
     /// The invite by which it came, if it came by one.
-    pub invite: Option<Box<InviteId>>,
+    pub invite: Option<InviteId>,
+    /// What it calls the party, if that is an invite's code. It is nowhere kept.
+    pub called: Option<Box<str>>,
 }
 
 /// A member with nothing but a WireGuard app: it says nothing here, its handshakes show that it is alive.
@@ -97,9 +105,36 @@ pub struct Member {
 pub struct DeviceMember {
     /// When it leaves.
     pub expires: Option<Expiry>,
+    /// When a session of its last came up at the hub, since the last start.
+    pub handshake: Option<Instant>,
 }
 
 impl Member {
+    /// What it is besides, if it has nothing but a WireGuard app.
+    pub fn device(&self) -> Option<&DeviceMember> {
+        self.extras.as_ref()?.device.as_ref()
+    }
+
+    /// The same.
+    pub(super) fn device_mut(&mut self) -> Option<&mut DeviceMember> {
+        self.extras.as_mut()?.device.as_mut()
+    }
+
+    /// The invite by which it came, if it came by one.
+    pub fn invite(&self) -> Option<InviteId> {
+        self.extras.as_ref()?.invite
+    }
+
+    /// What waits for it, oldest first.
+    pub fn signals(&self) -> impl Iterator<Item = &Signal> {
+        self.extras.iter().flat_map(|extras| &extras.signals)
+    }
+
+    /// What few have.
+    pub(super) fn extras_mut(&mut self) -> &mut MemberExtras {
+        self.extras.get_or_insert_default()
+    }
+
     /// What a relay does for this member.
     pub fn relay_service(&self) -> RelayService {
         match (self.key, self.origin) {
@@ -180,7 +215,7 @@ impl Party {
 
     /// The members that are devices.
     pub fn devices(&self) -> impl Iterator<Item = (&Member, &DeviceMember)> {
-        self.members.values().filter_map(|member| Some((&**member, member.device.as_deref()?)))
+        self.members.values().filter_map(|member| Some((&**member, member.device()?)))
     }
 
     /// Whether somebody of this id with this key is banned.
@@ -190,7 +225,7 @@ impl Party {
 
     /// The member that has been there longest, of those that can speak for themselves.
     pub fn longest_present(&self) -> Option<&PeerId> {
-        let players = self.members.iter().filter(|(_, member)| member.device.is_none());
+        let players = self.members.iter().filter(|(_, member)| member.device().is_none());
         players.min_by_key(|(_, member)| member.joined).map(|(peer, _)| peer)
     }
 }

@@ -8,7 +8,7 @@ use super::costs::{Footprint, HOUSE};
 use super::entry::{PartyAccess, PasswordHash};
 use super::expiry::Expiry;
 use super::invites::{Invite, InviteId, InviteKind};
-use super::party::{Ban, DeviceMember, Member, Party, PeerInfo};
+use super::party::{Ban, DeviceMember, Member, MemberExtras, Party, PeerInfo};
 use super::relays::{RegisteredRelay, RelayInfo};
 use super::standing::{Lineage, Standing};
 use super::tokens::Token;
@@ -262,6 +262,8 @@ pub struct Records {
     pub relays: Vec<(String, RelayRecord)>,
     /// Addresses by name.
     pub addresses: Vec<(String, AddressRecord)>,
+    /// Where friends reach the relay, as the owner said on a page.
+    pub endpoint: Option<(String, u16)>,
     /// When the daemon last stopped in good order, if the last stop was one.
     pub stopped_at: Option<UnixTime>,
 }
@@ -398,13 +400,9 @@ impl MemberRecord {
             clock_offset: member.clock.offset(now),
             claim: Some(member.claim),
             origin: member.origin.map(|origin| origin.to_string()),
-            device: member.device.as_ref().map(|_| true),
-            expires: member
-                .device
-                .as_ref()
-                .and_then(|device| device.expires)
-                .map(|end| ExpiryRecord::of(&end, now)),
-            invite: member.invite.as_ref().map(|invite| invite.encode()),
+            device: member.device().map(|_| true),
+            expires: member.device().and_then(|device| device.expires).map(|end| ExpiryRecord::of(&end, now)),
+            invite: member.invite().map(|invite| invite.encode()),
         }
     }
 
@@ -425,6 +423,11 @@ impl MemberRecord {
             (None, Some(address)) => Standing::Address(address.parse().ok()?),
             (None, None) => return None,
         };
+        let expires = self.expires.map(|expires| expires.restore(now));
+        let device = (self.device == Some(true)).then_some(DeviceMember { expires, handshake: None });
+        let invite = self.invite.and_then(|invite| InviteId::decode(&invite));
+        let extras = (device.is_some() || invite.is_some())
+            .then(|| Box::new(MemberExtras { device, invite, ..MemberExtras::default() }));
         Some(Member {
             key: info.wireguard_key(),
             info,
@@ -438,12 +441,7 @@ impl MemberRecord {
             clock: LocalClock::Offset(self.clock_offset),
             standing,
             footprint: Footprint::NONE,
-            signals: None,
-            device: (self.device == Some(true)).then(|| {
-                let expires = self.expires.map(|expires| expires.restore(now));
-                Box::new(DeviceMember { expires })
-            }),
-            invite: self.invite.and_then(|invite| InviteId::decode(&invite)).map(Box::new),
+            extras,
         })
     }
 }

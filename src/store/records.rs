@@ -15,6 +15,7 @@ use nanoserde::SerJson;
 
 const HUB_KEY: &str = "hub_private_key";
 const STAMP_MARK: &str = "tai64n_mark";
+const ENDPOINT: &str = "public_endpoint";
 const STOPPED_AT: &str = "stopped_at";
 /// Between the party's and the peer's id in a member's key; ids do not contain it.
 const SEPARATOR: char = '/';
@@ -80,6 +81,11 @@ fn read_meta(key: &str, value: &[u8], loaded: &mut Loaded) -> Option<()> {
         (STOPPED_AT, Value::Number(micros)) => {
             loaded.records.stopped_at = Some(UnixTime::from_micros(micros.parse().ok()?));
         }
+        (ENDPOINT, endpoint) => {
+            let host = endpoint.get("host")?.as_str()?.to_owned();
+            let Value::Number(port) = endpoint.get("port")? else { return None };
+            loaded.records.endpoint = Some((host, port.parse().ok()?));
+        }
         (STAMP_MARK, Value::Number(mark)) => loaded.stamp_mark = mark.parse().ok()?,
         // The schema's own row.
         _ => {}
@@ -120,6 +126,13 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         Change::AddressAssigned(name) | Change::AddressForgotten(name) => {
             out.push(row(Table::Addresses, name.clone(), control.address_record(name)));
         }
+        Change::EndpointChanged => out.extend(control.endpoint().map(|(host, port)| {
+            let value = json::object(|json| {
+                json.key("host").string(host);
+                json.key("port").int(*port);
+            });
+            Row { table: Table::Meta, key: ENDPOINT.to_owned(), value: Some(value.into_bytes()) }
+        })),
         Change::Signalled(..) => {}
     }
 }

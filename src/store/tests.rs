@@ -50,9 +50,8 @@ const FAIL: Migration = |transaction| {
     Err(redb::Error::Corrupted("can't".into()))
 };
 const NEWER: Schema =
-    Schema { version: SCHEMA_VERSION + 2, migrations: &[super::schema::KEEP_ROWS, ADD_A_FIELD, DROP_ONE] };
-const BROKEN: Schema =
-    Schema { version: SCHEMA_VERSION + 1, migrations: &[super::schema::KEEP_ROWS, FAIL] };
+    Schema { version: SCHEMA_VERSION + 2, migrations: &[schema::KEEP_ROWS, ADD_A_FIELD, DROP_ONE] };
+const BROKEN: Schema = Schema { version: SCHEMA_VERSION + 1, migrations: &[schema::KEEP_ROWS, FAIL] };
 
 #[test]
 fn migrations_run_in_order_once_and_in_one_transaction() {

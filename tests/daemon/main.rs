@@ -9,6 +9,7 @@ mod damage;
 mod deleted;
 mod door;
 mod full_disk;
+mod guests;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod holes;

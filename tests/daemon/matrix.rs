@@ -110,6 +110,12 @@ const MATRIX: &[Line] = &[
     ("POST",   "/invites/redeem",                                 All,      [404,  404,  404,   404,   404,  404,  404,  404,  404]),
     ("GET",    "/devices/self",                                   All,      [401,  401,  401,   401,   401,  401,  401,  401,  401]),
     ("GET",    "/public-parties",                                 All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/overview",                                       All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("GET",    "/events",                                         All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/ui/setups",                                      All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/ui/sessions",                                    All,      [401,  401,  401,   401,   401,  401,  401,  401,  401]),
+    ("DELETE", "/ui/sessions",                                    All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/ui/settings",                                    All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
     ("GET",    "/relays",                                         All,      [401,  401,  200,   200,   200,  200,  200,  200,  401]),
     ("POST",   "/relays",                                         All,      [401,  401,  200,   200,   200,  200,  401,  401,  401]),
     ("GET",    "/relays/{region}",                                All,      [401,  401,  200,   200,   200,  200,  200,  200,  401]),
@@ -121,6 +127,7 @@ const MATRIX: &[Line] = &[
     ("GET",    "/ui/owner.js",                                 All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/ui/owner.css",                                All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/join",                                        All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("POST",   "/join",                                           All,      [404,  404,  404,   404,   404,  404,  404,  404,  404]),
     ("GET",    "/join/guest.js",                               All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/join/guest.css",                              All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/backup",                                         All,      [401,  401,  403,   403,   403,  403,  200,  403,  401]),
@@ -315,11 +322,16 @@ pub fn example(method: &str, path: &str) -> (&'static str, &'static str) {
             ("", r#"{"name":"Phone","public_key":"3wP+qdf8GBCnC5vFAUWSGm1/7mLgtdyzYCPI+Z5GYhA="}"#)
         }
         ("POST", "/parties/{party_id}/invites") => ("", r#"{"uses":2,"expires_in":3600,"code":false}"#),
+        ("POST", "/ui/sessions") => ("", r#"{"setup":"x"}"#),
+        ("POST", "/ui/settings") => ("", r#"{"public_endpoint":"203.0.113.7:51820"}"#),
         ("POST", "/invites/preview") => ("", r#"{"token":"AAAAAAAAAAAAAAAAAAAAAA"}"#),
         ("POST", "/invites/redeem") => (
             "",
             r#"{"token":"AAAAAAAAAAAAAAAAAAAAAA","name":"Bob","public_key":"3wP+qdf8GBCnC5vFAUWSGm1/7mLgtdyzYCPI+Z5GYhA="}"#,
         ),
+        ("POST", "/join") => {
+            ("", "code=ABCDEFGH&name=Bob&public_key=3wP%2Bqdf8GBCnC5vFAUWSGm1%2F7mLgtdyzYCPI%2BZ5GYhA%3D")
+        }
         ("POST", "/relays") => (
             "",
             r#"{"relay_id":"r-{number}","public_ip":"203.0.113.7","port":51820,"region":"eu","capacity":100,"public_key":"k","load":3}"#,

@@ -51,7 +51,7 @@ impl TestControl {
     }
 
     /// The same after a restart, at this wall clock.
-    fn restarted(&self, unix: i64) -> TestControl {
+    fn restarted_at(&self, unix: i64) -> TestControl {
         TestControl::start(self.control.settings().clone(), self.records(None), unix)
     }
 }
@@ -68,7 +68,7 @@ fn a_party_of_the_machine_outlasts_everybody_and_belongs_to_nobody_else() {
     world.enter(&bob, party.as_str(), None).unwrap();
     world.wait(HOUR);
     world.control.sweep(world.now);
-    let mut world = world.restarted(NOON);
+    let mut world = world.restarted_at(NOON);
     world.wait(HOUR);
     world.control.sweep(world.now);
     let found = world.control.party(party.as_str()).unwrap();
@@ -115,7 +115,7 @@ fn a_device_stays_without_a_word_until_its_time_is_over() {
     world.control.sweep(world.now);
     assert!(world.control.claim(&stays, HOME).is_err(), "nobody else is it");
     assert_eq!(world.control.party(party.as_str()).unwrap().devices().count(), 2);
-    let mut world = world.restarted(NOON + 3600);
+    let mut world = world.restarted_at(NOON + 3600);
     world.wait(HOUR);
     world.control.drain_changes();
     world.control.sweep(world.now);
@@ -163,7 +163,7 @@ fn a_token_of_a_device_is_its_own_and_needs_no_memory() {
         world.control.device_of(token).map(|(_, member)| member.info.peer_id.clone())
     };
     assert_eq!(token.len(), 43);
-    let world = world.restarted(NOON);
+    let world = world.restarted_at(NOON);
     assert_eq!(who(&world, &token), Ok(phone.clone()));
     let mut world = world;
     assert!(world.control.authenticate(&token, world.now).is_err(), "it lets nobody speak for the device");
@@ -184,7 +184,7 @@ fn an_invite_is_good_for_so_many_and_the_same_key_costs_nothing() {
     assert!(first.paid.is_some() && world.left(&secret) == 1);
     let again = world.redeem(&secret, 1, None).unwrap();
     assert_eq!((again.peer, again.paid, world.left(&secret)), (first.peer, None, 1));
-    let mut world = world.restarted(NOON);
+    let mut world = world.restarted_at(NOON);
     world.redeem(&secret, 2, None).unwrap();
     assert_eq!(world.redeem(&secret, 3, None), Err(Refusal::InviteUsedUp));
     assert_eq!(world.redeem("AAAAAAAAAAAAAAAAAAAAAA", 3, None), Err(Refusal::InviteUnknown));
@@ -255,7 +255,7 @@ fn who_comes_by_a_code_goes_on_with_it_and_comes_back_unless_sent_away() {
     assert_eq!(world.left(&code), 0);
     // The member goes on with it when it is over, also after a restart.
     world.wait(HOUR);
-    let mut world = world.restarted(NOON + 4000);
+    let mut world = world.restarted_at(NOON + 4000);
     assert_eq!(world.control.meant_by(&bob.peer, &code), Some(&party));
     world.enter(&bob, &code, None).unwrap();
     world.control.remove_peer(&admin(), party.as_str(), "bob").unwrap();
@@ -288,7 +288,7 @@ fn a_password_is_asked_of_whoever_is_new() {
     };
     assert_eq!(change(&mut world, Some("password"), None), Err(Refusal::PasswordNeeded));
     change(&mut world, None, Some("sesame")).unwrap();
-    let mut world = world.restarted(NOON);
+    let mut world = world.restarted_at(NOON);
     let bob = world.identity("bob");
     assert_eq!(world.enter(&bob, party.as_str(), None), Err(Refusal::PasswordNeeded));
     assert_eq!(world.enter(&bob, party.as_str(), Some("Sesame")), Err(Refusal::PasswordWrong));
@@ -320,7 +320,7 @@ fn with_another_id_nobody_comes_in_by_the_old_one_and_who_is_in_goes_on() {
     let members = vec![peer("alice"), peer("bob")];
     let renamed = Change::PartyRenamed { from: party.clone(), party: new.clone(), members };
     assert_eq!(world.control.drain_changes(), [renamed]);
-    let mut world = world.restarted(NOON);
+    let mut world = world.restarted_at(NOON);
     assert_eq!(world.enter(&eve, party.as_str(), None), Err(Refusal::PartyNotFound(party.to_string())));
     assert_eq!(world.control.meant_by(&bob.peer, party.as_str()), Some(&new));
     world.enter(&bob, party.as_str(), None).unwrap();
@@ -354,7 +354,7 @@ fn a_party_ends_at_its_time_and_invites_from_1970_last_as_long_as_they_should() 
     assert!(world.control.drain_changes().contains(&Change::EntryChanged(party.clone())), "now it is known");
     world.redeem(&secret, 1, None).unwrap();
     // Off for an hour, and on again in 1970.
-    let mut world = world.restarted(50);
+    let mut world = world.restarted_at(50);
     world.redeem(&secret, 2, None).unwrap();
     world.now.unix = UnixTime::from_micros((NOON + 3600) * 1_000_000);
     assert_eq!(world.redeem(&secret, 3, None), Err(Refusal::InviteOver));
