@@ -1,6 +1,7 @@
 //! Floor 7: the command line. It reads arguments and settings, starts the daemon or talks to it, and shows
 //! what comes back.
 
+mod agent;
 mod arguments;
 mod ask;
 mod backup;
@@ -18,6 +19,7 @@ mod measures;
 mod output;
 mod party;
 mod peer;
+mod peers;
 mod qr;
 mod relay;
 mod serve;

@@ -2,6 +2,7 @@
 //! to do about parties or packets is decided below.
 
 pub mod advice;
+pub mod agent;
 mod bell;
 mod clock;
 mod keeping;

@@ -4,6 +4,7 @@
 //! there is submitted here as rows, which one thread commits in groups, because a sync takes up to half a
 //! second on router flash. Whoever must not answer before a change is durable awaits its [`Ticket`].
 
+pub mod agent_state;
 mod check;
 mod disk;
 pub mod dump;

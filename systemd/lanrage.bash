@@ -3,7 +3,7 @@
 declare -A _lanrage_words=(
   # What may follow a command, by its words so far.
   # begin words
-  ['lanrage']='backup bench db device events genkey help invite party peer pubkey relay serve status ui --help --version'
+  ['lanrage']='backup bench db device events genkey help host invite join leave nat party peer peers pubkey relay serve status ui --help --version'
   ['lanrage db']='check dump --help'
   ['lanrage device']='add list remove --help'
   ['lanrage invite']='create list revoke --help'
@@ -12,6 +12,11 @@ declare -A _lanrage_words=(
   ['lanrage relay']='list --help'
   ['lanrage serve']='--config --print-config --state-dir --http --relay --public-endpoint --subnet --region --log --runtime-dir --gso --tun --interface --max-clients --admin-token --trusted-proxies --allowed-hosts --allowed-origins --memory --limits-parties --limits-parties-hosted --limits-parties-joined --limits-peers-per-party --limits-tokens --limits-tokens-per-peer --limits-relays --limits-relays-per-owner --limits-bans-per-party --limits-invites-per-party --limits-invites --limits-signals-per-peer --limits-signal-size --limits-signals-size --limits-addresses-remembered --limits-connections --limits-connections-per-source --limits-sessions --limits-sessions-per-source --rates-requests --rates-creations --rates-changes --timeouts-token --timeouts-peer --timeouts-relay --timeouts-sweep --timeouts-head --timeouts-body --timeouts-idle --timeouts-write --help'
   ['lanrage status']='--json --state-dir --config --help'
+  ['lanrage join']='--name --interface --log --state-dir --config --help'
+  ['lanrage host']='--name --interface --log --state-dir --config --help'
+  ['lanrage leave']='--json --state-dir --config --help'
+  ['lanrage peers']='--watch --json --state-dir --config --help'
+  ['lanrage nat']='--json --state-dir --config --help'
   ['lanrage party list']='--json --state-dir --config --help'
   ['lanrage party create']='--open --public --password --invite-only --ends --json --state-dir --config --help'
   ['lanrage party set']='--name --open --public --password --invite-only --ends --permanent --temporary --json --state-dir --config --help'

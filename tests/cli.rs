@@ -185,7 +185,7 @@ fn help_and_version() {
             synopsis.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect()
         })
         .collect();
-    assert_eq!(commands.len(), 16, "{overview}");
+    assert_eq!(commands.len(), 21, "{overview}");
     for mut command in commands {
         let help = scratch.run(&[&["help"], &command[..]].concat()).good();
         assert!(help.contains(&format!("Usage: lanrage {}", command.join(" "))), "{help}");
@@ -214,6 +214,11 @@ fn mistakes_exit_with_2_and_say_what_may_be_meant() {
         (&["peer", "kick", "P"], "PEER is missing"),
         (&["peer", "ban", "P"], "a PEER, or --key"),
         (&["backup"], "FILE is missing"),
+        (&["join", "http://router.lan:8667"], "PARTY is missing"),
+        (&["join", "https://router.lan", "abc"], "no TLS"),
+        (&["join", "http://router.lan", "../abc"], "PARTY is no party's id"),
+        (&["host", "http://router.lan"], "NAME is missing"),
+        (&["join", "--interface", "a/b"], "--interface is no name"),
         (&["backup", "-"], "needs a file"),
         (&["status", "--state-dir="], "state_dir = \"\" can't be used: expected a directory"),
         (&["status", "--config", "/nonexistent.toml"], "can't read the settings file /nonexistent.toml"),

@@ -20,6 +20,8 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("owners", "slots"),
     ("figures", "owners"),
     ("figures", "wire"),
+    ("wire", "crypto"),
+    ("wire", "subnet"),
 ];
 
 /// Rooms whose files import each other, some by way of others.

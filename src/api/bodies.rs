@@ -5,13 +5,12 @@ use crate::control::party::{Ban, PeerInfo};
 use crate::control::relays::{RelayInfo, is_relay_address, unembedded};
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PeerId, RelayId};
+use crate::wire::control::UNKNOWN;
 use crate::wire::datetime;
 use crate::wire::json::Value;
 use crate::wire::nat_type::NatType;
 use std::net::IpAddr;
 
-/// What a peer says of its address when it does not know it.
-const UNKNOWN: &str = "unknown";
 const NAT_TYPES: &str =
     "'unknown', 'open', 'full_cone', 'restricted_cone', 'port_restricted_cone' or 'symmetric'";
 

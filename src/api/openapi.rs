@@ -94,6 +94,7 @@ Invalid = {"type":"object","required":["detail"],"properties":{"detail":{"type":
 "##;
 
 const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 const BEARER: &str = r#"{"bearer":{"type":"http","scheme":"bearer","description":"From POST /auth/register, or the admin token of the server's settings."}}"#;
 
@@ -231,8 +232,8 @@ fn operation(json: &mut JsonWriter, route: &Route) {
     });
     if let Some(shape) = route.body.shape() {
         json.key("requestBody").object(|json| {
-            json.key("required").bool(matches!(route.body, Body::Required(_)));
-            content(json, JSON, shape);
+            json.key("required").bool(!matches!(route.body, Body::Optional(_)));
+            content(json, if matches!(route.body, Body::Form(_)) { FORM } else { JSON }, shape);
         });
     }
     json.key("responses").object(|json| {

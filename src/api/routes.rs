@@ -308,6 +308,15 @@ pub const ROUTES: &[Route] = &[
         .docs("getUiStyle: Its looks\nmedia text/css; charset=utf-8\nmeans It.\nanswer string"),
     page("/join", Anyone)
         .docs("getJoin: The page of who is invited\nmedia text/html; charset=utf-8\nmeans It.\nanswer string"),
+    post("/join", Anyone, Changes, Api::redeem_by_form)
+        .creates()
+        .takes_form("{code: Word, name: Name, public_key: UsableKey}")
+        .docs(
+            "redeemByForm: Use an invite, from a browser without scripts\n\
+             media application/octet-stream\n\
+             means The file for the WireGuard app, without the private key, which the app has.\n\
+             answer string",
+        ),
     page("/join/guest.js", Anyone)
         .docs("getJoinScript: Its script\nmedia text/javascript; charset=utf-8\nmeans It.\nanswer string"),
     page("/join/guest.css", Anyone)

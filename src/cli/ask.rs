@@ -1,7 +1,9 @@
 //! Asking the running daemon over its socket.
 
+use super::client::ClientError;
 use super::command::Invocation;
 use super::{CommandFailure, client, output, settings};
+use lanrage::daemon::agent::agent_socket_in;
 use lanrage::daemon::settings::Settings;
 use lanrage::daemon::socket_in;
 use lanrage::wire::json::{self, Value};
@@ -17,6 +19,7 @@ pub struct DaemonClient {
     pub state_dir: PathBuf,
     /// Its socket.
     pub socket: PathBuf,
+    is_agent: bool,
 }
 
 /// What it said, with status 200.
@@ -30,12 +33,25 @@ impl DaemonClient {
     /// The daemon that an invocation means.
     pub fn of(invocation: &Invocation) -> Result<Self, CommandFailure> {
         let state_dir = of_the_machine(settings::state_dir(invocation)?);
-        Ok(DaemonClient { socket: socket_in(&state_dir), state_dir })
+        Ok(DaemonClient { socket: socket_in(&state_dir), state_dir, is_agent: false })
+    }
+
+    /// The agent that an invocation means.
+    pub fn of_agent(invocation: &Invocation) -> Result<Self, CommandFailure> {
+        let state_dir = settings::state_dir(invocation)?;
+        Ok(DaemonClient { socket: agent_socket_in(&state_dir), state_dir, is_agent: true })
     }
 
     /// Asks for something; an answer other than 200 is a failure.
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<DaemonReply, CommandFailure> {
-        let answer = client::request(&self.socket, method, path, body).map_err(CommandFailure::failed)?;
+        let failure = |error| match error {
+            ClientError::NotRunning(socket) if self.is_agent => CommandFailure::failed(format_args!(
+                "this machine takes part in no party (nobody listens at {socket}): `lanrage join URL PARTY`, with \
+                 sudo if that is how it was started, or say where it keeps its state with --state-dir"
+            )),
+            error => CommandFailure::failed(error),
+        };
+        let answer = client::request(&self.socket, method, path, body).map_err(failure)?;
         let (200, body) = answer else { return Err(refusal(answer.0, &answer.1)) };
         let value = json::parse(&body);
         match (String::from_utf8(body), value) {

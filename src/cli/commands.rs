@@ -2,7 +2,8 @@
 
 use super::command::{Command, Invocation, Opt};
 use super::{
-    CommandFailure, backup, bench, db, device, events, invite, keys, party, peer, relay, serve, status, ui,
+    CommandFailure, agent, backup, bench, db, device, events, invite, keys, party, peer, peers, relay, serve,
+    status, ui,
 };
 
 const JSON: Opt = Opt { name: "json", value: None, help: "print JSON, for scripts" };
@@ -28,6 +29,15 @@ const EXPIRES: Opt =
 const PRINT_CONFIG: Opt =
     Opt { name: "print-config", value: None, help: "print all settings as a settings file, and end" };
 
+const NAME: Opt =
+    Opt { name: "name", value: Some("NAME"), help: "what the others see [this machine's name]" };
+const INTERFACE: Opt =
+    Opt { name: "interface", value: Some("NAME"), help: "the network interface to make [lanrage0]" };
+const LOG: Opt = Opt { name: "log", value: Some("LEVEL"), help: "error, warn, info, debug or trace [info]" };
+const WATCH: Opt = Opt { name: "watch", value: None, help: "show it anew every second" };
+
+const OF_AGENT: &[Opt] = &[NAME, INTERFACE, LOG, STATE_DIR, CONFIG];
+
 const TO_DAEMON: &[Opt] = &[JSON, STATE_DIR, CONFIG];
 
 /// A command that talks to the daemon.
@@ -50,6 +60,23 @@ pub const COMMANDS: &[Command] = &[
         ..command("serve", &[], "run the daemon", serve::run)
     },
     command("status", &[], "show how the daemon is doing", status::run),
+    Command {
+        details: "It takes part until it is stopped, and needs root for the network interface. It goes on with the\n\
+                  same party and address when it is started again; without URL and PARTY it is the party of before.",
+        options: OF_AGENT,
+        ..command("join", &["[URL]", "[PARTY]"], "take part in a party with this machine", agent::join)
+    },
+    Command {
+        details: "It prints what friends need, and goes on like `lanrage join`. The party ends when its host leaves.",
+        options: OF_AGENT,
+        ..command("host", &["URL", "NAME"], "make a party on a server and take part in it", agent::host)
+    },
+    command("leave", &[], "leave the party that this machine takes part in", agent::leave),
+    Command {
+        options: &[WATCH, JSON, STATE_DIR, CONFIG],
+        ..command("peers", &[], "show who is in the party, and how they are reached", peers::run)
+    },
+    command("nat", &[], "show what NAT this machine is behind", peers::nat),
     command("party list", &[], "list all parties", party::list),
     Command {
         details: "It belongs to this machine, and stays until you end it: nobody has to be in it. Without any of the\n\
