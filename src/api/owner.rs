@@ -4,7 +4,7 @@ use super::fields::{ObjectFields, Problems, Text};
 use super::invites::write_invites;
 use super::ownership::{date, write_access};
 use super::page_sessions::{SESSION_LIFE, SETUP_LIFE};
-use super::{Api, Call, Handling, Outcome, RequestFailure, bearer, browsers, errors, later, ok};
+use super::{Api, Call, Handling, Outcome, RequestFailure, bearer, errors, later, ok};
 use crate::control::party::{Member, Party};
 use crate::control::refusal::Refusal;
 use crate::control::standing::Actor;
@@ -237,10 +237,6 @@ impl Api {
             None => body.text("setup", Text::ANY, &mut problems),
         };
         problems.check()?;
-        // A page of another name has no business here, however good its secret.
-        if !self.settings.browsers.knows(call.request, self.endpoint().map(|(host, _)| host).as_deref()) {
-            return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
-        }
         let now = call.now.instant;
         if let Err(seconds) = self.admission.may_guess(call.client, now) {
             return Err(RequestFailure::Answered(later(super::TOO_MANY_GUESSES, seconds)));
