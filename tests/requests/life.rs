@@ -51,6 +51,9 @@ const SPANS: [Duration; 7] = [
     Duration::from_secs(25 * 3600),
 ];
 
+/// What answers tell once.
+const TOLD: [&str; 5] = ["token", "invite_id", "peer_id", "device_token", "setup"];
+
 /// The API, and around it what the daemon has.
 struct Life {
     api: Api,
@@ -61,6 +64,8 @@ struct Life {
     /// Whose turn it is, among those.
     actor: usize,
     parties: Vec<String>,
+    /// Secrets that somebody was told: of invites, their names, devices, theirs, links to pages.
+    told: BTreeMap<&'static str, Vec<String>>,
     sessions: Vec<SessionId>,
     opened: u64,
     seen: Seen,
@@ -153,6 +158,7 @@ impl Life {
             tokens: Vec::new(),
             actor: 0,
             parties: Vec::new(),
+            told: BTreeMap::new(),
             sessions: Vec::new(),
             opened: 0,
             seen: Seen::new(),
@@ -274,6 +280,12 @@ impl Life {
             "nat_type" | "last_seen" | "region" => quoted(pick(input, &WORDS)),
             "relay_id" => quoted(pick(input, &["r1", "r2", "r3", "own", ""])),
             "token" => quoted(&self.token(input)),
+            "code" => quoted(&self.told(input, "token")),
+            "setup" => quoted(&self.told(input, "setup")),
+            "uses" => mostly(input, &["3", "1", "0", "65"], 2).into(),
+            "access" => quoted(mostly(input, &["open", "public", "invite", "password", "x"], 3)),
+            "ends_at" => mostly(input, &["null", "253402300799", "0", "-1"], 2).into(),
+            "public_endpoint" => quoted(mostly(input, &["203.0.113.7:51820", "[2001:db8::1]:1", "x"], 2)),
             _ => odd(input),
         }
     }
@@ -317,6 +329,10 @@ impl Life {
         let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
         let mut path = pattern.to_owned();
         path = path.replace("{party_id}", &encoded(&self.party(input)));
+        path = path.replace("{invite_id}", &encoded(&self.told(input, "invite_id")));
+        if pattern == "/parties/{party_id}/devices/{peer_id}" && input.below(4) > 0 {
+            path = path.replace("{peer_id}", &encoded(&self.told(input, "peer_id")));
+        }
         path = path.replace("{peer_id}", &encoded(&self.peer(input)));
         path = path.replace("{region}", pick(input, &["home", "eu", "%zz", "%00"]));
         let query = match input.below(8) {
@@ -331,6 +347,13 @@ impl Life {
             "/parties" => &["name", "host_peer_info"],
             "/parties/{party_id}/join" => &["party_id", "peer_info"],
             "/parties/{party_id}/bans" => &["peer_id", "public_key"],
+            "/parties/{party_id}/settings" => &["access", "ends_at"],
+            "/parties/{party_id}/devices" => &["name", "public_key"],
+            "/parties/{party_id}/invites" => &["uses"],
+            "/invites/preview" => &["code"],
+            "/invites/redeem" => &["code", "name", "public_key"],
+            "/ui/sessions" => &["setup"],
+            "/ui/settings" => &["public_endpoint"],
             "/parties/{party_id}/signals" => &["to_peer_id", "signal_data"],
             "/relays" => &["relay_id", "public_ip", "port", "region", "capacity", "public_key", "load"],
             "/auth/register" if input.below(4) == 0 => &["nonce", "proof"],
@@ -340,13 +363,28 @@ impl Life {
             ([], 1..) => Vec::new(),
             _ => format!("{{{}}}", self.members(input, names)).into_bytes(),
         };
+        if pattern == "/join" {
+            let (code, key) = (self.told(input, "token"), encoded(mostly(input, &KEYS, 5)));
+            body = format!("code={code}&name=Bob&public_key={key}").into_bytes();
+        }
         if input.below(16) == 0 {
             input.mutate(&mut body);
         }
         let mut head = format!("{method} {path}?{query} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
         let token = match (pattern, input.below(8)) {
             (_, 0) => None,
-            ("/parties/{party_id}/bans", 1..5) => Some(ADMIN.to_owned()),
+            (
+                "/parties/{party_id}/bans"
+                | "/parties/{party_id}/settings"
+                | "/parties/{party_id}/devices"
+                | "/parties/{party_id}/devices/{peer_id}"
+                | "/parties/{party_id}/invites"
+                | "/parties/{party_id}/invites/{invite_id}"
+                | "/ui/setups"
+                | "/ui/settings",
+                1..6,
+            ) => Some(ADMIN.to_owned()),
+            ("/devices/self", 1..6) => Some(self.told(input, "device_token")),
             _ => Some(self.token(input)),
         };
         if let Some(token) = token {
@@ -385,7 +423,7 @@ impl Life {
     }
 
     fn check(&mut self, answer: &Answer, request: &Request, path: Option<&'static str>) -> u16 {
-        let known = [200, 400, 401, 403, 404, 405, 409, 422, 429, 503];
+        let known = [200, 400, 401, 403, 404, 405, 409, 410, 422, 429, 503];
         assert!(known.contains(&answer.status), "{} to {request:?}", answer.status);
         if answer.content_type != "application/json" || path == Some("/openapi.json") {
             return answer.status;
@@ -400,7 +438,28 @@ impl Life {
             let id = body.get("party").and_then(|party| party.get("party_id")?.as_str());
             self.parties.extend(id.map(str::to_owned));
         }
+        let tells = matches!(
+            path,
+            Some(
+                "/parties/{party_id}/invites"
+                    | "/parties/{party_id}/devices"
+                    | "/invites/redeem"
+                    | "/ui/setups"
+            )
+        );
+        for name in TOLD.into_iter().filter(|_| tells && answer.status == 200) {
+            let text = body.get(name).and_then(|text| text.as_str());
+            self.told.entry(name).or_default().extend(text.map(str::to_owned));
+        }
         answer.status
+    }
+
+    /// One of the last of these that somebody was told.
+    fn told(&self, input: &mut Input<'_>, name: &str) -> String {
+        match self.told.get(name).map_or(&[][..], Vec::as_slice) {
+            [] => "x".to_owned(),
+            told => told[told.len() - 1 - input.below(told.len().min(2))].clone(),
+        }
     }
 
     /// What the daemon does with it: texts to sessions, rows to the store.
