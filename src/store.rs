@@ -22,7 +22,7 @@ mod tests;
 
 pub use check::{Report, check};
 pub use disk::BackendFactory;
-pub use open::{FileError, OpenError, Recovery};
+pub use open::{FileError, OpenError, Recovery, is_full};
 pub use queue::{Durable, Ticket};
 
 use crate::durability::WriteError;

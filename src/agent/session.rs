@@ -419,7 +419,10 @@ impl Session {
 
     fn party_read(&mut self, asked: &Asked, answer: PartyAnswer, now: Now) -> Result<(), &'static str> {
         let is_named = match &self.settings.goal {
-            PartyGoal::Join(party) => answer.party.head.party_id == *party,
+            // A code, or a name, leads to a party of another id.
+            PartyGoal::Join(party) => {
+                answer.party.head.party_id == *party || (*asked == Asked::Enter && !self.was_member)
+            }
             PartyGoal::Host(_) => *asked == Asked::Enter,
         };
         if !is_named {
@@ -439,8 +442,8 @@ impl Session {
         }
         (self.prove, self.proof) = (None, None);
         if *asked == Asked::Enter {
-            let is_new = matches!(self.settings.goal, PartyGoal::Host(_));
-            self.settings.goal = PartyGoal::Join(answer.party.head.party_id.clone());
+            let goal = PartyGoal::Join(answer.party.head.party_id.clone());
+            let is_new = mem::replace(&mut self.settings.goal, goal.clone()) != goal;
             (self.is_member, self.was_member) = (true, true);
             self.heartbeat_at = now.instant + HEARTBEAT;
             self.signals_at = now.instant + ASK_SIGNALS;

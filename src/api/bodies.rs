@@ -91,6 +91,37 @@ pub fn relay_info(body: Option<&Value>, from_loopback: bool) -> Result<RelayInfo
     })
 }
 
+/// Whether a query says yes to something.
+pub fn flag(query: &Value, name: &str) -> Result<bool, Problems> {
+    let mut problems = Problems::default();
+    let read = |text: &str| match text {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
+    };
+    let said = ObjectFields::of_query(query).optional_word(name, read, "'1' or '0'", &mut problems);
+    problems.check()?;
+    Ok(said == Some(true))
+}
+
+/// A key that WireGuard can use, which has to be there unless `is_optional`.
+pub fn wireguard_key(
+    fields: &ObjectFields<'_>,
+    is_optional: bool,
+    problems: &mut Problems,
+) -> Option<PublicKey> {
+    let text = if is_optional {
+        fields.optional_text("public_key", Text::KEY, problems)?
+    } else {
+        fields.text("public_key", Text::KEY, problems)?
+    };
+    let key = PublicKey::decode(text).filter(|key| !key.is_low_order());
+    if key.is_none() {
+        problems.refuse(&fields.at("public_key"), "not a WireGuard key (Base64 of 32 bytes)", text);
+    }
+    key
+}
+
 /// Whom a ban means: `peer_id`, `public_key` or both, in a body or a query.
 pub fn ban(fields: &ObjectFields<'_>, mut problems: Problems) -> Result<Ban, Problems> {
     let peer_id = fields.optional_text("peer_id", Text::ID, &mut problems).and_then(PeerId::new);

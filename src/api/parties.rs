@@ -56,6 +56,9 @@ impl Api {
     pub(super) fn create_party(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
         let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
+        if *call.actor()? == Actor::Admin && body.optional("host_peer_info").is_none() {
+            return self.create_own_party(&body, problems, call);
+        }
         let name = body.text("name", Text::NAME, &mut problems);
         let peer = body.object("host_peer_info", &mut problems);
         let info = bodies::peer_info(&peer, &mut problems);
@@ -77,12 +80,18 @@ impl Api {
         let info = bodies::peer_info(&peer, &mut problems);
         let claim =
             KeyClaim { origin: call.client.source.address(), proof: bodies::proof(&body, &mut problems) };
+        let password = body.optional_text("password", Text::PASSWORD, &mut problems);
         let Some(info) = info else { return Err(problems.into()) };
         problems.check()?;
         let by = call.identity(info.peer_id.as_str(), "peer_info.peer_id")?;
         let party = &call.parameters[0];
-        self.control.join_party(by, party, info, claim, call.now)?;
-        self.party_answer(party, None, call)
+        let is_guess = password.is_some() || self.control.may_be_code(party);
+        let entry = self.guessing(call, is_guess, |control| {
+            control.enter_party(by, party, info, claim, password, call.now)
+        })?;
+        let party = entry.party.to_string();
+        self.entry = Some(entry);
+        self.party_answer(&party, None, call)
     }
 
     pub(super) fn read_party(&mut self, call: &Call<'_>) -> Handling {
@@ -104,7 +113,7 @@ impl Api {
                     json.object(|json| {
                         json.key("party_id").string(party.id.as_str());
                         json.key("name").string(&party.name);
-                        json.key("host_id").string(party.host.as_str());
+                        json.key("host_id").string(party.host_id());
                         json.key("created_at").string(&Naive(party.created_at).to_string());
                         json.key("peers").int(party.members.len() as u64);
                     });
@@ -114,7 +123,7 @@ impl Api {
     }
 
     /// A party, and beside it what is ours: `network` and `warnings`.
-    fn party_answer(&self, party: &str, created: Option<&str>, call: &Call<'_>) -> Handling {
+    pub(super) fn party_answer(&self, party: &str, created: Option<&str>, call: &Call<'_>) -> Handling {
         let actor = call.actor()?;
         let party = self.control.readable_party(actor, party)?;
         let view = View::of(&self.control, actor.peer(), call.now);

@@ -4,7 +4,7 @@
 use crate::control::Control;
 use crate::control::change::Change;
 use crate::control::keys::KeyTrouble;
-use crate::control::party::{Member, Party, PeerInfo};
+use crate::control::party::{Member, Party, PeerInfo, host_id};
 use crate::control::signals::Signal;
 use crate::control::viewer::LocalClock;
 use crate::ids::PeerId;
@@ -76,7 +76,7 @@ pub fn party(json: &mut JsonWriter, party: &Party, view: View) {
     let head = PartyHead {
         party_id: party.id.clone(),
         name: (&*party.name).into(),
-        host_id: party.host.clone(),
+        host_id: party.host_id().into(),
         created_at: party.created_at,
     };
     head.write(json, |json| members(json, party, view));
@@ -130,7 +130,7 @@ pub fn party_ended(change: &Change) -> Option<String> {
     let head = PartyHead {
         party_id: party.clone(),
         name: (&**name).into(),
-        host_id: host.clone(),
+        host_id: host_id(host.as_ref()).into(),
         created_at: *created_at,
     };
     Some(message("party_update", |json| head.write(json.key("party"), |_| {})))
@@ -145,10 +145,10 @@ pub fn peer_joined(party: &Party, member: &Member, view: View) -> String {
 }
 
 /// `peer_left`.
-pub fn peer_left(party: &str, peer: &PeerId) -> String {
+pub fn peer_left(party: &str, peer: &str) -> String {
     message("peer_left", |json| {
         json.key("party_id").string(party);
-        json.key("peer_id").string(peer.as_str());
+        json.key("peer_id").string(peer);
     })
 }
 

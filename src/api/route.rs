@@ -11,8 +11,12 @@ use tiny_http::Method;
 pub enum Access {
     /// Everybody.
     Anyone,
+    /// Everybody who names this machine as its owner does: not a page that had a name of its own rebound to it.
+    KnownHost,
     /// A peer, by its token, or the admin. The handler decides which peer.
     Peer,
+    /// A device, by the token that it was given; the handler looks.
+    Device,
     /// The owner of the daemon: the Unix socket or the admin token.
     Admin,
     /// The same, or whoever is on this machine.
@@ -23,6 +27,16 @@ impl Access {
     /// Whether no peer may ask, whoever it is.
     pub fn is_admins(self) -> bool {
         matches!(self, Access::Admin | Access::LocalOrAdmin)
+    }
+
+    /// Whether it is only for who names this machine as its owner does.
+    pub fn wants_known_host(self) -> bool {
+        self.is_admins() || self == Access::KnownHost
+    }
+
+    /// Whether nobody is asked who they are.
+    pub fn is_open(self) -> bool {
+        matches!(self, Access::Anyone | Access::KnownHost)
     }
 }
 

@@ -5,7 +5,7 @@ use super::render::{self, View};
 use super::updates::{Topic, Updates};
 use crate::control::Control;
 use crate::control::change::{Change, Departure};
-use crate::control::party::{Member, Party};
+use crate::control::party::{Member, Party, host_id};
 use crate::control::signals::Signal;
 use crate::control::standing::Identity;
 use crate::control::viewer::LocalClock;
@@ -150,13 +150,13 @@ impl Sessions {
                 let own = self.of(control, peer).into_iter().filter(|id| Some(*id) != origin).collect();
                 self.tell_party(control, party, own, now, out);
             }
-            Change::PartyChanged(party) => {
+            Change::PartyChanged(party) | Change::PartyRenamed { party, .. } => {
                 let Ok(party) = control.party(party.as_str()) else { return };
                 let all = party.members.keys().flat_map(|peer| self.of(control, peer)).collect();
                 self.tell_party(control, party, all, now, out);
             }
             Change::MemberLeft { party, who, why, .. } if *why != Departure::PartyDeleted => {
-                let text = render::peer_left(party.as_str(), &who.peer);
+                let text = render::peer_left(party.as_str(), who.peer.as_str());
                 let mut to: Vec<SessionId> = control
                     .party(party.as_str())
                     .into_iter()
@@ -166,15 +166,15 @@ impl Sessions {
                 to.extend(&own);
                 push(out, to, text);
                 let reason = match why {
-                    Departure::Kicked => "You were removed from the party",
+                    Departure::Kicked | Departure::Banned => "You were removed from the party",
                     Departure::Stale => "You were not heard of for too long and are no longer in the party",
-                    Departure::Left | Departure::PartyDeleted => return,
+                    Departure::Left | Departure::Expired | Departure::PartyDeleted => return,
                 };
                 push(out, own, render::error(reason));
             }
             Change::PartyDeleted { party, host, members, .. } => {
                 let to: Vec<SessionId> = members.iter().flat_map(|who| self.bound_as(who)).collect();
-                push(out, to.clone(), render::peer_left(party.as_str(), host));
+                push(out, to.clone(), render::peer_left(party.as_str(), host_id(host.as_ref())));
                 push(out, to, render::party_ended(change).unwrap_or_default());
             }
             _ => {}

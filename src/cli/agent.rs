@@ -19,7 +19,7 @@ const MAX_NAME: usize = 100;
 /// How long a goodbye may take: the server may be away.
 const GOODBYE: Duration = Duration::from_secs(30);
 
-/// `lanrage join [URL] [PARTY]`.
+/// `lanrage join [URL] [PARTY]`, of which URL may be an invite's link.
 pub fn join(invocation: &Invocation) -> Result<(), CommandFailure> {
     let party = match (invocation.argument(0), invocation.argument(1)) {
         (None, _) => None,
@@ -35,6 +35,18 @@ pub fn join(invocation: &Invocation) -> Result<(), CommandFailure> {
         }
     };
     run(invocation, party)
+}
+
+/// The server and the invite of a link, which looks like `http://HOST:PORT/join#SECRET`.
+fn of_link(invocation: &Invocation, link: &str) -> Result<(ServerUrl, PartyGoal), CommandFailure> {
+    let Some((url, secret)) = link.split_once("/join#") else {
+        return Err(
+            invocation.wrong("PARTY is missing: the id or the code that the host has been shown, or a link")
+        );
+    };
+    // It stands where a party's id does until the server has said which party it is to.
+    let secret = PartyId::stored(secret).ok_or_else(|| invocation.wrong("the link is incomplete"))?;
+    Ok((server(url)?, PartyGoal::Join(secret)))
 }
 
 /// `lanrage host URL NAME`.

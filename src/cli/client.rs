@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Longest head of an answer taken, in bytes.
 const MAX_HEAD: u64 = 8 * 1024;
 /// Longest answer kept in memory, in bytes.
-const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+const MAX_ANSWER: u64 = 16_000_000;
 /// The daemon is on the same machine, but its flash may take its time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -39,7 +39,10 @@ impl fmt::Display for ClientError {
                 if rustix::process::geteuid().is_root() { "" } else { ", use sudo if it is a service" }
             ),
             ClientError::NotAllowed(socket) => {
-                write!(f, "{socket} belongs to another user: run this as the user lanrage runs as, or root")
+                write!(
+                    f,
+                    "you may not ask the daemon at {socket}: use sudo, or run this as the user lanrage runs as"
+                )
             }
             ClientError::Broken(what) => write!(f, "the daemon's answer is unusable: {what}"),
             ClientError::Output(error) => write!(f, "can't write what was downloaded: {error}"),
@@ -59,7 +62,7 @@ impl From<io::Error> for ClientError {
     }
 }
 
-/// Sends one request and returns the status and the body, at most 16 MiB.
+/// Sends one request and returns the status and the body, at most [`MAX_ANSWER`] bytes.
 pub fn request(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), ClientError> {
     let mut kept = Vec::new();
     let status = OpenAnswer::ask(socket, method, path, body)?.read(&mut Bounded { kept: &mut kept })?;
@@ -91,7 +94,7 @@ struct Bounded<'a> {
 impl Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if (self.kept.len() + bytes.len()) as u64 > MAX_ANSWER {
-            return Err(io::Error::other("it is longer than 16 MiB"));
+            return Err(io::Error::other("it is longer than 16 MB"));
         }
         self.kept.extend_from_slice(bytes);
         Ok(bytes.len())

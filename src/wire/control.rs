@@ -81,8 +81,8 @@ pub struct PartyHead<'a> {
     pub party_id: PartyId,
     /// What people call it.
     pub name: Cow<'a, str>,
-    /// The peer that owns it.
-    pub host_id: PeerId,
+    /// The peer that owns it, or a word that is no peer's id.
+    pub host_id: Cow<'a, str>,
     /// When it was made.
     pub created_at: UnixTime,
 }
@@ -93,7 +93,7 @@ impl PartyHead<'_> {
         json.object(|json| {
             json.key("party_id").string(self.party_id.as_str());
             json.key("name").string(&self.name);
-            json.key("host_id").string(self.host_id.as_str());
+            json.key("host_id").string(&self.host_id);
             json.key("created_at").string(&Naive(self.created_at).to_string());
             json.key("peers").object(peers);
         });
@@ -346,7 +346,7 @@ fn read_party(value: &Value) -> Result<PartyBody, BodyFault> {
         head: PartyHead {
             party_id: party_id(value, "party_id")?,
             name: owned(value, "name", "the party's name is missing")?,
-            host_id: peer_id(value, "host_id")?,
+            host_id: owned(value, "host_id", "the party's host_id is missing")?,
             created_at: date(value, "created_at")?,
         },
         peers: peers.collect::<Result<_, _>>()?,
@@ -394,7 +394,7 @@ mod tests {
                 head: PartyHead {
                     party_id: PartyId::new("0123456789ab").unwrap(),
                     name: "LAN \"party\"".into(),
-                    host_id: alice.clone(),
+                    host_id: "_machine".into(),
                     created_at: now,
                 },
                 peers: vec![PeerBody::new(alice.clone(), "Alice", key.encode(), now)],
