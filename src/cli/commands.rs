@@ -33,10 +33,10 @@ const NAME: Opt =
     Opt { name: "name", value: Some("NAME"), help: "what the others see [this machine's name]" };
 const INTERFACE: Opt =
     Opt { name: "interface", value: Some("NAME"), help: "the network interface to make [lanrage0]" };
-const LOG: Opt = Opt { name: "log", value: Some("LEVEL"), help: "error, warn, info, debug or trace [info]" };
+const VERBOSE: Opt = Opt { name: "verbose", value: None, help: "log more" };
 const WATCH: Opt = Opt { name: "watch", value: None, help: "show it anew every second" };
 
-const OF_AGENT: &[Opt] = &[NAME, INTERFACE, LOG, STATE_DIR, CONFIG];
+const OF_AGENT: &[Opt] = &[NAME, INTERFACE, VERBOSE, STATE_DIR, CONFIG];
 
 const TO_DAEMON: &[Opt] = &[JSON, STATE_DIR, CONFIG];
 
