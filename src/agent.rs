@@ -12,17 +12,22 @@ pub mod view;
 mod broadcast;
 mod candidates;
 mod choice;
+mod copies;
 mod explain;
 mod handshake;
 mod nat;
+mod offers;
 mod pair;
 mod path;
 mod peers;
+mod punch;
+mod spray;
 mod turn;
 
 use crate::agent::broadcast::Announcements;
 use crate::agent::candidates::{Locality, read_signal, write_signal};
 use crate::agent::network::{LocalAddress, Network, SocketWish};
+use crate::agent::path::Ends;
 use crate::agent::peers::Peers;
 use crate::agent::turn::AgentTurn;
 use crate::agent::view::{MemberView, NatView};
@@ -55,6 +60,9 @@ const NO_OPTIONS: u8 = 0x40 | (IPV4_HEADER_LENGTH / 4) as u8;
 pub trait AgentOutput {
     /// Sends a datagram from the one socket.
     fn send(&mut self, to: Path, datagram: &[u8]);
+
+    /// Sends a datagram from an [additional](SocketWish::Extra) socket, numbered from 1 on.
+    fn send_from(&mut self, _socket: u16, _to: Path, _datagram: &[u8]) {}
 
     /// Hands a packet to this machine.
     fn deliver(&mut self, packet: &[u8]);
@@ -188,7 +196,17 @@ impl Agent {
 
     /// What is wanted of the socket, since last asked.
     pub fn wants_socket(&mut self) -> Option<SocketWish> {
-        None
+        self.locality.wish.take()
+    }
+
+    /// So many additional sockets are open now, numbered from 1 on.
+    pub fn set_extra_sockets(&mut self, count: u16, now: Now) {
+        self.locality.extra_sockets = count;
+        self.peers
+            .pairs
+            .values_mut()
+            .filter(|pair| pair.spray.is_some())
+            .for_each(|pair| pair.plan(now.instant));
     }
 
     /// The mark that must be stored for the next [`AgentSettings::stamp_mark`], if it has moved since last asked.
@@ -204,6 +222,23 @@ impl Agent {
 
     /// Takes a datagram. It is opened in place.
     pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Now, out: &mut dyn AgentOutput) {
+        self.receive_on(0, datagram, path, now, out);
+    }
+
+    /// Takes a datagram that came to an additional socket.
+    pub fn receive_on(
+        &mut self,
+        socket: u16,
+        datagram: &mut [u8],
+        path: Path,
+        now: Now,
+        out: &mut dyn AgentOutput,
+    ) {
+        let from = Ends { path, socket };
+        if !self.locality.is_unicast(path.remote.ip()) && !path.remote.ip().is_loopback() {
+            // A tunnel within the tunnel: its packets would be carried to their own carrier.
+            return;
+        }
         if is_stun(datagram) {
             if let Some(relay) = self.locality.relay {
                 self.locality.nat.receive(datagram, path.remote, &relay, now.instant);
@@ -216,7 +251,7 @@ impl Agent {
         };
         if let Some(message) = &initiation {
             let (mut turn, peers) = self.turn(now, out);
-            if peers.answer_copy(&mut turn, message, path) {
+            if peers.answer_copy(&mut turn, message, from) {
                 return;
             }
         }
@@ -227,7 +262,7 @@ impl Agent {
             if let Some((message, pair)) = initiation.as_ref().zip(self.peers.pairs.get_mut(&accepted.peer)) {
                 pair.on_initiation(message, now.instant);
             }
-            self.accept(accepted, datagram, path, now, out);
+            self.accept(accepted, datagram, from, now, out);
         }
         self.work(now, out);
     }
@@ -236,7 +271,7 @@ impl Agent {
         &mut self,
         accepted: Accepted,
         datagram: &mut [u8],
-        from: Path,
+        from: Ends,
         now: Now,
         out: &mut dyn AgentOutput,
     ) {

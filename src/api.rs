@@ -533,6 +533,7 @@ impl Api {
             self.sessions.announce(&self.control, &change, origin, now, &mut effects.deliveries);
             effects.changes.push(change);
         }
+        effects.deliveries = self.sessions.in_their_words(effects.deliveries);
         let delivered = effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum();
         self.counters.values.add(Figure::Deliveries, delivered);
         effects
@@ -567,6 +568,7 @@ impl Api {
         if self.refusals.due().is_some_and(|due| due <= now.instant) {
             self.refusals.finish().iter().for_each(|line| log::info!("{line}"));
         }
+        let mut deliveries = self.sessions.in_their_words(deliveries);
         self.counters.values.add(Figure::Deliveries, deliveries.len() as u64);
         let mut effects = self.drain(None, now);
         deliveries.append(&mut effects.deliveries);

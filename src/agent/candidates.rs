@@ -1,10 +1,10 @@
 //! Where we may be, for others to try; and which of their addresses are worth trying, and safe.
 
 use crate::agent::nat::NatProbing;
-use crate::agent::network::{LocalAddress, RelayAddress};
+use crate::agent::network::{LocalAddress, RelayAddress, SocketWish};
 use crate::datagram::Path;
 use crate::subnet::Subnet;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::probe::{Candidate, CandidateKind, MAX_CANDIDATES, Offer};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +28,11 @@ pub(super) struct Locality {
     pub generation: u32,
     /// Destinations that a NAT has had to make a mapping for since it was probed.
     pub destinations: i32,
+    /// Additional sockets that are open.
+    pub extra_sockets: u16,
+    pub wish: Option<SocketWish>,
+    /// When somebody last began to use many ports.
+    pub sprayed: Option<Instant>,
 }
 
 impl Default for Locality {
@@ -40,6 +45,9 @@ impl Default for Locality {
             nat: NatProbing::default(),
             generation: 0,
             destinations: 0,
+            extra_sockets: 0,
+            wish: None,
+            sprayed: None,
         }
     }
 }
@@ -97,8 +105,8 @@ impl Locality {
         }
     }
 
-    /// Whether a member that says to be at `address`, and offers `all`, is worth a probe there, and nobody is harmed by it.
-    pub fn accepts(&self, address: SocketAddr, all: &Offer) -> bool {
+    /// Whether a member that says to be at `address` is worth a probe there, and nobody is harmed by it.
+    pub fn accepts(&self, address: SocketAddr) -> bool {
         let is_relay = self.relay.is_some_and(|relay| {
             let ports = [Some(relay.endpoint.port()), relay.stun_port];
             relay.endpoint.ip() == address.ip() && ports.contains(&Some(address.port()))
@@ -108,16 +116,11 @@ impl Locality {
             return false;
         }
         // In somebody else's house the same private address is another machine.
-        !is_private(address.ip())
-            || self.links.iter().any(|link| is_near(link, address.ip()))
-            || self.nat.public().is_some_and(|own| {
-                all.candidates.iter().flatten().any(|candidate| {
-                    candidate.kind == CandidateKind::Public && candidate.address.ip() == own.ip()
-                })
-            })
+        !is_private(address.ip()) || self.links.iter().any(|link| is_near(link, address.ip()))
     }
 
-    fn is_unicast(&self, ip: IpAddr) -> bool {
+    /// Whether it is the address of one machine, and outside the tunnel.
+    pub fn is_unicast(&self, ip: IpAddr) -> bool {
         match ip {
             IpAddr::V4(ip) => {
                 let is_inside = (self.subnet.network()..=self.subnet.broadcast()).contains(&ip);
@@ -185,7 +188,6 @@ mod tests {
     use super::*;
     use crate::crypto::random::Seeded;
     use crate::crypto::x25519::PrivateKey;
-    use crate::wire::nat_type::NatType;
 
     fn here() -> Locality {
         let key = PrivateKey::generate().public_key();
@@ -198,16 +200,13 @@ mod tests {
             mapping: None,
             nat: NatProbing::default(),
             generation: 1,
-            destinations: 0,
+            ..Locality::default()
         }
     }
 
     #[test]
     fn what_harms_or_leads_nowhere_is_refused() {
-        let (here, none) = (
-            here(),
-            Offer { generation: 0, nat: NatType::Unknown, port_step: 0, candidates: [None; MAX_CANDIDATES] },
-        );
+        let here = here();
         for bad in [
             "10.66.3.4:5",
             "127.0.0.1:5",
@@ -231,10 +230,10 @@ mod tests {
             "100.64.0.1:5",
             "[fd00::1]:5",
         ] {
-            assert!(!here.accepts(bad.parse().unwrap(), &none), "{bad}");
+            assert!(!here.accepts(bad.parse().unwrap()), "{bad}");
         }
         for good in ["192.0.2.1:5", "198.51.100.1:40000", "192.168.1.9:5", "[2001:db8::9]:5", "100.1.2.3:4"] {
-            assert!(here.accepts(good.parse().unwrap(), &none), "{good}");
+            assert!(here.accepts(good.parse().unwrap()), "{good}");
         }
     }
 

@@ -3,8 +3,8 @@
 //! taken again for a while.
 
 use crate::agent::pair::{FallBack, Pair};
+use crate::agent::path::Ends;
 use crate::agent::turn::AgentTurn;
-use crate::datagram::Path;
 use crate::time::Instant;
 use crate::wire::probe::MAX_CANDIDATES;
 use std::net::SocketAddr;
@@ -25,19 +25,20 @@ const GOOD_LOSS: u32 = 10;
 const SHORTEST_HOLD: Duration = Duration::from_secs(30);
 const LONGEST_HOLD: Duration = Duration::from_secs(300);
 /// How often a path in use is asked.
-const BUSY_INTERVAL: Duration = Duration::from_secs(1);
+const BUSY_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it is while there is no traffic, and the relay, if data goes elsewhere.
 const IDLE_INTERVAL: Duration = Duration::from_secs(25);
 const STANDBY_INTERVAL: Duration = Duration::from_secs(5);
 /// When nothing comes by any path, the session may be dead.
 const SESSION_PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is asked for a new one then.
+/// How often it is asked for a new one then; half as often each time that nothing comes of it.
 const SESSION_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Pair {
     /// Takes an answer, whose source is as whom the member sees us.
-    pub(super) fn on_answer(&mut self, turn: &mut AgentTurn<'_>, from: Path, answer: (u32, SocketAddr, u32)) {
+    pub(super) fn on_answer(&mut self, turn: &mut AgentTurn<'_>, from: Ends, answer: (u32, SocketAddr, u32)) {
         let (now, (id, seen_as, received)) = (turn.now.instant, answer);
+        self.renewals = 0;
         if self.relay.on_answer(id, received, now).is_some() {
             // What waited for the relay to be compared with may be taken now.
             (0..self.straight.len()).for_each(|place| self.consider(place, now));
@@ -51,7 +52,8 @@ impl Pair {
             // It came by the NAT's own choice from elsewhere than was asked.
             path.on_heard(false, now);
             path.seen_as = Some(seen_as);
-            path.path.local = if path.path.remote == from.remote { from.local } else { path.path.local };
+            path.path.local =
+                if path.path.remote == from.path.remote { from.path.local } else { path.path.local };
             if !path.is_proven() && Some(place) != self.active {
                 self.ask(turn, place);
             }
@@ -91,6 +93,7 @@ impl Pair {
     fn take(&mut self, place: usize, now: Instant) {
         self.active = Some(place);
         (self.promoted, self.fall_back, self.retry_at, self.retries) = (now, None, None, 0);
+        self.spray = None;
         self.straight.iter_mut().for_each(|path| path.wins = 0);
         self.straight[place].forgive();
         self.plan(now);
@@ -133,6 +136,13 @@ impl Pair {
                 path.ask(turn, peer, 0);
             }
             let has_relay = turn.locality.relay.is_some();
+            // Perhaps it does not know that we don't hear it.
+            let is_missed = path.is_missed(now);
+            if is_missed && !std::mem::replace(&mut self.has_told, is_missed) {
+                self.send_hearing(turn);
+            }
+            self.has_told = is_missed;
+            let path = &self.straight[place];
             if path.is_dead(now) {
                 self.leave(turn, FallBack::Silence);
             } else if path.is_lossy(LOSS_TIME, now) && has_relay && self.relay.loss < GOOD_LOSS {
@@ -158,11 +168,9 @@ impl Pair {
                 self.begin_round(now);
             }
         }
-        let silent = self.relay.silent_since().filter(|_| self.active.is_none());
-        if silent.is_some_and(|since| now.since(since) >= SESSION_PATIENCE)
-            && is_due(self.wanted, SESSION_INTERVAL)
-        {
+        if self.session_due().is_some_and(|due| due <= now) {
             self.wanted = Some(now);
+            self.renewals += 1;
             turn.device.connect(peer, turn.now);
         }
     }
@@ -183,11 +191,14 @@ impl Pair {
             self.straight[place].asked.unwrap_or(now) + interval
         });
         let relay = self.relay_interval(now).map(|interval| self.relay.asked.unwrap_or(now) + interval);
-        let silent = self.relay.silent_since().filter(|_| self.active.is_none());
-        let session = silent.map(|since| {
-            let again = self.wanted.map_or(since, |wanted| wanted + SESSION_INTERVAL);
-            (since + SESSION_PATIENCE).max(again)
-        });
-        [active, relay, session].into_iter().flatten().min()
+        [active, relay, self.session_due()].into_iter().flatten().min()
+    }
+
+    /// When a new session is wanted, because nothing comes on this one.
+    fn session_due(&self) -> Option<Instant> {
+        let silent = self.relay.silent_since().filter(|_| self.active.is_none())?;
+        let interval = SESSION_INTERVAL * 2u32.pow(self.renewals.min(6));
+        let again = self.wanted.map_or(silent, |wanted| wanted + interval);
+        Some((silent + SESSION_PATIENCE).max(again))
     }
 }

@@ -63,4 +63,9 @@ pub enum SocketWish {
         /// How many.
         count: usize,
     },
+    /// No more of those but this one.
+    Keep {
+        /// Its number, from 1 on; `None` for none.
+        socket: Option<u16>,
+    },
 }

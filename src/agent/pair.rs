@@ -5,18 +5,17 @@ use crate::agent::AgentOutput;
 use crate::agent::candidates::Locality;
 use crate::agent::handshake::{CachedAnswer, PendingInitiation};
 use crate::agent::network::NetworkMember;
-use crate::agent::path::PathState;
+use crate::agent::path::{Ends, PathState};
+use crate::agent::spray::Spray;
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
 use crate::time::Instant;
-use crate::wire::probe::{CandidateKind, MAX_CANDIDATES, Offer, Probe};
+use crate::wire::probe::{CandidateKind, Offer};
 use crate::wireguard::message::KEEPALIVE_LENGTH;
 use crate::wireguard::peer::PeerIndex;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// Straight paths that are known of one member at most.
-const MAX_STRAIGHT: usize = 12;
 /// Bytes that a member may have us send to where it says to be, and has not shown to be: what came from it, up to this.
 const MAX_CREDIT: usize = 64 * 1024;
 /// When straight paths are asked, from the beginning of a round on; afterwards every second.
@@ -31,24 +30,8 @@ const TICKS: [Duration; 5] = [
 const TICK_COUNT: u32 = 12;
 /// A round that came to nothing is followed by another one after this, if there is traffic.
 const RETRIES: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300)];
-/// An offer that nothing new is in begins a round at most this often.
-const ROUND_INTERVAL: Duration = Duration::from_secs(2);
-/// When our own offer is sent until it is answered, each from the one before on.
-const OFFER_WAITS: [Duration; 5] = [
-    Duration::from_millis(300),
-    Duration::from_millis(700),
-    Duration::from_secs(2),
-    Duration::from_secs(7),
-    Duration::from_secs(20),
-];
-/// Offers to one that has not shown to be an agent.
-const BLIND_OFFERS: usize = 2;
-/// An offer fills its packet: that is credit for the probes that it asks for.
-const OFFER_LENGTH: usize = 1420;
 /// After this much silence there is no traffic.
 const IDLE_TIME: Duration = Duration::from_secs(10);
-/// When a new network is offered, paths on which something came within this time are of it.
-const FRESH_TIME: Duration = Duration::from_secs(1);
 
 /// When there is no session, it is asked for so often once the hub knows us.
 const GREETINGS: [Duration; 3] =
@@ -84,12 +67,12 @@ impl Round {
 
 /// Our offer on its way.
 #[derive(Clone, Copy, Default)]
-struct Offering {
-    due: Option<Instant>,
-    tries: usize,
-    id: u32,
+pub(super) struct Offering {
+    pub due: Option<Instant>,
+    pub tries: usize,
+    pub id: u32,
     /// The generation that was answered.
-    answered: Option<u32>,
+    pub answered: Option<u32>,
 }
 
 /// One member and the ways to it.
@@ -101,6 +84,8 @@ pub(super) struct Pair {
     pub is_agent: bool,
     /// When a session with it was last wanted.
     pub wanted: Option<Instant>,
+    /// Sessions wanted since a question was last answered.
+    pub renewals: u32,
     /// Bytes of packets that came from it.
     pub received: u64,
     /// Bytes that were sent to it by its session.
@@ -119,7 +104,11 @@ pub(super) struct Pair {
     pub holds: u32,
     pub promoted: Instant,
     pub fall_back: Option<FallBack>,
-    offering: Offering,
+    /// Whether the member was told that nothing comes on the path in use.
+    pub has_told: bool,
+    pub spray: Option<Box<Spray>>,
+    pub sprayed: Option<Instant>,
+    pub offering: Offering,
     /// Whether the control plane is to carry our offer to it.
     pub wants_signal: bool,
     pub last_data: Option<Instant>,
@@ -140,6 +129,7 @@ impl Pair {
             peer,
             is_agent: false,
             wanted: None,
+            renewals: 0,
             received: 0,
             sent: 0,
             relay: PathState::new(nowhere, CandidateKind::Public),
@@ -154,6 +144,9 @@ impl Pair {
             holds: 0,
             promoted: Instant::ZERO,
             fall_back: None,
+            has_told: false,
+            spray: None,
+            sprayed: None,
             offering: Offering::default(),
             last_data: None,
             credit: 0,
@@ -205,7 +198,7 @@ impl Pair {
         if let Some(path) = choice.and_then(|place| self.straight.get_mut(place)) {
             let fits = datagram.len().saturating_sub(KEEPALIVE_LENGTH) <= path.mtu;
             if fits || relay.is_none() {
-                out.send(path.path, datagram);
+                path.ends().send(datagram, out);
                 path.on_sent(now);
             }
             by_relay = !fits || path.is_doubtful(now);
@@ -233,14 +226,14 @@ impl Pair {
         let newest = self.straight.iter().enumerate().max_by_key(|(_, path)| path.heard);
         let newest = newest.map(|(place, _)| place).filter(|_| relay.is_none() || self.relay.is_dead(now));
         if let Some(path) = self.active.or(newest).and_then(|place| self.straight.get(place)) {
-            out.send(path.path, datagram);
+            path.ends().send(datagram, out);
         }
     }
 
     /// Something authentic came from the member.
     pub fn on_received(
         &mut self,
-        from: Path,
+        from: Ends,
         relay: Option<Path>,
         length: usize,
         is_data: bool,
@@ -255,18 +248,20 @@ impl Pair {
         }
     }
 
-    fn path_mut(&mut self, from: Path, relay: Option<Path>) -> Option<&mut PathState> {
-        if relay.is_some_and(|relay| relay.remote == from.remote) {
+    pub fn path_mut(&mut self, from: Ends, relay: Option<Path>) -> Option<&mut PathState> {
+        if relay.is_some_and(|relay| relay.remote == from.path.remote) {
             return Some(&mut self.relay);
         }
-        self.straight.iter_mut().find(|path| path.path.remote == from.remote)
+        let is_it =
+            |path: &&mut PathState| path.path.remote == from.path.remote && path.socket == from.socket;
+        self.straight.iter_mut().find(is_it)
     }
 
     /// A session has come up.
     pub fn on_session(&mut self, now: Instant) {
         self.initiation = None;
         self.relay.forgive();
-        if self.is_agent && self.active.is_none() {
+        if self.is_agent && self.round_began.is_none() {
             self.begin_round(now);
         }
         if !self.member.is_device && self.offering.answered.is_none() {
@@ -295,7 +290,7 @@ impl Pair {
     }
 
     /// It has shown to be an agent.
-    fn on_agent(&mut self, now: Instant) {
+    pub fn on_agent(&mut self, now: Instant) {
         if !self.is_agent {
             self.is_agent = true;
             self.plan(now);
@@ -315,112 +310,6 @@ impl Pair {
         (self.round, self.round_began) = (Some(Round { began: now, tick: 0 }), Some(now));
         self.retry_at = None;
         self.plan(now);
-    }
-
-    /// Takes a probe from the member.
-    pub fn on_probe(&mut self, turn: &mut AgentTurn<'_>, from: Path, probe: Probe) {
-        let now = turn.now.instant;
-        let relay = turn.locality.relay_path();
-        self.on_agent(now);
-        match probe {
-            Probe::Ping { id } => {
-                self.answer(turn, from, id);
-                self.note_source(turn, from, relay);
-            }
-            Probe::Pong { id, source, received } => {
-                if id == self.offering.id && self.offering.tries > 0 {
-                    let generation = turn.locality.generation;
-                    self.offering = Offering { answered: Some(generation), ..Offering::default() };
-                }
-                self.on_answer(turn, from, (id, source, received));
-            }
-            Probe::Offer { id, offer } => {
-                self.answer(turn, from, id);
-                self.on_offer(turn, offer);
-            }
-            Probe::Hearing { sources, .. } => self.on_hearing(&sources, now),
-            Probe::Punch { .. } | Probe::Drain => {}
-        }
-        self.plan(now);
-    }
-
-    /// Answers on the path by which it was asked.
-    fn answer(&mut self, turn: &mut AgentTurn<'_>, from: Path, id: u32) {
-        let relay = turn.locality.relay_path();
-        let received = self.path_mut(from, relay).map_or(0, |path| path.received);
-        turn.send_probe(self.peer, from, &Probe::Pong { id, source: from.remote, received }, 0);
-    }
-
-    /// It is at a place that nobody knew of: it is asked there at once, as our NAT is open for it.
-    fn note_source(&mut self, turn: &mut AgentTurn<'_>, from: Path, relay: Option<Path>) {
-        let now = turn.now.instant;
-        let peer = self.peer;
-        if let Some(path) = self.path_mut(from, relay) {
-            if relay.is_none_or(|relay| relay.remote != from.remote) {
-                path.path = from;
-                // Our own questions may have come too early for its NAT; now they do not.
-                if path.answers == 0 {
-                    path.ask(turn, peer, 0);
-                }
-            }
-            return;
-        }
-        if self.straight.len() >= MAX_STRAIGHT && !self.make_room() {
-            return;
-        }
-        let mut path = PathState::new(from, CandidateKind::Observed);
-        path.on_heard(false, now);
-        path.number = turn.locality.count_destination(from.remote);
-        path.ask(turn, peer, 0);
-        self.straight.push(path);
-    }
-
-    /// Gives up the straight path that has shown the least.
-    fn make_room(&mut self) -> bool {
-        let idle = |&(place, _): &(usize, &PathState)| Some(place) != self.active;
-        let paths = self.straight.iter().enumerate().filter(idle);
-        let Some((place, _)) = paths.min_by_key(|(_, path)| (path.answers, path.heard)) else { return false };
-        self.straight.remove(place);
-        self.active = self.active.map(|active| active - usize::from(active > place));
-        true
-    }
-
-    /// It says where it is.
-    pub fn on_offer(&mut self, turn: &mut AgentTurn<'_>, offer: Offer) {
-        let now = turn.now.instant;
-        self.on_agent(now);
-        let is_new = self.offer.is_none_or(|known| known.generation != offer.generation);
-        if is_new {
-            let active = self.active.map(|place| self.straight[place].path.remote);
-            let is_fresh = |path: &PathState| path.heard.is_some_and(|heard| now.since(heard) < FRESH_TIME);
-            // Data may have come from where it was just before.
-            let is_known = self.offer.is_some();
-            self.straight.retain(|path| is_fresh(path) && (!is_known || Some(path.path.remote) != active));
-            (self.active, self.retries, self.held_until, self.holds) = (None, 0, Instant::ZERO, 0);
-            self.relay.forgive();
-        }
-        self.offer = Some(offer);
-        let mut has_new = false;
-        for candidate in offer.candidates.iter().flatten() {
-            let address = candidate.address;
-            let is_known = self.straight.iter().any(|path| path.path.remote == address);
-            if is_known || !turn.locality.accepts(address, &offer) || !turn.locality.has_family_of(address) {
-                continue;
-            }
-            if self.straight.len() < MAX_STRAIGHT || self.make_room() {
-                let mut path = PathState::new(Path::to(address), candidate.kind);
-                path.number = turn.locality.count_destination(address);
-                self.straight.push(path);
-                has_new = true;
-            }
-        }
-        let is_due = self.round_began.is_none_or(|began| now.since(began) >= ROUND_INTERVAL);
-        if has_new || is_new || self.active.is_none() && is_due {
-            self.begin_round(now);
-        }
-        if self.offering.answered != Some(turn.locality.generation) && self.offering.due.is_none() {
-            self.begin_offer(now);
-        }
     }
 
     /// We are in another network: nothing is known of any path any more.
@@ -452,6 +341,7 @@ impl Pair {
             if self.is_agent {
                 self.run_round(turn);
                 self.keep_up(turn);
+                self.run_spray(turn);
             }
         }
         let active = self.active.and_then(|place| self.straight[place].next());
@@ -460,38 +350,13 @@ impl Pair {
         let relay = self.relay.next().filter(|_| self.is_agent);
         let initiation = self.initiation_due(turn.locality.relay.is_some());
         let upkeep = self.upkeep_due(now).filter(|_| self.is_agent);
+        let spray = self.spray.as_ref().map(|spray| spray.next);
         let retry = self.retry_at.filter(|_| self.is_busy(now));
-        [active, self.greeting, offer, round, relay, initiation, upkeep, retry]
+        [active, self.greeting, spray, offer, round, relay, initiation, upkeep, retry]
             .into_iter()
             .flatten()
             .filter(|&at| at > now)
             .for_each(|at| self.plan(at));
-    }
-
-    /// The number of the first of its addresses among our destinations.
-    pub fn first_number(&self) -> Option<i32> {
-        self.straight.iter().filter_map(|path| path.number).min()
-    }
-
-    fn send_offer(&mut self, turn: &mut AgentTurn<'_>) {
-        let now = turn.now.instant;
-        if self.offering.due.is_none_or(|due| due > now) {
-            return;
-        }
-        let straight = self.active.or(if self.straight.is_empty() { None } else { Some(0) });
-        let straight = straight.map(|place| self.straight[place].path);
-        let Some(to) = turn.locality.relay_path().or(straight) else { return };
-        if self.offering.tries == 0 {
-            self.offering.id = turn.random.next_u64() as u32;
-        }
-        let offer = turn.locality.offer(self.first_number());
-        // A path that carries no long packets gets a short one in between.
-        let length = if self.offering.tries % 2 == 0 { OFFER_LENGTH } else { 0 };
-        turn.send_probe(self.peer, to, &Probe::Offer { id: self.offering.id, offer }, length);
-        let tries = self.offering.tries;
-        self.offering.tries += 1;
-        let is_over = !self.is_agent && tries + 1 >= BLIND_OFFERS;
-        self.offering.due = OFFER_WAITS.get(tries).filter(|_| !is_over).map(|&wait| now + wait);
     }
 
     fn run_round(&mut self, turn: &mut AgentTurn<'_>) {
@@ -537,17 +402,5 @@ impl Pair {
             let sent = path.ask(turn, peer, length);
             self.credit -= if is_validated { 0 } else { sent };
         }
-    }
-
-    /// Tells the member where something comes from that it sends.
-    pub fn send_hearing(&mut self, turn: &mut AgentTurn<'_>) {
-        let now = turn.now.instant;
-        let Some(to) = turn.locality.relay_path() else { return };
-        let mut sources = [None; MAX_CANDIDATES];
-        let heard = |path: &&PathState| path.heard.is_some_and(|heard| now.since(heard) < FRESH_TIME);
-        let fresh = self.straight.iter().filter(heard).map(|path| path.path.remote);
-        sources.iter_mut().zip(fresh).for_each(|(place, source)| *place = Some(source));
-        let id = turn.random.next_u64() as u32;
-        turn.send_probe(self.peer, to, &Probe::Hearing { id, sources }, 0);
     }
 }

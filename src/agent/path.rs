@@ -1,6 +1,7 @@
 //! One path to a member, by the relay or straight: what was asked and answered on it, how long that takes, and how much of
 //! what is sent arrives. That something came on it says nothing of what we send on it; only an answer does.
 
+use crate::agent::AgentOutput;
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
 use crate::time::Instant;
@@ -40,9 +41,32 @@ struct Question {
     sent: u32,
 }
 
+/// The two ends of a path, and by which socket of ours it goes: 0 is the one for everything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ends {
+    pub path: Path,
+    pub socket: u16,
+}
+
+impl From<Path> for Ends {
+    fn from(path: Path) -> Self {
+        Ends { path, socket: 0 }
+    }
+}
+
+impl Ends {
+    pub fn send(&self, datagram: &[u8], out: &mut dyn AgentOutput) {
+        match self.socket {
+            0 => out.send(self.path, datagram),
+            socket => out.send_from(socket, self.path, datagram),
+        }
+    }
+}
+
 /// What is known of a path.
 pub(super) struct PathState {
     pub path: Path,
+    pub socket: u16,
     pub kind: CandidateKind,
     /// Its number among the destinations that a NAT makes mappings for.
     pub number: Option<i32>,
@@ -79,6 +103,7 @@ impl PathState {
     pub fn new(path: Path, kind: CandidateKind) -> Self {
         PathState {
             path,
+            socket: 0,
             kind,
             number: None,
             questions: [None; WAITING],
@@ -102,6 +127,10 @@ impl PathState {
         }
     }
 
+    pub fn ends(&self) -> Ends {
+        Ends { path: self.path, socket: self.socket }
+    }
+
     /// Whether two answers have come, one of them to a long question.
     pub fn is_proven(&self) -> bool {
         self.answers >= 2 && self.mtu > 0
@@ -123,7 +152,7 @@ impl PathState {
         turn.scratch[TRANSPORT_HEADER_LENGTH..room].fill(0);
         let length = Probe::Ping { id }.write(&mut turn.scratch[TRANSPORT_HEADER_LENGTH..]).max(length);
         let Some(sealed) = turn.device.seal_probe(peer, turn.scratch, length, turn.now) else { return 0 };
-        turn.out.send(self.path, &turn.scratch[..sealed]);
+        self.ends().send(&turn.scratch[..sealed], turn.out);
         if length >= LENGTHS[LENGTHS.len() - 1] {
             self.long_tries += 1;
         }
@@ -198,6 +227,11 @@ impl PathState {
         self.silent_since().is_some_and(|since| now.since(since) >= DOUBT_TIME)
     }
 
+    /// Whether nothing came on it for too long, though we said something.
+    pub fn is_missed(&self, now: Instant) -> bool {
+        self.waiting.is_some_and(|since| now.since(since) >= DOUBT_TIME)
+    }
+
     /// Whether it is: there was no answer, though it was asked more than once.
     pub fn is_dead(&self, now: Instant) -> bool {
         let patience = DEATH_TIME.max(self.round_trip.unwrap_or_default() * 4);
@@ -238,6 +272,7 @@ impl PathState {
 
     /// It is another one from now on, though it looks the same.
     pub fn renew(&mut self) {
-        *self = PathState { number: self.number, ..PathState::new(self.path, self.kind) };
+        let PathState { path, socket, kind, number, .. } = *self;
+        *self = PathState { socket, number, ..PathState::new(path, kind) };
     }
 }

@@ -4,8 +4,8 @@ use crate::agent::AgentOutput;
 use crate::agent::candidates::Locality;
 use crate::agent::network::{NetworkMember, RelayAddress};
 use crate::agent::pair::Pair;
+use crate::agent::path::Ends;
 use crate::agent::turn::AgentTurn;
-use crate::datagram::Path;
 use crate::ids::PeerId;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
@@ -157,7 +157,7 @@ impl Peers {
     }
 
     /// Answers a copy of an initiation that was answered before; whether it was one.
-    pub fn answer_copy(&mut self, turn: &mut AgentTurn<'_>, message: &[u8], from: Path) -> bool {
+    pub fn answer_copy(&mut self, turn: &mut AgentTurn<'_>, message: &[u8], from: Ends) -> bool {
         self.pairs.values_mut().any(|pair| pair.answer_copy(turn, message, from))
     }
 

@@ -2,8 +2,8 @@
 
 use crate::agent::AgentOutput;
 use crate::agent::candidates::Locality;
+use crate::agent::path::Ends;
 use crate::crypto::random::Seeded;
-use crate::datagram::Path;
 use crate::time::Now;
 use crate::wire::probe::Probe;
 use crate::wireguard::device::Device;
@@ -22,13 +22,13 @@ pub(super) struct AgentTurn<'a> {
 
 impl AgentTurn<'_> {
     /// Sends a probe, padded to `length` at least; whether there was a session.
-    pub fn send_probe(&mut self, peer: PeerIndex, to: Path, probe: &Probe, length: usize) -> bool {
+    pub fn send_probe(&mut self, peer: PeerIndex, to: Ends, probe: &Probe, length: usize) -> bool {
         let text = &mut self.scratch[TRANSPORT_HEADER_LENGTH..];
         let written = probe.write(text);
         let length = written.max(length);
         text[written..length].fill(0);
         let Some(sealed) = self.device.seal_probe(peer, self.scratch, length, self.now) else { return false };
-        self.out.send(to, &self.scratch[..sealed]);
+        to.send(&self.scratch[..sealed], self.out);
         true
     }
 }

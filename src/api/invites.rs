@@ -8,6 +8,7 @@ use crate::control::invites::{
 };
 use crate::time::Now;
 use crate::wire::endpoint;
+use crate::wire::http::Source;
 use crate::wire::json::{JsonWriter, object};
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ impl Api {
         let http = &self.settings.locations.http;
         let port: u16 = http.rsplit_once(':')?.1.parse().ok()?;
         let own = self.endpoint().map(|(host, _)| endpoint::text(&host, port));
-        let asked = || call.request.host.clone();
+        // What a program says over the Unix socket is no name of this machine.
+        let asked = || call.request.host.clone().filter(|_| call.request.source != Source::Unix);
         let bound = || {
             let at: std::net::SocketAddr = http.parse().ok()?;
             (!at.ip().is_unspecified()).then(|| at.to_string())

@@ -164,6 +164,7 @@ impl Api {
             MessageReply::Error(text) => out.push(Delivery { to: vec![session], text: render::error(&text) }),
             MessageReply::None => {}
         }
+        let out = self.sessions.in_their_words(out);
         self.counters.values.add(Figure::Deliveries, out.len() as u64);
         out
     }
@@ -245,13 +246,14 @@ impl Api {
         let entry = self.control.enter_party(&by, party, info, claim, password, said.now);
         self.count_guess(client, is_guess, &entry, now);
         let entry = entry?;
+        self.learn_names(said.session, &by.peer);
         Ok(if entry.paid.is_some() { MessageReply::Entered(entry) } else { MessageReply::Parties })
     }
 
     fn leave_by_message(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let (party, peer) = said.party_and_peer()?;
         let by = self.speaker_named(said, peer)?;
-        let party = self.party_meant(&by, party);
+        let party = self.party_meant(said.session, &by, party);
         self.control.remove_peer(&Actor::Peer(by), &party, peer)?;
         Ok(MessageReply::None)
     }
@@ -259,7 +261,7 @@ impl Api {
     fn heartbeat_by_message(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let (party, peer) = said.party_and_peer()?;
         let by = self.speaker_named(said, peer)?;
-        let party = self.party_meant(&by, party);
+        let party = self.party_meant(said.session, &by, party);
         self.control.heartbeat(&party, &by.peer, said.client.source.address(), said.now)?;
         Ok(MessageReply::None)
     }
@@ -273,14 +275,24 @@ impl Api {
         let by = self.sessions.identity(said.session).cloned().ok_or(Refusal::NotMember)?;
         let mut json = JsonWriter::default();
         json.value(data);
-        let party = self.party_meant(&by, party);
+        let party = self.party_meant(said.session, &by, party);
         self.control.signal(&by, &party, to, json.finish(), said.now)?;
         Ok(MessageReply::None)
     }
 
     /// The id of the party that a peer calls so.
-    fn party_meant(&self, by: &Identity, party: &str) -> String {
-        self.control.meant_by(&by.peer, party).map_or_else(|| party.to_owned(), PartyId::to_string)
+    fn party_meant(&mut self, session: SessionId, by: &Identity, party: &str) -> String {
+        let Some(id) = self.control.meant_by(&by.peer, party).cloned() else { return party.to_owned() };
+        if id.as_str() != party {
+            self.control.note_called(&by.peer, &id, party);
+            self.learn_names(session, &by.peer);
+        }
+        id.to_string()
+    }
+
+    fn learn_names(&mut self, session: SessionId, peer: &PeerId) {
+        let names = self.control.called_by(peer);
+        self.sessions.learn_names(session, names);
     }
 
     /// Before anything that a session says counts: an id that it claimed while that was free may be somebody's by now.
@@ -315,6 +327,7 @@ impl Api {
 
     fn bind(&mut self, said: &Said<'_>, identity: Identity) {
         self.control.note_origin(&identity.peer, said.client.source.address());
+        self.learn_names(said.session, &identity.peer);
         if let Some(oldest) = self.sessions.bind(said.session, identity) {
             self.closures.push((oldest, "this peer has too many sessions"));
         }

@@ -44,12 +44,12 @@ pub const ROUTES: &[Route] = &[
         ),
     post("/parties", Peer, Changes, Api::create_party)
         .creates()
-        .takes("{name: Name, host_peer_info?: PeerInfo, access?: Access, password?: Password, permanent?: \
-                boolean, ends_at?: OptionalDate} & Proof")
+        .takes("{name: Name, host_peer_info: PeerInfo} & Proof")
         .docs(
             "createParty: Make a party and host it\n\
-             note Asked again by the same host with the same name within 30 s, it gives the same party. The admin makes \
-             parties without a host, which outlast their members; what is said of access is for these.\n\
+             note Asked again by the same host with the same name within 30 s, it gives the same party. Without \
+             `host_peer_info` the admin makes one that belongs to the server and outlasts its members; then all that \
+             changeParty takes is taken, too.\n\
              means The party. Its id is the secret that friends share.\n\
              answer PartyAnswer & {party_id: Id}",
         ),

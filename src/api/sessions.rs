@@ -24,6 +24,9 @@ const REPEAT_SLACK: Duration = Duration::from_secs(10);
 /// More sessions than this for one peer end the oldest.
 const SESSIONS_PER_PEER: usize = 4;
 
+/// Names of parties that a session is known to use.
+const NAMES_PER_SESSION: usize = 8;
+
 /// One update is written at most so often, for readers in different times.
 const TEXTS_PER_UPDATE: usize = 8;
 
@@ -39,6 +42,8 @@ pub struct Delivery {
 struct OpenSession {
     client: Client,
     identity: Option<Identity>,
+    /// What it calls parties that came by other names than their ids.
+    names: Vec<(PartyId, Box<str>)>,
     /// When its parties were last sent to it whole.
     updated: Instant,
 }
@@ -67,7 +72,8 @@ impl Sessions {
 
     /// A WebSocket was opened.
     pub fn open(&mut self, id: SessionId, client: Client, now: Now) {
-        self.by_id.insert(id, OpenSession { client, identity: None, updated: now.instant });
+        self.by_id
+            .insert(id, OpenSession { client, identity: None, names: Vec::new(), updated: now.instant });
     }
 
     /// A WebSocket is gone. Memberships stay.
@@ -108,6 +114,46 @@ impl Sessions {
         self.by_peer.entry(identity.peer.clone()).or_default().push(id);
         let bound = self.bound_as(&identity);
         (bound.len() > SESSIONS_PER_PEER).then(|| bound[0])
+    }
+
+    /// Takes in what the peer behind a session calls its parties, so that it is told of them by those names: a stock
+    /// client that joined by a code knows no other.
+    pub fn learn_names(&mut self, id: SessionId, names: Vec<(PartyId, Box<str>)>) {
+        let Some(session) = self.by_id.get_mut(&id) else { return };
+        for (party, name) in names {
+            session.names.retain(|(known, _)| *known != party);
+            if session.names.len() >= NAMES_PER_SESSION {
+                session.names.remove(0);
+            }
+            session.names.push((party, name));
+        }
+    }
+
+    /// The same deliveries, where each session that calls a party by another name than its id is told of it by that.
+    pub fn in_their_words(&self, deliveries: Vec<Delivery>) -> Vec<Delivery> {
+        if self.by_id.values().all(|session| session.names.is_empty()) {
+            return deliveries;
+        }
+        let mut out = Vec::with_capacity(deliveries.len());
+        for Delivery { mut to, text } in deliveries {
+            let mut own = Vec::new();
+            to.retain(|id| {
+                let names = self.by_id.get(id).map_or(&[][..], |session| &session.names);
+                // What a message is about comes first in it.
+                let said = names.iter().find_map(|(party, name)| {
+                    let id = format!("\"party_id\":\"{party}\"");
+                    text.contains(&id).then(|| text.replacen(&id, &format!("\"party_id\":\"{name}\""), 1))
+                });
+                let is_as_it_stands = said.is_none();
+                own.extend(said.map(|text| Delivery { to: vec![*id], text }));
+                is_as_it_stands
+            });
+            if !to.is_empty() {
+                out.push(Delivery { to, text });
+            }
+            out.append(&mut own);
+        }
+        out
     }
 
     /// Nobody is behind a session any more.

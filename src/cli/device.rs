@@ -8,8 +8,9 @@ use super::table::{TextTable, escape};
 use super::{CommandFailure, output, party, qr};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::daemon::now;
+use lanrage::wire::endpoint;
 use lanrage::wire::json::{self, Value};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -51,11 +52,15 @@ pub fn add(invocation: &Invocation) -> Result<(), CommandFailure> {
             json.key("expires_in").int(seconds);
         }
     });
-    let reply = daemon.ask("POST", &ask::path(&["parties", &party, "devices"]), body.as_bytes())?;
-    let conf = with_key(text(&reply.value, "text"), private.as_ref());
-    if let Some(file) = file {
-        write_file(file, &conf)?;
+    let opened = file.map(ConfFile::open).transpose()?;
+    let reply = daemon.ask("POST", &ask::path(&["parties", &party, "devices"]), body.as_bytes());
+    let conf = reply.as_ref().map(|reply| with_key(text(&reply.value, "text"), private.as_ref()));
+    match (opened, &conf) {
+        (Some(opened), Ok(conf)) => opened.write(conf)?,
+        (Some(opened), Err(_)) => opened.discard(),
+        (None, _) => {}
     }
+    let (conf, reply) = (conf.unwrap_or_default(), reply?);
     if invocation.has("json") {
         return output::write(&Zeroizing::new(as_json(&reply, private.as_ref())));
     }
@@ -71,7 +76,7 @@ pub fn add(invocation: &Invocation) -> Result<(), CommandFailure> {
     match (file, &private) {
         (Some(file), Some(_)) => {
             *shown += &format!(
-                "{} is for {} alone: whoever has it plays in {0}'s place. Import it in the WireGuard app.\n",
+                "{} is for {} alone: whoever has it can play in that place. Import it in the WireGuard app.\n",
                 escape(&file.display().to_string()),
                 escape(name)
             );
@@ -124,7 +129,16 @@ fn as_json(reply: &DaemonReply, private: Option<&PrivateKey>) -> String {
 
 /// What is wrong with where the file says that the hub is.
 fn endpoint_trouble(reply: &Value) -> Option<String> {
-    items(reply, "warnings").first().and_then(Value::as_str).map(escape)
+    let endpoint =
+        reply.get("config").and_then(|config| config.get("peer")).map_or("", |peer| text(peer, "endpoint"));
+    let (host, _) = endpoint::parse(endpoint)?;
+    endpoint::is_private(&host).then(|| {
+        format!(
+            "Friends outside do not reach {}: set public_endpoint to this network's address or name outside, and add \
+             the device again.",
+            escape(endpoint)
+        )
+    })
 }
 
 fn check_target(file: &Path, invocation: &Invocation) -> Result<(), CommandFailure> {
@@ -145,17 +159,44 @@ fn check_target(file: &Path, invocation: &Invocation) -> Result<(), CommandFailu
     Ok(())
 }
 
-/// Readable by its owner alone.
-fn write_file(file: &Path, text: &str) -> Result<(), CommandFailure> {
-    let mut open = OpenOptions::new();
-    let opened = open.write(true).create(true).truncate(true).mode(0o600).open(file);
-    opened.and_then(|mut opened| opened.write_all(text.as_bytes())).map_err(|error| {
-        let advice = match error.kind() {
-            ErrorKind::NotFound => ": its directory does not exist",
-            _ => "",
-        };
-        CommandFailure::failed(format_args!("can't write {}: {error}{advice}", file.display()))
-    })
+/// A file for the app, readable by its owner alone. It is opened before there is anything to write: a device whose key is
+/// lost is of no use to anybody.
+struct ConfFile<'a> {
+    path: &'a Path,
+    file: File,
+    is_new: bool,
+}
+
+impl<'a> ConfFile<'a> {
+    fn open(path: &'a Path) -> Result<Self, CommandFailure> {
+        let is_new = !path.exists();
+        let mut open = OpenOptions::new();
+        let opened = open.write(true).create(true).truncate(false).mode(0o600).open(path);
+        opened.map(|file| ConfFile { path, file, is_new }).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => CommandFailure::failed(format_args!(
+                "can't write {}: its directory does not exist: make it, or choose another",
+                path.display()
+            )),
+            _ => cannot_write(path, &error),
+        })
+    }
+
+    fn write(mut self, text: &str) -> Result<(), CommandFailure> {
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all(text.as_bytes()));
+        written.and_then(|()| self.file.sync_all()).map_err(|error| cannot_write(self.path, &error))
+    }
+
+    /// Nothing came of it.
+    fn discard(self) {
+        if self.is_new {
+            // An empty file is left if this fails, and says so by being empty.
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
+}
+
+fn cannot_write(file: &Path, error: &std::io::Error) -> CommandFailure {
+    CommandFailure::failed(format_args!("can't write {}: {error}", file.display()))
 }
 
 /// `lanrage device list PARTY`.

@@ -36,10 +36,10 @@ pub fn create(invocation: &Invocation) -> Result<(), CommandFailure> {
         let mut out = match code {
             "" => format!("An invite for {for_whom}; it ends {ends}. It is shown once:\n\n    {}\n", style.bold(&escape(url))),
             code => format!(
-                "An invite for {for_whom}; it ends {ends}. The code is shown once. Friends type it at {} or, in LANrage's own \
-                 client, in place of the party's id:\n\n    {}\n",
-                escape(url),
-                style.bold(&escape(code))
+                "An invite for {for_whom}; it ends {ends}. The code is shown once:\n\n    {}\n\nFriends type it at {}\nor, in \
+                 LANrage's own client, in place of the party's id.\n",
+                style.bold(&escape(code)),
+                escape(url.split('#').next().unwrap_or_default())
             ),
         };
         if code.is_empty() && style.is_terminal() && let Some(picture) = qr::draw(url, style) {

@@ -11,6 +11,8 @@ use lanrage::daemon::now;
 use lanrage::wire::endpoint;
 use lanrage::wire::json::{self, JsonWriter, Value};
 
+/// Who hosts parties that belong to the machine.
+const MACHINE: &str = "_machine";
 /// The letters of a passphrase: none looks like another one.
 const LETTERS: &[u8] = b"abcdefghjkmnpqrstuvwxyz23456789";
 
@@ -154,13 +156,21 @@ pub fn list(invocation: &Invocation) -> Result<(), CommandFailure> {
             table.row(vec![
                 text(party, "party_id").to_owned(),
                 text(party, "name").to_owned(),
-                text(party, "host_id").to_owned(),
+                host_of(party).to_owned(),
                 number(party, "peers").to_string(),
                 date(text(party, "created_at")),
             ]);
         }
         table.text(Style::of_stdout())
     })
+}
+
+/// Who hosts a party: a peer, or nobody but the machine.
+fn host_of(party: &Value) -> &str {
+    match text(party, "host_id") {
+        MACHINE => "this machine",
+        host => host,
+    }
 }
 
 /// `lanrage party show PARTY`.
@@ -174,7 +184,7 @@ pub fn show(invocation: &Invocation) -> Result<(), CommandFailure> {
 fn human(answer: &Value, style: Style) -> String {
     let party = answer.get("party").unwrap_or(&Value::Null);
     let network = answer.get("network").unwrap_or(&Value::Null);
-    let host = text(party, "host_id");
+    let host = host_of(party);
     let mut facts = Facts::default();
     facts.add("party", text(party, "party_id"));
     facts.add("name", text(party, "name"));
@@ -206,7 +216,9 @@ fn human(answer: &Value, style: Style) -> String {
 
 /// `lanrage party delete PARTY`.
 pub fn delete(invocation: &Invocation) -> Result<(), CommandFailure> {
-    let party = invocation.argument(0).unwrap_or_default();
-    let reply = DaemonClient::of(invocation)?.ask("DELETE", &ask::path(&["parties", party]), &[])?;
-    reply.show(invocation, |_| format!("Party {} has ended.\n", escape(party)))
+    let daemon = DaemonClient::of(invocation)?;
+    let wanted = invocation.argument(0).unwrap_or_default();
+    let party = find(&daemon, wanted)?;
+    let reply = daemon.ask("DELETE", &ask::path(&["parties", &party]), &[])?;
+    reply.show(invocation, |_| format!("Party {} has ended.\n", escape(wanted)))
 }

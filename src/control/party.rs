@@ -96,6 +96,8 @@ pub struct MemberExtras {
     pub device: Option<DeviceMember>,
     /// The invite by which it came, if it came by one.
     pub invite: Option<InviteId>,
+    /// What it calls the party, if that is an invite's code. It is nowhere kept.
+    pub called: Option<Box<str>>,
 }
 
 /// A member with nothing but a WireGuard app: it says nothing here, its handshakes show that it is alive.

@@ -171,3 +171,27 @@ fn nine_that_are_idle_say_little() {
     assert!(rate <= 1.0);
     assert!(players[1..].iter().all(|&other| world.players_talk(players[0], other, SECOND)));
 }
+
+/// Of 100 pairs, and how many datagrams the two of one sent to each other's NATs.
+fn share_of_direct(one: Kind, other: Kind, limit: Duration) -> (u32, u64) {
+    let (mut count, mut most) = (0, 0);
+    for seed in 0..100 {
+        let mut world = world(2000 + seed);
+        let players = pair(&mut world, one, other);
+        count += u32::from(time_to_direct(&mut world, players, limit).is_some());
+        world.run(SECOND);
+        most = most.max(players.iter().map(|&player| world.players[player].strays()).sum());
+        assert!(players.iter().all(|&player| world.players[player].extra.len() <= 256));
+    }
+    (count, most)
+}
+
+#[test]
+fn nats_that_do_not_fit() {
+    for (one, limit) in [(Kind::Sequential, 5 * SECOND), (Kind::Random, 15 * SECOND)] {
+        let (count, most) = share_of_direct(one, Kind::PortRestricted, limit);
+        let what = format!("{one:?} x PortRestricted: direct within {} s", limit.as_secs());
+        println!("{what:<50} goal   95 %, {count} %, at most {most} datagrams");
+        assert!(count >= 95 && most <= 1400);
+    }
+}

@@ -1,8 +1,8 @@
 //! Players with an agent, and the way from them through NATs, one behind another.
 
 use crate::packets::{read_udp, udp};
-use crate::world::{World, party_id, relay_address};
-use lanrage::agent::network::{LocalAddress, Network, NetworkMember, RelayAddress};
+use crate::world::{SECOND, World, party_id, relay_address};
+use lanrage::agent::network::{LocalAddress, Network, NetworkMember, RelayAddress, SocketWish};
 use lanrage::agent::{Agent, AgentOutput, AgentSettings, HEADROOM};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::datagram::Path;
@@ -10,9 +10,16 @@ use lanrage::ids::PeerId;
 use lanrage::relay::Port;
 use lanrage::subnet::Subnet;
 use lanrage::time::Instant;
+use lanrage::wire::probe::{MAX_PROBE_LENGTH, Probe};
+use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
+use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+
+/// Additional sockets have the ports behind this one.
+const EXTRA_PORTS: u16 = 45_000;
 
 /// How long a signal takes by the control plane.
 const SIGNAL_DELAY: Duration = Duration::from_millis(60);
@@ -23,6 +30,8 @@ pub struct Player {
     pub agent: Agent,
     pub ip: Ipv4Addr,
     pub local: SocketAddr,
+    /// Its public IPv6 address, if it has one.
+    pub second: Option<SocketAddr>,
     /// The NAT that it is right behind.
     pub realm: Option<usize>,
     /// Packets that were delivered.
@@ -30,22 +39,40 @@ pub struct Player {
     /// Payloads of UDP packets among them, from whom, and to where.
     pub inbox: Vec<(Ipv4Addr, Ipv4Addr, Vec<u8>)>,
     pub is_offline: bool,
-    /// Datagrams that it sent.
+    /// Additional sockets that are open.
+    pub extra: Vec<u16>,
+    pub rebinds: u32,
+    /// Datagrams that it sent, and bytes to each address.
     pub sent: u64,
+    pub sent_to: BTreeMap<SocketAddr, u64>,
     /// What the control plane is about to tell it: when, from whom, what.
     signals: Vec<(Instant, PeerId, String)>,
+}
+
+impl Player {
+    /// Bytes of the shortest probes that it sent anywhere but to the relay, as datagrams.
+    pub fn strays(&self) -> u64 {
+        let relay = relay_address(Port::Main).ip();
+        let others = self.sent_to.iter().filter(|(to, _)| to.ip() != relay);
+        others.map(|(_, &bytes)| bytes.min(64)).sum::<u64>() / 64
+    }
 }
 
 /// What comes out of an agent at once.
 #[derive(Default)]
 struct Emitted {
-    sent: Vec<(Path, Vec<u8>)>,
+    /// By which socket, whereto, what.
+    sent: Vec<(u16, Path, Vec<u8>)>,
     delivered: Vec<Vec<u8>>,
 }
 
 impl AgentOutput for Emitted {
     fn send(&mut self, to: Path, datagram: &[u8]) {
-        self.sent.push((to, datagram.to_vec()));
+        self.send_from(0, to, datagram);
+    }
+
+    fn send_from(&mut self, socket: u16, to: Path, datagram: &[u8]) {
+        self.sent.push((socket, to, datagram.to_vec()));
     }
 
     fn deliver(&mut self, packet: &[u8]) {
@@ -58,6 +85,8 @@ impl AgentOutput for Emitted {
 pub enum Seat {
     Player(usize),
     App(usize),
+    /// A client that looks like one with an agent.
+    Rogue(usize),
 }
 
 impl World {
@@ -85,11 +114,15 @@ impl World {
             agent,
             ip: Ipv4Addr::new(10, 66, 1, number as u8 + 2),
             local,
+            second: None,
             realm,
             packets: Vec::new(),
             inbox: Vec::new(),
             is_offline: false,
+            extra: Vec::new(),
+            rebinds: 0,
             sent: 0,
+            sent_to: BTreeMap::new(),
             signals: Vec::new(),
         });
         number
@@ -101,11 +134,49 @@ impl World {
                 let player = &self.players[player];
                 (player.id.clone(), *player.agent.public_key(), player.ip)
             }
-            Seat::App(client) => {
+            Seat::App(client) | Seat::Rogue(client) => {
                 let id = PeerId::new(&self.clients[client].name).unwrap();
                 (id, self.public_key(client), self.clients[client].ip)
             }
         }
+    }
+
+    /// A client takes a player for one more peer at the relay.
+    pub fn meet(&mut self, client: usize, player: usize) {
+        let config = PeerConfig {
+            endpoint: Some(relay_address(Port::Main)),
+            persistent_keepalive: Some(25 * SECOND),
+            allowed_ips: vec![AllowedIp::host(self.players[player].ip.into())],
+            ..PeerConfig::new(*self.players[player].agent.public_key())
+        };
+        self.clients[client].device.add_peer(config, self.now).unwrap();
+    }
+
+    /// By which index a client knows a player.
+    pub fn index_of(&self, client: usize, player: usize) -> PeerIndex {
+        let key = self.players[player].agent.public_key();
+        self.clients[client].device.find_peer(key).unwrap()
+    }
+
+    /// A client says something in the agents' own protocol to a player.
+    pub fn rogue_bytes(&mut self, client: usize, player: usize, bytes: &[u8]) {
+        let mut buffer = [0; 2048];
+        buffer[HEADROOM..][..bytes.len()].copy_from_slice(bytes);
+        let (now, peer) = (self.clock(), self.index_of(client, player));
+        let sealed = self.clients[client].device.seal_probe(peer, &mut buffer, bytes.len(), now);
+        self.transmit(client, relay_address(Port::Main), &buffer[..sealed.expect("a session")]);
+    }
+
+    pub fn rogue_probes(&mut self, client: usize, player: usize, probe: &Probe) {
+        let mut buffer = [0; MAX_PROBE_LENGTH];
+        let length = probe.write(&mut buffer);
+        self.rogue_bytes(client, player, &buffer[..length]);
+    }
+
+    /// Bytes that a client has sent to a player.
+    pub fn rogue_gave(&self, client: usize) -> u64 {
+        let device = &self.clients[client].device;
+        device.peers().filter_map(|(peer, _)| device.stats(peer)).map(|stats| stats.sent_bytes).sum()
     }
 
     /// The address under which a player is seen.
@@ -157,11 +228,21 @@ impl World {
         from: SocketAddr,
         mut to: SocketAddr,
         mut realm: Option<usize>,
-    ) -> Option<usize> {
+    ) -> Option<(usize, u16)> {
         loop {
-            let found = self.players.iter().position(|player| player.local == to && player.realm == realm);
-            if found.is_some_and(|player| !self.players[player].is_offline) {
-                return found;
+            let found = self.players.iter().position(|player| {
+                let is_extra = player.local.ip() == to.ip()
+                    && player.extra.contains(&to.port().wrapping_sub(EXTRA_PORTS));
+                (player.local == to || is_extra) && player.realm == realm
+                    || player.second == Some(to) && realm.is_none()
+            });
+            if let Some(player) = found.filter(|&player| !self.players[player].is_offline) {
+                let socket = if to.is_ipv6() || to == self.players[player].local {
+                    0
+                } else {
+                    to.port() - EXTRA_PORTS
+                };
+                return Some((player, socket));
             }
             let nat = self.nats.iter().position(|nat| nat.address == to.ip() && nat.outer == realm)?;
             to = self.nats[nat].inbound(to, from, self.now)?;
@@ -170,12 +251,20 @@ impl World {
     }
 
     /// Sends a player's datagram on its way out.
-    fn send_out(&mut self, player: usize, to: SocketAddr, bytes: &[u8]) {
+    fn send_out(&mut self, player: usize, socket: u16, to: SocketAddr, bytes: &[u8]) {
         let Player { local: mut from, mut realm, is_offline, .. } = self.players[player];
+        if socket > 0 {
+            from.set_port(EXTRA_PORTS + socket);
+        }
         if is_offline {
             return;
         }
         self.players[player].sent += 1;
+        *self.players[player].sent_to.entry(to).or_default() += bytes.len() as u64;
+        if to.is_ipv6() {
+            let Some(second) = self.players[player].second else { return };
+            (from, realm) = (second, None);
+        }
         while let Some(nat) = realm {
             let is_near = |other: &Player| other.realm == realm && other.local.ip() == to.ip();
             if self.players.iter().any(is_near)
@@ -200,8 +289,18 @@ impl World {
             }
             self.players[player].packets.push(packet);
         }
-        for (path, bytes) in emitted.sent {
-            self.send_out(player, path.remote, &bytes);
+        for (socket, path, bytes) in emitted.sent {
+            self.send_out(player, socket, path.remote, &bytes);
+        }
+        let (now, own) = (self.clock(), &mut self.players[player]);
+        match own.agent.wants_socket() {
+            Some(SocketWish::Extra { count }) => {
+                own.extra = (1..=count as u16).collect();
+                own.agent.set_extra_sockets(count as u16, now);
+            }
+            Some(SocketWish::Keep { socket }) => own.extra.retain(|&open| Some(open) == socket),
+            Some(SocketWish::Rebind) => own.rebinds += 1,
+            None => {}
         }
         let (at, from) = (self.now + SIGNAL_DELAY, self.players[player].id.clone());
         for (to, text) in self.players[player].agent.take_signals() {
@@ -212,9 +311,14 @@ impl World {
         }
     }
 
-    pub fn deliver_to_player(&mut self, player: usize, from: SocketAddr, mut bytes: Vec<u8>) {
+    pub fn deliver_to_player(
+        &mut self,
+        (player, socket): (usize, u16),
+        from: SocketAddr,
+        mut bytes: Vec<u8>,
+    ) {
         let (now, mut out) = (self.clock(), Emitted::default());
-        self.players[player].agent.receive(&mut bytes, Path::to(from), now, &mut out);
+        self.players[player].agent.receive_on(socket, &mut bytes, Path::to(from), now, &mut out);
         self.emit(player, out);
     }
 

@@ -3,7 +3,9 @@
 
 mod agent_goals;
 mod agent_matrix;
+mod agent_nets;
 mod agent_play;
+mod agent_safety;
 mod agents;
 mod attacks;
 mod capture;

@@ -130,7 +130,7 @@ impl AgentLoop {
         }
         match agent.wants_socket() {
             Some(SocketWish::Rebind) => self.rebind.ring(),
-            Some(SocketWish::Extra { .. }) | None => (),
+            Some(SocketWish::Extra { .. } | SocketWish::Keep { .. }) | None => (),
         }
         self.agent_alarm.advance(agent.next());
     }
