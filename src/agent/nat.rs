@@ -57,7 +57,8 @@ impl NatProbing {
     /// Whether all that can come has come.
     pub fn is_settled(&self, now: Instant) -> bool {
         let Some(began) = self.began else { return true };
-        self.current.seen.iter().all(Option::is_some) || now.since(began) >= Duration::from_secs(1)
+        let [main, _, second] = self.current.seen;
+        main.is_some() && second.is_some() || now.since(began) >= Duration::from_secs(1)
     }
 
     fn answers(&self) -> Mappings {
@@ -149,6 +150,10 @@ impl NatProbing {
 
     fn due(&self, what: usize) -> Option<Instant> {
         let began = self.began.filter(|_| self.current.seen[what].is_none())?;
+        // Once something was sent to the second port, that it gets through says nothing.
+        if what == CHANGED && self.tries[SECOND] > 0 {
+            return None;
+        }
         let due = began + *TRIES.get(self.tries[what])?;
         let first_are_there = self.current.seen[..SECOND].iter().all(Option::is_some);
         let soon = self.answered.map_or(began + FILTER_WAIT, |at| at + FILTER_GRACE);

@@ -179,8 +179,7 @@ fn share_of_direct(one: Kind, other: Kind, limit: Duration) -> (u32, u64) {
         let mut world = world(2000 + seed);
         let players = pair(&mut world, one, other);
         count += u32::from(time_to_direct(&mut world, players, limit).is_some());
-        world.run(SECOND);
-        most = most.max(players.iter().map(|&player| world.players[player].strays()).sum());
+        most = most.max(players.iter().map(|&player| world.players[player].strays).sum());
         assert!(players.iter().all(|&player| world.players[player].extra.len() <= 256));
     }
     (count, most)

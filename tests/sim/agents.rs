@@ -42,20 +42,13 @@ pub struct Player {
     /// Additional sockets that are open.
     pub extra: Vec<u16>,
     pub rebinds: u32,
+    /// Short probes that it sent anywhere but to the relay.
+    pub strays: u64,
     /// Datagrams that it sent, and bytes to each address.
     pub sent: u64,
     pub sent_to: BTreeMap<SocketAddr, u64>,
     /// What the control plane is about to tell it: when, from whom, what.
     signals: Vec<(Instant, PeerId, String)>,
-}
-
-impl Player {
-    /// Bytes of the shortest probes that it sent anywhere but to the relay, as datagrams.
-    pub fn strays(&self) -> u64 {
-        let relay = relay_address(Port::Main).ip();
-        let others = self.sent_to.iter().filter(|(to, _)| to.ip() != relay);
-        others.map(|(_, &bytes)| bytes.min(64)).sum::<u64>() / 64
-    }
 }
 
 /// What comes out of an agent at once.
@@ -121,6 +114,7 @@ impl World {
             is_offline: false,
             extra: Vec::new(),
             rebinds: 0,
+            strays: 0,
             sent: 0,
             sent_to: BTreeMap::new(),
             signals: Vec::new(),
@@ -260,6 +254,8 @@ impl World {
             return;
         }
         self.players[player].sent += 1;
+        let is_stray = bytes.len() == 64 && to.ip() != relay_address(Port::Main).ip();
+        self.players[player].strays += u64::from(is_stray);
         *self.players[player].sent_to.entry(to).or_default() += bytes.len() as u64;
         if to.is_ipv6() {
             let Some(second) = self.players[player].second else { return };
