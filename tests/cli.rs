@@ -215,6 +215,7 @@ fn mistakes_exit_with_2_and_say_what_may_be_meant() {
         (&["peer", "ban", "P"], "a PEER, or --key"),
         (&["backup"], "FILE is missing"),
         (&["join", "http://router.lan:8667"], "PARTY is missing"),
+        (&["join", "http://router.lan:8667/join#"], "the link is incomplete"),
         (&["join", "https://router.lan", "abc"], "no TLS"),
         (&["join", "http://router.lan", "../abc"], "PARTY is no party's id"),
         (&["host", "http://router.lan"], "NAME is missing"),

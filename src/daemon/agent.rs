@@ -12,7 +12,9 @@ use super::local_interface::LocalInterface;
 use super::{DaemonError, Supervisor, measure_x25519, now, run_tasks};
 use crate::agent::network::LocalAddress;
 use crate::agent::portmap::PortMapper;
-use crate::agent::session::{PartyGoal, Session, SessionEnd, SessionEvent, SessionSettings, SessionWish};
+use crate::agent::session::{
+    PartyGoal, PartySession, SessionEnd, SessionEvent, SessionSettings, SessionWish,
+};
 use crate::agent::{Agent, AgentSettings};
 use crate::crypto::random;
 use crate::crypto::x25519::PrivateKey;
@@ -96,7 +98,7 @@ pub fn agent_socket_in(state_dir: &Path) -> PathBuf {
 /// What is running.
 struct AgentLoop {
     agent: RefCell<Agent>,
-    session: RefCell<Session>,
+    session: RefCell<PartySession>,
     client: ControlClient,
     files: AgentFiles,
     state: RefCell<AgentState>,
@@ -163,7 +165,7 @@ pub struct AgentDaemon {
 }
 
 /// What became of an agent's party, for people.
-pub struct Arrival {
+pub struct AgentArrival {
     /// The party.
     pub party: PartyAnswer,
     /// The server.
@@ -219,7 +221,7 @@ impl AgentDaemon {
         let url = ServerUrl::parse(&membership.server).map_err(AgentError::Owner)?;
         let running = AgentLoop {
             agent: RefCell::new(Agent::new(agent, start.instant)),
-            session: RefCell::new(Session::new(session, start)),
+            session: RefCell::new(PartySession::new(session, start)),
             client: ControlClient::new(url),
             files,
             state: RefCell::new(state),
@@ -258,7 +260,7 @@ impl AgentDaemon {
     pub fn run(
         self,
         stop: impl Future<Output = ()> + 'static,
-        arrived: impl FnOnce(Arrival),
+        arrived: impl FnOnce(AgentArrival),
     ) -> Result<(), AgentError> {
         let AgentDaemon { running, owner, is_new, supervisor } = self;
         let executor = running.executor.clone();
@@ -299,7 +301,7 @@ impl AgentDaemon {
         supervisor.ready(running.summary());
         let is_host = running.state.borrow().membership.as_ref().is_some_and(|own| own.hosts.is_some());
         log::debug!("{} the party", if is_new { "new in" } else { "back in" });
-        arrived(Arrival { party, server: running.client.url().clone(), ip, is_host });
+        arrived(AgentArrival { party, server: running.client.url().clone(), ip, is_host });
         let told = running.clone();
         let (company, local) = (supervisor.clone(), running.clone());
         let chores = vec![
@@ -345,7 +347,7 @@ pub fn leave_at_rest(state_dir: &Path) -> Result<bool, AgentError> {
         last: membership.last,
         seed: u64::from_le_bytes(random::bytes()),
     };
-    let mut session = Session::new(settings, now());
+    let mut session = PartySession::new(settings, now());
     session.leave(now());
     smol::block_on(async {
         while let Some(due) = session.next() {

@@ -48,6 +48,14 @@ fn two_agents_and_an_app_play() {
     there.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     assert!(there.recv_from(&mut [0; 32]).is_err(), "nothing comes twice");
 
+    // By an invite's link, which the owner of the server has made.
+    let made = server.owner().ask("POST", &format!("/parties/{}/invites", alice.party), "{}").is(200);
+    let link = made.text(&["url"]).replace("localhost", "192.0.2.1:8667");
+    let mut carol = AgentHost::asleep(lab.host(12));
+    carol.start(&["join", &link, "--name", "Carol"]);
+    assert_eq!(carol.party, alice.party);
+    carol.ping(alice.ip);
+
     let text = String::from_utf8(alice.run(&["peers"]).stdout).unwrap();
     for part in ["Friday", "Bob", &bob.ip.to_string(), &phone.member.ip.to_string(), INTERFACE] {
         assert!(text.contains(part), "{part}: {text}");
