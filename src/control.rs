@@ -33,7 +33,7 @@ use crate::ids::{PartyId, PeerId, RelayId};
 use crate::owners::Holdings;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
-use addresses::AddressPool;
+use addresses::{Acquired, AddressPool};
 use change::{Change, Departure};
 use invites::InviteId;
 use limits::{ControlLimits, Lifetimes};
@@ -143,11 +143,18 @@ impl Control {
                 self.count_party(None, &id);
             }
         }
+        // Whoever has an address takes it up before another needs a new one: in a full pool that is one which nobody
+        // holds.
+        let mut without_address = Vec::new();
         for (party, peer, record) in records.members {
             let Some(member) = record.restore(&peer, now) else { continue };
             // The text of its id is there already.
             if let Some(found) = self.parties.get(party.as_str()) {
-                self.restore_member(found.id.clone(), member);
+                let id = found.id.clone();
+                match self.addresses.acquire_known(&member.address_name, &member.info.peer_id) {
+                    Some(acquired) => self.restore_member(id, member, acquired),
+                    None => without_address.push((id, member)),
+                }
             } else if let Some(party) = PartyId::stored(&party) {
                 // The party's end was kept and this was not.
                 let is_device = member.device().is_some();
@@ -159,6 +166,16 @@ impl Control {
                     key: member.key,
                     why: Departure::PartyDeleted,
                 });
+            }
+        }
+        for (party, member) in without_address {
+            // After a change of the subnet, or when the row of the address is missing.
+            let name = self.restored_name(&member).into_owned();
+            if let Ok(acquired) = self.addresses.acquire(&name, &member.info.peer_id) {
+                // Otherwise its row would claim the address again at the next start.
+                let forgotten = acquired.forgotten.as_ref();
+                self.changes.extend(forgotten.map(|name| Change::AddressForgotten(name.to_string())));
+                self.restore_member(party, member, acquired);
             }
         }
         // One more than a peer may have replaces its oldest, and all lives are the same length.
@@ -182,14 +199,8 @@ impl Control {
         self.mend();
     }
 
-    fn restore_member(&mut self, party: PartyId, mut member: Member) {
+    fn restore_member(&mut self, party: PartyId, mut member: Member, acquired: Acquired) {
         let peer = member.info.peer_id.clone();
-        let acquired = self.addresses.acquire_known(&member.address_name, &peer).map_or_else(
-            // After a change of the subnet, or when the row of the address is missing, a new one is given.
-            || self.addresses.acquire(&self.restored_name(&member), &peer),
-            Ok,
-        );
-        let Ok(acquired) = acquired else { return };
         let is_renamed = acquired.name != member.address_name;
         member.virtual_ip = acquired.address;
         member.address_name = acquired.name.clone();

@@ -22,6 +22,7 @@ pub mod wire;
 pub mod control;
 pub mod wireguard;
 
+pub mod agent;
 pub mod api;
 pub mod relay;
 

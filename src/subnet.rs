@@ -32,6 +32,11 @@ impl Subnet {
         self.prefix
     }
 
+    /// The first address of it.
+    pub const fn network(self) -> Ipv4Addr {
+        self.network
+    }
+
     /// The first host address, which is the hub's.
     pub const fn hub(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.to_bits() + 1)

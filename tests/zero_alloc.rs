@@ -7,6 +7,9 @@
 mod allocations;
 
 use allocations::ALLOCATIONS;
+use lanrage::agent::network::{LocalAddress, Network, NetworkMember};
+use lanrage::agent::view::PathKind;
+use lanrage::agent::{Agent, AgentOutput, AgentSettings};
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::datagram::Path;
 use lanrage::figures::Traffic;
@@ -394,4 +397,99 @@ fn the_relays_own_machine_takes_part_without_allocating() {
     assert!((8000 + 2 * 80..8400).contains(&came), "{came}");
     assert!((8000 + 2 * 80..8400).contains(&went), "{went}");
     assert_eq!(counted, 0, "for {came} and {went} packets");
+}
+
+/// What two agents send each other, straight, in order; no more than a few at once.
+struct Straight {
+    waiting: Box<[[u8; 2048]; 16]>,
+    lengths: [usize; 16],
+    to: [SocketAddr; 16],
+    count: usize,
+    delivered: usize,
+}
+
+impl AgentOutput for Straight {
+    fn send(&mut self, to: Path, datagram: &[u8]) {
+        self.waiting[self.count][..datagram.len()].copy_from_slice(datagram);
+        (self.lengths[self.count], self.to[self.count]) = (datagram.len(), to.remote);
+        self.count += 1;
+    }
+
+    fn deliver(&mut self, _packet: &[u8]) {
+        self.delivered += 1;
+    }
+}
+
+/// Carries all that waits, until nothing does.
+fn carry(agents: &mut [Agent; 2], wire: &mut Straight, now: Now) {
+    agents.iter_mut().for_each(|agent| agent.poll(now, wire));
+    let mut place = 0;
+    while place < wire.count {
+        let mut datagram = wire.waiting[place];
+        let (to, length) = (wire.to[place], wire.lengths[place]);
+        place += 1;
+        if let Some(node) = (0..2).find(|&node| address(node + 1) == to) {
+            agents[node].receive(&mut datagram[..length], Path::to(address(2 - node)), now, wire);
+        }
+        if place == wire.count {
+            (place, wire.count) = (0, 0);
+        }
+    }
+}
+
+#[test]
+fn agents_play_without_allocating() {
+    let mut agents = [1, 2].map(|seed| {
+        let key = PrivateKey::generate();
+        let settings = AgentSettings { key, stamp_mark: 0, mtu: 1420, seed, x25519: X25519_TYPICAL };
+        Agent::new(settings, at(0).instant)
+    });
+    let ids = ["one", "other"].map(|id| PeerId::new(id).expect("an id"));
+    let ip = |node: usize| Ipv4Addr::new(10, 66, 0, node as u8 + 2);
+    for node in 0..2 {
+        let key = *agents[1 - node].public_key();
+        let member = NetworkMember {
+            peer_id: ids[1 - node].clone(),
+            name: "friend".into(),
+            key,
+            ip: ip(1 - node),
+            is_device: false,
+        };
+        agents[node].set_links(&[LocalAddress { address: address(node + 1), prefix: 24 }], at(0));
+        let network =
+            Network { own_ip: ip(node), subnet: Subnet::DEFAULT, relay: None, members: vec![member] };
+        agents[node].set_network(network, at(0));
+    }
+    let mut wire = Straight {
+        waiting: Box::new([[0; 2048]; 16]),
+        lengths: [0; 16],
+        to: [address(1); 16],
+        count: 0,
+        delivered: 0,
+    };
+    for millis in (0..20_000).step_by(50) {
+        carry(&mut agents, &mut wire, at(millis));
+        for node in 0..2 {
+            for (_, text) in agents[node].take_signals() {
+                agents[1 - node].signal(&ids[node], &text, at(millis));
+            }
+        }
+    }
+    let is_direct = |agent: &Agent| agent.members(at(20_000)).all(|member| member.path == PathKind::Lan);
+    assert!(agents.iter().all(is_direct));
+    let mut buffer = [0; 2048];
+    let counted = allocations(|| {
+        for millis in (20_000..100_000).step_by(10) {
+            for node in 0..2 {
+                let length = 40 + (millis as usize * 13) % 1300;
+                packet(&mut buffer, length);
+                buffer[28..32].copy_from_slice(&ip(node).octets());
+                buffer[32..36].copy_from_slice(&ip(1 - node).octets());
+                agents[node].send_local(&mut buffer, length, at(millis), &mut wire);
+            }
+            carry(&mut agents, &mut wire, at(millis));
+        }
+    });
+    assert_eq!(wire.delivered, 16_000);
+    assert_eq!(counted, 0);
 }

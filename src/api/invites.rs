@@ -148,7 +148,7 @@ impl Api {
         let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         let secret = secret(&body, &mut problems);
         let name = body.text("name", Text::NAME, &mut problems);
-        let key = bodies::wireguard_key(&body, false, &mut problems);
+        let key = bodies::wireguard_key(&body, &mut problems);
         let password = body.optional_text("password", Text::PASSWORD, &mut problems);
         let (Some(secret), Some(name), Some(key)) = (secret, name, key) else {
             return Err(RequestFailure::Invalid(problems));
@@ -160,7 +160,7 @@ impl Api {
             self.guessing(call, is_guess, |control| control.redeem(secret, &wish, password, call.now))?;
         let party = self.control.party(entry.party.as_str())?;
         let token = self.control.device_token(&entry.peer).unwrap_or_default();
-        let answer = self.device_answer(party, &entry.peer, None, call, |json| {
+        let answer = self.device_answer(party, &entry.peer, call, |json| {
             json.key("party").string(&party.name);
             json.key("device_token").string(&token);
         });

@@ -67,7 +67,7 @@ OverviewParty = {party_id: Id, name: Name, host_id: any, access: Access, permane
 Event = {number: Count, at: Date, kind: string, party_id?: Id, party?: string, peer_id?: Id, name?: string, invite_id?: string, text: string}
 PageSecret = {"type":"object","anyOf":[{"required":["setup"]},{"required":["admin_token"]}],"properties":{"setup":{"$ref":"#/components/schemas/Text"},"admin_token":{"type":["string","null"],"minLength":1}}}
 Invite = {invite_id: string, kind: "link" | "code", uses: Count, uses_left: Count, expires_at: Date, created_at: Date}
-DeviceAnswer = {peer_id: Id, name: Name, virtual_ip: VirtualIp, private_key?: string, config: {address: string, peer: {public_key: WireGuardKey, endpoint: string, allowed_ips: [string], persistent_keepalive: Count}}, text: string, warnings?: [string]}
+DeviceAnswer = {peer_id: Id, name: Name, virtual_ip: VirtualIp, config: {address: string, peer: {public_key: WireGuardKey, endpoint: string, allowed_ips: [string], persistent_keepalive: Count}}, text: string, warnings?: [string]}
 VirtualIp = {"type":"string","format":"ipv4"}
 PeerInfo = {peer_id: Id, name: Name, public_key: Key, nat_type?: OptionalNat, public_ip?: OptionalWord, public_port?: OptionalPort, local_ip?: OptionalWord, local_port?: OptionalPort, last_seen?: OptionalTime}
 # What a peer says of itself: `peer_id` is the token's. Addresses are `unknown` if not known. Other keys are ignored.
@@ -88,7 +88,7 @@ RelayInfo = {relay_id: Id, public_ip: RelayAddress, port: RelayPort, region?: Op
 # What is left out is taken as `unknown`, a capacity of 100 and a load of 0.
 Relay = {relay_id: Id, public_ip: string, port: PortNumber, region: string, capacity: Count, registered_at: Time, public_key: OptionalKey, load: Count}
 Traffic = {packets: Count, bytes: Count}
-OwnRelay = {relay_id: Id, address: string, port: PortNumber, region: string, public_key: WireGuardKey}
+OwnRelay = {relay_id: Id, address: string, endpoint?: string, port: PortNumber, region: string, public_key: WireGuardKey}
 Error = {detail: string}
 Invalid = {"type":"object","required":["detail"],"properties":{"detail":{"type":"array","minItems":1,"items":{"type":"object","required":["type","loc","msg","input"],"properties":{"type":{"type":"string"},"loc":{"type":"array","items":{"type":["string","integer"]}},"msg":{"type":"string"},"input":{},"ctx":{"type":"object"}}}}}}
 "##;

@@ -8,8 +8,8 @@ use crate::control::party::Party;
 use crate::control::registration::Credentials;
 use crate::control::standing::Actor;
 use crate::ids::PeerId;
+use crate::wire::control::NetworkBody;
 use crate::wire::datetime::Naive;
-use crate::wire::endpoint;
 use crate::wire::json::{JsonWriter, Value, object};
 
 impl Api {
@@ -142,24 +142,15 @@ impl Api {
         if member.is_none() && *actor != Actor::Admin {
             return;
         }
-        let (host, port) = self.relay_endpoint(call.request.local);
-        json.key("network").object(|json| {
-            json.key("subnet").string(&self.control.settings().subnet.to_string());
-            if let Some(member) = member {
-                json.key("virtual_ip").string(&member.virtual_ip.to_string());
-            }
-            json.key("peers").object(|json| {
-                for (id, other) in &party.members {
-                    if member.is_none_or(|member| member.info.peer_id != *id) {
-                        json.key(id.as_str()).string(&other.virtual_ip.to_string());
-                    }
-                }
-            });
-            json.key("relay").object(|json| {
-                json.key("endpoint").string(&endpoint::text(&host, port));
-                json.key("public_key").string(&self.control.hub().encode());
-            });
-        });
+        let others = party.members.iter().filter(|(id, _)| member.is_none_or(|own| own.info.peer_id != **id));
+        let network = NetworkBody {
+            subnet: self.control.settings().subnet,
+            virtual_ip: member.map(|member| member.virtual_ip),
+            peers: others.map(|(id, other)| (id.clone(), other.virtual_ip)).collect(),
+            relay: self.relay_endpoint(call.request.local),
+            relay_key: self.control.hub(),
+        };
+        network.write(json.key("network"));
         if let Some(member) = member {
             render::warnings(json, &self.control, member);
         }

@@ -155,8 +155,7 @@ pub const ROUTES: &[Route] = &[
         .takes("{name: Name, public_key: UsableKey, expires_in?: Span}")
         .docs(
             "addDevice: Put a device into a party (host or admin)\n\
-             note Over the Unix socket `public_key` may be left out: then there is a `private_key` in the answer, once.\n\
-             means What the app has to know; `text` is the file.\n\
+             means What the app has to know; `text` is the file, without the private key, which nobody but the app has.\n\
              answer DeviceAnswer",
         ),
     delete("/parties/{party_id}/devices/{peer_id}", Peer, Api::remove_device)
@@ -239,7 +238,7 @@ pub const ROUTES: &[Route] = &[
              means It is good once, for ten minutes.\n\
              answer {setup: Token, url: any, expires_at: Date}",
         ),
-    post("/ui/sessions", Anyone, Nothing, Api::open_page)
+    post("/ui/sessions", KnownHost, Nothing, Api::open_page)
         .takes("PageSecret")
         .docs(
             "openPage: Get a token for the owner's pages\n\

@@ -113,20 +113,23 @@ pub struct DeviceWish<'a> {
 impl Control {
     /// The party that a member means by this: its id, one that it had before, or the invite by which the member came.
     pub fn meant_by<'a>(&'a self, peer: &PeerId, name: &str) -> Option<&'a PartyId> {
-        if let Some((id, _)) = self.parties.get_key_value(name) {
+        let exact = self.parties.get_key_value(name);
+        if let Some((id, party)) = exact
+            && party.members.contains_key(peer)
+        {
             return Some(id);
         }
+        // Its own names first: somebody else may have made a party that has one of them for an id.
         let own = || self.parties_of(peer).iter().filter_map(|id| self.parties.get(id));
         let former = |party: &&Party| party.former.iter().any(|id| id.as_str() == name);
-        if let Some(party) = own().find(former) {
-            return Some(&party.id);
-        }
         let came_by = |party: &Party| party.members.get(peer).and_then(|member| member.invite());
-        if !own().any(|party| came_by(party).is_some()) {
-            return None;
-        }
-        let invite = InviteId::of(&Spelled::read(name)?.hash(&self.storage_key));
-        own().find(|party| came_by(party) == Some(invite)).map(|party| &party.id)
+        let invited = || {
+            own().find(|party| came_by(party).is_some())?;
+            let invite = InviteId::of(&Spelled::read(name)?.hash(&self.storage_key));
+            own().find(|party| came_by(party) == Some(invite))
+        };
+        let own = own().find(former).or_else(invited).map(|party| &party.id);
+        own.or(exact.map(|(id, _)| id))
     }
 
     /// Whether this could be a typed code, and is no party: somebody may be guessing.
@@ -164,7 +167,12 @@ impl Control {
             return Err(Refusal::PeerTaken);
         }
         let key = info.wireguard_key();
-        if let Some(id) = self.meant_by(&by.peer, name).cloned() {
+        let known = self.meant_by(&by.peer, name).cloned();
+        let is_own = known
+            .as_ref()
+            .is_some_and(|id| self.parties.get(id).is_some_and(|party| party.members.contains_key(&by.peer)));
+        // An invite is one, whatever ids others choose for their parties.
+        if let Some(id) = known.filter(|_| is_own || self.invite(name).is_err()) {
             let party = self.party(id.as_str())?;
             if !party.members.contains_key(&by.peer) {
                 if party.bans(&by.peer, key) {

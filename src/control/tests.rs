@@ -17,6 +17,7 @@ use super::{Control, ControlSettings, proof};
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::figures::{Readings, Usage};
 use crate::ids::{PartyId, PeerId, RelayId};
+use crate::subnet::Subnet;
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::datetime::Read;
 use crate::wire::nat_type::NatType;
@@ -660,6 +661,40 @@ fn ids_that_would_be_refused_today_are_kept() {
     assert_eq!(again.control.party_count(), 0);
 }
 
+/// In a full pool somebody without an address gets one that nobody holds, never one that a member has who is
+/// restored later.
+#[test]
+fn a_restart_with_a_full_pool_takes_no_address_from_a_member() {
+    let subnet = Subnet::parse("10.66.0.0/29").unwrap();
+    let settings = || ControlSettings { subnet, ..ControlSettings::default() };
+    let mut world = TestControl::start(settings(), Records::default(), 1_795_176_000);
+    let peers: Vec<_> = ["a", "b", "c", "d", "e"].into_iter().map(|id| world.identity(id)).collect();
+    let party = world.create(&peers[0]);
+    for peer in &peers[1..] {
+        world.join(peer, &party).unwrap();
+    }
+    let before: Vec<_> = ["a", "b", "c", "d"].map(|id| world.ip(&party, id)).into();
+    let mut records = world.records(None);
+    // The row of one address is lost, that of somebody who is gone holds its place, and the one without comes first.
+    let lost = "key of e#e";
+    let (_, mut record) =
+        records.addresses.remove(records.addresses.iter().position(|(name, _)| name == lost).unwrap_or_else(
+            || panic!("{lost} in {:?}", records.addresses.iter().map(|(name, _)| name).collect::<Vec<_>>()),
+        ));
+    record.order = 1000;
+    records.addresses.push(("gone".into(), record));
+    records.members.sort_by_key(|(_, id, _)| id != "e");
+    let mut world = TestControl::start(settings(), records, 1_795_176_000);
+    let after: Vec<_> = ["a", "b", "c", "d"].map(|id| world.ip(&party, id)).into();
+    assert_eq!(after, before);
+    assert!(!before.contains(&world.ip(&party, "e")));
+    let changes = world.control.drain_changes();
+    assert!(changes.contains(&Change::AddressForgotten("gone".into())), "{changes:?}");
+    // What the store holds then is the same at the next start.
+    let (e, records) = (world.ip(&party, "e"), world.records(None));
+    assert_eq!(TestControl::start(settings(), records, 1_795_176_000).ip(&party, "e"), e);
+}
+
 #[test]
 fn after_a_restart_it_is_still_the_oldest_token_that_is_replaced() {
     let mut world = TestControl::new();
@@ -822,7 +857,7 @@ fn every_cap_refuses_and_loses_nothing() {
 
 #[test]
 fn a_full_subnet_refuses_the_next_and_takes_it_when_somebody_leaves() {
-    let subnet = crate::subnet::Subnet::parse("10.9.9.0/29").unwrap();
+    let subnet = Subnet::parse("10.9.9.0/29").unwrap();
     let settings =
         ControlSettings { subnet, limits: ControlLimits::default(), lifetimes: Lifetimes::default() };
     let mut world = TestControl::start(settings, Records::default(), 0);

@@ -91,6 +91,12 @@ impl<T: Copy + PartialEq> AllowedIps<T> {
         }
     }
 
+    /// Whether one of `owner`'s prefixes contains `address`, though a longer one may be another's.
+    pub fn contains(&self, address: IpAddr, owner: T) -> bool {
+        let mut lengths = self.family(address).iter();
+        lengths.any(|(length, map)| map.get(&masked(address, *length)) == Some(&owner))
+    }
+
     /// Whose `address` is.
     pub fn lookup(&self, address: IpAddr) -> Option<T> {
         self.family(address).iter().find_map(|(length, map)| map.get(&masked(address, *length))).copied()

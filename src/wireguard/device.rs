@@ -55,7 +55,7 @@ pub struct DeviceSettings {
 
 /// What became of a datagram.
 pub enum ReceiveOutcome {
-    /// This.
+    /// It was handled; the verdict.
     Verdict(Verdict),
     /// It is an initiation from somebody who says to have a key that no peer has. [Add](Device::add_peer) that peer and
     /// [accept](Device::accept) it, or let it be: it costs no more.
@@ -129,6 +129,7 @@ impl Device {
         }
         let remote = RemoteIdentity::new(key, config.preshared_key).ok_or(AddPeerError::LowOrder)?;
         let peer = self.peers.insert(key, |index| Peer::new(index, remote, config.endpoint));
+        (peer.roams, peer.carries_others) = (config.roams, config.carries_others);
         let index = peer.index;
         for prefix in config.allowed_ips {
             self.allowed_ips.insert(prefix, index);
@@ -235,8 +236,8 @@ impl Device {
         }
     }
 
-    /// Sends one initiation to `address`, where a peer may be, unless a handshake message went to that peer just before;
-    /// whether it did. Only an answer makes that the peer's endpoint.
+    /// Sends one initiation to `address`, where a peer may be, unless a handshake message went to that peer just
+    /// before; whether it did. Only an answer makes that the peer's endpoint.
     pub fn probe(&mut self, index: PeerIndex, address: SocketAddr, now: Now) -> bool {
         let Some(peer) = self.peers.get_mut(index) else { return false };
         let sent = self.sessions.probe(peer, address, now);
@@ -275,6 +276,25 @@ impl Device {
         sent
     }
 
+    /// Seals what is no packet but of our own protocol: the `length` bytes in `buffer` behind 16 bytes of room, the first
+    /// below 16, padded. The datagram's length, or `None` without a session or room. That it is sent says nothing of the
+    /// session, so no answer is waited for.
+    pub fn seal_probe(
+        &mut self,
+        index: PeerIndex,
+        buffer: &mut [u8],
+        length: usize,
+        now: Now,
+    ) -> Option<usize> {
+        let room = self.sealed_length(length);
+        let datagram = buffer.get_mut(..room)?;
+        datagram[TRANSPORT_HEADER_LENGTH + length..].fill(0);
+        let peer = self.peers.get_mut(index)?;
+        let sealed = self.sessions.seal(peer, datagram, false, now).is_some();
+        self.schedule.plan(index.slot(), peer.timers.next());
+        sealed.then_some(room)
+    }
+
     /// X25519 computations that handshake messages from others have cost.
     pub fn x25519_count(&self) -> u64 {
         self.gate.spent()
@@ -288,8 +308,9 @@ impl Device {
         }
     }
 
-    /// As [`Device::receive`], for who knows more of `source`: if a peer `is_expected` there, because it has proven to be
-    /// there or was told of, its handshakes don't stand behind those of strangers. And who is no peer yet can become one.
+    /// As [`Device::receive`], for who knows more of `source`: if a peer `is_expected` there, because it has proven to
+    /// be there or was told of, its handshakes don't stand behind those of strangers. And who is no peer yet can become
+    /// one.
     pub fn receive_from(
         &mut self,
         datagram: &mut [u8],
@@ -434,7 +455,8 @@ impl Device {
         if established {
             self.sessions.confirm(peer, now.instant);
         }
-        if !text.is_empty() {
+        // What is of our own protocol has answers of its own.
+        if datagram[text.clone()].first().is_some_and(|first| first >> 4 != 0) {
             peer.on_data_received(now.instant);
         }
         if peer.keypairs.current.as_deref().is_some_and(|current| current.is_stale_for_receiving(now.instant))
@@ -444,8 +466,9 @@ impl Device {
         self.schedule.plan(slot, peer.timers.next());
         let content = match InnerPacket::parse(&datagram[text.clone()]) {
             _ if text.is_empty() => Content::Keepalive,
+            None if datagram[text.start] >> 4 == 0 => Content::Probe(text),
             None => Content::Rejected(Rejection::Malformed),
-            Some(inner) if self.allowed_ips.lookup(inner.source) != Some(peer.index) => {
+            Some(inner) if !is_source(&self.allowed_ips, peer, inner.source) => {
                 Content::Rejected(Rejection::Source)
             }
             Some(inner) => Content::Packet { range: text.start..text.start + inner.length, inner },
@@ -503,6 +526,12 @@ impl Device {
             Some(Instant::ZERO)
         }
     }
+}
+
+/// Whether what a peer sends may come from `source`.
+fn is_source(allowed_ips: &AllowedIps<PeerIndex>, peer: &Peer, source: IpAddr) -> bool {
+    allowed_ips.lookup(source) == Some(peer.index)
+        || peer.carries_others && allowed_ips.contains(source, peer.index)
 }
 
 /// Seals the packet of `length` bytes in `datagram`, padding it; without a session asks for one.

@@ -38,6 +38,12 @@ pub struct PeerConfig {
     pub persistent_keepalive: Option<Duration>,
     /// The inner addresses that are this peer's.
     pub allowed_ips: Vec<AllowedIp>,
+    /// Whether it is where its last authentic message came from. If not, its endpoint is where it was
+    /// [said](super::device::Device::set_endpoint) to be.
+    pub roams: bool,
+    /// Whether it passes on what others say: what it sends may come from any address in its own prefixes, also from one
+    /// that is another peer's.
+    pub carries_others: bool,
 }
 
 impl PeerConfig {
@@ -49,6 +55,8 @@ impl PeerConfig {
             endpoint: None,
             persistent_keepalive: None,
             allowed_ips: Vec::new(),
+            roams: true,
+            carries_others: false,
         }
     }
 }
@@ -92,6 +100,10 @@ pub(super) struct Peer {
     pub greatest_timestamp: Option<Timestamp>,
     /// The silence after which something is sent.
     pub persistent_keepalive: Option<Duration>,
+    /// Whether its endpoint follows its messages.
+    pub roams: bool,
+    /// Whether it passes on what others say.
+    pub carries_others: bool,
     /// Packets that wait for a session.
     staged: VecDeque<Vec<u8>>,
 }
@@ -111,6 +123,8 @@ impl Peer {
             last_initiation_accepted: None,
             greatest_timestamp: None,
             persistent_keepalive: None,
+            roams: true,
+            carries_others: false,
             staged: VecDeque::new(),
         }
     }
@@ -135,7 +149,7 @@ impl Peer {
         self.stats.last_received = Some(now);
         self.timers.stop(Timer::NewHandshake);
         self.rearm_persistent_keepalive(now);
-        self.stats.endpoint.replace(source) != Some(source)
+        self.roams && self.stats.endpoint.replace(source) != Some(source)
     }
 
     /// A packet with content came: if we have nothing to say ourselves, a keepalive answers it.

@@ -72,6 +72,9 @@ pub enum Content {
         /// Its header.
         inner: InnerPacket,
     },
+    /// No packet, but something of our own protocol: it lies there in the datagram's buffer, with padding, and its first
+    /// byte is below 16, as that of no IP packet is.
+    Probe(Range<usize>),
     /// Something that must not be passed on.
     Rejected(Rejection),
 }

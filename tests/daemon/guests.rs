@@ -35,7 +35,7 @@ fn uses_left(owner: &mut Client, party: &str) -> String {
 
 #[test]
 fn of_fifty_who_race_for_seven_places_seven_come_in() {
-    let daemon = Setup::new(&[("rates.creations", "1000/60")]).start();
+    let daemon = Setup::new(&[("limits.connections_per_source", "64")]).start();
     let party = party(&daemon);
     let token = text(&invite(&daemon, &party, "{\"uses\":7}"), &["token"]);
     let racers: Vec<Client> = (0..50).map(|_| daemon.client()).collect();

@@ -3,6 +3,7 @@
 
 mod browsers;
 mod clocks;
+mod commands;
 mod crash;
 mod crowd;
 mod damage;

@@ -1,6 +1,12 @@
 //! The relay with whole clients, in virtual time: see `world` for what there is, and the other files for what
 //! happens there. `ledger` watches over every scenario.
 
+mod agent_goals;
+mod agent_matrix;
+mod agent_nets;
+mod agent_play;
+mod agent_safety;
+mod agents;
 mod attacks;
 mod capture;
 mod endpoints;

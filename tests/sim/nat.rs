@@ -1,5 +1,6 @@
 //! Network address translators by the behaviours of RFC 4787.
 
+use lanrage::crypto::random::Seeded;
 use lanrage::time::Instant;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -35,17 +36,42 @@ struct Mapping {
     used: Instant,
 }
 
+/// Which outside port a new mapping gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ports {
+    /// The last one's and so many more.
+    Step(u16),
+    /// Any.
+    Random,
+}
+
 pub struct Nat {
     pub address: IpAddr,
     mapping: Behaviour,
     filtering: Behaviour,
+    pub ports: Ports,
+    /// Whether those behind it reach each other by their outside addresses.
+    pub hairpin: bool,
+    /// The NAT that this one is behind, if any.
+    pub outer: Option<usize>,
     next_port: u16,
+    random: Seeded,
     mappings: Vec<Mapping>,
 }
 
 impl Nat {
     pub fn new(address: IpAddr, mapping: Behaviour, filtering: Behaviour) -> Self {
-        Nat { address, mapping, filtering, next_port: 20_000, mappings: Vec::new() }
+        Nat {
+            address,
+            mapping,
+            filtering,
+            ports: Ports::Step(7),
+            hairpin: false,
+            outer: None,
+            next_port: 20_000,
+            random: Seeded::new(5),
+            mappings: Vec::new(),
+        }
     }
 
     fn expire(&mut self, now: Instant) {
@@ -61,8 +87,7 @@ impl Nat {
             .iter()
             .position(|mapping| mapping.inside == inside && behaviour.same(mapping.first, to));
         let at = known.unwrap_or_else(|| {
-            let outside = SocketAddr::new(self.address, self.next_port);
-            self.next_port += 7;
+            let outside = SocketAddr::new(self.address, self.free_port());
             self.mappings.push(Mapping { inside, outside, first: to, contacted: Vec::new(), used: now });
             self.mappings.len() - 1
         });
@@ -72,6 +97,22 @@ impl Nat {
             mapping.contacted.push(to);
         }
         mapping.outside
+    }
+
+    fn free_port(&mut self) -> u16 {
+        loop {
+            let port = match self.ports {
+                Ports::Step(step) => {
+                    let port = self.next_port;
+                    self.next_port = if port > 60_000 { 20_000 } else { port + step };
+                    port
+                }
+                Ports::Random => 1024 + self.random.below(64_512) as u16,
+            };
+            if self.mappings.iter().all(|mapping| mapping.outside.port() != port) {
+                return port;
+            }
+        }
     }
 
     /// Who gets what `from` sends to `outside`.

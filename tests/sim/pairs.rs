@@ -81,7 +81,7 @@ fn every_pair_of_nats() {
 #[test]
 fn over_a_bad_link() {
     let mut world = World::new(5);
-    world.link = Link { delay: 80 * MILLISECOND, jitter: 60 * MILLISECOND, loss: 50 };
+    world.link = Link { delay: 80 * MILLISECOND, jitter: 60 * MILLISECOND, loss: 50, ..world.link };
     let members = world.blind_party("p", 4);
     world.run(60 * SECOND);
     let mut heard = 0;

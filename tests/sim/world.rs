@@ -1,6 +1,7 @@
 //! A relay, clients and the network between them, in virtual time. Every run of a seed is the same, but for
 //! keys and indices that WireGuard draws itself.
 
+use crate::agents::Player;
 use crate::capture::{Capture, Record};
 use crate::ledger::Ledger;
 use crate::nat::{Behaviour, Nat};
@@ -52,6 +53,10 @@ pub struct Link {
     pub jitter: Duration,
     /// Of a thousand datagrams.
     pub loss: u64,
+    /// Of a thousand datagrams, those that begin a burst in which all get lost; each ends it with one in five.
+    pub bursts: u64,
+    /// The longest datagram, with its headers, that goes anywhere but to and from the relay.
+    pub mtu: usize,
 }
 
 /// A stock client: it knows public keys, and the relay as everybody's endpoint.
@@ -73,10 +78,12 @@ pub struct Client {
     pub seen_as: Option<SocketAddr>,
 }
 
-struct Flight {
-    from: SocketAddr,
-    to: SocketAddr,
-    bytes: Vec<u8>,
+pub struct Flight {
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    /// Behind which NAT it is to be found; `None` if it is public.
+    pub realm: Option<usize>,
+    pub bytes: Vec<u8>,
 }
 
 pub struct World {
@@ -86,6 +93,13 @@ pub struct World {
     hub_key: PrivateKey,
     limits: RelayLimits,
     pub clients: Vec<Client>,
+    /// Between which addresses nothing gets through, from the first to the second.
+    pub holes: Vec<(IpAddr, IpAddr)>,
+    is_in_burst: bool,
+    /// Whether signals between them arrive.
+    pub has_control_plane: bool,
+    /// Those with an agent.
+    pub players: Vec<Player>,
     pub nats: Vec<Nat>,
     flight: BTreeMap<(Instant, u64), Flight>,
     sequence: u64,
@@ -130,10 +144,14 @@ impl World {
             limits,
             random,
             clients: Vec::new(),
+            holes: Vec::new(),
+            is_in_burst: false,
+            has_control_plane: true,
+            players: Vec::new(),
             nats: Vec::new(),
             flight: BTreeMap::new(),
             sequence: 0,
-            link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0 },
+            link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0, bursts: 0, mtu: 1500 },
             ledger: Ledger::default(),
             locals: BTreeMap::new(),
             capture: Capture::new(now),
@@ -287,13 +305,28 @@ impl World {
     }
 
     fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        if self.random.below(1000) < self.link.loss {
+        self.fly_within(from, to, None, bytes);
+    }
+
+    pub fn fly_within(&mut self, from: SocketAddr, to: SocketAddr, realm: Option<usize>, bytes: &[u8]) {
+        if self.random.below(1000) < self.link.loss || self.holes.contains(&(from.ip(), to.ip())) {
+            return;
+        }
+        if self.link.bursts > 0 {
+            let turn = if self.is_in_burst { 200 } else { self.link.bursts };
+            self.is_in_burst ^= self.random.below(1000) < turn;
+            if self.is_in_burst {
+                return;
+            }
+        }
+        let is_relayed = [from.ip(), to.ip()].contains(&relay_address(Port::Main).ip());
+        if bytes.len() + 28 > self.link.mtu && !is_relayed {
             return;
         }
         let jitter = Duration::from_nanos(self.random.below(self.link.jitter.as_nanos() as u64 + 1));
         self.sequence += 1;
         let at = self.now + self.link.delay + jitter;
-        self.flight.insert((at, self.sequence), Flight { from, to, bytes: bytes.to_vec() });
+        self.flight.insert((at, self.sequence), Flight { from, to, realm, bytes: bytes.to_vec() });
     }
 
     /// A real host sends a datagram.
@@ -378,7 +411,12 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, Flight { from, to, bytes }: Flight) {
+    fn arrive(&mut self, Flight { from, to, realm, bytes }: Flight) {
+        if let Some(player) = self.player_at(from, to, realm) {
+            self.ledger.reached(to);
+            self.deliver_to_player(player, from, bytes);
+            return;
+        }
         for port in [Port::Main, Port::Alternate] {
             if to == relay_address(port) {
                 let _ = self.arrive_at_relay(from, port, bytes);
@@ -468,11 +506,13 @@ impl World {
         for client in 0..self.clients.len() {
             self.pump(client);
         }
+        self.poll_players(true);
         loop {
             let arrival = self.flight.keys().next().map(|(at, _)| *at);
             let timers = self.clients.iter_mut().filter_map(|client| client.device.poll_timeout()).min();
             let relay = self.relay.poll_timeout();
-            let next = [arrival, timers, relay].into_iter().flatten().min();
+            let players = self.next_of_players();
+            let next = [arrival, timers, relay, players].into_iter().flatten().min();
             let Some(next) = next.filter(|&next| next < end) else { break };
             self.now = self.now.max(next);
             if arrival.is_some_and(|arrival| arrival <= self.now) {
@@ -480,6 +520,8 @@ impl World {
                 self.arrive(flight);
             } else if relay.is_some_and(|relay| relay <= self.now) {
                 self.pump_relay();
+            } else if players.is_some_and(|at| at <= self.now) {
+                self.poll_players(false);
             } else {
                 for client in 0..self.clients.len() {
                     if self.clients[client].device.poll_timeout().is_some_and(|at| at <= self.now) {

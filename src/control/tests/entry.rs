@@ -423,3 +423,26 @@ fn what_can_not_be_read_of_a_party_lets_nobody_in() {
         assert_eq!(again.control.party(party.as_str()).unwrap().access, expected);
     }
 }
+
+#[test]
+fn nobody_draws_guests_away_by_a_party_that_is_called_like_an_invite_or_a_former_id() {
+    let mut world = TestControl::new();
+    let (alice, bob, eve) = (world.identity("alice"), world.identity("bob"), world.identity("eve"));
+    let trap = |world: &mut TestControl, id: &str| {
+        let info = info("eve", "key of eve");
+        world
+            .control
+            .create_party(&eve, PartyId::new(id), "LAN", info, KeyClaim::from(HOME), world.now)
+            .unwrap()
+    };
+    let party = world.create(&alice);
+    let code = world.invite(&party, code(2));
+    assert_eq!(trap(&mut world, &code).as_str(), code);
+    assert_eq!(world.enter(&bob, &code, None).unwrap().party, party);
+    assert_eq!(world.control.meant_by(&bob.peer, &code), Some(&party));
+    let new = world.control.rename_party(&actor(&alice), party.as_str()).unwrap();
+    trap(&mut world, party.as_str());
+    assert_eq!(world.control.meant_by(&bob.peer, party.as_str()), Some(&new));
+    assert_eq!(world.control.meant_by(&eve.peer, party.as_str()), Some(&party), "it is hers");
+    assert_eq!(world.enter(&bob, party.as_str(), None).unwrap().party, new);
+}

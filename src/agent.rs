@@ -1,0 +1,499 @@
+//! Floor 3: the player's side, sans-IO. Members of the party are peers of one WireGuard device. What is for a member goes
+//! there by its session, else by the hub.
+//!
+//! The caller owns the one socket and the interface. It hands in datagrams and packets as they lie in its buffers, and calls
+//! [`Agent::poll`] when [`Agent::next`] says so; what is to be sent or delivered comes out through [`AgentOutput`].
+
+pub mod network;
+pub mod portmap;
+pub mod session;
+pub mod view;
+
+mod broadcast;
+mod candidates;
+mod choice;
+mod copies;
+mod explain;
+mod handshake;
+mod nat;
+mod offers;
+mod pair;
+mod path;
+mod peers;
+mod punch;
+mod spray;
+mod turn;
+
+use crate::agent::broadcast::Announcements;
+use crate::agent::candidates::{Locality, read_signal, write_signal};
+use crate::agent::network::{LocalAddress, Network, SocketWish};
+use crate::agent::path::Ends;
+use crate::agent::peers::Peers;
+use crate::agent::turn::AgentTurn;
+use crate::agent::view::{MemberView, NatView};
+use crate::crypto::random::Seeded;
+use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::datagram::Path;
+use crate::ids::PeerId;
+use crate::time::{Instant, Now};
+use crate::wire::ip::{IPV4_HEADER_LENGTH, Ipv4, UDP, is_broadcast_of_24};
+use crate::wire::nat_type::NatType;
+use crate::wire::probe::{MAX_PROBE_LENGTH, Probe};
+use crate::wire::stun::is_stun;
+use crate::wireguard::device::{Device, DeviceSettings, ReceiveOutcome};
+use crate::wireguard::inner_packet::InnerPacket;
+use crate::wireguard::message::{INITIATION_LENGTH, KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
+use crate::wireguard::peer::PeerIndex;
+use crate::wireguard::verdict::{Accepted, Content, Outgoing, SendOutcome, Verdict};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+/// Room before and behind a packet of this machine's, in bytes, so that it can be sealed in place.
+pub const HEADROOM: usize = TRANSPORT_HEADER_LENGTH;
+/// Room for what is sent of our own accord and for copies, in bytes.
+const SCRATCH_LENGTH: usize = 2048;
+/// The first byte of an IPv4 header without options.
+const NO_OPTIONS: u8 = 0x40 | (IPV4_HEADER_LENGTH / 4) as u8;
+
+/// Takes what is to be sent, and what is for this machine.
+pub trait AgentOutput {
+    /// Sends a datagram from the one socket.
+    fn send(&mut self, to: Path, datagram: &[u8]);
+
+    /// Sends a datagram from an [additional](SocketWish::Extra) socket, numbered from 1 on.
+    fn send_from(&mut self, _socket: u16, _to: Path, _datagram: &[u8]) {}
+
+    /// Hands a packet to this machine.
+    fn deliver(&mut self, packet: &[u8]);
+}
+
+/// What an agent has to be told.
+pub struct AgentSettings {
+    /// Our private key.
+    pub key: PrivateKey,
+    /// The last [`Agent::take_stamp_mark`] that was stored, 0 if none was.
+    pub stamp_mark: u64,
+    /// The longest inner packet, in bytes.
+    pub mtu: usize,
+    /// Decides ids and the jitter of retries. No secret, but different at each start.
+    pub seed: u64,
+    /// How long an X25519 computation takes on this machine.
+    pub x25519: Duration,
+}
+
+/// One player's agent.
+pub struct Agent {
+    device: Device,
+    peers: Peers,
+    locality: Locality,
+    own_ip: Ipv4Addr,
+    announcements: Announcements,
+    random: Seeded,
+    scratch: Box<[u8]>,
+    signals: Vec<(PeerId, String)>,
+    /// The hub does not know yet where we are.
+    is_moving: bool,
+    /// What others were told of the NAT.
+    told: Option<(Option<SocketAddr>, NatType)>,
+}
+
+impl Agent {
+    /// An agent in no network.
+    pub fn new(settings: AgentSettings, now: Instant) -> Self {
+        let AgentSettings { key, stamp_mark, mtu, seed, x25519 } = settings;
+        let mut random = Seeded::new(seed);
+        let jitter_seed = random.next_u64();
+        let device = DeviceSettings { private_key: key, mtu, stamp_mark, jitter_seed, x25519 };
+        Agent {
+            device: Device::new(device, now),
+            peers: Peers::default(),
+            locality: Locality::default(),
+            own_ip: Ipv4Addr::UNSPECIFIED,
+            announcements: Announcements::default(),
+            random,
+            scratch: vec![0; SCRATCH_LENGTH].into(),
+            signals: Vec::new(),
+            is_moving: true,
+            told: None,
+        }
+    }
+
+    /// Our public key.
+    pub fn public_key(&self) -> &PublicKey {
+        self.device.public_key()
+    }
+
+    /// From now on this is the network: who is not in it has no session any more.
+    pub fn set_network(&mut self, network: Network, now: Now) {
+        let Network { own_ip, subnet, relay, members } = network;
+        self.own_ip = own_ip;
+        let has_moved = self.locality.relay != relay || self.locality.subnet != subnet;
+        (self.locality.subnet, self.locality.relay) = (subnet, relay);
+        if has_moved {
+            self.is_moving = true;
+            self.peers.set_relay(&mut self.device, subnet, relay, now.instant);
+            self.locality.begin_generation(now);
+            self.locality.nat.begin(true, &mut self.random, now.instant);
+        }
+        self.peers.set_members(&mut self.device, relay, members, now);
+    }
+
+    /// Another agent's offer, which came by the control plane.
+    pub fn signal(&mut self, from: &PeerId, data: &str, now: Now) {
+        let Some(bytes) = read_signal(data) else { return };
+        let Some(Probe::Offer { offer, .. }) = Probe::parse(&bytes) else { return };
+        let Agent { device, peers, locality, random, scratch, .. } = self;
+        let Some(pair) = peers.with_id(from).filter(|pair| !pair.member.is_device) else { return };
+        // What comes by a session is newer.
+        if pair.offer.is_some_and(|known| known.generation >= offer.generation) {
+            return;
+        }
+        let peer = pair.peer;
+        let turn = &mut AgentTurn { device, locality, random, scratch, now, out: &mut Nowhere };
+        pair.credit += data.len();
+        pair.on_offer(turn, offer);
+        if !self.device.can_send(peer, now.instant) {
+            self.peers.want_session(&mut self.device, peer, now);
+        }
+    }
+
+    /// Offers for other agents that the control plane is to carry, since last asked.
+    pub fn take_signals(&mut self) -> Vec<(PeerId, String)> {
+        std::mem::take(&mut self.signals)
+    }
+
+    /// These are this machine's addresses now, without its interface in the virtual LAN, and not on loopback.
+    pub fn set_links(&mut self, links: &[LocalAddress], now: Now) {
+        if self.locality.links == links {
+            return;
+        }
+        let is_first = self.locality.links.is_empty();
+        self.locality.links = links.to_vec();
+        if !is_first {
+            self.resume(now);
+        }
+    }
+
+    /// A router forwards this address of its own to us, or none does.
+    pub fn set_mapping(&mut self, mapping: Option<SocketAddr>, now: Now) {
+        if std::mem::replace(&mut self.locality.mapping, mapping) != mapping {
+            self.peers.offer_all(now.instant);
+        }
+    }
+
+    /// This machine is in another network, or has slept: nothing is known of paths any more.
+    pub fn resume(&mut self, now: Now) {
+        self.locality.begin_generation(now);
+        self.locality.nat.begin(true, &mut self.random, now.instant);
+        self.is_moving = true;
+        if let (Some(hub), Some(relay)) = (self.peers.hub(), self.locality.relay) {
+            self.device.probe(hub, relay.endpoint, now);
+        }
+        let pairs = self.peers.pairs.values_mut();
+        pairs.for_each(|pair| pair.on_new_network(&mut self.locality, now.instant));
+    }
+
+    /// What is wanted of the socket, since last asked.
+    pub fn wants_socket(&mut self) -> Option<SocketWish> {
+        self.locality.wish.take()
+    }
+
+    /// So many additional sockets are open now, numbered from 1 on.
+    pub fn set_extra_sockets(&mut self, count: u16, now: Now) {
+        self.locality.extra_sockets = count;
+        self.peers
+            .pairs
+            .values_mut()
+            .filter(|pair| pair.spray.is_some())
+            .for_each(|pair| pair.plan(now.instant));
+    }
+
+    /// The mark that must be stored for the next [`AgentSettings::stamp_mark`], if it has moved since last asked.
+    pub fn take_stamp_mark(&mut self) -> Option<u64> {
+        self.device.take_stamp_mark()
+    }
+
+    /// The parts that a turn needs.
+    fn turn<'a>(&'a mut self, now: Now, out: &'a mut dyn AgentOutput) -> (AgentTurn<'a>, &'a mut Peers) {
+        let Agent { device, locality, random, scratch, peers, .. } = self;
+        (AgentTurn { device, locality, random, scratch, now, out }, peers)
+    }
+
+    /// Takes a datagram. It is opened in place.
+    pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Now, out: &mut dyn AgentOutput) {
+        self.receive_on(0, datagram, path, now, out);
+    }
+
+    /// Takes a datagram that came to an additional socket.
+    pub fn receive_on(
+        &mut self,
+        socket: u16,
+        datagram: &mut [u8],
+        path: Path,
+        now: Now,
+        out: &mut dyn AgentOutput,
+    ) {
+        let from = Ends { path, socket };
+        if !self.locality.is_unicast(path.remote.ip()) && !path.remote.ip().is_loopback() {
+            // A tunnel within the tunnel: its packets would be carried to their own carrier.
+            return;
+        }
+        if is_stun(datagram) {
+            if let Some(relay) = self.locality.relay {
+                self.locality.nat.receive(datagram, path.remote, &relay, now.instant);
+            }
+            return self.work(now, out);
+        }
+        let initiation: Option<[u8; INITIATION_LENGTH]> = match Message::parse(datagram) {
+            Some(Message::Initiation(message)) => Some(*message.bytes()),
+            _ => None,
+        };
+        if let Some(message) = &initiation {
+            let (mut turn, peers) = self.turn(now, out);
+            if peers.answer_copy(&mut turn, message, from) {
+                return;
+            }
+        }
+        let is_relay = self.locality.relay.is_some_and(|relay| relay.endpoint == path.remote);
+        let is_expected = is_relay || self.peers.is_known(path.remote);
+        let verdict = self.device.receive_from(datagram, path.remote, is_expected, now);
+        if let ReceiveOutcome::Verdict(Verdict::Accepted(accepted)) = verdict {
+            if let Some((message, pair)) = initiation.as_ref().zip(self.peers.pairs.get_mut(&accepted.peer)) {
+                pair.on_initiation(message, now.instant);
+            }
+            self.accept(accepted, datagram, from, now, out);
+        }
+        self.work(now, out);
+    }
+
+    fn accept(
+        &mut self,
+        accepted: Accepted,
+        datagram: &mut [u8],
+        from: Ends,
+        now: Now,
+        out: &mut dyn AgentOutput,
+    ) {
+        let Accepted { peer, content, established, .. } = accepted;
+        if established && self.peers.is_hub(peer) && std::mem::take(&mut self.is_moving) {
+            self.peers.on_hub(now.instant);
+        }
+        let (mut turn, peers) = self.turn(now, out);
+        if let Some(pair) = peers.pairs.get_mut(&peer) {
+            let is_data = matches!(content, Content::Packet { .. });
+            pair.on_received(from, turn.locality.relay_path(), datagram.len(), is_data, now.instant);
+            if established {
+                pair.on_session(now.instant);
+            }
+            if let Content::Probe(range) = &content
+                && let Some(probe) = Probe::parse(&datagram[range.clone()])
+            {
+                pair.on_probe(&mut turn, from, probe);
+            }
+        }
+        if let Content::Packet { range, inner } = content {
+            self.take_packet(peer, inner, &datagram[range], now, out);
+        }
+    }
+
+    /// Takes a packet that came from a member or through the hub.
+    fn take_packet(
+        &mut self,
+        peer: PeerIndex,
+        inner: InnerPacket,
+        packet: &[u8],
+        now: Now,
+        out: &mut dyn AgentOutput,
+    ) {
+        let (IpAddr::V4(from), IpAddr::V4(to)) = (inner.source, inner.destination) else { return };
+        // One with options is nobody's: by a source route it would ask to be passed on.
+        if packet.first() != Some(&NO_OPTIONS) || from == self.own_ip {
+            return;
+        }
+        let is_for_all = self.is_for_all(to);
+        if !is_for_all && to != self.own_ip {
+            return;
+        }
+        let by_hub = self.peers.is_hub(peer);
+        let may_come_twice = if by_hub { self.peers.is_agent(from) } else { is_for_all };
+        if may_come_twice && !self.announcements.is_first(packet, by_hub, now.instant) {
+            return;
+        }
+        self.peers.count_received(peer, from, inner.length);
+        out.deliver(packet);
+    }
+
+    /// Whether a packet to this address is for everybody.
+    fn is_for_all(&self, to: Ipv4Addr) -> bool {
+        to.is_multicast()
+            || to == Ipv4Addr::BROADCAST
+            || to == self.locality.subnet.broadcast()
+            || is_broadcast_of_24(self.own_ip, to)
+    }
+
+    /// Takes a packet of `length` bytes from this machine, which lies in `buffer` behind [`HEADROOM`] bytes; as many behind
+    /// it are used. It is sealed in place.
+    pub fn send_local(&mut self, buffer: &mut [u8], length: usize, now: Now, out: &mut dyn AgentOutput) {
+        self.route_local(buffer, length, now, out);
+        self.work(now, out);
+    }
+
+    fn route_local(
+        &mut self,
+        buffer: &mut [u8],
+        length: usize,
+        now: Now,
+        out: &mut dyn AgentOutput,
+    ) -> Option<()> {
+        let packet = buffer.get(HEADROOM..)?.get(..length)?;
+        let inner = InnerPacket::parse(packet).filter(|inner| inner.source == self.own_ip)?;
+        let IpAddr::V4(to) = inner.destination else { return None };
+        let length = inner.length;
+        if self.is_for_all(to) {
+            self.broadcast(HEADROOM..HEADROOM + length, buffer, now, out);
+            return self.send_to_hub(buffer, length, now, out);
+        }
+        let peer = self.device.route(to.into())?;
+        if !self.device.can_send(peer, now.instant) {
+            self.peers.want_session(&mut self.device, peer, now);
+            return self.send_to_hub(buffer, length, now, out);
+        }
+        if self.peers.is_hub(peer) {
+            return self.send_to_hub(buffer, length, now, out);
+        }
+        let SendOutcome::Sealed { length, .. } = self.device.send(peer, buffer, length, now) else {
+            return None;
+        };
+        self.peers.send_data(&self.locality, peer, &buffer[..length], now.instant, out);
+        Some(())
+    }
+
+    /// Sends a packet by the hub. It is kept until there is a session with it.
+    fn send_to_hub(
+        &mut self,
+        buffer: &mut [u8],
+        length: usize,
+        now: Now,
+        out: &mut dyn AgentOutput,
+    ) -> Option<()> {
+        let hub = self.peers.hub()?;
+        if let SendOutcome::Sealed { to, length } = self.device.send(hub, buffer, length, now) {
+            out.send(Path::to(to), &buffer[..length]);
+        }
+        Some(())
+    }
+
+    /// Sends copies of the packet in `buffer` to all agents that we have a session with. The hub sends one to everybody: an
+    /// agent takes whichever comes first.
+    fn broadcast(&mut self, range: Range<usize>, buffer: &mut [u8], now: Now, out: &mut dyn AgentOutput) {
+        let packet = &mut buffer[range];
+        let length = packet.len();
+        let is_udp = Ipv4::parse(packet).is_some_and(|packet| packet.protocol() == UDP);
+        if !is_udp || length + KEEPALIVE_LENGTH > self.scratch.len() {
+            return;
+        }
+        let mut place = None;
+        while let Some(peer) = self.peers.next_agent(place) {
+            place = Some(peer);
+            if !self.device.can_send(peer, now.instant) {
+                continue;
+            }
+            self.scratch[HEADROOM..][..length].copy_from_slice(packet);
+            if let SendOutcome::Sealed { length, .. } = self.device.send(peer, &mut self.scratch, length, now)
+            {
+                self.peers.send_data(&self.locality, peer, &self.scratch[..length], now.instant, out);
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, now: Now, out: &mut dyn AgentOutput) {
+        self.work(now, out);
+    }
+
+    fn work(&mut self, now: Now, out: &mut dyn AgentOutput) {
+        self.tell(now);
+        let (mut turn, peers) = self.turn(now, out);
+        if let Some(relay) = turn.locality.relay {
+            if turn.locality.nat.poll(&relay, turn.random, now.instant, turn.out) {
+                // What a NAT maps from now on follows this mapping.
+                turn.locality.destinations = 0;
+            }
+        }
+        peers.poll(&mut turn);
+        self.drain(now, out);
+    }
+
+    /// Tells others of us, when enough is known.
+    fn tell(&mut self, now: Now) {
+        let Locality { nat, links, .. } = &self.locality;
+        if !nat.is_settled(now.instant) {
+            return;
+        }
+        let known = (nat.public(), nat.kind(links));
+        if self.told.replace(known) != Some(known) {
+            self.peers.offer_all(now.instant);
+        }
+        for pair in self.peers.pairs.values_mut().filter(|pair| pair.wants_signal) {
+            pair.wants_signal = false;
+            let (id, offer) = (self.random.next_u64() as u32, self.locality.offer(pair.first_number()));
+            let mut buffer = [0; MAX_PROBE_LENGTH];
+            let length = Probe::Offer { id, offer }.write(&mut buffer);
+            self.signals.push((pair.member.peer_id.clone(), write_signal(&buffer[..length])));
+        }
+    }
+
+    /// Sends what the device has to send.
+    fn drain(&mut self, now: Now, out: &mut dyn AgentOutput) {
+        let relay = self.locality.relay_path();
+        while let Some(Outgoing { peer, to, length }) = self.device.poll(now, &mut self.scratch) {
+            let datagram = &self.scratch[..length];
+            let pair = peer.and_then(|peer| self.peers.pairs.get_mut(&peer));
+            match (pair, Message::parse(datagram)) {
+                (Some(pair), Some(Message::Initiation(_))) => {
+                    pair.on_initiated(datagram, relay.is_some(), now.instant);
+                    if relay.is_some() {
+                        out.send(Path::to(to), datagram);
+                    }
+                }
+                (Some(pair), Some(Message::Response(_))) => {
+                    pair.on_response(datagram);
+                    out.send(Path::to(to), datagram);
+                }
+                (Some(pair), Some(Message::Transport(_))) => {
+                    // A flow through the relay begins with the first message on it.
+                    relay.into_iter().for_each(|relay| out.send(relay, datagram));
+                    pair.send_beside(relay, datagram, now.instant, out);
+                }
+                _ => out.send(Path::to(to), datagram),
+            }
+        }
+    }
+
+    /// When [`Agent::poll`] is to be called next; `None` for never.
+    pub fn next(&mut self) -> Option<Instant> {
+        let nat = self.locality.relay.and_then(|_| self.locality.nat.next());
+        [self.device.poll_timeout(), self.peers.next(), nat].into_iter().flatten().min()
+    }
+
+    /// The members of the party, without us.
+    pub fn members(&self, now: Now) -> impl Iterator<Item = MemberView<'_>> {
+        self.peers.pairs.values().map(move |pair| pair.view(&self.device, &self.locality, now.instant))
+    }
+
+    /// What is known of the NAT that we are behind.
+    pub fn nat(&self) -> NatView {
+        let Locality { nat, links, mapping, .. } = &self.locality;
+        NatView { kind: nat.kind(links), public: nat.public(), mapped: *mapping, port_step: nat.port_step() }
+    }
+}
+
+/// For what sends nothing.
+struct Nowhere;
+
+impl AgentOutput for Nowhere {
+    fn send(&mut self, _to: Path, _datagram: &[u8]) {}
+
+    fn deliver(&mut self, _packet: &[u8]) {}
+}

@@ -1,0 +1,177 @@
+//! How agents tell each other where they are: by offers, which are answered, and by where their probes come from.
+
+use crate::agent::pair::{Offering, Pair};
+use crate::agent::path::{DOUBT_TIME, Ends, PathState};
+use crate::agent::turn::AgentTurn;
+use crate::datagram::Path;
+use crate::time::Instant;
+use crate::wire::probe::{CandidateKind, MAX_CANDIDATES, Offer, Probe};
+use std::time::Duration;
+
+/// Straight paths that are known of one member at most.
+const MAX_STRAIGHT: usize = 12;
+/// An offer that nothing new is in begins a round at most this often.
+const ROUND_INTERVAL: Duration = Duration::from_secs(2);
+/// When our own offer is sent until it is answered, each from the one before on.
+const OFFER_WAITS: [Duration; 5] = [
+    Duration::from_millis(300),
+    Duration::from_millis(700),
+    Duration::from_secs(2),
+    Duration::from_secs(7),
+    Duration::from_secs(20),
+];
+/// Offers to one that has not shown to be an agent.
+const BLIND_OFFERS: usize = 2;
+/// An offer fills its packet: that is credit for the probes that it asks for.
+const OFFER_LENGTH: usize = 1420;
+/// When a new network is offered, paths on which something came within this time are of it.
+const FRESH_TIME: Duration = Duration::from_secs(1);
+
+impl Pair {
+    /// Takes a probe from the member.
+    pub(super) fn on_probe(&mut self, turn: &mut AgentTurn<'_>, from: Ends, probe: Probe) {
+        let now = turn.now.instant;
+        let relay = turn.locality.relay_path();
+        self.on_agent(now);
+        match probe {
+            Probe::Ping { id } => {
+                self.answer(turn, from, id);
+                self.note_source(turn, from, relay);
+            }
+            Probe::Pong { id, source, received } => {
+                if id == self.offering.id && self.offering.tries > 0 {
+                    let generation = turn.locality.generation;
+                    self.offering = Offering { answered: Some(generation), ..Offering::default() };
+                }
+                self.on_answer(turn, from, (id, source, received));
+            }
+            Probe::Offer { id, offer } => {
+                self.answer(turn, from, id);
+                self.on_offer(turn, offer);
+            }
+            Probe::Hearing { sources, .. } => self.on_hearing(&sources, now),
+            Probe::Punch { .. } => self.on_punch(turn, relay),
+            Probe::Drain => {}
+        }
+        self.plan(now);
+    }
+
+    /// Answers on the path by which it was asked.
+    fn answer(&mut self, turn: &mut AgentTurn<'_>, from: Ends, id: u32) {
+        let relay = turn.locality.relay_path();
+        let received = self.path_mut(from, relay).map_or(0, |path| path.received);
+        turn.send_probe(self.peer, from, &Probe::Pong { id, source: from.path.remote, received }, 0);
+    }
+
+    /// It is at a place that nobody knew of: it is asked there at once, as our NAT is open for it.
+    fn note_source(&mut self, turn: &mut AgentTurn<'_>, from: Ends, relay: Option<Path>) {
+        let now = turn.now.instant;
+        let peer = self.peer;
+        if let Some(path) = self.path_mut(from, relay) {
+            if relay.is_none_or(|relay| relay.remote != from.path.remote) {
+                path.path = from.path;
+                // Our own questions may have come too early for its NAT; now they do not.
+                if path.answers == 0 {
+                    path.ask(turn, peer, 0);
+                }
+            }
+            return;
+        }
+        let is_sane = turn.locality.is_unicast(from.path.remote.ip());
+        if !is_sane || self.straight.len() >= MAX_STRAIGHT && !self.make_room() {
+            return;
+        }
+        let mut path = PathState::new(from.path, CandidateKind::Observed);
+        path.socket = from.socket;
+        path.on_heard(false, now);
+        path.number = turn.locality.count_destination(from.path.remote);
+        path.ask(turn, peer, 0);
+        self.straight.push(path);
+    }
+
+    /// Gives up the straight path that has shown the least.
+    fn make_room(&mut self) -> bool {
+        let idle = |&(place, _): &(usize, &PathState)| Some(place) != self.active;
+        let paths = self.straight.iter().enumerate().filter(idle);
+        let Some((place, _)) = paths.min_by_key(|(_, path)| (path.answers, path.heard)) else { return false };
+        self.straight.remove(place);
+        self.active = self.active.map(|active| active - usize::from(active > place));
+        true
+    }
+
+    /// It says where it is.
+    pub(super) fn on_offer(&mut self, turn: &mut AgentTurn<'_>, offer: Offer) {
+        let now = turn.now.instant;
+        self.on_agent(now);
+        let is_new = self.offer.is_none_or(|known| known.generation != offer.generation);
+        if is_new {
+            let active = self.active.map(|place| self.straight[place].path.remote);
+            let is_fresh = |path: &PathState| path.heard.is_some_and(|heard| now.since(heard) < FRESH_TIME);
+            // Data may have come from where it was just before.
+            let is_known = self.offer.is_some();
+            self.straight.retain(|path| is_fresh(path) && (!is_known || Some(path.path.remote) != active));
+            (self.active, self.retries, self.held_until, self.holds) = (None, 0, Instant::ZERO, 0);
+            self.relay.forgive();
+        }
+        self.offer = Some(offer);
+        let mut has_new = false;
+        for candidate in offer.candidates.iter().flatten() {
+            let address = candidate.address;
+            let is_known = self.straight.iter().any(|path| path.path.remote == address);
+            if is_known || !turn.locality.accepts(address) || !turn.locality.has_family_of(address) {
+                continue;
+            }
+            if self.straight.len() < MAX_STRAIGHT || self.make_room() {
+                let mut path = PathState::new(Path::to(address), candidate.kind);
+                path.number = turn.locality.count_destination(address);
+                self.straight.push(path);
+                has_new = true;
+            }
+        }
+        let is_due = self.round_began.is_none_or(|began| now.since(began) >= ROUND_INTERVAL);
+        if has_new || is_new || self.active.is_none() && is_due {
+            self.begin_round(now);
+        }
+        if self.offering.answered != Some(turn.locality.generation) && self.offering.due.is_none() {
+            self.begin_offer(now);
+        }
+    }
+
+    /// The number of the first of its addresses among our destinations.
+    pub(super) fn first_number(&self) -> Option<i32> {
+        self.straight.iter().filter_map(|path| path.number).min()
+    }
+
+    pub(super) fn send_offer(&mut self, turn: &mut AgentTurn<'_>) {
+        let now = turn.now.instant;
+        if self.offering.due.is_none_or(|due| due > now) {
+            return;
+        }
+        let straight = self.active.or(if self.straight.is_empty() { None } else { Some(0) });
+        let straight = straight.map(|place| self.straight[place].ends());
+        let Some(to) = turn.locality.relay_path().map(Ends::from).or(straight) else { return };
+        if self.offering.tries == 0 {
+            self.offering.id = turn.random.next_u64() as u32;
+        }
+        let offer = turn.locality.offer(self.first_number());
+        // A path that carries no long packets gets a short one in between.
+        let length = if self.offering.tries % 2 == 0 { OFFER_LENGTH } else { 0 };
+        turn.send_probe(self.peer, to, &Probe::Offer { id: self.offering.id, offer }, length);
+        let tries = self.offering.tries;
+        self.offering.tries += 1;
+        let is_over = !self.is_agent && tries + 1 >= BLIND_OFFERS;
+        self.offering.due = OFFER_WAITS.get(tries).filter(|_| !is_over).map(|&wait| now + wait);
+    }
+
+    /// Tells the member where something comes from that it sends.
+    pub(super) fn send_hearing(&mut self, turn: &mut AgentTurn<'_>) {
+        let now = turn.now.instant;
+        let Some(to) = turn.locality.relay_path() else { return };
+        let mut sources = [None; MAX_CANDIDATES];
+        let heard = |path: &&PathState| path.heard.is_some_and(|heard| now.since(heard) < DOUBT_TIME);
+        let fresh = self.straight.iter().filter(heard).map(|path| path.path.remote);
+        sources.iter_mut().zip(fresh).for_each(|(place, source)| *place = Some(source));
+        let id = turn.random.next_u64() as u32;
+        turn.send_probe(self.peer, to.into(), &Probe::Hearing { id, sources }, 0);
+    }
+}

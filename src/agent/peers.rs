@@ -1,0 +1,191 @@
+//! Who is in the party.
+
+use crate::agent::AgentOutput;
+use crate::agent::candidates::Locality;
+use crate::agent::network::{NetworkMember, RelayAddress};
+use crate::agent::pair::Pair;
+use crate::agent::path::Ends;
+use crate::agent::turn::AgentTurn;
+use crate::ids::PeerId;
+use crate::subnet::Subnet;
+use crate::time::{Instant, Now};
+use crate::wireguard::allowed_ips::AllowedIp;
+use crate::wireguard::device::Device;
+use crate::wireguard::peer::{PeerConfig, PeerIndex};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Bound;
+use std::time::Duration;
+
+/// Members that an agent has sessions with at most; the hub carries what is for others.
+const MAX_MEMBERS: usize = 128;
+/// The silence after which the hub is told that we are there.
+const HUB_KEEPALIVE: Duration = Duration::from_secs(25);
+/// A session that did not come up is asked for again after this, if there is traffic: the device tries for 90 s.
+const WANT_INTERVAL: Duration = Duration::from_secs(120);
+
+/// The members by the device's index of them, and the relay.
+#[derive(Default)]
+pub(super) struct Peers {
+    pub pairs: BTreeMap<PeerIndex, Pair>,
+    hub: Option<PeerIndex>,
+}
+
+impl Peers {
+    /// Makes the device's peers those members.
+    pub fn set_members(
+        &mut self,
+        device: &mut Device,
+        relay: Option<RelayAddress>,
+        mut members: Vec<NetworkMember>,
+        now: Now,
+    ) {
+        members.truncate(MAX_MEMBERS);
+        let stays = |pair: &Pair| {
+            let told = members.iter().find(|member| member.key == pair.member.key);
+            told.is_some_and(|told| told.ip == pair.member.ip && told.peer_id == pair.member.peer_id)
+        };
+        self.pairs.retain(|&peer, pair| stays(pair) || !device.remove_peer(peer));
+        for member in members {
+            if let Some(peer) = device.find_peer(&member.key) {
+                if let Some(pair) = self.pairs.get_mut(&peer) {
+                    pair.member = member;
+                }
+                continue;
+            }
+            let config = PeerConfig {
+                endpoint: relay.map(|relay| relay.endpoint),
+                allowed_ips: vec![AllowedIp::host(member.ip.into())],
+                roams: false,
+                ..PeerConfig::new(member.key)
+            };
+            // A key that can't be one is the control plane's mistake; the hub knows such a member no better.
+            let Ok(peer) = device.add_peer(config, now.instant) else { continue };
+            self.pairs.insert(peer, Pair::new(member, peer));
+            self.want_session(device, peer, now);
+        }
+    }
+
+    /// Makes the hub of `relay` the one.
+    pub fn set_relay(
+        &mut self,
+        device: &mut Device,
+        subnet: Subnet,
+        relay: Option<RelayAddress>,
+        now: Instant,
+    ) {
+        if let Some(hub) = self.hub.take() {
+            device.remove_peer(hub);
+        }
+        let Some(relay) = relay else { return };
+        let config = PeerConfig {
+            endpoint: Some(relay.endpoint),
+            persistent_keepalive: Some(HUB_KEEPALIVE),
+            allowed_ips: AllowedIp::new(subnet.hub().into(), subnet.prefix()).into_iter().collect(),
+            roams: false,
+            carries_others: true,
+            ..PeerConfig::new(relay.key)
+        };
+        self.hub = device.add_peer(config, now).ok();
+        for &peer in self.pairs.keys() {
+            device.set_endpoint(peer, relay.endpoint, now);
+        }
+    }
+
+    /// The hub, if there is a relay.
+    pub fn hub(&self) -> Option<PeerIndex> {
+        self.hub
+    }
+
+    pub fn is_hub(&self, peer: PeerIndex) -> bool {
+        self.hub == Some(peer)
+    }
+
+    /// Whether a member has been heard from there.
+    pub fn is_known(&self, address: SocketAddr) -> bool {
+        let mut paths = self.pairs.values().flat_map(|pair| &pair.straight);
+        paths.any(|path| path.path.remote == address && path.heard.is_some())
+    }
+
+    /// The member with this id.
+    pub fn with_id(&mut self, id: &PeerId) -> Option<&mut Pair> {
+        self.pairs.values_mut().find(|pair| pair.member.peer_id == *id)
+    }
+
+    /// Asks for a session, unless that was done just before, or can't come to anything.
+    pub fn want_session(&mut self, device: &mut Device, peer: PeerIndex, now: Now) {
+        let Some(pair) = self.pairs.get_mut(&peer).filter(|pair| !pair.member.is_device) else { return };
+        if pair.wanted.is_none_or(|wanted| now.instant.since(wanted) >= WANT_INTERVAL) {
+            pair.wanted = Some(now.instant);
+            device.connect(peer, now);
+        }
+    }
+
+    /// Sends a sealed packet to a member by the path that is chosen for it.
+    pub fn send_data(
+        &mut self,
+        locality: &Locality,
+        peer: PeerIndex,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut dyn AgentOutput,
+    ) -> Option<()> {
+        self.pairs.get_mut(&peer)?.send_data(locality.relay_path(), datagram, now, out);
+        Some(())
+    }
+
+    /// Counts a packet from the member with the address `from`, which came by its session or through the hub.
+    pub fn count_received(&mut self, peer: PeerIndex, from: Ipv4Addr, length: usize) {
+        let pair = match self.pairs.get_mut(&peer) {
+            None => self.pairs.values_mut().find(|pair| pair.member.ip == from),
+            pair => pair,
+        };
+        if let Some(pair) = pair {
+            pair.received += length as u64;
+        }
+    }
+
+    /// Whether the member with this address is an agent.
+    pub fn is_agent(&self, ip: Ipv4Addr) -> bool {
+        self.pairs.values().any(|pair| pair.is_agent && pair.member.ip == ip)
+    }
+
+    /// The first agent behind `place`.
+    pub fn next_agent(&self, place: Option<PeerIndex>) -> Option<PeerIndex> {
+        let begin = place.map_or(Bound::Unbounded, Bound::Excluded);
+        self.pairs.range((begin, Bound::Unbounded)).find(|(_, pair)| pair.is_agent).map(|(&peer, _)| peer)
+    }
+
+    /// Answers a copy of an initiation that was answered before; whether it was one.
+    pub fn answer_copy(&mut self, turn: &mut AgentTurn<'_>, message: &[u8], from: Ends) -> bool {
+        self.pairs.values_mut().any(|pair| pair.answer_copy(turn, message, from))
+    }
+
+    /// The hub has a session with us where we are now: the relay's flows are there, too.
+    pub fn on_hub(&mut self, now: Instant) {
+        for pair in self.pairs.values_mut() {
+            pair.begin_greeting(now);
+            if pair.is_agent {
+                pair.begin_offer(now);
+            }
+        }
+    }
+
+    /// Something that others should know has changed.
+    pub fn offer_all(&mut self, now: Instant) {
+        for pair in self.pairs.values_mut() {
+            pair.wants_signal = !pair.member.is_device;
+            pair.begin_offer(now);
+        }
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, turn: &mut AgentTurn<'_>) {
+        self.pairs.values_mut().for_each(|pair| pair.poll(turn));
+    }
+
+    /// When something is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.pairs.values().filter_map(Pair::next).min()
+    }
+}
