@@ -5,6 +5,8 @@
 //! [`Agent::poll`] when [`Agent::next`] says so; what is to be sent or delivered comes out through [`AgentOutput`].
 
 pub mod network;
+pub mod portmap;
+pub mod session;
 pub mod view;
 
 mod broadcast;

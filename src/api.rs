@@ -4,10 +4,12 @@
 pub mod admission;
 pub mod browsers;
 pub mod errors;
+pub mod events;
 pub mod fields;
 pub mod messages;
 pub mod metrics;
 pub mod openapi;
+pub mod page_sessions;
 pub mod refusal_log;
 pub mod render;
 pub mod route;
@@ -18,11 +20,17 @@ pub mod updates;
 mod admin;
 mod bans;
 mod bodies;
+mod devices;
+mod invites;
+mod owner;
+mod ownership;
+mod pages;
 mod parties;
 mod peers;
 mod relays;
 
-use crate::control::change::{Change, Departure};
+use crate::control::change::Change;
+use crate::control::entry::Entry;
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
 use crate::control::{self, Control};
@@ -38,8 +46,10 @@ use crate::wire::percent;
 use crate::wire::static_body::StaticBody;
 use admission::{Client, Cost, Rates, RequestLimiter};
 use browsers::Browsers;
+use events::EventLog;
 use fields::Problems;
 use metrics::{Counters, RelayView, Surroundings};
+use page_sessions::PageSessions;
 use refusal_log::RefusalLog;
 use route::{Access, Body, Parameters, PathMatch, Route, Writes};
 use sessions::{Delivery, Sessions};
@@ -48,8 +58,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tiny_http::Method;
 
+/// A device without a handshake for so long was away.
+const AWAY: Duration = Duration::from_secs(190);
 /// What who asks too often is told.
 const TOO_MANY_REQUESTS: &str = "Too many requests; wait a little and try again";
+/// What who guesses too often is told.
+const TOO_MANY_GUESSES: &str = "Too many wrong guesses; wait a minute and try again";
 /// What who writes too much to the disk is told.
 const TOO_MANY_CHANGES: &str = "Too many changes from this network; wait a while and try again";
 
@@ -106,6 +120,8 @@ pub struct Handled {
     pub outcome: Outcome,
     /// Whether it speaks of changes, so that it can be sent only when those are durable.
     pub awaits_commit: bool,
+    /// What is [undone](Api::undo) if they can't become so.
+    pub entry: Option<Entry>,
 }
 
 /// What is sent for a request.
@@ -213,6 +229,14 @@ pub struct Api {
     /// `/openapi.json`, once somebody has asked for it.
     document: OnceCell<StaticBody>,
     closures: Vec<(SessionId, &'static str)>,
+    /// What has happened lately.
+    events: EventLog,
+    /// Who uses the owner's pages.
+    pages: PageSessions,
+    /// When a session of somebody outside last came up at the hub.
+    reached: Option<UnixTime>,
+    /// Who has just come in by an invite.
+    entry: Option<Entry>,
     started: Instant,
 }
 
@@ -228,6 +252,10 @@ impl Api {
             refusals: RefusalLog::default(),
             document: OnceCell::new(),
             closures: Vec::new(),
+            events: EventLog::default(),
+            pages: PageSessions::default(),
+            reached: None,
+            entry: None,
             started: now.instant,
         }
     }
@@ -283,6 +311,9 @@ impl Api {
             let body = match &request.body[..] {
                 [] => None,
                 _ if route.body == Body::None => None,
+                bytes if matches!(route.body, Body::Form(_)) => {
+                    Some(percent::query(&String::from_utf8_lossy(bytes)))
+                }
                 // RFC 8259 section 8.1: what some editors and PowerShell put in front may be ignored.
                 bytes => Some(
                     json::parse(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
@@ -291,7 +322,7 @@ impl Api {
             };
             let query = percent::query(&request.query);
             let actor = self.let_in(route.access, request, client, now)?;
-            let parameters = found.parameters;
+            let parameters = self.meant(found.path, found.parameters, actor.as_ref());
             let call = Call { request, client, actor, parameters, body, query, around, now };
             let mut outcome = (route.handler)(self, &call)?;
             if let Outcome::Answer(answer) = &mut outcome {
@@ -315,7 +346,53 @@ impl Api {
         if let Outcome::Answer(answer) = &mut outcome {
             self.settings.browsers.mark(request, answer);
         }
-        Handled { path, outcome, awaits_commit }
+        Handled { path, outcome, awaits_commit, entry: self.entry.take() }
+    }
+
+    /// The parameters of a path, with the party's id in place of what a member calls the party.
+    fn meant<'a>(&self, path: &str, mut parameters: Parameters<'a>, actor: Option<&Actor>) -> Parameters<'a> {
+        if path.starts_with("/parties/{party_id}")
+            && let Some(peer) = actor.and_then(Actor::peer)
+            && let Some(id) = self.control.meant_by(peer, &parameters[0])
+            && id.as_str() != parameters[0]
+        {
+            parameters[0] = id.to_string().into();
+        }
+        parameters
+    }
+
+    /// Somebody came in by an invite, and that can't be kept: as if nobody had.
+    pub fn undo(&mut self, entry: &Entry) {
+        self.control.undo(entry);
+    }
+
+    /// Whether the client may try what could be a guess, or in how many seconds it may.
+    fn may_guess(&self, client: Client, is_guess: bool, now: Instant) -> Result<(), u64> {
+        if is_guess { self.admission.may_guess(client, now) } else { Ok(()) }
+    }
+
+    /// Tries what could be a guess.
+    fn guessing<T>(
+        &mut self,
+        call: &Call<'_>,
+        is_guess: bool,
+        attempt: impl FnOnce(&mut Control) -> Result<T, Refusal>,
+    ) -> Result<T, RequestFailure> {
+        let (client, now) = (call.client, call.now.instant);
+        self.may_guess(client, is_guess, now)
+            .map_err(|seconds| RequestFailure::Answered(later(TOO_MANY_GUESSES, seconds)))?;
+        let done = attempt(&mut self.control);
+        self.count_guess(client, is_guess, &done, now);
+        Ok(done?)
+    }
+
+    /// Counts a guess that was wrong.
+    fn count_guess<T>(&mut self, client: Client, is_guess: bool, done: &Result<T, Refusal>, now: Instant) {
+        let is_wrong =
+            matches!(done, Err(Refusal::PasswordWrong | Refusal::InviteUnknown | Refusal::PartyNotFound(_)));
+        if is_guess && is_wrong {
+            self.admission.count_guess(client, now);
+        }
     }
 
     /// Says what an owner wants to know, each once; the rest is for diagnosis.
@@ -352,32 +429,35 @@ impl Api {
                 return Err(RequestFailure::Answered(later(TOO_MANY_REQUESTS, seconds)));
             }
         }
-        let endpoint = self.endpoint_name();
+        let endpoint = self.endpoint();
+        let endpoint = endpoint.as_ref().map(|(host, _)| host.as_str());
         let browsers = &self.settings.browsers;
         if !browsers.admit(request, endpoint) {
             return Err(RequestFailure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
         }
         // Methods that a path does not have are refused like those that it has.
-        let is_admins = match (route, found) {
-            (Some(route), _) => route.access.is_admins(),
-            (None, Some(found)) => found.routes().all(|route| route.access.is_admins()),
+        let wants_known_host = match (route, found) {
+            (Some(route), _) => route.access.wants_known_host(),
+            (None, Some(found)) => found.routes().all(|route| route.access.wants_known_host()),
             (None, None) => false,
         };
-        if (is_admins || self.has_admin_token(request)) && !browsers.knows(request, endpoint) {
+        if (wants_known_host || self.is_owners(request, now)) && !browsers.knows(request, endpoint) {
             return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
         }
         Ok(())
     }
 
-    /// The name that the owner gave this machine for the relay.
-    fn endpoint_name(&self) -> Option<&str> {
-        self.settings.relay.endpoint.as_ref().map(|(host, _)| host.as_str())
+    /// Where friends reach the relay, as the owner said: in the settings, or else on a page.
+    fn endpoint(&self) -> Option<(String, u16)> {
+        self.settings.relay.endpoint.clone().or_else(|| self.control.endpoint().cloned())
     }
 
-    fn has_admin_token(&self, request: &Request) -> bool {
-        let token = request.authorization.as_deref().and_then(bearer);
+    /// Whether a request has the admin token, or that of one of the owner's pages.
+    fn is_owners(&self, request: &Request, now: Instant) -> bool {
+        let Some(token) = request.authorization.as_deref().and_then(bearer) else { return false };
         let admin = self.settings.admin_token.as_deref();
-        admin.zip(token).is_some_and(|(admin, token)| constant_time::eq(admin.as_bytes(), token.as_bytes()))
+        admin.is_some_and(|admin| constant_time::eq(admin.as_bytes(), token.as_bytes()))
+            || self.pages.knows(token, now)
     }
 
     /// Whether what is kept on disk may be changed now, by a request or a message.
@@ -409,7 +489,7 @@ impl Api {
         client: Client,
         now: Now,
     ) -> Result<Option<Actor>, Refusal> {
-        if access == Access::Anyone || access == Access::LocalOrAdmin && client.is_local {
+        if access.is_open() || access == Access::Device || access == Access::LocalOrAdmin && client.is_local {
             return Ok(None);
         }
         let actor = self.actor(request, client, now)?;
@@ -428,7 +508,7 @@ impl Api {
             };
         };
         let token = bearer(header).ok_or(Refusal::AuthorizationMalformed)?;
-        if self.has_admin_token(request) {
+        if self.is_owners(request, now.instant) {
             return Ok(Actor::Admin);
         }
         self.control.authenticate(token, now).map(Actor::Peer)
@@ -446,13 +526,17 @@ impl Api {
                 continue;
             }
             log_change(&change);
-            if let Change::MemberLeft { who, why: Departure::Kicked, .. } = &change {
+            self.events.note(&self.control, &change, now.unix);
+            if let Change::MemberLeft { who, why, .. } = &change
+                && why.is_removal()
+            {
                 let cut = self.sessions.bound_as(who);
                 effects.closures.extend(cut.into_iter().map(|session| (session, "removed from the party")));
             }
             self.sessions.announce(&self.control, &change, origin, now, &mut effects.deliveries);
             effects.changes.push(change);
         }
+        effects.deliveries = self.sessions.in_their_words(effects.deliveries);
         let delivered = effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum();
         self.counters.values.add(Figure::Deliveries, delivered);
         effects
@@ -487,6 +571,7 @@ impl Api {
         if self.refusals.due().is_some_and(|due| due <= now.instant) {
             self.refusals.finish().iter().for_each(|line| log::info!("{line}"));
         }
+        let mut deliveries = self.sessions.in_their_words(deliveries);
         self.counters.values.add(Figure::Deliveries, deliveries.len() as u64);
         let mut effects = self.drain(None, now);
         deliveries.append(&mut effects.deliveries);
@@ -497,10 +582,25 @@ impl Api {
     /// Takes a handshake with `key` that was completed at the hub, from `from`. An open session of whoever has the key
     /// is as good as a heartbeat.
     pub fn handshake(&mut self, key: &PublicKey, from: IpAddr, now: Now) {
-        for peer in self.control.claimants(key) {
-            self.sessions.touch(&mut self.control, &peer, now);
+        let claimants = self.control.claimants(key);
+        for peer in &claimants {
+            self.sessions.touch(&mut self.control, peer, now);
         }
+        if !owner::is_inside(from) {
+            self.reached = Some(now.unix);
+        }
+        let before: Vec<_> = claimants.iter().map(|peer| self.control.device_seen(peer)).collect();
         self.control.handshake(key, from, now);
+        for (peer, before) in claimants.iter().zip(before) {
+            let was_away = before.is_none_or(|at| now.instant.since(at) >= AWAY);
+            if let Some((party, member)) = self.control.device(peer)
+                && was_away
+                && self.control.device_seen(peer) == Some(now.instant)
+            {
+                let party = (party.id.clone(), party.name.clone());
+                self.events.note_online(party, (peer.to_string(), member.info.name.to_string()), now.unix);
+            }
+        }
     }
 
     /// Since when our own relay is registered, as far as anybody is told.
@@ -512,7 +612,7 @@ impl Api {
     /// Where the asking client reaches our relay: host and port.
     fn relay_endpoint(&self, local: Option<SocketAddr>) -> (String, u16) {
         let relay = &self.settings.relay;
-        relay.endpoint.clone().unwrap_or_else(|| {
+        self.endpoint().unwrap_or_else(|| {
             let host =
                 local.map_or_else(|| "127.0.0.1".to_owned(), |local| local.ip().to_canonical().to_string());
             (host, relay.port)

@@ -1,6 +1,7 @@
 //! Floor 7: the command line. It reads arguments and settings, starts the daemon or talks to it, and shows
 //! what comes back.
 
+mod agent;
 mod arguments;
 mod ask;
 mod backup;
@@ -9,12 +10,17 @@ mod client;
 mod command;
 mod commands;
 mod db;
+mod device;
+mod events;
 mod help;
+mod invite;
 mod keys;
 mod measures;
 mod output;
 mod party;
 mod peer;
+mod peers;
+mod qr;
 mod relay;
 mod serve;
 mod settings;
@@ -23,6 +29,7 @@ mod shipped;
 mod spelling;
 mod status;
 mod table;
+mod ui;
 
 use arguments::Wish;
 use lanrage::daemon::log_output;

@@ -4,9 +4,14 @@
 pub mod addresses;
 pub mod change;
 mod costs;
+pub mod devices;
+pub mod entry;
+pub mod expiry;
+pub mod invites;
 pub mod keys;
 pub mod limits;
 pub mod membership;
+pub mod ownership;
 pub mod party;
 pub mod proof;
 pub mod record;
@@ -28,8 +33,9 @@ use crate::ids::{PartyId, PeerId, RelayId};
 use crate::owners::Holdings;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
-use addresses::AddressPool;
+use addresses::{Acquired, AddressPool};
 use change::{Change, Departure};
+use invites::InviteId;
 use limits::{ControlLimits, Lifetimes};
 use party::{Member, Party};
 use proof::Prover;
@@ -38,6 +44,7 @@ use refusal::Refusal;
 use relays::{RelayInfo, Relays};
 use standing::{Identity, Standing};
 use tokens::{TokenHash, Tokens};
+use zeroize::Zeroizing;
 
 /// A party's bans are kept with it: so many cost as much as a commit does anyway, some 33 KB.
 const BANS_PER_COMMIT: usize = 64;
@@ -77,6 +84,12 @@ pub struct Control {
     relays: Relays,
     addresses: AddressPool,
     prover: Prover,
+    /// Where friends reach the relay, as the owner said on a page.
+    endpoint: Option<(String, u16)>,
+    /// Hashes secrets that are kept.
+    storage_key: Zeroizing<[u8; 32]>,
+    /// Which party each invite is to.
+    invites: DenseMap<InviteId, PartyId>,
     /// How many claims to keys there have been.
     claims: u64,
     changes: Vec<Change>,
@@ -86,6 +99,7 @@ pub struct Control {
 impl Control {
     /// Starts with what a store held. What in it contradicts itself is left out.
     pub fn new(settings: ControlSettings, hub: PrivateKey, records: Records, now: Now) -> Self {
+        let prover = Prover::new(hub);
         let mut control = Control {
             addresses: AddressPool::new(settings.subnet, settings.limits.addresses_remembered),
             settings,
@@ -95,7 +109,10 @@ impl Control {
             signals: costs::holdings(),
             tokens: Tokens::new(costs::holdings()),
             relays: Relays::new(costs::holdings()),
-            prover: Prover::new(hub),
+            endpoint: records.endpoint.clone(),
+            storage_key: prover.storage_key(),
+            prover,
+            invites: DenseMap::default(),
             claims: 0,
             changes: Vec::new(),
             swept: now.instant,
@@ -117,25 +134,48 @@ impl Control {
         self.parties.reserve(records.parties.len());
         self.memberships.reserve(records.members.len());
         for (id, record) in records.parties {
-            if let Some(party) = record.restore(&id) {
+            if let Some(party) = record.restore(&id, now) {
                 let id = party.id.clone();
+                for invite in &party.invites {
+                    self.invites.insert(invite.id, id.clone());
+                }
                 self.parties.insert(id.clone(), party);
                 self.count_party(None, &id);
             }
         }
+        // Whoever has an address takes it up before another needs a new one: in a full pool that is one which nobody
+        // holds.
+        let mut without_address = Vec::new();
         for (party, peer, record) in records.members {
             let Some(member) = record.restore(&peer, now) else { continue };
             // The text of its id is there already.
             if let Some(found) = self.parties.get(party.as_str()) {
-                self.restore_member(found.id.clone(), member);
+                let id = found.id.clone();
+                match self.addresses.acquire_known(&member.address_name, &member.info.peer_id) {
+                    Some(acquired) => self.restore_member(id, member, acquired),
+                    None => without_address.push((id, member)),
+                }
             } else if let Some(party) = PartyId::stored(&party) {
                 // The party's end was kept and this was not.
+                let is_device = member.device().is_some();
                 self.changes.push(Change::MemberLeft {
                     party,
                     who: Identity { peer: member.info.peer_id, standing: member.standing },
+                    is_device,
+                    name: member.info.name,
                     key: member.key,
                     why: Departure::PartyDeleted,
                 });
+            }
+        }
+        for (party, member) in without_address {
+            // After a change of the subnet, or when the row of the address is missing.
+            let name = self.restored_name(&member).into_owned();
+            if let Ok(acquired) = self.addresses.acquire(&name, &member.info.peer_id) {
+                // Otherwise its row would claim the address again at the next start.
+                let forgotten = acquired.forgotten.as_ref();
+                self.changes.extend(forgotten.map(|name| Change::AddressForgotten(name.to_string())));
+                self.restore_member(party, member, acquired);
             }
         }
         // One more than a peer may have replaces its oldest, and all lives are the same length.
@@ -159,14 +199,8 @@ impl Control {
         self.mend();
     }
 
-    fn restore_member(&mut self, party: PartyId, mut member: Member) {
+    fn restore_member(&mut self, party: PartyId, mut member: Member, acquired: Acquired) {
         let peer = member.info.peer_id.clone();
-        let acquired = self.addresses.acquire_known(&member.address_name, &peer).map_or_else(
-            // After a change of the subnet, or when the row of the address is missing, a new one is given.
-            || self.addresses.acquire(&self.restored_name(&member), &peer),
-            Ok,
-        );
-        let Ok(acquired) = acquired else { return };
         let is_renamed = acquired.name != member.address_name;
         member.virtual_ip = acquired.address;
         member.address_name = acquired.name.clone();
@@ -177,7 +211,7 @@ impl Control {
         found.joins = found.joins.max(member.joined + 1);
         let by = Identity { peer: peer.clone(), standing: member.standing };
         found.members.insert(peer.clone(), Box::new(member));
-        self.count_member(&by, &party);
+        self.count_member(&peer, self.payer(&by), &party);
         self.remember_membership(peer.clone(), party.clone());
         if acquired.assigned {
             self.changes.push(Change::AddressAssigned(acquired.name.to_string()));
@@ -209,6 +243,17 @@ impl Control {
         self.prover.hub()
     }
 
+    /// Where friends reach the relay, as the owner said on a page.
+    pub fn endpoint(&self) -> Option<&(String, u16)> {
+        self.endpoint.as_ref()
+    }
+
+    /// Takes in where friends reach the relay.
+    pub fn set_endpoint(&mut self, endpoint: (String, u16)) {
+        self.endpoint = Some(endpoint);
+        self.changes.push(Change::EndpointChanged);
+    }
+
     /// Takes what has changed since the last call.
     pub fn drain_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
@@ -221,7 +266,10 @@ impl Control {
             .changes
             .iter()
             .map(|change| match change {
-                Change::PartyChanged(party) => {
+                Change::PartyChanged(party)
+                | Change::EntryChanged(party)
+                | Change::InviteUsed(party, ..)
+                | Change::PartyRenamed { party, .. } => {
                     self.parties.get(party).map_or(0, |party| party.bans.len() / BANS_PER_COMMIT)
                 }
                 _ => 0,
@@ -283,6 +331,7 @@ impl Control {
     /// Removes what gave no sign of life for too long.
     pub fn sweep(&mut self, now: Now) {
         self.swept = now.instant;
+        self.end_what_is_over(now);
         self.remove_stale_members(now);
         for id in self.relays.expire(self.settings.lifetimes.relay, now.instant) {
             self.changes.push(Change::RelayExpired(id));
@@ -298,8 +347,8 @@ impl Control {
     }
 
     /// A party as a record, if there is one of this id.
-    pub fn party_record(&self, id: &PartyId) -> Option<PartyRecord> {
-        self.parties.get(id).map(PartyRecord::of)
+    pub fn party_record(&self, id: &PartyId, now: Now) -> Option<PartyRecord> {
+        self.parties.get(id).map(|party| PartyRecord::of(party, now))
     }
 
     /// A member as a record.

@@ -1,6 +1,8 @@
 //! Floor 6: the one loop, and the one place that reads the clocks. It waits, calls and moves results; what
 //! to do about parties or packets is decided below.
 
+pub mod advice;
+pub mod agent;
 mod bell;
 mod clock;
 mod keeping;
@@ -96,7 +98,7 @@ pub enum DaemonError {
 impl fmt::Display for DaemonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DaemonError::Store(error) => error.fmt(f),
+            DaemonError::Store(error) => f.write_str(&advice::on_store(error)),
             DaemonError::Write(error) => {
                 write!(f, "the state could not be written: {error}")?;
                 match error {
@@ -104,8 +106,8 @@ impl fmt::Display for DaemonError {
                     WriteError::Failing | WriteError::TooSlow => Ok(()),
                 }
             }
-            DaemonError::Listen(error) => error.fmt(f),
-            DaemonError::Tun(error) => error.fmt(f),
+            DaemonError::Listen(error) => f.write_str(&advice::on_listening(error)),
+            DaemonError::Tun(error) => f.write_str(&advice::on_tun(error)),
             DaemonError::Setting(text) => f.write_str(text),
             DaemonError::Relay(error) => write!(f, "the relay's socket failed: {error}"),
             DaemonError::Signals(error) => write!(f, "signals can't be received: {error}"),
@@ -224,7 +226,9 @@ impl Daemon {
         };
         let alternate = port.map(|port| RelaySocket::bind(SocketAddr::new(config.relay.ip(), port)));
         let alternate = alternate.and_then(|bound| {
-            bound.inspect_err(|error| log::warn!("NAT types can't be told apart: {error}")).ok()
+            let say =
+                |error: &_| log::warn!("NAT types can't be told apart: {}", advice::on_listening(error));
+            bound.inspect_err(say).ok()
         });
         let tun = config.tun.then(|| Tun::open(tun_settings(config))).transpose()?;
         Ok((http, unix, relay, alternate, tun))
@@ -310,6 +314,9 @@ impl Daemon {
         if let Some(tun) = &self.tun {
             let (name, address) = (tun.name(), self.config.control.subnet.hub());
             log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
+        }
+        if let Some(advice) = advice::on_endpoint(self.config.public_endpoint.as_ref()) {
+            log::warn!("{advice}");
         }
         let relay = Rc::new(relay.with_local(self.tun));
         let totals = Totals::by(&self.config);

@@ -5,8 +5,8 @@
 //! number takes its row here and the line that counts it, and so does a new reason to drop a packet, a new kind of
 //! traffic, or a new table that is bounded.
 //!
-//! What counts has a [`Values`], or a [`RelayStats`] if it forwards packets, which are plain numbers by row. When somebody
-//! asks, everything that counts writes into one [`Readings`].
+//! What counts has a [`Values`], or a [`RelayStats`] if it forwards packets, which are plain numbers by row. When
+//! somebody asks, everything that counts writes into one [`Readings`].
 
 pub mod prometheus;
 mod readings;
@@ -120,6 +120,20 @@ macro_rules! words {
     };
 }
 
+macro_rules! words_with_lines {
+    ($(#[$about:meta])* $rows:ident: $($name:ident $word:literal $line:expr, $help:literal;)*) => {
+        words! { $(#[$about])* $rows: $($name $word, $help;)* }
+
+        impl $rows {
+            /// Its name in the text of `lanrage status`, if it has a line of its own there.
+            pub fn line(self) -> Option<&'static str> {
+                const LINES: [Option<&str>; $rows::ALL.len()] = [$($line),*];
+                LINES[self as usize]
+            }
+        }
+    };
+}
+
 figures! {
     Uptime Gauge Number "lanrage_uptime_seconds" "uptime_seconds" None, "Time since the start.";
     Parties Gauge Number "lanrage_parties" "parties" Some("parties"), "Parties.";
@@ -150,29 +164,16 @@ figures! {
         "Whether runs of datagrams are sent as one (GSO): not if that is switched off, or has failed.";
 }
 
-words! {
+words_with_lines! {
     /// What the relay counts datagrams and their bytes by.
     Traffic:
-    Received "received", "All that came.";
-    Sent "sent", "All that went.";
-    Blind "blind", "Of what went: data of sessions between members, which the relay cannot read.";
-    Hub "hub", "Of what went: data of sessions with the hub, broadcasts included.";
-    Broadcast "broadcast", "Of what went: copies of broadcasts.";
-    Stun "stun", "Of what went: STUN answers.";
-    Local "local", "Packets that this machine itself took.";
-}
-
-impl Traffic {
-    /// Its name in the text of `lanrage status`, if it has a line of its own there.
-    pub fn line(self) -> Option<&'static str> {
-        match self {
-            Traffic::Blind => Some("blind"),
-            Traffic::Hub => Some("hub"),
-            Traffic::Broadcast => Some("broadcast"),
-            Traffic::Local => Some("to this machine"),
-            _ => None,
-        }
-    }
+    Received "received" None, "All that came.";
+    Sent "sent" None, "All that went.";
+    Blind "blind" Some("blind"), "Of what went: data of sessions between members, which the relay cannot read.";
+    Hub "hub" Some("hub"), "Of what went: data of sessions with the hub, broadcasts included.";
+    Broadcast "broadcast" Some("broadcast"), "Of what went: copies of broadcasts.";
+    Stun "stun" None, "Of what went: STUN answers.";
+    Local "local" Some("to this machine"), "Packets that this machine itself took.";
 }
 
 words! {

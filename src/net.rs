@@ -1,6 +1,9 @@
 //! Floor 5: the only sockets.
 
+pub mod client;
 pub mod http;
 pub mod listen;
 pub mod notify;
+pub mod owner_socket;
+pub mod router_socket;
 pub mod udp;

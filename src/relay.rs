@@ -426,7 +426,7 @@ impl Relay {
         out: &mut dyn Output,
     ) -> Result<(), DropReason> {
         let turn = &mut Turn { state: &mut self.state, now, out };
-        let result = self.hub.send_local(turn, buffer, length);
+        let result = local::send(&mut self.hub, turn, buffer, length);
         if let Err(reason) = result {
             turn.state.stats.drop(reason);
         }
@@ -446,7 +446,7 @@ impl Relay {
     /// Does what is due: sends what has waited, forgets what has expired.
     pub fn poll(&mut self, now: Now, out: &mut dyn Output) {
         let Relay { state, blind, hub, postponed, .. } = self;
-        hub.resume(state, now);
+        resumption::resume(hub, state, now);
         let turn = &mut Turn { state, now, out };
         hub.drain(turn, None);
         blind.poll(turn);

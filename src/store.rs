@@ -4,6 +4,7 @@
 //! there is submitted here as rows, which one thread commits in groups, because a sync takes up to half a
 //! second on router flash. Whoever must not answer before a change is durable awaits its [`Ticket`].
 
+pub mod agent_state;
 mod check;
 mod disk;
 pub mod dump;
@@ -21,7 +22,7 @@ mod tests;
 
 pub use check::{Report, check};
 pub use disk::BackendFactory;
-pub use open::{FileError, OpenError, Recovery};
+pub use open::{FileError, OpenError, Recovery, is_full};
 pub use queue::{Durable, Ticket};
 
 use crate::durability::WriteError;

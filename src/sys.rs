@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 pub mod interface;
+pub mod netlink;
 
 use rustix::io::Errno;
 use std::ffi::{c_int, c_long, c_uint, c_void};

@@ -3,20 +3,37 @@
 declare -A _lanrage_words=(
   # What may follow a command, by its words so far.
   # begin words
-  ['lanrage']='backup bench db genkey help party peer pubkey relay serve status --help --version'
+  ['lanrage']='backup bench db device events genkey help host invite join leave nat party peer peers pubkey relay serve status ui --help --version'
   ['lanrage db']='check dump --help'
-  ['lanrage party']='delete list show --help'
+  ['lanrage device']='add list remove --help'
+  ['lanrage invite']='create list revoke --help'
+  ['lanrage party']='create delete list set show --help'
   ['lanrage peer']='ban bans kick unban --help'
   ['lanrage relay']='list --help'
-  ['lanrage serve']='--config --print-config --state-dir --http --relay --public-endpoint --subnet --region --log --runtime-dir --gso --tun --interface --max-clients --admin-token --trusted-proxies --allowed-hosts --allowed-origins --memory --limits-parties --limits-parties-hosted --limits-parties-joined --limits-peers-per-party --limits-tokens --limits-tokens-per-peer --limits-relays --limits-relays-per-owner --limits-bans-per-party --limits-signals-per-peer --limits-signal-size --limits-signals-size --limits-addresses-remembered --limits-connections --limits-connections-per-source --limits-sessions --limits-sessions-per-source --rates-requests --rates-creations --rates-changes --timeouts-token --timeouts-peer --timeouts-relay --timeouts-sweep --timeouts-head --timeouts-body --timeouts-idle --timeouts-write --help'
+  ['lanrage serve']='--config --print-config --state-dir --http --relay --public-endpoint --subnet --region --log --runtime-dir --gso --tun --interface --max-clients --admin-token --trusted-proxies --allowed-hosts --allowed-origins --memory --limits-parties --limits-parties-hosted --limits-parties-joined --limits-peers-per-party --limits-tokens --limits-tokens-per-peer --limits-relays --limits-relays-per-owner --limits-bans-per-party --limits-invites-per-party --limits-invites --limits-signals-per-peer --limits-signal-size --limits-signals-size --limits-addresses-remembered --limits-connections --limits-connections-per-source --limits-sessions --limits-sessions-per-source --rates-requests --rates-creations --rates-changes --timeouts-token --timeouts-peer --timeouts-relay --timeouts-sweep --timeouts-head --timeouts-body --timeouts-idle --timeouts-write --help'
   ['lanrage status']='--json --state-dir --config --help'
+  ['lanrage join']='--name --interface --log --state-dir --config --help'
+  ['lanrage host']='--name --interface --log --state-dir --config --help'
+  ['lanrage leave']='--json --state-dir --config --help'
+  ['lanrage peers']='--watch --json --state-dir --config --help'
+  ['lanrage nat']='--json --state-dir --config --help'
   ['lanrage party list']='--json --state-dir --config --help'
+  ['lanrage party create']='--open --public --password --invite-only --ends --json --state-dir --config --help'
+  ['lanrage party set']='--name --open --public --password --invite-only --ends --permanent --temporary --json --state-dir --config --help'
   ['lanrage party show']='--json --state-dir --config --help'
   ['lanrage party delete']='--json --state-dir --config --help'
   ['lanrage peer kick']='--json --state-dir --config --help'
   ['lanrage peer ban']='--key --json --state-dir --config --help'
   ['lanrage peer unban']='--key --json --state-dir --config --help'
   ['lanrage peer bans']='--json --state-dir --config --help'
+  ['lanrage device add']='--qr --conf --key --expires --force --json --state-dir --config --help'
+  ['lanrage device list']='--json --state-dir --config --help'
+  ['lanrage device remove']='--json --state-dir --config --help'
+  ['lanrage invite create']='--uses --expires --code --json --state-dir --config --help'
+  ['lanrage invite list']='--json --state-dir --config --help'
+  ['lanrage invite revoke']='--json --state-dir --config --help'
+  ['lanrage ui']='--json --state-dir --config --help'
+  ['lanrage events']='--follow --json --state-dir --config --help'
   ['lanrage relay list']='--json --state-dir --config --help'
   ['lanrage backup']='--force --json --state-dir --config --help'
   ['lanrage db check']='--json --state-dir --config --help'
@@ -32,8 +49,11 @@ declare -A _lanrage_values=(
   [--admin-token]=other
   [--allowed-hosts]=other
   [--allowed-origins]=other
+  [--conf]=file
   [--config]=file
-  [--gso]=other
+  [--ends]=other
+  [--expires]=other
+  [--gso]='yes no'
   [--http]=other
   [--interface]=other
   [--key]=other
@@ -41,6 +61,8 @@ declare -A _lanrage_values=(
   [--limits-bans-per-party]=other
   [--limits-connections-per-source]=other
   [--limits-connections]=other
+  [--limits-invites-per-party]=other
+  [--limits-invites]=other
   [--limits-parties-hosted]=other
   [--limits-parties-joined]=other
   [--limits-parties]=other
@@ -54,9 +76,10 @@ declare -A _lanrage_values=(
   [--limits-signals-size]=other
   [--limits-tokens-per-peer]=other
   [--limits-tokens]=other
-  [--log]=other
+  [--log]='off error warn info debug trace'
   [--max-clients]=other
   [--memory]=other
+  [--name]=other
   [--public-endpoint]=other
   [--rates-changes]=other
   [--rates-creations]=other
@@ -75,7 +98,8 @@ declare -A _lanrage_values=(
   [--timeouts-token]=other
   [--timeouts-write]=other
   [--trusted-proxies]=other
-  [--tun]=other
+  [--tun]='yes no'
+  [--uses]=other
   # end values
 )
 declare -A _lanrage_files=(
@@ -113,7 +137,9 @@ _lanrage() {
       compopt -o filenames 2>/dev/null
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       ;;
+    other) ;;
     '') mapfile -t COMPREPLY < <(compgen -W "${_lanrage_words[$command]}" -- "$current") ;;
+    *) mapfile -t COMPREPLY < <(compgen -W "$kind" -- "$current") ;;
   esac
 }
 

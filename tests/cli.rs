@@ -185,7 +185,7 @@ fn help_and_version() {
             synopsis.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect()
         })
         .collect();
-    assert_eq!(commands.len(), 16, "{overview}");
+    assert_eq!(commands.len(), 21, "{overview}");
     for mut command in commands {
         let help = scratch.run(&[&["help"], &command[..]].concat()).good();
         assert!(help.contains(&format!("Usage: lanrage {}", command.join(" "))), "{help}");
@@ -214,6 +214,11 @@ fn mistakes_exit_with_2_and_say_what_may_be_meant() {
         (&["peer", "kick", "P"], "PEER is missing"),
         (&["peer", "ban", "P"], "a PEER, or --key"),
         (&["backup"], "FILE is missing"),
+        (&["join", "http://router.lan:8667"], "PARTY is missing"),
+        (&["join", "https://router.lan", "abc"], "no TLS"),
+        (&["join", "http://router.lan", "../abc"], "PARTY is no party's id"),
+        (&["host", "http://router.lan"], "NAME is missing"),
+        (&["join", "--interface", "a/b"], "--interface is no name"),
         (&["backup", "-"], "needs a file"),
         (&["status", "--state-dir="], "state_dir = \"\" can't be used: expected a directory"),
         (&["status", "--config", "/nonexistent.toml"], "can't read the settings file /nonexistent.toml"),
@@ -345,7 +350,7 @@ fn clients_find_the_daemon_by_flag_environment_and_file() {
 #[test]
 fn what_the_owner_sees_and_does() {
     let scratch = Scratch::new();
-    let daemon = start(&scratch);
+    let daemon = start_in(&scratch, "state", &["--public-endpoint", "home.example.org:51820"]);
     assert_eq!(scratch.ask(&["party", "list"]).good(), "There are no parties.\n");
     let (mut alice, mut bob) = (register(&daemon, "alice"), register(&daemon, "bob"));
     // The name turns the direction of writing round: it must not do so in a terminal.
@@ -409,7 +414,7 @@ fn what_the_owner_sees_and_does() {
     let err = scratch.ask(&["peer", "ban", &party, "alice"]).bad(1);
     assert!(err.contains("host"), "{err}");
     let err = scratch.ask(&["peer", "ban", &party, "--key", "nonsense"]).bad(1);
-    assert!(err.contains("body.public_key: ") && err.contains("not a WireGuard key"), "{err}");
+    assert!(err.contains("public key: not a WireGuard key") && !err.contains("body"), "{err}");
     let key = PUBLIC_KEY.replace("hSD", "iSD");
     assert!(scratch.ask(&["peer", "unban", &party, "--key", &key]).good().contains(&key));
     assert_eq!(text(&scratch.ask(&["peer", "unban", &party, "bob", "--json"]).json(), "status"), "unbanned");
@@ -751,6 +756,126 @@ fn check_tells_good_files_from_bad_ones() {
         assert_eq!(scratch.run(&["db", "dump", bad]).code, Some(1));
     }
     assert_eq!(std::fs::read(Path::new(&damaged)).unwrap(), bytes, "nothing is changed");
+}
+
+/// Words as another user, who may read the program and what is in the directory.
+fn as_stranger(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    command.uid(65_534).gid(65_534)
+}
+
+#[test]
+fn a_slip_is_never_taken_for_a_command_that_takes_something_away() {
+    let scratch = Scratch::new();
+    for arguments in [&["party", "delte", "P"][..], &["party", "del"], &["peer", "kik"], &["peer", "bam"]] {
+        let err = scratch.run(arguments).bad(2);
+        let meant = err.split_once("did you mean").map_or("", |(_, meant)| meant);
+        assert!(["delete", "kick", "ban`", "remove"].iter().all(|word| !meant.contains(word)), "{err}");
+    }
+}
+
+#[test]
+fn the_endpoint_that_friends_use_is_told_and_one_that_they_do_not_reach_is_warned_of() {
+    let scratch = Scratch::new();
+    for (state, endpoint, warning, shown) in [
+        ("unset", None, Some("public_endpoint is not set"), "nothing yet: set public_endpoint"),
+        (
+            "private",
+            Some("192.168.1.2:51820"),
+            Some("public_endpoint is 192.168.1.2"),
+            "192.168.1.2:51820, which",
+        ),
+        ("public", Some("home.example.org:7"), None, "home.example.org:7"),
+    ] {
+        let more = endpoint.map(|endpoint| ["--public-endpoint", endpoint]);
+        let daemon = start_in(&scratch, state, more.as_ref().map_or(&[], |more| &more[..]));
+        let state = scratch.path(state);
+        let out = scratch.run(&["status", "--state-dir", &state]).good();
+        // It answers only after that.
+        let log = daemon.log();
+        let said = log.lines().find(|line| line.starts_with("WARN") && line.contains("public_endpoint"));
+        assert_eq!(said.is_some(), warning.is_some(), "{log}");
+        assert!(said.unwrap_or_default().contains(warning.unwrap_or_default()), "{log}");
+        assert!(words(&out, "friends use").join(" ").contains(shown), "{out}");
+        let json = scratch.run(&["status", "--json", "--state-dir", &state]).json();
+        let told = json.get("relay").unwrap().get("endpoint").and_then(Value::as_str);
+        assert_eq!(told, endpoint);
+    }
+}
+
+#[test]
+fn a_broken_settings_file_hides_no_daemon_and_makes_a_reload_fail() {
+    let scratch = Scratch::new();
+    let daemon = start_in(&scratch, "there", &[]);
+    let there = scratch.path("there");
+    let file =
+        scratch.write("broken.toml", format!("# mine\nstate_dir = \"{there}\"\nhttp = 0.0.0.0:8667\n"));
+    let outcome = scratch.run(&["status", "--config", &file]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.contains("up for") && outcome.err.contains("line 3"), "{outcome:?}");
+    // What the unit asks before it sends SIGHUP.
+    let err = scratch.run(&["serve", "--print-config", "--config", &file]).bad(2);
+    assert!(err.contains("line 3") && err.contains("an address needs quotes"), "{err}");
+    let unit = include_str!("../systemd/lanrage.service");
+    let (check, signal) = (unit.find("lanrage serve --print-config"), unit.find("/bin/kill -HUP"));
+    assert!(check.is_some() && check < signal);
+    drop(daemon);
+}
+
+#[test]
+fn who_may_not_ask_is_told_so_and_may_have_a_daemon_of_their_own() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let daemon = start(&scratch);
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(&*scratch.0, open).unwrap();
+    // Where the program lies may be closed to others.
+    let program = scratch.path("lanrage");
+    std::fs::copy(binary(), &program).unwrap();
+    let stranger = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.env_clear().env("HOME", &*scratch.0).current_dir(&*scratch.0);
+        command.args(arguments).stdin(Stdio::null());
+        as_stranger(&mut command);
+        command
+    };
+    let err = Outcome::of(&mut stranger(&["status", "--state-dir", &scratch.path("state")])).bad(1);
+    assert!(err.contains("you may not ask the daemon") && err.contains("sudo"), "{err}");
+    let any = ["serve", "--http", "127.0.0.1:0", "--relay", "127.0.0.1:0"];
+    let own = Daemon::start(&mut stranger(&any), &scratch.0.join("own.log"));
+    Outcome::of(&mut stranger(&["status"])).good();
+    scratch.ask(&["status"]).good();
+    drop((own, daemon));
+}
+
+#[test]
+fn a_restored_file_keeps_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut daemon = start(&scratch);
+    let copy = scratch.path("copy.redb");
+    scratch.ask(&["backup", &copy]).good();
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    let state = scratch.path("state/lanrage.redb");
+    std::os::unix::fs::chown(&state, Some(65_534), None).unwrap();
+    let help = scratch.run(&["backup", "--help"]).good();
+    assert!(help.contains("`cp`"), "{help}");
+    assert!(Command::new("cp").args([&copy, &state]).status().unwrap().success());
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&state).unwrap()), 65_534);
+    assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn the_man_page_opens_no_more_ports_than_the_readme() {
+    let man = include_str!("../systemd/lanrage.8");
+    let forward = man.lines().find(|line| line.contains("forward it in the router")).unwrap();
+    assert!(forward.contains("UDP port 51820") && !man.contains("forward these two"), "{forward}");
+    let only = man.split_once("TCP port 8667").unwrap().1;
+    assert!(only.starts_with(" they need only for"), "{only}");
 }
 
 /// A service of systemd has a made-up user, a home that is none and directories of its own.

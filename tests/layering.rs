@@ -20,6 +20,8 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("owners", "slots"),
     ("figures", "owners"),
     ("figures", "wire"),
+    ("wire", "crypto"),
+    ("wire", "subnet"),
 ];
 
 /// Rooms whose files import each other, some by way of others.
@@ -35,6 +37,8 @@ const SANS_IO: u8 = 3;
 const CLOCK_WORDS: &[&str] = &["clock_gettime", "OffsetDateTime", "SystemTime"];
 const IO_WORDS: &[&str] =
     &["async", "async_io", "smol", "rustix", "redb", "TcpStream", "UdpSocket", "UnixStream"];
+/// What not every processor of a router has.
+const MISSING_WORDS: &[&str] = &["AtomicU64", "AtomicI64"];
 const IO_PATHS: &[[&str; 2]] = &[["std", "fs"], ["std", "thread"], ["std", "process"], ["std", "os"]];
 
 /// The floor of a file or folder of `src`, by rows as ``| 3 | `relay` `api` | ... |``.
@@ -233,6 +237,9 @@ fn examine(file: &str, text: &str) -> (Vec<String>, Vec<String>) {
     for token in &tokens {
         if token == "unsafe" && room != UNSAFE {
             complain("has unsafe code".to_owned());
+        }
+        if MISSING_WORDS.contains(&token.as_str()) {
+            complain(format!("uses {token}, which MIPS does not have"));
         }
         if CLOCK_WORDS.contains(&token.as_str()) && room != CLOCKS {
             complain(format!("reads a clock by {token}"));
@@ -436,6 +443,7 @@ fn bad_code_is_found() {
         ("sys.rs", "fn f() { libc::clock_gettime(0); }"),
         ("store/mod.rs", "fn f() -> time::OffsetDateTime { g() }"),
         ("api/mod.rs", "async fn f() {}"),
+        ("daemon/x.rs", "static A: std::sync::atomic::AtomicU64 = f();"),
         ("relay/mod.rs", "use std::net::{IpAddr, UdpSocket};"),
         ("control/mod.rs", "use std::fs::File;"),
         ("agent/mod.rs", "fn f() { std::thread::sleep(d) }"),

@@ -6,6 +6,7 @@ use super::{Api, Call, Handling, Outcome, RequestFailure, errors, ok, openapi};
 use crate::durability::WriteError;
 use crate::figures::{Figure, Readings, SeenMember, prometheus, status};
 use crate::time::Now;
+use crate::wire::endpoint;
 use crate::wire::http::{Answer, Source};
 use crate::wire::json::object;
 use crate::wire::static_body::StaticBody;
@@ -27,7 +28,7 @@ impl Api {
     }
 
     /// All figures.
-    fn readings(&self, around: &Surroundings<'_>, now: Now) -> Readings {
+    pub(super) fn readings(&self, around: &Surroundings<'_>, now: Now) -> Readings {
         let mut readings = Readings::default();
         if let Some(meter) = around.figures {
             meter.report(&mut readings);
@@ -62,6 +63,9 @@ impl Api {
             json.key("relay").object(|json| {
                 json.key("relay_id").string(relay.relay_id.as_str());
                 json.key("address").string(&self.settings.locations.relay);
+                if let Some((host, port)) = &relay.endpoint {
+                    json.key("endpoint").string(&endpoint::text(host, port));
+                }
                 json.key("port").int(relay.port);
                 json.key("region").string(&relay.region);
                 json.key("public_key").string(&self.control.hub().encode());

@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// How many sources may use what they may at the same time before everybody has to wait.
 const BUSY_SOURCES: u32 = 64;
+/// Wrong guesses of passwords and typed codes, of one source and of all together.
+const GUESSES: Rate = Rate::new(10, Duration::from_secs(60), 10);
+const ALL_GUESSES: Rate = Rate::new(60, Duration::from_secs(60), 60);
 /// The same for networks that change things without end.
 const BUSY_NETWORKS: u32 = 32;
 
@@ -77,6 +80,7 @@ pub struct RequestLimiter {
     requests: SourceBuckets,
     creations: SourceBuckets,
     changes: SourceBuckets,
+    guesses: SourceBuckets,
 }
 
 impl RequestLimiter {
@@ -91,6 +95,7 @@ impl RequestLimiter {
             requests: buckets(),
             creations: buckets(),
             changes: buckets(),
+            guesses: buckets(),
         }
     }
 
@@ -142,9 +147,26 @@ impl RequestLimiter {
         }
     }
 
+    /// Whether the client may guess once more, or in how many seconds it may. Nobody on this machine has to.
+    pub fn may_guess(&self, client: Client, now: Instant) -> Result<(), u64> {
+        let Some(address) = client.payer() else { return Ok(()) };
+        self.guesses.peek(address, 1, &guess_rates(), now).map_err(in_seconds)
+    }
+
+    /// Counts a wrong guess.
+    pub fn count_guess(&mut self, client: Client, now: Instant) {
+        if let Some(address) = client.payer() {
+            self.guesses.spend(address, 1, &guess_rates(), now);
+        }
+    }
+
     fn change_rates(&self) -> SourceRates {
         SourceRates::narrow(self.rates.changes, self.rates.changes.times(BUSY_NETWORKS))
     }
+}
+
+fn guess_rates() -> SourceRates {
+    SourceRates::widening(GUESSES, ALL_GUESSES)
 }
 
 fn in_seconds(wait: Duration) -> u64 {

@@ -9,9 +9,21 @@ impl Api {
         let actor = call.actor()?;
         let mut problems = Problems::default();
         let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
+        let revokes = body.optional_bool("revoke_invite", &mut problems) == Some(true);
+        let renames = body.optional_bool("new_id", &mut problems) == Some(true);
         let ban = bodies::ban(&body, problems)?;
-        self.control.ban(actor, &call.parameters[0], ban)?;
-        ok(r#"{"status":"banned"}"#)
+        let party = &call.parameters[0];
+        if let Some(peer) = ban.peer_id.as_ref().filter(|_| revokes) {
+            self.control.revoke_invite_of(actor, party, peer.as_str())?;
+        }
+        self.control.ban(actor, party, ban)?;
+        let renamed = renames.then(|| self.control.rename_party(actor, party)).transpose()?;
+        ok(object(|json| {
+            json.key("status").string("banned");
+            if let Some(id) = renamed {
+                json.key("party_id").string(id.as_str());
+            }
+        }))
     }
 
     pub(super) fn unban(&mut self, call: &Call<'_>) -> Handling {

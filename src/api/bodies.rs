@@ -5,13 +5,12 @@ use crate::control::party::{Ban, PeerInfo};
 use crate::control::relays::{RelayInfo, is_relay_address, unembedded};
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PeerId, RelayId};
+use crate::wire::control::UNKNOWN;
 use crate::wire::datetime;
 use crate::wire::json::Value;
 use crate::wire::nat_type::NatType;
 use std::net::IpAddr;
 
-/// What a peer says of its address when it does not know it.
-const UNKNOWN: &str = "unknown";
 const NAT_TYPES: &str =
     "'unknown', 'open', 'full_cone', 'restricted_cone', 'port_restricted_cone' or 'symmetric'";
 
@@ -90,6 +89,29 @@ pub fn relay_info(body: Option<&Value>, from_loopback: bool) -> Result<RelayInfo
         public_key: public_key.map(str::to_owned),
         load: number(load, 0),
     })
+}
+
+/// Whether a query says yes to something.
+pub fn flag(query: &Value, name: &str) -> Result<bool, Problems> {
+    let mut problems = Problems::default();
+    let read = |text: &str| match text {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
+    };
+    let said = ObjectFields::of_query(query).optional_word(name, read, "'1' or '0'", &mut problems);
+    problems.check()?;
+    Ok(said == Some(true))
+}
+
+/// A key that WireGuard can use.
+pub fn wireguard_key(fields: &ObjectFields<'_>, problems: &mut Problems) -> Option<PublicKey> {
+    let text = fields.text("public_key", Text::KEY, problems)?;
+    let key = PublicKey::decode(text).filter(|key| !key.is_low_order());
+    if key.is_none() {
+        problems.refuse(&fields.at("public_key"), "not a WireGuard key (Base64 of 32 bytes)", text);
+    }
+    key
 }
 
 /// Whom a ban means: `peer_id`, `public_key` or both, in a body or a query.

@@ -17,16 +17,25 @@ pub fn status(refusal: &Refusal) -> u16 {
         | Refusal::RelayElsewhere
         | Refusal::NotMember
         | Refusal::NotHost
-        | Refusal::NotAdmin => 403,
+        | Refusal::NotAdmin
+        | Refusal::InviteNeeded
+        | Refusal::PasswordNeeded
+        | Refusal::PasswordWrong
+        | Refusal::NotPermanent => 403,
         Refusal::PartyNotFound(_)
         | Refusal::PeerNotFound(_)
         | Refusal::PeerNotInParty(_)
-        | Refusal::BanNotFound(_) => 404,
+        | Refusal::BanNotFound(_)
+        | Refusal::InviteUnknown => 404,
         Refusal::PeerTaken
         | Refusal::PartyTaken
         | Refusal::RelayTaken
         | Refusal::HostNotBannable
+        | Refusal::InviteUsedUp
+        | Refusal::KeyTaken
+        | Refusal::NotDevice
         | Refusal::Limit { .. } => 409,
+        Refusal::InviteOver => 410,
         Refusal::Full { .. } | Refusal::NoAddress => 503,
     }
 }

@@ -161,6 +161,11 @@ impl Text {
         Text { min: 1, max: MAX_NAME_LENGTH, pattern: NAME_PATTERN, fits: has_no_controls };
     /// A public key.
     pub const KEY: Text = Text { min: 0, max: MAX_KEY_LENGTH, pattern: NAME_PATTERN, fits: has_no_controls };
+    /// A host and a port.
+    pub const WHERE: Text = Text { min: 1, max: 300, pattern: NAME_PATTERN, fits: has_no_controls };
+    /// A password.
+    pub const PASSWORD: Text =
+        Text { min: 1, max: MAX_KEY_LENGTH, pattern: NAME_PATTERN, fits: has_no_controls };
     /// A text that nobody looks at.
     pub const ANY: Text = Text { min: 1, max: usize::MAX, pattern: "", fits: |_| true };
     /// An address or a region.
@@ -208,6 +213,11 @@ impl<'a> ObjectFields<'a> {
         self.object?.get(name).filter(|value| **value != Value::Null)
     }
 
+    /// The value of a field as it stands, also if that is `null`.
+    pub fn given(&self, name: &str) -> Option<&'a Value> {
+        self.object?.get(name)
+    }
+
     /// The value of a field that has to be there.
     pub fn required(&self, name: &str, problems: &mut Problems) -> Option<&'a Value> {
         let object = self.object?;
@@ -250,6 +260,23 @@ impl<'a> ObjectFields<'a> {
     /// A whole number that may be absent.
     pub fn optional_int(&self, name: &str, min: i64, max: i64, problems: &mut Problems) -> Option<i64> {
         check_int(self.optional(name)?, min, max, &self.at.field(name), problems)
+    }
+
+    /// Yes or no, which may be absent.
+    pub fn optional_bool(&self, name: &str, problems: &mut Problems) -> Option<bool> {
+        match self.optional(name)? {
+            Value::Bool(value) => Some(*value),
+            other => {
+                problems.add(
+                    "bool_type",
+                    &self.at.field(name),
+                    "Input should be a valid boolean",
+                    other,
+                    None,
+                );
+                None
+            }
+        }
     }
 
     /// One of a few words, which may be absent.

@@ -3,9 +3,12 @@
 use super::admission::{Client, Cost};
 use super::fields::{ObjectFields, Problems, Text};
 use super::route::Writes;
-use super::{Api, TOO_MANY_CHANGES, TOO_MANY_REQUESTS, Unchangeable, bodies, browsers, render};
+use super::{
+    Api, TOO_MANY_CHANGES, TOO_MANY_GUESSES, TOO_MANY_REQUESTS, Unchangeable, bodies, browsers, render,
+};
 use crate::api::metrics::Surroundings;
 use crate::api::sessions::Delivery;
+use crate::control::entry::Entry;
 use crate::control::keys::KeyClaim;
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
@@ -20,6 +23,8 @@ use crate::wire::json::{self, JsonWriter, Value};
 pub enum MessageReply {
     /// Its parties as they are by then.
     Parties,
+    /// The same, for who came in by an invite, which is undone if it can't be kept.
+    Entered(Entry),
     /// What went wrong.
     Error(String),
     /// Nothing.
@@ -111,7 +116,9 @@ impl Api {
         now: Now,
     ) -> Result<(), http::RejectedRequest> {
         let client = self.admission.client(request);
-        if !self.settings.browsers.admit(request, self.endpoint_name()) {
+        let endpoint = self.endpoint();
+        let endpoint = endpoint.as_ref().map(|(host, _)| host.as_str());
+        if !self.settings.browsers.admit(request, endpoint) {
             return Err(http::RejectedRequest::new(403, browsers::FOREIGN_ORIGIN));
         }
         self.sessions.open(session, client, now);
@@ -151,10 +158,13 @@ impl Api {
     pub fn reply(&mut self, session: SessionId, reply: MessageReply, now: Now) -> Vec<Delivery> {
         let mut out = Vec::new();
         match reply {
-            MessageReply::Parties => self.sessions.catch_up(&self.control, session, now, &mut out),
+            MessageReply::Parties | MessageReply::Entered(_) => {
+                self.sessions.catch_up(&self.control, session, now, &mut out)
+            }
             MessageReply::Error(text) => out.push(Delivery { to: vec![session], text: render::error(&text) }),
             MessageReply::None => {}
         }
+        let out = self.sessions.in_their_words(out);
         self.counters.values.add(Figure::Deliveries, out.len() as u64);
         out
     }
@@ -224,24 +234,35 @@ impl Api {
         let peer = said.fields.object("peer", &mut problems);
         let info = bodies::peer_info(&peer, &mut problems);
         let claim = said.claim(&mut problems);
+        let password = said.fields.optional_text("password", Text::PASSWORD, &mut problems);
         let (Some(party), Some(info)) = (party, info) else { return Err(problems.into()) };
         problems.check()?;
         let by = self.speaker(said, info.peer_id.clone())?;
-        self.control.join_party(&by, party, info, claim, said.now)?;
-        Ok(MessageReply::Parties)
+        let (client, now) = (said.client, said.now.instant);
+        let is_guess = password.is_some() || self.control.may_be_code(party);
+        if self.may_guess(client, is_guess, now).is_err() {
+            return Err(MessageTrouble(TOO_MANY_GUESSES.to_owned()));
+        }
+        let entry = self.control.enter_party(&by, party, info, claim, password, said.now);
+        self.count_guess(client, is_guess, &entry, now);
+        let entry = entry?;
+        self.learn_names(said.session, &by.peer);
+        Ok(if entry.paid.is_some() { MessageReply::Entered(entry) } else { MessageReply::Parties })
     }
 
     fn leave_by_message(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let (party, peer) = said.party_and_peer()?;
         let by = self.speaker_named(said, peer)?;
-        self.control.remove_peer(&Actor::Peer(by), party, peer)?;
+        let party = self.party_meant(said.session, &by, party);
+        self.control.remove_peer(&Actor::Peer(by), &party, peer)?;
         Ok(MessageReply::None)
     }
 
     fn heartbeat_by_message(&mut self, said: &Said<'_>) -> Result<MessageReply, MessageTrouble> {
         let (party, peer) = said.party_and_peer()?;
         let by = self.speaker_named(said, peer)?;
-        self.control.heartbeat(party, &by.peer, said.client.source.address(), said.now)?;
+        let party = self.party_meant(said.session, &by, party);
+        self.control.heartbeat(&party, &by.peer, said.client.source.address(), said.now)?;
         Ok(MessageReply::None)
     }
 
@@ -254,8 +275,24 @@ impl Api {
         let by = self.sessions.identity(said.session).cloned().ok_or(Refusal::NotMember)?;
         let mut json = JsonWriter::default();
         json.value(data);
-        self.control.signal(&by, party, to, json.finish(), said.now)?;
+        let party = self.party_meant(said.session, &by, party);
+        self.control.signal(&by, &party, to, json.finish(), said.now)?;
         Ok(MessageReply::None)
+    }
+
+    /// The id of the party that a peer calls so.
+    fn party_meant(&mut self, session: SessionId, by: &Identity, party: &str) -> String {
+        let Some(id) = self.control.meant_by(&by.peer, party).cloned() else { return party.to_owned() };
+        if id.as_str() != party {
+            self.control.note_called(&by.peer, &id, party);
+            self.learn_names(session, &by.peer);
+        }
+        id.to_string()
+    }
+
+    fn learn_names(&mut self, session: SessionId, peer: &PeerId) {
+        let names = self.control.called_by(peer);
+        self.sessions.learn_names(session, names);
     }
 
     /// Before anything that a session says counts: an id that it claimed while that was free may be somebody's by now.
@@ -290,6 +327,7 @@ impl Api {
 
     fn bind(&mut self, said: &Said<'_>, identity: Identity) {
         self.control.note_origin(&identity.peer, said.client.source.address());
+        self.learn_names(said.session, &identity.peer);
         if let Some(oldest) = self.sessions.bind(said.session, identity) {
             self.closures.push((oldest, "this peer has too many sessions"));
         }

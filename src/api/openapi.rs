@@ -47,13 +47,34 @@ Time = {"type":"string","pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12]
 # Naive: without a zone.
 OptionalTime = {"type":["string","null"],"pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?$"}
 # ISO 8601; without a zone it is the sender's local time. (29 February is taken in leap years.)
+HostId = {"type":"string","pattern":"^(_machine|[A-Za-z0-9][A-Za-z0-9._-]*)$"}
+# `_machine`: the party belongs to the server.
+Access = "open" | "password" | "invite" | "public"
+Password = {"type":"string","minLength":1,"maxLength":128,"pattern":"^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
+Date = {"type":"integer"}
+# Seconds since 1970.
+NullableDate = {"type":["integer","null"]}
+OptionalDate = {"type":["integer","null"],"minimum":0,"maximum":253402300799}
+Span = {"type":"integer","minimum":1,"maximum":316224000}
+# Seconds.
+Flag = {"enum":["0","1","false","true"]}
+UsableKey = {"type":"string","pattern":"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}
+# A WireGuard key; not one of the few that are no use.
+InviteSecret = {"type":"object","anyOf":[{"required":["token"]},{"required":["code"]}],"properties":{"token":{"$ref":"#/components/schemas/Word"},"code":{"$ref":"#/components/schemas/OptionalWord"}}}
+Drops = [{reason: string, text: string, packets: Count}]
+OverviewMember = {peer_id: Id, name: Name, kind: "client" | "device" | "agent", virtual_ip: VirtualIp, is_online: boolean, path: any, rtt_ms: NullableDate, last_handshake: NullableDate, received: Count, sent: Count, invite_id: any, drops: Drops}
+OverviewParty = {party_id: Id, name: Name, host_id: any, access: Access, permanent: boolean, ends_at: NullableDate, created_at: Date, members: [OverviewMember], invites: [Invite], bans: [any]}
+Event = {number: Count, at: Date, kind: string, party_id?: Id, party?: string, peer_id?: Id, name?: string, invite_id?: string, text: string}
+PageSecret = {"type":"object","anyOf":[{"required":["setup"]},{"required":["admin_token"]}],"properties":{"setup":{"$ref":"#/components/schemas/Text"},"admin_token":{"type":["string","null"],"minLength":1}}}
+Invite = {invite_id: string, kind: "link" | "code", uses: Count, uses_left: Count, expires_at: Date, created_at: Date}
+DeviceAnswer = {peer_id: Id, name: Name, virtual_ip: VirtualIp, config: {address: string, peer: {public_key: WireGuardKey, endpoint: string, allowed_ips: [string], persistent_keepalive: Count}}, text: string, warnings?: [string]}
 VirtualIp = {"type":"string","format":"ipv4"}
 PeerInfo = {peer_id: Id, name: Name, public_key: Key, nat_type?: OptionalNat, public_ip?: OptionalWord, public_port?: OptionalPort, local_ip?: OptionalWord, local_port?: OptionalPort, last_seen?: OptionalTime}
 # What a peer says of itself: `peer_id` is the token's. Addresses are `unknown` if not known. Other keys are ignored.
 Peer = exactly {peer_id: Id, name: Name, public_key: Key, nat_type: Nat, public_ip: string, public_port: PortNumber, local_ip: string, local_port: PortNumber, last_seen: Time}
 # `last_seen` is in the reader's own local time, as far as it is known.
 Peers = {Id: Peer}
-Party = exactly {party_id: Id, name: Name, host_id: Id, created_at: Time, peers: Peers}
+Party = exactly {party_id: Id, name: Name, host_id: HostId, created_at: Time, peers: Peers}
 PartyAnswer = {party: Party, network?: Network, warnings?: [string]}
 Network = {subnet: string, virtual_ip?: VirtualIp, peers: {Id: VirtualIp}, relay: {endpoint: string, public_key: WireGuardKey}}
 # For members: their own virtual address, the others', and the relay.
@@ -67,12 +88,13 @@ RelayInfo = {relay_id: Id, public_ip: RelayAddress, port: RelayPort, region?: Op
 # What is left out is taken as `unknown`, a capacity of 100 and a load of 0.
 Relay = {relay_id: Id, public_ip: string, port: PortNumber, region: string, capacity: Count, registered_at: Time, public_key: OptionalKey, load: Count}
 Traffic = {packets: Count, bytes: Count}
-OwnRelay = {relay_id: Id, address: string, port: PortNumber, region: string, public_key: WireGuardKey}
+OwnRelay = {relay_id: Id, address: string, endpoint?: string, port: PortNumber, region: string, public_key: WireGuardKey}
 Error = {detail: string}
 Invalid = {"type":"object","required":["detail"],"properties":{"detail":{"type":"array","minItems":1,"items":{"type":"object","required":["type","loc","msg","input"],"properties":{"type":{"type":"string"},"loc":{"type":"array","items":{"type":["string","integer"]}},"msg":{"type":"string"},"input":{},"ctx":{"type":"object"}}}}}}
 "##;
 
 const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 const BEARER: &str = r#"{"bearer":{"type":"http","scheme":"bearer","description":"From POST /auth/register, or the admin token of the server's settings."}}"#;
 
@@ -195,9 +217,11 @@ fn operation(json: &mut JsonWriter, route: &Route) {
     }
     let reads_body = route.body != Body::None;
     match route.access {
-        Access::Anyone if !reads_body => json.key("security").raw("[]"),
-        Access::Anyone | Access::LocalOrAdmin => json.key("security").raw(r#"[{},{"bearer":[]}]"#),
-        Access::Peer | Access::Admin => {}
+        open if open.is_open() && !reads_body => json.key("security").raw("[]"),
+        Access::Anyone | Access::KnownHost | Access::LocalOrAdmin => {
+            json.key("security").raw(r#"[{},{"bearer":[]}]"#)
+        }
+        Access::Peer | Access::Device | Access::Admin => {}
     }
     let query = line(route, "query").map(fields).unwrap_or_default();
     let reads_query = !query.is_empty();
@@ -208,8 +232,8 @@ fn operation(json: &mut JsonWriter, route: &Route) {
     });
     if let Some(shape) = route.body.shape() {
         json.key("requestBody").object(|json| {
-            json.key("required").bool(matches!(route.body, Body::Required(_)));
-            content(json, JSON, shape);
+            json.key("required").bool(!matches!(route.body, Body::Optional(_)));
+            content(json, if matches!(route.body, Body::Form(_)) { FORM } else { JSON }, shape);
         });
     }
     json.key("responses").object(|json| {
@@ -220,11 +244,16 @@ fn operation(json: &mut JsonWriter, route: &Route) {
         });
         for (status, answer, can_be) in [
             ("400", "Error", true),
-            ("401", "Unauthorized", route.access != Access::Anyone),
-            ("403", "Error", route.access.is_admins() || reads_body || route.path.contains("{party_id}")),
-            ("404", "Error", route.path.contains('{')),
+            ("401", "Unauthorized", !route.access.is_open() || route.path == "/ui/sessions"),
+            (
+                "403",
+                "Error",
+                route.access.wants_known_host() || reads_body || route.path.contains("{party_id}"),
+            ),
+            ("404", "Error", route.path.contains('{') || route.path.starts_with("/invites/")),
             ("408", "Error", true),
-            ("409", "Error", reads_body),
+            ("409", "Error", reads_body || route.path.contains("/devices/{")),
+            ("410", "Error", route.path.starts_with("/invites/") || route.path.ends_with("/join")),
             ("413", "Error", true),
             ("422", "Invalid", reads_body || reads_query),
             ("429", "Later", true),

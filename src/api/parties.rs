@@ -8,8 +8,8 @@ use crate::control::party::Party;
 use crate::control::registration::Credentials;
 use crate::control::standing::Actor;
 use crate::ids::PeerId;
+use crate::wire::control::NetworkBody;
 use crate::wire::datetime::Naive;
-use crate::wire::endpoint;
 use crate::wire::json::{JsonWriter, Value, object};
 
 impl Api {
@@ -56,6 +56,9 @@ impl Api {
     pub(super) fn create_party(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
         let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
+        if *call.actor()? == Actor::Admin && body.optional("host_peer_info").is_none() {
+            return self.create_own_party(&body, problems, call);
+        }
         let name = body.text("name", Text::NAME, &mut problems);
         let peer = body.object("host_peer_info", &mut problems);
         let info = bodies::peer_info(&peer, &mut problems);
@@ -77,12 +80,18 @@ impl Api {
         let info = bodies::peer_info(&peer, &mut problems);
         let claim =
             KeyClaim { origin: call.client.source.address(), proof: bodies::proof(&body, &mut problems) };
+        let password = body.optional_text("password", Text::PASSWORD, &mut problems);
         let Some(info) = info else { return Err(problems.into()) };
         problems.check()?;
         let by = call.identity(info.peer_id.as_str(), "peer_info.peer_id")?;
         let party = &call.parameters[0];
-        self.control.join_party(by, party, info, claim, call.now)?;
-        self.party_answer(party, None, call)
+        let is_guess = password.is_some() || self.control.may_be_code(party);
+        let entry = self.guessing(call, is_guess, |control| {
+            control.enter_party(by, party, info, claim, password, call.now)
+        })?;
+        let party = entry.party.to_string();
+        self.entry = Some(entry);
+        self.party_answer(&party, None, call)
     }
 
     pub(super) fn read_party(&mut self, call: &Call<'_>) -> Handling {
@@ -104,7 +113,7 @@ impl Api {
                     json.object(|json| {
                         json.key("party_id").string(party.id.as_str());
                         json.key("name").string(&party.name);
-                        json.key("host_id").string(party.host.as_str());
+                        json.key("host_id").string(party.host_id());
                         json.key("created_at").string(&Naive(party.created_at).to_string());
                         json.key("peers").int(party.members.len() as u64);
                     });
@@ -114,7 +123,7 @@ impl Api {
     }
 
     /// A party, and beside it what is ours: `network` and `warnings`.
-    fn party_answer(&self, party: &str, created: Option<&str>, call: &Call<'_>) -> Handling {
+    pub(super) fn party_answer(&self, party: &str, created: Option<&str>, call: &Call<'_>) -> Handling {
         let actor = call.actor()?;
         let party = self.control.readable_party(actor, party)?;
         let view = View::of(&self.control, actor.peer(), call.now);
@@ -133,24 +142,15 @@ impl Api {
         if member.is_none() && *actor != Actor::Admin {
             return;
         }
-        let (host, port) = self.relay_endpoint(call.request.local);
-        json.key("network").object(|json| {
-            json.key("subnet").string(&self.control.settings().subnet.to_string());
-            if let Some(member) = member {
-                json.key("virtual_ip").string(&member.virtual_ip.to_string());
-            }
-            json.key("peers").object(|json| {
-                for (id, other) in &party.members {
-                    if member.is_none_or(|member| member.info.peer_id != *id) {
-                        json.key(id.as_str()).string(&other.virtual_ip.to_string());
-                    }
-                }
-            });
-            json.key("relay").object(|json| {
-                json.key("endpoint").string(&endpoint::text(&host, port));
-                json.key("public_key").string(&self.control.hub().encode());
-            });
-        });
+        let others = party.members.iter().filter(|(id, _)| member.is_none_or(|own| own.info.peer_id != **id));
+        let network = NetworkBody {
+            subnet: self.control.settings().subnet,
+            virtual_ip: member.map(|member| member.virtual_ip),
+            peers: others.map(|(id, other)| (id.clone(), other.virtual_ip)).collect(),
+            relay: self.relay_endpoint(call.request.local),
+            relay_key: self.control.hub(),
+        };
+        network.write(json.key("network"));
         if let Some(member) = member {
             render::warnings(json, &self.control, member);
         }

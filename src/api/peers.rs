@@ -2,7 +2,7 @@
 
 use super::fields::{ObjectFields, Problems, Text};
 use super::render::{self, View};
-use super::{Api, Call, Handling, ok};
+use super::{Api, Call, Handling, bodies, ok};
 use crate::control::membership::Removed;
 use crate::control::refusal::Refusal;
 use crate::control::standing::Actor;
@@ -30,6 +30,9 @@ impl Api {
     pub(super) fn remove_peer(&mut self, call: &Call<'_>) -> Handling {
         let actor = call.actor()?;
         let [party, peer] = &call.parameters;
+        if bodies::flag(&call.query, "revoke_invite")? {
+            self.control.revoke_invite_of(actor, party, peer)?;
+        }
         let status = match self.control.remove_peer(actor, party, peer)? {
             Removed::Left => "left",
             Removed::Kicked => "kicked",

@@ -4,11 +4,12 @@
 use crate::control::Control;
 use crate::control::change::Change;
 use crate::control::keys::KeyTrouble;
-use crate::control::party::{Member, Party, PeerInfo};
+use crate::control::party::{Member, Party, PeerInfo, host_id};
 use crate::control::signals::Signal;
 use crate::control::viewer::LocalClock;
 use crate::ids::PeerId;
 use crate::time::Now;
+use crate::wire::control::{PartyHead, PeerBody};
 use crate::wire::datetime::Naive;
 use crate::wire::json::{JsonWriter, object};
 
@@ -45,37 +46,40 @@ pub fn peer(json: &mut JsonWriter, member: &Member, view: View) {
         local_port,
         last_seen: _,
     } = &member.info;
-    json.object(|json| {
-        json.key("peer_id").string(peer_id.as_str());
-        json.key("name").string(name);
-        json.key("public_key").string(public_key);
-        json.key("nat_type").string(nat_type.as_str());
-        json.key("public_ip").string(public_ip);
-        json.key("public_port").int(*public_port);
-        json.key("local_ip").string(local_ip);
-        json.key("local_port").int(*local_port);
-        json.key("last_seen").string(&Naive(view.clock.show(member.seen, view.now)).to_string());
-    });
+    let body = PeerBody {
+        peer_id: peer_id.clone(),
+        name: (&**name).into(),
+        public_key: (&**public_key).into(),
+        nat_type: *nat_type,
+        public_ip: (&**public_ip).into(),
+        public_port: *public_port,
+        local_ip: (&**local_ip).into(),
+        local_port: *local_port,
+        last_seen: view.clock.show(member.seen, view.now),
+    };
+    body.write(json);
 }
 
 /// Peers by id.
 pub fn peers(json: &mut JsonWriter, party: &Party, view: View) {
-    json.object(|json| {
-        for (id, member) in &party.members {
-            peer(json.key(id.as_str()), member, view);
-        }
-    });
+    json.object(|json| members(json, party, view));
+}
+
+fn members(json: &mut JsonWriter, party: &Party, view: View) {
+    for (id, member) in &party.members {
+        peer(json.key(id.as_str()), member, view);
+    }
 }
 
 /// A party: 5 keys.
 pub fn party(json: &mut JsonWriter, party: &Party, view: View) {
-    json.object(|json| {
-        json.key("party_id").string(party.id.as_str());
-        json.key("name").string(&party.name);
-        json.key("host_id").string(party.host.as_str());
-        json.key("created_at").string(&Naive(party.created_at).to_string());
-        peers(json.key("peers"), party, view);
-    });
+    let head = PartyHead {
+        party_id: party.id.clone(),
+        name: (&*party.name).into(),
+        host_id: party.host_id().into(),
+        created_at: party.created_at,
+    };
+    head.write(json, |json| members(json, party, view));
 }
 
 /// A message for open sessions: `{"type": ..}` and what `members` writes.
@@ -123,15 +127,13 @@ pub fn warnings(json: &mut JsonWriter, control: &Control, member: &Member) {
 /// `party_update` for a party that ended: nobody is in it. `None` for any other change.
 pub fn party_ended(change: &Change) -> Option<String> {
     let Change::PartyDeleted { party, name, created_at, host, .. } = change else { return None };
-    Some(message("party_update", |json| {
-        json.key("party").object(|json| {
-            json.key("party_id").string(party.as_str());
-            json.key("name").string(name);
-            json.key("host_id").string(host.as_str());
-            json.key("created_at").string(&Naive(*created_at).to_string());
-            json.key("peers").object(|_| {});
-        });
-    }))
+    let head = PartyHead {
+        party_id: party.clone(),
+        name: (&**name).into(),
+        host_id: host_id(host.as_ref()).into(),
+        created_at: *created_at,
+    };
+    Some(message("party_update", |json| head.write(json.key("party"), |_| {})))
 }
 
 /// `peer_joined`: somebody is new, or somebody's data are.
@@ -143,10 +145,10 @@ pub fn peer_joined(party: &Party, member: &Member, view: View) -> String {
 }
 
 /// `peer_left`.
-pub fn peer_left(party: &str, peer: &PeerId) -> String {
+pub fn peer_left(party: &str, peer: &str) -> String {
     message("peer_left", |json| {
         json.key("party_id").string(party);
-        json.key("peer_id").string(peer.as_str());
+        json.key("peer_id").string(peer);
     })
 }
 

@@ -11,8 +11,12 @@ use tiny_http::Method;
 pub enum Access {
     /// Everybody.
     Anyone,
+    /// Everybody who names this machine as its owner does: not a page that had a name of its own rebound to it.
+    KnownHost,
     /// A peer, by its token, or the admin. The handler decides which peer.
     Peer,
+    /// A device, by the token that it was given; the handler looks.
+    Device,
     /// The owner of the daemon: the Unix socket or the admin token.
     Admin,
     /// The same, or whoever is on this machine.
@@ -23,6 +27,16 @@ impl Access {
     /// Whether no peer may ask, whoever it is.
     pub fn is_admins(self) -> bool {
         matches!(self, Access::Admin | Access::LocalOrAdmin)
+    }
+
+    /// Whether it is only for who names this machine as its owner does.
+    pub fn wants_known_host(self) -> bool {
+        self.is_admins() || self == Access::KnownHost
+    }
+
+    /// Whether nobody is asked who they are.
+    pub fn is_open(self) -> bool {
+        matches!(self, Access::Anyone | Access::KnownHost)
     }
 }
 
@@ -47,6 +61,8 @@ pub enum Body {
     Optional(&'static str),
     /// JSON of this shape.
     Required(&'static str),
+    /// A form as browsers send it, of this shape: all its fields are texts.
+    Form(&'static str),
 }
 
 impl Body {
@@ -54,7 +70,7 @@ impl Body {
     pub fn shape(self) -> Option<&'static str> {
         match self {
             Body::None => None,
-            Body::Optional(shape) | Body::Required(shape) => Some(shape),
+            Body::Optional(shape) | Body::Required(shape) | Body::Form(shape) => Some(shape),
         }
     }
 }
@@ -127,6 +143,11 @@ impl Route {
     /// It reads a body of this shape if there is one.
     pub(super) const fn may_take(self, shape: &'static str) -> Self {
         Route { body: Body::Optional(shape), ..self }
+    }
+
+    /// It reads a form of this shape.
+    pub(super) const fn takes_form(self, shape: &'static str) -> Self {
+        Route { body: Body::Form(shape), ..self }
     }
 
     /// Its answers bear these header lines.

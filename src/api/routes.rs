@@ -1,10 +1,10 @@
 //! Everything there is to ask for: one row each. Dispatch, rate limits, waiting for the disk, `Allow`, CORS and
 //! `/openapi.json` follow from it.
 
-use super::Api;
-use super::route::Access::{Admin, Anyone, LocalOrAdmin, Peer};
+use super::route::Access::{Admin, Anyone, Device, KnownHost, LocalOrAdmin, Peer};
 use super::route::Writes::{Changes, Nothing};
-use super::route::{self, PathMatch, Route, delete, get, post};
+use super::route::{self, Access, PathMatch, Route, delete, get, post};
+use super::{Api, pages};
 
 /// The path that is taken over by a WebSocket session. What is said there: [`super::messages::MESSAGES`].
 pub const WEBSOCKET: &str = "/ws";
@@ -47,7 +47,9 @@ pub const ROUTES: &[Route] = &[
         .takes("{name: Name, host_peer_info: PeerInfo} & Proof")
         .docs(
             "createParty: Make a party and host it\n\
-             note Asked again by the same host with the same name within 30 s, it gives the same party.\n\
+             note Asked again by the same host with the same name within 30 s, it gives the same party. Without \
+             `host_peer_info` the admin makes one that belongs to the server and outlasts its members; then all that \
+             changeParty takes is taken, too.\n\
              means The party. Its id is the secret that friends share.\n\
              answer PartyAnswer & {party_id: Id}",
         ),
@@ -64,10 +66,11 @@ pub const ROUTES: &[Route] = &[
              answer {status: \"party_deleted\"}",
         ),
     post("/parties/{party_id}/join", Peer, Changes, Api::join_party)
-        .takes("{party_id: Text, peer_info: PeerInfo} & Proof")
+        .takes("{party_id: Text, peer_info: PeerInfo, password?: Password} & Proof")
         .docs(
             "joinParty: Join a party, or say anew how to reach a member\n\
-             note The party is that of the path; the body's `party_id` is not looked at.\n\
+             note The party is that of the path; the body's `party_id` is not looked at. In place of its id, an invite's \
+             code or token is good, too, here and from then on for whom it has let in.\n\
              means The party, with the new member.\n\
              answer PartyAnswer",
         ),
@@ -86,6 +89,7 @@ pub const ROUTES: &[Route] = &[
     delete("/parties/{party_id}/peers/{peer_id}", Peer, Api::remove_peer)
         .docs(
             "removePeer: Leave a party, or remove somebody from one's own\n\
+             query {revoke_invite?: Flag}\n\
              means What came of it. A party ends when its host leaves.\n\
              answer {status: \"left\" | \"kicked\" | \"party_deleted\"}",
         ),
@@ -116,11 +120,13 @@ pub const ROUTES: &[Route] = &[
              answer {bans: [Ban]}",
         ),
     post("/parties/{party_id}/bans", Peer, Changes, Api::ban)
-        .takes("Ban")
+        .takes("Ban & {revoke_invite?: boolean, new_id?: boolean}")
         .docs(
             "ban: Ban a peer or a key, and remove whom that means (host or admin)\n\
+             note With `new_id` the party gets another id, which those who stay are told; they may go on with the old \
+             one.\n\
              means They are out, and stay out.\n\
-             answer {status: \"banned\"}",
+             answer {status: \"banned\", party_id?: Id}",
         ),
     delete("/parties/{party_id}/bans", Peer, Api::unban)
         .docs(
@@ -129,6 +135,129 @@ pub const ROUTES: &[Route] = &[
              query {peer_id?: Id, public_key?: WireGuardKey}\n\
              means It is lifted.\n\
              answer {status: \"unbanned\"}",
+        ),
+    post("/parties/{party_id}/settings", Peer, Changes, Api::change_party)
+        .takes("{name?: Name, access?: Access, password?: Password, permanent?: boolean, ends_at?: OptionalDate}")
+        .docs(
+            "changeParty: Say who may come in, and for how long (host or admin)\n\
+             note Only the admin makes a party permanent. `ends_at` null: at no set time.\n\
+             means So it is.\n\
+             answer {status: \"ok\", name: Name, access: Access, permanent: boolean, ends_at: NullableDate}",
+        ),
+    get("/parties/{party_id}/devices", Peer, Api::list_devices)
+        .docs(
+            "listDevices: List the devices of a party (host or admin)\n\
+             means Members with a WireGuard app and nothing else.\n\
+             answer {devices: [{peer_id: Id, name: Name, public_key: WireGuardKey, virtual_ip: VirtualIp, expires_at: \
+             NullableDate, last_handshake: NullableDate}]}",
+        ),
+    post("/parties/{party_id}/devices", Peer, Changes, Api::add_device)
+        .takes("{name: Name, public_key: UsableKey, expires_in?: Span}")
+        .docs(
+            "addDevice: Put a device into a party (host or admin)\n\
+             means What the app has to know; `text` is the file, without the private key, which nobody but the app has.\n\
+             answer DeviceAnswer",
+        ),
+    delete("/parties/{party_id}/devices/{peer_id}", Peer, Api::remove_device)
+        .docs(
+            "removeDevice: Take a device out of a party (host or admin)\n\
+             means It is out.\n\
+             answer {status: \"removed\"}",
+        ),
+    get("/parties/{party_id}/invites", Peer, Api::list_invites)
+        .docs(
+            "listInvites: List the invites to a party (host or admin)\n\
+             means Those that are not over.\n\
+             answer {invites: [Invite]}",
+        ),
+    post("/parties/{party_id}/invites", Peer, Changes, Api::create_invite)
+        .may_take("{uses?: {\"type\":\"integer\",\"minimum\":1,\"maximum\":64}, expires_in?: \
+                   {\"type\":\"integer\",\"minimum\":1,\"maximum\":86400}, code?: boolean}")
+        .docs(
+            "createInvite: Invite somebody to a party (host or admin)\n\
+             note One use and a day, unless it says otherwise; a link may last longer.\n\
+             means Its secret, which is not told again.\n\
+             answer {invite_id: string, token?: string, code?: string, url: any, uses: Count, expires_at: Date}",
+        ),
+    delete("/parties/{party_id}/invites/{invite_id}", Peer, Api::revoke_invite)
+        .docs(
+            "revokeInvite: Put an end to an invite (host or admin)\n\
+             means Nobody comes in by it any more.\n\
+             answer {status: \"revoked\"}",
+        ),
+    post("/invites/preview", Anyone, Nothing, Api::preview_invite)
+        .takes("InviteSecret")
+        .docs(
+            "previewInvite: Look at an invite before using it\n\
+             means What it is to.\n\
+             answer {party: Name, host: any, players: Count, online: Count, needs_password: boolean, expires_at: Date, \
+             uses_left: Count}",
+        ),
+    post("/invites/redeem", Anyone, Changes, Api::redeem_invite)
+        .creates()
+        .takes("InviteSecret & {name: Name, public_key: UsableKey, password?: Password}")
+        .docs(
+            "redeemInvite: Come into a party as a device\n\
+             note With the same key again it gives the same answer and costs nothing.\n\
+             means What the app has to know, and a token for `GET /devices/self`.\n\
+             answer DeviceAnswer & {party: Name, device_token: Token}",
+        ),
+    get("/devices/self", Device, Api::read_own_device)
+        .docs(
+            "readDevice: Read what a device may know (with its device_token)\n\
+             means How it is doing.\n\
+             answer {peer_id: Id, name: Name, party: Name, virtual_ip: VirtualIp, last_handshake: NullableDate, \
+             is_online: boolean, members: [{name: Name, virtual_ip: VirtualIp, is_online: boolean}]}",
+        ),
+    get("/public-parties", Anyone, Api::list_public)
+        .docs(
+            "listPublicParties: List the parties that everybody may join\n\
+             means By name.\n\
+             answer {parties: [{party_id: Id, name: Name, players: Count, limit: Count}]}",
+        ),
+    get("/overview", Peer, Api::overview)
+        .docs(
+            "getOverview: Everything at a glance (admin; host for one party)\n\
+             note The answer has an ETag; with that in If-None-Match, 304 says that nothing but the time has changed.\n\
+             query {party?: Id}\n\
+             means How it is.\n\
+             answer {version: string, now: Date, uptime: Count, clock_is_set: boolean, endpoint: any, http: any, \
+             reached_from_outside: NullableDate, trouble: [{what: string, text: string, do: string}], drops: Drops, \
+             parties: [OverviewParty], events: {last: Count}}",
+        ),
+    get("/events", Admin, Api::list_events)
+        .docs(
+            "listEvents: What has happened lately (admin)\n\
+             query {after?: {\"type\":\"integer\",\"minimum\":0,\"maximum\":9007199254740991}}\n\
+             means Of the last 200 those after a number, oldest first.\n\
+             answer {events: [Event], last: Count}",
+        ),
+    post("/ui/setups", Admin, Nothing, Api::offer_page)
+        .docs(
+            "offerPage: Make a link to the owner's pages (admin)\n\
+             means It is good once, for ten minutes.\n\
+             answer {setup: Token, url: any, expires_at: Date}",
+        ),
+    post("/ui/sessions", KnownHost, Nothing, Api::open_page)
+        .takes("PageSecret")
+        .docs(
+            "openPage: Get a token for the owner's pages\n\
+             means It makes an admin, until then or until the server is started again.\n\
+             answer {token: Token, expires_at: Date}",
+        ),
+    delete("/ui/sessions", Admin, Api::close_page)
+        .docs(
+            "closePage: End the token that asks (admin)\n\
+             means It is worth nothing any more.\n\
+             answer {status: \"ended\"}",
+        ),
+    post("/ui/settings", Admin, Changes, Api::change_settings)
+        .takes("{public_endpoint: Text}")
+        .docs(
+            "changeSettings: Say where friends reach this server (admin)\n\
+             note 409 if a flag, the environment or the configuration file says so already.\n\
+             means So it is, from now on.\n\
+             answer {status: \"ok\"}",
         ),
     get("/relays", Peer, Api::list_relays)
         .docs(
@@ -171,6 +300,27 @@ pub const ROUTES: &[Route] = &[
              means How it is doing.\n\
              answer Status",
         ),
+    page("/ui", KnownHost).docs("getUi: The owner's page\nmedia text/html; charset=utf-8\nmeans It.\nanswer string"),
+    page("/ui/", KnownHost).docs("getUiPage: The same\nmedia text/html; charset=utf-8\nmeans It.\nanswer string"),
+    page("/ui/owner.js", KnownHost)
+        .docs("getUiScript: Its script\nmedia text/javascript; charset=utf-8\nmeans It.\nanswer string"),
+    page("/ui/owner.css", KnownHost)
+        .docs("getUiStyle: Its looks\nmedia text/css; charset=utf-8\nmeans It.\nanswer string"),
+    page("/join", Anyone)
+        .docs("getJoin: The page of who is invited\nmedia text/html; charset=utf-8\nmeans It.\nanswer string"),
+    post("/join", Anyone, Changes, Api::redeem_by_form)
+        .creates()
+        .takes_form("{code: Word, name: Name, public_key: UsableKey}")
+        .docs(
+            "redeemByForm: Use an invite, from a browser without scripts\n\
+             media application/octet-stream\n\
+             means The file for the WireGuard app, without the private key, which the app has.\n\
+             answer string",
+        ),
+    page("/join/guest.js", Anyone)
+        .docs("getJoinScript: Its script\nmedia text/javascript; charset=utf-8\nmeans It.\nanswer string"),
+    page("/join/guest.css", Anyone)
+        .docs("getJoinStyle: Its looks\nmedia text/css; charset=utf-8\nmeans It.\nanswer string"),
     get("/backup", Admin, Api::backup)
         .docs(
             "getBackup: A copy of the store (admin)\n\
@@ -182,6 +332,11 @@ pub const ROUTES: &[Route] = &[
              answer string",
         ),
 ];
+
+/// A file of a page, compressed: every browser reads that.
+const fn page(path: &'static str, access: Access) -> Route {
+    get(path, access, Api::page).headers(pages::HEADERS)
+}
 
 /// What a path means.
 pub fn find(path: &str) -> Option<PathMatch<'_>> {

@@ -5,7 +5,7 @@ use super::render::{self, View};
 use super::updates::{Topic, Updates};
 use crate::control::Control;
 use crate::control::change::{Change, Departure};
-use crate::control::party::{Member, Party};
+use crate::control::party::{Member, Party, host_id};
 use crate::control::signals::Signal;
 use crate::control::standing::Identity;
 use crate::control::viewer::LocalClock;
@@ -24,6 +24,9 @@ const REPEAT_SLACK: Duration = Duration::from_secs(10);
 /// More sessions than this for one peer end the oldest.
 const SESSIONS_PER_PEER: usize = 4;
 
+/// Names of parties that a session is known to use.
+const NAMES_PER_SESSION: usize = 8;
+
 /// One update is written at most so often, for readers in different times.
 const TEXTS_PER_UPDATE: usize = 8;
 
@@ -39,6 +42,8 @@ pub struct Delivery {
 struct OpenSession {
     client: Client,
     identity: Option<Identity>,
+    /// What it calls parties that came by other names than their ids.
+    names: Vec<(PartyId, Box<str>)>,
     /// When its parties were last sent to it whole.
     updated: Instant,
 }
@@ -67,7 +72,8 @@ impl Sessions {
 
     /// A WebSocket was opened.
     pub fn open(&mut self, id: SessionId, client: Client, now: Now) {
-        self.by_id.insert(id, OpenSession { client, identity: None, updated: now.instant });
+        self.by_id
+            .insert(id, OpenSession { client, identity: None, names: Vec::new(), updated: now.instant });
     }
 
     /// A WebSocket is gone. Memberships stay.
@@ -110,6 +116,46 @@ impl Sessions {
         (bound.len() > SESSIONS_PER_PEER).then(|| bound[0])
     }
 
+    /// Takes in what the peer behind a session calls its parties, so that it is told of them by those names: a stock
+    /// client that joined by a code knows no other.
+    pub fn learn_names(&mut self, id: SessionId, names: Vec<(PartyId, Box<str>)>) {
+        let Some(session) = self.by_id.get_mut(&id) else { return };
+        for (party, name) in names {
+            session.names.retain(|(known, _)| *known != party);
+            if session.names.len() >= NAMES_PER_SESSION {
+                session.names.remove(0);
+            }
+            session.names.push((party, name));
+        }
+    }
+
+    /// The same deliveries, where each session that calls a party by another name than its id is told of it by that.
+    pub fn in_their_words(&self, deliveries: Vec<Delivery>) -> Vec<Delivery> {
+        if self.by_id.values().all(|session| session.names.is_empty()) {
+            return deliveries;
+        }
+        let mut out = Vec::with_capacity(deliveries.len());
+        for Delivery { mut to, text } in deliveries {
+            let mut own = Vec::new();
+            to.retain(|id| {
+                let names = self.by_id.get(id).map_or(&[][..], |session| &session.names);
+                // What a message is about comes first in it.
+                let said = names.iter().find_map(|(party, name)| {
+                    let id = format!("\"party_id\":\"{party}\"");
+                    text.contains(&id).then(|| text.replacen(&id, &format!("\"party_id\":\"{name}\""), 1))
+                });
+                let is_as_it_stands = said.is_none();
+                own.extend(said.map(|text| Delivery { to: vec![*id], text }));
+                is_as_it_stands
+            });
+            if !to.is_empty() {
+                out.push(Delivery { to, text });
+            }
+            out.append(&mut own);
+        }
+        out
+    }
+
     /// Nobody is behind a session any more.
     pub fn unbind(&mut self, id: SessionId) {
         if let Some(session) = self.by_id.get_mut(&id) {
@@ -150,13 +196,13 @@ impl Sessions {
                 let own = self.of(control, peer).into_iter().filter(|id| Some(*id) != origin).collect();
                 self.tell_party(control, party, own, now, out);
             }
-            Change::PartyChanged(party) => {
+            Change::PartyChanged(party) | Change::PartyRenamed { party, .. } => {
                 let Ok(party) = control.party(party.as_str()) else { return };
                 let all = party.members.keys().flat_map(|peer| self.of(control, peer)).collect();
                 self.tell_party(control, party, all, now, out);
             }
             Change::MemberLeft { party, who, why, .. } if *why != Departure::PartyDeleted => {
-                let text = render::peer_left(party.as_str(), &who.peer);
+                let text = render::peer_left(party.as_str(), who.peer.as_str());
                 let mut to: Vec<SessionId> = control
                     .party(party.as_str())
                     .into_iter()
@@ -166,15 +212,15 @@ impl Sessions {
                 to.extend(&own);
                 push(out, to, text);
                 let reason = match why {
-                    Departure::Kicked => "You were removed from the party",
+                    Departure::Kicked | Departure::Banned => "You were removed from the party",
                     Departure::Stale => "You were not heard of for too long and are no longer in the party",
-                    Departure::Left | Departure::PartyDeleted => return,
+                    Departure::Left | Departure::Expired | Departure::PartyDeleted => return,
                 };
                 push(out, own, render::error(reason));
             }
             Change::PartyDeleted { party, host, members, .. } => {
                 let to: Vec<SessionId> = members.iter().flat_map(|who| self.bound_as(who)).collect();
-                push(out, to.clone(), render::peer_left(party.as_str(), host));
+                push(out, to.clone(), render::peer_left(party.as_str(), host_id(host.as_ref())));
                 push(out, to, render::party_ended(change).unwrap_or_default());
             }
             _ => {}

@@ -1,5 +1,7 @@
 //! The API in virtual time, without sockets: what each request and message makes everybody hear.
 
+mod guests;
+
 use super::messages::{MESSAGES, MessageReply, MessageType};
 use super::metrics::Surroundings;
 use super::routes::ROUTES;

@@ -83,12 +83,29 @@ fn help_on(mut parser: Parser) -> Result<Wish, CommandFailure> {
     }
 }
 
+/// Last words of commands that take something away. They are told to nobody who did not write them.
+const DESTROYING: [&str; 5] = ["ban", "delete", "kick", "remove", "revoke"];
+
+fn destroys(name: &str) -> bool {
+    name.rsplit(' ').next().is_some_and(|last| DESTROYING.contains(&last))
+}
+
 fn unknown_command(name: &str) -> CommandFailure {
     let last = |command: &&Command| command.name.rsplit(' ').next() == Some(name);
     let names = COMMANDS.iter().map(|command| command.name);
     let groups = names.clone().filter_map(|name| Some(name.split_once(' ')?.0));
     let found = COMMANDS.iter().find(last).map(|command| command.name);
-    let found = found.or_else(|| nearest(name, names.chain(groups)));
+    let harmless = names.filter(|name| !destroys(name));
+    let found = found.or_else(|| match name.split_once(' ') {
+        // The first word is a group: what is not understood is the second.
+        Some((group, word)) => {
+            let of_group = |name: &&str| name.split_once(' ').is_some_and(|(first, _)| first == group);
+            let word =
+                nearest(word, harmless.filter(of_group).filter_map(|name| Some(name.split_once(' ')?.1)))?;
+            COMMANDS.iter().map(|command| command.name).find(|name| *name == format!("{group} {word}"))
+        }
+        None => nearest(name, harmless.chain(groups)),
+    });
     let message = format!("there is no command `lanrage {name}`");
     let group = name.split(' ').next().filter(|word| commands::is_group(word) && *word != name);
     match found {
@@ -198,6 +215,8 @@ mod tests {
                 "`lanrage stauts`; did you mean `lanrage status`?; see `lanrage status --help`",
             ),
             (&["party", "lst"], "did you mean `lanrage party list`?"),
+            (&["party", "delet"], "there is no command `lanrage party delet`; see `lanrage party --help`"),
+            (&["peer", "kik"], "there is no command `lanrage peer kik`; see `lanrage peer --help`"),
             (&["kick"], "did you mean `lanrage peer kick`?"),
             (&["party", "frobnicate"], "see `lanrage party --help`"),
             (&["frobnicate"], "there is no command `lanrage frobnicate`; see `lanrage --help`"),

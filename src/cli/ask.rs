@@ -1,11 +1,17 @@
 //! Asking the running daemon over its socket.
 
+use super::client::ClientError;
 use super::command::Invocation;
 use super::{CommandFailure, client, output, settings};
+use lanrage::daemon::agent::agent_socket_in;
+use lanrage::daemon::settings::Settings;
 use lanrage::daemon::socket_in;
 use lanrage::wire::json::{self, Value};
 use lanrage::wire::percent;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// Where a daemon of root keeps its state, and a service.
+const MACHINE: &str = "/var/lib/lanrage";
 
 /// A daemon to talk to.
 pub struct DaemonClient {
@@ -13,6 +19,7 @@ pub struct DaemonClient {
     pub state_dir: PathBuf,
     /// Its socket.
     pub socket: PathBuf,
+    is_agent: bool,
 }
 
 /// What it said, with status 200.
@@ -25,13 +32,26 @@ pub struct DaemonReply {
 impl DaemonClient {
     /// The daemon that an invocation means.
     pub fn of(invocation: &Invocation) -> Result<Self, CommandFailure> {
+        let state_dir = of_the_machine(settings::state_dir(invocation)?);
+        Ok(DaemonClient { socket: socket_in(&state_dir), state_dir, is_agent: false })
+    }
+
+    /// The agent that an invocation means.
+    pub fn of_agent(invocation: &Invocation) -> Result<Self, CommandFailure> {
         let state_dir = settings::state_dir(invocation)?;
-        Ok(DaemonClient { socket: socket_in(&state_dir), state_dir })
+        Ok(DaemonClient { socket: agent_socket_in(&state_dir), state_dir, is_agent: true })
     }
 
     /// Asks for something; an answer other than 200 is a failure.
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<DaemonReply, CommandFailure> {
-        let answer = client::request(&self.socket, method, path, body).map_err(CommandFailure::failed)?;
+        let failure = |error| match error {
+            ClientError::NotRunning(socket) if self.is_agent => CommandFailure::failed(format_args!(
+                "this machine takes part in no party (nobody listens at {socket}): `lanrage join URL PARTY`, with \
+                 sudo if that is how it was started, or say where it keeps its state with --state-dir"
+            )),
+            error => CommandFailure::failed(error),
+        };
+        let answer = client::request(&self.socket, method, path, body).map_err(failure)?;
         let (200, body) = answer else { return Err(refusal(answer.0, &answer.1)) };
         let value = json::parse(&body);
         match (String::from_utf8(body), value) {
@@ -44,6 +64,11 @@ impl DaemonClient {
 }
 
 impl DaemonReply {
+    /// The answer as it came.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Prints what `human` makes of it, or with `--json` the answer as it came.
     pub fn show(
         &self,
@@ -54,6 +79,16 @@ impl DaemonReply {
             true => output::write(&format!("{}\n", self.text.trim_end())),
             false => output::write(&human(&self.value)),
         }
+    }
+}
+
+/// Where the machine's own daemon keeps its state, if this user has none and there may be that.
+fn of_the_machine(own: PathBuf) -> PathBuf {
+    let is_default = own == Settings::default().state_dir;
+    let machines = Path::new(MACHINE);
+    match is_default && !socket_in(&own).exists() && machines.symlink_metadata().is_ok() {
+        true => machines.to_owned(),
+        false => own,
     }
 }
 
@@ -68,6 +103,7 @@ pub fn refusal(status: u16, body: &[u8]) -> CommandFailure {
     let next = match status {
         404 if message.starts_with("Party") => ": `lanrage party list` shows all parties",
         404 if message.starts_with("Peer") => ": `lanrage party show PARTY` shows its peers",
+        404 if message.starts_with("Invite") => ": `lanrage invite list PARTY` shows all invites",
         404 if message.starts_with("Ban") => ": `lanrage peer bans PARTY` shows all bans",
         _ => "",
     };
@@ -83,7 +119,14 @@ fn problem(item: &Value) -> String {
             _ => None,
         })
         .collect();
-    format!("{}: {}", place.join("."), text(item, "msg"))
+    // Which part of the request it was in says nothing to who wrote none.
+    let inner = usize::from(matches!(place.first().map(String::as_str), Some("body" | "query" | "path")));
+    let said = text(item, "msg");
+    let said = said.strip_prefix("Value error, ").unwrap_or(said);
+    match &place[inner..] {
+        [] => said.to_owned(),
+        place => format!("{}: {said}", place.join(" ").replace('_', " ")),
+    }
 }
 
 /// A path of `parts`; what users typed is encoded.
@@ -125,7 +168,15 @@ mod tests {
                 422,
                 r#"{"detail":[{"loc":["body","a",0],"msg":"bad"},{"loc":["query","b"],"msg":"worse"}]}"#
             ),
-            "body.a.0: bad; query.b: worse"
+            "a 0: bad; b: worse"
+        );
+        assert_eq!(
+            message(
+                422,
+                r#"{"detail":[{"loc":["body","public_key"],"msg":"Value error, it is too long"},
+                    {"loc":["body"],"msg":"Field required"}]}"#
+            ),
+            "public key: it is too long; Field required"
         );
         assert!(message(404, r#"{"detail":"Party x not found"}"#).contains("lanrage party list"));
         for odd in ["", "{", "[]", r#"{"detail":7}"#] {

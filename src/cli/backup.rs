@@ -6,7 +6,7 @@ use super::command::Invocation;
 use super::measures::{count, size};
 use super::table::escape;
 use super::{CommandFailure, output};
-use lanrage::daemon::{Bell, SignalWatch, check_threads};
+use lanrage::daemon::{Bell, SignalWatch, advice, check_threads};
 use lanrage::store::dump::{self, RestoreError, Secrets};
 use lanrage::store::{self, FileError, OpenError};
 use lanrage::wire::json;
@@ -137,7 +137,7 @@ fn from_file(source: &Path, output: &mut dyn Write, not_running: String) -> Resu
             OpenError { error: FileError::Io(error), .. } if error.kind() == ErrorKind::NotFound => {
                 CommandFailure::failed(not_running)
             }
-            error => CommandFailure::failed(error),
+            error => CommandFailure::failed(advice::on_store(&error)),
         })
     })
 }

@@ -1,6 +1,7 @@
 //! The client that our own command line talks to the daemon with, over the Unix socket. It blocks: it
 //! runs in a process of its own, which has nothing else to do.
 
+use lanrage::wire::response_head::{BodyLength, ResponseHead};
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -8,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Longest head of an answer taken, in bytes.
-const MAX_HEAD: u64 = 16 * 1024;
+const MAX_HEAD: u64 = 8 * 1024;
 /// Longest answer kept in memory, in bytes.
-const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+const MAX_ANSWER: u64 = 16_000_000;
 /// The daemon is on the same machine, but its flash may take its time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -38,7 +39,10 @@ impl fmt::Display for ClientError {
                 if rustix::process::geteuid().is_root() { "" } else { ", use sudo if it is a service" }
             ),
             ClientError::NotAllowed(socket) => {
-                write!(f, "{socket} belongs to another user: run this as the user lanrage runs as, or root")
+                write!(
+                    f,
+                    "you may not ask the daemon at {socket}: use sudo, or run this as the user lanrage runs as"
+                )
             }
             ClientError::Broken(what) => write!(f, "the daemon's answer is unusable: {what}"),
             ClientError::Output(error) => write!(f, "can't write what was downloaded: {error}"),
@@ -58,10 +62,10 @@ impl From<io::Error> for ClientError {
     }
 }
 
-/// Sends one request and returns the status and the body, at most 16 MiB.
+/// Sends one request and returns the status and the body, at most [`MAX_ANSWER`] bytes.
 pub fn request(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), ClientError> {
     let mut kept = Vec::new();
-    let status = ResponseHead::ask(socket, method, path, body)?.read(&mut Bounded { kept: &mut kept })?;
+    let status = OpenAnswer::ask(socket, method, path, body)?.read(&mut Bounded { kept: &mut kept })?;
     Ok((status, kept))
 }
 
@@ -73,9 +77,9 @@ pub fn download(
     path: &str,
     output: &mut dyn Write,
 ) -> Result<(u16, Vec<u8>), ClientError> {
-    let answer = ResponseHead::ask(socket, method, path, &[])?;
+    let answer = OpenAnswer::ask(socket, method, path, &[])?;
     let mut kept = Vec::new();
-    let status = match answer.status {
+    let status = match answer.head.status {
         200 => answer.read(output)?,
         _ => answer.read(&mut Bounded { kept: &mut kept })?,
     };
@@ -90,7 +94,7 @@ struct Bounded<'a> {
 impl Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if (self.kept.len() + bytes.len()) as u64 > MAX_ANSWER {
-            return Err(io::Error::other("it is longer than 16 MiB"));
+            return Err(io::Error::other("it is longer than 16 MB"));
         }
         self.kept.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -101,19 +105,13 @@ impl Write for Bounded<'_> {
     }
 }
 
-enum BodyLength {
-    Bytes(u64),
-    Chunked,
-}
-
 /// An answer of which the head was read.
-struct ResponseHead {
-    status: u16,
-    length: BodyLength,
+struct OpenAnswer {
+    head: ResponseHead,
     reader: BufReader<UnixStream>,
 }
 
-impl ResponseHead {
+impl OpenAnswer {
     fn ask(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<Self, ClientError> {
         let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -146,30 +144,14 @@ impl ResponseHead {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
-        let mut headers = [httparse::EMPTY_HEADER; 32];
-        let mut parsed = httparse::Response::new(&mut headers);
-        let is_complete = parsed.parse(&head).is_ok_and(|status| status.is_complete());
-        let (true, Some(status)) = (is_complete, parsed.code) else {
-            return Err(ClientError::Broken("its head is malformed".into()));
-        };
-        let value = |name: &str| {
-            let header = parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-            str::from_utf8(header.value).ok()
-        };
-        let length = match (value("transfer-encoding"), value("content-length")) {
-            (Some("chunked"), None) => BodyLength::Chunked,
-            (None, Some(length)) => match length.parse() {
-                Ok(length) => BodyLength::Bytes(length),
-                Err(_) => return Err(ClientError::Broken("its length is malformed".into())),
-            },
-            _ => return Err(ClientError::Broken("its length is missing".into())),
-        };
-        Ok(ResponseHead { status, length, reader })
+        let head = ResponseHead::parse(&head).map_err(|fault| ClientError::Broken(fault.into()))?;
+        Ok(OpenAnswer { head, reader })
     }
 
     /// Writes the body to `output`, and returns the status once all of it has come.
     fn read(mut self, output: &mut dyn Write) -> Result<u16, ClientError> {
-        match self.length {
+        match self.head.length {
+            BodyLength::UntilEnd => return Err(ClientError::Broken("its length is missing".into())),
             BodyLength::Bytes(length) => self.copy(length, output)?,
             BodyLength::Chunked => loop {
                 let length = self.chunk_length()?;
@@ -185,7 +167,7 @@ impl ResponseHead {
             },
         }
         output.flush().map_err(ClientError::Output)?;
-        Ok(self.status)
+        Ok(self.head.status)
     }
 
     fn chunk_length(&mut self) -> Result<u64, ClientError> {

@@ -1,7 +1,10 @@
 //! The table of commands.
 
 use super::command::{Command, Invocation, Opt};
-use super::{CommandFailure, backup, bench, db, keys, party, peer, relay, serve, status};
+use super::{
+    CommandFailure, agent, backup, bench, db, device, events, invite, keys, party, peer, peers, relay, serve,
+    status, ui,
+};
 
 const JSON: Opt = Opt { name: "json", value: None, help: "print JSON, for scripts" };
 const STATE_DIR: Opt =
@@ -10,8 +13,30 @@ const CONFIG: Opt =
     Opt { name: "config", value: Some("FILE"), help: "the settings file [/etc/lanrage/lanrage.toml]" };
 const KEY: Opt = Opt { name: "key", value: Some("KEY"), help: "the WireGuard public key that is meant" };
 const FORCE: Opt = Opt { name: "force", value: None, help: "replace FILE if it exists" };
+const OPEN: Opt = Opt { name: "open", value: None, help: "who knows the party's id gets in" };
+const PUBLIC: Opt =
+    Opt { name: "public", value: None, help: "listed for everybody, who gets in without a secret" };
+const PASSWORD: Opt = Opt {
+    name: "password",
+    value: None,
+    help: "who knows the password gets in: a new one is made and shown",
+};
+const INVITE_ONLY: Opt = Opt { name: "invite-only", value: None, help: "who has an invite gets in" };
+const ENDS: Opt =
+    Opt { name: "ends", value: Some("SPAN"), help: "the party ends after so long, such as 6h or 2d" };
+const EXPIRES: Opt =
+    Opt { name: "expires", value: Some("SPAN"), help: "until when it is good, such as 6h or 2d" };
 const PRINT_CONFIG: Opt =
     Opt { name: "print-config", value: None, help: "print all settings as a settings file, and end" };
+
+const NAME: Opt =
+    Opt { name: "name", value: Some("NAME"), help: "what the others see [this machine's name]" };
+const INTERFACE: Opt =
+    Opt { name: "interface", value: Some("NAME"), help: "the network interface to make [lanrage0]" };
+const LOG: Opt = Opt { name: "log", value: Some("LEVEL"), help: "error, warn, info, debug or trace [info]" };
+const WATCH: Opt = Opt { name: "watch", value: None, help: "show it anew every second" };
+
+const OF_AGENT: &[Opt] = &[NAME, INTERFACE, LOG, STATE_DIR, CONFIG];
 
 const TO_DAEMON: &[Opt] = &[JSON, STATE_DIR, CONFIG];
 
@@ -35,7 +60,47 @@ pub const COMMANDS: &[Command] = &[
         ..command("serve", &[], "run the daemon", serve::run)
     },
     command("status", &[], "show how the daemon is doing", status::run),
+    Command {
+        details: "It takes part until it is stopped, and needs root for the network interface. It goes on with the\n\
+                  same party and address when it is started again; without URL and PARTY it is the party of before.",
+        options: OF_AGENT,
+        ..command("join", &["[URL]", "[PARTY]"], "take part in a party with this machine", agent::join)
+    },
+    Command {
+        details: "It prints what friends need, and goes on like `lanrage join`. The party ends when its host leaves.",
+        options: OF_AGENT,
+        ..command("host", &["URL", "NAME"], "make a party on a server and take part in it", agent::host)
+    },
+    command("leave", &[], "leave the party that this machine takes part in", agent::leave),
+    Command {
+        options: &[WATCH, JSON, STATE_DIR, CONFIG],
+        ..command("peers", &[], "show who is in the party, and how they are reached", peers::run)
+    },
+    command("nat", &[], "show what NAT this machine is behind", peers::nat),
     command("party list", &[], "list all parties", party::list),
+    Command {
+        details: "It belongs to this machine, and stays until you end it: nobody has to be in it. Without any of the\n\
+                  switches whoever knows its id gets in.",
+        options: &[OPEN, PUBLIC, PASSWORD, INVITE_ONLY, ENDS, JSON, STATE_DIR, CONFIG],
+        ..command("party create", &["NAME"], "make a party", party::create)
+    },
+    Command {
+        details: "PARTY is an id or a name. What is not named stays as it is. `--ends never` takes an end back.",
+        options: &[
+            Opt { name: "name", value: Some("NAME"), help: "its new name" },
+            OPEN,
+            PUBLIC,
+            PASSWORD,
+            INVITE_ONLY,
+            ENDS,
+            Opt { name: "permanent", value: None, help: "it stays when nobody is in it" },
+            Opt { name: "temporary", value: None, help: "it ends when its host, or its last member, leaves" },
+            JSON,
+            STATE_DIR,
+            CONFIG,
+        ],
+        ..command("party set", &["PARTY"], "change a party", party::set)
+    },
     command("party show", &["PARTY"], "show a party and who is in it", party::show),
     command("party delete", &["PARTY"], "end a party", party::delete),
     Command {
@@ -54,11 +119,51 @@ pub const COMMANDS: &[Command] = &[
         ..command("peer unban", &["PARTY", "[PEER]"], "let a banned peer in again", peer::unban)
     },
     command("peer bans", &["PARTY"], "list who is banned from a party", peer::bans),
+    Command {
+        details: "A device is a player with nothing but the WireGuard app. On a terminal the command shows a QR code\n\
+                  for a phone; for a PC, write a file. The private key is made here, shown once and kept nowhere.\n\
+                  With --key the app has made one already, and the file is without it.",
+        options: &[
+            Opt { name: "qr", value: None, help: "show a QR code, on no terminal either" },
+            Opt { name: "conf", value: Some("FILE"), help: "write a file for the app, such as bob.conf" },
+            Opt { name: "key", value: Some("KEY"), help: "the public key that the app shows" },
+            EXPIRES,
+            FORCE,
+            JSON,
+            STATE_DIR,
+            CONFIG,
+        ],
+        ..command("device add", &["PARTY", "NAME"], "let somebody with a WireGuard app in", device::add)
+    },
+    command("device list", &["PARTY"], "list the devices of a party", device::list),
+    command("device remove", &["PARTY", "DEVICE"], "take a device out of a party", device::remove),
+    Command {
+        details: "Who opens the link makes a file for the app. With --code it is short enough to be read out, and a\n\
+                  LANrage client takes it in place of a party's id; it is good for 24 hours at most.",
+        options: &[
+            Opt { name: "uses", value: Some("NUMBER"), help: "how many friends may come by it [1]" },
+            EXPIRES,
+            Opt { name: "code", value: None, help: "a code to be typed, instead of a link" },
+            JSON,
+            STATE_DIR,
+            CONFIG,
+        ],
+        ..command("invite create", &["PARTY"], "make a link or code by which friends get in", invite::create)
+    },
+    command("invite list", &["PARTY"], "list the invites of a party", invite::list),
+    command("invite revoke", &["PARTY", "INVITE"], "end an invite", invite::revoke),
+    command("ui", &[], "print a link to the pages in the browser", ui::run),
+    Command {
+        details: "The daemon remembers the last 200. With --json each is a line.",
+        options: &[Opt { name: "follow", value: None, help: "go on until Ctrl-C" }, JSON, STATE_DIR, CONFIG],
+        ..command("events", &[], "show what happened lately", events::run)
+    },
     command("relay list", &[], "list the relays that clients are told of", relay::list),
     Command {
         details: "The copy is consistent, whether the daemon is running or not, and appears only when it is\n\
                   complete. It holds the hub's private key and is readable by you alone. To go back to it,\n\
-                  stop the daemon and put it in place of lanrage.redb in the state directory.",
+                  stop the daemon and copy it over lanrage.redb in the state directory: `cp` lets that\n\
+                  file keep its owner, which the daemon needs.",
         options: &[FORCE, JSON, STATE_DIR, CONFIG],
         ..command("backup", &["FILE"], "copy the daemon's state to a file", backup::run)
     },

@@ -7,6 +7,7 @@ use super::measures::{count, size};
 use super::output::Style;
 use super::table::{Facts, escape};
 use super::{CommandFailure, output, settings};
+use lanrage::daemon::advice;
 use lanrage::store::dump::{self, Secrets};
 use lanrage::store::{self, FileError, OpenError, Report};
 use lanrage::wire::json::{self, JsonWriter};
@@ -51,7 +52,7 @@ fn unusable(error: &OpenError, file: &Path) -> CommandFailure {
         FileError::Io(error) if error.kind() == ErrorKind::NotFound => CommandFailure::failed(format_args!(
             "there is no file {shown}: name one, or say where lanrage keeps its state with --state-dir"
         )),
-        _ => CommandFailure::failed(error),
+        _ => CommandFailure::failed(advice::on_store(error)),
     }
 }
 

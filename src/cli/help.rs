@@ -5,11 +5,64 @@ use super::commands::COMMANDS;
 use lanrage::daemon::settings::{SETTINGS, Setting, Settings};
 use std::fmt::Write as _;
 
+/// How long a line is at most.
+const WIDTH: usize = 80;
+/// Names that are longer stand alone in their line.
+const WIDEST: usize = 34;
+
+/// Adds `text` behind `first`, which is in the line already, in lines that are not too long; all but the first begin
+/// with `indent` spaces.
+fn wrap(out: &mut String, first: &str, text: &str, indent: usize) {
+    *out += first;
+    let mut length = first.chars().count();
+    let mut is_begin = true;
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if !is_begin && length + 1 + width > WIDTH {
+            let _ = write!(out, "\n{:indent$}", "");
+            (length, is_begin) = (indent, true);
+        }
+        if !is_begin {
+            out.push(' ');
+            length += 1;
+        }
+        *out += word;
+        (length, is_begin) = (length + width, false);
+    }
+    out.push('\n');
+}
+
+/// Adds lines of text as paragraphs; those that begin with a space stay as they are.
+fn paragraphs(out: &mut String, text: &str) {
+    let is_prose = |line: &str| !line.starts_with(' ') && !line.is_empty();
+    for group in text.lines().collect::<Vec<_>>().chunk_by(|a, b| is_prose(a) && is_prose(b)) {
+        match is_prose(group[0]) {
+            true => wrap(out, "", &group.join(" "), 0),
+            false => group.iter().for_each(|line| _ = writeln!(out, "{line}")),
+        }
+    }
+}
+
+/// Adds a name, and what it is from column `widest + 4` on.
+fn entry(out: &mut String, name: &str, widest: usize, help: &str) {
+    let widest = widest.min(WIDEST);
+    let mut first = format!("  {name:widest$}  ");
+    if name.chars().count() > widest {
+        let _ = writeln!(out, "  {name}");
+        first = format!("  {:widest$}  ", "");
+    }
+    wrap(out, &first, help, widest + 4);
+}
+
 /// What stands in for words in arguments.
-const ARGUMENTS: [(&str, &str); 3] = [
-    ("PARTY", "the party's id, as in `lanrage party list`"),
+const ARGUMENTS: [(&str, &str); 7] = [
+    ("PARTY", "the party's id or name, as in `lanrage party list`"),
+    ("DEVICE", "the device's id or name, as in `lanrage device list PARTY`"),
+    ("INVITE", "the invite's id, as in `lanrage invite list PARTY`"),
     ("PEER", "the peer's id, as in `lanrage party show PARTY`"),
     ("FILE", "a file"),
+    ("URL", "the server, as in http://router.lan:8667"),
+    ("NAME", "what people call it, 1 to 100 characters"),
 ];
 
 /// The answer to `--version`.
@@ -22,14 +75,14 @@ pub fn overview() -> String {
     let mut out = concat!(
         "lanrage ",
         env!("CARGO_PKG_VERSION"),
-        ": LAN parties over the internet, for routers and single-board computers\n\n",
+        ": LAN parties over the internet, for routers and small computers\n\n",
         "Usage: lanrage COMMAND [OPTIONS]\n\nCommands:\n"
     )
     .to_owned();
     list(&mut out, |_| true);
     out += "\nOptions:\n  -h, --help     show this\n  -V, --version  show the version\n\n\
             `lanrage COMMAND --help` tells more about a command.\n\
-            Exit codes: 0 success, 1 failure, 2 a command or setting that was not understood.\n";
+            Exit codes: 0 success, 1 failure, 2 a command or setting not understood.\n";
     out
 }
 
@@ -38,7 +91,7 @@ fn list(out: &mut String, shown: impl Fn(&Command) -> bool) {
     let shown: Vec<&Command> = COMMANDS.iter().filter(|command| shown(command)).collect();
     let widest = shown.iter().map(|command| synopsis(command).trim_end().len()).max().unwrap_or(0);
     for command in shown {
-        let _ = writeln!(out, "  {:widest$}  {}", synopsis(command).trim_end(), command.about);
+        entry(out, synopsis(command).trim_end(), widest, command.about);
     }
 }
 
@@ -65,7 +118,8 @@ pub fn usage_line(command: &Command) -> String {
 pub fn of(command: &Command) -> String {
     let mut out = format!("lanrage {}: {}\n\nUsage: {}\n", command.name, command.about, usage_line(command));
     if !command.details.is_empty() {
-        let _ = writeln!(out, "\n{}", command.details);
+        out.push('\n');
+        paragraphs(&mut out, command.details);
     }
     let mut entries: Vec<(String, &str)> = Vec::new();
     for argument in command.arguments {
@@ -81,7 +135,7 @@ pub fn of(command: &Command) -> String {
     let widest = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     out.push('\n');
     for (name, help) in entries {
-        let _ = writeln!(out, "  {name:widest$}  {help}");
+        entry(&mut out, &name, widest, help);
     }
     if command.takes_settings {
         settings(&mut out);
@@ -96,12 +150,16 @@ fn section(setting: &Setting) -> &'static str {
 
 /// Every setting, grouped.
 fn settings(out: &mut String) {
-    *out += "\nEvery setting can be given as a flag, as a variable of the environment, or in the settings file\n\
-             (TOML); the first of these that has it counts. So these three mean the same:\n  \
-             --limits-parties 100\n  LANRAGE_LIMITS_PARTIES=100\n  parties = 100            under [limits] in the \
-             file, which is --config FILE, else\n                           $LANRAGE_CONFIG, else \
-             /etc/lanrage/lanrage.toml if there is one\nDefaults are in brackets. SIGHUP (`kill -HUP`) has a \
-             running daemon read the file again; settings with a * change\nonly when it is started anew.\n";
+    *out += "\n";
+    paragraphs(
+        out,
+        "Every setting can be given as a flag, as a variable of the environment, or in the settings file (TOML). A flag \
+         overrides the environment, which overrides the file, which overrides the default. So these three mean the \
+         same:\n  --limits-parties 100\n  LANRAGE_LIMITS_PARTIES=100\n  parties = 100        (under [limits], in the \
+         file)\nThe file is --config FILE, else $LANRAGE_CONFIG, else /etc/lanrage/lanrage.toml if there is one. \
+         Defaults are in brackets. SIGHUP (`kill -HUP`) has a running daemon read the file again; settings with a * \
+         change only when it is started anew.",
+    );
     let default = Settings::default();
     for group in SETTINGS.chunk_by(|a, b| section(a) == section(b)) {
         let title = match section(&group[0]) {
@@ -109,18 +167,19 @@ fn settings(out: &mut String) {
             section => format!("[{section}]"),
         };
         let same = group.iter().all(|setting| setting.expected == group[0].expected);
-        let _ = match same {
-            true => writeln!(out, "\n{title}: {}", group[0].expected),
-            false => writeln!(out, "\n{title}:"),
-        };
+        out.push('\n');
+        match same {
+            true => wrap(out, &format!("{title}: "), group[0].expected, 2),
+            false => *out += &format!("{title}:\n"),
+        }
         let widest = group.iter().map(|setting| setting.flag().len()).max().unwrap_or(0);
         for setting in group {
             let (flag, shown) = (setting.flag(), setting.show(&default));
             let star = if setting.reloads { "" } else { " *" };
-            let _ = write!(out, "  {flag:widest$}  {}{star}", setting.help);
-            let _ = writeln!(out, "{}", if shown.is_empty() { String::new() } else { format!(" [{shown}]") });
+            let shown = if shown.is_empty() { String::new() } else { format!(" [{shown}]") };
+            entry(out, &flag, widest, &format!("{}{star}{shown}", setting.help));
             if !same {
-                let _ = writeln!(out, "  {:widest$}  = {}", "", setting.expected);
+                entry(out, "", widest, &format!("= {}", setting.expected));
             }
         }
     }
@@ -151,10 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_much_too_long() {
-        for command in COMMANDS {
-            for line in of(command).lines() {
-                assert!(line.chars().count() <= 130, "{line}");
+    fn no_line_is_too_long() {
+        let all = COMMANDS.iter().map(of).chain([overview(), about("peer").unwrap()]);
+        for text in all {
+            for line in text.lines() {
+                assert!(line.chars().count() <= WIDTH && line.trim_end() == line, "{line:?}");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Quantities as people read them.
 
 use lanrage::time::UnixTime;
-use lanrage::wire::datetime::{self, Read};
+use lanrage::wire::datetime::{self, Naive, Read};
 
 /// A span in its two largest units, such as `3 d 4 h`.
 pub fn span(seconds: u64) -> String {
@@ -15,6 +15,28 @@ pub fn span(seconds: u64) -> String {
     match small.0 {
         0 => format!("{} {}", large.0, large.1),
         _ => format!("{} {} {} {}", large.0, large.1, small.0, small.1),
+    }
+}
+
+/// The seconds that a span as people write it has, such as `90s`, `30m`, `6h` or `2d`.
+pub fn seconds(text: &str) -> Option<u64> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim() {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok().filter(|number| *number > 0)?.checked_mul(unit)
+}
+
+/// How long there is until `then`, in seconds since 1970.
+pub fn until(then: u64, now: UnixTime) -> String {
+    match then.checked_sub(u64::try_from(now.as_micros() / 1_000_000).unwrap_or(0)) {
+        Some(left) if left > 0 => format!("in {}", span(left)),
+        _ => "over".to_owned(),
     }
 }
 
@@ -53,6 +75,12 @@ pub fn date(text: &str) -> String {
     format!("{} UTC", whole.replacen('T', " ", 1))
 }
 
+/// A date in seconds since 1970.
+pub fn date_of(seconds: u64) -> String {
+    let micros = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    date(&Naive(UnixTime::from_micros(micros)).to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +100,20 @@ mod tests {
             assert_eq!(span(seconds), text);
         }
         assert!(span(u64::MAX).contains(" d"));
+    }
+
+    #[test]
+    fn spans_are_read() {
+        for (text, expected) in
+            [("90s", 90), ("30m", 1800), ("30min", 1800), ("6h", 21_600), ("2 d", 172_800)]
+        {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+        }
+        for text in ["", "6", "h", "0h", "-1h", "1w", "1h30m", "99999999999999999999d", "1.5h"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+        let now = UnixTime::from_micros(1_000_000_000);
+        assert_eq!((until(1061, now), until(1000, now)), ("in 1 min 1 s".into(), "over".into()));
     }
 
     #[test]
@@ -97,5 +139,6 @@ mod tests {
         assert_eq!(ago("2030-01-01T00:00:00", now), "just now");
         assert_eq!(ago("never", now), "never");
         assert_eq!(date("2026-11-21T09:07:13.25"), "2026-11-21 09:07:13 UTC");
+        assert_eq!(date_of(1_000), "1970-01-01 00:16:40 UTC");
     }
 }

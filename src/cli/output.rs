@@ -42,6 +42,16 @@ impl Style {
         self.paint("1;31", text)
     }
 
+    /// For pictures made of blocks: white ones on black, whatever the colours of the terminal.
+    pub fn white_on_black(self, text: &str) -> String {
+        self.paint("97;40", text)
+    }
+
+    /// Whether somebody looks at it.
+    pub fn is_terminal(self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }

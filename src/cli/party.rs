@@ -3,12 +3,145 @@
 use super::CommandFailure;
 use super::ask::{self, DaemonClient, list as items, number, text};
 use super::command::Invocation;
-use super::measures::{ago, date};
+use super::measures::{ago, date, seconds};
 use super::output::Style;
 use super::table::{Facts, TextTable, escape};
+use lanrage::crypto::random;
 use lanrage::daemon::now;
 use lanrage::wire::endpoint;
-use lanrage::wire::json::Value;
+use lanrage::wire::json::{self, JsonWriter, Value};
+
+/// Who hosts parties that belong to the machine.
+const MACHINE: &str = "_machine";
+/// The letters of a passphrase: none looks like another one.
+const LETTERS: &[u8] = b"abcdefghjkmnpqrstuvwxyz23456789";
+
+/// The id of the party that somebody means by its id or its name.
+pub fn find(daemon: &DaemonClient, wanted: &str) -> Result<String, CommandFailure> {
+    let reply = daemon.ask("GET", "/parties", &[])?;
+    named(items(&reply.value, "parties"), "party_id", wanted).map_err(|found| match found {
+        0 => CommandFailure::failed(format_args!("there is no party {wanted}: `lanrage party list` shows all")),
+        _ => CommandFailure::failed(format_args!(
+            "{found} parties are called {wanted}: say the id of the one that is meant, as `lanrage party list` shows it"
+        )),
+    })
+}
+
+/// The id, under `key`, of the one of `all` that has the id or the name `wanted`; otherwise how many there are.
+pub fn named(all: &[Value], key: &str, wanted: &str) -> Result<String, usize> {
+    if all.iter().any(|one| text(one, key) == wanted) {
+        return Ok(wanted.to_owned());
+    }
+    let found: Vec<_> = all.iter().filter(|one| text(one, "name") == wanted).collect();
+    match found[..] {
+        [one] => Ok(text(one, key).to_owned()),
+        _ => Err(found.len()),
+    }
+}
+
+/// What an option that is a span of time says, in seconds.
+pub fn span(invocation: &Invocation, option: &str, given: &str) -> Result<u64, CommandFailure> {
+    seconds(given).ok_or_else(|| {
+        invocation
+            .wrong(&format!("--{option} wants a number with a unit, such as 30m, 6h or 2d, not \"{given}\""))
+    })
+}
+
+/// What options say of who may get in and until when, as the API has it, and the passphrase if one was made.
+fn wishes(
+    invocation: &Invocation,
+    json: &mut JsonWriter,
+    passphrase: &mut Option<String>,
+) -> Result<(), CommandFailure> {
+    let kinds = [("open", "open"), ("public", "public"), ("password", "password"), ("invite-only", "invite")];
+    let given: Vec<_> = kinds.iter().filter(|(option, _)| invocation.has(option)).collect();
+    match given[..] {
+        [] => {}
+        [(_, access)] => json.key("access").string(access),
+        _ => return Err(invocation.wrong("a party is open, public, by password, or invite-only: choose one")),
+    }
+    if invocation.has("password") {
+        let letters = || LETTERS[random::u32() as usize % LETTERS.len()] as char;
+        let groups: Vec<String> = (0..4).map(|_| (0..4).map(|_| letters()).collect()).collect();
+        let made = groups.join("-");
+        json.key("password").string(&made);
+        *passphrase = Some(made);
+    }
+    match invocation.option("ends") {
+        None => {}
+        Some("never") => json.key("ends_at").raw("null"),
+        Some(given) => {
+            let ends = now().unix.as_secs().saturating_add_unsigned(span(invocation, "ends", given)?);
+            json.key("ends_at").int(ends);
+        }
+    }
+    Ok(())
+}
+
+/// `lanrage party create NAME`.
+pub fn create(invocation: &Invocation) -> Result<(), CommandFailure> {
+    let name = invocation.argument(0).unwrap_or_default();
+    let (mut passphrase, mut trouble) = (None, None);
+    let body = json::object(|json| {
+        json.key("name").string(name);
+        trouble = wishes(invocation, json, &mut passphrase).err();
+    });
+    if let Some(trouble) = trouble {
+        return Err(trouble);
+    }
+    let reply = DaemonClient::of(invocation)?.ask("POST", "/parties", body.as_bytes())?;
+    let style = Style::of_stdout();
+    reply.show(invocation, |value| {
+        let id = text(value, "party_id");
+        let mut out = format!("The party {} is there. Its id is {id}.\n", style.bold(&escape(name)));
+        if let Some(passphrase) = &passphrase {
+            out += &format!("Its password, shown once: {}\n", style.bold(passphrase));
+        }
+        out + &format!(
+            "\nFriends with a WireGuard app:    lanrage device add {0} NAME\n\
+             Friends who do it by themselves: lanrage invite create {0}\n",
+            quoted(name)
+        )
+    })
+}
+
+/// A name as a shell takes it for one word.
+fn quoted(name: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    match name.chars().all(is_plain) {
+        true => name.to_owned(),
+        false => format!("'{}'", escape(name).replace('\'', "'\\''")),
+    }
+}
+
+/// `lanrage party set PARTY`.
+pub fn set(invocation: &Invocation) -> Result<(), CommandFailure> {
+    let (mut passphrase, mut trouble) = (None, None);
+    let body = json::object(|json| {
+        if let Some(name) = invocation.option("name") {
+            json.key("name").string(name);
+        }
+        if invocation.has("permanent") != invocation.has("temporary") {
+            json.key("permanent").bool(invocation.has("permanent"));
+        }
+        trouble = wishes(invocation, json, &mut passphrase).err();
+    });
+    if let Some(trouble) = trouble {
+        return Err(trouble);
+    }
+    if body == "{}" {
+        return Err(invocation.wrong("say what to change"));
+    }
+    let daemon = DaemonClient::of(invocation)?;
+    let party = find(&daemon, invocation.argument(0).unwrap_or_default())?;
+    let reply = daemon.ask("POST", &ask::path(&["parties", &party, "settings"]), body.as_bytes())?;
+    reply.show(invocation, |_| match &passphrase {
+        Some(passphrase) => {
+            format!("Done. The new password, shown once: {}\n", Style::of_stdout().bold(passphrase))
+        }
+        None => "Done.\n".to_owned(),
+    })
+}
 
 /// `lanrage party list`.
 pub fn list(invocation: &Invocation) -> Result<(), CommandFailure> {
@@ -16,14 +149,14 @@ pub fn list(invocation: &Invocation) -> Result<(), CommandFailure> {
     reply.show(invocation, |value| {
         let parties = items(value, "parties");
         if parties.is_empty() {
-            return "There are no parties.\n".to_owned();
+            return "There are no parties: `lanrage party create NAME` makes one.\n".to_owned();
         }
         let mut table = TextTable::new(&["PARTY", "NAME", "HOST", "PEERS", "CREATED"]);
         for party in parties {
             table.row(vec![
                 text(party, "party_id").to_owned(),
                 text(party, "name").to_owned(),
-                text(party, "host_id").to_owned(),
+                host_of(party).to_owned(),
                 number(party, "peers").to_string(),
                 date(text(party, "created_at")),
             ]);
@@ -32,17 +165,26 @@ pub fn list(invocation: &Invocation) -> Result<(), CommandFailure> {
     })
 }
 
+/// Who hosts a party: a peer, or nobody but the machine.
+fn host_of(party: &Value) -> &str {
+    match text(party, "host_id") {
+        MACHINE => "this machine",
+        host => host,
+    }
+}
+
 /// `lanrage party show PARTY`.
 pub fn show(invocation: &Invocation) -> Result<(), CommandFailure> {
-    let party = invocation.argument(0).unwrap_or_default();
-    let reply = DaemonClient::of(invocation)?.ask("GET", &ask::path(&["parties", party]), &[])?;
+    let daemon = DaemonClient::of(invocation)?;
+    let party = find(&daemon, invocation.argument(0).unwrap_or_default())?;
+    let reply = daemon.ask("GET", &ask::path(&["parties", &party]), &[])?;
     reply.show(invocation, |value| human(value, Style::of_stdout()))
 }
 
 fn human(answer: &Value, style: Style) -> String {
     let party = answer.get("party").unwrap_or(&Value::Null);
     let network = answer.get("network").unwrap_or(&Value::Null);
-    let host = text(party, "host_id");
+    let host = host_of(party);
     let mut facts = Facts::default();
     facts.add("party", text(party, "party_id"));
     facts.add("name", text(party, "name"));
@@ -74,7 +216,9 @@ fn human(answer: &Value, style: Style) -> String {
 
 /// `lanrage party delete PARTY`.
 pub fn delete(invocation: &Invocation) -> Result<(), CommandFailure> {
-    let party = invocation.argument(0).unwrap_or_default();
-    let reply = DaemonClient::of(invocation)?.ask("DELETE", &ask::path(&["parties", party]), &[])?;
-    reply.show(invocation, |_| format!("Party {} has ended.\n", escape(party)))
+    let daemon = DaemonClient::of(invocation)?;
+    let wanted = invocation.argument(0).unwrap_or_default();
+    let party = find(&daemon, wanted)?;
+    let reply = daemon.ask("DELETE", &ask::path(&["parties", &party]), &[])?;
+    reply.show(invocation, |_| format!("Party {} has ended.\n", escape(wanted)))
 }

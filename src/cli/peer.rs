@@ -1,10 +1,10 @@
 //! `lanrage peer`.
 
-use super::CommandFailure;
 use super::ask::{self, DaemonClient, list, text};
 use super::command::Invocation;
 use super::output::Style;
 use super::table::{TextTable, escape};
+use super::{CommandFailure, party};
 use lanrage::wire::json;
 use lanrage::wire::percent;
 
@@ -12,8 +12,9 @@ use lanrage::wire::percent;
 pub fn kick(invocation: &Invocation) -> Result<(), CommandFailure> {
     let (party, peer) =
         (invocation.argument(0).unwrap_or_default(), invocation.argument(1).unwrap_or_default());
-    let path = ask::path(&["parties", party, "peers", peer]);
-    let reply = DaemonClient::of(invocation)?.ask("DELETE", &path, &[])?;
+    let daemon = DaemonClient::of(invocation)?;
+    let path = ask::path(&["parties", &party::find(&daemon, party)?, "peers", peer]);
+    let reply = daemon.ask("DELETE", &path, &[])?;
     reply.show(invocation, |value| match text(value, "status") {
         "party_deleted" => {
             format!("Peer {} was removed, and with it party {} has ended.\n", escape(peer), escape(party))
@@ -45,8 +46,9 @@ fn shown(target: &[(&'static str, &str)]) -> String {
 pub fn ban(invocation: &Invocation) -> Result<(), CommandFailure> {
     let (party, target) = (invocation.argument(0).unwrap_or_default(), target(invocation)?);
     let body = json::object(|json| target.iter().for_each(|(name, value)| json.key(name).string(value)));
-    let path = ask::path(&["parties", party, "bans"]);
-    let reply = DaemonClient::of(invocation)?.ask("POST", &path, body.as_bytes())?;
+    let daemon = DaemonClient::of(invocation)?;
+    let path = ask::path(&["parties", &party::find(&daemon, party)?, "bans"]);
+    let reply = daemon.ask("POST", &path, body.as_bytes())?;
     reply.show(invocation, |_| format!("Banned from party {}: {}.\n", escape(party), shown(&target)))
 }
 
@@ -55,15 +57,19 @@ pub fn unban(invocation: &Invocation) -> Result<(), CommandFailure> {
     let (party, target) = (invocation.argument(0).unwrap_or_default(), target(invocation)?);
     let query: Vec<String> =
         target.iter().map(|(name, value)| format!("{name}={}", percent::encode(value))).collect();
-    let path = format!("{}?{}", ask::path(&["parties", party, "bans"]), query.join("&"));
-    let reply = DaemonClient::of(invocation)?.ask("DELETE", &path, &[])?;
+    let daemon = DaemonClient::of(invocation)?;
+    let id = party::find(&daemon, party)?;
+    let path = format!("{}?{}", ask::path(&["parties", &id, "bans"]), query.join("&"));
+    let reply = daemon.ask("DELETE", &path, &[])?;
     reply.show(invocation, |_| format!("May come back to party {}: {}.\n", escape(party), shown(&target)))
 }
 
 /// `lanrage peer bans PARTY`.
 pub fn bans(invocation: &Invocation) -> Result<(), CommandFailure> {
     let party = invocation.argument(0).unwrap_or_default();
-    let reply = DaemonClient::of(invocation)?.ask("GET", &ask::path(&["parties", party, "bans"]), &[])?;
+    let daemon = DaemonClient::of(invocation)?;
+    let id = party::find(&daemon, party)?;
+    let reply = daemon.ask("GET", &ask::path(&["parties", &id, "bans"]), &[])?;
     reply.show(invocation, |value| {
         let bans = list(value, "bans");
         if bans.is_empty() {

@@ -43,7 +43,7 @@ fn serve(config: Settings, signals: SignalWatch, invocation: Invocation) -> Resu
 
 /// Logs to standard error, a line a record. Dates are for who collects it (procd, systemd) to add. The level
 /// can be changed by `log::set_max_level`.
-fn start_log(level: LevelFilter) {
+pub fn start_log(level: LevelFilter) {
     env_logger::Builder::new()
         .target(env_logger::Target::Pipe(Box::new(LogOutput::stderr())))
         .filter_level(LevelFilter::Warn)

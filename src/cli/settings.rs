@@ -2,16 +2,17 @@
 
 use super::CommandFailure;
 use super::command::Invocation;
+use super::table;
 use lanrage::daemon::settings::{CONFIG_VARIABLE, SETTINGS, Settings};
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 /// The settings file, if none is named.
 const DEFAULT_FILE: &str = "/etc/lanrage/lanrage.toml";
 /// A longer file is not one of ours, in bytes.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: u64 = 1_000_000;
 const STATE_DIR: &str = "state_dir";
 
 /// All settings that a daemon started in this way has, and what is said about them if they can be used all the
@@ -54,12 +55,29 @@ pub fn state_dir(invocation: &Invocation) -> Result<PathBuf, CommandFailure> {
     let variable = SETTINGS.iter().find(|setting| setting.key == STATE_DIR).map(|setting| setting.variable());
     let mut found = std::env::vars_os().filter(|(name, _)| name.to_str() == variable.as_deref());
     match found.next() {
-        None => read_file(&mut config, invocation)?,
+        None => find_state_dir(&mut config, invocation)?,
         Some(found) => {
             config.read_environment([found].into_iter()).map_err(CommandFailure::usage)?;
         }
     }
     Ok(config.state_dir)
+}
+
+/// Reads where the state is kept from the settings file. A mistake elsewhere in it is said, and is no reason not to ask
+/// a daemon that runs.
+fn find_state_dir(config: &mut Settings, invocation: &Invocation) -> Result<(), CommandFailure> {
+    let Some((path, text)) = file_text(invocation)? else { return Ok(()) };
+    let Err(error) = config.read_file(&text, &path) else { return Ok(()) };
+    let is_it =
+        |line: &&str| line.trim_start().strip_prefix(STATE_DIR).is_some_and(|rest| rest.contains('='));
+    let mut found = Settings::default();
+    if let Some(line) = text.lines().take_while(|line| !line.trim_start().starts_with('[')).find(is_it) {
+        found.read_file(line, &path).map_err(|_| CommandFailure::usage(&error))?;
+    }
+    *config = found;
+    // Nobody is left to be told if this fails.
+    let _ = writeln!(std::io::stderr(), "lanrage: {}", table::escape_lines(&error.to_string()));
+    Ok(())
 }
 
 /// The settings file, and what named it; nothing did if that is empty.
@@ -73,10 +91,24 @@ fn file_of(invocation: &Invocation) -> (PathBuf, &'static str) {
 }
 
 fn read_file(config: &mut Settings, invocation: &Invocation) -> Result<(), CommandFailure> {
+    match file_text(invocation)? {
+        Some((path, text)) => config.read_file(&text, &path).map_err(CommandFailure::usage),
+        None => Ok(()),
+    }
+}
+
+/// The path and the text of the settings file, if there is one. One that nobody named and this user may not read is the
+/// machine's own, and not for a daemon of theirs.
+fn file_text(invocation: &Invocation) -> Result<Option<(String, String)>, CommandFailure> {
     let (path, source) = file_of(invocation);
     let text = match contents(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound && source.is_empty() => return Ok(()),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
+                && source.is_empty() =>
+        {
+            return Ok(None);
+        }
         Err(error) => {
             let next = match (error.kind(), source) {
                 (ErrorKind::NotFound, source) => format!("correct {source}"),
@@ -91,7 +123,7 @@ fn read_file(config: &mut Settings, invocation: &Invocation) -> Result<(), Comma
             )));
         }
     };
-    config.read_file(&text, &path.display().to_string()).map_err(CommandFailure::usage)
+    Ok(Some((path.display().to_string(), text)))
 }
 
 fn contents(path: &Path) -> std::io::Result<String> {
@@ -99,7 +131,7 @@ fn contents(path: &Path) -> std::io::Result<String> {
     let file = File::open(path)?;
     file.take(MAX_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE {
-        return Err(std::io::Error::new(ErrorKind::InvalidData, "it is longer than 1 MiB"));
+        return Err(std::io::Error::new(ErrorKind::InvalidData, "it is longer than 1 MB"));
     }
     Ok(text)
 }

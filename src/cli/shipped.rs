@@ -185,19 +185,26 @@ fn words_of_the_completion() -> String {
     out
 }
 
-/// Whether a value is a directory, a file or something that can't be guessed.
-fn kind_of_value(option: &str, value: &str) -> &'static str {
+/// Whether a value is a directory, a file, one of some words (then these), or something that can't be guessed.
+fn kind_of_value(option: &str, value: &str) -> String {
+    let words: Vec<&str> = value.split(", ").flat_map(|part| part.split(" or ")).collect();
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
     match value {
-        "DIR" => "directory",
-        "FILE" => "file",
-        text if text.starts_with("a directory") && option.ends_with("dir") => "directory",
-        _ => "other",
+        "DIR" => "directory".to_owned(),
+        "FILE" => "file".to_owned(),
+        text if text.starts_with("a directory") && option.ends_with("dir") => "directory".to_owned(),
+        _ if words.len() > 1 && words.iter().all(is_word) => format!("'{}'", words.join(" ")),
+        _ => "other".to_owned(),
     }
 }
 
 fn values_of_the_completion() -> String {
     let options: Vec<&Opt> = COMMANDS.iter().flat_map(|command| command.options).collect();
-    let own = options.iter().filter_map(|option| Some((format!("--{}", option.name), option.value?)));
+    // An option of a command that is called like a setting takes the same.
+    let is_setting =
+        |option: &&&Opt| SETTINGS.iter().any(|setting| setting.flag() == format!("--{}", option.name));
+    let own = options.iter().filter(|option| !is_setting(option));
+    let own = own.filter_map(|option| Some((format!("--{}", option.name), option.value?)));
     let settings = SETTINGS.iter().map(|setting| (setting.flag(), setting.expected));
     let lines: BTreeSet<String> = own
         .chain(settings)
@@ -241,11 +248,13 @@ fn bash_completes_what_the_command_line_understands() {
         assert!(expected.iter().all(|option| help::of(command).contains(option.as_str())));
     }
     assert_eq!(offered("lanrage par"), ["party"]);
-    assert_eq!(offered("lanrage party "), ["delete", "list", "show", "--help"]);
+    assert_eq!(offered("lanrage party "), ["create", "delete", "list", "set", "show", "--help"]);
     assert_eq!(offered("lanrage peer ban P"), [""; 0]);
     assert_eq!(offered("lanrage peer ban --key K P --j"), ["--json"]);
     assert_eq!(offered("lanrage status --state-dir /et"), ["/etc"]);
     assert_eq!(offered("lanrage serve --config /etc/hostn"), ["/etc/hostname"]);
     assert_eq!(offered("lanrage db check /etc/hostn"), ["/etc/hostname"]);
     assert_eq!(offered("lanrage serve --http 1"), [""; 0]);
+    assert_eq!(offered("lanrage serve --tun "), ["yes", "no"]);
+    assert_eq!(offered("lanrage serve --log d"), ["debug"]);
 }

@@ -7,6 +7,7 @@ use super::measures::{count, size, span};
 use super::output::Style;
 use super::table::{Facts, TextTable, escape};
 use lanrage::figures::{Traffic, status};
+use lanrage::wire::endpoint;
 use lanrage::wire::json::Value;
 
 /// `lanrage status`.
@@ -23,6 +24,7 @@ fn human(status: &Value, style: Style) -> String {
     facts.add("up for", &span(number(status, "uptime_seconds")));
     facts.add("HTTP", text(status, "http"));
     facts.add("relay", &format!("{} (UDP)", text(relay, "address")));
+    facts.styled("friends use", friends_use(text(relay, "endpoint"), style));
     facts.add("relay id", &format!("{} in {}", text(relay, "relay_id"), text(relay, "region")));
     facts.add("hub key", text(relay, "public_key"));
     facts.add("subnet", text(status, "subnet"));
@@ -79,6 +81,17 @@ fn human(status: &Value, style: Style) -> String {
         ]);
     }
     format!("{}\n{}", facts.text(style), table.text(style))
+}
+
+/// The endpoint that friends outside use.
+fn friends_use(endpoint: &str, style: Style) -> String {
+    match endpoint::parse(endpoint) {
+        None => style.bad("nothing yet: set public_endpoint to this network's address and port"),
+        Some((host, _)) if endpoint::is_private(&host) => {
+            style.bad(&format!("{}, which nobody outside this network reaches", escape(endpoint)))
+        }
+        Some(_) => escape(endpoint),
+    }
 }
 
 /// The figures of an object of `/status` that have a line of their own.

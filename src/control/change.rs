@@ -1,5 +1,6 @@
 //! What a mutation did. The loop drains these to the store, the relay's roster and the open sessions.
 
+use super::invites::InviteId;
 use super::signals::Signal;
 use super::standing::Identity;
 use super::tokens::TokenHash;
@@ -15,10 +16,21 @@ pub enum Departure {
     Left,
     /// The host or an admin removed it.
     Kicked,
+    /// The same, and it must not come back.
+    Banned,
+    /// It was to stay until now.
+    Expired,
     /// It gave no sign of life for too long.
     Stale,
     /// The party is gone.
     PartyDeleted,
+}
+
+impl Departure {
+    /// Whether somebody else wanted it out.
+    pub fn is_removal(self) -> bool {
+        matches!(self, Departure::Kicked | Departure::Banned)
+    }
 }
 
 impl fmt::Display for Departure {
@@ -26,6 +38,8 @@ impl fmt::Display for Departure {
         f.write_str(match self {
             Departure::Left => "it said so",
             Departure::Kicked => "it was removed",
+            Departure::Banned => "it was banned",
+            Departure::Expired => "its time was over",
             Departure::Stale => "it fell silent",
             Departure::PartyDeleted => "the party ended",
         })
@@ -39,6 +53,19 @@ pub enum Change {
     PartyCreated(PartyId),
     /// A party has another host, name or list of bans.
     PartyChanged(PartyId),
+    /// Something of a party changed that members are not told: who may come in, and for how long.
+    EntryChanged(PartyId),
+    /// A member came in by an invite.
+    InviteUsed(PartyId, PeerId, InviteId),
+    /// A party has another id.
+    PartyRenamed {
+        /// The id that it had.
+        from: PartyId,
+        /// Its id.
+        party: PartyId,
+        /// Who is in it.
+        members: Vec<PeerId>,
+    },
     /// A party is gone; its members' `MemberLeft` came before.
     PartyDeleted {
         /// The party.
@@ -48,7 +75,7 @@ pub enum Change {
         /// When it was made.
         created_at: UnixTime,
         /// Who hosted it at the end.
-        host: PeerId,
+        host: Option<PeerId>,
         /// Who was in it when its end began.
         members: Vec<Identity>,
     },
@@ -65,6 +92,10 @@ pub enum Change {
         party: PartyId,
         /// The peer, and on what its claim to be it rested.
         who: Identity,
+        /// What people called it.
+        name: Box<str>,
+        /// Whether it was a device.
+        is_device: bool,
         /// Its key, if it had one that WireGuard can use.
         key: Option<PublicKey>,
         /// Why.
@@ -72,6 +103,8 @@ pub enum Change {
     },
     /// A signal for a member; it waits in the queue unless somebody delivers it.
     Signalled(PartyId, Signal),
+    /// The owner said where friends reach the relay.
+    EndpointChanged,
     /// A token was issued.
     TokenIssued(TokenHash),
     /// A token's life was extended. Not worth a write of its own.

@@ -18,6 +18,10 @@ const MEMBER: usize = 1024;
 const PARTY: usize = 640;
 /// The same of a ban.
 const BAN: usize = 160;
+/// The same of an invite.
+const INVITE: usize = 200;
+/// The same of somebody who came by one, or of an id that a party had.
+const NAME: usize = 16;
 /// The same of a waiting signal.
 const SIGNAL: usize = 160;
 /// Signals that are given up at a time.
@@ -34,6 +38,11 @@ pub struct Footprint {
 }
 
 impl Footprint {
+    /// Who pays.
+    pub(super) fn payer(&self) -> IpAddr {
+        self.payer
+    }
+
     /// Nothing.
     pub const NONE: Footprint = Footprint { payer: HOUSE, bytes: 0 };
 
@@ -58,7 +67,12 @@ fn member_bytes(info: &PeerInfo) -> usize {
 }
 
 fn party_bytes(party: &Party) -> usize {
-    PARTY + party.name.len() + party.bans.len() * BAN
+    let users: usize = party.invites.iter().map(|invite| invite.users.len()).sum();
+    PARTY
+        + party.name.len()
+        + party.bans.len() * BAN
+        + party.invites.len() * INVITE
+        + (users + party.former.len()) * NAME
 }
 
 impl Signal {
@@ -101,15 +115,15 @@ impl Control {
         }
     }
 
-    /// Whether `by` may be in `party` as `info` says.
+    /// Whether somebody may be in `party` as `info` says, at the cost of `payer`.
     pub(super) fn afford_member(
         &self,
-        by: &Identity,
+        payer: IpAddr,
         party: &PartyId,
         info: &PeerInfo,
     ) -> Result<(), Refusal> {
-        let old = self.parties.get(party).and_then(|party| party.members.get(&by.peer));
-        self.afford(self.payer(by), member_bytes(info), old.map_or(0, |member| member.footprint.bytes()))
+        let old = self.parties.get(party).and_then(|party| party.members.get(&info.peer_id));
+        self.afford(payer, member_bytes(info), old.map_or(0, |member| member.footprint.bytes()))
     }
 
     /// Whether there is room for a ban more in a party.
@@ -117,11 +131,14 @@ impl Control {
         self.afford(party.footprint.payer, BAN, 0)
     }
 
-    /// Has a member's registration pay for what it is now.
-    pub(super) fn count_member(&mut self, by: &Identity, party: &PartyId) {
-        let payer = self.payer(by);
-        let Some(member) = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&by.peer))
-        else {
+    /// Whether there is room for an invite more to a party.
+    pub(super) fn afford_invite(&self, party: &Party) -> Result<(), Refusal> {
+        self.afford(party.footprint.payer, INVITE, 0)
+    }
+
+    /// Has `payer` pay for what a member is now.
+    pub(super) fn count_member(&mut self, peer: &PeerId, payer: IpAddr, party: &PartyId) {
+        let Some(member) = self.parties.get_mut(party).and_then(|party| party.members.get_mut(peer)) else {
             return;
         };
         let footprint = Footprint::of(payer, member_bytes(&member.info));
@@ -170,7 +187,7 @@ impl Control {
             .values()
             .flat_map(|party| party.members.iter().map(move |(peer, member)| (&party.id, peer, member)))
         {
-            for signal in member.signals.iter().flat_map(|signals| signals.iter()) {
+            for signal in member.signals() {
                 if self.signals.weight(signal.payer) > own {
                     waiting.push(((party.clone(), peer.clone()), signal.payer, signal.sent_at));
                 }
@@ -178,7 +195,7 @@ impl Control {
         }
         for (party, peer) in self.signals.victims(waiting, SIGNALS_AT_A_TIME) {
             let member = self.parties.get_mut(&party).and_then(|party| party.members.get_mut(&peer));
-            if let Some(signal) = member.and_then(|member| member.signals.as_mut()?.pop_front()) {
+            if let Some(signal) = member.and_then(|member| member.extras.as_mut()?.signals.pop_front()) {
                 self.signals.remove(signal.payer, signal.bytes());
             }
         }

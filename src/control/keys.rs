@@ -31,8 +31,9 @@ pub const SILENCE: Duration = Duration::from_secs(65);
 pub enum RelayService {
     /// Nothing: it has no key that WireGuard can use, or it waits for one and nobody knows where it is.
     None,
-    /// Nothing yet: the key is somebody else's. The hub has to complete handshakes with it from the [network](same_network)
-    /// of `from` all the same and [report](Control::handshake) them: they prove it. Several may wait for one key.
+    /// Nothing yet: the key is somebody else's. The hub has to complete handshakes with it from the
+    /// [network](same_network) of `from` all the same and [report](Control::handshake) them: they prove it. Several may
+    /// wait for one key.
     Claimed {
         /// The key.
         key: PublicKey,
@@ -338,6 +339,9 @@ impl Control {
         for party in self.parties_with(peer, key) {
             if let Some(member) = self.parties.get_mut(&party).and_then(|party| party.members.get_mut(peer)) {
                 member.seen = member.seen.max(now);
+                if let Some(device) = member.device_mut() {
+                    device.handshake = Some(now);
+                }
             }
         }
     }

@@ -26,6 +26,10 @@ pub struct ControlLimits {
     pub relays_per_owner: usize,
     /// Bans in one party: about 150 bytes each.
     pub bans_per_party: usize,
+    /// Invites to one party, those included that are over and not forgotten yet: about 200 bytes each.
+    pub invites_per_party: usize,
+    /// Invites in all.
+    pub invites: usize,
     /// Signals that wait for one peer of one party.
     pub signals_per_peer: usize,
     /// Bytes of one signal's data.
@@ -49,6 +53,8 @@ impl Default for ControlLimits {
             relays: 256,
             relays_per_owner: 8,
             bans_per_party: 256,
+            invites_per_party: 32,
+            invites: 4096,
             signals_per_peer: 64,
             signal_size: 16 * 1024,
             signals_size: 2 * 1024 * 1024,

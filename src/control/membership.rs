@@ -3,6 +3,7 @@
 use super::addresses::{self, Acquired};
 use super::change::{Change, Departure};
 use super::costs::Footprint;
+use super::entry::PartyAccess;
 use super::keys::KeyClaim;
 use super::party::{Ban, Member, Party, PeerInfo};
 use super::refusal::Refusal;
@@ -47,7 +48,7 @@ impl Control {
             return Ok(party);
         }
         let limits = &self.settings.limits;
-        let hosted = self.own_parties(by).filter(|party| party.host == by.peer).count();
+        let hosted = self.own_parties(by).filter(|party| party.is_hosted_by(by.peer.as_str())).count();
         if hosted >= limits.parties_hosted {
             return Err(Refusal::Limit { what: "parties of one host", limit: limits.parties_hosted });
         }
@@ -55,22 +56,8 @@ impl Control {
             return Err(Refusal::Full { what: "parties", limit: limits.parties });
         }
         let id = id.unwrap_or_else(|| self.free_party_id());
-        self.parties.insert(
-            id.clone(),
-            Party {
-                id: id.clone(),
-                name: name.to_owned(),
-                host: by.peer.clone(),
-                created_at: now.unix,
-                created: Some(now.instant),
-                members: BTreeMap::new(),
-                joins: 0,
-                bans: Vec::new(),
-                footprint: Footprint::NONE,
-            },
-        );
+        self.add_party(id.clone(), name, Some(by.peer.clone()), now);
         self.count_party(Some(by), &id);
-        self.changes.push(Change::PartyCreated(id.clone()));
         if let Err(refusal) = self.join_party(by, id.as_str(), info, claim, now) {
             if let Some(party) = self.parties.remove(&id) {
                 self.recount(party.footprint, Footprint::NONE);
@@ -79,6 +66,30 @@ impl Control {
             return Err(refusal);
         }
         Ok(id)
+    }
+
+    /// Adds an empty party.
+    pub(super) fn add_party(&mut self, id: PartyId, name: &str, host: Option<PeerId>, now: Now) {
+        self.changes.push(Change::PartyCreated(id.clone()));
+        self.parties.insert(
+            id.clone(),
+            Party {
+                id,
+                name: name.to_owned(),
+                host,
+                access: PartyAccess::Open,
+                permanent: false,
+                ends: None,
+                invites: Vec::new(),
+                former: Vec::new(),
+                created_at: now.unix,
+                created: Some(now.instant),
+                members: BTreeMap::new(),
+                joins: 0,
+                bans: Vec::new(),
+                footprint: Footprint::NONE,
+            },
+        );
     }
 
     /// The parties that the caller is in.
@@ -97,13 +108,13 @@ impl Control {
             let window = self.settings.lifetimes.create_repeat;
             let repeated = self.own_parties(by).find(|party| {
                 let recent = party.created.is_some_and(|at| now.instant.since(at) < window);
-                recent && party.host == by.peer && party.name == name
+                recent && party.is_hosted_by(by.peer.as_str()) && party.name == name
             });
             return Ok(repeated.map(|party| party.id.clone()));
         };
         match self.parties.get_mut(id) {
             None => Ok(None),
-            Some(party) if party.host != by.peer => Err(Refusal::PartyTaken),
+            Some(party) if !party.is_hosted_by(by.peer.as_str()) => Err(Refusal::PartyTaken),
             Some(party) => {
                 if party.name != name {
                     party.name = name.to_owned();
@@ -127,13 +138,27 @@ impl Control {
         }
     }
 
-    /// Puts the caller into a party, or takes in what it says anew if it is there already.
-    pub fn join_party(
+    /// Puts the caller into a party, or takes in what it says anew if it is there already. Whether it may come in was
+    /// looked at before.
+    pub(super) fn join_party(
         &mut self,
         by: &Identity,
         id: &str,
         info: PeerInfo,
         claim: KeyClaim<'_>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        self.seat(by, id, info, claim, self.payer(by), now)
+    }
+
+    /// The same, at the cost of `payer`.
+    pub(super) fn seat(
+        &mut self,
+        by: &Identity,
+        id: &str,
+        info: PeerInfo,
+        claim: KeyClaim<'_>,
+        payer: IpAddr,
         now: Now,
     ) -> Result<(), Refusal> {
         if !self.stands(by) {
@@ -156,7 +181,7 @@ impl Control {
         }
         let is_proven = self.is_proof(claim, key, &by.peer, now.instant)?;
         let id = party.id.clone();
-        self.afford_member(by, &id, &info)?;
+        self.afford_member(payer, &id, &info)?;
         // The same text, which the peer's token holds already.
         let info = PeerInfo { peer_id: by.peer.clone(), ..info };
         let mut clock = old.map_or(LocalClock::Ours, |member| member.clock);
@@ -185,7 +210,7 @@ impl Control {
             clock,
             standing: by.standing,
             footprint: old.as_ref().map_or(Footprint::NONE, |member| member.footprint),
-            signals: old.as_ref().and_then(|member| member.signals.clone()),
+            extras: old.as_ref().and_then(|member| member.extras.clone()),
             info,
         };
         self.claims = self.claims.max(member.claim.saturating_add(1));
@@ -201,7 +226,7 @@ impl Control {
             }
         }
         party.members.insert(by.peer.clone(), Box::new(member));
-        self.count_member(by, &id);
+        self.count_member(&by.peer, payer, &id);
         match old {
             Some(old) => self.release_name(&old.address_name, old.key, &by.peer),
             None => self.remember_membership(by.peer.clone(), id),
@@ -245,7 +270,7 @@ impl Control {
     /// stranger comes before any word on whether the party or the peer exists.
     pub fn remove_peer(&mut self, by: &Actor, party: &str, peer: &str) -> Result<Removed, Refusal> {
         let found = self.parties.get(party);
-        let hosts = found.is_some_and(|party| by.is(party.host.as_str()));
+        let hosts = found.is_some_and(|party| by.hosts(party));
         if !by.is(peer) && !hosts && *by != Actor::Admin {
             return Err(Refusal::TokenMismatch("requested peer_id"));
         }
@@ -253,9 +278,14 @@ impl Control {
         let (member, _) =
             found.members.get_key_value(peer).ok_or_else(|| Refusal::PeerNotInParty(peer.to_owned()))?;
         let (id, member) = (found.id.clone(), member.clone());
-        if found.host == member || found.members.len() == 1 {
+        let (hosted, permanent) = (found.is_hosted_by(peer), found.permanent);
+        if !permanent && (hosted || found.members.len() == 1) {
             self.remove_party(&id);
             return Ok(Removed::PartyDeleted);
+        }
+        if hosted {
+            self.parties.get_mut(&id).expect("looked up above").host = None;
+            self.changes.push(Change::PartyChanged(id.clone()));
         }
         let (why, removed) =
             if by.is(peer) { (Departure::Left, Removed::Left) } else { (Departure::Kicked, Removed::Kicked) };
@@ -278,8 +308,9 @@ impl Control {
         if let Some(member) = ban.peer_id.as_ref().and_then(|peer| party.members.get(peer)) {
             ban.key = ban.key.or(member.key);
         }
-        let host = party.members.get(&party.host);
-        if ban.covers(&party.host, host.and_then(|host| host.key)) {
+        if let Some(id) = &party.host
+            && ban.covers(id, party.members.get(id).and_then(|host| host.key))
+        {
             return Err(Refusal::HostNotBannable);
         }
         let known = party.bans.contains(&ban);
@@ -302,7 +333,7 @@ impl Control {
             self.changes.push(Change::PartyChanged(id.clone()));
         }
         for peer in meant {
-            self.remove_member(&id, &peer, Departure::Kicked);
+            self.remove_member(&id, &peer, Departure::Banned);
         }
         Ok(())
     }
@@ -329,14 +360,18 @@ impl Control {
     /// The party, if the caller is its host or an admin.
     pub fn owned_party(&self, by: &Actor, party: &str) -> Result<&Party, Refusal> {
         let found = self.party(party)?;
-        if *by == Actor::Admin || by.is(found.host.as_str()) { Ok(found) } else { Err(Refusal::NotHost) }
+        if *by == Actor::Admin || by.hosts(found) { Ok(found) } else { Err(Refusal::NotHost) }
     }
 
-    /// The party, if the caller may read it: whoever knows its id, but for the banned.
+    /// The party, if the caller may read it: whoever knows its id, but for the banned; if not everybody may come in,
+    /// its members.
     pub fn readable_party(&self, by: &Actor, party: &str) -> Result<&Party, Refusal> {
         let found = self.party(party)?;
         match by.peer() {
             Some(peer) if found.bans(peer, None) => Err(Refusal::Banned),
+            Some(peer) if found.access.is_protected() && !found.members.contains_key(peer) => {
+                Err(Refusal::NotMember)
+            }
             _ => Ok(found),
         }
     }
@@ -361,7 +396,7 @@ impl Control {
         if data.len() > limits.signal_size {
             return Err(Refusal::Limit { what: "bytes in one signal", limit: limits.signal_size });
         }
-        if member.signals.as_ref().map_or(0, |waiting| waiting.len()) >= limits.signals_per_peer {
+        if member.signals().count() >= limits.signals_per_peer {
             return Err(Refusal::Limit {
                 what: "signals waiting for this peer",
                 limit: limits.signals_per_peer,
@@ -378,7 +413,7 @@ impl Control {
     pub fn queue_signal(&mut self, party: &PartyId, signal: Signal) {
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
         if let Some(member) = member {
-            member.signals.get_or_insert_default().push_back(signal.clone());
+            member.extras_mut().signals.push_back(signal.clone());
             self.count_signal(&signal);
         }
     }
@@ -387,16 +422,18 @@ impl Control {
     pub fn take_signals(&mut self, party: &str, peer: &str) -> Result<VecDeque<Signal>, Refusal> {
         let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
         let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_owned()))?;
-        let signals = member.signals.take().map(|waiting| *waiting).unwrap_or_default();
+        let signals =
+            member.extras.as_mut().map(|extras| std::mem::take(&mut extras.signals)).unwrap_or_default();
         self.release_signals(&signals);
         Ok(signals)
     }
 
-    fn remove_member(&mut self, id: &PartyId, peer: &PeerId, why: Departure) {
+    pub(super) fn remove_member(&mut self, id: &PartyId, peer: &PeerId, why: Departure) {
         let Some(member) = self.parties.get_mut(id).and_then(|party| party.members.remove(peer)) else {
             return;
         };
-        self.release_signals(member.signals.iter().flat_map(|waiting| waiting.iter()));
+        let member = *member;
+        self.release_signals(member.signals());
         self.recount(member.footprint, Footprint::NONE);
         if let Some(parties) = self.memberships.get_mut(peer) {
             parties.remove_first(|party| party == id);
@@ -406,10 +443,21 @@ impl Control {
         }
         self.release_name(&member.address_name, member.key, peer);
         let who = Identity { peer: peer.clone(), standing: member.standing };
-        self.changes.push(Change::MemberLeft { party: id.clone(), who, key: member.key, why });
+        if why.is_removal() {
+            self.forget_user(id, &who);
+        }
+        let (is_device, name) = (member.device().is_some(), member.info.name);
+        self.changes.push(Change::MemberLeft {
+            party: id.clone(),
+            who,
+            name,
+            is_device,
+            key: member.key,
+            why,
+        });
     }
 
-    fn remove_party(&mut self, id: &PartyId) {
+    pub(super) fn remove_party(&mut self, id: &PartyId) {
         let Some(party) = self.parties.get(id) else { return };
         let (name, created_at, host) = (party.name.clone(), party.created_at, party.host.clone());
         let members = party.members.iter();
@@ -421,6 +469,7 @@ impl Control {
         }
         if let Some(party) = self.parties.remove(id) {
             self.recount(party.footprint, Footprint::NONE);
+            party.invites.iter().for_each(|invite| drop(self.invites.remove(&invite.id)));
         }
         self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
     }
@@ -448,7 +497,10 @@ impl Control {
             .parties
             .values()
             .flat_map(|party| {
-                let stale = party.members.iter().filter(|(_, member)| member.seen + life <= now.instant);
+                let stale = party.members.iter().filter(|(peer, member)| {
+                    let stays = party.permanent && party.is_hosted_by(peer.as_str());
+                    member.device().is_none() && !stays && member.seen + life <= now.instant
+                });
                 stale.map(|(peer, _)| (party.id.clone(), peer.clone()))
             })
             .collect();
@@ -458,19 +510,26 @@ impl Control {
         self.mend();
     }
 
-    /// Gives every party a host that is a member of it, and ends those without members.
+    /// Gives every party of a player's a host that is a member of it, and ends those without players.
     pub(super) fn mend(&mut self) {
         let orphaned: Vec<PartyId> = self
             .parties
             .values()
-            .filter(|party| !party.members.contains_key(&party.host))
+            .filter(|party| match &party.host {
+                Some(host) => !party.members.contains_key(host),
+                None => !party.permanent && party.joins > 0 && party.members.is_empty(),
+            })
             .map(|party| party.id.clone())
             .collect();
         for id in orphaned {
             let party = self.parties.get_mut(&id).expect("listed above");
             match party.longest_present().cloned() {
                 Some(heir) => {
-                    party.host = heir;
+                    party.host = Some(heir);
+                    self.changes.push(Change::PartyChanged(id));
+                }
+                None if party.permanent => {
+                    party.host = None;
                     self.changes.push(Change::PartyChanged(id));
                 }
                 None => self.remove_party(&id),

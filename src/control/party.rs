@@ -2,6 +2,9 @@
 
 use super::addresses;
 use super::costs::Footprint;
+use super::entry::PartyAccess;
+use super::expiry::Expiry;
+use super::invites::{Invite, InviteId};
 use super::keys::RelayService;
 use super::signals::Signal;
 use super::standing::Standing;
@@ -80,12 +83,58 @@ pub struct Member {
     pub standing: Standing,
     /// What it costs, and whom.
     pub footprint: Footprint,
+    /// What few have, and there are thousands.
+    pub extras: Option<Box<MemberExtras>>,
+}
+
+/// What only some members have.
+#[derive(Clone, Debug, Default)]
+pub struct MemberExtras {
     /// What waits for it, oldest first.
-    #[allow(clippy::box_collection, reason = "nearly nobody has any, and there are thousands")]
-    pub signals: Option<Box<VecDeque<Signal>>>,
+    pub signals: VecDeque<Signal>,
+    /// What it is besides, if it has nothing but a WireGuard app.
+    pub device: Option<DeviceMember>,
+    /// The invite by which it came, if it came by one.
+    pub invite: Option<InviteId>,
+    /// What it calls the party, if that is an invite's code. It is nowhere kept.
+    pub called: Option<Box<str>>,
+}
+
+/// A member with nothing but a WireGuard app: it says nothing here, its handshakes show that it is alive.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeviceMember {
+    /// When it leaves.
+    pub expires: Option<Expiry>,
+    /// When a session of its last came up at the hub, since the last start.
+    pub handshake: Option<Instant>,
 }
 
 impl Member {
+    /// What it is besides, if it has nothing but a WireGuard app.
+    pub fn device(&self) -> Option<&DeviceMember> {
+        self.extras.as_ref()?.device.as_ref()
+    }
+
+    /// The same.
+    pub(super) fn device_mut(&mut self) -> Option<&mut DeviceMember> {
+        self.extras.as_mut()?.device.as_mut()
+    }
+
+    /// The invite by which it came, if it came by one.
+    pub fn invite(&self) -> Option<InviteId> {
+        self.extras.as_ref()?.invite
+    }
+
+    /// What waits for it, oldest first.
+    pub fn signals(&self) -> impl Iterator<Item = &Signal> {
+        self.extras.iter().flat_map(|extras| &extras.signals)
+    }
+
+    /// What few have.
+    pub(super) fn extras_mut(&mut self) -> &mut MemberExtras {
+        self.extras.get_or_insert_default()
+    }
+
     /// What a relay does for this member.
     pub fn relay_service(&self) -> RelayService {
         match (self.key, self.origin) {
@@ -127,8 +176,18 @@ pub struct Party {
     pub id: PartyId,
     /// What people call it, 1 to 100 characters.
     pub name: String,
-    /// The peer that owns it.
-    pub host: PeerId,
+    /// The peer that owns it. Without one it belongs to this machine.
+    pub host: Option<PeerId>,
+    /// Who may come in.
+    pub access: PartyAccess,
+    /// Whether it stays without members, and its host however silent it is.
+    pub permanent: bool,
+    /// When it ends.
+    pub ends: Option<Expiry>,
+    /// By what others may come in, oldest first.
+    pub invites: Vec<Invite>,
+    /// The ids that it had before, under which its members may go on.
+    pub former: Vec<PartyId>,
     /// When it was made, by the wall clock of then.
     pub created_at: UnixTime,
     /// When it was made, if that was since the last start.
@@ -144,15 +203,40 @@ pub struct Party {
 }
 
 impl Party {
+    /// Whether this peer owns it.
+    pub fn is_hosted_by(&self, peer: &str) -> bool {
+        self.host.as_ref().is_some_and(|host| host.as_str() == peer)
+    }
+
+    /// What clients are told of who owns it.
+    pub fn host_id(&self) -> &str {
+        host_id(self.host.as_ref())
+    }
+
+    /// The members that are devices.
+    pub fn devices(&self) -> impl Iterator<Item = (&Member, &DeviceMember)> {
+        self.members.values().filter_map(|member| Some((&**member, member.device()?)))
+    }
+
     /// Whether somebody of this id with this key is banned.
     pub fn bans(&self, peer: &PeerId, key: Option<PublicKey>) -> bool {
         self.bans.iter().any(|ban| ban.covers(peer, key))
     }
 
-    /// The member that has been there longest.
+    /// The member that has been there longest, of those that can speak for themselves.
     pub fn longest_present(&self) -> Option<&PeerId> {
-        self.members.iter().min_by_key(|(_, member)| member.joined).map(|(peer, _)| peer)
+        let players = self.members.iter().filter(|(_, member)| member.device().is_none());
+        players.min_by_key(|(_, member)| member.joined).map(|(peer, _)| peer)
     }
+}
+
+/// Stands on the wire for the host of a party that belongs to this machine. It begins as no id that anybody can
+/// register does.
+const MACHINE: &str = "_machine";
+
+/// What clients are told of who owns a party.
+pub fn host_id(host: Option<&PeerId>) -> &str {
+    host.map_or(MACHINE, PeerId::as_str)
 }
 
 #[cfg(test)]

@@ -51,6 +51,11 @@ impl Prover {
         self.hub.public_key()
     }
 
+    /// A key for what is kept on this machine, which nobody has who has not the hub's.
+    pub fn storage_key(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake2s::mac32(&*self.hub.to_bytes(), &[b"lanrage v1 storage"]))
+    }
+
     fn date(&self, peer: &PeerId, instant: &[u8]) -> [u8; MAC_LENGTH] {
         blake2s::mac(&*self.secret, &[instant, peer.as_str().as_bytes()])
     }

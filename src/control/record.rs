@@ -5,11 +5,15 @@
 
 use super::addresses::Owner;
 use super::costs::{Footprint, HOUSE};
-use super::party::{Ban, Member, Party, PeerInfo};
+use super::entry::{PartyAccess, PasswordHash};
+use super::expiry::Expiry;
+use super::invites::{Invite, InviteId, InviteKind};
+use super::party::{Ban, DeviceMember, Member, MemberExtras, Party, PeerInfo};
 use super::relays::{RegisteredRelay, RelayInfo};
 use super::standing::{Lineage, Standing};
 use super::tokens::Token;
 use super::viewer::LocalClock;
+use crate::crypto::hex;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::{Now, UnixTime};
@@ -38,17 +42,90 @@ macro_rules! readable {
 pub struct PartyRecord {
     /// Its name.
     pub name: String,
-    /// Its host's peer id.
-    pub host: String,
+    /// Its host's peer id; none if it belongs to the machine.
+    pub host: Option<String>,
     /// When it was made.
     pub created_at: i64,
     /// How many members it has ever had.
     pub joins: u64,
     /// Who must not come back.
     pub bans: Vec<BanRecord>,
+    /// Who may come in: `password`, `invite` or `public`; else everybody who knows its id.
+    pub access: Option<String>,
+    /// The hash of its password.
+    pub password: Option<String>,
+    /// Whether it outlasts its members.
+    pub permanent: Option<bool>,
+    /// When it ends.
+    pub ends: Option<ExpiryRecord>,
+    /// By what others may come in.
+    pub invites: Option<Vec<InviteRecord>>,
+    /// The ids that it had before.
+    pub former: Option<Vec<String>>,
 }
 
-readable!(PartyRecord { name, host, created_at, joins, bans });
+readable!(PartyRecord {
+    name,
+    host,
+    created_at,
+    joins,
+    bans,
+    access,
+    password,
+    permanent,
+    ends,
+    invites,
+    former
+});
+
+/// When something ends.
+#[derive(SerJson, Clone, PartialEq, Debug)]
+pub struct ExpiryRecord {
+    /// The date, if the wall clock could be believed.
+    pub at: Option<i64>,
+    /// How long it was until then when this was written.
+    pub left: i64,
+}
+
+readable!(ExpiryRecord { at, left });
+
+/// An invite.
+#[derive(SerJson, Clone, PartialEq, Debug)]
+pub struct InviteRecord {
+    /// The hash of its secret.
+    pub hash: String,
+    /// A link or a code.
+    pub kind: String,
+    /// How often it could be used.
+    pub uses: u32,
+    /// How often it still can.
+    pub left: u32,
+    /// When it ends.
+    pub expires: ExpiryRecord,
+    /// When it was made.
+    pub created_at: i64,
+    /// Whether somebody put an end to it.
+    pub revoked: bool,
+    /// Who may come back by it.
+    pub users: Vec<u64>,
+}
+
+readable!(InviteRecord { hash, kind, uses, left, expires, created_at, revoked, users });
+
+macro_rules! nested {
+    ($($record:ident),*) => {$(
+        impl FromPart for $record {
+            fn from_part(part: Part<'_>) -> Option<Self> {
+                match part {
+                    Part::Nested(text) => $record::read(text.as_bytes()),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+nested!(BanRecord, ExpiryRecord, InviteRecord);
 
 /// A ban.
 #[derive(SerJson, Clone, PartialEq, Debug)]
@@ -60,15 +137,6 @@ pub struct BanRecord {
 }
 
 readable!(BanRecord { peer_id, key });
-
-impl FromPart for BanRecord {
-    fn from_part(part: Part<'_>) -> Option<Self> {
-        match part {
-            Part::Nested(text) => BanRecord::read(text.as_bytes()),
-            _ => None,
-        }
-    }
-}
 
 /// A member of a party.
 #[derive(SerJson, Clone, PartialEq, Debug)]
@@ -103,6 +171,12 @@ pub struct MemberRecord {
     pub claim: Option<u64>,
     /// Where it asked from: a handshake from there is to prove its key, and there it may be found.
     pub origin: Option<String>,
+    /// Whether it has nothing but a WireGuard app.
+    pub device: Option<bool>,
+    /// When such a one leaves.
+    pub expires: Option<ExpiryRecord>,
+    /// The invite by which it came.
+    pub invite: Option<String>,
 }
 
 readable!(MemberRecord {
@@ -120,7 +194,10 @@ readable!(MemberRecord {
     claimed_from,
     clock_offset,
     claim,
-    origin
+    origin,
+    device,
+    expires,
+    invite
 });
 
 /// A token, by its hash.
@@ -185,25 +262,58 @@ pub struct Records {
     pub relays: Vec<(String, RelayRecord)>,
     /// Addresses by name.
     pub addresses: Vec<(String, AddressRecord)>,
+    /// Where friends reach the relay, as the owner said on a page.
+    pub endpoint: Option<(String, u16)>,
     /// When the daemon last stopped in good order, if the last stop was one.
     pub stopped_at: Option<UnixTime>,
 }
 
 impl PartyRecord {
-    pub(super) fn of(party: &Party) -> Self {
+    pub(super) fn of(party: &Party, now: Now) -> Self {
+        let (access, password) = match &party.access {
+            PartyAccess::Open => (None, None),
+            PartyAccess::Password(hash) => (Some(&party.access), Some(hash.encode())),
+            other => (Some(other), None),
+        };
+        let invites: Vec<_> = party.invites.iter().map(|invite| InviteRecord::of(invite, now)).collect();
+        let former: Vec<_> = party.former.iter().map(PartyId::to_string).collect();
         PartyRecord {
             name: party.name.clone(),
-            host: party.host.to_string(),
+            host: party.host.as_ref().map(PeerId::to_string),
+            access: access.map(|access| access.as_str().to_owned()),
+            password,
+            permanent: party.permanent.then_some(true),
+            ends: party.ends.map(|ends| ExpiryRecord::of(&ends, now)),
+            invites: (!invites.is_empty()).then_some(invites),
+            former: (!former.is_empty()).then_some(former),
             created_at: party.created_at.as_micros(),
             joins: party.joins,
             bans: party.bans.iter().map(BanRecord::of).collect(),
         }
     }
 
-    pub(super) fn restore(self, id: &str) -> Option<Party> {
+    pub(super) fn restore(self, id: &str, now: Now) -> Option<Party> {
+        let access = match self.access {
+            None => PartyAccess::Open,
+            // What can't be read lets nobody in.
+            Some(access) => {
+                let password = self.password.and_then(|hash| PasswordHash::decode(&hash));
+                PartyAccess::parse(&access, password).unwrap_or(PartyAccess::Invite)
+            }
+        };
+        let host = match self.host {
+            Some(host) => Some(PeerId::stored(&host)?),
+            None => None,
+        };
+        let invites = self.invites.unwrap_or_default();
         Some(Party {
             id: PartyId::stored(id)?,
-            host: PeerId::stored(&self.host)?,
+            host,
+            access,
+            permanent: self.permanent == Some(true),
+            ends: self.ends.map(|ends| ends.restore(now)),
+            invites: invites.into_iter().filter_map(|invite| invite.restore(now)).collect(),
+            former: self.former.unwrap_or_default().iter().filter_map(|id| PartyId::stored(id)).collect(),
             bans: self.bans.into_iter().map(BanRecord::restore).collect(),
             name: self.name,
             created_at: UnixTime::from_micros(self.created_at),
@@ -231,6 +341,42 @@ impl BanRecord {
     }
 }
 
+impl ExpiryRecord {
+    fn of(expiry: &Expiry, now: Now) -> Self {
+        let (at, left) = expiry.parts(now);
+        ExpiryRecord { at: at.map(UnixTime::as_micros), left }
+    }
+
+    fn restore(&self, now: Now) -> Expiry {
+        Expiry::of_parts(self.at.map(UnixTime::from_micros), self.left, now)
+    }
+}
+
+impl InviteRecord {
+    fn of(invite: &Invite, now: Now) -> Self {
+        InviteRecord {
+            hash: hex::encode(&invite.hash()),
+            kind: invite.kind.as_str().to_owned(),
+            uses: invite.uses,
+            left: invite.left,
+            expires: ExpiryRecord::of(&invite.expires, now),
+            created_at: invite.created_at.as_micros(),
+            revoked: invite.is_revoked,
+            users: invite.users.clone(),
+        }
+    }
+
+    fn restore(self, now: Now) -> Option<Invite> {
+        let mut invite = Invite::of_hash(&hex::decode(&self.hash)?, InviteKind::parse(&self.kind)?);
+        (invite.uses, invite.left) = (self.uses, self.left);
+        invite.expires = self.expires.restore(now);
+        invite.created_at = UnixTime::from_micros(self.created_at);
+        invite.is_revoked = self.revoked;
+        invite.users = self.users;
+        Some(invite)
+    }
+}
+
 impl MemberRecord {
     pub(super) fn of(member: &Member, now: Now) -> Self {
         let (lineage, claimed_from) = match member.standing {
@@ -254,6 +400,9 @@ impl MemberRecord {
             clock_offset: member.clock.offset(now),
             claim: Some(member.claim),
             origin: member.origin.map(|origin| origin.to_string()),
+            device: member.device().map(|_| true),
+            expires: member.device().and_then(|device| device.expires).map(|end| ExpiryRecord::of(&end, now)),
+            invite: member.invite().map(|invite| invite.encode()),
         }
     }
 
@@ -274,6 +423,11 @@ impl MemberRecord {
             (None, Some(address)) => Standing::Address(address.parse().ok()?),
             (None, None) => return None,
         };
+        let expires = self.expires.map(|expires| expires.restore(now));
+        let device = (self.device == Some(true)).then_some(DeviceMember { expires, handshake: None });
+        let invite = self.invite.and_then(|invite| InviteId::decode(&invite));
+        let extras = (device.is_some() || invite.is_some())
+            .then(|| Box::new(MemberExtras { device, invite, ..MemberExtras::default() }));
         Some(Member {
             key: info.wireguard_key(),
             info,
@@ -287,7 +441,7 @@ impl MemberRecord {
             clock: LocalClock::Offset(self.clock_offset),
             standing,
             footprint: Footprint::NONE,
-            signals: None,
+            extras,
         })
     }
 }
@@ -398,6 +552,9 @@ mod tests {
             clock_offset: i64::MIN,
             claim: Some(2),
             origin: Some("192.0.2.7".into()),
+            device: Some(true),
+            expires: Some(ExpiryRecord { at: None, left: 7 }),
+            invite: Some("00".repeat(16)),
         }
     }
 
@@ -409,10 +566,25 @@ mod tests {
         };
         let party = PartyRecord {
             name: "LAN".into(),
-            host: "alice".into(),
+            host: Some("alice".into()),
             created_at: i64::MAX,
             joins: 3,
             bans: vec![ban(Some("eve"), None), ban(None, Some("a key")), ban(None, None)],
+            access: Some("password".into()),
+            password: Some("hash".into()),
+            permanent: Some(true),
+            ends: Some(ExpiryRecord { at: Some(1), left: -1 }),
+            invites: Some(vec![InviteRecord {
+                hash: "ab".into(),
+                kind: "code".into(),
+                uses: 3,
+                left: 0,
+                expires: ExpiryRecord { at: None, left: i64::MAX },
+                created_at: 0,
+                revoked: false,
+                users: vec![u64::MAX, 0],
+            }]),
+            former: Some(vec!["p".into()]),
         };
         assert_eq!(PartyRecord::read(party.serialize_json().as_bytes()), Some(party));
         let claimed = MemberRecord { lineage: None, claimed_from: Some("192.0.2.1".into()), ..member() };

@@ -43,6 +43,24 @@ pub enum Refusal {
     NotHost,
     /// Only the owner of the daemon may do this.
     NotAdmin,
+    /// The party is for members and who has an invite.
+    InviteNeeded,
+    /// The party has a password, and none was given.
+    PasswordNeeded,
+    /// It is another one.
+    PasswordWrong,
+    /// Nobody was invited by this.
+    InviteUnknown,
+    /// The invite has come to its end, or somebody put one to it.
+    InviteOver,
+    /// As many as were invited by it have come.
+    InviteUsedUp,
+    /// A member of the party has this key.
+    KeyTaken,
+    /// The member is no device.
+    NotDevice,
+    /// Only parties of the machine's owner outlast their members.
+    NotPermanent,
     /// Hosts leave; they are not banned.
     HostNotBannable,
     /// A cap that is the caller's own; it can make room.
@@ -96,6 +114,19 @@ impl fmt::Display for Refusal {
             Refusal::NotAdmin => {
                 write!(f, "Only an admin may do this: ask over the Unix socket, or with the admin token")
             }
+            Refusal::InviteNeeded => {
+                write!(f, "This party is by invitation: ask its host for a code or a link")
+            }
+            Refusal::PasswordNeeded => write!(f, "This party has a password: give it as `password`"),
+            Refusal::PasswordWrong => write!(f, "The password is wrong"),
+            Refusal::InviteUnknown => write!(f, "There is no such invite; look for a mistyped letter"),
+            Refusal::InviteOver => write!(f, "This invite has expired or was revoked; ask for a new one"),
+            Refusal::InviteUsedUp => write!(f, "This invite is used up; ask for a new one"),
+            Refusal::KeyTaken => {
+                write!(f, "A member of this party has this public key already; make a new key pair")
+            }
+            Refusal::NotDevice => write!(f, "This member is no device; remove it as a peer"),
+            Refusal::NotPermanent => write!(f, "Only the owner of this server can make a party permanent"),
             Refusal::HostNotBannable => write!(f, "The host of a party cannot be banned from it"),
             Refusal::Limit { what, limit } => write!(f, "Too many {what}: at most {limit}; remove one first"),
             Refusal::Full { what, limit } => {

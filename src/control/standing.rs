@@ -1,5 +1,6 @@
 //! On what somebody's claim to be a peer rests.
 
+use super::party::Party;
 use crate::crypto::{blake2s, random};
 use crate::ids::PeerId;
 use std::net::IpAddr;
@@ -63,6 +64,11 @@ impl Actor {
     /// Whether this is the peer `id`.
     pub fn is(&self, id: &str) -> bool {
         self.peer().is_some_and(|peer| peer.as_str() == id)
+    }
+
+    /// Whether this is the host of a party.
+    pub fn hosts(&self, party: &Party) -> bool {
+        self.peer().is_some_and(|peer| party.is_hosted_by(peer.as_str()))
     }
 
     /// The peer, if it is one.

@@ -1,5 +1,6 @@
 //! The rules of parties, in virtual time.
 
+mod entry;
 mod keys;
 
 use super::change::{Change, Departure};
@@ -16,6 +17,7 @@ use super::{Control, ControlSettings, proof};
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::figures::{Readings, Usage};
 use crate::ids::{PartyId, PeerId, RelayId};
+use crate::subnet::Subnet;
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::datetime::Read;
 use crate::wire::nat_type::NatType;
@@ -115,7 +117,7 @@ impl TestControl {
         let control = &self.control;
         let mut records = Records { stopped_at, ..Records::default() };
         for party in control.parties() {
-            records.parties.push((party.id.to_string(), control.party_record(&party.id).unwrap()));
+            records.parties.push((party.id.to_string(), control.party_record(&party.id, self.now).unwrap()));
             for id in party.members.keys() {
                 let record = control.member_record(&party.id, id, self.now).unwrap();
                 records.members.push((party.id.to_string(), id.to_string(), record));
@@ -365,7 +367,7 @@ fn a_host_that_leaves_ends_its_party_and_so_does_the_last() {
         party: party.clone(),
         name: "LAN".into(),
         created_at: world.now.unix,
-        host: peer("alice"),
+        host: Some(peer("alice")),
         members: vec![alice, bob],
     };
     assert_eq!(changes.last(), Some(&last));
@@ -392,8 +394,14 @@ fn only_the_host_removes_others_and_a_stranger_learns_nothing() {
     assert_eq!(remove(&mut world, "nobody"), Err(Refusal::PeerNotInParty("nobody".into())));
     world.control.drain_changes();
     assert_eq!(remove(&mut world, "bob"), Ok(Removed::Kicked));
-    let left =
-        Change::MemberLeft { party: party.clone(), who: bob.clone(), key: None, why: Departure::Kicked };
+    let left = Change::MemberLeft {
+        party: party.clone(),
+        who: bob.clone(),
+        name: "Me".into(),
+        is_device: false,
+        key: None,
+        why: Departure::Kicked,
+    };
     assert_eq!(world.control.drain_changes(), [left]);
     world.join(&bob, &party).unwrap();
     assert_eq!(world.control.remove_peer(&admin(), party.as_str(), "bob"), Ok(Removed::Kicked));
@@ -467,9 +475,16 @@ fn a_stale_host_hands_over_to_who_was_there_longest() {
     }
     world.control.sweep(world.now);
     let found = world.control.party(party.as_str()).unwrap();
-    assert_eq!(found.host, peer("zoe"));
+    assert_eq!(found.host, Some(peer("zoe")));
     assert_eq!(found.members.len(), 2);
-    let left = Change::MemberLeft { party: party.clone(), who: alice, key: None, why: Departure::Stale };
+    let left = Change::MemberLeft {
+        party: party.clone(),
+        who: alice,
+        name: "Me".into(),
+        is_device: false,
+        key: None,
+        why: Departure::Stale,
+    };
     assert_eq!(world.control.drain_changes(), [left, Change::PartyChanged(party.clone())]);
     world.wait(Duration::from_secs(300));
     world.control.sweep(world.now);
@@ -612,7 +627,7 @@ fn a_party_whose_host_is_missing_from_the_store_is_mended() {
     let mut records = world.records(None);
     records.members.retain(|(_, peer, _)| peer != "alice");
     let mut again = TestControl::start(ControlSettings::default(), records, 0);
-    assert_eq!(again.control.party(party.as_str()).unwrap().host, peer("bob"));
+    assert_eq!(again.control.party(party.as_str()).unwrap().host, Some(peer("bob")));
     assert_eq!(again.control.drain_changes(), [Change::PartyChanged(party)]);
 }
 
@@ -626,7 +641,7 @@ fn ids_that_would_be_refused_today_are_kept() {
     world.join(&bob, &party).unwrap();
     let mut records = world.records(None);
     for (id, record) in &mut records.parties {
-        (*id, record.host) = ("-party".to_owned(), "..".to_owned());
+        (*id, record.host) = ("-party".to_owned(), Some("..".to_owned()));
     }
     for (party, peer, _) in &mut records.members {
         *party = "-party".to_owned();
@@ -637,13 +652,47 @@ fn ids_that_would_be_refused_today_are_kept() {
     }
     let mut again = TestControl::start(ControlSettings::default(), records, 1_795_176_000);
     let kept = again.control.party("-party").unwrap();
-    assert_eq!((kept.host.as_str(), kept.members.len()), ("..", 2));
+    assert_eq!((kept.host_id(), kept.members.len()), ("..", 2));
     let bob = again.control.authenticate(&token, again.now).unwrap();
     assert_eq!(bob.peer.as_str(), "_bob");
     again.control.heartbeat("-party", &bob.peer, None, again.now).unwrap();
     again.control.remove_peer(&Actor::Peer(bob), "-party", "_bob").unwrap();
     again.control.delete_party(&admin(), "-party").unwrap();
     assert_eq!(again.control.party_count(), 0);
+}
+
+/// In a full pool somebody without an address gets one that nobody holds, never one that a member has who is
+/// restored later.
+#[test]
+fn a_restart_with_a_full_pool_takes_no_address_from_a_member() {
+    let subnet = Subnet::parse("10.66.0.0/29").unwrap();
+    let settings = || ControlSettings { subnet, ..ControlSettings::default() };
+    let mut world = TestControl::start(settings(), Records::default(), 1_795_176_000);
+    let peers: Vec<_> = ["a", "b", "c", "d", "e"].into_iter().map(|id| world.identity(id)).collect();
+    let party = world.create(&peers[0]);
+    for peer in &peers[1..] {
+        world.join(peer, &party).unwrap();
+    }
+    let before: Vec<_> = ["a", "b", "c", "d"].map(|id| world.ip(&party, id)).into();
+    let mut records = world.records(None);
+    // The row of one address is lost, that of somebody who is gone holds its place, and the one without comes first.
+    let lost = "key of e#e";
+    let (_, mut record) =
+        records.addresses.remove(records.addresses.iter().position(|(name, _)| name == lost).unwrap_or_else(
+            || panic!("{lost} in {:?}", records.addresses.iter().map(|(name, _)| name).collect::<Vec<_>>()),
+        ));
+    record.order = 1000;
+    records.addresses.push(("gone".into(), record));
+    records.members.sort_by_key(|(_, id, _)| id != "e");
+    let mut world = TestControl::start(settings(), records, 1_795_176_000);
+    let after: Vec<_> = ["a", "b", "c", "d"].map(|id| world.ip(&party, id)).into();
+    assert_eq!(after, before);
+    assert!(!before.contains(&world.ip(&party, "e")));
+    let changes = world.control.drain_changes();
+    assert!(changes.contains(&Change::AddressForgotten("gone".into())), "{changes:?}");
+    // What the store holds then is the same at the next start.
+    let (e, records) = (world.ip(&party, "e"), world.records(None));
+    assert_eq!(TestControl::start(settings(), records, 1_795_176_000).ip(&party, "e"), e);
 }
 
 #[test]
@@ -808,7 +857,7 @@ fn every_cap_refuses_and_loses_nothing() {
 
 #[test]
 fn a_full_subnet_refuses_the_next_and_takes_it_when_somebody_leaves() {
-    let subnet = crate::subnet::Subnet::parse("10.9.9.0/29").unwrap();
+    let subnet = Subnet::parse("10.9.9.0/29").unwrap();
     let settings =
         ControlSettings { subnet, limits: ControlLimits::default(), lifetimes: Lifetimes::default() };
     let mut world = TestControl::start(settings, Records::default(), 0);

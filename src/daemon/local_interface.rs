@@ -1,5 +1,6 @@
 //! This machine's own interface in the virtual LAN.
 
+use super::advice;
 use super::bell::Bell;
 use crate::tun::Tun;
 use smol::Timer;
@@ -50,7 +51,7 @@ impl LocalInterface {
                 match self.tun.reopen() {
                     Ok(()) => log::info!("the interface {} is back", self.tun.name()),
                     Err(error) => {
-                        let error = error.to_string();
+                        let error = advice::on_tun(&error);
                         if said != error {
                             log::warn!("{error}");
                         }

@@ -12,18 +12,18 @@ use rustix::stdio::{dup2_stderr, stderr, stdout};
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::panic::PanicHookInfo;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A write of so many bytes to a pipe that poll(2) calls writable does not wait (pipe(7), PIPE_BUF).
 const PIPE_BUF: usize = 4096;
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// Lines that were lost since the start.
-static LOST: AtomicU64 = AtomicU64::new(0);
+/// Lines that were lost since the start. MIPS and the oldest ARM have no atomic numbers of 64 bits.
+static LOST: AtomicUsize = AtomicUsize::new(0);
 
 /// How many lines of the log were lost since the start, because nobody read them.
 pub fn lines_lost() -> u64 {
-    LOST.load(Ordering::Relaxed)
+    LOST.load(Ordering::Relaxed) as u64
 }
 
 /// How to write to a descriptor without waiting.

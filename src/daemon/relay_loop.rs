@@ -6,7 +6,7 @@ use super::keeping::{self, Keeping};
 use super::local_interface::LocalInterface;
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
-use crate::figures::{DropReason, RelayStats};
+use crate::figures::RelayStats;
 use crate::net::udp::{self, Inbox, RelaySocket, SendQueue};
 use crate::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay};
 use crate::store::handover::HandOver;
@@ -159,12 +159,12 @@ impl RelayLoop {
     ///
     /// They take turns. In each round of the loop
     ///
-    /// 1. `future` is polled once, if it was woken: tasks (HTTP, WebSockets, timers), each up to its next wait, until half
-    ///    a millisecond is over;
+    /// 1. `future` is polled once, if it was woken: tasks (HTTP, WebSockets, timers), each up to its next wait, until
+    ///    half a millisecond is over;
     /// 2. of the main port, the alternate one, and this machine's own interface, in this order, each that is ready has
-    ///    one turn: about half a millisecond of datagrams at most, of which small ones leave before bulk. What waits for
-    ///    room to be sent goes before what has just come, and of handshakes with the hub the relay does as
-    ///    many as fit a millisecond, and keeps the others for its timers;
+    ///    one turn: about half a millisecond of datagrams at most, of which small ones leave before bulk. What waits
+    ///    for room to be sent goes before what has just come, and of handshakes with the hub the relay does as many as
+    ///    fit a millisecond, and keeps the others for its timers;
     /// 3. the timers of the relay are looked at, and if one is due it is among the tasks of the next round.
     ///
     /// So packets wait for at most one poll of the tasks, the tasks for at most three turns, and the thread sleeps only
@@ -289,12 +289,8 @@ impl RelayLoop {
 
     /// Counts what the sockets did not send or take.
     pub(super) fn count_socket_drops(&self, stats: &mut RelayStats) {
-        for (_, Socket { socket, outbox }) in self.sockets() {
-            let sent = outbox.borrow().sent();
-            stats.drop_many(DropReason::SocketFull, sent.full);
-            stats.drop_many(DropReason::NoRoute, sent.no_route);
-            stats.drop_many(DropReason::SocketRefused, sent.refused);
-            stats.drop_many(DropReason::Truncated, socket.truncated());
+        for (_, Socket { outbox, .. }) in self.sockets() {
+            stats.drop_all(outbox.borrow().drops());
         }
     }
 

@@ -1,5 +1,6 @@
 //! SIGHUP: the settings that can change meanwhile are read again, and the network is looked at again.
 
+use super::advice;
 use super::bell::Bell;
 use super::machine::Totals;
 use super::relay_loop::RelayLoop;
@@ -73,6 +74,10 @@ impl Reloader {
     fn apply(&self, before: &Settings) {
         let config = &self.config;
         log::set_max_level(config.log);
+        let is_new = config.public_endpoint != before.public_endpoint;
+        if let Some(advice) = advice::on_endpoint(config.public_endpoint.as_ref()).filter(|_| is_new) {
+            log::warn!("{advice}");
+        }
         self.service
             .reconfigure(|hub| api_settings(config, hub, self.addresses), Totals::by(config).control(config));
         self.relay.set_members_per_party(members_per_party(config));

@@ -16,6 +16,11 @@ impl RelayLoop {
             | Change::MemberMoved(party, peer) => {
                 self.admit(control, party, peer, now);
             }
+            Change::PartyRenamed { from, party, members } => {
+                // In the new one first, so that nobody's sessions end.
+                members.iter().for_each(|peer| self.admit(control, party, peer, now));
+                members.iter().for_each(|peer| self.relay.borrow_mut().leave(from, peer, now));
+            }
             Change::MemberLeft { party, who, .. } => self.relay.borrow_mut().leave(party, &who.peer, now),
             _ => {}
         }

@@ -8,6 +8,7 @@ use crate::api::metrics::{RelayView, Surroundings};
 use crate::api::sessions::Delivery;
 use crate::api::{self, Api, Effects, Handled, Outcome, routes, unavailable};
 use crate::control;
+use crate::control::entry::Entry;
 use crate::crypto::x25519::PublicKey;
 use crate::durability::WriteError;
 use crate::figures::{Figure, Meter, Readings};
@@ -196,12 +197,24 @@ impl Service {
                 Err(error) if reply == MessageReply::Parties => {
                     MessageReply::Error(error.detail().to_owned())
                 }
+                Err(error) if let MessageReply::Entered(entry) = &reply => {
+                    self.undo(Some(entry));
+                    MessageReply::Error(error.detail().to_owned())
+                }
                 Err(_) => reply,
             };
             let deliveries = self.api.borrow_mut().reply(session, reply, (self.clock)());
             self.deliver(deliveries);
             // Who reads takes it now, and has nothing waiting when the next ones are told.
             smol::future::yield_now().await;
+        }
+    }
+
+    /// Undoes an entry that could not be kept.
+    fn undo(&self, entry: Option<&Entry>) {
+        if let Some(entry) = entry {
+            self.api.borrow_mut().undo(entry);
+            self.settle_after(None, (self.clock)());
         }
     }
 
@@ -292,7 +305,8 @@ impl HttpService for Service {
     async fn call(self: Rc<Self>, request: Request) -> ServiceReply {
         let now = (self.clock)();
         let around = self.surroundings();
-        let Handled { path, outcome, awaits_commit } = self.api.borrow_mut().handle(&request, &around, now);
+        let Handled { path, outcome, awaits_commit, entry } =
+            self.api.borrow_mut().handle(&request, &around, now);
         // It is not to be kept while the disk is waited for.
         drop(request);
         self.settle_after(None, now);
@@ -305,7 +319,10 @@ impl HttpService for Service {
             }
             Outcome::Answer(answer) if awaits_commit => match self.durable(self.ticket()).await {
                 Ok(()) => answer.into(),
-                Err(error) => unavailable(error.detail()).into(),
+                Err(error) => {
+                    self.undo(entry.as_ref());
+                    unavailable(error.detail()).into()
+                }
             },
             Outcome::Answer(answer) => answer.into(),
         };

@@ -88,6 +88,11 @@ impl Drops {
         self.0[reason as usize]
     }
 
+    /// Adds what another has counted.
+    pub fn merge(&mut self, other: &Drops) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+
     /// How many went nowhere, for each reason there is.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
         DropReason::ALL.into_iter().zip(self.0)
@@ -124,9 +129,9 @@ impl RelayStats {
         self.drops.add(reason);
     }
 
-    /// Counts `count` that went nowhere.
-    pub fn drop_many(&mut self, reason: DropReason, count: u64) {
-        self.drops.add_many(reason, count);
+    /// Counts what went nowhere elsewhere.
+    pub fn drop_all(&mut self, drops: &Drops) {
+        self.drops.merge(drops);
     }
 
     /// How many went nowhere for this reason.
@@ -146,9 +151,7 @@ impl RelayStats {
             count.packets += more.packets;
             count.bytes += more.bytes;
         }
-        for (reason, count) in other.drops.iter() {
-            self.drops.add_many(reason, count);
-        }
+        self.drops.merge(&other.drops);
     }
 }
 

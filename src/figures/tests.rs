@@ -2,8 +2,8 @@
 
 use super::prometheus::{Histogram, text};
 use super::{
-    DropReason, FAMILIES, Figure, MemberStats, Reach, Readings, Resource, SeenMember, Traffic, Unit, Usage,
-    Volume, status,
+    DropReason, Drops, FAMILIES, Figure, MemberStats, Reach, Readings, Resource, SeenMember, Traffic, Unit,
+    Usage, Volume, status,
 };
 use crate::ids::PeerId;
 use crate::owners::{Level, Prefix};
@@ -24,9 +24,9 @@ fn readings() -> Readings {
     for kind in Traffic::ALL {
         readings.stats.add_run(kind, next() as usize, next() as usize);
     }
-    for reason in DropReason::ALL {
-        readings.stats.drop_many(reason, next());
-    }
+    let mut drops = Drops::default();
+    DropReason::ALL.into_iter().for_each(|reason| drops.add_many(reason, next()));
+    readings.stats.drop_all(&drops);
     let network = Prefix::of(IpAddr::from([192, 0, 2, 7]), Level::Network);
     readings.tables = Resource::ALL
         .map(|resource| {
@@ -41,7 +41,7 @@ fn readings() -> Readings {
         .map(|reach| {
             let mut count = || Volume { packets: next(), bytes: next() };
             let stats = MemberStats { from: count(), to: count(), last_handshake: None, reach };
-            let mut drops = super::Drops::default();
+            let mut drops = Drops::default();
             drops.add_many(DropReason::InnerSource, next());
             let handshake_age = Duration::from_secs(next());
             SeenMember { peer: PeerId::new(reach.word()).unwrap(), stats, drops, handshake_age }

@@ -19,58 +19,76 @@ const UNTAKEN_MILLIS: u32 = 30_000;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-/// Why we can't listen, and what to do about it.
+/// Why we can't listen.
 #[derive(Debug)]
-pub struct ListenError {
-    message: String,
+pub enum ListenError {
+    /// The control API's address can't be had.
+    Tcp(SocketAddr, Errno),
+    /// The relay's address can't be had.
+    Udp(SocketAddr, Errno),
+    /// The Unix socket can't be made.
+    Unix(PathBuf, SocketPathError),
+    /// Nothing can be waited for.
+    Reactor(io::Error),
+}
+
+/// What is wrong with the path of a Unix socket.
+#[derive(Debug)]
+pub enum SocketPathError {
+    /// It is longer than the kernel takes.
+    TooLong,
+    /// Another kind of file is there.
+    NoSocket,
+    /// Another daemon listens there.
+    InUse,
+    /// Anything else; what the system said.
+    System(Errno),
 }
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        match self {
+            ListenError::Tcp(address, Errno::ADDRINUSE) => {
+                write!(f, "port {} is already in use (is lanrage running already?)", address.port())
+            }
+            ListenError::Tcp(address, Errno::ACCESS) => {
+                write!(f, "port {} is reserved for root", address.port())
+            }
+            ListenError::Udp(address, Errno::ADDRINUSE) => write!(
+                f,
+                "UDP port {} is already in use (by a WireGuard interface, or is lanrage running already?)",
+                address.port()
+            ),
+            ListenError::Tcp(address, Errno::ADDRNOTAVAIL)
+            | ListenError::Udp(address, Errno::ADDRNOTAVAIL) => {
+                write!(f, "this machine has no address {}", address.ip())
+            }
+            ListenError::Tcp(address, errno) => write!(f, "can't listen on {address}: {errno}"),
+            ListenError::Udp(address, errno) => write!(f, "can't receive on {address}: {errno}"),
+            ListenError::Unix(path, error) => {
+                write!(f, "can't listen on the socket {}: {error}", path.display())
+            }
+            ListenError::Reactor(error) => write!(f, "can't wait for connections: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for SocketPathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SocketPathError::TooLong => f.write_str("the path is longer than 107 bytes"),
+            SocketPathError::NoSocket => f.write_str("something that is no socket is there"),
+            SocketPathError::InUse => f.write_str("another lanrage is running with this state directory"),
+            SocketPathError::System(errno) => errno.fmt(f),
+        }
     }
 }
 
 impl std::error::Error for ListenError {}
 
 impl ListenError {
-    fn new(message: String) -> Self {
-        ListenError { message }
-    }
-
-    fn tcp(address: SocketAddr, error: Errno) -> Self {
-        let port = address.port();
-        Self::new(match error {
-            Errno::ADDRINUSE => format!(
-                "port {port} is already in use (is lanrage running already?): \
-                 stop the other program or choose another port, as in --http {}",
-                SocketAddr::new(address.ip(), if port == 8667 { 8668 } else { 8667 })
-            ),
-            Errno::ACCESS => format!("port {port} is reserved for root: choose one above 1023"),
-            Errno::ADDRNOTAVAIL => {
-                format!("this machine has no address {}: use one it has, or 0.0.0.0 for all", address.ip())
-            }
-            error => format!("can't listen on {address}: {error}"),
-        })
-    }
-
-    pub(super) fn udp(address: SocketAddr, error: Errno) -> Self {
-        let port = address.port();
-        Self::new(match error {
-            Errno::ADDRINUSE => format!(
-                "UDP port {port} is already in use (by a WireGuard interface, or is lanrage running already?): \
-                 stop the other program or choose another port, as in --relay {}",
-                SocketAddr::new(address.ip(), if port == 51820 { 51821 } else { 51820 })
-            ),
-            Errno::ADDRNOTAVAIL => {
-                format!("this machine has no address {}: use one it has, or 0.0.0.0 for all", address.ip())
-            }
-            error => format!("can't receive on {address}: {error}"),
-        })
-    }
-
-    fn unix(path: &Path, error: impl fmt::Display) -> Self {
-        Self::new(format!("can't listen on the socket {}: {error}", path.display()))
+    fn unix(path: &Path, errno: Errno) -> Self {
+        ListenError::Unix(path.into(), SocketPathError::System(errno))
     }
 }
 
@@ -113,7 +131,7 @@ impl Listener {
                 let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
                 Ok((socket, bound))
             })
-            .map_err(|error| ListenError::tcp(address, error))
+            .map_err(|error| ListenError::Tcp(address, error))
             .and_then(|(socket, bound)| Self::new(socket, BoundTo::Tcp(bound)))
     }
 
@@ -121,9 +139,8 @@ impl Listener {
     /// is replaced; one that somebody answers at, and any other kind of file, is not.
     pub fn unix(path: &Path) -> Result<Self, ListenError> {
         let fail = |error: Errno| ListenError::unix(path, error);
-        let address = SocketAddrUnix::new(path).map_err(|_| {
-            ListenError::unix(path, "the path is longer than 107 bytes: choose a shorter --state-dir")
-        })?;
+        let address = SocketAddrUnix::new(path)
+            .map_err(|_| ListenError::Unix(path.into(), SocketPathError::TooLong))?;
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).map_err(fail)?;
         make_way(path, &address)?;
@@ -136,10 +153,7 @@ impl Listener {
     }
 
     fn new(socket: OwnedFd, place: BoundTo) -> Result<Self, ListenError> {
-        match Async::new_nonblocking(socket) {
-            Ok(io) => Ok(Listener { io, place }),
-            Err(error) => Err(ListenError::new(format!("can't wait for connections: {error}"))),
-        }
+        Async::new_nonblocking(socket).map(|io| Listener { io, place }).map_err(ListenError::Reactor)
     }
 
     /// The TCP address that was bound, with its real port.
@@ -222,7 +236,7 @@ fn make_way(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(fail(error)),
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Socket => {
-            return Err(ListenError::unix(path, "something that is no socket is there: move it away"));
+            return Err(ListenError::Unix(path.into(), SocketPathError::NoSocket));
         }
         Ok(_) => (),
     }
@@ -231,10 +245,7 @@ fn make_way(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
     match rustix::net::connect(&probe, address) {
         Err(Errno::CONNREFUSED) => rustix::fs::unlink(path).map_err(fail),
         Err(Errno::NOENT) => Ok(()),
-        Ok(()) | Err(Errno::AGAIN) => Err(ListenError::unix(
-            path,
-            "another lanrage is running with this state directory: stop it, or choose another --state-dir",
-        )),
+        Ok(()) | Err(Errno::AGAIN) => Err(ListenError::Unix(path.into(), SocketPathError::InUse)),
         Err(error) => Err(fail(error)),
     }
 }
@@ -268,13 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_named_with_what_to_do() {
+    fn a_taken_port_is_named() {
         let first = Listener::tcp((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = first.address().unwrap();
         assert_ne!(address.port(), 0);
         let error = Listener::tcp(address).unwrap_err().to_string();
         assert!(error.contains(&format!("port {} is already in use", address.port())), "{error}");
-        assert!(error.contains("--http 127.0.0.1:"), "{error}");
     }
 
     #[test]

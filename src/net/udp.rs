@@ -100,7 +100,6 @@ pub struct RelaySocket {
     /// Whose room something waits for: a bit for each sender, of which the first is the socket itself.
     waits_for: Cell<u16>,
     errors: Cell<u64>,
-    truncated: Cell<u64>,
 }
 
 impl RelaySocket {
@@ -111,26 +110,18 @@ impl RelaySocket {
             let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
             Ok((socket, bound))
         });
-        let (socket, bound) = socket.map_err(|error| ListenError::udp(address, error))?;
+        let (socket, bound) = socket.map_err(|error| ListenError::Udp(address, error))?;
         // Kernels before 4.18 know no GSO, and would send a whole run as one datagram: `__udp_cmsg_send` in
         // <https://github.com/torvalds/linux/blob/v4.18/net/ipv4/udp.c> is the first to read `UDP_SEGMENT`.
         let gso = sys::option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         let io = Async::new_nonblocking(socket);
-        let io = io.map_err(|_| ListenError::udp(address, Errno::IO))?;
-        Ok(RelaySocket {
-            io,
-            senders: Vec::new(),
-            bound,
-            gso,
-            waits_for: Cell::new(0),
-            errors: Cell::new(0),
-            truncated: Cell::new(0),
-        }
-        .with_room(RECEIVE_ROOM))
+        let io = io.map_err(|_| ListenError::Udp(address, Errno::IO))?;
+        Ok(RelaySocket { io, senders: Vec::new(), bound, gso, waits_for: Cell::new(0), errors: Cell::new(0) }
+            .with_room(RECEIVE_ROOM))
     }
 
-    /// With so many bytes of room for what comes while we are at work: bursts of eight players are 1 MiB. Only what waits
-    /// is used.
+    /// With so many bytes of room for what comes while we are at work: bursts of eight players are 1 MiB. Only what
+    /// waits is used.
     pub fn with_room(self, bytes: usize) -> Self {
         let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
         // The second is for root, and goes beyond what others may have.
@@ -154,8 +145,9 @@ impl RelaySocket {
 
     /// They share the port (`SO_REUSEPORT`), but all that comes is for the first of the group, this socket: a program
     /// that the kernel asks says so (`reuseport_select_sock` in
-    /// <https://github.com/torvalds/linux/blob/v6.12/net/core/sock_reuseport.c>). Each also has a filter that takes nothing, for what that program is not asked
-    /// about, such as broadcasts. Only now is the port shared, so that one that is in use was refused.
+    /// <https://github.com/torvalds/linux/blob/v6.12/net/core/sock_reuseport.c>). Each also has a filter that takes
+    /// nothing, for what that program is not asked about, such as broadcasts. Only now is the port shared, so that one
+    /// that is in use was refused.
     fn make_senders(&self) -> Result<Vec<OwnedFd>, Errno> {
         sys::set_option(self.io.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         let mut senders = Vec::with_capacity(SENDERS - 1);
@@ -181,11 +173,6 @@ impl RelaySocket {
     /// Errors that were told at this socket about datagrams sent earlier, by ICMP.
     pub fn errors(&self) -> u64 {
         self.errors.get()
-    }
-
-    /// Messages that were dropped because they came truncated.
-    pub fn truncated(&self) -> u64 {
-        self.truncated.get()
     }
 
     /// Waits until there may be something to receive, in the reactor; [`drive()`] waits for less. Others get
@@ -269,7 +256,7 @@ impl RelaySocket {
         for (index, head) in inbox.heads[..messages].iter().enumerate() {
             let remote = if head.is_truncated() { None } else { read_name(head.name()) };
             let Some(remote) = remote else {
-                self.truncated.set(self.truncated.get() + 1);
+                outbox.count_truncated();
                 continue;
             };
             let AncillaryData { local, interface, class, segment } = AncillaryData::parse(head.control());

@@ -3,91 +3,69 @@
 //! A stock WireGuard interface has a /32 or a /16 and no broadcast address: what is sent to one would not be
 //! taken for its own by the receiving system. So each copy goes to the receiver's own virtual address.
 
-use crate::datagram::Path;
 use crate::figures::{DropReason, Traffic};
 use crate::relay::admission::RateLimiter;
-use crate::relay::hub::{Hub, path_to};
+use crate::relay::hub::Hub;
+use crate::relay::local;
 use crate::relay::roster::MemberId;
 use crate::relay::state::{RelayState, Turn};
 use crate::time::Now;
 use crate::wire::ip::{Ipv4, UDP};
 use crate::wireguard::message::{KEEPALIVE_LENGTH, TRANSPORT_HEADER_LENGTH};
 use crate::wireguard::peer::PeerIndex;
-use crate::wireguard::verdict::SendOutcome;
 
-impl Hub {
-    /// Sends copies of the packet of `length` bytes in `datagram`, from `member`, to all who share a party
-    /// with it and have a session.
-    pub(super) fn broadcast(
-        &mut self,
-        turn: &mut Turn<'_>,
-        member: MemberId,
-        datagram: &mut [u8],
-        length: usize,
-    ) -> Result<(), DropReason> {
-        let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
-        // Only UDP: ICMP would draw an answer from everybody, and IGMP has no business here.
-        let is_udp = Ipv4::parse(packet).is_some_and(|packet| packet.protocol() == UDP);
-        if !is_udp || length + KEEPALIVE_LENGTH > self.scratch.len() {
-            return Err(DropReason::InnerDestination);
-        }
-        let RelayState { roster, limits, .. } = &mut *turn.state;
-        if !RateLimiter::broadcast(roster, member, limits, turn.now.instant) {
-            return Err(DropReason::BroadcastLimit);
-        }
-        self.rounds += 1;
-        if let Some(own) = roster.state(member).and_then(|state| state.hub_mut()) {
-            own.round = self.rounds;
-        }
-        let packet = &datagram[TRANSPORT_HEADER_LENGTH..][..length];
-        let mut result = Ok(());
-        if self.is_local {
-            result = self.deliver_copy(turn, packet);
-        }
-        let sealed = self.device.sealed_length(length);
-        for place in 0.. {
-            let parties = turn.state.roster.get(member).map_or(&[][..], |member| member.parties());
-            let Some(&party) = parties.get(place) else { break };
-            for mate in 0.. {
-                let Some(receiver) = turn.state.roster.member_at(party, mate) else { break };
-                let Some(peer) = self.takes_copy(turn.state, receiver, turn.now) else { continue };
-                let RelayState { roster, admission, limits, .. } = &mut *turn.state;
-                if !admission.copy(roster, member, party, sealed, limits, turn.now.instant) {
-                    result = Err(DropReason::BroadcastLimit);
-                } else if let Some((path, sealed)) = self.copy(turn, peer, receiver, packet) {
-                    turn.state.count_data(member, receiver, 1, sealed, turn.now);
-                    turn.state.stats.add(Traffic::Hub, sealed);
-                    turn.state.stats.add(Traffic::Broadcast, sealed);
-                    turn.send(path, &self.scratch[..sealed]);
-                }
+/// Sends copies of the packet of `length` bytes in `datagram`, from `member`, to all who share a party
+/// with it and have a session.
+pub(super) fn send(
+    hub: &mut Hub,
+    turn: &mut Turn<'_>,
+    member: MemberId,
+    datagram: &mut [u8],
+    length: usize,
+) -> Result<(), DropReason> {
+    let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
+    // Only UDP: to ICMP everybody would answer, and IGMP is for routers of the same network.
+    let is_udp = Ipv4::parse(packet).is_some_and(|packet| packet.protocol() == UDP);
+    if !is_udp || length + KEEPALIVE_LENGTH > hub.scratch.len() {
+        return Err(DropReason::InnerDestination);
+    }
+    let RelayState { roster, limits, .. } = &mut *turn.state;
+    if !RateLimiter::broadcast(roster, member, limits, turn.now.instant) {
+        return Err(DropReason::BroadcastLimit);
+    }
+    hub.rounds += 1;
+    if let Some(own) = roster.state(member).and_then(|state| state.hub_mut()) {
+        own.round = hub.rounds;
+    }
+    let packet = &datagram[TRANSPORT_HEADER_LENGTH..][..length];
+    let mut result = Ok(());
+    if hub.is_local {
+        result = local::deliver_copy(hub, turn, packet);
+    }
+    let sealed = hub.device.sealed_length(length);
+    for place in 0.. {
+        let parties = turn.state.roster.get(member).map_or(&[][..], |member| member.parties());
+        let Some(&party) = parties.get(place) else { break };
+        for mate in 0.. {
+            let Some(receiver) = turn.state.roster.member_at(party, mate) else { break };
+            let Some(peer) = takes_copy(hub, turn.state, receiver, turn.now) else { continue };
+            let RelayState { roster, admission, limits, .. } = &mut *turn.state;
+            if !admission.copy(roster, member, party, sealed, limits, turn.now.instant) {
+                result = Err(DropReason::BroadcastLimit);
+            } else if let Some((path, sealed)) = hub.seal_copy(turn, peer, receiver, packet) {
+                turn.state.count_data(member, receiver, 1, sealed, turn.now);
+                turn.state.stats.add(Traffic::Hub, sealed);
+                turn.state.stats.add(Traffic::Broadcast, sealed);
+                turn.send(path, &hub.scratch[..sealed]);
             }
         }
-        result
     }
+    result
+}
 
-    /// Whether the member has a session and has not had this broadcast, by way of another party.
-    fn takes_copy(&self, state: &mut RelayState, receiver: MemberId, now: Now) -> Option<PeerIndex> {
-        let session = state.roster.state(receiver)?.hub_mut()?;
-        let had = std::mem::replace(&mut session.round, self.rounds) == self.rounds;
-        (!had && self.device.can_send(session.peer, now.instant)).then_some(session.peer)
-    }
-
-    /// Seals a copy for `receiver` in the scratch buffer.
-    pub(super) fn copy(
-        &mut self,
-        turn: &mut Turn<'_>,
-        peer: PeerIndex,
-        receiver: MemberId,
-        packet: &[u8],
-    ) -> Option<(Path, usize)> {
-        let copy = &mut self.scratch[TRANSPORT_HEADER_LENGTH..][..packet.len()];
-        copy.copy_from_slice(packet);
-        Ipv4::parse(copy)?.set_destination(turn.state.roster.get(receiver)?.ip);
-        match self.device.send(peer, &mut self.scratch, packet.len(), turn.now) {
-            SendOutcome::Sealed { to, length } => {
-                path_to(turn.state, receiver, to).map(|path| (path, length))
-            }
-            _ => None,
-        }
-    }
+/// Whether the member has a session and has not had this broadcast, by way of another party.
+fn takes_copy(hub: &Hub, state: &mut RelayState, receiver: MemberId, now: Now) -> Option<PeerIndex> {
+    let session = state.roster.state(receiver)?.hub_mut()?;
+    let had = std::mem::replace(&mut session.round, hub.rounds) == hub.rounds;
+    (!had && hub.device.can_send(session.peer, now.instant)).then_some(session.peer)
 }

@@ -35,7 +35,8 @@ impl Blind {
             sightings.for_each(|address| candidates.add(address));
             known.for_each(|address| candidates.add(address));
         }
-        // Everybody can say that he is not this one, by asking for it. That he is it, only who is where it is.
+        // Any sender can show that it is not this member, by sending an initiation to it. That it is this member only
+        // its address can show: the one from which that member speaks to the control plane.
         let is_evident = |address: &SocketAddr| member.is_from(address.ip()) || !Rule::Evidence.holds();
         for &party in member.parties() {
             let eliminated = sources.eliminated(party, target, roster.members(party)).filter(is_evident);

@@ -9,6 +9,7 @@ use crate::relay::blind::Blind;
 use crate::relay::resumption::{Resumption, Resumptions};
 use crate::relay::roster::{MemberId, RosterMember};
 use crate::relay::state::{RelayState, Turn};
+use crate::relay::{broadcast, local};
 use crate::time::Instant;
 use crate::wire::ip::{self, Ipv4};
 use crate::wireguard::allowed_ips::AllowedIp;
@@ -23,7 +24,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// Room for what the hub sends of its own accord and for copies of broadcasts, in bytes. A packet of the
 /// virtual LAN is at most 1420 long.
 const SCRATCH_LENGTH: usize = 2048;
-/// Handshakes that wait to be asked for; what is more is told by the next one, two minutes later.
+/// Handshakes that are kept until they are asked for. Further ones are not kept: the next handshake of the same member,
+/// two minutes later, is reported again.
 const MAX_HANDSHAKES: usize = 1024;
 
 /// Answers to handshakes of one member that may get lost before it is said that it does not take them.
@@ -38,7 +40,7 @@ pub struct HubSession {
     initiated_to: Option<SocketAddr>,
     /// Where our last answer to its initiation went.
     answered_to: Option<SocketAddr>,
-    /// Its handshakes since one came to something.
+    /// Its handshakes since the last that it completed.
     unconfirmed: u8,
     /// The last broadcast that it has had.
     pub(super) round: u64,
@@ -83,8 +85,8 @@ impl Hub {
         }
     }
 
-    /// Takes a member in, when it first comes: most never do, and a peer of the device is not small. Somebody at `source`
-    /// who only says to have the key is a guest, so that he can prove it.
+    /// Takes a member in, when it first comes: most never do, and a peer of the device is not small. Somebody at
+    /// `source` who only says to have the key is a guest, so that he can prove it.
     pub fn adopt(
         &mut self,
         state: &mut RelayState,
@@ -116,7 +118,7 @@ impl Hub {
         Some(peer)
     }
 
-    /// Nobody claims the key any more: whoever proved nothing with it is no guest any more.
+    /// Nobody claims the key any more: a guest who has not proven it is removed.
     pub fn dismiss(&mut self, key: &PublicKey) {
         if let Some(peer) = self.device.find_peer(key).filter(|peer| !self.members.contains_key(peer)) {
             self.device.remove_peer(peer);
@@ -154,7 +156,7 @@ impl Hub {
         let verdict = match self.device.receive_from(datagram, source, is_expected, now) {
             ReceiveOutcome::Verdict(verdict) => verdict,
             ReceiveOutcome::Unknown(stranger) => {
-                // If it stays unknown, that is what comes of it.
+                // If it is no member's key, the device reports an unknown peer.
                 self.adopt(turn.state, stranger.public_key(), source, now.instant);
                 self.device.accept(stranger, now.instant)
             }
@@ -213,7 +215,7 @@ impl Hub {
             Content::Rejected(Rejection::Source) => Err(DropReason::InnerSource),
             Content::Packet { inner, .. } => match inner.destination {
                 IpAddr::V4(to) if self.is_for_all(to) || is_for_all_of_24(turn.state, member, to) => {
-                    self.broadcast(turn, member, datagram, inner.length)
+                    broadcast::send(self, turn, member, datagram, inner.length)
                 }
                 _ => self.route(turn, member, peer, inner, datagram, from.remote),
             },
@@ -306,7 +308,7 @@ impl Hub {
         let InnerPacket { destination, length, .. } = inner;
         if destination == self.ip && self.is_local {
             let packet = &datagram[TRANSPORT_HEADER_LENGTH..][..length];
-            return self.deliver(turn, member, packet, source);
+            return local::deliver(turn, member, packet, source);
         }
         let next = if destination == self.ip {
             let packet = &mut datagram[TRANSPORT_HEADER_LENGTH..][..length];
@@ -339,6 +341,25 @@ impl Hub {
         }
     }
 
+    /// Seals a copy for `receiver` in the scratch buffer.
+    pub(super) fn seal_copy(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerIndex,
+        receiver: MemberId,
+        packet: &[u8],
+    ) -> Option<(Path, usize)> {
+        let copy = &mut self.scratch[TRANSPORT_HEADER_LENGTH..][..packet.len()];
+        copy.copy_from_slice(packet);
+        Ipv4::parse(copy)?.set_destination(turn.state.roster.get(receiver)?.ip);
+        match self.device.send(peer, &mut self.scratch, packet.len(), turn.now) {
+            SendOutcome::Sealed { to, length } => {
+                path_to(turn.state, receiver, to).map(|path| (path, length))
+            }
+            _ => None,
+        }
+    }
+
     /// Sends what the device wants to send of its own accord; answers to what came from `arrived` go back the way it
     /// came.
     pub fn drain(&mut self, turn: &mut Turn<'_>, arrived: Option<Path>) {
@@ -368,7 +389,7 @@ impl Hub {
         length: usize,
     ) -> Option<Option<Path>> {
         let Some(&member) = self.members.get(&peer) else {
-            // A guest gets answers to his handshakes, which are shorter.
+            // A guest gets answers to its handshakes: they are shorter than what they answer.
             return (kind == Some(Type::Response)).then_some(None);
         };
         if kind == Some(Type::Transport) {

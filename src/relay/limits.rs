@@ -19,7 +19,7 @@ pub const OFFER_LIFETIME: Duration = Duration::from_secs(180);
 pub const UNPROVEN_LIFETIME: Duration = Duration::from_secs(60);
 /// An initiation is not held back longer than this: its initiator sends the next one after 5 s.
 pub const LONGEST_PACE: Duration = Duration::from_secs(4);
-/// The answer to an initiation is waited for so long, before its initiator may be bothered with others' initiations.
+/// The answer to an initiation is waited for so long before its initiator may be sent the initiations of others.
 pub const ANSWER_TIME: Duration = Duration::from_millis(700);
 /// How often what has expired is looked for.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -97,8 +97,8 @@ pub struct RelayLimits {
     /// How often an authentic datagram from a new address of a member's is worth an initiation there, which is longer
     /// than a keepalive.
     pub probes_per_member: Rate,
-    /// How long an X25519 computation takes here: half of one core is what handshakes with the hub may cost at most, and
-    /// a quarter those of strangers.
+    /// How long an X25519 computation takes here: half of one core is what handshakes with the hub may cost at most,
+    /// and a quarter those of strangers.
     pub x25519: Duration,
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Resumptions {
 }
 
 impl Resumptions {
-    /// When [`Hub::resume`] has something to do.
+    /// When [`resume`] has something to do.
     pub fn next(&self) -> Option<Instant> {
         (!self.queue.is_empty()).then_some(self.due)
     }
@@ -64,72 +64,70 @@ impl Resumption {
     }
 }
 
-impl Hub {
-    /// What is to be handed over to the next daemon.
-    pub fn formers(&self, state: &RelayState) -> Vec<Former> {
-        let former = |(&peer, &member)| {
-            let session = state.roster.get(member)?.state.hub()?;
-            let heard = self.device.stats(peer).and_then(|stats| stats.last_received);
-            let waiting = || session.resumption.as_ref().map(|resumption| (resumption.to, resumption.heard));
-            Some(Former {
-                member,
-                timestamp: self.device.greatest_timestamp(peer).unwrap_or_default(),
-                place: session.path.zip(heard).or_else(waiting),
-            })
-        };
-        self.members.iter().filter_map(former).collect()
-    }
+/// What is to be handed over to the next daemon.
+pub(super) fn formers(hub: &Hub, state: &RelayState) -> Vec<Former> {
+    let former = |(&peer, &member)| {
+        let session = state.roster.get(member)?.state.hub()?;
+        let heard = hub.device.stats(peer).and_then(|stats| stats.last_received);
+        let waiting = || session.resumption.as_ref().map(|resumption| (resumption.to, resumption.heard));
+        Some(Former {
+            member,
+            timestamp: hub.device.greatest_timestamp(peer).unwrap_or_default(),
+            place: session.path.zip(heard).or_else(waiting),
+        })
+    };
+    hub.members.iter().filter_map(former).collect()
+}
 
-    /// Takes over what the daemon before knew; how many members are going to be asked.
-    pub fn take_over(&mut self, state: &mut RelayState, formers: Vec<Former>, now: Instant) -> usize {
-        let mut asked = Vec::new();
-        for former in formers {
-            let (member, heard) = (former.member, former.place.map(|(_, heard)| heard));
-            if self.take_over_one(state, former, now).is_some() {
-                asked.push((Reverse(heard), member));
-            }
+/// Takes over what the daemon before knew; how many members are going to be asked.
+pub(super) fn take_over(hub: &mut Hub, state: &mut RelayState, formers: Vec<Former>, now: Instant) -> usize {
+    let mut asked = Vec::new();
+    for former in formers {
+        let (member, heard) = (former.member, former.place.map(|(_, heard)| heard));
+        if take_over_one(hub, state, former, now).is_some() {
+            asked.push((Reverse(heard), member));
         }
-        asked.sort_unstable();
-        self.resumptions.queue.extend(asked.iter().map(|&(_, member)| member));
-        self.resumptions.due = now;
-        asked.len()
     }
+    asked.sort_unstable();
+    hub.resumptions.queue.extend(asked.iter().map(|&(_, member)| member));
+    hub.resumptions.due = now;
+    asked.len()
+}
 
-    fn take_over_one(&mut self, state: &mut RelayState, former: Former, now: Instant) -> Option<()> {
-        let Former { member, timestamp, place } = former;
-        let found = state.roster.get(member)?;
-        let (key, known) = (found.key, found.state.hub().map(|session| session.peer));
-        let at = place.map_or(NOWHERE, |(path, _)| path.remote);
-        let peer = known.or_else(|| self.adopt(state, &key, at, now))?;
-        if self.device.greatest_timestamp(peer).is_none_or(|known| known < timestamp) {
-            self.device.set_greatest_timestamp(peer, Some(timestamp));
-        }
-        let (to, heard) = place.filter(|&(_, heard)| now.since(heard) < IDLE_LIFETIME)?;
-        if !state.sources.contains(to.remote) && !state.sources.note(to, &state.limits, heard) {
-            return None;
-        }
-        let session = state.roster.state(member)?.hub_mut()?;
-        if session.path.is_some() || session.resumption.is_some() {
-            return None;
-        }
-        session.resumption = Some(Resumption { to, heard, left: RESUMPTIONS });
-        self.device.set_endpoint(peer, to.remote, now);
-        Some(())
+fn take_over_one(hub: &mut Hub, state: &mut RelayState, former: Former, now: Instant) -> Option<()> {
+    let Former { member, timestamp, place } = former;
+    let found = state.roster.get(member)?;
+    let (key, known) = (found.key, found.state.hub().map(|session| session.peer));
+    let at = place.map_or(NOWHERE, |(path, _)| path.remote);
+    let peer = known.or_else(|| hub.adopt(state, &key, at, now))?;
+    if hub.device.greatest_timestamp(peer).is_none_or(|known| known < timestamp) {
+        hub.device.set_greatest_timestamp(peer, Some(timestamp));
     }
+    let (to, heard) = place.filter(|&(_, heard)| now.since(heard) < IDLE_LIFETIME)?;
+    if !state.sources.contains(to.remote) && !state.sources.note(to, &state.limits, heard) {
+        return None;
+    }
+    let session = state.roster.state(member)?.hub_mut()?;
+    if session.path.is_some() || session.resumption.is_some() {
+        return None;
+    }
+    session.resumption = Some(Resumption { to, heard, left: RESUMPTIONS });
+    hub.device.set_endpoint(peer, to.remote, now);
+    Some(())
+}
 
-    /// Asks the next one for a session, if its turn has come.
-    pub fn resume(&mut self, state: &RelayState, now: Now) {
-        if self.resumptions.due > now.instant {
+/// Asks the next one for a session, if its turn has come.
+pub(super) fn resume(hub: &mut Hub, state: &RelayState, now: Now) {
+    if hub.resumptions.due > now.instant {
+        return;
+    }
+    while let Some(member) = hub.resumptions.queue.pop_front() {
+        let session = state.roster.get(member).and_then(|member| member.state.hub());
+        let Some(session) = session.filter(|session| session.resumption.is_some()) else { continue };
+        if !hub.device.can_send(session.peer, now.instant) {
+            hub.device.connect(session.peer, now);
+            hub.resumptions.due = now.instant + RESUMPTION_INTERVAL;
             return;
-        }
-        while let Some(member) = self.resumptions.queue.pop_front() {
-            let session = state.roster.get(member).and_then(|member| member.state.hub());
-            let Some(session) = session.filter(|session| session.resumption.is_some()) else { continue };
-            if !self.device.can_send(session.peer, now.instant) {
-                self.device.connect(session.peer, now);
-                self.resumptions.due = now.instant + RESUMPTION_INTERVAL;
-                return;
-            }
         }
     }
 }

@@ -11,15 +11,15 @@
 //! What is promised, in every state:
 //!
 //! 1. Anti-amplification (rule 8; RFC 9000, section 8.1). To an address where nobody has got something and sent
-//!    something afterwards, the relay sends at most as many bytes as came from there; but for each datagram of data from
-//!    there, one initiation of the hub's.
+//!    something afterwards, the relay sends at most as many bytes as came from there; but for each datagram of data
+//!    from there, one initiation of the hub's.
 //! 2. Privacy (rules 3, 4 and 8). Nothing that one player made for the other goes to an address of the attacker's. An
 //!    initiation may, which says no more than that somebody looks for its recipient, where rule 4 lets it guess or
 //!    believe:
 //!    - at an address with the IP address from which the recipient speaks to the control plane;
 //!    - while the players have no hub sessions, at an address of one who is a member now: it can tell the relay that
-//!      another one is there, by a session between two addresses of its own, or by data with the index of a session that
-//!      a silent player has with it.
+//!      another one is there, by a session between two addresses of its own, or by data with the index of a session
+//!      that a silent player has with it.
 //!
 //!    Nothing else of that handshake may: who gets an initiation so can't send it on to its recipient, but for when
 //!    it is not waited for any more. Then it shows that the recipient is there, and its initiator has no use for the
@@ -40,9 +40,9 @@
 //! The third needs nothing but a delay:
 //! - a player who moves before the two have met is a stranger at the new address until its client has spoken to the
 //!   control plane from there, and strangers' initiations go to validated addresses only (rule 8), whether there is an
-//!   attacker or not. He may delay the first meeting until after the move. If what nobody else uses of the other player's
-//!   credit went to strangers, he could have that, too. So a player who moves is heard from there at once here; a real
-//!   one with its next heartbeat.
+//!   attacker or not. He may delay the first meeting until after the move. If what nobody else uses of the other
+//!   player's credit went to strangers, he could have that, too. So a player who moves is heard from there at once
+//!   here; a real one with its next heartbeat.
 
 mod actions;
 pub(in crate::relay) mod fingerprint;

@@ -19,7 +19,7 @@ use crate::relay::Relay;
 use crate::relay::flow_key::{FlowKey, unmapped};
 use crate::relay::flows::{Flow, FlowState};
 use crate::relay::limits::IDLE_LIFETIME;
-use crate::relay::resumption::Former;
+use crate::relay::resumption::{self, Former};
 use crate::relay::roster::MemberId;
 use crate::time::{Instant, Now};
 use crate::wireguard::timestamp::{self, Timestamp};
@@ -168,7 +168,7 @@ impl Relay {
         let mut out = Vec::new();
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&now.unix.as_micros().to_le_bytes());
-        let formers = hub.formers(state);
+        let formers = resumption::formers(hub, state);
         let ends = blind.flows.sessions().flat_map(|both| both.map(|(_, flow)| flow.from));
         let (mut places, mut keys) = (HashMap::new(), Vec::new());
         for id in formers.iter().map(|former| former.member).chain(ends) {
@@ -256,7 +256,10 @@ impl Relay {
         }
         let restored = sessions.iter().filter(|session| self.restore_session(session, member, now).is_some());
         let flows = 2 * restored.count();
-        Some(Restored { flows, hub_members: self.hub.take_over(&mut self.state, formers, now) })
+        Some(Restored {
+            flows,
+            hub_members: resumption::take_over(&mut self.hub, &mut self.state, formers, now),
+        })
     }
 
     fn restore_session(

@@ -1,4 +1,4 @@
-//! What lies under redb: the locked file, and a layer that keeps an open from changing it too early.
+//! What redb reads and writes: the locked file, and a layer that holds back writes until the file was found good.
 
 use redb::StorageBackend;
 use std::collections::BTreeMap;
@@ -143,8 +143,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Whether a sync has failed. The kernel may then have forgotten which pages it never wrote: it reports an error once
-    /// (`file_check_and_advance_wb_err` in <https://github.com/torvalds/linux/blob/v6.12/mm/filemap.c>).
+    /// Whether a sync has failed. The kernel may then have forgotten which pages it never wrote: it reports an error
+    /// once (`file_check_and_advance_wb_err` in <https://github.com/torvalds/linux/blob/v6.12/mm/filemap.c>).
     pub fn sync_failed(&self) -> bool {
         self.0.sync_failed.load(Ordering::Acquire)
     }

@@ -44,7 +44,7 @@ impl FileError {
         OpenError { path: path.to_owned(), error: self }
     }
 
-    /// What who waits for a change is told if it is this that it fails of.
+    /// The error for those who wait for a change that could not be written because of this.
     pub(super) fn of_write(&self) -> WriteError {
         match self {
             FileError::Io(error) if is_full(error) => WriteError::Full,
@@ -57,7 +57,7 @@ impl From<Error> for FileError {
     fn from(error: Error) -> Self {
         match error {
             Error::DatabaseAlreadyOpen => FileError::InUse,
-            // What the system said has a number; what redb made of the bytes has none.
+            // An error of the system has a number. One that redb makes of damaged bytes has none.
             Error::Io(error) if error.raw_os_error().is_some() => FileError::Io(error),
             other => FileError::Corrupt(other.to_string()),
         }
@@ -88,38 +88,16 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.error {
-            FileError::InUse => write!(
-                f,
-                "{path} is in use: another lanrage is running with this state directory; stop it, or give this one \
-                 another --state-dir"
-            ),
+            FileError::InUse => {
+                write!(f, "{path} is in use: another lanrage is running with this state directory")
+            }
             FileError::NewerSchema { found, supported } => write!(
                 f,
                 "{path} has schema version {found}, and this lanrage knows versions up to {supported}: it was written \
-                 by a newer lanrage; install that one again, or give this one another --state-dir (the file was \
-                 not changed)"
+                 by a newer lanrage (the file was not changed)"
             ),
-            FileError::Io(error) => {
-                write!(f, "cannot use {path}: {error}")?;
-                match error.kind() {
-                    ErrorKind::PermissionDenied => {
-                        f.write_str("; run as the user who owns it, or choose another --state-dir")
-                    }
-                    ErrorKind::ReadOnlyFilesystem => {
-                        f.write_str("; choose a --state-dir on a file system that can be written")
-                    }
-                    _ if is_full(error) => f.write_str("; free some space, or choose another --state-dir"),
-                    ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory => f.write_str(
-                        "; a file is where a directory should be, or the other way round: move it away, or choose \
-                         another --state-dir",
-                    ),
-                    _ => Ok(()),
-                }
-            }
-            FileError::Corrupt(reason) => write!(
-                f,
-                "{path} is damaged ({reason}); restore a backup, or let `lanrage serve` set it aside and start afresh"
-            ),
+            FileError::Io(error) => write!(f, "cannot use {path}: {error}"),
+            FileError::Corrupt(reason) => write!(f, "{path} is damaged ({reason})"),
         }
     }
 }
@@ -144,13 +122,13 @@ pub struct Recovery {
 }
 
 /// Whether `error` says that there is no room.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-/// Runs `work`, taking a panic of redb for what it is: a sign of damage. Where a panic ends the process, it
-/// does so here too: a file is tried in a copy of the process before it is used, and the next start finds what
-/// has befallen it since.
+/// Runs `work`, and reports a panic of redb as damage. In builds where a panic ends the process it does so here too:
+/// there a file is tried in a copy of the process before it is used, and damage done after that is found at the next
+/// start.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
@@ -182,8 +160,8 @@ pub(super) struct Examined {
     pub version: Option<u32>,
     /// The process that wrote it last did not close it.
     pub unclean: bool,
-    /// The last commit was not whole, and the one before it counts. Nothing unusual in an unclean file: so a
-    /// power cut during a commit looks.
+    /// The last commit was not whole, and the one before it counts. In an unclean file that is normal: a power cut
+    /// during a commit leaves it so.
     pub rolled_back: bool,
     /// It was closed, and yet not whole.
     pub repaired: bool,
@@ -203,8 +181,8 @@ pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Resu
     })
 }
 
-/// Does in a copy of this process what a panic of redb would end it by, where one does. Returns whether every
-/// checksum was found right.
+/// Opens the database in a copy of this process first, for builds in which a panic of redb would end the process.
+/// Returns whether every checksum was found right.
 fn rehearse(disk: &Disk, schema: &Schema) -> Result<bool, FileError> {
     let whole = || match inspect(disk.clone(), schema, false, &mut |_, _, _| ()) {
         Ok(examined) => {
@@ -292,7 +270,7 @@ impl Examined {
     }
 }
 
-/// A row to hand out, which the store's own is not.
+/// The row, if it is one for the caller: the store's own row, the schema version, is not.
 fn loaded(table: Table, key: &str, value: &[u8]) -> Option<Row> {
     let own = table == Table::Meta && key == VERSION_KEY;
     (!own).then(|| Row { table, key: key.to_owned(), value: Some(value.to_vec()) })

@@ -31,8 +31,9 @@ pub(super) type RowKey = (Table, String);
 /// Rows by key; `None` deletes.
 pub(super) type Rows = BTreeMap<RowKey, Option<Vec<u8>>>;
 
-/// How many lazy rows a commit takes along. Neighbours in key order share pages, so this costs a commit
-/// some 16 KiB more at most in practice, while all heartbeats of a full house would cost megabytes.
+/// How many rows that need no commit of their own (heartbeats) a commit takes along. Neighbours in key order share
+/// pages, so this costs a commit some 16 KiB more at most in practice, while all heartbeats of a full house would cost
+/// megabytes.
 const LAZY_PER_COMMIT: usize = 32;
 
 /// What a submission waits for: the commit of the batch that its rows went into.

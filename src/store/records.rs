@@ -15,6 +15,7 @@ use nanoserde::SerJson;
 
 const HUB_KEY: &str = "hub_private_key";
 const STAMP_MARK: &str = "tai64n_mark";
+const ENDPOINT: &str = "public_endpoint";
 const STOPPED_AT: &str = "stopped_at";
 /// Between the party's and the peer's id in a member's key; ids do not contain it.
 const SEPARATOR: char = '/';
@@ -80,6 +81,11 @@ fn read_meta(key: &str, value: &[u8], loaded: &mut Loaded) -> Option<()> {
         (STOPPED_AT, Value::Number(micros)) => {
             loaded.records.stopped_at = Some(UnixTime::from_micros(micros.parse().ok()?));
         }
+        (ENDPOINT, endpoint) => {
+            let host = endpoint.get("host")?.as_str()?.to_owned();
+            let Value::Number(port) = endpoint.get("port")? else { return None };
+            loaded.records.endpoint = Some((host, port.parse().ok()?));
+        }
         (STAMP_MARK, Value::Number(mark)) => loaded.stamp_mark = mark.parse().ok()?,
         // The schema's own row.
         _ => {}
@@ -96,10 +102,16 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
     let member = |party: &PartyId, peer: &PeerId| {
         row(Table::Members, format!("{party}{SEPARATOR}{peer}"), control.member_record(party, peer, now))
     };
-    let party = |id: &PartyId| row(Table::Parties, id.to_string(), control.party_record(id));
+    let party = |id: &PartyId| row(Table::Parties, id.to_string(), control.party_record(id, now));
     match change {
-        Change::PartyCreated(id) | Change::PartyChanged(id) | Change::PartyDeleted { party: id, .. } => {
-            out.push(party(id));
+        Change::PartyCreated(id)
+        | Change::PartyChanged(id)
+        | Change::EntryChanged(id)
+        | Change::PartyDeleted { party: id, .. } => out.push(party(id)),
+        Change::InviteUsed(id, peer, _) => out.extend([party(id), member(id, peer)]),
+        Change::PartyRenamed { from, party: to, members } => {
+            out.extend([party(from), party(to)]);
+            out.extend(members.iter().flat_map(|peer| [member(from, peer), member(to, peer)]));
         }
         Change::MemberJoined(id, peer) | Change::MemberChanged(id, peer) | Change::MemberMoved(id, peer) => {
             out.push(member(id, peer));
@@ -114,6 +126,13 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         Change::AddressAssigned(name) | Change::AddressForgotten(name) => {
             out.push(row(Table::Addresses, name.clone(), control.address_record(name)));
         }
+        Change::EndpointChanged => out.extend(control.endpoint().map(|(host, port)| {
+            let value = json::object(|json| {
+                json.key("host").string(host);
+                json.key("port").int(*port);
+            });
+            Row { table: Table::Meta, key: ENDPOINT.to_owned(), value: Some(value.into_bytes()) }
+        })),
         Change::Signalled(..) => {}
     }
 }

@@ -3,7 +3,7 @@
 use redb::{Error, ReadTransaction, TableDefinition, TableHandle, WriteTransaction};
 
 /// The version of the rows' meaning that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Keys in [`Table::Meta`] whose values never leave the machine in a dump made for people.
 pub const SECRET_KEYS: [&str; 1] = ["hub_private_key"];
@@ -72,7 +72,11 @@ pub(super) struct Schema {
 }
 
 /// What this program runs.
-pub(super) const CURRENT: Schema = Schema { version: SCHEMA_VERSION, migrations: &[] };
+pub(super) const CURRENT: Schema = Schema { version: SCHEMA_VERSION, migrations: &[KEEP_ROWS] };
+
+/// From 1 to 2: parties say who may come in, and members whether they are devices. What old rows do not say is what
+/// was meant then; but a program that knows version 1 alone would let everybody into every party.
+pub(super) const KEEP_ROWS: Migration = |_| Ok(());
 
 const _: () = assert!(CURRENT.migrations.len() + 1 == CURRENT.version as usize);
 

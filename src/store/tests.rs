@@ -1,7 +1,7 @@
 //! What needs the insides: migrations, and the layer that holds back writes.
 
 use super::disk::Disk;
-use super::schema::{Migration, Schema, Table};
+use super::schema::{Migration, SCHEMA_VERSION, Schema, Table};
 use super::*;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
@@ -49,8 +49,9 @@ const FAIL: Migration = |transaction| {
     transaction.open_table(Table::Relays.definition())?.remove("alice")?;
     Err(redb::Error::Corrupted("can't".into()))
 };
-const THIRD: Schema = Schema { version: 3, migrations: &[ADD_A_FIELD, DROP_ONE] };
-const BROKEN: Schema = Schema { version: 2, migrations: &[FAIL] };
+const NEWER: Schema =
+    Schema { version: SCHEMA_VERSION + 2, migrations: &[schema::KEEP_ROWS, ADD_A_FIELD, DROP_ONE] };
+const BROKEN: Schema = Schema { version: SCHEMA_VERSION + 1, migrations: &[schema::KEEP_ROWS, FAIL] };
 
 #[test]
 fn migrations_run_in_order_once_and_in_one_transaction() {
@@ -61,24 +62,24 @@ fn migrations_run_in_order_once_and_in_one_transaction() {
     store.submit(vec![row(Table::Relays, "alice", "{}"), row(Table::Relays, "bob", "{}")]);
     store.close().unwrap();
 
-    let (store, rows) = Store::open_as(&path, clock, &THIRD).unwrap();
+    let (store, rows) = Store::open_as(&path, clock, &NEWER).unwrap();
     assert_eq!(rows, [row(Table::Relays, "alice", "{\"migrated\":2}")]);
     store.submit(vec![row(Table::Relays, "alice", "{\"later\":1}")]);
     store.close().unwrap();
 
-    let (store, rows) = Store::open_as(&path, clock, &THIRD).unwrap();
+    let (store, rows) = Store::open_as(&path, clock, &NEWER).unwrap();
     assert_eq!(rows, [row(Table::Relays, "alice", "{\"later\":1}")], "a second open migrates nothing");
     store.close().unwrap();
 
     let before = std::fs::read(&path).unwrap();
     let Err(error) = Store::open(&path, clock) else { panic!("a newer schema was opened") };
     assert!(
-        matches!(error, OpenError { error: FileError::NewerSchema { found: 3, supported: 1 }, .. }),
+        matches!(error, OpenError { error: FileError::NewerSchema { found: 4, supported: 2 }, .. }),
         "{error:?}"
     );
     let text = error.to_string();
     assert!(
-        text.contains("version 3") && text.contains("up to 1") && text.contains("newer lanrage"),
+        text.contains("version 4") && text.contains("up to 2") && text.contains("newer lanrage"),
         "{text}"
     );
     assert_eq!(std::fs::read(&path).unwrap(), before, "the file of a newer version was touched");
@@ -135,4 +136,24 @@ fn a_held_back_disk_reads_like_the_real_one_and_ends_up_like_it() {
         held.release().unwrap();
         assert_eq!(content(&held).unwrap(), content(&plain).unwrap());
     }
+}
+
+#[test]
+fn a_file_of_the_first_version_opens_with_its_rows_and_becomes_one_of_today() {
+    const FIRST: Schema = Schema { version: 1, migrations: &[] };
+    let directory = Directory::new("migrate-first");
+    let path = path_in(&directory.0);
+    let party = r#"{"name":"LAN","host":"alice","created_at":7,"joins":1,"bans":[]}"#;
+    let (store, _) = Store::open_as(&path, clock, &FIRST).unwrap();
+    store.submit(vec![row(Table::Parties, "p", party)]);
+    store.close().unwrap();
+    let (store, rows) = Store::open(&path, clock).unwrap();
+    store.close().unwrap();
+    let loaded = records::load(rows);
+    assert_eq!(loaded.unreadable, [""; 0]);
+    let record = &loaded.records.parties[0].1;
+    assert_eq!((record.host.as_deref(), &record.access, &record.invites), (Some("alice"), &None, &None));
+    // A program that would let everybody into every party does not open it any more.
+    let Err(error) = Store::open_as(&path, clock, &FIRST) else { panic!("it was opened") };
+    assert!(matches!(error.error, FileError::NewerSchema { found: 2, supported: 1 }));
 }

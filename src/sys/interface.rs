@@ -51,6 +51,21 @@ pub fn make_tun(device: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     InterfaceRequest::new(name, &flags.to_ne_bytes())?.ask(device, libc::TUNSETIFF)
 }
 
+fn any_socket() -> Result<OwnedFd, Errno> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+}
+
+/// The number of the interface `name`.
+pub fn number_of(name: &str) -> Result<u32, Errno> {
+    rustix::net::netdevice::name_to_index(any_socket()?, name)
+}
+
+/// The name of the interface with this number.
+pub fn name_of(number: u32) -> Result<String, Errno> {
+    rustix::net::netdevice::index_to_name(any_socket()?, number)
+}
+
 /// An interface's settings.
 pub struct Interface<'a> {
     socket: OwnedFd,
@@ -60,9 +75,7 @@ pub struct Interface<'a> {
 impl<'a> Interface<'a> {
     /// Those of the interface `name`, which need not be there yet.
     pub fn named(name: &'a str) -> Result<Self, Errno> {
-        use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-        Ok(Interface { socket, name })
+        Ok(Interface { socket: any_socket()?, name })
     }
 
     fn ask(&self, what: libc::c_ulong, value: &[u8]) -> Result<InterfaceRequest, Errno> {
@@ -137,6 +150,8 @@ mod tests {
     fn the_loopback_interface_is_read() {
         let lo = Interface::named("lo").unwrap();
         assert!(lo.mtu().unwrap() >= 1500);
+        assert_eq!(name_of(number_of("lo").unwrap()).as_deref(), Ok("lo"));
+        assert!(number_of("nosuchinterface").is_err());
         // In a container it may be down, and then it has no address.
         if lo.is_up().unwrap() {
             assert_eq!(lo.address(), Ok(Ipv4Addr::LOCALHOST));

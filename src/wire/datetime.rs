@@ -86,6 +86,15 @@ pub enum Read {
     Aware(UnixTime),
 }
 
+impl Read {
+    /// The time if it was said by somebody whose wall clock shows UTC.
+    pub fn as_utc(self) -> UnixTime {
+        match self {
+            Read::Naive(time) | Read::Aware(time) => time,
+        }
+    }
+}
+
 /// Reads a date and time: naive, with `Z` or with an offset, `T` or a space between, 0 to 9 digits of
 /// fraction.
 pub fn parse(text: &str) -> Option<Read> {

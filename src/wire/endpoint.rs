@@ -1,7 +1,7 @@
 //! `HOST:PORT` as text. An IPv6 address is in brackets there, and without them apart from its port.
 
 use std::fmt::Display;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The text for a host and a port.
 pub fn text(host: &str, port: impl Display) -> String {
@@ -25,9 +25,41 @@ pub fn is_name(text: &str) -> bool {
     (1..=253).contains(&text.len()) && text.bytes().all(plain)
 }
 
+/// Whether a host is an address that only some can reach: one of a private network, of a provider's own (100.64/10), of
+/// one link, or of one machine.
+pub fn is_private(host: &str) -> bool {
+    match host.parse().map(|address: IpAddr| address.to_canonical()) {
+        Ok(IpAddr::V4(ip)) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || shared
+        }
+        Ok(IpAddr::V6(ip)) => {
+            ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local() || ip.is_unique_local()
+        }
+        Err(_) => host == "localhost",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_not_everybody_reaches_are_known() {
+        for host in
+            ["10.0.0.1", "192.168.1.2", "172.31.0.1", "100.64.0.1", "100.127.9.9", "127.0.0.1", "169.254.1.1"]
+        {
+            assert!(is_private(host), "{host}");
+        }
+        for host in ["fd00::1", "fe80::1", "::1", "::ffff:10.0.0.1", "localhost"] {
+            assert!(is_private(host), "{host}");
+        }
+        for host in
+            ["203.0.113.7", "100.63.0.1", "100.128.0.1", "172.32.0.1", "2001:db8::1", "home.example.org"]
+        {
+            assert!(!is_private(host), "{host}");
+        }
+    }
 
     #[test]
     fn texts_lead_back() {

@@ -27,6 +27,14 @@ impl StaticBody {
     }
 }
 
+/// The answer with a body made for this request, or without it for a client that has one in which `same` was the same.
+pub fn tagged(request: &Request, content_type: &'static str, body: Vec<u8>, same: &[u8]) -> Answer {
+    let etag = format!("\"{:016x}\"", hash(same));
+    let known = request.if_none_match.as_deref().is_some_and(|list| names(list, &etag));
+    let (status, content_type, body) = if known { (304, "", Vec::new()) } else { (200, content_type, body) };
+    Answer { status, content_type, headers: vec![("ETag", etag)], body }
+}
+
 /// Whether an `If-None-Match` has this tag in it. Weak and strong tags are alike here.
 fn names(list: &str, etag: &str) -> bool {
     let mut tags = list.split(',').map(str::trim);

@@ -1,5 +1,5 @@
-//! Who may cost us curve arithmetic, and how much. X25519 is what handshakes are made of, and it is the dearest thing
-//! that a stranger can ask for: so each computation is charged to the owners of the address that asked for it.
+//! How many X25519 computations each source may cause. They are the most expensive work that a stranger can ask for by
+//! a handshake, so each one is charged to the owners of the address that asked for it.
 
 use crate::keyed_hash::KeyedState;
 use crate::owners::{SourceBuckets, SourceRates};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// What is known of who sent a handshake message. Each has its own part of the processor, which the others can't take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lane {
-    /// Nothing: the address may be a lie.
+    /// Nothing: the address may be spoofed.
     Unproven,
     /// It receives what we send there: it sent us our cookie.
     Proven,
@@ -51,8 +51,9 @@ impl Budget {
 }
 
 /// `total` computations a second for everybody. A quarter of that for one network, so that one can't take all of it,
-/// an eighth for a site and a sixteenth for a subscriber. What they can do at once: [`SHARE_BURST`] whole handshakes for
-/// a network, which may be a hall full of players, 24 for a site, 16 for a subscriber, which may be a house of them.
+/// an eighth for a site and a sixteenth for a subscriber. What they can do at once: [`SHARE_BURST`] whole handshakes
+/// for a network, in which there may be a LAN party of many players, 24 for a site, 16 for a subscriber, which may be
+/// a household.
 fn rates(total: u32) -> SourceRates {
     let part = |divisor: u32, handshakes: u32| {
         Rate::new((total / divisor).max(1), Duration::from_secs(1), handshakes * INITIATION_COST)

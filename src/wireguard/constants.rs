@@ -50,16 +50,16 @@ pub const INITIATION_COST: u32 = 5;
 pub const RESPONDING_COST: u32 = 3;
 /// X25519 computations that a response costs.
 pub const RESPONSE_COST: u32 = 2;
-/// The part of one core, in percent, that goes into handshake messages whose source may be a lie.
+/// The part of one core, in percent, that goes into handshake messages whose source may be spoofed.
 pub const UNPROVEN_SHARE: u128 = 5;
-/// The part that goes into those with a cookie. Strangers can be no dearer than both together.
+/// The part that goes into those with a cookie. Strangers can cost no more than both together.
 pub const PROVEN_SHARE: u128 = 20;
 /// The part that is kept for peers from where they are known to be, and for answers that we asked for.
 pub const EXPECTED_SHARE: u128 = 25;
 /// Whole handshakes that each of these parts can do at once, however slow the machine: a party that comes back after a
 /// restart.
 pub const SHARE_BURST: u32 = 60;
-/// An X25519 computation is never taken to be faster or slower than this, whatever was measured. No machine is.
+/// An X25519 computation is never taken to be faster or slower than these two, whatever was measured: no machine is.
 pub const X25519_FASTEST: Duration = Duration::from_micros(10);
 /// See [`X25519_FASTEST`].
 pub const X25519_SLOWEST: Duration = Duration::from_millis(20);

@@ -55,7 +55,7 @@ pub struct DeviceSettings {
 
 /// What became of a datagram.
 pub enum ReceiveOutcome {
-    /// This.
+    /// It was handled; the verdict.
     Verdict(Verdict),
     /// It is an initiation from somebody who says to have a key that no peer has. [Add](Device::add_peer) that peer and
     /// [accept](Device::accept) it, or let it be: it costs no more.
@@ -236,8 +236,8 @@ impl Device {
         }
     }
 
-    /// Sends one initiation to `address`, where a peer may be, unless a handshake message went to that peer just before;
-    /// whether it did. Only an answer makes that the peer's endpoint.
+    /// Sends one initiation to `address`, where a peer may be, unless a handshake message went to that peer just
+    /// before; whether it did. Only an answer makes that the peer's endpoint.
     pub fn probe(&mut self, index: PeerIndex, address: SocketAddr, now: Now) -> bool {
         let Some(peer) = self.peers.get_mut(index) else { return false };
         let sent = self.sessions.probe(peer, address, now);
@@ -308,8 +308,9 @@ impl Device {
         }
     }
 
-    /// As [`Device::receive`], for who knows more of `source`: if a peer `is_expected` there, because it has proven to be
-    /// there or was told of, its handshakes don't stand behind those of strangers. And who is no peer yet can become one.
+    /// As [`Device::receive`], for who knows more of `source`: if a peer `is_expected` there, because it has proven to
+    /// be there or was told of, its handshakes don't stand behind those of strangers. And who is no peer yet can become
+    /// one.
     pub fn receive_from(
         &mut self,
         datagram: &mut [u8],

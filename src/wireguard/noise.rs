@@ -226,8 +226,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Opens the static key of an initiation towards us; costs one X25519 computation. `None` if it was sealed for somebody
-    /// else.
+    /// Opens the static key of an initiation towards us; costs one X25519 computation. `None` if it was sealed for
+    /// somebody else.
     pub fn read(local: &LocalIdentity, initiation: Initiation<'_>) -> Option<Self> {
         let mut state = Symmetric::new(local.initial_hash);
         let ephemeral = initiation.ephemeral();

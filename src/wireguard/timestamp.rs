@@ -13,8 +13,8 @@ pub const LENGTH: usize = 12;
 
 /// 2^62, and the 10 s by which TAI was ahead of UTC in 1970.
 const TAI64_EPOCH: u64 = (1 << 62) + 10;
-/// Stamps are rounded to this many microseconds, so that they do not reveal how busy we are, as in Linux: `tai64n_now` in
-/// <https://github.com/torvalds/linux/blob/v6.12/drivers/net/wireguard/noise.c>.
+/// Stamps are rounded to this many microseconds, so that they do not reveal how busy we are, as in Linux: `tai64n_now`
+/// in <https://github.com/torvalds/linux/blob/v6.12/drivers/net/wireguard/noise.c>.
 const TICK: u64 = 1 << 14;
 /// How far the mark on disk is ahead: one write in half this time, at most.
 pub const RESERVE: Duration = Duration::from_secs(24 * 3600);

@@ -93,9 +93,7 @@ pub fn beside_turn(stand: &mut Stand) {
                 }
             }
             let what = format!("blind, {size} B, {}: CPU against coturn", style.name());
-            // The cheaper one counts.
-            let budget = (style == Style::Singles && size == 100).then_some(0.5);
-            to_one.tell(&mut stand.table, &format!("{what}, one of two its client"), budget);
+            to_one.tell(&mut stand.table, &format!("{what}, one of two its client"), None);
             to_both.tell(&mut stand.table, &format!("{what}, both its clients"), None);
         }
     }

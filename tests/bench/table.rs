@@ -56,17 +56,6 @@ impl Table {
         self.budgets.push(format!("{what}\t{value:.3}\t{budget}\t{}", unit.trim()));
     }
 
-    /// A figure that is at least `budget`, or else missed it.
-    pub fn at_least(&mut self, what: &str, measured: impl Into<String>, value: f64, budget: f64, unit: &str) {
-        let verdict = if value >= budget { "ok" } else { "**MISSED**" };
-        self.lines.push([
-            what.to_owned(),
-            measured.into(),
-            format!(">= {}{unit}", shown(budget)),
-            verdict.to_owned(),
-        ]);
-    }
-
     /// Something that could not be measured, for want of something else.
     pub fn missing(&mut self, what: &str, lack: &str) {
         self.note(what, format!("not measured: there is no {lack}"));

@@ -3,12 +3,14 @@
 
 mod browsers;
 mod clocks;
+mod commands;
 mod crash;
 mod crowd;
 mod damage;
 mod deleted;
 mod door;
 mod full_disk;
+mod guests;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod holes;

@@ -98,12 +98,38 @@ const MATRIX: &[Line] = &[
     ("GET",    "/parties/{party_id}/bans",                        All,      [401,  401,  403,   403,   200,  403,  200,  200,  401]),
     ("POST",   "/parties/{party_id}/bans",                        AMember,  [401,  401,  403,   403,   200,  403,  200,  200,  401]),
     ("DELETE", "/parties/{party_id}/bans",                        All,      [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    ("POST",   "/parties/{party_id}/settings",                    All,      [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    ("GET",    "/parties/{party_id}/devices",                     All,      [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    ("POST",   "/parties/{party_id}/devices",                     All,      [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    ("DELETE", "/parties/{party_id}/devices/{peer_id}",           Oneself,  [401,  401,  403,   403,   409,  403,  404,  404,  401]),
+    ("DELETE", "/parties/{party_id}/devices/{peer_id}",           AMember,  [401,  401,  403,   403,   409,  403,  409,  409,  401]),
+    ("GET",    "/parties/{party_id}/invites",                     All,      [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    ("POST",   "/parties/{party_id}/invites",                     All,      [401,  401,  403,   403,   200,  403,  200,  200,  401]),
+    ("DELETE", "/parties/{party_id}/invites/{invite_id}",         All,      [401,  401,  403,   403,   404,  403,  404,  404,  401]),
+    ("POST",   "/invites/preview",                                All,      [404,  404,  404,   404,   404,  404,  404,  404,  404]),
+    ("POST",   "/invites/redeem",                                 All,      [404,  404,  404,   404,   404,  404,  404,  404,  404]),
+    ("GET",    "/devices/self",                                   All,      [401,  401,  401,   401,   401,  401,  401,  401,  401]),
+    ("GET",    "/public-parties",                                 All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/overview",                                       All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("GET",    "/events",                                         All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/ui/setups",                                      All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/ui/sessions",                                    All,      [401,  401,  401,   401,   401,  401,  401,  401,  401]),
+    ("DELETE", "/ui/sessions",                                    All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/ui/settings",                                    All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
     ("GET",    "/relays",                                         All,      [401,  401,  200,   200,   200,  200,  200,  200,  401]),
     ("POST",   "/relays",                                         All,      [401,  401,  200,   200,   200,  200,  401,  401,  401]),
     ("GET",    "/relays/{region}",                                All,      [401,  401,  200,   200,   200,  200,  200,  200,  401]),
     ("GET",    "/metrics",                                        All,      [401,  401,  403,   403,   403,  403,  200,  200,  200]),
     ("GET",    "/openapi.json",                                   All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/status",                                         All,      [401,  401,  403,   403,   403,  403,  200,  200,  200]),
+    ("GET",    "/ui",                                          All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/ui/",                                         All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/ui/owner.js",                                 All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/ui/owner.css",                                All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/join",                                        All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("POST",   "/join",                                           All,      [404,  404,  404,   404,   404,  404,  404,  404,  404]),
+    ("GET",    "/join/guest.js",                               All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("GET",    "/join/guest.css",                              All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/backup",                                         All,      [401,  401,  403,   403,   403,  403,  200,  403,  401]),
     ("GET",    "/backup",                                         Redacted, [401,  401,  403,   403,   403,  403,  200,  200,  401]),
 ];
@@ -173,7 +199,8 @@ impl World for Alone {
             Outcome::Answer(answer) => {
                 let allow = answer.headers.iter().find(|(name, _)| *name == "Allow");
                 let allow = allow.map(|(_, value)| value.clone());
-                ((answer.status, allow), String::from_utf8(answer.body).unwrap())
+                // Pages are compressed.
+                ((answer.status, allow), String::from_utf8(answer.body).unwrap_or_default())
             }
         }
     }
@@ -290,6 +317,21 @@ pub fn example(method: &str, path: &str) -> (&'static str, &'static str) {
         }
         ("POST", "/parties/{party_id}/bans") => ("", r#"{"peer_id":"{peer_id}","public_key":null}"#),
         ("DELETE", "/parties/{party_id}/bans") => ("peer_id={banned}", ""),
+        ("POST", "/parties/{party_id}/settings") => ("", r#"{"access":"invite","ends_at":null}"#),
+        ("POST", "/parties/{party_id}/devices") => {
+            ("", r#"{"name":"Phone","public_key":"3wP+qdf8GBCnC5vFAUWSGm1/7mLgtdyzYCPI+Z5GYhA="}"#)
+        }
+        ("POST", "/parties/{party_id}/invites") => ("", r#"{"uses":2,"expires_in":3600,"code":false}"#),
+        ("POST", "/ui/sessions") => ("", r#"{"setup":"x"}"#),
+        ("POST", "/ui/settings") => ("", r#"{"public_endpoint":"203.0.113.7:51820"}"#),
+        ("POST", "/invites/preview") => ("", r#"{"token":"AAAAAAAAAAAAAAAAAAAAAA"}"#),
+        ("POST", "/invites/redeem") => (
+            "",
+            r#"{"token":"AAAAAAAAAAAAAAAAAAAAAA","name":"Bob","public_key":"3wP+qdf8GBCnC5vFAUWSGm1/7mLgtdyzYCPI+Z5GYhA="}"#,
+        ),
+        ("POST", "/join") => {
+            ("", "code=ABCDEFGH&name=Bob&public_key=3wP%2Bqdf8GBCnC5vFAUWSGm1%2F7mLgtdyzYCPI%2BZ5GYhA%3D")
+        }
         ("POST", "/relays") => (
             "",
             r#"{"relay_id":"r-{number}","public_ip":"203.0.113.7","port":51820,"region":"eu","capacity":100,"public_key":"k","load":3}"#,
@@ -302,7 +344,7 @@ pub fn example(method: &str, path: &str) -> (&'static str, &'static str) {
 pub fn filled(text: &str, names: &[(&str, &str)]) -> String {
     let text =
         names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value));
-    text.replace("{region}", "region")
+    text.replace("{region}", "region").replace("{invite_id}", "000000000000")
 }
 
 /// The text of a member of an object.

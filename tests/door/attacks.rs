@@ -2,8 +2,9 @@
 
 use crate::client::Client;
 use crate::eventually;
-use crate::test_door::{DoorSetup, TestDoor, stat};
+use crate::test_door::{DoorSetup, TestDoor, connect_narrow, stat};
 use std::io::Read;
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 fn impatient() -> TestDoor {
@@ -249,6 +250,21 @@ fn resets_hurt_nobody() {
     eventually("descriptors are closed", || test_door.descriptors() < 24);
 }
 
+/// What a connection had left when it was reset is waited for by nobody.
+#[test]
+fn a_reset_ends_the_wait_for_who_has_not_read() {
+    let test_door = TestDoor::start();
+    let client = connect_narrow(&test_door);
+    client.send("GET /large?50000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(stat(&test_door, "connections"), 2, "it is waited for");
+    let start = Instant::now();
+    client.reset();
+    eventually("it is gone", || stat(&test_door, "connections") == 1);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
 #[test]
 fn an_endless_header_line_is_cut() {
     let test_door = impatient();
@@ -392,7 +408,7 @@ fn random_bytes_hurt_nobody() {
         }
         match below(3) {
             0 => client.reset(),
-            1 => client.stream().shutdown(std::net::Shutdown::Write).unwrap_or(()),
+            1 => client.stream().shutdown(Shutdown::Write).unwrap_or(()),
             _ => (),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::eventually;
-use crate::test_door::{DoorSetup, TestDoor, ask, stat};
+use crate::test_door::{DoorSetup, TestDoor, ask, connect_narrow, stat};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -154,6 +154,35 @@ fn a_client_that_has_finished_sending_is_still_answered() {
     assert_eq!(client.answer().status, 200);
     assert!(client.answer().body.starts_with("GET /b"));
     assert!(client.is_ended());
+}
+
+/// Whoever has finished sending is told at once where the answer ends, however late it reads.
+#[test]
+fn the_end_of_what_is_sent_comes_with_the_last_of_it() {
+    let test_door = TestDoor::planned(DoorSetup { timeout: Some(12_000), ..DoorSetup::default() });
+    let mut client = connect_narrow(&test_door);
+    client.send("GET /large?50000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    assert_eq!(client.answer().body.len(), 50_000);
+    assert!(client.is_ended());
+    // It looks every three seconds whether all was taken.
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_body_does_not_count_while_its_answer_takes_its_time() {
+    let test_door = TestDoor::start();
+    let mut client = Client::connect(test_door.address);
+    client.send("POST /slow?3000 HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n");
+    client.send(vec![b'x'; 50_000]);
+    eventually("what is not complete counts", || stat(&test_door, "buffers") > 40_000);
+    let start = Instant::now();
+    client.send(vec![b'x'; 10_000]);
+    eventually("it does not count any more", || stat(&test_door, "buffers") == 0);
+    assert!(start.elapsed() < Duration::from_secs(3), "it was not answered before");
+    assert_eq!(client.answer().status, 200);
 }
 
 #[test]

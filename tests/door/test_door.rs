@@ -1,16 +1,19 @@
 //! A door with a toy service behind it, in a child process.
 
+use crate::PATIENCE;
 use crate::client::{Answer as Received, Client};
 use crate::harness::process::Process;
+use lanrage::figures::{Readings, Resource};
 use lanrage::ids::SessionId;
 use lanrage::net::http::{Door, HttpLimits, HttpService, ServiceReply, SessionOutbox};
 use lanrage::net::listen::Listener;
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wire::http::{Answer, RejectedRequest, Request};
+use rustix::net::{AddressFamily, SocketType};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Lines};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
@@ -89,6 +92,16 @@ impl Deref for TestDoor {
     fn deref(&self) -> &Process {
         &self.child
     }
+}
+
+/// Connects with room for little of what is sent to it.
+pub fn connect_narrow(test_door: &TestDoor) -> Client {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
+    rustix::net::connect(&socket, &test_door.address).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Client::over(stream)
 }
 
 /// Sends bytes on a new connection and reads one answer.
@@ -256,14 +269,18 @@ impl HttpService for Toy {
             "/stats" => {
                 let door = self.door.borrow();
                 let door = door.as_ref().unwrap();
+                let mut readings = Readings::default();
+                door.reporter()(&mut readings);
+                let buffers = readings.tables.iter().find(|table| table.resource == Resource::Buffers);
                 let text = format!(
-                    "requests={} refused={} opened={} closed={} connections={} sessions={}",
+                    "requests={} refused={} opened={} closed={} connections={} sessions={} buffers={}",
                     self.requests.get(),
                     self.refused.get(),
                     self.opened.get(),
                     self.closed.get(),
                     door.connections(),
-                    door.sessions()
+                    door.sessions(),
+                    buffers.unwrap().held
                 );
                 Answer::json(200, text).into()
             }

@@ -33,7 +33,7 @@ fn the_command_line_is_answered() {
     let (status, body) = request(&socket(&directory), "GET", "/large?3000000", b"").unwrap();
     assert_eq!((status, body.len()), (200, 3_000_000));
     let error = request(&socket(&directory), "GET", "/large?17000000", b"").unwrap_err().to_string();
-    assert!(error.contains("16 MiB"), "{error}");
+    assert!(error.contains("16 MB"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! WebSocket sessions.
 
 use crate::client::{Client, upgrade_request};
-use crate::test_door::{DoorSetup, TestDoor, stat};
+use crate::test_door::{DoorSetup, TestDoor, connect_narrow, stat};
 use crate::{PATIENCE, eventually};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -250,6 +250,31 @@ fn whoever_stops_reading_is_cut_in_time() {
     eventually("it is cut", || stat(&test_door, "closed") == 1);
     assert_eq!(say(&mut others, "still there"), "still there");
     drop((stalled, reader));
+}
+
+/// Who closes gets all that was said before, and the close; but it has to read within the time for that.
+#[test]
+fn what_was_said_before_the_close_arrives_within_its_time() {
+    let test_door = TestDoor::start();
+    let mut streams = [(); 2].map(|()| raw(connect_narrow(&test_door), ""));
+    for stream in &mut streams {
+        stream.write_all(&frame(0x81, 8, b"flood 40")).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    for stream in &mut streams {
+        stream.write_all(&frame(0x88, 2, &1000u16.to_be_bytes())).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(stat(&test_door, "closed"), 0);
+    let [mut reader, deaf] = streams;
+    let mut said = Vec::new();
+    reader.read_to_end(&mut said).unwrap();
+    assert_eq!((said.len(), &said[said.len() - 4..]), (40 * 1004 + 4, &[0x88, 2, 0x03, 0xe8][..]));
+    let start = Instant::now();
+    eventually("both are over", || stat(&test_door, "closed") == 2);
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    drop(deaf);
 }
 
 #[test]

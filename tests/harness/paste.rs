@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 const PAGES: [&str; 2] = [include_str!("../../README.md"), include_str!("../../src/api/README.md")];
-/// What `party.sh` says once everybody has a file.
-pub const READY: &str = "Everybody is waited for";
 
 /// The shell block of our pages that has this in it.
 #[track_caller]
@@ -72,20 +70,6 @@ pub struct Terminal {
 impl Terminal {
     pub fn paste(&mut self, text: &str) {
         writeln!(self.child.stdin.as_ref().unwrap(), "{text}").unwrap();
-    }
-
-    /// What it prints up to a line that begins like this.
-    #[track_caller]
-    pub fn until(&mut self, begin: &str) -> String {
-        let mut printed = String::new();
-        loop {
-            let start = printed.len();
-            let length = self.output.read_line(&mut printed).unwrap();
-            assert!(length > 0, "it ended without {begin:?}: {printed}");
-            if printed[start..].starts_with(begin) {
-                return printed;
-            }
-        }
     }
 
     /// What it prints until it has done all that was pasted.

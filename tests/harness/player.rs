@@ -77,8 +77,8 @@ impl Player {
         self.send(HUB_IP, b"here I am");
     }
 
-    /// Writes a datagram with a UDP packet into the virtual LAN, by the peer whose address that is, to the start of `room`:
-    /// its length, and where it goes to. Nothing without a session.
+    /// Writes a datagram with a UDP packet into the virtual LAN, by the peer whose address that is, to the start of
+    /// `room`: its length, and where it goes to. Nothing without a session.
     pub fn seal(&mut self, to: Ipv4Addr, payload: &[u8], room: &mut [u8]) -> Option<(usize, SocketAddr)> {
         let packet = udp(self.ip, to, payload);
         let index = self.device.route(IpAddr::V4(to)).expect("nobody has this address");
@@ -107,7 +107,8 @@ impl Player {
         received
     }
 
-    /// Takes one datagram that has come, or comes within a few milliseconds. What was in it for the system, if anything.
+    /// Takes one datagram that has come, or comes within a few milliseconds. What was in it for the system, if
+    /// anything.
     pub fn take(&mut self) -> Option<Option<(Ipv4Addr, Vec<u8>)>> {
         let mut buffer = vec![0; 2048];
         let (length, source) = self.socket.recv_from(&mut buffer).ok()?;

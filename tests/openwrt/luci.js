@@ -325,7 +325,7 @@ const tests = {
 		assert.deepEqual(others.filter((field) => field.password).map((field) => field.option), ['admin_token']);
 		assert.deepEqual(others.filter((field) => field.config !== 'lanrage').map((field) => field.option), ['admin_token']);
 		const gso = others.find((field) => field.option === 'gso');
-		assert.deepEqual([gso.kind, gso.choices], ['ListValue', ['', 'true', 'false']]);
+		assert.deepEqual([gso.kind, gso.choices], ['ListValue', ['', 'yes', 'no']]);
 	},
 
 	async 'who may only look sees no secret'() {

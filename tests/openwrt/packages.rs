@@ -3,6 +3,7 @@
 use crate::harness::directory::Directory;
 use crate::shipped;
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -135,22 +136,85 @@ fn listing(folder: &Path) -> BTreeMap<String, u32> {
     out
 }
 
+/// A static program, in place of ours, which only `.ci/cross` makes static.
+fn static_program(directory: &Directory, version: &str) -> PathBuf {
+    let (source, program) = (directory.join("program.rs"), directory.join(format!("program-{version}")));
+    fs::write(&source, format!("fn main() {{ println!(\"lanrage {version}\") }}\n")).unwrap();
+    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()));
+    rustc.args(["-Ctarget-feature=+crt-static", "-Cstrip=symbols", "-o"]).arg(&program).arg(&source);
+    done(rustc.output().unwrap());
+    program
+}
+
+#[test]
+#[ignore = "needs make"]
+fn what_a_router_could_not_start_is_not_packed() {
+    let directory = Directory::new();
+    let refused = |program: &Path, architecture: &str| {
+        let mut command = Command::new(shipped("make-ipk"));
+        let output = command.arg(program).arg(architecture).arg(directory.join("none")).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(fs::read_dir(directory.join("none")).unwrap().next().is_none());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let program = static_program(&directory, env!("CARGO_PKG_VERSION"));
+    assert!(refused(&program, "mips_24kc").contains("was built for another machine"));
+    assert!(refused(&program, "sparc").contains("nobody has tried"));
+    assert!(refused(Path::new(env!("CARGO_BIN_EXE_lanrage")), "x86_64").contains("is not static"));
+    assert!(refused(&static_program(&directory, "9.9.9"), "x86_64").contains("is not of version"));
+    assert!(refused(&shipped("make-ipk"), "x86_64").contains("is no program"));
+}
+
+/// Each architecture of OpenWrt has a build that `.ci/cross` makes and `make-ipk` packs, or a reason why not.
+#[test]
+fn every_router_has_a_build_or_a_reason() {
+    let text = fs::read_to_string(shipped("targets")).unwrap();
+    let cross = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/cross");
+    let cross = fs::read_to_string(cross).unwrap();
+    let builds: Vec<_> = cross
+        .lines()
+        .skip_while(|line| !line.starts_with("readonly TARGETS="))
+        .skip(1)
+        .take_while(|line| *line != "'")
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
+    let rows: Vec<Vec<_>> = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    for row in &rows {
+        let (architecture, build) = (row[0], row[1]);
+        let expected = match architecture.split('_').next().unwrap() {
+            "x86" => "x86_64",
+            "i386" => "i586",
+            "arm" => "arm",
+            family => family,
+        };
+        assert!(build == "none" || build.starts_with(expected), "{row:?}");
+        assert!(build == "none" || builds.contains(&build), "{row:?}: .ci/cross does not make it");
+        assert_eq!(build == "none", row.len() > 2, "{row:?}");
+    }
+    assert!(rows.is_sorted_by(|one, other| one[0] < other[0]), "in order, each once");
+    for build in builds {
+        assert!(rows.iter().any(|row| row[1] == build), "{build}");
+    }
+}
+
 #[test]
 #[ignore = "needs make"]
 fn packages_for_opkg_hold_what_they_should_and_it_runs() {
     let directory = Directory::new();
-    let program = directory.join("program");
-    done(Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_lanrage")).output().unwrap());
+    let program = static_program(&directory, env!("CARGO_PKG_VERSION"));
     let make = |folder: &str| -> Vec<PathBuf> {
         let mut command = Command::new(shipped("make-ipk"));
-        command.arg(&program).arg("riscv64_generic").arg(directory.join(folder));
+        command.arg(&program).arg("x86_64").arg(directory.join(folder));
         done(command.output().unwrap()).lines().map(PathBuf::from).collect()
     };
     let packages = make("packages");
     let version = format!("{}-r1", env!("CARGO_PKG_VERSION"));
     let names: Vec<_> = packages.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-    let expected =
-        [format!("lanrage_{version}_riscv64_generic.ipk"), format!("luci-app-lanrage_{version}_all.ipk")];
+    let expected = [format!("lanrage_{version}_x86_64.ipk"), format!("luci-app-lanrage_{version}_all.ipk")];
     assert_eq!(names, expected);
     for (one, other) in packages.iter().zip(make("again")) {
         assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "the same input made another package");
@@ -191,12 +255,9 @@ fn packages_for_opkg_hold_what_they_should_and_it_runs() {
         "/etc/config/lanrage\n/etc/config/lanrage_secret\n"
     );
     let control = fs::read_to_string(daemon.join("control/control")).unwrap();
-    for line in [
-        "Package: lanrage",
-        "Depends: libc",
-        "Require-User: lanrage=466:lanrage=466",
-        "Architecture: riscv64_generic",
-    ] {
+    for line in
+        ["Package: lanrage", "Depends: libc", "Require-User: lanrage=466:lanrage=466", "Architecture: x86_64"]
+    {
         assert!(control.lines().any(|found| found == line), "{line}: {control}");
     }
     let printed = done(Command::new(daemon.join("data/usr/bin/lanrage")).arg("--version").output().unwrap());

@@ -336,8 +336,8 @@ fn distribution(mut spans: Vec<Duration>) -> [Duration; 3] {
     [spans[spans.len() / 2], spans[spans.len() * 99 / 100], spans[spans.len() - 1]]
 }
 
-/// With nothing kept, WireGuard must notice, after 15 s, and try again every 5 s. Where all know each other the first or
-/// the second attempt finds everybody. Where they don't, one attempt is one guess; but nobody is guessed twice, so a
+/// With nothing kept, WireGuard must notice, after 15 s, and try again every 5 s. Where all know each other the first
+/// or the second attempt finds everybody. Where they don't, one attempt is one guess; but nobody is guessed twice, so a
 /// pair among eight is found after four attempts at most. With what the daemon keeps in memory only those must notice
 /// who have made a new session since.
 #[test]

@@ -141,7 +141,8 @@ fn trials_of_mac1_are_paid_by_who_causes_them() {
         }
         world.run(10 * MILLISECOND);
     }
-    // 336 keys a try, of sixteen parties, of which one subscriber has 4000 a second and twice as many at once; then all.
+    // 336 keys a try, of sixteen parties, of which one subscriber has 4000 a second and twice as many at once; then
+    // all.
     assert!(tried <= 2 * (8000 + 10 * 4000) / 336 && refused > 1500, "{tried} tried, {refused} refused");
     assert_eq!(newcomers(&mut world, 5, |_| ()), 5);
 }

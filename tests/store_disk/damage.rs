@@ -188,13 +188,13 @@ fn a_newer_file_is_refused_and_left_alone_even_if_it_was_not_closed() {
     let (live, path) = (directory.join("live"), directory.join("lanrage.redb"));
     let database = redb::Database::create(&live).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(META).unwrap().insert("schema_version", b"2".as_slice()).unwrap();
+    transaction.open_table(META).unwrap().insert("schema_version", b"3".as_slice()).unwrap();
     transaction.commit().unwrap();
     std::fs::copy(&live, &path).unwrap();
     let before = std::fs::read(&path).unwrap();
     let Err(error) = Store::open(&path, clock) else { panic!("opened a newer file") };
     assert!(
-        matches!(error, OpenError { error: FileError::NewerSchema { found: 2, supported: 1 }, .. }),
+        matches!(error, OpenError { error: FileError::NewerSchema { found: 3, supported: 2 }, .. }),
         "{error:?}"
     );
     assert!(matches!(check(&path), Err(OpenError { error: FileError::NewerSchema { .. }, .. })));
@@ -215,7 +215,7 @@ fn a_check_reports_what_is_there() {
     ]);
     store.close().unwrap();
     let report = check(&path).unwrap();
-    assert_eq!(report.schema_version, Some(1));
+    assert_eq!(report.schema_version, Some(2));
     let count = |table| report.rows.iter().find(|(counted, _)| *counted == table).unwrap().1;
     assert_eq!((count(Table::Meta), count(Table::Relays), count(Table::Tokens)), (1, 2, 0));
     assert_eq!(report.bad_rows, [(Table::Addresses, "mangled".to_owned())]);

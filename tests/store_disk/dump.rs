@@ -39,7 +39,7 @@ fn a_backup_is_the_same_again() {
     wait(&store, store.submit(awkward_rows())).unwrap();
     wait(&store, store.submit(full_house())).unwrap();
     let text = read_all(&store.dump(Secrets::Include).unwrap());
-    assert!(text.lines().any(|line| line == r#"{"table":"meta","key":"schema_version","value":1}"#));
+    assert!(text.lines().any(|line| line == r#"{"table":"meta","key":"schema_version","value":2}"#));
     assert!(text.ends_with("\n{\"rows\":17005}\n"), "{}", &text[text.len() - 40..]);
     assert_eq!(text.lines().count(), 17006);
 
@@ -173,8 +173,8 @@ fn what_is_no_dump_makes_no_file() {
     ] {
         assert!(matches!(restore(bad.as_bytes(), &copy), Err(RestoreError::Malformed(_))), "{bad}");
     }
-    let newer = "{\"table\":\"meta\",\"key\":\"schema_version\",\"value\":2}\n{\"rows\":1}\n";
-    assert!(matches!(restore(newer.as_bytes(), &copy), Err(RestoreError::NewerSchema(2))));
+    let newer = "{\"table\":\"meta\",\"key\":\"schema_version\",\"value\":3}\n{\"rows\":1}\n";
+    assert!(matches!(restore(newer.as_bytes(), &copy), Err(RestoreError::NewerSchema(3))));
     let endless = std::io::BufReader::new(std::io::Read::take(std::io::repeat(b'a'), 1 << 30));
     assert!(matches!(restore(endless, &copy), Err(RestoreError::Incomplete)));
     assert_eq!(directory.names(), [""; 0]);

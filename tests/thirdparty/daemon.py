@@ -100,6 +100,15 @@ class Daemon:
         transport = httpx.HTTPTransport(uds=str(self.socket_path))
         return httpx.Client(base_url="http://lanrage", transport=transport, timeout=10, trust_env=False)
 
+    def invite(self, **wish):
+        """A code for a party of the machine's that only who is invited may be in, and that party's id."""
+        with self.socket() as owner:
+            body = {"name": "by invitation", "access": "invite"}
+            party = owner.post("/parties", json=body).json()["party_id"]
+            answer = owner.post(f"/parties/{party}/invites", json={"code": True, **wish})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["code"], party
+
     def token(self, peer_id):
         with self.http() as http:
             answer = http.post("/auth/register", params={"peer_id": peer_id})

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from stock_client import HttpClient, NotFound, describe
+from stock_client import Failed, HttpClient, NotFound, describe
 
 PEER_KEYS = {
     "peer_id",
@@ -361,3 +361,30 @@ def test_state_survives_a_restart(tmp_path):
         found = asyncio.run(before(daemon.url))
     with Daemon(tmp_path / "state") as daemon:
         asyncio.run(after(daemon.url, *found))
+
+
+def test_an_evening_with_a_code(daemon, name):
+    """The code is all that they know, and they use it as they would a party's id."""
+
+    async def evening():
+        code, party = daemon.invite(uses=2)
+        async with HttpClient(daemon.url) as ann, HttpClient(daemon.url) as bob, HttpClient(daemon.url) as eve:
+            for client, word in ((ann, "ann"), (bob, "bob"), (eve, "eve")):
+                await client.register(name(word))
+            with pytest.raises(Failed):
+                await eve.join(party)
+            await ann.join(code)
+            assert set((await bob.join(code.lower())).peers) == {ann.peer_id, bob.peer_id}
+            with pytest.raises(Failed):
+                await eve.join(code)
+            assert await bob.heartbeat(code) == {"status": "ok"}
+            assert set(await ann.peers(code)) == {ann.peer_id, bob.peer_id}
+            assert (await ann.peer(code, bob.peer_id)).peer_id == bob.peer_id
+            with pytest.raises(NotFound):
+                await eve.party(code)
+            with pytest.raises(Failed):
+                await eve.party(party)
+            assert await bob.leave(code) == "left"
+            assert set((await ann.party(code)).peers) == {ann.peer_id}
+
+    asyncio.run(evening())

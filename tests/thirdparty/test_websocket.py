@@ -424,3 +424,31 @@ def test_only_websocket_is_spoken_there(daemon):
     with daemon.http() as http:
         answer = http.get("/ws")
         assert answer.status_code == 426 and isinstance(answer.json()["detail"], str)
+
+
+def test_guests_who_know_a_code_and_nothing_else(daemon, name):
+    ann_id, bob_id = name("ann"), name("bob")
+    code, _ = daemon.invite(uses=2)
+
+    @over(daemon.url, {}, {})
+    async def _(ann, bob):
+        await ann.auth(None)
+        await bob.auth(None)
+        await ann.join_party(code, ann_id)
+        await ann.told(code, ann_id)
+        await bob.join_party(code, bob_id)
+        await bob.told(code, ann_id, bob_id)
+        await ann.told(code, ann_id, bob_id)
+        await bob.say("heartbeat", party_id=code, peer_id=bob_id)
+        await bob.say("signal", party_id=code, to_peer_id=ann_id, signal_data={"n": 1})
+        await ann.until(lambda: ann.signals)
+        assert ann.signals[0]["party_id"] == code
+        await bob.close()
+        await bob.connect()
+        bob.parties.clear()
+        await bob.auth(bob_id)
+        await bob.told(code, ann_id, bob_id)
+        await bob.leave_party(code, bob_id)
+        await ann.told(code, ann_id)
+        assert ann.errors == bob.errors == []
+        assert set(ann.parties) == set(bob.parties) == {code}

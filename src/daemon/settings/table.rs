@@ -192,14 +192,14 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "gso",
-        expected: "true or false",
-        help: "whether datagrams are sent in runs; try false if games stutter over PPPoE",
+        expected: "yes or no",
+        help: "whether datagrams are sent in runs; try no if games stutter over PPPoE",
         reloads: false,
         set: |config, text| {
-            config.gso = text.parse().ok()?;
+            config.gso = parse_yes(text)?;
             Some(())
         },
-        show: |config| config.gso.to_string(),
+        show: |config| show_yes(config.gso),
     },
     Setting {
         key: "tun",
@@ -207,14 +207,10 @@ pub const SETTINGS: &[Setting] = &[
         help: "whether games on this machine itself can be played, at the subnet's first address (10.66.0.1)",
         reloads: false,
         set: |config, text| {
-            config.tun = match text {
-                "yes" | "true" => true,
-                "no" | "false" => false,
-                _ => return None,
-            };
+            config.tun = parse_yes(text)?;
             Some(())
         },
-        show: |config| if config.tun { "yes" } else { "no" }.to_owned(),
+        show: |config| show_yes(config.tun),
     },
     Setting {
         key: "interface",
@@ -292,7 +288,7 @@ pub const SETTINGS: &[Setting] = &[
     count!("limits.parties", control.limits.parties, 1, "parties in all"),
     count!("limits.parties_hosted", control.limits.parties_hosted, 1, "parties that one peer may host"),
     count!("limits.parties_joined", control.limits.parties_joined, 1, "parties that one peer may be in"),
-    count!("limits.peers_per_party", control.limits.peers_per_party, 1, "peers in one party, 1 to 3 KB each"),
+    count!("limits.peers_per_party", control.limits.peers_per_party, 1, "peers in one party, 1 to 3 kB each"),
     count!("limits.tokens", control.limits.tokens, 1, "tokens in all, about 250 bytes each"),
     count!("limits.tokens_per_peer", control.limits.tokens_per_peer, 1, "tokens of one peer"),
     count!("limits.relays", control.limits.relays, 1, "registered relays in all"),
@@ -303,6 +299,8 @@ pub const SETTINGS: &[Setting] = &[
         "relays that one registration may own"
     ),
     count!("limits.bans_per_party", control.limits.bans_per_party, 1, "bans in one party"),
+    count!("limits.invites_per_party", control.limits.invites_per_party, 1, "invites to one party"),
+    count!("limits.invites", control.limits.invites, 1, "invites in all"),
     count!("limits.signals_per_peer", control.limits.signals_per_peer, 1, "signals that wait for one peer"),
     count!("limits.signal_size", control.limits.signal_size, 1, "bytes of one signal"),
     count!("limits.signals_size", control.limits.signals_size, 1, "bytes of all waiting signals"),
@@ -364,14 +362,27 @@ fn list(text: &str, fits: impl Fn(&str) -> bool) -> Option<Vec<String>> {
     parts.map(|part| fits(part).then(|| part.to_owned())).collect()
 }
 
-/// What a kernel takes for the name of an interface, of plain signs; `%d` would ask it for a number (`dev_alloc_name` in
-/// <https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c>).
+/// What a kernel takes for the name of an interface, of plain signs; `%d` would ask it for a number (`dev_alloc_name`
+/// in <https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c>).
 fn is_interface(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=interface::NAME_LENGTH).contains(&text.len())
         && text.bytes().all(fits)
         && text != "."
         && text != ".."
+}
+
+/// A yes or a no; TOML's own words for them, too.
+fn parse_yes(text: &str) -> Option<bool> {
+    match text {
+        "yes" | "true" => Some(true),
+        "no" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+fn show_yes(is_so: bool) -> String {
+    if is_so { "yes" } else { "no" }.to_owned()
 }
 
 fn parse_seconds(text: &str) -> Option<Duration> {

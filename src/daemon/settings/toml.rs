@@ -241,6 +241,10 @@ impl TomlReader<'_> {
             return Ok(Some(word.replace('_', "")));
         }
         match word.as_bytes().first() {
+            // An address, as no number, date or time looks.
+            Some(b'0'..=b'9') if word.matches('.').count() == 3 || word.contains("::") => {
+                Err("an address needs quotes, as in \"0.0.0.0:8667\"")
+            }
             Some(b'0'..=b'9') => Ok(None),
             None => Err("expected a value"),
             Some(_) => Err("text needs quotes"),
@@ -363,6 +367,8 @@ mod tests {
         for (text, line, what) in [
             ("a = ", 1, "expected a value"),
             ("\na = b", 2, "text needs quotes"),
+            ("a = 1\nb = 0.0.0.0:8667", 2, "an address needs quotes, as in \"0.0.0.0:8667\""),
+            ("a = 10.66.0.0/16", 1, "an address needs quotes, as in \"0.0.0.0:8667\""),
             ("a", 1, "expected = after a key"),
             ("= 1", 1, "expected a key"),
             ("a = 1 b = 2", 1, "expected the end of the line"),

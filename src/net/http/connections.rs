@@ -1,4 +1,4 @@
-//! The table of who is connected: who may come in, who has to go for it, and who took too long.
+//! The table of connections: whether there is room for another, which one is closed for it, and which took too long.
 
 use super::limits::HttpLimits;
 use super::outbox::SessionOutbox;
@@ -26,7 +26,7 @@ use std::time::Duration;
 /// An instant that never comes.
 pub(super) const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
-/// How much longer than asked for a pause may take until somebody looks.
+/// A connection that pauses is cut when it is this much over its time: then the sweep did not wake it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The rate, in bytes per second, that every reader of an answer is expected to manage.
@@ -255,9 +255,32 @@ impl Connection {
         Ok(())
     }
 
+    /// Says that nothing more will come, and waits for at most `span` until the peer has taken all, or is gone. It
+    /// looks every `step`, as nothing tells.
+    pub(super) async fn settle(
+        &self,
+        phase: Phase,
+        clock: Clock,
+        span: Duration,
+        step: Duration,
+    ) -> Result<(), CloseReason> {
+        self.stream.finish_writing();
+        self.enter(phase, clock().instant, span);
+        poll_fn(|cx| match self.poll_cut(cx) {
+            Poll::Ready(CloseReason::TimedOut) => Poll::Ready(Ok(())),
+            Poll::Ready(ended) => Poll::Ready(Err(ended)),
+            Poll::Pending if !self.stream.has_unsent() => Poll::Ready(Ok(())),
+            Poll::Pending => {
+                self.set_wake_up(clock().instant + step);
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
     fn cut(&self, cut: Cut) {
         self.cut.set(cut);
-        // What is counted no more is not kept until the task has its turn.
+        // Its bytes are not counted any more, so they are freed now and not when its task runs.
         if let Some(outbox) = self.outbox.get().filter(|_| cut == Cut::Evicted) {
             outbox.discard();
         }
@@ -271,7 +294,7 @@ impl Connection {
     }
 }
 
-/// What of its bytes a connection has for nothing: a usual request, or a message under way.
+/// So many bytes of each connection are not counted: a usual request, or a message of which a part has come.
 const FREE_BYTES: usize = 2048;
 
 struct Entries {
@@ -311,7 +334,7 @@ impl Entries {
         self.connections.insert(connection.id, connection);
     }
 
-    /// Does nothing the second time.
+    /// Takes it out of the table; a second call does nothing.
     fn remove(&mut self, connection: &Connection) {
         if self.connections.remove(&connection.id).is_none() {
             return;
@@ -355,19 +378,19 @@ impl Entries {
         }
     }
 
-    /// What is over the Unix socket is nobody's who is to be kept out.
+    /// Connections over the Unix socket have no payer, and are not among these.
     fn of_payers(&self, owner: Option<Prefix>) -> impl Iterator<Item = (&Rc<Connection>, IpAddr)> {
         let paid = self.connections.values().filter_map(|one| Some((one, one.payer.get()?)));
         paid.filter(move |(_, payer)| owner.is_none_or(|owner| owner.contains(*payer)))
     }
 
-    /// The connection that is missed least: of `owner`, or of whoever has most over TCP.
+    /// The connection to close first: of `owner`, or of whoever has most over TCP.
     fn least_missed(&self, owner: Option<Prefix>) -> Option<Rc<Connection>> {
         let entries = self.of_payers(owner).filter(|(one, _)| one.phase.get() < Phase::Answering);
         self.tcp.victim(entries.map(|(one, payer)| (one, payer, one.place()))).cloned()
     }
 
-    /// The connection over the Unix socket that is missed least.
+    /// The connection over the Unix socket to close first.
     fn least_missed_here(&self) -> Option<Rc<Connection>> {
         let unix = self.connections.values().filter(|one| one.payer.get().is_none());
         unix.filter(|one| one.phase.get() < Phase::Answering).min_by_key(|one| one.place()).cloned()
@@ -444,7 +467,7 @@ impl Deref for ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        // The last answers before a stop are the kernel's to deliver.
+        // At a stop the kernel still delivers the last answers.
         if !self.table.is_stopping.get() {
             self.stream.abandon_unsent();
         }
@@ -516,7 +539,7 @@ impl ConnectionTable {
         (owner.is_none() && !is_full) || self.evict(|entries| entries.least_missed(owner))
     }
 
-    /// Gives up the connection that is missed least, of whoever has most.
+    /// Closes the connection that is first in the order, of whoever has most.
     pub(super) fn evict_any(&self) -> bool {
         self.evict(|entries| entries.least_missed(None))
     }

@@ -1,4 +1,4 @@
-//! One connection's requests: each is read, answered, and then the next, until somebody has had enough.
+//! One connection's requests: each is read and answered, then the next, until the client or the server ends it.
 
 use super::connections::{BufferShare, CloseReason, ConnectionSlot, Phase};
 use super::outbox::SessionOutbox;
@@ -139,6 +139,7 @@ impl<S: HttpService> Exchange<S> {
                 Err(refusal) => self.refuse(refusal).await,
             };
         }
+        self.let_go();
         let request = Request::new(head, body, self.slot.source, self.local);
         match self.door.service.clone().call(request).await {
             ServiceReply { answer, stream: None } => self.answer(&answer, &framing).await,
@@ -146,6 +147,19 @@ impl<S: HttpService> Exchange<S> {
                 self.answer_piecewise(&answer, stream, &framing).await
             }
         }
+    }
+
+    /// What is used up is not kept, and does not count, while the answer may have to wait for the disk: who is being
+    /// answered is not given up for what it holds.
+    fn let_go(&mut self) {
+        if self.start == self.buffer.len() {
+            (self.buffer, self.start) = (Vec::new(), 0);
+        } else if self.start > MAX_HEAD {
+            self.buffer.drain(..self.start);
+            self.buffer.shrink_to_fit();
+            self.start = 0;
+        }
+        self.account.hold(self.buffer.len());
     }
 
     /// Reads a request; `None` if the client has no more of them.
@@ -381,11 +395,8 @@ impl<S: HttpService> Exchange<S> {
     async fn settle(&mut self) -> Result<(), CloseReason> {
         self.buffer = Vec::new();
         self.account.hold(0);
-        let (clock, limits) = (self.door.clock, self.door.table.limits());
-        let until = clock().instant + limits.write_timeout;
-        while self.slot.stream.has_unsent() && clock().instant < until {
-            self.slot.pause(clock().instant + limits.sweep_interval, clock).await?;
-        }
-        Ok(())
+        let limits = self.door.table.limits();
+        let span = limits.write_timeout;
+        self.slot.settle(Phase::Lingering, self.door.clock, span, limits.sweep_interval).await
     }
 }

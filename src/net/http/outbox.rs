@@ -1,4 +1,4 @@
-//! What waits to be sent to one WebSocket session.
+//! The queue of frames that are to be sent to one WebSocket session.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Bytes sent at a time.
 const PIECE: usize = 4096;
+/// The state of a TCP connection that is over (`TCP_CLOSE`, linux/tcp_states.h).
+const TCP_CLOSE: u8 = 7;
 /// Parts sent at a time.
 const MAX_PARTS: usize = 32;
 
@@ -41,8 +43,8 @@ impl Stream {
         }
     }
 
-    /// Sends as much as there is room for, and at most [`PIECE`]; `WouldBlock` if there is none. The kernel itself refuses
-    /// only once it has taken several times what it was told to: so it is asked before that.
+    /// Sends as much as there is room for, and at most [`PIECE`]; `WouldBlock` if there is none. The kernel
+    /// itself refuses only after it has taken several times the size of the buffer, so it is asked before that.
     pub(super) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.unasked.get() >= PIECE {
             if !self.has_room()? {
@@ -78,13 +80,21 @@ impl Stream {
         }
     }
 
-    /// Whether something is left that the peer does not take.
+    /// Whether something is left that the peer does not take. What a connection had left when it was reset, nobody
+    /// will.
     pub(super) fn has_unsent(&self) -> bool {
-        sys::unsent(self.io.as_fd()) > 0
+        sys::unsent(self.io.as_fd()) > 0 && !self.is_closed()
     }
 
-    /// What the peer does not take is thrown away when the socket is closed. Else the kernel keeps it, for a peer that
-    /// reads nothing for minutes, and counts it as nobody's.
+    /// Whether a TCP connection is over in both directions, as after a reset.
+    fn is_closed(&self) -> bool {
+        // The state is the first byte of `tcp_info` (linux/tcp.h).
+        let info = sys::option(self.io.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO);
+        info.is_ok_and(|info| info.to_ne_bytes()[0] == TCP_CLOSE)
+    }
+
+    /// Has what the peer does not take thrown away when the socket is closed. Otherwise the kernel keeps it for
+    /// minutes, for a peer that reads nothing, and no quota counts it.
     pub(super) fn abandon_unsent(&self) {
         if self.has_unsent() {
             // An error means that there is nothing to throw away.

@@ -162,7 +162,11 @@ impl<S: HttpService> WebSocketSession<S> {
         let limits = self.door.table.limits();
         self.slot.enter(Phase::Session, (self.door.clock)().instant, limits.linger_timeout);
         match self.door.throw_away(&self.slot, MAX_LINGER).await {
-            Err(CloseReason::TimedOut) => Ok(()),
+            Ok(()) | Err(CloseReason::TimedOut) if self.door.stopping.get() => Ok(()),
+            Ok(()) | Err(CloseReason::TimedOut) => {
+                let (span, step) = (limits.linger_timeout, limits.sweep_interval);
+                self.slot.settle(Phase::Session, self.door.clock, span, step).await
+            }
             result => result,
         }
     }

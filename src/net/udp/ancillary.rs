@@ -181,8 +181,8 @@ fn index(data: &[u8]) -> u32 {
 }
 
 /// A number that the kernel gives as one byte (`ip_cmsg_recv_tos` in
-/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/ip_sockglue.c>) or as an `int` (`ip6_datagram_recv_specific_ctl` in
-/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv6/datagram.c>).
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/ip_sockglue.c>) or as an `int`
+/// (`ip6_datagram_recv_specific_ctl` in <https://github.com/torvalds/linux/blob/v6.12/net/ipv6/datagram.c>).
 fn number(data: &[u8]) -> Option<c_int> {
     int(data).or(data.first().map(|byte| c_int::from(*byte)))
 }

@@ -6,6 +6,7 @@ use super::senders::{Heard, SENDERS, shares_bulk, stand_in_for};
 use super::transmit::Transmit;
 use crate::crypto::random;
 use crate::datagram::{Path, RecvMeta};
+use crate::figures::{DropReason, Drops};
 use crate::sys::{MAX_MESSAGES, OutgoingMessage};
 use crate::time::Instant;
 use rustix::io::Errno;
@@ -25,18 +26,14 @@ const FEW: usize = 2;
 const MAX_NOT_OURS: usize = 16;
 
 /// What became of the datagrams that were to be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct SendCounters {
     /// Datagrams that the kernel has taken.
     pub sent: u64,
     /// System calls made for them.
     pub calls: u64,
-    /// Dropped because the socket's buffer and this one were full.
-    pub full: u64,
-    /// Dropped because there is no route, or nobody at its end.
-    pub no_route: u64,
-    /// Dropped because the kernel refused them otherwise: a firewall, too long.
-    pub refused: u64,
+    /// Those that were not sent, or came truncated.
+    pub drops: Drops,
 }
 
 /// The way out: the kernel, or a test.
@@ -144,7 +141,7 @@ impl SendQueue {
     pub fn send(&mut self, path: Path, datagram: &[u8]) {
         let (start, length) = (self.scratch_used, datagram.len());
         let Some(room) = self.scratch.get_mut(start..start + length) else {
-            self.sent.full += 1;
+            self.sent.drops.add(DropReason::SocketFull);
             return;
         };
         room.copy_from_slice(datagram);
@@ -162,13 +159,13 @@ impl SendQueue {
     fn add(&mut self, addressing: Addressing, piece: Piece, segment: usize) {
         let remote = addressing.path.remote;
         if remote.is_ipv6() && !self.is_ipv6 {
-            self.sent.no_route += piece.count(segment) as u64;
+            self.sent.drops.add_many(DropReason::NoRoute, piece.count(segment) as u64);
             return;
         }
         let SendQueue { runs, heard, now, .. } = self;
         let sender = || heard.as_ref().map_or(0, |heard| heard.sender_for(remote, *now));
         if let Err(count) = runs.add(addressing, piece, segment, self.gso, sender) {
-            self.sent.full += count as u64;
+            self.sent.drops.add_many(DropReason::SocketFull, count as u64);
         }
     }
 
@@ -184,7 +181,17 @@ impl SendQueue {
 
     /// What became of the datagrams so far.
     pub fn sent(&self) -> SendCounters {
-        self.sent
+        self.sent.clone()
+    }
+
+    /// What was not sent, or came truncated.
+    pub fn drops(&self) -> &Drops {
+        &self.sent.drops
+    }
+
+    /// A datagram came that was longer than the room for it.
+    pub(super) fn count_truncated(&mut self) {
+        self.sent.drops.add(DropReason::Truncated);
     }
 
     /// What was received is handled now, or the beginning of it. It lies at `start` in the inbox.
@@ -323,7 +330,8 @@ impl SendQueue {
                     if done > 0 {
                         done -= 1;
                     } else {
-                        sent.full += backlog.push(sender, run.addressing, datagram) as u64;
+                        let dropped = backlog.push(sender, run.addressing, datagram);
+                        sent.drops.add_many(DropReason::SocketFull, dropped as u64);
                     }
                 }
             }
@@ -501,13 +509,13 @@ impl SendQueue {
                 self.suspect = None;
                 return NextSend::Stop;
             }
-            Errno::NOBUFS => self.sent.full += count as u64,
+            Errno::NOBUFS => self.sent.drops.add_many(DropReason::SocketFull, count as u64),
             Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::HOSTDOWN | Errno::NONET => {
-                self.sent.no_route += count as u64;
+                self.sent.drops.add_many(DropReason::NoRoute, count as u64);
             }
             errno => {
                 log::trace!("nothing sent to {}: {errno}", path.remote);
-                self.sent.refused += count as u64;
+                self.sent.drops.add_many(DropReason::SocketRefused, count as u64);
             }
         }
         self.suspect = None;

@@ -1,11 +1,11 @@
 //! Which socket sends to whom.
 //!
 //! What waits in the kernel for a neighbour that does not resolve, up to 212,992 bytes for three seconds
-//! (`unres_qlen_bytes`, `__neigh_event_send` in <https://github.com/torvalds/linux/blob/v6.12/net/core/neighbour.c>), and
-//! what waits for a slow line, is charged to the socket that it was sent by. Once that has no room left
-//! (`sock_alloc_send_pskb` in <https://github.com/torvalds/linux/blob/v6.12/net/core/sock.c>) it sends to nobody. So those
-//! who have not been heard from lately, who may be gone, are sent to by other sockets than those who have, and lines do
-//! not share a socket either.
+//! (`unres_qlen_bytes`, `__neigh_event_send` in <https://github.com/torvalds/linux/blob/v6.12/net/core/neighbour.c>),
+//! and what waits for a slow line, is charged to the socket that it was sent by. Once that has no room left
+//! (`sock_alloc_send_pskb` in <https://github.com/torvalds/linux/blob/v6.12/net/core/sock.c>) it sends to nobody. So
+//! those who have not been heard from lately, who may be gone, are sent to by other sockets than those who have, and
+//! lines do not share a socket either.
 
 use crate::keyed_hash::KeyedState;
 use crate::time::Instant;

@@ -1,0 +1,313 @@
+//! What the owner's pages ask for: everything at a glance, what has happened, and to be let in.
+
+use super::fields::{ObjectFields, Problems, Text};
+use super::invites::write_invites;
+use super::ownership::{date, write_access};
+use super::page_sessions::{SESSION_LIFE, SETUP_LIFE};
+use super::{Api, Call, Handling, Outcome, RequestFailure, bearer, browsers, errors, later, ok};
+use crate::control::party::{Member, Party};
+use crate::control::refusal::Refusal;
+use crate::control::standing::Actor;
+use crate::crypto::constant_time;
+use crate::figures::{Drops, Reach};
+use crate::wire::endpoint;
+use crate::wire::json::{JsonWriter, object};
+use crate::wire::static_body;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Something that the owner had better see to.
+struct Trouble {
+    what: &'static str,
+    text: String,
+    advice: &'static str,
+}
+
+/// Whether an address is of a network that others can't reach: private, shared by a provider's NAT, of this link or
+/// machine.
+pub fn is_inside(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4 == Ipv4Addr::UNSPECIFIED || shared
+        }
+        IpAddr::V6(v6) => {
+            v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.segments()[0] & 0xfe00 == 0xfc00
+                || v6.is_unicast_link_local()
+        }
+    }
+}
+
+fn write_drops(json: &mut JsonWriter, drops: &Drops) {
+    json.array(|json| {
+        for (reason, count) in drops.iter().filter(|(_, count)| *count > 0) {
+            json.object(|json| {
+                json.key("reason").string(reason.word());
+                json.key("text").string(reason.help());
+                json.key("packets").int(count);
+            });
+        }
+    });
+}
+
+impl Api {
+    /// What is wrong, as far as it shows from here.
+    fn troubles(&self, call: &Call<'_>) -> Vec<Trouble> {
+        let mut found = Vec::new();
+        match self.endpoint() {
+            None => found.push(Trouble {
+                what: "endpoint_unset",
+                text: "It is not known at which address friends reach this machine from outside.".to_owned(),
+                advice: "Enter your public address or DNS name; files and links have it in them.",
+            }),
+            Some((host, _)) if host.parse().is_ok_and(is_inside) => found.push(Trouble {
+                what: "endpoint_private",
+                text: format!("{host} can't be reached from the internet."),
+                advice: "Enter the address that the internet sees, and forward the relay's UDP port to this machine.",
+            }),
+            Some(_) if self.reached.is_none() => found.push(Trouble {
+                what: "not_reached",
+                text: "Nobody from the internet has reached this machine since it was started.".to_owned(),
+                advice: "If friends can't connect, look whether the relay's UDP port is open and forwarded.",
+            }),
+            Some(_) => {}
+        }
+        if !call.now.unix.is_plausible() {
+            found.push(Trouble {
+                what: "clock_unset",
+                text: "The clock of this machine is not set.".to_owned(),
+                advice: "See to NTP: until then, dates are wrong and invites last as long as the machine is on.",
+            });
+        }
+        if let Some(failure) = call.around.store_failure {
+            found.push(Trouble {
+                what: "storage",
+                text: format!("Nothing can be kept: {}.", failure.detail()),
+                advice: "Free some space, or see to the disk; running games are not affected.",
+            });
+        }
+        found
+    }
+
+    pub(super) fn overview(&mut self, call: &Call<'_>) -> Handling {
+        let actor = call.actor()?;
+        let mut problems = Problems::default();
+        let only = ObjectFields::of_query(&call.query).optional_text("party", Text::ID, &mut problems);
+        problems.check()?;
+        let mut parties: Vec<&Party> = match only {
+            Some(id) => vec![self.control.owned_party(actor, id)?],
+            None if *actor == Actor::Admin => self.control.parties().collect(),
+            None => return Err(Refusal::NotAdmin.into()),
+        };
+        parties.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+        let is_owner = *actor == Actor::Admin;
+        let rest = object(|json| {
+            json.key("clock_is_set").bool(call.now.unix.is_plausible());
+            match self.endpoint() {
+                Some((host, port)) => json.key("endpoint").string(&endpoint::text(&host, port)),
+                None => json.key("endpoint").null(),
+            }
+            match self.base_url(call) {
+                Some(url) => json.key("http").string(&url),
+                None => json.key("http").null(),
+            }
+            date(json.key("reached_from_outside"), self.reached);
+            json.key("trouble").array(|json| {
+                for trouble in self.troubles(call).iter().filter(|_| is_owner) {
+                    json.object(|json| {
+                        json.key("what").string(trouble.what);
+                        json.key("text").string(&trouble.text);
+                        json.key("do").string(trouble.advice);
+                    });
+                }
+            });
+            let drops = is_owner.then(|| self.readings(call.around, call.now).stats.drops().clone());
+            write_drops(json.key("drops"), &drops.unwrap_or_default());
+            json.key("parties")
+                .array(|json| parties.iter().for_each(|party| self.write_party(json, party, call)));
+            json.key("events").object(|json| json.key("last").int(self.events.last()));
+        });
+        // What changes every second is no news.
+        let head = object(|json| {
+            json.key("version").string(env!("CARGO_PKG_VERSION"));
+            json.key("now").int(call.now.unix.as_secs());
+            json.key("uptime").int(call.now.instant.since(self.started).as_secs());
+        });
+        let body = format!("{},{}", head.trim_end_matches('}'), &rest[1..]);
+        let mut answer =
+            static_body::tagged(call.request, "application/json", body.into_bytes(), rest.as_bytes());
+        answer.headers.push(("Cache-Control", "no-cache".into()));
+        Ok(Outcome::Answer(answer))
+    }
+
+    fn write_party(&self, json: &mut JsonWriter, party: &Party, call: &Call<'_>) {
+        json.object(|json| {
+            json.key("party_id").string(party.id.as_str());
+            json.key("name").string(&party.name);
+            match &party.host {
+                Some(host) => json.key("host_id").string(host.as_str()),
+                None => json.key("host_id").null(),
+            }
+            write_access(json, party, call.now);
+            json.key("created_at").int(party.created_at.as_secs());
+            json.key("members").array(|json| {
+                party.members.values().for_each(|member| self.write_member(json, member, call));
+            });
+            write_invites(json.key("invites"), &party.invites, call.now);
+            json.key("bans").array(|json| {
+                for ban in &party.bans {
+                    json.object(|json| {
+                        match &ban.peer_id {
+                            Some(peer) => json.key("peer_id").string(peer.as_str()),
+                            None => json.key("peer_id").null(),
+                        }
+                        match ban.key {
+                            Some(key) => json.key("public_key").string(&key.encode()),
+                            None => json.key("public_key").null(),
+                        }
+                    });
+                }
+            });
+        });
+    }
+
+    fn write_member(&self, json: &mut JsonWriter, member: &Member, call: &Call<'_>) {
+        let seen = call.around.relay.and_then(|relay| relay.member(&member.relay_key()?));
+        let (stats, drops) = seen.unwrap_or_default();
+        let path = match stats.reach {
+            Reach::None => None,
+            Reach::Hub => Some("hub"),
+            Reach::Blind => Some("relay"),
+        };
+        json.object(|json| {
+            json.key("peer_id").string(member.info.peer_id.as_str());
+            json.key("name").string(&member.info.name);
+            json.key("kind").string(if member.device().is_some() { "device" } else { "client" });
+            json.key("virtual_ip").string(&member.virtual_ip.to_string());
+            json.key("is_online").bool(self.is_online(member, call));
+            match path {
+                Some(path) => json.key("path").string(path),
+                None => json.key("path").null(),
+            }
+            json.key("rtt_ms").null();
+            date(json.key("last_handshake"), self.handshake_date(member, call));
+            json.key("received").int(stats.from.bytes);
+            json.key("sent").int(stats.to.bytes);
+            match member.invite() {
+                Some(invite) => json.key("invite_id").string(&invite.to_string()),
+                None => json.key("invite_id").null(),
+            }
+            write_drops(json.key("drops"), &drops);
+        });
+    }
+
+    pub(super) fn list_events(&mut self, call: &Call<'_>) -> Handling {
+        let mut problems = Problems::default();
+        let query = ObjectFields::of_query(&call.query);
+        let after = query.optional_int("after", 0, i64::MAX, &mut problems).unwrap_or(0);
+        problems.check()?;
+        ok(object(|json| {
+            self.events.write(json.key("events"), after.unsigned_abs());
+            json.key("last").int(self.events.last());
+        }))
+    }
+
+    pub(super) fn offer_page(&mut self, call: &Call<'_>) -> Handling {
+        let setup = self.pages.offer(call.now.instant);
+        ok(object(|json| {
+            json.key("setup").string(&setup);
+            match self.base_url(call) {
+                Some(base) => json.key("url").string(&format!("{base}/ui/#{setup}")),
+                None => json.key("url").null(),
+            }
+            json.key("expires_at").int((call.now.unix + SETUP_LIFE).as_secs());
+        }))
+    }
+
+    pub(super) fn open_page(&mut self, call: &Call<'_>) -> Handling {
+        let mut problems = Problems::default();
+        let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
+        let admin = body.optional_text("admin_token", Text::ANY, &mut problems);
+        let setup = match admin {
+            Some(_) => None,
+            None => body.text("setup", Text::ANY, &mut problems),
+        };
+        problems.check()?;
+        // A page of another name has no business here, however good its secret.
+        if !self.settings.browsers.knows(call.request, self.endpoint().map(|(host, _)| host).as_deref()) {
+            return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
+        }
+        let now = call.now.instant;
+        if let Err(seconds) = self.admission.may_guess(call.client, now) {
+            return Err(RequestFailure::Answered(later(super::TOO_MANY_GUESSES, seconds)));
+        }
+        let known = self.settings.admin_token.as_deref();
+        let is_admin = admin
+            .zip(known)
+            .is_some_and(|(said, known)| constant_time::eq(said.as_bytes(), known.as_bytes()));
+        if !is_admin && !setup.is_some_and(|setup| self.pages.take(setup, now)) {
+            self.admission.count_guess(call.client, now);
+            return Err(Refusal::TokenUnknown.into());
+        }
+        ok(object(|json| {
+            json.key("token").string(&self.pages.open(now));
+            json.key("expires_at").int((call.now.unix + SESSION_LIFE).as_secs());
+        }))
+    }
+
+    pub(super) fn close_page(&mut self, call: &Call<'_>) -> Handling {
+        if let Some(token) = call.request.authorization.as_deref().and_then(bearer) {
+            self.pages.close(token, call.now.instant);
+        }
+        ok(r#"{"status":"ended"}"#)
+    }
+
+    pub(super) fn change_settings(&mut self, call: &Call<'_>) -> Handling {
+        let mut problems = Problems::default();
+        let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
+        let text = body.text("public_endpoint", Text::WHERE, &mut problems);
+        let endpoint = text.and_then(endpoint::parse);
+        if let (Some(text), None) = (text, &endpoint) {
+            problems.refuse(
+                &body.at("public_endpoint"),
+                "not HOST:PORT, such as home.example.org:51820",
+                text,
+            );
+        }
+        problems.check()?;
+        if self.settings.relay.endpoint.is_some() {
+            let why = "public_endpoint is set by a flag, the environment or the configuration file: change it there";
+            return Err(RequestFailure::Answered(errors::detail(409, why)));
+        }
+        if let Some(endpoint) = endpoint {
+            self.control.set_endpoint(endpoint);
+        }
+        ok(r#"{"status":"ok"}"#)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_internet_can_not_reach() {
+        for inside in [
+            "10.1.2.3",
+            "192.168.0.1",
+            "100.64.0.1",
+            "100.127.255.1",
+            "169.254.1.1",
+            "fd00::1",
+            "fe80::1",
+            "::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_inside(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in ["100.63.0.1", "100.128.0.1", "203.0.113.7", "2001:db8::1", "172.32.0.1"] {
+            assert!(!is_inside(outside.parse().unwrap()), "{outside}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What the owner is told who asks over the socket.
+
+use super::{AgentLoop, IpAddr};
+use crate::agent::view::MemberView;
+use crate::net::owner_socket::OwnerReply;
+use crate::time::Instant;
+use crate::wire::json::{JsonWriter, object};
+use std::fmt::Write as _;
+
+const JSON: &str = "application/json";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+fn json(body: String) -> OwnerReply {
+    OwnerReply { status: 200, content_type: JSON, body }
+}
+
+impl AgentLoop {
+    /// Answers a request of the owner's.
+    pub(super) fn answer(&self, method: &str, path: &str) -> OwnerReply {
+        match (method, path) {
+            ("GET", "/peers") => json(self.peers()),
+            ("GET", "/nat") => json(self.nat()),
+            ("GET", "/metrics") => OwnerReply { status: 200, content_type: METRICS, body: self.metrics() },
+            ("POST", "/leave") => {
+                self.leave();
+                json(r#"{"status":"leaving"}"#.to_owned())
+            }
+            _ => OwnerReply {
+                status: 404,
+                content_type: JSON,
+                body: r#"{"detail":"the agent does not know this: is it another version?"}"#.to_owned(),
+            },
+        }
+    }
+
+    fn peers(&self) -> String {
+        let now = (self.clock)();
+        let party = self.party.borrow();
+        object(|json| {
+            json.key("version").string(env!("CARGO_PKG_VERSION"));
+            json.key("server").string(&self.client.url().to_string());
+            json.key("party_id").string(&self.party_id().unwrap_or_default());
+            json.key("party").string(party.as_ref().map_or("", |party| &party.party.head.name));
+            json.key("name").string(&self.state.borrow().name);
+            json.key("peer_id").string(self.state.borrow().peer_id.as_str());
+            let ip = party.as_ref().and_then(|party| party.network.as_ref()?.virtual_ip);
+            match ip {
+                Some(ip) => json.key("ip").string(&ip.to_string()),
+                None => json.key("ip").null(),
+            }
+            json.key("interface").string(&self.interface);
+            json.key("local").bool(self.session.borrow().is_local());
+            json.key("member").bool(self.session.borrow().is_member());
+            json.key("members").array(|json| {
+                for member in self.agent.borrow().members(now) {
+                    write_member(json, &member, now.instant);
+                }
+            });
+        })
+    }
+
+    fn nat(&self) -> String {
+        let nat = self.agent.borrow().nat();
+        let links = self.links.borrow();
+        object(|json| {
+            json.key("nat_type").string(nat.kind.as_str());
+            for (name, address) in [("public", nat.public), ("mapped", nat.mapped)] {
+                match address {
+                    Some(address) => json.key(name).string(&address.to_string()),
+                    None => json.key(name).null(),
+                }
+            }
+            match nat.port_step {
+                Some(step) => json.key("port_step").int(step),
+                None => json.key("port_step").null(),
+            }
+            json.key("port").int(self.state.borrow().port);
+            json.key("local").array(|json| {
+                links.iter().for_each(|link| json.string(&link.address.ip().to_string()));
+            });
+            let is_ipv6 = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.octets()[0] & 0xe0 == 0x20);
+            json.key("ipv6").bool(links.iter().any(|link| is_ipv6(link.address.ip())));
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let now = (self.clock)();
+        let mut out = String::new();
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        };
+        gauge("lanrage_agent_uptime_seconds", "How long it runs.", now.instant.since(self.started).as_secs());
+        gauge("lanrage_agent_member", "Whether it is a member.", self.session.borrow().is_member().into());
+        gauge("lanrage_agent_local", "Whether the server is away.", self.session.borrow().is_local().into());
+        let agent = self.agent.borrow();
+        let kinds: [(&str, &str, fn(&MemberView<'_>) -> u64); 2] = [
+            ("lanrage_agent_received_bytes_total", "Bytes of packets from a member.", |member| {
+                member.received
+            }),
+            ("lanrage_agent_sent_bytes_total", "Bytes of packets to a member.", |member| member.sent),
+        ];
+        for (name, help, value) in kinds {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+            for member in agent.members(now) {
+                let _ = writeln!(
+                    out,
+                    "{name}{{ip=\"{}\",path=\"{}\",state=\"{}\"}} {}",
+                    member.ip,
+                    member.path,
+                    member.state.as_str(),
+                    value(&member)
+                );
+            }
+        }
+        out
+    }
+}
+
+fn write_member(json: &mut JsonWriter, member: &MemberView<'_>, now: Instant) {
+    json.object(|json| {
+        json.key("name").string(member.name);
+        json.key("ip").string(&member.ip.to_string());
+        json.key("state").string(member.state.as_str());
+        json.key("path").string(&member.path.to_string());
+        match member.address {
+            Some(address) => json.key("address").string(&address.to_string()),
+            None => json.key("address").null(),
+        }
+        match member.round_trip {
+            Some(trip) => json.key("rtt_us").int(u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
+            None => json.key("rtt_us").null(),
+        }
+        json.key("loss_per_mille").int(member.loss);
+        json.key("received").int(member.received);
+        json.key("sent").int(member.sent);
+        match member.last_handshake {
+            Some(at) => json.key("handshake_seconds").int(now.since(at).as_secs()),
+            None => json.key("handshake_seconds").null(),
+        }
+        match &member.why_not_direct {
+            Some(why) => json.key("why_not_direct").string(why),
+            None => json.key("why_not_direct").null(),
+        }
+    });
+}

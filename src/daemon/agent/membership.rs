@@ -1,0 +1,254 @@
+//! Carries out what the session asks for, and takes over what it says.
+
+use super::{AgentLoop, Alarm, EventSocket, Listening, PartyAnswer, PartyGoal, SessionEnd, SessionEvent};
+use crate::agent::network::{Network, NetworkMember, RelayAddress};
+use crate::agent::session::{ApiRequest, SessionWish, wireguard_key};
+use crate::net::client::resolve;
+use smol::future::FutureExt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Texts that may wait to be said over the WebSocket.
+const MAX_SAYS: usize = 64;
+/// Before the relay's name is looked up again.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+
+impl AgentLoop {
+    /// Does what the session wants and when, for ever.
+    pub(super) async fn keep_session(self: Rc<Self>) {
+        loop {
+            let now = (self.clock)();
+            while let Some(wish) = self.wish() {
+                self.carry_out(wish);
+            }
+            self.take_events();
+            let due = self.session.borrow().next();
+            self.session_alarm.wait(due, now).await;
+        }
+    }
+
+    fn wish(&self) -> Option<SessionWish> {
+        self.session.borrow_mut().poll((self.clock)())
+    }
+
+    fn carry_out(self: &Rc<Self>, wish: SessionWish) {
+        match wish {
+            SessionWish::Ask(request) => self.executor.spawn(self.clone().ask(request)).detach(),
+            SessionWish::Open => {
+                let (says, heard) = smol::channel::bounded(MAX_SAYS);
+                let task = self.executor.spawn(self.clone().listen(heard));
+                *self.events.borrow_mut() = Some(Listening { says, _task: task });
+            }
+            SessionWish::Say(text) => {
+                if let Some(listening) = &*self.events.borrow() {
+                    // One that reads nothing is closed soon.
+                    let _ = listening.says.try_send(text);
+                }
+            }
+            SessionWish::Close => *self.events.borrow_mut() = None,
+        }
+    }
+
+    async fn ask(self: Rc<Self>, request: ApiRequest) {
+        let reply = self.client.ask(&request).await;
+        log::trace!("{} {}: {:?}", request.method, request.path, reply.as_ref().map(|reply| reply.status));
+        self.session.borrow_mut().answered(reply, (self.clock)());
+        self.session_alarm.ring();
+    }
+
+    /// Opens a WebSocket and listens until its end.
+    async fn listen(self: Rc<Self>, says: smol::channel::Receiver<String>) {
+        let error = match self.client.open().await {
+            Ok(socket) => {
+                self.session.borrow_mut().opened((self.clock)());
+                self.session_alarm.ring();
+                self.converse(&socket, &says).await
+            }
+            Err(error) => error,
+        };
+        log::debug!("no WebSocket: {error}");
+        self.session.borrow_mut().closed((self.clock)());
+        self.session_alarm.ring();
+    }
+
+    async fn converse(&self, socket: &EventSocket, says: &smol::channel::Receiver<String>) -> String {
+        enum Turn {
+            Heard(String),
+            Say(String),
+        }
+        loop {
+            let hear = async { socket.next().await.map(Turn::Heard) };
+            let say = async { says.recv().await.map(Turn::Say).map_err(|error| error.to_string()) };
+            let done = match hear.or(say).await {
+                Ok(Turn::Heard(text)) => {
+                    self.session.borrow_mut().heard(&text);
+                    self.session_alarm.ring();
+                    Ok(())
+                }
+                Ok(Turn::Say(text)) => socket.say(text).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                return error;
+            }
+        }
+    }
+
+    fn take_events(self: &Rc<Self>) {
+        loop {
+            let Some(event) = self.session.borrow_mut().take_event() else { return };
+            match event {
+                SessionEvent::Party(answer) => {
+                    *self.told.borrow_mut() = Some(*answer);
+                    self.told_bell.ring();
+                }
+                SessionEvent::Signal(signal) => {
+                    self.agent.borrow_mut().signal(&signal.from, &signal.data, (self.clock)());
+                    self.arm();
+                }
+                SessionEvent::Keep => self.keep_membership(None),
+                SessionEvent::Local => {
+                    log::warn!("the server is away: games go on without it, and it is asked again and again");
+                    self.write_local();
+                }
+                SessionEvent::Back => {
+                    log::info!("the server is back");
+                    self.files.remove_local();
+                }
+                SessionEvent::Trouble(text) => log::warn!("{text}"),
+                SessionEvent::Ended(end) => self.end(end),
+            }
+        }
+    }
+
+    fn write_local(&self) {
+        let party = self.party.borrow();
+        let Some(answer) = &*party else { return };
+        if let Err(error) = self.files.write_local(&self.state.borrow().peer_id, &answer.party) {
+            log::warn!("what is kept without a server can't be written: {error}");
+        }
+    }
+
+    fn keep_membership(&self, last: Option<&PartyAnswer>) {
+        {
+            let (session, mut state) = (self.session.borrow(), self.state.borrow_mut());
+            let (token, goal) = session.kept();
+            let Some(membership) = &mut state.membership else { return };
+            membership.token = token.map(str::to_owned);
+            membership.goal = goal.clone();
+            if last.is_some() {
+                membership.last = last.cloned();
+            }
+        }
+        self.keep();
+    }
+
+    fn end(&self, end: SessionEnd) {
+        // Whoever is refused may want to try again with the same id: only a membership that there was is over.
+        let was_member = self.party.borrow().is_some();
+        if was_member || matches!(end, SessionEnd::Left) {
+            self.state.borrow_mut().membership = None;
+            self.keep();
+        }
+        self.files.remove_local();
+        self.ended.set(Some(end));
+        self.over.ring();
+    }
+
+    /// Takes over the party whenever it is told, for ever.
+    pub(super) async fn keep_network(self: Rc<Self>) {
+        loop {
+            self.told_bell.rung().await;
+            let Some(answer) = self.told.take() else { continue };
+            let Some(network) = &answer.network else { continue };
+            let relay = match self.relay_address(&network.relay).await {
+                Some(relay) => Some(relay),
+                None => {
+                    // Something newer may have been told meanwhile.
+                    let mut told = self.told.borrow_mut();
+                    if told.is_none() {
+                        *told = Some(answer.clone());
+                        let bell = self.told_bell.clone();
+                        let again = async move {
+                            smol::Timer::after(LOOK_UP_AGAIN).await;
+                            bell.ring();
+                        };
+                        self.executor.spawn(again).detach();
+                    }
+                    None
+                }
+            };
+            self.take_over(answer, relay);
+        }
+    }
+
+    async fn relay_address(&self, (host, port): &(String, u16)) -> Option<SocketAddr> {
+        match resolve(host, *port).await {
+            Ok(addresses) => addresses.first().copied(),
+            Err(error) => {
+                log::warn!("the relay {host} is not found, trying again: {error}");
+                None
+            }
+        }
+    }
+
+    fn take_over(&self, answer: PartyAnswer, relay: Option<SocketAddr>) {
+        let (Some(network), own) = (&answer.network, self.state.borrow().peer_id.clone()) else { return };
+        let Some(own_ip) = network.virtual_ip else { return };
+        // A tunnel can't lead through itself.
+        let relay = relay.filter(|relay| match relay.ip() {
+            std::net::IpAddr::V4(ip) => !network.subnet.is_peer_address(ip),
+            std::net::IpAddr::V6(_) => true,
+        });
+        let member = |(id, ip): &(crate::ids::PeerId, std::net::Ipv4Addr)| {
+            let peer = answer.party.peers.iter().find(|peer| peer.peer_id == *id)?;
+            Some(NetworkMember {
+                peer_id: id.clone(),
+                name: (&*peer.name).into(),
+                key: wireguard_key(peer)?,
+                ip: *ip,
+                is_device: false,
+            })
+        };
+        let known = Network {
+            own_ip,
+            subnet: network.subnet,
+            relay: relay.map(|endpoint| RelayAddress {
+                endpoint,
+                stun_port: endpoint.port().checked_add(1),
+                key: network.relay_key,
+            }),
+            members: network.peers.iter().filter(|(id, _)| *id != own).filter_map(member).collect(),
+        };
+        self.agent.borrow_mut().set_network(known, (self.clock)());
+        let is_news = self.party.borrow().as_ref() != Some(&answer);
+        *self.party.borrow_mut() = Some(answer.clone());
+        if is_news {
+            self.readdress(&answer);
+            self.keep_membership(Some(&answer));
+        }
+        self.poll_agent();
+        self.arrived.ring();
+    }
+
+    /// Leaves the party; whether there is one to leave.
+    pub(super) fn leave(&self) {
+        self.session.borrow_mut().leave((self.clock)());
+        self.session_alarm.ring();
+    }
+
+    /// The party's id, if there is one yet.
+    pub(super) fn party_id(&self) -> Option<String> {
+        match self.session.borrow().kept().1 {
+            PartyGoal::Join(party) => Some(party.to_string()),
+            PartyGoal::Host(_) => None,
+        }
+    }
+
+    /// Whatever waits for the server is tried at once.
+    pub(super) fn hurry(&self) {
+        self.session.borrow_mut().hurry((self.clock)());
+        Alarm::ring(&self.session_alarm);
+    }
+}
