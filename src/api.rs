@@ -311,6 +311,9 @@ impl Api {
             let body = match &request.body[..] {
                 [] => None,
                 _ if route.body == Body::None => None,
+                bytes if matches!(route.body, Body::Form(_)) => {
+                    Some(percent::query(&String::from_utf8_lossy(bytes)))
+                }
                 // RFC 8259 section 8.1: what some editors and PowerShell put in front may be ignored.
                 bytes => Some(
                     json::parse(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))

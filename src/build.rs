@@ -48,7 +48,7 @@ fn main() {
                 fs::read_to_string(pages.join(part)).unwrap_or_else(|error| panic!("{part}: {error}"));
             let is_script = part.ends_with(".js");
             for line in source.lines().map(str::trim) {
-                if line.is_empty() || is_script && is_left_out(line) {
+                if line.is_empty() || is_left_out(line) {
                     continue;
                 }
                 // In one file everybody sees everybody.
@@ -60,9 +60,12 @@ fn main() {
     }
 }
 
-/// Whether a line of a script is for readers of the source alone.
+/// Whether a line is for readers of the source alone.
 fn is_left_out(line: &str) -> bool {
-    line.starts_with("//") || line.starts_with("/**") && line.ends_with("*/") || line.starts_with("import ")
+    line.starts_with("//")
+        || line.starts_with("<!--")
+        || line.starts_with("/**") && line.ends_with("*/")
+        || line.starts_with("import ")
 }
 
 /// RFC 1952, without a name or a time: the same bytes every time.

@@ -104,17 +104,9 @@ pub fn flag(query: &Value, name: &str) -> Result<bool, Problems> {
     Ok(said == Some(true))
 }
 
-/// A key that WireGuard can use, which has to be there unless `is_optional`.
-pub fn wireguard_key(
-    fields: &ObjectFields<'_>,
-    is_optional: bool,
-    problems: &mut Problems,
-) -> Option<PublicKey> {
-    let text = if is_optional {
-        fields.optional_text("public_key", Text::KEY, problems)?
-    } else {
-        fields.text("public_key", Text::KEY, problems)?
-    };
+/// A key that WireGuard can use.
+pub fn wireguard_key(fields: &ObjectFields<'_>, problems: &mut Problems) -> Option<PublicKey> {
+    let text = fields.text("public_key", Text::KEY, problems)?;
     let key = PublicKey::decode(text).filter(|key| !key.is_low_order());
     if key.is_none() {
         problems.refuse(&fields.at("public_key"), "not a WireGuard key (Base64 of 32 bytes)", text);

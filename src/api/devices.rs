@@ -2,19 +2,16 @@
 
 use super::fields::{ObjectFields, Problems, Text};
 use super::ownership::date;
-use super::{Api, Call, Handling, bearer, bodies, ok, render};
+use super::{Api, Call, Handling, RequestFailure, bearer, bodies, ok, render};
 use crate::control::entry::DeviceWish;
 use crate::control::expiry::Expiry;
 use crate::control::party::{Member, Party};
 use crate::control::refusal::Refusal;
 use crate::control::standing::Actor;
-use crate::crypto::x25519::PrivateKey;
 use crate::ids::PeerId;
 use crate::time::{Instant, UnixTime};
 use crate::wire::endpoint;
-use crate::wire::http::Source;
 use crate::wire::json::{JsonWriter, object};
-use std::fmt::Write;
 use std::time::Duration;
 
 /// Longest stay of a device that is to leave, in seconds.
@@ -52,24 +49,19 @@ impl Api {
         let mut problems = Problems::default();
         let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         let name = body.text("name", Text::NAME, &mut problems);
-        // A private key leaves to who owns the machine and sits at it, and to nobody else.
-        let is_at_home = call.client.source == Source::Unix && *actor == Actor::Admin;
-        let key = bodies::wireguard_key(&body, is_at_home, &mut problems);
+        let key = bodies::wireguard_key(&body, &mut problems);
         let stay = body.optional_int("expires_in", 1, LONGEST_STAY, &mut problems);
+        let (Some(name), Some(key)) = (name, key) else { return Err(RequestFailure::Invalid(problems)) };
         problems.check()?;
-        let private = key.is_none().then(PrivateKey::generate);
-        let Some(key) = key.or(private.as_ref().map(PrivateKey::public_key)) else {
-            return Err(Refusal::TokenMissing.into());
-        };
         let wish = DeviceWish {
-            name: name.unwrap_or_default(),
+            name,
             key,
             expires: stay.map(|stay| Expiry::after(Duration::from_secs(stay.unsigned_abs()), call.now)),
             origin: if *actor == Actor::Admin { None } else { call.client.source.address() },
         };
         let id = &call.parameters[0];
         let peer = self.control.add_device(actor, id, &wish, call.now)?;
-        self.device_answer(self.control.party(id)?, &peer, private.as_ref(), call, |_| ())
+        self.device_answer(self.control.party(id)?, &peer, call, |_| ())
     }
 
     /// A device, and what its app has to know.
@@ -77,7 +69,6 @@ impl Api {
         &self,
         party: &Party,
         peer: &PeerId,
-        private: Option<&PrivateKey>,
         call: &Call<'_>,
         more: impl FnOnce(&mut JsonWriter),
     ) -> Handling {
@@ -88,25 +79,16 @@ impl Api {
         let address = format!("{}/{}", member.virtual_ip, subnet.prefix());
         let lan = subnet.to_string();
         let allowed = [&*lan, BROADCASTS[0], BROADCASTS[1]];
-        let private = private.map(PrivateKey::encode);
-        let mut text = zeroize::Zeroizing::new(String::with_capacity(512));
-        // Writing to a text does not fail.
-        let _ = (|| {
-            text.write_str("[Interface]\n")?;
-            if let Some(private) = &private {
-                writeln!(text, "PrivateKey = {}", &**private)?;
-            }
-            writeln!(text, "Address = {address}\n\n[Peer]\nPublicKey = {hub}")?;
-            writeln!(text, "AllowedIPs = {}\nEndpoint = {at}", allowed.join(", "))?;
-            writeln!(text, "PersistentKeepalive = {KEEPALIVE}")
-        })();
+        // The app, or the page that has it, puts the private key in, which nobody here ever sees.
+        let text = format!(
+            "[Interface]\nAddress = {address}\n\n[Peer]\nPublicKey = {hub}\nAllowedIPs = {}\nEndpoint = {at}\n\
+             PersistentKeepalive = {KEEPALIVE}\n",
+            allowed.join(", ")
+        );
         ok(object(|json| {
             json.key("peer_id").string(peer.as_str());
             json.key("name").string(&member.info.name);
             json.key("virtual_ip").string(&member.virtual_ip.to_string());
-            if let Some(private) = &private {
-                json.key("private_key").string(private);
-            }
             more(json);
             json.key("config").object(|json| {
                 json.key("address").string(&address);

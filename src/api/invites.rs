@@ -1,15 +1,15 @@
 //! Invites: making, looking at, using and ending them.
 
 use super::fields::{ObjectFields, Problems, Text};
-use super::{Api, Call, Handling, RequestFailure, bodies, ok};
+use super::{Api, Call, Handling, Outcome, RequestFailure, bodies, errors, ok};
 use crate::control::entry::{DeviceWish, PartyAccess};
 use crate::control::invites::{
     Invite, InviteKind, InviteWish, LONGEST_CODE, LONGEST_INVITE, MOST_USES, Spelled,
 };
 use crate::time::Now;
 use crate::wire::endpoint;
-use crate::wire::http::Source;
-use crate::wire::json::{JsonWriter, object};
+use crate::wire::http::{Answer, Source};
+use crate::wire::json::{self, JsonWriter, Value, object};
 use std::time::Duration;
 
 /// The life of an invite that says nothing of it, in seconds.
@@ -66,7 +66,7 @@ impl Api {
     pub(super) fn create_invite(&mut self, call: &Call<'_>) -> Handling {
         let actor = call.actor()?;
         let mut problems = Problems::default();
-        let empty = crate::wire::json::Value::Object(Vec::new());
+        let empty = Value::Object(Vec::new());
         let body = ObjectFields::of_body(Some(call.body.as_ref().unwrap_or(&empty)), &mut problems);
         let uses = body.optional_int("uses", 1, MOST_USES.into(), &mut problems).unwrap_or(1);
         let is_code = body.optional_bool("code", &mut problems) == Some(true);
@@ -128,12 +128,27 @@ impl Api {
         }))
     }
 
+    /// For a browser without scripts, which sends a form and gets the file alone.
+    pub(super) fn redeem_by_form(&mut self, call: &Call<'_>) -> Handling {
+        let Outcome::Answer(answer) = self.redeem_invite(call)? else {
+            return Err(RequestFailure::Answered(errors::detail(404, "Not Found")));
+        };
+        let made = json::parse(&answer.body).unwrap_or(Value::Null);
+        let text = made.get("text").and_then(|text| text.as_str()).unwrap_or_default();
+        let headers = vec![
+            ("Content-Disposition", "attachment; filename=lanrage.conf".into()),
+            ("Cache-Control", "no-store".into()),
+        ];
+        let content_type = "application/octet-stream";
+        Ok(Outcome::Answer(Answer { status: 200, content_type, headers, body: text.as_bytes().to_vec() }))
+    }
+
     pub(super) fn redeem_invite(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
         let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         let secret = secret(&body, &mut problems);
         let name = body.text("name", Text::NAME, &mut problems);
-        let key = bodies::wireguard_key(&body, false, &mut problems);
+        let key = bodies::wireguard_key(&body, &mut problems);
         let password = body.optional_text("password", Text::PASSWORD, &mut problems);
         let (Some(secret), Some(name), Some(key)) = (secret, name, key) else {
             return Err(RequestFailure::Invalid(problems));
@@ -145,7 +160,7 @@ impl Api {
             self.guessing(call, is_guess, |control| control.redeem(secret, &wish, password, call.now))?;
         let party = self.control.party(entry.party.as_str())?;
         let token = self.control.device_token(&entry.peer).unwrap_or_default();
-        let answer = self.device_answer(party, &entry.peer, None, call, |json| {
+        let answer = self.device_answer(party, &entry.peer, call, |json| {
             json.key("party").string(&party.name);
             json.key("device_token").string(&token);
         });

@@ -67,7 +67,7 @@ OverviewParty = {party_id: Id, name: Name, host_id: any, access: Access, permane
 Event = {number: Count, at: Date, kind: string, party_id?: Id, party?: string, peer_id?: Id, name?: string, invite_id?: string, text: string}
 PageSecret = {"type":"object","anyOf":[{"required":["setup"]},{"required":["admin_token"]}],"properties":{"setup":{"$ref":"#/components/schemas/Text"},"admin_token":{"type":["string","null"],"minLength":1}}}
 Invite = {invite_id: string, kind: "link" | "code", uses: Count, uses_left: Count, expires_at: Date, created_at: Date}
-DeviceAnswer = {peer_id: Id, name: Name, virtual_ip: VirtualIp, private_key?: string, config: {address: string, peer: {public_key: WireGuardKey, endpoint: string, allowed_ips: [string], persistent_keepalive: Count}}, text: string, warnings?: [string]}
+DeviceAnswer = {peer_id: Id, name: Name, virtual_ip: VirtualIp, config: {address: string, peer: {public_key: WireGuardKey, endpoint: string, allowed_ips: [string], persistent_keepalive: Count}}, text: string, warnings?: [string]}
 VirtualIp = {"type":"string","format":"ipv4"}
 PeerInfo = {peer_id: Id, name: Name, public_key: Key, nat_type?: OptionalNat, public_ip?: OptionalWord, public_port?: OptionalPort, local_ip?: OptionalWord, local_port?: OptionalPort, last_seen?: OptionalTime}
 # What a peer says of itself: `peer_id` is the token's. Addresses are `unknown` if not known. Other keys are ignored.
@@ -94,6 +94,7 @@ Invalid = {"type":"object","required":["detail"],"properties":{"detail":{"type":
 "##;
 
 const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 const BEARER: &str = r#"{"bearer":{"type":"http","scheme":"bearer","description":"From POST /auth/register, or the admin token of the server's settings."}}"#;
 
@@ -231,8 +232,8 @@ fn operation(json: &mut JsonWriter, route: &Route) {
     });
     if let Some(shape) = route.body.shape() {
         json.key("requestBody").object(|json| {
-            json.key("required").bool(matches!(route.body, Body::Required(_)));
-            content(json, JSON, shape);
+            json.key("required").bool(!matches!(route.body, Body::Optional(_)));
+            content(json, if matches!(route.body, Body::Form(_)) { FORM } else { JSON }, shape);
         });
     }
     json.key("responses").object(|json| {

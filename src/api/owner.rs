@@ -226,10 +226,6 @@ impl Api {
     }
 
     pub(super) fn open_page(&mut self, call: &Call<'_>) -> Handling {
-        // A page of another name has no business here, however good its secret.
-        if !self.settings.browsers.knows(call.request, self.endpoint().map(|(host, _)| host).as_deref()) {
-            return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
-        }
         let mut problems = Problems::default();
         let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         let admin = body.optional_text("admin_token", Text::ANY, &mut problems);
@@ -238,6 +234,10 @@ impl Api {
             None => body.text("setup", Text::ANY, &mut problems),
         };
         problems.check()?;
+        // A page of another name has no business here, however good its secret.
+        if !self.settings.browsers.knows(call.request, self.endpoint().map(|(host, _)| host).as_deref()) {
+            return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
+        }
         let now = call.now.instant;
         if let Err(seconds) = self.admission.may_guess(call.client, now) {
             return Err(RequestFailure::Answered(later(super::TOO_MANY_GUESSES, seconds)));

@@ -61,6 +61,8 @@ pub enum Body {
     Optional(&'static str),
     /// JSON of this shape.
     Required(&'static str),
+    /// A form as browsers send it, of this shape: all its fields are texts.
+    Form(&'static str),
 }
 
 impl Body {
@@ -68,7 +70,7 @@ impl Body {
     pub fn shape(self) -> Option<&'static str> {
         match self {
             Body::None => None,
-            Body::Optional(shape) | Body::Required(shape) => Some(shape),
+            Body::Optional(shape) | Body::Required(shape) | Body::Form(shape) => Some(shape),
         }
     }
 }
@@ -141,6 +143,11 @@ impl Route {
     /// It reads a body of this shape if there is one.
     pub(super) const fn may_take(self, shape: &'static str) -> Self {
         Route { body: Body::Optional(shape), ..self }
+    }
+
+    /// It reads a form of this shape.
+    pub(super) const fn takes_form(self, shape: &'static str) -> Self {
+        Route { body: Body::Form(shape), ..self }
     }
 
     /// Its answers bear these header lines.

@@ -155,8 +155,7 @@ pub const ROUTES: &[Route] = &[
         .takes("{name: Name, public_key: UsableKey, expires_in?: Span}")
         .docs(
             "addDevice: Put a device into a party (host or admin)\n\
-             note Over the Unix socket `public_key` may be left out: then there is a `private_key` in the answer, once.\n\
-             means What the app has to know; `text` is the file.\n\
+             means What the app has to know; `text` is the file, without the private key, which nobody but the app has.\n\
              answer DeviceAnswer",
         ),
     delete("/parties/{party_id}/devices/{peer_id}", Peer, Api::remove_device)
@@ -309,6 +308,15 @@ pub const ROUTES: &[Route] = &[
         .docs("getUiStyle: Its looks\nmedia text/css; charset=utf-8\nmeans It.\nanswer string"),
     page("/join", Anyone)
         .docs("getJoin: The page of who is invited\nmedia text/html; charset=utf-8\nmeans It.\nanswer string"),
+    post("/join", Anyone, Changes, Api::redeem_by_form)
+        .creates()
+        .takes_form("{code: Word, name: Name, public_key: UsableKey}")
+        .docs(
+            "redeemByForm: Use an invite, from a browser without scripts\n\
+             media application/octet-stream\n\
+             means The file for the WireGuard app, without the private key, which the app has.\n\
+             answer string",
+        ),
     page("/join/guest.js", Anyone)
         .docs("getJoinScript: Its script\nmedia text/javascript; charset=utf-8\nmeans It.\nanswer string"),
     page("/join/guest.css", Anyone)

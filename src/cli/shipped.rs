@@ -200,7 +200,11 @@ fn kind_of_value(option: &str, value: &str) -> String {
 
 fn values_of_the_completion() -> String {
     let options: Vec<&Opt> = COMMANDS.iter().flat_map(|command| command.options).collect();
-    let own = options.iter().filter_map(|option| Some((format!("--{}", option.name), option.value?)));
+    // An option of a command that is called like a setting takes the same.
+    let is_setting =
+        |option: &&&Opt| SETTINGS.iter().any(|setting| setting.flag() == format!("--{}", option.name));
+    let own = options.iter().filter(|option| !is_setting(option));
+    let own = own.filter_map(|option| Some((format!("--{}", option.name), option.value?)));
     let settings = SETTINGS.iter().map(|setting| (setting.flag(), setting.expected));
     let lines: BTreeSet<String> = own
         .chain(settings)

@@ -127,6 +127,7 @@ const MATRIX: &[Line] = &[
     ("GET",    "/ui/owner.js",                                 All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/ui/owner.css",                                All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/join",                                        All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
+    ("POST",   "/join",                                           All,      [404,  404,  404,   404,   404,  404,  404,  404,  404]),
     ("GET",    "/join/guest.js",                               All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/join/guest.css",                              All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/backup",                                         All,      [401,  401,  403,   403,   403,  403,  200,  403,  401]),
@@ -328,6 +329,9 @@ pub fn example(method: &str, path: &str) -> (&'static str, &'static str) {
             "",
             r#"{"token":"AAAAAAAAAAAAAAAAAAAAAA","name":"Bob","public_key":"3wP+qdf8GBCnC5vFAUWSGm1/7mLgtdyzYCPI+Z5GYhA="}"#,
         ),
+        ("POST", "/join") => {
+            ("", "code=ABCDEFGH&name=Bob&public_key=3wP%2Bqdf8GBCnC5vFAUWSGm1%2F7mLgtdyzYCPI%2BZ5GYhA%3D")
+        }
         ("POST", "/relays") => (
             "",
             r#"{"relay_id":"r-{number}","public_ip":"203.0.113.7","port":51820,"region":"eu","capacity":100,"public_key":"k","load":3}"#,

@@ -136,9 +136,8 @@ fn a_body_that_ends_early_is_refused() {
             // There is no key that the made-up proof could be of, nor an invite or a link of that secret.
             "/auth/register" => 403,
             "/invites/preview" | "/invites/redeem" => 404,
-            "/ui/sessions" => 401,
-            // It is not the owner's.
-            "/ui/settings" => 403,
+            // It is not the owner's, and by no name of ours.
+            "/ui/sessions" | "/ui/settings" => 403,
             _ => 200,
         };
         assert_eq!(post(&mut client, &path, body.as_bytes()), expected, "{route}");

@@ -171,7 +171,8 @@ impl Client {
         } else if method != "HEAD" {
             let mut body = vec![0; length];
             self.reader.read_exact(&mut body)?;
-            answer.body = String::from_utf8(body).unwrap();
+            // What is compressed is no text.
+            answer.body = String::from_utf8_lossy(&body).into_owned();
         }
         Ok(answer)
     }

@@ -1,5 +1,6 @@
 // The real daemon, started and stopped.
 import { spawn } from "node:child_process";
+import http from "node:http";
 import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,13 +30,26 @@ export async function startDaemon(settings = {}) {
     createInterface({ input: child.stdout }).once("line", resolve);
     ended.then(() => reject(new Error(`the daemon ended: ${log}`)));
   });
-  const [, host, port] = /^listening http=([\d.]+):(\d+) /.exec(line);
+  const [, host, port, relayPort] = /^listening http=([\d.]+):(\d+) relay=[\d.]+:(\d+)/.exec(line);
   return {
     url: `http://${host}:${port}`,
     port,
+    relayPort,
     state,
-    socket: join(state, "control.sock"),
     log: () => log,
+    /** Asks as the owner of the machine, over the Unix socket. */
+    ask(method, path, body) {
+      const options = { socketPath: join(state, "control.sock"), method, path, headers: { Host: "lanrage", "Content-Type": "application/json" } };
+      return new Promise((resolve, reject) => {
+        const request = http.request(options, async (answer) => {
+          let text = "";
+          for await (const piece of answer) text += piece;
+          if (answer.statusCode === 200) resolve(JSON.parse(text));
+          else reject(new Error(`${answer.statusCode} ${text}`));
+        });
+        request.on("error", reject).end(body && JSON.stringify(body));
+      });
+    },
     async stop() {
       child.kill("SIGTERM");
       await ended;

@@ -100,6 +100,16 @@ test("both languages say everything", async () => {
   }
 });
 
+test("what the daemon says is known in German", async () => {
+  const { GERMAN } = await load("owner_words.js");
+  const [reasons] = /Unknown "unknown"[^]*?Truncated "truncated"[^]*?;/.exec(readFileSync(new URL("../../src/figures.rs", import.meta.url), "utf8"));
+  const drops = [...reasons.matchAll(/^ *\w+ "(\w+)",/gm)].map(([, word]) => `drop_${word}`);
+  const owner = readFileSync(new URL("../../src/api/owner.rs", import.meta.url), "utf8");
+  const troubles = [...owner.matchAll(/what: "(\w+)"/g)].flatMap(([, word]) => [`trouble_${word}`, `do_${word}`]);
+  assert.ok(drops.length > 30 && troubles.length > 8);
+  assert.deepEqual(Object.keys(GERMAN).sort(), [...drops, ...troubles].sort());
+});
+
 test("nothing on the pages is made of markup", () => {
   for (const file of ["dom.js", "device.js", "guest.js", "owner.js", "session.js", "forms.js", "dialogs.js", "party.js"]) {
     const text = readFileSync(new URL(file, SOURCES), "utf8");

@@ -26,7 +26,7 @@ export function evening() {
   const friends = party("p1", "Friday games", [
     member("alice", "Alice", { path: "direct", rtt_ms: 9 }),
     member("bob", "Bob's phone", { kind: "device", virtual_ip: "10.66.0.3", path: "hub", rtt_ms: 41, invite_id: "i1" }),
-    member("carol", "Carol", { kind: "agent", virtual_ip: "10.66.0.4", path: "relay", rtt_ms: 63, drops: [{ reason: "no_session", text: "no session yet", packets: 12 }] }),
+    member("carol", "Carol", { kind: "agent", virtual_ip: "10.66.0.4", path: "relay", rtt_ms: 63, drops: [{ reason: "no_session", text: "There is no hub session with its recipient.", packets: 12 }] }),
     member("dave", "Dave", { kind: "device", virtual_ip: "10.66.0.5", is_online: false, path: null, rtt_ms: null, last_handshake: NOW - 90000, received: 0, sent: 0 }),
   ], {
     invites: [
@@ -36,8 +36,8 @@ export function evening() {
     bans: [{ peer_id: "mallory", public_key: null }],
   });
   return overview([friends, party("p2", "Chess", [], { access: "public", ends_at: NOW + 20000 })], {
-    trouble: [{ what: "disk_full", text: "The disk is full: nothing new is kept.", do: "Make room on the partition of the state directory." }],
-    drops: [{ reason: "stranger", text: "from nobody we know", packets: 4321 }],
+    trouble: [{ what: "storage", text: "Nothing can be kept: the disk is full.", do: "Free some space, or see to the disk; running games are not affected." }],
+    drops: [{ reason: "unknown", text: "It is neither STUN nor WireGuard.", packets: 4321 }],
     events: { last: 3 },
   });
 }

@@ -5,7 +5,7 @@ import { save } from "./device.js";
 import { h, show } from "./dom.js";
 import { field, form } from "./forms.js";
 import { WORDS } from "./owner_words.js";
-import { measure, partyCard } from "./party.js";
+import { dropLine, inWords, measure, partyCard } from "./party.js";
 import { api, get, note, now, reason, say, sessionIs, state } from "./session.js";
 import { away, changeLanguage, keep, moment, recall } from "./words.js";
 
@@ -84,12 +84,11 @@ function firstParty() {
   return h("section", { class: "card", key: "party" }, h("h1", null, say("partyTitle")), createParty(() => refresh()));
 }
 
-function troubles({ trouble, clock_is_set: isSet, drops }) {
+function troubles({ trouble, drops }) {
   return [
-    !isSet && h("section", { class: "card trouble" }, say("clock")),
     trouble.map(({ what, text, do: todo }) => h("section", { class: "card trouble", key: what },
-      h("h2", null, text), h("p", null, h("strong", null, say("todo")), " ", todo))),
-    drops.length > 0 && h("ul", { class: "plain quiet drops" }, drops.map(({ reason, text, packets }) => h("li", { key: reason }, say("drops", { packets, text })))),
+      h("h2", null, inWords(`trouble_${what}`, text)), h("p", null, h("strong", null, say("todo")), " ", inWords(`do_${what}`, todo)))),
+    drops.length > 0 && h("div", { class: "drops" }, drops.map(dropLine)),
   ];
 }
 

@@ -1,8 +1,9 @@
 // What there is to see of a party.
 import { addDevice, invite, remove, revoke, settings, unban } from "./dialogs.js";
 import { h, svg } from "./dom.js";
+import { GERMAN } from "./owner_words.js";
 import { note, now, reason, say, state } from "./session.js";
-import { away, bytes } from "./words.js";
+import { away, bytes, language } from "./words.js";
 
 const POINTS = 40;
 const [WIDTH, HEIGHT] = [96, 24];
@@ -47,6 +48,13 @@ const press = (work) => async ({ target }) => {
   target.removeAttribute("aria-disabled");
 };
 
+/** What the daemon says, in the reader's language where it is known here. */
+export const inWords = (key, text) => (language && GERMAN[key]) || text;
+
+/** Packets that were dropped, and why. */
+export const dropLine = ({ reason: why, text, packets }) =>
+  h("div", { class: "quiet", key: why }, say("drops", { text: inWords(`drop_${why}`, text), packets }));
+
 function memberRow(party, member) {
   const { peer_id: peer, name, kind, is_online: isOn, path, rtt_ms: rtt, virtual_ip: address, received, sent } = member;
   const isLeaving = state.leaving.has(peer);
@@ -59,7 +67,7 @@ function memberRow(party, member) {
         isOn && path && h("span", null, say(`path_${path}`)), isOn && rtt != null && h("span", null, `${rtt} ms`),
         !isOn && member.last_handshake && h("span", null, away(member.last_handshake, now())),
         h("span", { title: say("since", { sent: bytes(sent), received: bytes(received) }) }, `↑ ${bytes(sent)} ↓ ${bytes(received)}`)),
-      member.drops.map(({ text, packets }) => h("div", { class: "quiet" }, say("drops", { text, packets })))),
+      member.drops.map(dropLine)),
     sparkline(member),
     h("button", { class: "small", "aria-label": `${say("remove")}: ${name}`, "aria-disabled": isLeaving && "true", onclick: () => isLeaving || remove(party, member) }, say("remove")));
 }
