@@ -185,7 +185,7 @@ fn help_and_version() {
             synopsis.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect()
         })
         .collect();
-    assert_eq!(commands.len(), 21, "{overview}");
+    assert_eq!(commands.len(), 31, "{overview}");
     for mut command in commands {
         let help = scratch.run(&[&["help"], &command[..]].concat()).good();
         assert!(help.contains(&format!("Usage: lanrage {}", command.join(" "))), "{help}");
@@ -352,7 +352,7 @@ fn clients_find_the_daemon_by_flag_environment_and_file() {
 fn what_the_owner_sees_and_does() {
     let scratch = Scratch::new();
     let daemon = start_in(&scratch, "state", &["--public-endpoint", "home.example.org:51820"]);
-    assert_eq!(scratch.ask(&["party", "list"]).good(), "There are no parties.\n");
+    assert_eq!(scratch.ask(&["party", "list"]).good(), "There are no parties: `lanrage party create NAME` makes one.\n");
     let (mut alice, mut bob) = (register(&daemon, "alice"), register(&daemon, "bob"));
     // The name turns the direction of writing round: it must not do so in a terminal.
     let party = create_party(&mut alice, "alice", "LAN \u{202e}night");
@@ -430,7 +430,7 @@ fn what_the_owner_sees_and_does() {
     let third = create_party(&mut alice, "alice", "and again");
     let json = scratch.ask(&["party", "delete", &third, "--json"]).json();
     assert_eq!(text(&json, "status"), "party_deleted");
-    assert_eq!(scratch.ask(&["party", "list"]).good(), "There are no parties.\n");
+    assert_eq!(scratch.ask(&["party", "list"]).good(), "There are no parties: `lanrage party create NAME` makes one.\n");
 
     let [alice, bob] = [alice, bob].map(|client| client.token.unwrap());
     let log = daemon.log();

@@ -2,8 +2,8 @@
 
 use super::command::{Command, Invocation, Opt};
 use super::{
-    CommandFailure, agent, backup, bench, db, device, events, invite, keys, party, peer, peers, relay, serve, status,
-    ui,
+    CommandFailure, agent, backup, bench, db, device, events, invite, keys, party, peer, peers, relay, serve,
+    status, ui,
 };
 
 const JSON: Opt = Opt { name: "json", value: None, help: "print JSON, for scripts" };

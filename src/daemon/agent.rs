@@ -2,6 +2,7 @@
 //! keeps what must outlast it. What to do is decided below.
 
 mod answers;
+mod extras;
 mod forwarding;
 mod membership;
 mod moving;
@@ -30,6 +31,7 @@ use crate::time::{Clock, Instant};
 use crate::tun::{Tun, TunSettings};
 use crate::wire::control::PartyAnswer;
 use crate::wire::server_url::ServerUrl;
+use extras::Extras;
 use smol::future::FutureExt;
 use smol::{LocalExecutor, Task};
 use std::cell::{Cell, RefCell};
@@ -120,6 +122,8 @@ struct AgentLoop {
     /// Rung when there is one for the first time, when the socket is to be replaced, and when it is over.
     arrived: Bell,
     rebind: Bell,
+    extras: Extras,
+    extras_bell: Bell,
     over: Bell,
     ended: Cell<Option<SessionEnd>>,
     events: RefCell<Option<Listening>>,
@@ -238,6 +242,8 @@ impl AgentDaemon {
             party: RefCell::default(),
             arrived: Bell::default(),
             rebind: Bell::default(),
+            extras: Extras::default(),
+            extras_bell: Bell::default(),
             over: Bell::default(),
             ended: Cell::new(None),
             events: RefCell::default(),
@@ -308,6 +314,7 @@ impl AgentDaemon {
             running.clone().keep_time().boxed_local(),
             running.clone().keep_links().boxed_local(),
             running.clone().keep_mapping().boxed_local(),
+            running.clone().keep_extras().boxed_local(),
             async move { local.keep_local().await }.boxed_local(),
             async move { company.keep_company(|| told.summary()).await }.boxed_local(),
         ];

@@ -35,6 +35,9 @@ fn two_agents_and_an_app_play() {
         assert!(phone.reaches(ip, Duration::from_secs(10)).is_some(), "{ip}");
     }
 
+    crate::eventually("the way to Bob is direct", || alice.path(bob.ip) == "direct");
+    alice.ping(bob.ip);
+
     // Discovery of games, to all ways of saying everybody.
     let (here, there) = (alice.game(GAME), bob.game(GAME));
     let group = Ipv4Addr::new(224, 0, 2, 60);
@@ -50,7 +53,7 @@ fn two_agents_and_an_app_play() {
 
     // By an invite's link, which the owner of the server has made.
     let made = server.owner().ask("POST", &format!("/parties/{}/invites", alice.party), "{}").is(200);
-    let link = made.text(&["url"]).replace("localhost", "192.0.2.1:8667");
+    let link = format!("{URL}/join#{}", made.text(&["token"]));
     let mut carol = AgentHost::asleep(lab.host(12));
     carol.start(&["join", &link, "--name", "Carol"]);
     assert_eq!(carol.party, alice.party);
@@ -101,4 +104,24 @@ fn who_leaves_is_gone_and_leaves_nothing_behind() {
     assert!(bob.run(&["leave"]).status.success());
     crate::eventually("Alice sees that Bob is gone", || alice.member(bob.ip).is_none());
     assert_eq!(alice.json("peers").get("members"), Some(&Value::Array(Vec::new())));
+}
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn nats_of_many_kinds_are_crossed() {
+    let _alone = crate::alone();
+    let lab = Lab::new();
+    let _server = Server::new(&lab);
+    let alice = AgentHost::hosting(lab.nat(20, Mapping::Preserving).host(2), "Alice");
+    for (number, mapping) in [(21, Mapping::Preserving), (22, Mapping::Symmetric)] {
+        let bob = AgentHost::joining(lab.nat(number, mapping).host(2), &alice.party, "Bob");
+        println!("{mapping:?}: first ping after {:?}", bob.ping(alice.ip));
+        let took = crate::eventually("the way is direct", || {
+            bob.ping(alice.ip);
+            alice.ping(bob.ip);
+            bob.path(alice.ip) == "direct"
+        });
+        println!("{mapping:?}: direct after {took:?}");
+        bob.ping(alice.ip);
+    }
 }
