@@ -13,8 +13,11 @@ mod broadcast;
 mod candidates;
 mod choice;
 mod copies;
+mod ends;
 mod explain;
 mod handshake;
+mod links;
+mod mtu;
 mod nat;
 mod offers;
 mod pair;
@@ -26,8 +29,10 @@ mod turn;
 
 use crate::agent::broadcast::Announcements;
 use crate::agent::candidates::{Locality, read_signal, write_signal};
-use crate::agent::network::{LocalAddress, Network, SocketWish};
-use crate::agent::path::Ends;
+use crate::agent::ends::Ends;
+use crate::agent::nat::NatProbing;
+use crate::agent::network::Network;
+use crate::agent::pair::Pair;
 use crate::agent::peers::Peers;
 use crate::agent::turn::AgentTurn;
 use crate::agent::view::{MemberView, NatView};
@@ -42,7 +47,9 @@ use crate::wire::probe::{MAX_PROBE_LENGTH, Probe};
 use crate::wire::stun::is_stun;
 use crate::wireguard::device::{Device, DeviceSettings, ReceiveOutcome};
 use crate::wireguard::inner_packet::InnerPacket;
-use crate::wireguard::message::{INITIATION_LENGTH, KEEPALIVE_LENGTH, Message, TRANSPORT_HEADER_LENGTH};
+use crate::wireguard::message::{
+    INITIATION_LENGTH, KEEPALIVE_LENGTH, Message, RESPONSE_LENGTH, TRANSPORT_HEADER_LENGTH,
+};
 use crate::wireguard::peer::PeerIndex;
 use crate::wireguard::verdict::{Accepted, Content, Outgoing, SendOutcome, Verdict};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -96,6 +103,8 @@ pub struct Agent {
     is_moving: bool,
     /// What others were told of the NAT.
     told: Option<(Option<SocketAddr>, NatType)>,
+    /// When the hub was last heard, or another socket wanted because it was not.
+    watched: Instant,
 }
 
 impl Agent {
@@ -116,6 +125,7 @@ impl Agent {
             signals: Vec::new(),
             is_moving: true,
             told: None,
+            watched: now,
         }
     }
 
@@ -128,13 +138,17 @@ impl Agent {
     pub fn set_network(&mut self, network: Network, now: Now) {
         let Network { own_ip, subnet, relay, members } = network;
         self.own_ip = own_ip;
-        let has_moved = self.locality.relay != relay || self.locality.subnet != subnet;
+        let is_first = self.locality.generation == 0;
+        let has_moved = is_first || self.locality.relay != relay || self.locality.subnet != subnet;
         (self.locality.subnet, self.locality.relay) = (subnet, relay);
         if has_moved {
-            self.is_moving = true;
+            (self.is_moving, self.watched) = (true, now.instant);
             self.peers.set_relay(&mut self.device, subnet, relay, now.instant);
             self.locality.begin_generation(now);
-            self.locality.nat.begin(true, &mut self.random, now.instant);
+            match relay {
+                Some(_) => self.locality.nat.begin(true, &mut self.random, now.instant),
+                None => self.locality.nat = NatProbing::default(),
+            }
         }
         self.peers.set_members(&mut self.device, relay, members, now);
     }
@@ -153,60 +167,19 @@ impl Agent {
         let turn = &mut AgentTurn { device, locality, random, scratch, now, out: &mut Nowhere };
         pair.credit += data.len();
         pair.on_offer(turn, offer);
-        if !self.device.can_send(peer, now.instant) {
-            self.peers.want_session(&mut self.device, peer, now);
+        if self.device.can_send(peer, now.instant) {
+            return;
+        }
+        match self.locality.relay {
+            Some(_) => self.peers.want_session(&mut self.device, peer, now),
+            // Nobody knew where to begin before.
+            None => self.device.connect(peer, now),
         }
     }
 
     /// Offers for other agents that the control plane is to carry, since last asked.
     pub fn take_signals(&mut self) -> Vec<(PeerId, String)> {
         std::mem::take(&mut self.signals)
-    }
-
-    /// These are this machine's addresses now, without its interface in the virtual LAN, and not on loopback.
-    pub fn set_links(&mut self, links: &[LocalAddress], now: Now) {
-        if self.locality.links == links {
-            return;
-        }
-        let is_first = self.locality.links.is_empty();
-        self.locality.links = links.to_vec();
-        if !is_first {
-            self.resume(now);
-        }
-    }
-
-    /// A router forwards this address of its own to us, or none does.
-    pub fn set_mapping(&mut self, mapping: Option<SocketAddr>, now: Now) {
-        if std::mem::replace(&mut self.locality.mapping, mapping) != mapping {
-            self.peers.offer_all(now.instant);
-        }
-    }
-
-    /// This machine is in another network, or has slept: nothing is known of paths any more.
-    pub fn resume(&mut self, now: Now) {
-        self.locality.begin_generation(now);
-        self.locality.nat.begin(true, &mut self.random, now.instant);
-        self.is_moving = true;
-        if let (Some(hub), Some(relay)) = (self.peers.hub(), self.locality.relay) {
-            self.device.probe(hub, relay.endpoint, now);
-        }
-        let pairs = self.peers.pairs.values_mut();
-        pairs.for_each(|pair| pair.on_new_network(&mut self.locality, now.instant));
-    }
-
-    /// What is wanted of the socket, since last asked.
-    pub fn wants_socket(&mut self) -> Option<SocketWish> {
-        self.locality.wish.take()
-    }
-
-    /// So many additional sockets are open now, numbered from 1 on.
-    pub fn set_extra_sockets(&mut self, count: u16, now: Now) {
-        self.locality.extra_sockets = count;
-        self.peers
-            .pairs
-            .values_mut()
-            .filter(|pair| pair.spray.is_some())
-            .for_each(|pair| pair.plan(now.instant));
     }
 
     /// The mark that must be stored for the next [`AgentSettings::stamp_mark`], if it has moved since last asked.
@@ -282,7 +255,11 @@ impl Agent {
         let (mut turn, peers) = self.turn(now, out);
         if let Some(pair) = peers.pairs.get_mut(&peer) {
             let is_data = matches!(content, Content::Packet { .. });
-            pair.on_received(from, turn.locality.relay_path(), datagram.len(), is_data, now.instant);
+            // What answers an initiation is spent already.
+            let is_asked = matches!(Message::parse(datagram), Some(Message::Initiation(_)));
+            let spent = if is_asked { RESPONSE_LENGTH } else { 0 };
+            let relay = turn.locality.relay_path();
+            pair.on_received(from, relay, datagram.len() - spent, is_data, now.instant);
             if established {
                 pair.on_session(now.instant);
             }
@@ -362,6 +339,9 @@ impl Agent {
         if self.peers.is_hub(peer) {
             return self.send_to_hub(buffer, length, now, out);
         }
+        if let Some(mtu) = self.peers.pairs.get(&peer).and_then(Pair::small_mtu) {
+            mtu::clamp(&mut buffer[HEADROOM..][..length], mtu);
+        }
         let SendOutcome::Sealed { length, .. } = self.device.send(peer, buffer, length, now) else {
             return None;
         };
@@ -414,6 +394,7 @@ impl Agent {
 
     fn work(&mut self, now: Now, out: &mut dyn AgentOutput) {
         self.tell(now);
+        self.watch_hub(now.instant);
         let (mut turn, peers) = self.turn(now, out);
         if let Some(relay) = turn.locality.relay {
             if turn.locality.nat.poll(&relay, turn.random, now.instant, turn.out) {
@@ -474,7 +455,7 @@ impl Agent {
     /// When [`Agent::poll`] is to be called next; `None` for never.
     pub fn next(&mut self) -> Option<Instant> {
         let nat = self.locality.relay.and_then(|_| self.locality.nat.next());
-        [self.device.poll_timeout(), self.peers.next(), nat].into_iter().flatten().min()
+        [self.device.poll_timeout(), self.peers.next(), nat, self.next_watch()].into_iter().flatten().min()
     }
 
     /// The members of the party, without us.

@@ -401,9 +401,9 @@ fn the_relays_own_machine_takes_part_without_allocating() {
 
 /// What two agents send each other, straight, in order; no more than a few at once.
 struct Straight {
-    waiting: Box<[[u8; 2048]; 16]>,
-    lengths: [usize; 16],
-    to: [SocketAddr; 16],
+    waiting: Box<[[u8; 2048]; 64]>,
+    lengths: [usize; 64],
+    to: [SocketAddr; 64],
     count: usize,
     delivered: usize,
 }
@@ -461,9 +461,9 @@ fn agents_play_without_allocating() {
         agents[node].set_network(network, at(0));
     }
     let mut wire = Straight {
-        waiting: Box::new([[0; 2048]; 16]),
-        lengths: [0; 16],
-        to: [address(1); 16],
+        waiting: Box::new([[0; 2048]; 64]),
+        lengths: [0; 64],
+        to: [address(1); 64],
         count: 0,
         delivered: 0,
     };

@@ -12,6 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Predicted ports that are offered behind a NAT that counts them up.
 const PREDICTED: i32 = 4;
+/// How long an offer by the control plane is at least, in characters: that is credit for the handshakes that it asks for.
+const SIGNAL_LENGTH: usize = 480;
 /// The longest offer by the control plane, in characters.
 const MAX_SIGNAL_LENGTH: usize = 512;
 /// What stands before and behind an offer by the control plane.
@@ -171,7 +173,8 @@ fn is_private(ip: IpAddr) -> bool {
 
 /// The text of an offer for the control plane.
 pub(super) fn write_signal(offer: &[u8]) -> String {
-    format!("{}{}{}", SIGNAL[0], STANDARD.encode(offer), SIGNAL[1])
+    let text = format!("{}{}{}", SIGNAL[0], STANDARD.encode(offer), SIGNAL[1]);
+    format!("{text:<SIGNAL_LENGTH$}")
 }
 
 /// The offer's bytes in a text that came by the control plane.
@@ -241,7 +244,7 @@ mod tests {
     fn signals_are_read_as_they_are_written_and_nothing_else() {
         let text = write_signal(&[1, 3, 0, 0, 9]);
         assert_eq!(read_signal(&text), Some(vec![1, 3, 0, 0, 9]));
-        for bad in ["", "{}", "{\"lanrage_offer\":5}", "{\"lanrage_offer\":\"é\"}", &text[1..]] {
+        for bad in ["", "{}", "{\"lanrage_offer\":5}", "{\"lanrage_offer\":\"é\"}", &text[1..480]] {
             assert_eq!(read_signal(bad), None, "{bad}");
         }
         assert_eq!(read_signal(&write_signal(&[0; 600])), None);

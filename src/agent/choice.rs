@@ -2,8 +2,8 @@
 //! it is no slower than the relay by much; it is left when nothing comes back on it, or too much gets lost, and then not
 //! taken again for a while.
 
+use crate::agent::ends::Ends;
 use crate::agent::pair::{FallBack, Pair};
-use crate::agent::path::Ends;
 use crate::agent::turn::AgentTurn;
 use crate::time::Instant;
 use crate::wire::probe::MAX_CANDIDATES;

@@ -1,9 +1,9 @@
 //! Handshakes go by the relay first, which so learns the flow that data falls back to. When it is silent, or there is none, the
 //! same initiation goes to where the member may be. Whichever copy comes first is answered, and so are the others.
 
+use crate::agent::ends::Ends;
 use crate::agent::handshake::{CachedAnswer, PendingInitiation};
 use crate::agent::pair::Pair;
-use crate::agent::path::Ends;
 use crate::agent::turn::AgentTurn;
 use crate::time::Instant;
 use crate::wireguard::message::INITIATION_LENGTH;

@@ -1,11 +1,12 @@
 //! How agents tell each other where they are: by offers, which are answered, and by where their probes come from.
 
+use crate::agent::ends::Ends;
 use crate::agent::pair::{Offering, Pair};
-use crate::agent::path::{DOUBT_TIME, Ends, PathState};
+use crate::agent::path::{DOUBT_TIME, PathState};
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
 use crate::time::Instant;
-use crate::wire::probe::{CandidateKind, MAX_CANDIDATES, Offer, Probe};
+use crate::wire::probe::{CandidateKind, MAX_CANDIDATES, Offer, PING_LENGTH, Probe};
 use std::time::Duration;
 
 /// Straight paths that are known of one member at most.
@@ -59,34 +60,43 @@ impl Pair {
     /// Answers on the path by which it was asked.
     fn answer(&mut self, turn: &mut AgentTurn<'_>, from: Ends, id: u32) {
         let relay = turn.locality.relay_path();
-        let received = self.path_mut(from, relay).map_or(0, |path| path.received);
+        let known = self.path_mut(from, relay).map(|path| (path.received, path.answers > 0));
+        let (received, is_validated) = known.unwrap_or_default();
+        if !is_validated && relay.is_none_or(|relay| relay.remote != from.path.remote) {
+            let cost = turn.device.sealed_length(PING_LENGTH);
+            let Some(left) = self.credit.checked_sub(cost) else { return };
+            self.credit = left;
+        }
         turn.send_probe(self.peer, from, &Probe::Pong { id, source: from.path.remote, received }, 0);
     }
 
     /// It is at a place that nobody knew of: it is asked there at once, as our NAT is open for it.
     fn note_source(&mut self, turn: &mut AgentTurn<'_>, from: Ends, relay: Option<Path>) {
         let now = turn.now.instant;
-        let peer = self.peer;
-        if let Some(path) = self.path_mut(from, relay) {
-            if relay.is_none_or(|relay| relay.remote != from.path.remote) {
-                path.path = from.path;
-                // Our own questions may have come too early for its NAT; now they do not.
-                if path.answers == 0 {
-                    path.ask(turn, peer, 0);
+        if relay.is_some_and(|relay| relay.remote == from.path.remote) {
+            return;
+        }
+        let is_it = |path: &PathState| path.path.remote == from.path.remote && path.socket == from.socket;
+        let place = match self.straight.iter().position(is_it) {
+            Some(place) => place,
+            None => {
+                let is_sane = turn.locality.is_unicast(from.path.remote.ip());
+                if !is_sane || self.straight.len() >= MAX_STRAIGHT && !self.make_room() {
+                    return;
                 }
+                let mut path = PathState::new(from.path, CandidateKind::Observed);
+                path.socket = from.socket;
+                path.number = turn.locality.count_destination(from.path.remote);
+                path.on_heard(false, now);
+                self.straight.push(path);
+                self.straight.len() - 1
             }
-            return;
+        };
+        self.straight[place].path = from.path;
+        // Our own questions may have come too early for its NAT; now they do not.
+        if self.straight[place].answers == 0 {
+            self.ask(turn, place);
         }
-        let is_sane = turn.locality.is_unicast(from.path.remote.ip());
-        if !is_sane || self.straight.len() >= MAX_STRAIGHT && !self.make_room() {
-            return;
-        }
-        let mut path = PathState::new(from.path, CandidateKind::Observed);
-        path.socket = from.socket;
-        path.on_heard(false, now);
-        path.number = turn.locality.count_destination(from.path.remote);
-        path.ask(turn, peer, 0);
-        self.straight.push(path);
     }
 
     /// Gives up the straight path that has shown the least.
@@ -127,6 +137,10 @@ impl Pair {
                 self.straight.push(path);
                 has_new = true;
             }
+        }
+        if let (None, Some(path)) = (turn.locality.relay, self.straight.first()) {
+            // Handshakes begin there, and go to all other candidates as well.
+            turn.device.set_endpoint(self.peer, path.path.remote, now);
         }
         let is_due = self.round_began.is_none_or(|began| now.since(began) >= ROUND_INTERVAL);
         if has_new || is_new || self.active.is_none() && is_due {

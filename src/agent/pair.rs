@@ -3,9 +3,10 @@
 
 use crate::agent::AgentOutput;
 use crate::agent::candidates::Locality;
+use crate::agent::ends::Ends;
 use crate::agent::handshake::{CachedAnswer, PendingInitiation};
 use crate::agent::network::NetworkMember;
-use crate::agent::path::{Ends, PathState};
+use crate::agent::path::{LENGTHS, PathState};
 use crate::agent::spray::Spray;
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
@@ -172,6 +173,12 @@ impl Pair {
         self.last_data.is_some_and(|last| now.since(last) < IDLE_TIME)
     }
 
+    /// The longest packet that the straight path in use carries, if that is less than usual.
+    pub fn small_mtu(&self) -> Option<usize> {
+        let path = self.active.map(|place| &self.straight[place])?;
+        Some(path.mtu).filter(|&mtu| mtu < LENGTHS[0])
+    }
+
     fn note_data(&mut self, now: Instant) {
         if !self.is_busy(now) {
             self.plan(now);
@@ -189,9 +196,10 @@ impl Pair {
     ) {
         self.note_data(now);
         self.sent += datagram.len() as u64;
-        let without_relay = || self.straight.iter().enumerate().max_by_key(|(_, path)| path.heard);
+        let is_proven = |(_, path): &(usize, &PathState)| path.answers > 0;
+        let answered = self.straight.iter().enumerate().filter(is_proven);
         let choice = match (self.active, relay) {
-            (None, None) => without_relay().map(|(place, _)| place),
+            (None, None) => answered.max_by_key(|(_, path)| path.heard).map(|(place, _)| place),
             (active, _) => active,
         };
         let mut by_relay = true;
@@ -397,7 +405,8 @@ impl Pair {
         let path = &mut self.straight[place];
         let Some(length) = path.question_length() else { return };
         let cost = turn.device.sealed_length(length.max(crate::wire::probe::PING_LENGTH));
-        let is_validated = path.heard.is_some();
+        // That something came from there shows nothing: who sent it may have written another's address on it.
+        let is_validated = path.answers > 0;
         if is_validated || credit >= cost {
             let sent = path.ask(turn, peer, length);
             self.credit -= if is_validated { 0 } else { sent };

@@ -1,7 +1,7 @@
 //! One path to a member, by the relay or straight: what was asked and answered on it, how long that takes, and how much of
 //! what is sent arrives. That something came on it says nothing of what we send on it; only an answer does.
 
-use crate::agent::AgentOutput;
+use crate::agent::ends::Ends;
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
 use crate::time::Instant;
@@ -25,7 +25,7 @@ const QUESTIONS: [Duration; 4] = [
 /// Questions whose answers are waited for.
 const WAITING: usize = 8;
 /// Lengths of inner packets, one of which must be carried before a path is used.
-const LENGTHS: [usize; 4] = [1420, 1372, 1280, 1200];
+pub(super) const LENGTHS: [usize; 4] = [1420, 1372, 1280, 1200];
 /// How often each is tried.
 const TRIES_PER_LENGTH: u8 = 2;
 /// Loss is judged by at least so many datagrams.
@@ -39,28 +39,6 @@ struct Question {
     at: Instant,
     length: usize,
     sent: u32,
-}
-
-/// The two ends of a path, and by which socket of ours it goes: 0 is the one for everything.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Ends {
-    pub path: Path,
-    pub socket: u16,
-}
-
-impl From<Path> for Ends {
-    fn from(path: Path) -> Self {
-        Ends { path, socket: 0 }
-    }
-}
-
-impl Ends {
-    pub fn send(&self, datagram: &[u8], out: &mut dyn AgentOutput) {
-        match self.socket {
-            0 => out.send(self.path, datagram),
-            socket => out.send_from(socket, self.path, datagram),
-        }
-    }
 }
 
 /// What is known of a path.

@@ -2,9 +2,9 @@
 
 use crate::agent::AgentOutput;
 use crate::agent::candidates::Locality;
+use crate::agent::ends::Ends;
 use crate::agent::network::{NetworkMember, RelayAddress};
 use crate::agent::pair::Pair;
-use crate::agent::path::Ends;
 use crate::agent::turn::AgentTurn;
 use crate::ids::PeerId;
 use crate::subnet::Subnet;

@@ -3,9 +3,9 @@
 //! second one sends to so many of the first's ports at random that one of them is nearly surely one of those. That costs
 //! 1300 datagrams, so it is done for one member at a time, seldom, and only if there is traffic.
 
+use crate::agent::ends::Ends;
 use crate::agent::network::SocketWish;
 use crate::agent::pair::Pair;
-use crate::agent::path::Ends;
 use crate::agent::spray::{Spray, SpraySide};
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;

@@ -2,7 +2,7 @@
 
 use crate::agent::AgentOutput;
 use crate::agent::candidates::Locality;
-use crate::agent::path::Ends;
+use crate::agent::ends::Ends;
 use crate::crypto::random::Seeded;
 use crate::time::Now;
 use crate::wire::probe::Probe;

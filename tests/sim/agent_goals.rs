@@ -169,6 +169,7 @@ fn nine_that_are_idle_say_little() {
     let rate = (world.players[0].sent - before) as f64 / 3600.0;
     println!("{:<50} goal     1, {rate:.2}", "packets a second with 8 idle peers");
     assert!(rate <= 1.0);
+    assert!(world.players.iter().all(|player| player.rebinds == 0));
     assert!(players[1..].iter().all(|&other| world.players_talk(players[0], other, SECOND)));
 }
 

@@ -4,6 +4,7 @@ use crate::agents::Seat;
 use crate::nat::{Behaviour, Ports};
 use crate::world::{MILLISECOND, SECOND, World};
 use lanrage::agent::view::PathKind;
+use lanrage::wire::nat_type::NatType;
 use std::time::Duration;
 
 /// Kinds of NAT.
@@ -73,6 +74,28 @@ pub fn time_to_direct(world: &mut World, players: [usize; 2], limit: Duration) -
         }
     }
     None
+}
+
+/// What an agent takes its NAT for. Who has one address can't tell a full cone from one that filters by address.
+#[test]
+fn kinds_are_told_apart() {
+    for (kind, told) in [
+        (Open, NatType::Open),
+        (FullCone, NatType::RestrictedCone),
+        (Restricted, NatType::RestrictedCone),
+        (PortRestricted, NatType::PortRestrictedCone),
+        (Sequential, NatType::Symmetric),
+        (Random, NatType::Symmetric),
+    ] {
+        let mut world = world(290);
+        let players = pair(&mut world, kind, Open);
+        world.run(10 * SECOND);
+        let nat = world.players[players[0]].agent.nat();
+        assert_eq!(nat.kind, told, "{kind:?}");
+        assert_eq!(nat.public.map(|address| address.ip()), Some(world.player_public_ip(players[0])));
+        let step = (kind != Random).then_some(());
+        assert_eq!(nat.port_step.map(|_| ()), step, "{kind:?}");
+    }
 }
 
 #[test]

@@ -119,15 +119,33 @@ fn no_udp_at_all() {
     let mut world = world(1060);
     let relay = relay_address(Port::Main).ip();
     let players = pair(&mut world, Kind::FullCone, Kind::FullCone);
-    let own = world.player_public_ip(players[0]);
-    world.holes.push((own, relay));
+    let [own, other] = players.map(|player| world.player_public_ip(player));
+    world.holes.extend([(own, relay), (own, other)]);
     world.run(30 * SECOND);
     let now = world.clock();
     let member = world.players[players[0]].agent.members(now).next().unwrap();
     assert_eq!(member.state, ConnectionState::Connecting);
     assert_eq!(member.why_not_direct.unwrap(), "there is no session with player1 yet");
+    // Perhaps it is the socket.
+    world.run(300 * SECOND);
+    let rebinds = world.players[players[0]].rebinds;
+    assert!((2..=4).contains(&rebinds), "{rebinds}");
+    assert_eq!(world.players[players[1]].rebinds, 0);
     world.holes.clear();
     time_to_direct(&mut world, players, 30 * SECOND).expect("a direct path");
+}
+
+/// The relay is out of reach for one of them from the beginning on; they find each other by the control plane.
+#[test]
+fn without_the_relay() {
+    let mut world = world(1065);
+    let relay = relay_address(Port::Main).ip();
+    let players = pair(&mut world, Kind::Open, Kind::Restricted);
+    let own = world.player_public_ip(players[0]);
+    world.holes.push((own, relay));
+    let time = time_to_direct(&mut world, players, 10 * SECOND).expect("a direct path");
+    println!("direct without a relay after {} ms", time.as_millis());
+    assert!(world.players_talk(players[0], players[1], SECOND));
 }
 
 /// The relay is gone: those who go straight play on, also through new sessions.

@@ -43,19 +43,18 @@ fn sent_to(world: &World, player: usize, addresses: &[SocketAddr]) -> u64 {
 fn a_third_party_gets_no_more_than_the_member_gave() {
     // By its session.
     let (mut world, player, rogue) = with_rogue(1100);
-    let before = world.rogue_gave(rogue);
     for generation in 1..200 {
         world.rogue_probes(rogue, player, &offer(generation, &victims()));
         world.run(100 * MILLISECOND);
     }
     world.run(30 * SECOND);
-    let (gave, got) = (world.rogue_gave(rogue) - before + 4096, sent_to(&world, player, &victims()));
+    let (gave, got) = (world.rogue_gave(rogue, player), sent_to(&world, player, &victims()));
     println!("{got} bytes to third parties for {gave} from a member, by its session");
     assert!(got > 0 && got <= gave);
     // By the control plane.
     let (mut world, player, rogue) = with_rogue(1101);
     world.clients[rogue].offline = true;
-    let (mut gave, now) = (4096, world.clock());
+    let (mut gave, now) = (world.rogue_gave(rogue, player), world.clock());
     let id = lanrage::ids::PeerId::new(&world.clients[rogue].name).unwrap();
     for generation in 1..200 {
         let mut buffer = [0; 512];
@@ -141,4 +140,22 @@ fn nonsense_in_probes_is_survived() {
     world.player_says(player, Seat::Rogue(rogue), b"yes");
     world.run(SECOND);
     assert!(world.clients[rogue].inbox.contains(&(ip, b"yes".to_vec())));
+}
+
+/// A member may write another's address on what it sends straight.
+#[test]
+fn a_third_party_whose_address_is_forged_gets_no_more_either() {
+    let (mut world, player, rogue) = with_rogue(1140);
+    let victim = SocketAddr::from(([198, 18, 0, 9], 9));
+    let home = world.players[player].local;
+    world.rogue_probes(rogue, player, &offer(1, &[]));
+    for id in 0..500 {
+        let sealed = world.seal_for_player(rogue, player, &Probe::Ping { id });
+        world.fly_within(victim, home, None, &sealed);
+        world.run(50 * MILLISECOND);
+    }
+    world.run(30 * SECOND);
+    let (gave, got) = (world.rogue_gave(rogue, player), sent_to(&world, player, &[victim]));
+    println!("{got} bytes to a forged address for {gave} from a member");
+    assert!(got > 10_000 && got <= gave);
 }

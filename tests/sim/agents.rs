@@ -161,6 +161,15 @@ impl World {
         self.transmit(client, relay_address(Port::Main), &buffer[..sealed.expect("a session")]);
     }
 
+    /// The datagram that carries a client's probe for a player, which nobody sends.
+    pub fn seal_for_player(&mut self, client: usize, player: usize, probe: &Probe) -> Vec<u8> {
+        let mut buffer = [0; 2048];
+        let length = probe.write(&mut buffer[HEADROOM..]);
+        let (now, peer) = (self.clock(), self.index_of(client, player));
+        let sealed = self.clients[client].device.seal_probe(peer, &mut buffer, length, now);
+        buffer[..sealed.expect("a session")].to_vec()
+    }
+
     pub fn rogue_probes(&mut self, client: usize, player: usize, probe: &Probe) {
         let mut buffer = [0; MAX_PROBE_LENGTH];
         let length = probe.write(&mut buffer);
@@ -168,9 +177,8 @@ impl World {
     }
 
     /// Bytes that a client has sent to a player.
-    pub fn rogue_gave(&self, client: usize) -> u64 {
-        let device = &self.clients[client].device;
-        device.peers().filter_map(|(peer, _)| device.stats(peer)).map(|stats| stats.sent_bytes).sum()
+    pub fn rogue_gave(&self, client: usize, player: usize) -> u64 {
+        self.clients[client].device.stats(self.index_of(client, player)).unwrap().sent_bytes
     }
 
     /// The address under which a player is seen.

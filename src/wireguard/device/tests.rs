@@ -989,7 +989,7 @@ fn the_inner_source_must_be_the_peers_own() {
         (packet(1, 1, 100, 0), Rejection::Source),
         (packet(50, 1, 100, 0), Rejection::Source),
         (vec![0x45; 19], Rejection::Malformed),
-        (vec![0; 100], Rejection::Malformed),
+        (vec![0x10; 100], Rejection::Malformed),
         ([&[0x45, 0, 2, 0], &packet(0, 1, 96, 0)[4..]].concat(), Rejection::Malformed),
     ] {
         net.send_bytes(0, 1, &bytes);

@@ -1,0 +1,80 @@
+//! The network that this machine is in: each change of it is a new generation, in which nothing is known of paths. And the one
+//! socket: when even the hub stays silent, perhaps a router has forgotten it, or keeps a dead entry alive by our retries.
+
+use crate::agent::Agent;
+use crate::agent::network::{LocalAddress, SocketWish};
+use crate::time::{Instant, Now};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The hub is heard every two minutes at least, and some retries take half a minute.
+const HUB_PATIENCE: Duration = Duration::from_secs(160);
+/// A port that did not do rests for so long, then another one is tried.
+const REBIND_INTERVAL: Duration = Duration::from_secs(65);
+
+impl Agent {
+    /// These are this machine's addresses now, without its interface in the virtual LAN, and not on loopback.
+    pub fn set_links(&mut self, links: &[LocalAddress], now: Now) {
+        if self.locality.links == links {
+            return;
+        }
+        let is_first = self.locality.links.is_empty();
+        self.locality.links = links.to_vec();
+        if !is_first {
+            self.resume(now);
+        }
+    }
+
+    /// A router forwards this address of its own to us, or none does.
+    pub fn set_mapping(&mut self, mapping: Option<SocketAddr>, now: Now) {
+        if std::mem::replace(&mut self.locality.mapping, mapping) != mapping {
+            self.peers.offer_all(now.instant);
+        }
+    }
+
+    /// This machine is in another network, or has slept: nothing is known of paths any more.
+    pub fn resume(&mut self, now: Now) {
+        self.locality.begin_generation(now);
+        if self.locality.relay.is_some() {
+            self.locality.nat.begin(true, &mut self.random, now.instant);
+        }
+        self.is_moving = true;
+        if let (Some(hub), Some(relay)) = (self.peers.hub(), self.locality.relay) {
+            self.device.probe(hub, relay.endpoint, now);
+        }
+        let pairs = self.peers.pairs.values_mut();
+        pairs.for_each(|pair| pair.on_new_network(&mut self.locality, now.instant));
+    }
+
+    /// What is wanted of the socket, since last asked.
+    pub fn wants_socket(&mut self) -> Option<SocketWish> {
+        self.locality.wish.take()
+    }
+
+    /// So many additional sockets are open now, numbered from 1 on.
+    pub fn set_extra_sockets(&mut self, count: u16, now: Now) {
+        self.locality.extra_sockets = count;
+        self.peers
+            .pairs
+            .values_mut()
+            .filter(|pair| pair.spray.is_some())
+            .for_each(|pair| pair.plan(now.instant));
+    }
+
+    /// Wants another socket, if the hub is silent on this one.
+    pub(super) fn watch_hub(&mut self, now: Instant) {
+        let Some(hub) = self.peers.hub() else { return };
+        if let Some(heard) = self.device.stats(hub).and_then(|stats| stats.last_received) {
+            self.watched = self.watched.max(heard);
+        }
+        if now.since(self.watched) >= HUB_PATIENCE {
+            self.locality.wish = Some(SocketWish::Rebind);
+            self.watched = now + REBIND_INTERVAL - HUB_PATIENCE;
+        }
+    }
+
+    /// When the hub has been silent for too long.
+    pub(super) fn next_watch(&self) -> Option<Instant> {
+        self.peers.hub().map(|_| self.watched + HUB_PATIENCE)
+    }
+}
