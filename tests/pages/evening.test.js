@@ -217,5 +217,7 @@ test("by plain http there is no clipboard and no crypto.subtle, and nothing lack
   await page.getByLabel("Whose device is it?").fill("Phone");
   await page.keyboard.press("Enter");
   assert.match(await scan(page.getByRole("img", { name: "QR code of the file" })), /^PrivateKey = /m);
-  assert.deepEqual(problems, []);
+  // Chromium says so wherever there is no TLS. With TLS in front the header counts.
+  const isOfPlainHttp = (problem) => problem.startsWith("The Cross-Origin-Opener-Policy header has been ignored");
+  assert.deepEqual(problems.filter((problem) => !isOfPlainHttp(problem)), []);
 });
