@@ -62,7 +62,7 @@ test("first run, invite, guest, first handshake, kick, revoke", async (t) => {
   await press(owner.page, "Make the invite");
   const code = owner.page.getByRole("img", { name: "QR code of the invite" });
   await code.waitFor();
-  const url = await owner.page.getByLabel("Link").inputValue();
+  const url = await owner.page.getByRole("textbox", { name: "Link" }).inputValue();
   assert.equal(await scan(code), url);
   await press(owner.page, "Close");
   await owner.page.getByText(/1.* of .*1.* left/).waitFor();
@@ -204,7 +204,7 @@ test("by plain http there is no clipboard and no crypto.subtle, and nothing lack
   await press(page, "Invite");
   assert.deepEqual(await page.evaluate(() => [isSecureContext, typeof crypto.subtle, typeof navigator.clipboard]), [false, "undefined", "undefined"]);
   await press(page, "Make the invite");
-  const url = await page.getByLabel("Link").inputValue();
+  const url = await page.getByRole("textbox", { name: "Link" }).inputValue();
   await press(page, "Copy");
   await page.getByRole("button", { name: "Copied" }).waitFor();
   await press(page, "Close");
@@ -217,5 +217,7 @@ test("by plain http there is no clipboard and no crypto.subtle, and nothing lack
   await page.getByLabel("Whose device is it?").fill("Phone");
   await page.keyboard.press("Enter");
   assert.match(await scan(page.getByRole("img", { name: "QR code of the file" })), /^PrivateKey = /m);
-  assert.deepEqual(problems, []);
+  // Chromium says so wherever there is no TLS. With TLS in front the header counts.
+  const isOfPlainHttp = (problem) => problem.startsWith("The Cross-Origin-Opener-Policy header has been ignored");
+  assert.deepEqual(problems.filter((problem) => !isOfPlainHttp(problem)), []);
 });
