@@ -33,6 +33,8 @@ pub(super) struct Locality {
     /// Additional sockets that are open.
     pub extra_sockets: u16,
     pub wish: Option<SocketWish>,
+    /// A member is not reached by the relay any more.
+    pub misses_relay: bool,
     /// When somebody last began to use many ports.
     pub sprayed: Option<Instant>,
 }
@@ -49,6 +51,7 @@ impl Default for Locality {
             destinations: 0,
             extra_sockets: 0,
             wish: None,
+            misses_relay: false,
             sprayed: None,
         }
     }

@@ -52,9 +52,25 @@ impl Pair {
             }
             Probe::Hearing { sources, .. } => self.on_hearing(&sources, now),
             Probe::Punch { .. } => self.on_punch(turn, relay),
-            Probe::Drain => {}
+            Probe::Drain => self.on_goodbye(),
         }
         self.plan(now);
+    }
+
+    /// Says that we leave, by all paths that may be in use.
+    pub(super) fn say_goodbye(&mut self, turn: &mut AgentTurn<'_>) {
+        let straight = self.active.map(|place| self.straight[place].ends());
+        for to in turn.locality.relay_path().map(Ends::from).into_iter().chain(straight) {
+            turn.send_probe(self.peer, to, &Probe::Drain, 0);
+        }
+    }
+
+    /// The member leaves: what there is to it is no more, until it offers something new.
+    fn on_goodbye(&mut self) {
+        self.straight.clear();
+        (self.active, self.round, self.retry_at, self.spray) = (None, None, None, None);
+        (self.offer, self.last_data, self.is_agent) = (None, None, false);
+        self.relay.renew();
     }
 
     /// Answers on the path by which it was asked.
