@@ -21,6 +21,7 @@ mod admin;
 mod bans;
 mod bodies;
 mod devices;
+mod entries;
 mod invites;
 mod owner;
 mod ownership;
@@ -347,52 +348,6 @@ impl Api {
             self.settings.browsers.mark(request, answer);
         }
         Handled { path, outcome, awaits_commit, entry: self.entry.take() }
-    }
-
-    /// The parameters of a path, with the party's id in place of what a member calls the party.
-    fn meant<'a>(&self, path: &str, mut parameters: Parameters<'a>, actor: Option<&Actor>) -> Parameters<'a> {
-        if path.starts_with("/parties/{party_id}")
-            && let Some(peer) = actor.and_then(Actor::peer)
-            && let Some(id) = self.control.meant_by(peer, &parameters[0])
-            && id.as_str() != parameters[0]
-        {
-            parameters[0] = id.to_string().into();
-        }
-        parameters
-    }
-
-    /// Somebody came in by an invite, and that can't be kept: as if nobody had.
-    pub fn undo(&mut self, entry: &Entry) {
-        self.control.undo(entry);
-    }
-
-    /// Whether the client may try what could be a guess, or in how many seconds it may.
-    fn may_guess(&self, client: Client, is_guess: bool, now: Instant) -> Result<(), u64> {
-        if is_guess { self.admission.may_guess(client, now) } else { Ok(()) }
-    }
-
-    /// Tries what could be a guess.
-    fn guessing<T>(
-        &mut self,
-        call: &Call<'_>,
-        is_guess: bool,
-        attempt: impl FnOnce(&mut Control) -> Result<T, Refusal>,
-    ) -> Result<T, RequestFailure> {
-        let (client, now) = (call.client, call.now.instant);
-        self.may_guess(client, is_guess, now)
-            .map_err(|seconds| RequestFailure::Answered(later(TOO_MANY_GUESSES, seconds)))?;
-        let done = attempt(&mut self.control);
-        self.count_guess(client, is_guess, &done, now);
-        Ok(done?)
-    }
-
-    /// Counts a guess that was wrong.
-    fn count_guess<T>(&mut self, client: Client, is_guess: bool, done: &Result<T, Refusal>, now: Instant) {
-        let is_wrong =
-            matches!(done, Err(Refusal::PasswordWrong | Refusal::InviteUnknown | Refusal::PartyNotFound(_)));
-        if is_guess && is_wrong {
-            self.admission.count_guess(client, now);
-        }
     }
 
     /// Says what an owner wants to know, each once; the rest is for diagnosis.

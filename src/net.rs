@@ -1,6 +1,7 @@
 //! Floor 5: the only sockets.
 
 pub mod client;
+pub mod extra_socket;
 pub mod http;
 pub mod listen;
 pub mod notify;

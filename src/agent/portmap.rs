@@ -197,7 +197,7 @@ mod tests {
     const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
     const PORT: u16 = 50_000;
 
-    fn mapper() -> PortMapper {
+    fn fresh() -> PortMapper {
         let mut mapper = PortMapper::new([9; 12]);
         let gateway = Gateway { router: ROUTER, own: Ipv4Addr::new(192, 168, 1, 2) };
         mapper.set_gateway(Some(gateway), PORT, Instant::ZERO);
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn pcp_maps_and_renews_and_gives_up() {
-        let mut mapper = mapper();
+        let mut mapper = fresh();
         assert_eq!(mapper.poll(Instant::ZERO).unwrap().len(), 60);
         // Of somebody else, or of another request.
         mapper.receive(OUTSIDE, &pcp_answer(OUTSIDE, 7200), Instant::ZERO);
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_router_that_speaks_nat_pmp_only_is_asked_for_its_address_first() {
-        let mut mapper = mapper();
+        let mut mapper = fresh();
         mapper.poll(Instant::ZERO);
         mapper.receive(ROUTER, &[0, 128, 0, 1, 0, 0, 0, 0], Instant::ZERO);
         assert_eq!(mapper.poll(Instant::ZERO).unwrap(), [0, 0]);
@@ -254,21 +254,22 @@ mod tests {
 
     #[test]
     fn a_router_that_is_silent_or_behind_another_is_left_alone() {
-        let mut silent = mapper();
+        let mut mapper = fresh();
         let (mut sent, mut now) = (0, Instant::ZERO);
         while now < seconds(300) {
-            sent += usize::from(silent.poll(now).is_some());
+            sent += usize::from(mapper.poll(now).is_some());
             now += Duration::from_millis(50);
         }
         assert_eq!(sent, 2 * TRIES as usize);
         for address in [ROUTER, Ipv4Addr::new(100, 64, 0, 1), Ipv4Addr::LOCALHOST] {
-            let mut mapper = mapper();
-            mapper.poll(Instant::ZERO);
-            mapper.receive(ROUTER, &pcp_answer(address, 7200), Instant::ZERO);
-            assert_eq!((mapper.mapping(), mapper.next()), (None, Some(Instant::ZERO + LATER)), "{address}");
+            let mut other = fresh();
+            other.poll(Instant::ZERO);
+            other.receive(ROUTER, &pcp_answer(address, 7200), Instant::ZERO);
+            assert_eq!((other.mapping(), other.next()), (None, Some(Instant::ZERO + LATER)), "{address}");
         }
         // A lifetime of a second does not make us ask every half of one.
-        let mut mapper = mapper();
+        let mut hasty = fresh();
+        let mapper = &mut hasty;
         mapper.poll(Instant::ZERO);
         mapper.receive(ROUTER, &pcp_answer(OUTSIDE, 1), Instant::ZERO);
         assert_eq!(mapper.next(), Some(seconds(60)));

@@ -69,9 +69,9 @@ pub struct SessionSettings {
 /// What is to be done for the session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SessionWish {
-    /// Ask this, and say what [came](Session::answered) of it. Only then there is another one.
+    /// Ask this, and say what [came](PartySession::answered) of it. Only then there is another one.
     Ask(ApiRequest),
-    /// Open a WebSocket, and say whether it is [open](Session::opened) or [not](Session::closed).
+    /// Open a WebSocket, and say whether it is [open](PartySession::opened) or [not](PartySession::closed).
     Open,
     /// Say this over the WebSocket.
     Say(String),
@@ -119,14 +119,14 @@ enum ProofFor {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Socket {
+enum SocketState {
     Closed { open_at: Instant },
     Opening,
     Open { since: Instant },
 }
 
 /// A membership.
-pub struct Session {
+pub struct PartySession {
     settings: SessionSettings,
     waits: Waits,
     asked: Option<Asked>,
@@ -144,7 +144,7 @@ pub struct Session {
     read_at: Instant,
     signals_at: Instant,
     outgoing: VecDeque<(PeerId, String)>,
-    socket: Socket,
+    socket: SocketState,
     reopen: Duration,
     goodbyes: Option<u32>,
     is_over: bool,
@@ -152,14 +152,14 @@ pub struct Session {
     events: VecDeque<SessionEvent>,
 }
 
-impl Session {
+impl PartySession {
     /// A session that begins now.
     pub fn new(settings: SessionSettings, now: Now) -> Self {
         let mut events = VecDeque::new();
         if let Some(last) = &settings.last {
             events.push_back(SessionEvent::Party(Box::new(last.clone())));
         }
-        Session {
+        PartySession {
             waits: Waits::new(settings.seed, now.instant),
             asked: None,
             is_registered: settings.token.is_some(),
@@ -173,7 +173,7 @@ impl Session {
             read_at: now.instant,
             signals_at: now.instant,
             outgoing: VecDeque::new(),
-            socket: Socket::Closed { open_at: now.instant },
+            socket: SocketState::Closed { open_at: now.instant },
             reopen: REOPEN,
             goodbyes: None,
             is_over: false,
@@ -203,14 +203,14 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// When [`Session::poll`] has something to do.
+    /// When [`PartySession::poll`] has something to do.
     pub fn next(&self) -> Option<Instant> {
         if self.is_over {
             return None;
         }
         let ask = self.wanted().map(|(_, at)| at.max(self.waits.until()));
         let open = match self.socket {
-            Socket::Closed { open_at } if self.wants_socket() => Some(open_at),
+            SocketState::Closed { open_at } if self.wants_socket() => Some(open_at),
             _ => None,
         };
         [ask, open].into_iter().flatten().min()
@@ -224,14 +224,14 @@ impl Session {
         if self.is_over {
             return None;
         }
-        if let Socket::Closed { open_at } = self.socket
+        if let SocketState::Closed { open_at } = self.socket
             && open_at <= now.instant
             && self.wants_socket()
         {
-            self.socket = Socket::Opening;
+            self.socket = SocketState::Opening;
             return Some(SessionWish::Open);
         }
-        if let (Some(signal), Socket::Open { .. }) = (self.outgoing.front(), self.socket) {
+        if let (Some(signal), SocketState::Open { .. }) = (self.outgoing.front(), self.socket) {
             let text = self.signal_body(signal, true);
             self.outgoing.pop_front();
             return Some(SessionWish::Say(text));
@@ -274,7 +274,7 @@ impl Session {
     /// The network may be another: whatever waits is tried at once.
     pub fn hurry(&mut self, now: Now) {
         self.waits.clear(now.instant);
-        if let Socket::Closed { open_at } = &mut self.socket {
+        if let SocketState::Closed { open_at } = &mut self.socket {
             *open_at = now.instant;
         }
     }
@@ -304,11 +304,11 @@ impl Session {
         if self.is_stale {
             return Some((Asked::Read, at_once));
         }
-        if !self.outgoing.is_empty() && !matches!(self.socket, Socket::Open { .. }) {
+        if !self.outgoing.is_empty() && !matches!(self.socket, SocketState::Open { .. }) {
             return Some((Asked::Signal, at_once));
         }
         let mut next = (Asked::Heartbeat, self.heartbeat_at);
-        if !matches!(self.socket, Socket::Open { .. }) {
+        if !matches!(self.socket, SocketState::Open { .. }) {
             for (asked, at) in [(Asked::TakeSignals, self.signals_at), (Asked::Read, self.read_at)] {
                 if at < next.1 {
                     next = (asked, at);
@@ -419,7 +419,10 @@ impl Session {
 
     fn party_read(&mut self, asked: &Asked, answer: PartyAnswer, now: Now) -> Result<(), &'static str> {
         let is_named = match &self.settings.goal {
-            PartyGoal::Join(party) => answer.party.head.party_id == *party,
+            // A code, or a name, leads to a party of another id.
+            PartyGoal::Join(party) => {
+                answer.party.head.party_id == *party || (*asked == Asked::Enter && !self.was_member)
+            }
             PartyGoal::Host(_) => *asked == Asked::Enter,
         };
         if !is_named {
@@ -439,8 +442,8 @@ impl Session {
         }
         (self.prove, self.proof) = (None, None);
         if *asked == Asked::Enter {
-            let is_new = matches!(self.settings.goal, PartyGoal::Host(_));
-            self.settings.goal = PartyGoal::Join(answer.party.head.party_id.clone());
+            let goal = PartyGoal::Join(answer.party.head.party_id.clone());
+            let is_new = mem::replace(&mut self.settings.goal, goal.clone()) != goal;
             (self.is_member, self.was_member) = (true, true);
             self.heartbeat_at = now.instant + HEARTBEAT;
             self.signals_at = now.instant + ASK_SIGNALS;
@@ -527,7 +530,7 @@ impl Session {
         }
         self.is_member = false;
         self.wishes.clear();
-        if !matches!(self.socket, Socket::Closed { .. }) {
+        if !matches!(self.socket, SocketState::Closed { .. }) {
             self.wishes.push_back(SessionWish::Close);
         }
         self.events.push_back(SessionEvent::Ended(how));

@@ -4,7 +4,7 @@ use super::fields::{ObjectFields, Problems, Text};
 use super::invites::write_invites;
 use super::ownership::{date, write_access};
 use super::page_sessions::{SESSION_LIFE, SETUP_LIFE};
-use super::{Api, Call, Handling, Outcome, RequestFailure, bearer, browsers, errors, later, ok};
+use super::{Api, Call, Handling, Outcome, RequestFailure, bearer, errors, later, ok};
 use crate::control::party::{Member, Party};
 use crate::control::refusal::Refusal;
 use crate::control::standing::Actor;
@@ -190,7 +190,10 @@ impl Api {
                 Some(path) => json.key("path").string(path),
                 None => json.key("path").null(),
             }
-            json.key("rtt_ms").null();
+            match stats.round_trip {
+                Some(time) => json.key("rtt_ms").int(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                None => json.key("rtt_ms").null(),
+            }
             date(json.key("last_handshake"), self.handshake_date(member, call));
             json.key("received").int(stats.from.bytes);
             json.key("sent").int(stats.to.bytes);
@@ -234,10 +237,6 @@ impl Api {
             None => body.text("setup", Text::ANY, &mut problems),
         };
         problems.check()?;
-        // A page of another name has no business here, however good its secret.
-        if !self.settings.browsers.knows(call.request, self.endpoint().map(|(host, _)| host).as_deref()) {
-            return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
-        }
         let now = call.now.instant;
         if let Err(seconds) = self.admission.may_guess(call.client, now) {
             return Err(RequestFailure::Answered(later(super::TOO_MANY_GUESSES, seconds)));

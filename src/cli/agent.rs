@@ -5,8 +5,7 @@ use super::command::Invocation;
 use super::table::escape;
 use super::{CommandFailure, output, serve, settings};
 use lanrage::agent::session::PartyGoal;
-use lanrage::daemon::agent::{AgentDaemon, AgentWish, Arrival, leave_at_rest};
-use lanrage::daemon::settings::Settings;
+use lanrage::daemon::agent::{AgentArrival, AgentDaemon, AgentWish, leave_at_rest};
 use lanrage::daemon::{Bell, SignalWatch, Supervisor, log_output, now};
 use lanrage::ids::PartyId;
 use lanrage::sys::interface::NAME_LENGTH;
@@ -19,15 +18,11 @@ const MAX_NAME: usize = 100;
 /// How long a goodbye may take: the server may be away.
 const GOODBYE: Duration = Duration::from_secs(30);
 
-/// `lanrage join [URL] [PARTY]`.
+/// `lanrage join [URL] [PARTY]`, of which URL may be an invite's link.
 pub fn join(invocation: &Invocation) -> Result<(), CommandFailure> {
     let party = match (invocation.argument(0), invocation.argument(1)) {
         (None, _) => None,
-        (Some(_), None) => {
-            return Err(
-                invocation.wrong("PARTY is missing: the id that the host of the party has been shown")
-            );
-        }
+        (Some(link), None) => Some(of_link(invocation, link)?),
         (Some(url), Some(party)) => {
             let party = PartyId::new(party);
             let party = party.ok_or_else(|| invocation.wrong("PARTY is no party's id"))?;
@@ -35,6 +30,18 @@ pub fn join(invocation: &Invocation) -> Result<(), CommandFailure> {
         }
     };
     run(invocation, party)
+}
+
+/// The server and the invite of a link, which looks like `http://HOST:PORT/join#SECRET`.
+fn of_link(invocation: &Invocation, link: &str) -> Result<(ServerUrl, PartyGoal), CommandFailure> {
+    let Some((url, secret)) = link.split_once("/join#") else {
+        return Err(
+            invocation.wrong("PARTY is missing: the id or the code that the host has been shown, or a link")
+        );
+    };
+    // It stands where a party's id does until the server has said which party it is to.
+    let secret = PartyId::stored(secret).ok_or_else(|| invocation.wrong("the link is incomplete"))?;
+    Ok((server(url)?, PartyGoal::Join(secret)))
 }
 
 /// `lanrage host URL NAME`.
@@ -64,16 +71,13 @@ fn run(invocation: &Invocation, party: Option<(ServerUrl, PartyGoal)>) -> Result
     if let Some(name) = name {
         check_name(invocation, "--name", name)?;
     }
-    let mut config = Settings::default();
-    if let Some(level) = invocation.option("log") {
-        config.set("log", level, "--log").map_err(CommandFailure::usage)?;
-    }
+    let level = if invocation.has("verbose") { log::LevelFilter::Debug } else { log::LevelFilter::Info };
     let interface = invocation.option("interface").unwrap_or("lanrage0").to_owned();
     if interface.is_empty() || interface.len() > NAME_LENGTH || interface.contains(['/', ' ']) {
         return Err(invocation.wrong("--interface is no name of an interface"));
     }
     let signals = SignalWatch::new().map_err(CommandFailure::failed)?;
-    serve::start_log(config.log);
+    serve::start_log(level);
     let stop = signals.stop(Bell::default()).map_err(CommandFailure::failed)?;
     let wish = AgentWish {
         party,
@@ -91,8 +95,8 @@ fn run(invocation: &Invocation, party: Option<(ServerUrl, PartyGoal)>) -> Result
     result.map_err(|error| CommandFailure::failed(error).said_at_once())
 }
 
-fn greeting(arrival: &Arrival, interface: &str) -> String {
-    let Arrival { party, server, ip, is_host } = arrival;
+fn greeting(arrival: &AgentArrival, interface: &str) -> String {
+    let AgentArrival { party, server, ip, is_host } = arrival;
     let head = &party.party.head;
     let others = party.party.peers.len().saturating_sub(1);
     let mut text = format!(

@@ -33,10 +33,10 @@ const NAME: Opt =
     Opt { name: "name", value: Some("NAME"), help: "what the others see [this machine's name]" };
 const INTERFACE: Opt =
     Opt { name: "interface", value: Some("NAME"), help: "the network interface to make [lanrage0]" };
-const LOG: Opt = Opt { name: "log", value: Some("LEVEL"), help: "error, warn, info, debug or trace [info]" };
+const VERBOSE: Opt = Opt { name: "verbose", value: None, help: "log more" };
 const WATCH: Opt = Opt { name: "watch", value: None, help: "show it anew every second" };
 
-const OF_AGENT: &[Opt] = &[NAME, INTERFACE, LOG, STATE_DIR, CONFIG];
+const OF_AGENT: &[Opt] = &[NAME, INTERFACE, VERBOSE, STATE_DIR, CONFIG];
 
 const TO_DAEMON: &[Opt] = &[JSON, STATE_DIR, CONFIG];
 
@@ -61,8 +61,9 @@ pub const COMMANDS: &[Command] = &[
     },
     command("status", &[], "show how the daemon is doing", status::run),
     Command {
-        details: "It takes part until it is stopped, and needs root for the network interface. It goes on with the\n\
-                  same party and address when it is started again; without URL and PARTY it is the party of before.",
+        details: "PARTY is its id, or an invite's code; an invite's link stands for both. It takes part until it is\n\
+                  stopped, and needs root for the network interface. It goes on with the same party and address when\n\
+                  it is started again; without URL and PARTY it is the party of before.",
         options: OF_AGENT,
         ..command("join", &["[URL]", "[PARTY]"], "take part in a party with this machine", agent::join)
     },

@@ -57,12 +57,12 @@ fn entry(out: &mut String, name: &str, widest: usize, help: &str) {
 /// What stands in for words in arguments.
 const ARGUMENTS: [(&str, &str); 7] = [
     ("PARTY", "the party's id or name, as in `lanrage party list`"),
+    ("NAME", "a name for people, of 1 to 100 characters"),
     ("DEVICE", "the device's id or name, as in `lanrage device list PARTY`"),
     ("INVITE", "the invite's id, as in `lanrage invite list PARTY`"),
     ("PEER", "the peer's id, as in `lanrage party show PARTY`"),
     ("FILE", "a file"),
-    ("URL", "the server, as in http://router.lan:8667"),
-    ("NAME", "what people call it, 1 to 100 characters"),
+    ("URL", "the server, as in http://router.lan:8667; to join, also an invite's link"),
 ];
 
 /// The answer to `--version`.

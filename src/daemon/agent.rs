@@ -2,6 +2,7 @@
 //! keeps what must outlast it. What to do is decided below.
 
 mod answers;
+mod extras;
 mod forwarding;
 mod membership;
 mod moving;
@@ -12,7 +13,9 @@ use super::local_interface::LocalInterface;
 use super::{DaemonError, Supervisor, measure_x25519, now, run_tasks};
 use crate::agent::network::LocalAddress;
 use crate::agent::portmap::PortMapper;
-use crate::agent::session::{PartyGoal, Session, SessionEnd, SessionEvent, SessionSettings, SessionWish};
+use crate::agent::session::{
+    PartyGoal, PartySession, SessionEnd, SessionEvent, SessionSettings, SessionWish,
+};
 use crate::agent::{Agent, AgentSettings};
 use crate::crypto::random;
 use crate::crypto::x25519::PrivateKey;
@@ -28,6 +31,7 @@ use crate::time::{Clock, Instant};
 use crate::tun::{Tun, TunSettings};
 use crate::wire::control::PartyAnswer;
 use crate::wire::server_url::ServerUrl;
+use extras::Extras;
 use smol::future::FutureExt;
 use smol::{LocalExecutor, Task};
 use std::cell::{Cell, RefCell};
@@ -96,7 +100,7 @@ pub fn agent_socket_in(state_dir: &Path) -> PathBuf {
 /// What is running.
 struct AgentLoop {
     agent: RefCell<Agent>,
-    session: RefCell<Session>,
+    session: RefCell<PartySession>,
     client: ControlClient,
     files: AgentFiles,
     state: RefCell<AgentState>,
@@ -118,6 +122,8 @@ struct AgentLoop {
     /// Rung when there is one for the first time, when the socket is to be replaced, and when it is over.
     arrived: Bell,
     rebind: Bell,
+    extras: Extras,
+    extras_bell: Bell,
     over: Bell,
     ended: Cell<Option<SessionEnd>>,
     events: RefCell<Option<Listening>>,
@@ -163,7 +169,7 @@ pub struct AgentDaemon {
 }
 
 /// What became of an agent's party, for people.
-pub struct Arrival {
+pub struct AgentArrival {
     /// The party.
     pub party: PartyAnswer,
     /// The server.
@@ -219,7 +225,7 @@ impl AgentDaemon {
         let url = ServerUrl::parse(&membership.server).map_err(AgentError::Owner)?;
         let running = AgentLoop {
             agent: RefCell::new(Agent::new(agent, start.instant)),
-            session: RefCell::new(Session::new(session, start)),
+            session: RefCell::new(PartySession::new(session, start)),
             client: ControlClient::new(url),
             files,
             state: RefCell::new(state),
@@ -236,6 +242,8 @@ impl AgentDaemon {
             party: RefCell::default(),
             arrived: Bell::default(),
             rebind: Bell::default(),
+            extras: Extras::default(),
+            extras_bell: Bell::default(),
             over: Bell::default(),
             ended: Cell::new(None),
             events: RefCell::default(),
@@ -258,7 +266,7 @@ impl AgentDaemon {
     pub fn run(
         self,
         stop: impl Future<Output = ()> + 'static,
-        arrived: impl FnOnce(Arrival),
+        arrived: impl FnOnce(AgentArrival),
     ) -> Result<(), AgentError> {
         let AgentDaemon { running, owner, is_new, supervisor } = self;
         let executor = running.executor.clone();
@@ -299,13 +307,14 @@ impl AgentDaemon {
         supervisor.ready(running.summary());
         let is_host = running.state.borrow().membership.as_ref().is_some_and(|own| own.hosts.is_some());
         log::debug!("{} the party", if is_new { "new in" } else { "back in" });
-        arrived(Arrival { party, server: running.client.url().clone(), ip, is_host });
+        arrived(AgentArrival { party, server: running.client.url().clone(), ip, is_host });
         let told = running.clone();
         let (company, local) = (supervisor.clone(), running.clone());
         let chores = vec![
             running.clone().keep_time().boxed_local(),
             running.clone().keep_links().boxed_local(),
             running.clone().keep_mapping().boxed_local(),
+            running.clone().keep_extras().boxed_local(),
             async move { local.keep_local().await }.boxed_local(),
             async move { company.keep_company(|| told.summary()).await }.boxed_local(),
         ];
@@ -345,7 +354,7 @@ pub fn leave_at_rest(state_dir: &Path) -> Result<bool, AgentError> {
         last: membership.last,
         seed: u64::from_le_bytes(random::bytes()),
     };
-    let mut session = Session::new(settings, now());
+    let mut session = PartySession::new(settings, now());
     session.leave(now());
     smol::block_on(async {
         while let Some(due) = session.next() {

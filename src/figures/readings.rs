@@ -164,6 +164,8 @@ pub struct MemberStats {
     pub to: Volume,
     /// When a session of its last came up, blind or with the hub.
     pub last_handshake: Option<Instant>,
+    /// How long it takes to it and back, as its last session with the hub showed.
+    pub round_trip: Option<Duration>,
     /// How it is reached.
     pub reach: Reach,
 }
@@ -180,6 +182,7 @@ impl MemberStats {
         from: Volume { packets: 0, bytes: 0 },
         to: Volume { packets: 0, bytes: 0 },
         last_handshake: None,
+        round_trip: None,
         reach: Reach::None,
     };
 

@@ -40,7 +40,7 @@ fn readings() -> Readings {
     readings.members = Reach::ALL
         .map(|reach| {
             let mut count = || Volume { packets: next(), bytes: next() };
-            let stats = MemberStats { from: count(), to: count(), last_handshake: None, reach };
+            let stats = MemberStats { from: count(), to: count(), reach, ..MemberStats::NOTHING };
             let mut drops = Drops::default();
             drops.add_many(DropReason::InnerSource, next());
             let handshake_age = Duration::from_secs(next());

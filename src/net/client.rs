@@ -36,7 +36,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Silence at a WebSocket after which a ping is sent, and after that the end.
 const SILENCE: Duration = Duration::from_secs(45);
 
-type Socket = Async<TcpStream>;
+type ServerStream = Async<TcpStream>;
 
 /// What is known of the way to a server.
 pub struct ControlClient {
@@ -77,11 +77,11 @@ impl ControlClient {
         *self.reached.borrow()
     }
 
-    async fn connect(&self) -> io::Result<Socket> {
+    async fn connect(&self) -> io::Result<ServerStream> {
         let addresses = resolve(&self.url.host, self.url.port).await?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
-            match within(CONNECT, "nobody answered at that address", Socket::connect(address)).await {
+            match within(CONNECT, "nobody answered at that address", ServerStream::connect(address)).await {
                 Ok(socket) => {
                     // An error costs a delay, no more.
                     let _ = socket.get_ref().set_nodelay(true);
@@ -177,7 +177,7 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Reads a head, and what came behind it.
-async fn read_head(socket: &mut Socket) -> io::Result<(ResponseHead, Vec<u8>)> {
+async fn read_head(socket: &mut ServerStream) -> io::Result<(ResponseHead, Vec<u8>)> {
     let (mut scan, mut bytes) = (HeadScan::default(), Vec::new());
     loop {
         match scan.end(&bytes) {
@@ -200,7 +200,7 @@ async fn read_head(socket: &mut Socket) -> io::Result<(ResponseHead, Vec<u8>)> {
     }
 }
 
-async fn read_more(socket: &mut Socket, bytes: &mut Vec<u8>) -> io::Result<usize> {
+async fn read_more(socket: &mut ServerStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let start = bytes.len();
     bytes.resize(start + READ, 0);
     let read = socket.read(&mut bytes[start..]).await;
@@ -208,7 +208,7 @@ async fn read_more(socket: &mut Socket, bytes: &mut Vec<u8>) -> io::Result<usize
     read
 }
 
-async fn read_answer(socket: &mut Socket) -> io::Result<ApiReply> {
+async fn read_answer(socket: &mut ServerStream) -> io::Result<ApiReply> {
     let (head, mut bytes) = read_head(socket).await?;
     let too_long = || malformed("its answer is longer than 1 MiB");
     let body = match head.length {
@@ -250,7 +250,7 @@ async fn read_answer(socket: &mut Socket) -> io::Result<ApiReply> {
 }
 
 /// The socket as tungstenite has it: it says when it would have to wait.
-struct Unblocked(Rc<Socket>);
+struct Unblocked(Rc<ServerStream>);
 
 impl Read for Unblocked {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -270,7 +270,7 @@ impl Write for Unblocked {
 
 /// An open WebSocket.
 pub struct EventSocket {
-    socket: Rc<Socket>,
+    socket: Rc<ServerStream>,
     session: RefCell<WebSocket<Unblocked>>,
 }
 

@@ -206,6 +206,8 @@ impl Hub {
         });
         if established {
             turn.state.handshake(member, Reach::None, turn.now);
+            let round_trip = self.device.stats(peer).and_then(|stats| stats.round_trip);
+            turn.state.note_round_trip(member, round_trip);
         }
         self.follow(blind, turn, &accepted, member, datagram.len(), from);
         match accepted.content {

@@ -11,6 +11,7 @@ use crate::relay::{Output, Port};
 use crate::time::Now;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// All of it.
 pub(super) struct RelayState {
@@ -71,6 +72,13 @@ impl RelayState {
             if stats.reach == Reach::None {
                 stats.reach = reach;
             }
+        }
+    }
+
+    /// Notes how long it takes to a member and back.
+    pub fn note_round_trip(&mut self, member: MemberId, round_trip: Option<Duration>) {
+        if let Some(presence) = self.roster.presence_mut(member) {
+            presence.stats.round_trip = round_trip;
         }
     }
 

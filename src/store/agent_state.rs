@@ -163,7 +163,7 @@ fn parse(text: &[u8]) -> Option<AgentState> {
     let [key, peer_id, name, port, mark, server, party, party_name, hosts, token, last] =
         json::members(text, names).ok()?;
     let goal = match (party.read::<Option<String>>()?, party_name.read::<Option<String>>()?) {
-        (Some(party), _) => Some(PartyGoal::Join(PartyId::new(&party)?)),
+        (Some(party), _) => Some(PartyGoal::Join(PartyId::stored(&party)?)),
         (None, Some(name)) => Some(PartyGoal::Host(name)),
         (None, None) => None,
     };

@@ -81,7 +81,7 @@ pub struct PartyHead<'a> {
     pub party_id: PartyId,
     /// What people call it.
     pub name: Cow<'a, str>,
-    /// The peer that owns it, or a word that is no peer's id if the server does.
+    /// The peer that owns it, or a word that is no peer's id.
     pub host_id: Cow<'a, str>,
     /// When it was made.
     pub created_at: UnixTime,
@@ -346,7 +346,7 @@ fn read_party(value: &Value) -> Result<PartyBody, BodyFault> {
         head: PartyHead {
             party_id: party_id(value, "party_id")?,
             name: owned(value, "name", "the party's name is missing")?,
-            host_id: owned(value, "host_id", "host_id is missing")?,
+            host_id: owned(value, "host_id", "the party's host_id is missing")?,
             created_at: date(value, "created_at")?,
         },
         peers: peers.collect::<Result<_, _>>()?,
@@ -394,7 +394,7 @@ mod tests {
                 head: PartyHead {
                     party_id: PartyId::new("0123456789ab").unwrap(),
                     name: "LAN \"party\"".into(),
-                    host_id: "alice".into(),
+                    host_id: "_machine".into(),
                     created_at: now,
                 },
                 peers: vec![PeerBody::new(alice.clone(), "Alice", key.encode(), now)],

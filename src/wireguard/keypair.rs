@@ -9,6 +9,7 @@ use crate::wireguard::message::{KEEPALIVE_LENGTH, TAG_LENGTH, TRANSPORT_HEADER_L
 use crate::wireguard::noise::Session;
 use crate::wireguard::replay::Window;
 use std::ops::Range;
+use std::time::Duration;
 
 /// Why a transport message was not opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +53,11 @@ impl Keypair {
     /// The index by which the peer names this session to us.
     pub fn local_index(&self) -> u32 {
         self.local_index
+    }
+
+    /// How long ago the session came about.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.since(self.created)
     }
 
     /// Whether there is anything that this key may still seal.
@@ -193,7 +199,6 @@ impl Keypairs {
 mod tests {
     use super::*;
     use crate::wireguard::message::Message;
-    use std::time::Duration;
     use zeroize::Zeroizing;
 
     const START: Instant = Instant::from_nanos(1_000_000_000_000);

@@ -68,6 +68,8 @@ pub struct PeerStats {
     pub endpoint: Option<SocketAddr>,
     /// When a session last came up, confirmed by the peer.
     pub last_handshake: Option<Instant>,
+    /// How long our last response to it and what came next took, there and back.
+    pub round_trip: Option<Duration>,
     /// When it was last heard of.
     pub last_received: Option<Instant>,
     /// Datagrams received.

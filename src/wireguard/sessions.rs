@@ -180,6 +180,8 @@ impl SessionFactory {
 
     /// The peer has used the session that we answered its initiation with.
     pub fn confirm(&mut self, peer: &mut Peer, now: Instant) {
+        // Our response went there, and what came first under its keys came back.
+        peer.stats.round_trip = peer.keypairs.next.as_ref().map(|next| next.age(now));
         peer.keypairs
             .confirm()
             .into_iter()

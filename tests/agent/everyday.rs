@@ -35,6 +35,9 @@ fn two_agents_and_an_app_play() {
         assert!(phone.reaches(ip, Duration::from_secs(10)).is_some(), "{ip}");
     }
 
+    crate::eventually("the way to Bob is direct", || alice.path(bob.ip) == "direct");
+    alice.ping(bob.ip);
+
     // Discovery of games, to all ways of saying everybody.
     let (here, there) = (alice.game(GAME), bob.game(GAME));
     let group = Ipv4Addr::new(224, 0, 2, 60);
@@ -47,6 +50,14 @@ fn two_agents_and_an_app_play() {
     }
     there.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     assert!(there.recv_from(&mut [0; 32]).is_err(), "nothing comes twice");
+
+    // By an invite's link, which the owner of the server has made.
+    let made = server.owner().ask("POST", &format!("/parties/{}/invites", alice.party), "{}").is(200);
+    let link = format!("{URL}/join#{}", made.text(&["token"]));
+    let mut carol = AgentHost::asleep(lab.host(12));
+    carol.start(&["join", &link, "--name", "Carol"]);
+    assert_eq!(carol.party, alice.party);
+    carol.ping(alice.ip);
 
     let text = String::from_utf8(alice.run(&["peers"]).stdout).unwrap();
     for part in ["Friday", "Bob", &bob.ip.to_string(), &phone.member.ip.to_string(), INTERFACE] {
@@ -93,4 +104,27 @@ fn who_leaves_is_gone_and_leaves_nothing_behind() {
     assert!(bob.run(&["leave"]).status.success());
     crate::eventually("Alice sees that Bob is gone", || alice.member(bob.ip).is_none());
     assert_eq!(alice.json("peers").get("members"), Some(&Value::Array(Vec::new())));
+}
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn two_port_restricted_nats_are_crossed() {
+    let _alone = crate::alone();
+    let lab = Lab::new();
+    let _server = Server::new(&lab);
+    let home = lab.nat(20, Mapping::Preserving);
+    let alice = AgentHost::hosting(home.host(2), "Alice");
+    let nat = lab.nat(21, Mapping::Preserving);
+    let bob = AgentHost::joining(nat.host(2), &alice.party, "Bob");
+    println!("NATs: first ping after {:?}", bob.ping(alice.ip));
+    let took = crate::eventually("the way is direct", || {
+        bob.ping(alice.ip);
+        bob.path(alice.ip) == "direct" && alice.path(bob.ip) == "direct"
+    });
+    println!("NATs: direct after {took:?}");
+    bob.ping(alice.ip);
+    let other = lab.nat(22, Mapping::Symmetric);
+    let carol = AgentHost::joining(other.host(2), &alice.party, "Carol");
+    println!("a symmetric one: first ping after {:?}", carol.ping(alice.ip));
+    alice.ping(carol.ip);
 }

@@ -106,6 +106,13 @@ impl AgentHost {
         members.iter().find(|member| member.get("ip").and_then(Value::as_str) == Some(&ip)).cloned()
     }
 
+    /// How data gets to a member.
+    pub fn path(&self, ip: Ipv4Addr) -> String {
+        let member = self.member(ip);
+        let path = member.as_ref().and_then(|member| member.get("path")?.as_str());
+        path.unwrap_or_default().to_owned()
+    }
+
     /// Tries until there is an answer; how long that took.
     #[track_caller]
     pub fn ping(&self, ip: Ipv4Addr) -> Duration {

@@ -60,7 +60,8 @@ impl Nat {
         Rc::new(host)
     }
 
-    /// Forgets its mappings, as after a restart, and makes new ones like this, on these ports only if told so.
+    /// Forgets its mappings, as after a restart, and makes new ones like this, on these ports only if told so. What nobody
+    /// inside has asked for is dropped, as routers do: an answer to it would keep its port from whoever is inside.
     pub fn set(&self, mapping: Mapping, ports: Option<&str>) {
         let to = ports.map_or(String::new(), |ports| format!(" to :{ports}"));
         let how = match mapping {
@@ -70,7 +71,9 @@ impl Nat {
         let rules = format!(
             "add table ip nat\nflush table ip nat\nadd chain ip nat out {{ type nat hook postrouting priority 100; }}\n\
              add rule ip nat out oifname \"eth0\" meta l4proto {{ tcp, udp }} masquerade{to}{how}\n\
-             add rule ip nat out oifname \"eth0\" masquerade\n"
+             add rule ip nat out oifname \"eth0\" masquerade\n\
+             add chain ip nat in {{ type filter hook input priority 0; }}\n\
+             add rule ip nat in iifname \"eth0\" meta l4proto udp drop\n"
         );
         filter(&self.0, &rules);
         self.0.run("conntrack -F");

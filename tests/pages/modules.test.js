@@ -5,6 +5,9 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import jsqr from "jsqr";
 
+// Node 18 has it under another name alone.
+globalThis.crypto ??= crypto.webcrypto;
+
 const SOURCES = new URL("../../src/api/pages/", import.meta.url);
 /** A module of the pages. They are no package: they are loaded as texts. */
 async function load(name) {

@@ -1,18 +1,18 @@
 //! What the session hears over its WebSocket.
 
-use super::{MAX_REOPEN, REOPEN, Session, SessionEnd, SessionEvent, SessionWish, Socket};
+use super::{MAX_REOPEN, PartySession, REOPEN, SessionEnd, SessionEvent, SessionWish, SocketState};
 use crate::time::Now;
 use crate::wire::control::{PartyBody, PeerBody, ServerEvent};
 use crate::wire::json::object;
 use std::time::Duration;
 
-impl Session {
+impl PartySession {
     /// The WebSocket is open.
     pub fn opened(&mut self, now: Now) {
-        if self.socket != Socket::Opening {
+        if self.socket != SocketState::Opening {
             return;
         }
-        self.socket = Socket::Open { since: now.instant };
+        self.socket = SocketState::Open { since: now.instant };
         // What was said before it opened is gone from nobody's sight but this one's.
         self.is_stale = self.is_member;
         self.introduce();
@@ -20,7 +20,7 @@ impl Session {
 
     /// Says who we are over the WebSocket, if it is open.
     pub(super) fn introduce(&mut self) {
-        let (Socket::Open { .. }, Some(token)) = (self.socket, &self.settings.token) else { return };
+        let (SocketState::Open { .. }, Some(token)) = (self.socket, &self.settings.token) else { return };
         let hello = object(|json| {
             json.key("type").string("auth");
             json.key("version").string("1.0");
@@ -33,23 +33,23 @@ impl Session {
 
     /// The WebSocket could not be opened, or is closed.
     pub fn closed(&mut self, now: Now) {
-        if let Socket::Open { since } = self.socket
+        if let SocketState::Open { since } = self.socket
             && now.instant.since(since) > MAX_REOPEN
         {
             self.reopen = REOPEN;
         }
         let wait = self.waits.jittered(self.reopen);
         self.reopen = (self.reopen * 2).min(MAX_REOPEN);
-        self.socket = Socket::Closed { open_at: now.instant + wait };
+        self.socket = SocketState::Closed { open_at: now.instant + wait };
         // The server may be gone as well.
         self.heartbeat_at = self.heartbeat_at.min(now.instant + Duration::from_secs(1));
     }
 
     /// Closes the WebSocket.
     pub(super) fn close_socket(&mut self, now: Now) {
-        if !matches!(self.socket, Socket::Closed { .. }) {
+        if !matches!(self.socket, SocketState::Closed { .. }) {
             self.wishes.push_back(SessionWish::Close);
-            self.socket = Socket::Closed { open_at: now.instant };
+            self.socket = SocketState::Closed { open_at: now.instant };
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the session asks the control server for.
 
-use super::{PartyGoal, Session, SessionSettings};
+use super::{PartyGoal, PartySession, SessionSettings};
 use crate::ids::PeerId;
 use crate::time::Now;
 use crate::wire::control::PeerBody;
@@ -53,7 +53,7 @@ pub enum Asked {
     Leave,
 }
 
-impl Session {
+impl PartySession {
     /// The request for it.
     pub(super) fn request(&self, asked: &Asked, now: Now) -> ApiRequest {
         let (party, peer) = (percent::encode(self.party()), percent::encode(self.settings.peer_id.as_str()));

@@ -27,7 +27,7 @@ struct World {
 
 /// A member, and what happened to it.
 struct Player {
-    session: Session,
+    session: PartySession,
     socket: Option<SessionId>,
     events: Vec<SessionEvent>,
 }
@@ -198,7 +198,7 @@ impl Player {
             last: None,
             seed: id.into(),
         };
-        Player { session: Session::new(settings, world.now), socket: None, events: Vec::new() }
+        Player { session: PartySession::new(settings, world.now), socket: None, events: Vec::new() }
     }
 
     /// As it is after kill -9: what was kept is there.
@@ -209,7 +209,7 @@ impl Player {
             goal: settings.goal.clone(),
             ..settings
         };
-        Player { session: Session::new(settings, world.now), socket: None, events: Vec::new() }
+        Player { session: PartySession::new(settings, world.now), socket: None, events: Vec::new() }
     }
 
     fn members(&self) -> Vec<&str> {

@@ -365,6 +365,22 @@ fn the_overview_is_for_owners_and_is_sent_when_there_is_news() {
             .clone();
     assert_eq!((text(member, "kind"), member.get("is_online")), ("client".into(), Some(&Value::Bool(true))));
     assert_eq!(text(&items(&all, "trouble")[0], "what"), "endpoint_unset");
+    // Who is at the relay, as that tells of it.
+    let body = format!("{{\"name\":\"Phone\",\"public_key\":\"{PHONE}\"}}");
+    assert_eq!(world.own(Method::Post, &format!("/parties/{other}/devices"), &body).0, 200);
+    world.around.relay = Some(&Busy);
+    let (_, one) = world.own(Method::Get, &format!("/overview?party={other}"), "");
+    let phone = &items(&items(&one, "parties")[0], "members")[0];
+    assert_eq!(
+        (text(phone, "kind"), text(phone, "path"), number(phone, "rtt_ms")),
+        ("device".into(), "hub".into(), 23)
+    );
+    assert_eq!(number(phone, "last_handshake"), world.now.unix.as_secs() - 9);
+    assert_eq!(
+        (phone.get("is_online"), text(&items(phone, "drops")[0], "reason")),
+        (Some(&Value::Bool(true)), "inner_source".into())
+    );
+    world.around.relay = None;
     let ask = |world: &mut TestApi, known: Option<String>| {
         let request = Request {
             if_none_match: known,

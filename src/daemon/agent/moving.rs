@@ -1,5 +1,6 @@
 //! Moves datagrams and packets through the agent.
 
+use super::extras::Extras;
 use super::{
     AgentError, AgentLoop, AgentSocket, DaemonError, Inbox, LocalInterface, RelaySocket, SendQueue,
     run_tasks, udp,
@@ -17,11 +18,16 @@ use std::rc::Rc;
 struct Moved<'a> {
     outbox: &'a mut SendQueue,
     local: Option<&'a LocalInterface>,
+    extras: &'a Extras,
 }
 
 impl AgentOutput for Moved<'_> {
     fn send(&mut self, to: Path, datagram: &[u8]) {
         self.outbox.send(to, datagram);
+    }
+
+    fn send_from(&mut self, socket: u16, to: Path, datagram: &[u8]) {
+        self.extras.send(socket, to.remote, datagram);
     }
 
     fn deliver(&mut self, packet: &[u8]) {
@@ -85,7 +91,7 @@ impl AgentLoop {
         let (mut inbox, mut outbox) = (self.inbox.borrow_mut(), own.outbox.borrow_mut());
         let inbox: &mut Inbox = &mut inbox;
         own.socket.turn(inbox, &mut outbox, now.instant, |datagram, meta, outbox| {
-            agent.receive(datagram, meta.path, now, &mut Moved { outbox, local });
+            agent.receive(datagram, meta.path, now, &mut Moved { outbox, local, extras: &self.extras });
         })?;
         Ok(())
     }
@@ -97,9 +103,28 @@ impl AgentLoop {
         let mut outbox = own.outbox.borrow_mut();
         outbox.set_now(now.instant);
         interface.turn(HEADROOM, |buffer, length| {
-            agent.send_local(buffer, length, now, &mut Moved { outbox: &mut outbox, local });
+            agent.send_local(
+                buffer,
+                length,
+                now,
+                &mut Moved { outbox: &mut outbox, local, extras: &self.extras },
+            );
         });
         own.socket.flush(&mut outbox);
+    }
+
+    /// Takes a datagram that came to an additional socket.
+    pub(super) fn take_from_extra(&self, number: u16, datagram: &mut [u8], path: Path) {
+        let now: Now = (self.clock)();
+        let (own, local) = (self.socket.borrow().clone(), self.local.borrow().clone());
+        {
+            let mut outbox = own.outbox.borrow_mut();
+            outbox.set_now(now.instant);
+            let mut out = Moved { outbox: &mut outbox, local: local.as_deref(), extras: &self.extras };
+            self.agent.borrow_mut().receive_on(number, datagram, path, now, &mut out);
+            own.socket.flush(&mut outbox);
+        }
+        self.arm();
     }
 
     /// Has the agent do what is due.
@@ -109,7 +134,9 @@ impl AgentLoop {
         {
             let mut outbox = own.outbox.borrow_mut();
             outbox.set_now(now.instant);
-            self.agent.borrow_mut().poll(now, &mut Moved { outbox: &mut outbox, local: local.as_deref() });
+            self.agent
+                .borrow_mut()
+                .poll(now, &mut Moved { outbox: &mut outbox, local: local.as_deref(), extras: &self.extras });
             own.socket.flush(&mut outbox);
         }
         self.arm();

@@ -312,7 +312,10 @@ fn verdicts_tell_who_and_whether_a_session_came_up() {
     assert_eq!(verdict, Verdict::Accepted(expected));
     let keepalive = net.take_records().remove(0).bytes;
     assert_eq!(keepalive.len(), KEEPALIVE_LENGTH);
+    assert_eq!(net.stats(1, 0).round_trip, None);
+    net.now += Duration::from_millis(30);
     let verdict = net.deliver(1, address(0), &keepalive);
+    assert_eq!(net.stats(1, 0).round_trip, Some(Duration::from_millis(30)), "since the response");
     let expected = Accepted { peer: index_0, content: Content::Keepalive, established: true, roamed: false };
     assert_eq!(verdict, Verdict::Accepted(expected));
     net.run(SECOND);
@@ -986,7 +989,7 @@ fn the_inner_source_must_be_the_peers_own() {
         (packet(1, 1, 100, 0), Rejection::Source),
         (packet(50, 1, 100, 0), Rejection::Source),
         (vec![0x45; 19], Rejection::Malformed),
-        (vec![0; 100], Rejection::Malformed),
+        (vec![0x10; 100], Rejection::Malformed),
         ([&[0x45, 0, 2, 0], &packet(0, 1, 96, 0)[4..]].concat(), Rejection::Malformed),
     ] {
         net.send_bytes(0, 1, &bytes);
