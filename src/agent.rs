@@ -397,11 +397,11 @@ impl Agent {
         self.tell(now);
         self.watch_hub(now.instant);
         let (mut turn, peers) = self.turn(now, out);
-        if let Some(relay) = turn.locality.relay {
-            if turn.locality.nat.poll(&relay, now.instant, turn.out) {
-                // What a NAT maps from now on follows this mapping.
-                turn.locality.destinations = 0;
-            }
+        if let Some(relay) = turn.locality.relay
+            && turn.locality.nat.poll(&relay, now.instant, turn.out)
+        {
+            // What a NAT maps from now on follows this mapping.
+            turn.locality.destinations = 0;
         }
         peers.poll(&mut turn);
         self.ask_hub(now);
@@ -455,6 +455,7 @@ impl Agent {
     }
 
     /// When [`Agent::poll`] is to be called next; `None` for never.
+    #[expect(clippy::should_implement_trait, reason = "all that waits has a `next`")]
     pub fn next(&mut self) -> Option<Instant> {
         let nat = self.locality.relay.and_then(|_| self.locality.nat.next());
         [self.device.poll_timeout(), self.peers.next(), nat, self.next_watch()].into_iter().flatten().min()

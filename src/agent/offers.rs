@@ -185,7 +185,7 @@ impl Pair {
         }
         let offer = turn.locality.offer(self.first_number());
         // A path that carries no long packets gets a short one in between.
-        let length = if self.offering.tries % 2 == 0 { OFFER_LENGTH } else { 0 };
+        let length = if self.offering.tries.is_multiple_of(2) { OFFER_LENGTH } else { 0 };
         turn.send_probe(self.peer, to, &Probe::Offer { id: self.offering.id, offer }, length);
         let tries = self.offering.tries;
         self.offering.tries += 1;
