@@ -824,10 +824,8 @@ fn a_broken_settings_file_hides_no_daemon_and_makes_a_reload_fail() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn who_may_not_ask_is_told_so_and_may_have_a_daemon_of_their_own() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
     let scratch = Scratch::new();
     let daemon = start(&scratch);
     let open = std::fs::Permissions::from_mode(0o777);
@@ -852,10 +850,8 @@ fn who_may_not_ask_is_told_so_and_may_have_a_daemon_of_their_own() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_restored_file_keeps_its_owner() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
     let scratch = Scratch::new();
     let mut daemon = start(&scratch);
     let copy = scratch.path("copy.redb");

@@ -158,8 +158,8 @@ fn what_a_router_could_not_start_is_not_packed() {
         String::from_utf8(output.stderr).unwrap()
     };
     let program = static_program(&directory, env!("CARGO_PKG_VERSION"));
-    assert!(refused(&program, "mips_24kc").contains("was built for another machine"));
-    assert!(refused(&program, "sparc").contains("nobody has tried"));
+    assert!(refused(&program, "aarch64_generic").contains("was built for another machine"));
+    assert!(refused(&program, "mips_24kc").contains("openwrt/targets"));
     assert!(refused(Path::new(env!("CARGO_BIN_EXE_lanrage")), "x86_64").contains("is not static"));
     assert!(refused(&static_program(&directory, "9.9.9"), "x86_64").contains("is not of version"));
     assert!(refused(&shipped("make-ipk"), "x86_64").contains("is no program"));
@@ -187,7 +187,6 @@ fn every_router_has_a_build_or_a_reason() {
         let (architecture, build) = (row[0], row[1]);
         let expected = match architecture.split('_').next().unwrap() {
             "x86" => "x86_64",
-            "i386" => "i586",
             "arm" => "arm",
             family => family,
         };
@@ -196,7 +195,8 @@ fn every_router_has_a_build_or_a_reason() {
         assert_eq!(build == "none", row.len() > 2, "{row:?}");
     }
     assert!(rows.is_sorted_by(|one, other| one[0] < other[0]), "in order, each once");
-    for build in builds {
+    // What is built for a router is for one of them, but for the one that is only built to find out what is wrong.
+    for build in builds.into_iter().filter(|build| *build != "mipsel") {
         assert!(rows.iter().any(|row| row[1] == build), "{build}");
     }
 }

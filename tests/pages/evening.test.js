@@ -189,3 +189,33 @@ test("without scripts, a form gives the file without a private key", async (t) =
   const { devices } = await daemon.ask("GET", `/parties/${id}/devices`);
   assert.deepEqual(devices.map(({ name, public_key: known }) => [name, known]), [["Zoë", key]]);
 });
+
+test("by plain http there is no clipboard and no crypto.subtle, and nothing lacks", async (t) => {
+  const daemon = await startDaemon({ PUBLIC_ENDPOINT: "play.example.org:51820", ALLOWED_HOSTS: "router.lan" });
+  const insecure = await launch("--host-resolver-rules=MAP router.lan 127.0.0.1");
+  t.after(async () => {
+    await insecure.close();
+    await daemon.stop();
+  });
+  await daemon.ask("POST", "/parties", { name: "LAN", access: "invite" });
+  const { page, problems } = await open(insecure);
+  const { setup } = await daemon.ask("POST", "/ui/setups");
+  await page.goto(`http://router.lan:${daemon.port}/ui/#${setup}`);
+  await press(page, "Invite");
+  assert.deepEqual(await page.evaluate(() => [isSecureContext, typeof crypto.subtle, typeof navigator.clipboard]), [false, "undefined", "undefined"]);
+  await press(page, "Make the invite");
+  const url = await page.getByLabel("Link").inputValue();
+  await press(page, "Copy");
+  await page.getByRole("button", { name: "Copied" }).waitFor();
+  await press(page, "Close");
+  await press(page, "New party");
+  await page.getByLabel("Name of the party").focus();
+  await page.keyboard.press("Control+V");
+  assert.equal(await page.getByLabel("Name of the party").inputValue(), url);
+  await page.keyboard.press("Escape");
+  await press(page, "Add a device");
+  await page.getByLabel("Whose device is it?").fill("Phone");
+  await page.keyboard.press("Enter");
+  assert.match(await scan(page.getByRole("img", { name: "QR code of the file" })), /^PrivateKey = /m);
+  assert.deepEqual(problems, []);
+});

@@ -37,13 +37,25 @@ const made = async (page) => {
 };
 const isOn = { peer_id: "d", name: "Zoë", party: "Friday games", virtual_ip: "10.66.0.6", last_handshake: Date.now() / 1000, is_online: true, members: [{ name: "Alice", virtual_ip: "10.66.0.2", is_online: true }, { name: "Bob", virtual_ip: "10.66.0.3", is_online: false }] };
 
+/** An evening on which more and more is sent. */
+function playing() {
+  let turn = 0;
+  return () => {
+    const known = evening();
+    turn++;
+    known.parties[0].members.forEach((member, at) => (member.received += at * turn * 40000 + (turn % 3) * 90000 * at));
+    return known;
+  };
+}
+
 try {
   await take("owner-sign-in", "/ui/", {}, null);
   await take("owner-address", "/ui/#setup", owned(overview([], { endpoint: null })), main);
   await take("owner-first-party", "/ui/#setup", owned(overview([])), main);
   await take("owner-empty", "/ui/#setup", owned(overview([party("p", "Friday games")], { reached_from_outside: null })), main);
-  await take("owner-live", "/ui/#setup", owned(evening()), async (page) => {
+  await take("owner-live", "/ui/#setup", owned(playing()), async (page) => {
     await main(page);
+    await page.waitForTimeout(20000);
     await page.locator("details summary").last().click();
   });
   await take("owner-live-german", "/ui/#setup", owned(evening()), main, "de-DE");
