@@ -146,7 +146,7 @@ impl Agent {
             self.peers.set_relay(&mut self.device, subnet, relay, now.instant);
             self.locality.begin_generation(now);
             match relay {
-                Some(_) => self.locality.nat.begin(true, &mut self.random, now.instant),
+                Some(_) => self.locality.nat.begin(true, now.instant),
                 None => self.locality.nat = NatProbing::default(),
             }
         }
@@ -250,7 +250,8 @@ impl Agent {
     ) {
         let Accepted { peer, content, established, .. } = accepted;
         if established && self.peers.is_hub(peer) && std::mem::take(&mut self.is_moving) {
-            self.peers.on_hub(now.instant);
+            let relay = self.locality.relay_path();
+            self.peers.on_hub(&mut self.device, relay, now);
         }
         let (mut turn, peers) = self.turn(now, out);
         if let Some(pair) = peers.pairs.get_mut(&peer) {
@@ -396,13 +397,14 @@ impl Agent {
         self.tell(now);
         self.watch_hub(now.instant);
         let (mut turn, peers) = self.turn(now, out);
-        if let Some(relay) = turn.locality.relay {
-            if turn.locality.nat.poll(&relay, turn.random, now.instant, turn.out) {
-                // What a NAT maps from now on follows this mapping.
-                turn.locality.destinations = 0;
-            }
+        if let Some(relay) = turn.locality.relay
+            && turn.locality.nat.poll(&relay, now.instant, turn.out)
+        {
+            // What a NAT maps from now on follows this mapping.
+            turn.locality.destinations = 0;
         }
         peers.poll(&mut turn);
+        self.ask_hub(now);
         self.drain(now, out);
     }
 
@@ -453,6 +455,7 @@ impl Agent {
     }
 
     /// When [`Agent::poll`] is to be called next; `None` for never.
+    #[expect(clippy::should_implement_trait, reason = "all that waits has a `next`")]
     pub fn next(&mut self) -> Option<Instant> {
         let nat = self.locality.relay.and_then(|_| self.locality.nat.next());
         [self.device.poll_timeout(), self.peers.next(), nat, self.next_watch()].into_iter().flatten().min()

@@ -33,6 +33,8 @@ pub(super) struct Locality {
     /// Additional sockets that are open.
     pub extra_sockets: u16,
     pub wish: Option<SocketWish>,
+    /// A member is not reached by the relay any more.
+    pub misses_relay: bool,
     /// When somebody last began to use many ports.
     pub sprayed: Option<Instant>,
 }
@@ -49,6 +51,7 @@ impl Default for Locality {
             destinations: 0,
             extra_sockets: 0,
             wish: None,
+            misses_relay: false,
             sprayed: None,
         }
     }
@@ -64,7 +67,7 @@ impl Locality {
 
     /// Counts an address that datagrams go to from now on, if a NAT has to make a mapping for it, and gives its number.
     pub fn count_destination(&mut self, address: SocketAddr) -> Option<i32> {
-        let is_behind_nat = address.is_ipv4() && !self.links.iter().any(|link| is_near(link, address.ip()));
+        let is_behind_nat = address.is_ipv4() && !self.is_near(address);
         self.destinations += i32::from(is_behind_nat);
         is_behind_nat.then_some(self.destinations)
     }
@@ -118,7 +121,7 @@ impl Locality {
             return false;
         }
         // In somebody else's house the same private address is another machine.
-        !is_private(address.ip()) || self.links.iter().any(|link| is_near(link, address.ip()))
+        !is_private(address.ip()) || self.is_near(address)
     }
 
     /// Whether it is the address of one machine, and outside the tunnel.
@@ -139,6 +142,11 @@ impl Locality {
         }
     }
 
+    /// Whether it is in a network that this machine is in itself.
+    pub fn is_near(&self, address: SocketAddr) -> bool {
+        self.links.iter().any(|link| is_near(link, address.ip()))
+    }
+
     /// The way to the relay.
     pub fn relay_path(&self) -> Option<Path> {
         self.relay.map(|relay| Path::to(relay.endpoint))
@@ -150,7 +158,7 @@ impl Locality {
     }
 }
 
-pub(super) fn is_near(link: &LocalAddress, ip: IpAddr) -> bool {
+fn is_near(link: &LocalAddress, ip: IpAddr) -> bool {
     let (own, other, width) = match (link.address.ip(), ip) {
         (IpAddr::V4(own), IpAddr::V4(other)) => (own.to_bits().into(), other.to_bits().into(), 32),
         (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits(), other.to_bits(), 128),

@@ -171,6 +171,8 @@ impl Pair {
         if self.session_due().is_some_and(|due| due <= now) {
             self.wanted = Some(now);
             self.renewals += 1;
+            turn.locality.misses_relay = true;
+            self.needs_flow = true;
             turn.device.connect(peer, turn.now);
         }
     }

@@ -5,7 +5,6 @@ use crate::agent::pair::{FallBack, Pair};
 use crate::agent::view::{ConnectionState, MemberView, PathKind};
 use crate::time::Instant;
 use crate::wire::nat_type::NatType;
-use crate::wire::probe::CandidateKind;
 use crate::wireguard::device::Device;
 use std::time::Duration;
 
@@ -24,9 +23,7 @@ impl Pair {
         let loss = used.map_or(0, |path| path.loss);
         let is_dead = used.is_some_and(|path| path.is_dead(now));
         let path = match active {
-            Some(path) if path.kind == CandidateKind::Local && self.is_near(path.path.remote, locality) => {
-                PathKind::Lan
-            }
+            Some(path) if locality.is_near(path.path.remote) => PathKind::Lan,
             Some(_) => PathKind::Direct,
             None if has_session => PathKind::Relay,
             None => PathKind::Hub,
@@ -54,10 +51,6 @@ impl Pair {
             last_handshake,
             why_not_direct: active.is_none().then(|| self.why_not(has_session, locality, now)),
         }
-    }
-
-    fn is_near(&self, address: std::net::SocketAddr, locality: &Locality) -> bool {
-        locality.links.iter().any(|link| crate::agent::candidates::is_near(link, address.ip()))
     }
 
     fn why_not(&self, has_session: bool, locality: &Locality, now: Instant) -> String {

@@ -1,8 +1,8 @@
 //! The network that this machine is in: each change of it is a new generation, in which nothing is known of paths. And the one
 //! socket: when even the hub stays silent, perhaps a router has forgotten it, or keeps a dead entry alive by our retries.
 
-use crate::agent::Agent;
 use crate::agent::network::{LocalAddress, SocketWish};
+use crate::agent::{Agent, AgentOutput};
 use crate::time::{Instant, Now};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Agent {
     pub fn resume(&mut self, now: Now) {
         self.locality.begin_generation(now);
         if self.locality.relay.is_some() {
-            self.locality.nat.begin(true, &mut self.random, now.instant);
+            self.locality.nat.begin(true, now.instant);
         }
         self.is_moving = true;
         if let (Some(hub), Some(relay)) = (self.peers.hub(), self.locality.relay) {
@@ -59,6 +59,25 @@ impl Agent {
             .values_mut()
             .filter(|pair| pair.spray.is_some())
             .for_each(|pair| pair.plan(now.instant));
+    }
+
+    /// Tells the others that nothing is to be sent here any more.
+    pub fn leave(&mut self, now: Now, out: &mut dyn AgentOutput) {
+        let (mut turn, peers) = self.turn(now, out);
+        for pair in peers.pairs.values_mut().filter(|pair| pair.is_agent) {
+            pair.say_goodbye(&mut turn);
+        }
+    }
+
+    /// Asks the hub for a session, if the relay may have forgotten us: by that it learns where our flows are.
+    pub(super) fn ask_hub(&mut self, now: Now) {
+        if !std::mem::take(&mut self.locality.misses_relay) {
+            return;
+        }
+        if let (Some(hub), Some(relay)) = (self.peers.hub(), self.locality.relay) {
+            self.is_moving = true;
+            self.device.probe(hub, relay.endpoint, now);
+        }
     }
 
     /// Wants another socket, if the hub is silent on this one.

@@ -3,7 +3,7 @@
 
 use crate::agent::AgentOutput;
 use crate::agent::network::{LocalAddress, RelayAddress};
-use crate::crypto::random::Seeded;
+use crate::crypto::random;
 use crate::datagram::Path;
 use crate::time::Instant;
 use crate::wire::nat_type::NatType;
@@ -47,11 +47,12 @@ pub(super) struct NatProbing {
 
 impl NatProbing {
     /// Begins anew; what is known from `now` on is of this network.
-    pub fn begin(&mut self, is_new_network: bool, random: &mut Seeded, now: Instant) {
+    pub fn begin(&mut self, is_new_network: bool, now: Instant) {
         self.known = if is_new_network { Mappings::default() } else { self.answers() };
         self.answered = None;
         (self.began, self.tries, self.current) = (Some(now), [0; 3], Mappings::default());
-        self.transactions.iter_mut().for_each(|id| random.fill(id));
+        // No stranger can guess them.
+        self.transactions.iter_mut().for_each(|id| random::fill(id));
     }
 
     /// Whether all that can come has come.
@@ -118,16 +119,10 @@ impl NatProbing {
     }
 
     /// Sends what is due; whether the second port was asked for the first time.
-    pub fn poll(
-        &mut self,
-        relay: &RelayAddress,
-        random: &mut Seeded,
-        now: Instant,
-        out: &mut dyn AgentOutput,
-    ) -> bool {
+    pub fn poll(&mut self, relay: &RelayAddress, now: Instant, out: &mut dyn AgentOutput) -> bool {
         let before = self.tries[SECOND];
         if self.began.is_some_and(|began| now.since(began) >= INTERVAL) {
-            self.begin(false, random, now);
+            self.begin(false, now);
         }
         for what in [MAIN, CHANGED, SECOND] {
             if self.due(what).is_none_or(|due| due > now) {

@@ -52,9 +52,25 @@ impl Pair {
             }
             Probe::Hearing { sources, .. } => self.on_hearing(&sources, now),
             Probe::Punch { .. } => self.on_punch(turn, relay),
-            Probe::Drain => {}
+            Probe::Drain => self.on_goodbye(),
         }
         self.plan(now);
+    }
+
+    /// Says that we leave, by all paths that may be in use.
+    pub(super) fn say_goodbye(&mut self, turn: &mut AgentTurn<'_>) {
+        let straight = self.active.map(|place| self.straight[place].ends());
+        for to in turn.locality.relay_path().map(Ends::from).into_iter().chain(straight) {
+            turn.send_probe(self.peer, to, &Probe::Drain, 0);
+        }
+    }
+
+    /// The member leaves: what there is to it is no more, until it offers something new.
+    fn on_goodbye(&mut self) {
+        self.straight.clear();
+        (self.active, self.round, self.retry_at, self.spray) = (None, None, None, None);
+        (self.offer, self.last_data, self.is_agent) = (None, None, false);
+        self.relay.renew();
     }
 
     /// Answers on the path by which it was asked.
@@ -169,7 +185,7 @@ impl Pair {
         }
         let offer = turn.locality.offer(self.first_number());
         // A path that carries no long packets gets a short one in between.
-        let length = if self.offering.tries % 2 == 0 { OFFER_LENGTH } else { 0 };
+        let length = if self.offering.tries.is_multiple_of(2) { OFFER_LENGTH } else { 0 };
         turn.send_probe(self.peer, to, &Probe::Offer { id: self.offering.id, offer }, length);
         let tries = self.offering.tries;
         self.offering.tries += 1;

@@ -40,6 +40,9 @@ const GREETINGS: [Duration; 3] =
 /// But only if it was wanted not longer ago than this.
 const GREETING_TIME: Duration = Duration::from_secs(60);
 
+/// Sessions with one that has not shown to be an agent in which it is told of us: an app only drops that.
+const INTRODUCTIONS: u32 = 3;
+
 /// Why a straight path was given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum FallBack {
@@ -92,6 +95,8 @@ pub(super) struct Pair {
     /// Bytes that were sent to it by its session.
     pub sent: u64,
     pub relay: PathState,
+    /// Whether the relay has to see a handshake before it carries anything.
+    pub needs_flow: bool,
     pub straight: Vec<PathState>,
     /// The straight path in use.
     pub active: Option<usize>,
@@ -110,6 +115,8 @@ pub(super) struct Pair {
     pub spray: Option<Box<Spray>>,
     pub sprayed: Option<Instant>,
     pub offering: Offering,
+    /// Sessions in which it was offered something.
+    introductions: u32,
     /// Whether the control plane is to carry our offer to it.
     pub wants_signal: bool,
     pub last_data: Option<Instant>,
@@ -134,6 +141,7 @@ impl Pair {
             received: 0,
             sent: 0,
             relay: PathState::new(nowhere, CandidateKind::Public),
+            needs_flow: false,
             straight: Vec::new(),
             active: None,
             offer: None,
@@ -149,6 +157,7 @@ impl Pair {
             spray: None,
             sprayed: None,
             offering: Offering::default(),
+            introductions: 0,
             last_data: None,
             credit: 0,
             initiation: None,
@@ -272,7 +281,8 @@ impl Pair {
         if self.is_agent && self.round_began.is_none() {
             self.begin_round(now);
         }
-        if !self.member.is_device && self.offering.answered.is_none() {
+        if self.offering.answered.is_none() && (self.is_agent || self.introductions < INTRODUCTIONS) {
+            self.introductions += 1;
             self.begin_offer(now);
         }
         self.plan(now);

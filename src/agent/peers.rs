@@ -6,6 +6,7 @@ use crate::agent::ends::Ends;
 use crate::agent::network::{NetworkMember, RelayAddress};
 use crate::agent::pair::Pair;
 use crate::agent::turn::AgentTurn;
+use crate::datagram::Path;
 use crate::ids::PeerId;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
@@ -87,8 +88,10 @@ impl Peers {
             ..PeerConfig::new(relay.key)
         };
         self.hub = device.add_peer(config, now).ok();
-        for &peer in self.pairs.keys() {
+        for (&peer, pair) in &mut self.pairs {
             device.set_endpoint(peer, relay.endpoint, now);
+            pair.relay.renew();
+            pair.needs_flow = true;
         }
     }
 
@@ -162,8 +165,13 @@ impl Peers {
     }
 
     /// The hub has a session with us where we are now: the relay's flows are there, too.
-    pub fn on_hub(&mut self, now: Instant) {
-        for pair in self.pairs.values_mut() {
+    pub fn on_hub(&mut self, device: &mut Device, relay: Option<Path>, now: Now) {
+        for (&peer, pair) in &mut self.pairs {
+            let has_session = device.can_send(peer, now.instant);
+            if let Some(relay) = relay.filter(|_| std::mem::take(&mut pair.needs_flow) && has_session) {
+                device.probe(peer, relay.remote, now);
+            }
+            let now = now.instant;
             pair.begin_greeting(now);
             if pair.is_agent {
                 pair.begin_offer(now);

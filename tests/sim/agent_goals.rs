@@ -1,6 +1,6 @@
 //! What agents must do in time: each goal with the figure of this run beside it.
 
-use crate::agent_matrix::{Kind, is_direct, pair, path, time_to_direct, world};
+use crate::agent_matrix::{Kind, is_direct, nat, pair, path, time_to_direct, world};
 use crate::agents::Seat;
 use crate::world::{MILLISECOND, SECOND, World};
 use lanrage::agent::network::LocalAddress;
@@ -159,15 +159,23 @@ fn paths_stay_under_bursts_of_loss() {
 
 #[test]
 fn nine_that_are_idle_say_little() {
+    for kind in [Kind::Open, Kind::Random] {
+        nine_that_are_idle(kind);
+    }
+}
+
+fn nine_that_are_idle(kind: Kind) {
     let mut world = world(950);
-    let players: Vec<_> = (0..9).map(|_| world.player(None)).collect();
+    let nats: Vec<_> = (0..9).map(|_| nat(&mut world, kind)).collect();
+    let players: Vec<_> = nats.into_iter().map(|nat| world.player(nat)).collect();
     let seats: Vec<_> = players.iter().map(|&player| Seat::Player(player)).collect();
     world.gather("p", &seats);
     world.run(300 * SECOND);
     let before = world.players[0].sent;
     world.run(3600 * SECOND);
     let rate = (world.players[0].sent - before) as f64 / 3600.0;
-    println!("{:<50} goal     1, {rate:.2}", "packets a second with 8 idle peers");
+    let what = format!("packets a second with 8 idle peers, all {kind:?}");
+    println!("{what:<50} goal     1, {rate:.2}");
     assert!(rate <= 1.0);
     assert!(world.players.iter().all(|player| player.rebinds == 0));
     assert!(players[1..].iter().all(|&other| world.players_talk(players[0], other, SECOND)));

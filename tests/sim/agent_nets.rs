@@ -135,6 +135,43 @@ fn no_udp_at_all() {
     time_to_direct(&mut world, players, 30 * SECOND).expect("a direct path");
 }
 
+/// The relay starts anew and has forgotten everything: who plays through it notices, and soon plays on.
+#[test]
+fn the_relay_forgets_and_is_told_again() {
+    for seed in 0..10 {
+        let mut world = world(1080 + seed);
+        let players = pair(&mut world, Kind::Random, Kind::Random);
+        assert_eq!(time_to_direct(&mut world, players, 60 * SECOND), None);
+        world.restart_relay();
+        world.gather("p", &players.map(Seat::Player));
+        let began = world.now;
+        while !world.players_talk(players[0], players[1], 100 * MILLISECOND) {
+            assert!(world.now.since(began) < 8 * SECOND, "{:?}", world.now.since(began));
+        }
+        println!(
+            "the relay forgets, and traffic flows again after {} ms",
+            world.now.since(began).as_millis()
+        );
+    }
+}
+
+/// The control plane names another relay: sessions go on, by flows that the new one knows.
+#[test]
+fn another_relay() {
+    for seed in 0..10 {
+        let mut world = world(1090 + seed);
+        let players = pair(&mut world, Kind::Random, Kind::Random);
+        assert_eq!(time_to_direct(&mut world, players, 30 * SECOND), None);
+        world.replace_relay();
+        world.gather("p", &players.map(Seat::Player));
+        let began = world.now;
+        while !world.players_talk(players[0], players[1], 100 * MILLISECOND) {
+            assert!(world.now.since(began) < 2 * SECOND, "{:?}", world.now.since(began));
+        }
+        println!("another relay, and traffic flows again after {} ms", world.now.since(began).as_millis());
+    }
+}
+
 /// The relay is out of reach for one of them from the beginning on; they find each other by the control plane.
 #[test]
 fn without_the_relay() {

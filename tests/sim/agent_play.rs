@@ -60,6 +60,30 @@ fn an_announcement_reaches_everybody_once() {
     }
 }
 
+/// Who leaves says so, and is not asked any more.
+#[test]
+fn who_leaves_is_left_alone() {
+    let mut world = World::new(204);
+    let players = [world.player(None), world.player(None)];
+    world.gather("p", &players.map(Seat::Player));
+    world.run(5 * SECOND);
+    let view = |world: &World| world.players[players[1]].agent.members(world.clock()).next().unwrap().path;
+    assert_eq!(view(&world), PathKind::Lan);
+    world.player_leaves(players[0]);
+    world.run(SECOND);
+    assert_eq!(view(&world), PathKind::Relay);
+    let home = world.players[players[0]].local;
+    let before = world.players[players[1]].sent_to[&home];
+    world.run(600 * SECOND);
+    assert_eq!(world.players[players[1]].sent_to[&home], before);
+    // Until it is back.
+    world.players[players[0]].is_offline = false;
+    let now = world.clock();
+    world.players[players[0]].agent.resume(now);
+    world.run(2 * SECOND);
+    assert_eq!(view(&world), PathKind::Lan);
+}
+
 /// What comes out of the tunnel is for this machine's own address or for everybody, from who it says.
 #[test]
 fn a_member_reaches_nothing_but_the_agent_itself() {

@@ -1,6 +1,6 @@
 //! What a malicious member can't do with an agent.
 
-use crate::agent_matrix::world;
+use crate::agent_matrix::{Kind, is_direct, pair, time_to_direct, world};
 use crate::agents::Seat;
 use crate::packets::udp;
 use crate::world::{HubUse, MILLISECOND, SECOND, World, relay_address};
@@ -88,15 +88,18 @@ fn what_must_not_be_tried_is_not() {
     .map(|text| text.parse().unwrap())
     .chain([own])
     .collect();
-    let before = sent_to(&world, player, &[relay]);
     world.rogue_probes(rogue, player, &offer(1, &bad));
     world.run(30 * SECOND);
     assert_eq!(sent_to(&world, player, &bad), 0);
     // The relay as a member's address would get every probe twice.
-    world.rogue_probes(rogue, player, &offer(2, &[relay]));
-    world.run(30 * SECOND);
-    let after = sent_to(&world, player, &[relay]);
-    assert!(after - before < 20_000, "{}", after - before);
+    let mut spans = [0; 2];
+    for (generation, addresses) in [(2, &[][..]), (3, &[relay][..])] {
+        let before = sent_to(&world, player, &[relay]);
+        world.rogue_probes(rogue, player, &offer(generation, addresses));
+        world.run(60 * SECOND);
+        spans[generation as usize - 2] = sent_to(&world, player, &[relay]) - before;
+    }
+    assert!(spans[1] <= spans[0], "{spans:?}");
 }
 
 #[test]
@@ -140,6 +143,38 @@ fn nonsense_in_probes_is_survived() {
     world.player_says(player, Seat::Rogue(rogue), b"yes");
     world.run(SECOND);
     assert!(world.clients[rogue].inbox.contains(&(ip, b"yes".to_vec())));
+}
+
+/// Whatever strangers send, they get no more for it, and those who play don't notice.
+#[test]
+fn noise_of_strangers() {
+    let mut world = world(1150);
+    let players = pair(&mut world, Kind::Open, Kind::Open);
+    time_to_direct(&mut world, players, 5 * SECOND).expect("a direct path");
+    let (home, relay) = (world.players[players[0]].local, relay_address(Port::Main));
+    let stranger = SocketAddr::from(([198, 18, 0, 3], 3));
+    let (mut gave, before) = (0, world.players[players[0]].sent);
+    for round in 0..3000 {
+        let mut bytes = vec![0; world.random.below(200) as usize];
+        let mut random = world.random.clone();
+        random.fill(&mut bytes);
+        world.random = random;
+        if round % 2 == 0 && bytes.len() > 20 {
+            let head = match round % 10 {
+                8 => [1, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42],
+                kind => [1 + kind as u8 / 2, 0, 0, 0, 1, 2, 3, 4],
+            };
+            bytes[..8].copy_from_slice(&head);
+        }
+        gave += bytes.len() as u64;
+        // Some write the relay's address on it.
+        world.fly_within(if round % 3 == 0 { relay } else { stranger }, home, None, &bytes);
+        world.run(MILLISECOND);
+    }
+    world.run(SECOND);
+    assert!(sent_to(&world, players[0], &[stranger]) <= gave);
+    assert!(world.players[players[0]].sent - before < 100);
+    assert!(is_direct(&world, players[0]) && world.players_talk(players[0], players[1], SECOND));
 }
 
 /// A member may write another's address on what it sends straight.

@@ -335,6 +335,14 @@ impl World {
         self.emit(player, out);
     }
 
+    /// A player says that it leaves, and is gone.
+    pub fn player_leaves(&mut self, player: usize) {
+        let (now, mut out) = (self.clock(), Emitted::default());
+        self.players[player].agent.leave(now, &mut out);
+        self.emit(player, out);
+        self.players[player].is_offline = true;
+    }
+
     pub fn next_of_players(&mut self) -> Option<Instant> {
         let next = |player: &mut Player| {
             let signal = player.signals.iter().map(|(at, ..)| *at);

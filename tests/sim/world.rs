@@ -165,6 +165,14 @@ impl World {
         self.relay = relay(&self.hub_key, self.limits, self.random.next_u64(), self.now);
     }
 
+    /// Another relay takes its place, of which nobody knows.
+    pub fn replace_relay(&mut self) {
+        let mut key = [0; 32];
+        self.random.fill(&mut key);
+        self.hub_key = PrivateKey::from_bytes(key);
+        self.restart_relay();
+    }
+
     pub fn clock(&self) -> Now {
         Now { instant: self.now, unix: date(self.now) }
     }
