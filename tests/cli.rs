@@ -352,7 +352,10 @@ fn clients_find_the_daemon_by_flag_environment_and_file() {
 fn what_the_owner_sees_and_does() {
     let scratch = Scratch::new();
     let daemon = start_in(&scratch, "state", &["--public-endpoint", "home.example.org:51820"]);
-    assert_eq!(scratch.ask(&["party", "list"]).good(), "There are no parties: `lanrage party create NAME` makes one.\n");
+    assert_eq!(
+        scratch.ask(&["party", "list"]).good(),
+        "There are no parties: `lanrage party create NAME` makes one.\n"
+    );
     let (mut alice, mut bob) = (register(&daemon, "alice"), register(&daemon, "bob"));
     // The name turns the direction of writing round: it must not do so in a terminal.
     let party = create_party(&mut alice, "alice", "LAN \u{202e}night");
@@ -387,7 +390,7 @@ fn what_the_owner_sees_and_does() {
     let json = scratch.ask(&["party", "show", &party, "--json"]).json();
     assert_eq!(text(json.get("party").unwrap(), "host_id"), "alice");
     let err = scratch.ask(&["party", "show", "a/b c"]).bad(1);
-    assert_eq!(err, "lanrage: Party a/b c not found: `lanrage party list` shows all parties\n");
+    assert_eq!(err, "lanrage: there is no party a/b c: `lanrage party list` shows all\n");
 
     let relays = scratch.ask(&["relay", "list"]).good();
     assert_eq!(words(&relays, "lanrage-")[1], "unknown");
@@ -430,7 +433,10 @@ fn what_the_owner_sees_and_does() {
     let third = create_party(&mut alice, "alice", "and again");
     let json = scratch.ask(&["party", "delete", &third, "--json"]).json();
     assert_eq!(text(&json, "status"), "party_deleted");
-    assert_eq!(scratch.ask(&["party", "list"]).good(), "There are no parties: `lanrage party create NAME` makes one.\n");
+    assert_eq!(
+        scratch.ask(&["party", "list"]).good(),
+        "There are no parties: `lanrage party create NAME` makes one.\n"
+    );
 
     let [alice, bob] = [alice, bob].map(|client| client.token.unwrap());
     let log = daemon.log();

@@ -67,10 +67,10 @@ impl PartySession {
                     self.is_stale = true;
                 }
             }
-            ServerEvent::PeerJoined(party, peer) if party.as_str() == self.party() => {
-                if peer.peer_id != self.settings.peer_id {
-                    self.is_stale = true;
-                }
+            ServerEvent::PeerJoined(party, peer)
+                if party.as_str() == self.party() && peer.peer_id != self.settings.peer_id =>
+            {
+                self.is_stale = true;
             }
             ServerEvent::PeerLeft(party, peer) if party.as_str() == self.party() => {
                 if peer == self.settings.peer_id {

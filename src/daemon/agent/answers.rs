@@ -10,6 +10,9 @@ use std::fmt::Write as _;
 const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// A figure's name, what it means, and where it comes from.
+type MemberFigure = (&'static str, &'static str, fn(&MemberView<'_>) -> u64);
+
 fn json(body: String) -> OwnerReply {
     OwnerReply { status: 200, content_type: JSON, body }
 }
@@ -93,7 +96,7 @@ impl AgentLoop {
         gauge("lanrage_agent_member", "Whether it is a member.", self.session.borrow().is_member().into());
         gauge("lanrage_agent_local", "Whether the server is away.", self.session.borrow().is_local().into());
         let agent = self.agent.borrow();
-        let kinds: [(&str, &str, fn(&MemberView<'_>) -> u64); 2] = [
+        let kinds: [MemberFigure; 2] = [
             ("lanrage_agent_received_bytes_total", "Bytes of packets from a member.", |member| {
                 member.received
             }),

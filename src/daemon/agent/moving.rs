@@ -157,7 +157,11 @@ impl AgentLoop {
         }
         match agent.wants_socket() {
             Some(SocketWish::Rebind) => self.rebind.ring(),
-            Some(SocketWish::Extra { .. } | SocketWish::Keep { .. }) | None => (),
+            Some(wish @ (SocketWish::Extra { .. } | SocketWish::Keep { .. })) => {
+                self.extras.wish(wish);
+                self.extras_bell.ring();
+            }
+            None => (),
         }
         self.agent_alarm.advance(agent.next());
     }
