@@ -480,12 +480,12 @@ fn agents_play_without_allocating() {
     let mut buffer = [0; 2048];
     let counted = allocations(|| {
         for millis in (20_000..100_000).step_by(10) {
-            for node in 0..2 {
+            for (node, agent) in agents.iter_mut().enumerate() {
                 let length = 40 + (millis as usize * 13) % 1300;
                 packet(&mut buffer, length);
                 buffer[28..32].copy_from_slice(&ip(node).octets());
                 buffer[32..36].copy_from_slice(&ip(1 - node).octets());
-                agents[node].send_local(&mut buffer, length, at(millis), &mut wire);
+                agent.send_local(&mut buffer, length, at(millis), &mut wire);
             }
             carry(&mut agents, &mut wire, at(millis));
         }

@@ -53,7 +53,7 @@ fn a_second_daemon_is_told_what_to_do() {
     let Err(error) = Store::open(&path, clock) else { panic!("opened twice") };
     assert!(matches!(error, OpenError { error: FileError::InUse, .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains(path.to_str().unwrap()) && text.contains("--state-dir"), "{text}");
+    assert!(text.contains(path.to_str().unwrap()), "{text}");
     assert!(matches!(lanrage::store::check(&path), Err(OpenError { error: FileError::InUse, .. })));
     let ticket = store.submit(vec![number(Table::Relays, "a", 1)]);
     wait(&store, ticket).unwrap();
