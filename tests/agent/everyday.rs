@@ -35,7 +35,7 @@ fn two_agents_and_an_app_play() {
         assert!(phone.reaches(ip, Duration::from_secs(10)).is_some(), "{ip}");
     }
 
-    crate::eventually("the way to Bob is direct", || alice.path(bob.ip) == "direct");
+    crate::eventually("the way to Bob is direct", || alice.path(bob.ip).starts_with("direct"));
     alice.ping(bob.ip);
 
     // Discovery of games, to all ways of saying everybody.
@@ -119,7 +119,7 @@ fn nats_of_many_kinds_are_crossed() {
     println!("NATs: first ping after {:?}", bob.ping(alice.ip));
     let took = crate::eventually("the way is direct", || {
         bob.ping(alice.ip);
-        bob.path(alice.ip) == "direct" && alice.path(bob.ip) == "direct"
+        bob.path(alice.ip).starts_with("direct") && alice.path(bob.ip).starts_with("direct")
     });
     println!("NATs: direct after {took:?}");
     bob.ping(alice.ip);
