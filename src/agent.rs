@@ -165,7 +165,7 @@ impl Agent {
         }
         let peer = pair.peer;
         let turn = &mut AgentTurn { device, locality, random, scratch, now, out: &mut Nowhere };
-        pair.credit += data.len();
+        pair.allowance += data.len();
         pair.on_offer(turn, offer);
         if self.device.can_send(peer, now.instant) {
             return;

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Predicted ports that are offered behind a NAT that counts them up.
 const PREDICTED: i32 = 4;
-/// How long an offer by the control plane is at least, in characters: that is credit for the handshakes that it asks for.
+/// How long an offer by the control plane is at least, in characters: that is allowance for the handshakes that it asks for.
 const SIGNAL_LENGTH: usize = 480;
 /// The longest offer by the control plane, in characters.
 const MAX_SIGNAL_LENGTH: usize = 512;

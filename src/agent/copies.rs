@@ -46,8 +46,8 @@ impl Pair {
         pending.copies += 1;
         for path in &self.straight {
             let cost = if path.heard.is_some() { 0 } else { INITIATION_LENGTH };
-            if self.credit >= cost {
-                self.credit -= cost;
+            if self.allowance >= cost {
+                self.allowance -= cost;
                 path.ends().send(&pending.bytes, turn.out);
             }
         }

@@ -23,7 +23,7 @@ const OFFER_WAITS: [Duration; 5] = [
 ];
 /// Offers to one that has not shown to be an agent.
 const BLIND_OFFERS: usize = 2;
-/// An offer fills its packet: that is credit for the probes that it asks for.
+/// An offer fills its packet: that is allowance for the probes that it asks for.
 const OFFER_LENGTH: usize = 1420;
 /// When a new network is offered, paths on which something came within this time are of it.
 const FRESH_TIME: Duration = Duration::from_secs(1);
@@ -80,8 +80,8 @@ impl Pair {
         let (received, is_validated) = known.unwrap_or_default();
         if !is_validated && relay.is_none_or(|relay| relay.remote != from.path.remote) {
             let cost = turn.device.sealed_length(PING_LENGTH);
-            let Some(left) = self.credit.checked_sub(cost) else { return };
-            self.credit = left;
+            let Some(left) = self.allowance.checked_sub(cost) else { return };
+            self.allowance = left;
         }
         turn.send_probe(self.peer, from, &Probe::Pong { id, source: from.path.remote, received }, 0);
     }

@@ -18,7 +18,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Bytes that a member may have us send to where it says to be, and has not shown to be: what came from it, up to this.
-const MAX_CREDIT: usize = 64 * 1024;
+const MAX_ALLOWANCE: usize = 64 * 1024;
 /// When straight paths are asked, from the beginning of a round on; afterwards every second.
 const TICKS: [Duration; 5] = [
     Duration::ZERO,
@@ -35,10 +35,10 @@ const RETRIES: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(60)
 const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// When there is no session, it is asked for so often once the hub knows us.
-const GREETINGS: [Duration; 3] =
+const ATTEMPTS: [Duration; 3] =
     [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(2)];
 /// But only if it was wanted not longer ago than this.
-const GREETING_TIME: Duration = Duration::from_secs(60);
+const ATTEMPTS_TIME: Duration = Duration::from_secs(60);
 
 /// Sessions with one that has not shown to be an agent in which it is told of us: an app only drops that.
 const INTRODUCTIONS: u32 = 3;
@@ -120,11 +120,11 @@ pub(super) struct Pair {
     /// Whether the control plane is to carry our offer to it.
     pub wants_signal: bool,
     pub last_data: Option<Instant>,
-    pub credit: usize,
+    pub allowance: usize,
     pub initiation: Option<Box<PendingInitiation>>,
     pub answer: Option<Box<CachedAnswer>>,
-    greeting: Option<Instant>,
-    greetings: usize,
+    next_attempt: Option<Instant>,
+    attempts: usize,
     due: Option<Instant>,
 }
 
@@ -159,11 +159,11 @@ impl Pair {
             offering: Offering::default(),
             introductions: 0,
             last_data: None,
-            credit: 0,
+            allowance: 0,
             initiation: None,
             answer: None,
-            greeting: None,
-            greetings: 0,
+            next_attempt: None,
+            attempts: 0,
             due: None,
         }
     }
@@ -256,7 +256,7 @@ impl Pair {
         is_data: bool,
         now: Instant,
     ) {
-        self.credit = (self.credit + length).min(MAX_CREDIT);
+        self.allowance = (self.allowance + length).min(MAX_ALLOWANCE);
         if is_data {
             self.note_data(now);
         }
@@ -289,22 +289,23 @@ impl Pair {
     }
 
     /// Asks for a session soon and often: the relay knows now where we are, and soon where the member is.
-    pub fn begin_greeting(&mut self, now: Instant) {
-        if self.wanted.is_some_and(|wanted| now.since(wanted) < GREETING_TIME) {
-            (self.greeting, self.greetings) = (Some(now), 0);
+    pub fn begin_attempts(&mut self, now: Instant) {
+        if self.wanted.is_some_and(|wanted| now.since(wanted) < ATTEMPTS_TIME) {
+            (self.next_attempt, self.attempts) = (Some(now), 0);
             self.plan(now);
         }
     }
 
-    fn greet(&mut self, turn: &mut AgentTurn<'_>) {
+    fn attempt(&mut self, turn: &mut AgentTurn<'_>) {
         let now = turn.now.instant;
-        let Some(relay) = turn.locality.relay_path().filter(|_| self.greeting.is_some_and(|at| at <= now))
+        let Some(relay) =
+            turn.locality.relay_path().filter(|_| self.next_attempt.is_some_and(|at| at <= now))
         else {
             return;
         };
         turn.device.probe(self.peer, relay.remote, turn.now);
-        self.greeting = GREETINGS.get(self.greetings).map(|&wait| now + wait);
-        self.greetings += 1;
+        self.next_attempt = ATTEMPTS.get(self.attempts).map(|&wait| now + wait);
+        self.attempts += 1;
     }
 
     /// It has shown to be an agent.
@@ -352,9 +353,9 @@ impl Pair {
         self.due = None;
         self.send_initiation(turn);
         if !turn.device.can_send(self.peer, now) {
-            self.greet(turn);
+            self.attempt(turn);
         } else {
-            self.greeting = None;
+            self.next_attempt = None;
             self.send_offer(turn);
             if self.is_agent {
                 self.run_round(turn);
@@ -370,7 +371,7 @@ impl Pair {
         let upkeep = self.upkeep_due(now).filter(|_| self.is_agent);
         let spray = self.spray.as_ref().map(|spray| spray.next);
         let retry = self.retry_at.filter(|_| self.is_busy(now));
-        [active, self.greeting, spray, offer, round, relay, initiation, upkeep, retry]
+        [active, self.next_attempt, spray, offer, round, relay, initiation, upkeep, retry]
             .into_iter()
             .flatten()
             .filter(|&at| at > now)
@@ -411,15 +412,15 @@ impl Pair {
 
     /// Asks a straight path, if that is paid for.
     pub fn ask(&mut self, turn: &mut AgentTurn<'_>, place: usize) {
-        let (peer, credit) = (self.peer, self.credit);
+        let (peer, allowance) = (self.peer, self.allowance);
         let path = &mut self.straight[place];
         let Some(length) = path.question_length() else { return };
         let cost = turn.device.sealed_length(length.max(crate::wire::probe::PING_LENGTH));
         // That something came from there shows nothing: who sent it may have written another's address on it.
         let is_validated = path.answers > 0;
-        if is_validated || credit >= cost {
+        if is_validated || allowance >= cost {
             let sent = path.ask(turn, peer, length);
-            self.credit -= if is_validated { 0 } else { sent };
+            self.allowance -= if is_validated { 0 } else { sent };
         }
     }
 }

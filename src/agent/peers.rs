@@ -172,7 +172,7 @@ impl Peers {
                 device.probe(peer, relay.remote, now);
             }
             let now = now.instant;
-            pair.begin_greeting(now);
+            pair.begin_attempts(now);
             if pair.is_agent {
                 pair.begin_offer(now);
             }

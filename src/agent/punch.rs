@@ -142,10 +142,10 @@ impl Pair {
     /// A question whose answer nobody waits for: that it comes through is what is wanted.
     fn send_ping(&mut self, turn: &mut AgentTurn<'_>, to: Ends) -> bool {
         let cost = turn.device.sealed_length(PING_LENGTH);
-        if self.credit < cost {
+        if self.allowance < cost {
             return false;
         }
-        self.credit -= cost;
+        self.allowance -= cost;
         let id = turn.random.next_u64() as u32;
         turn.send_probe(self.peer, to, &Probe::Ping { id }, 0)
     }

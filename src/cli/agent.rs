@@ -88,14 +88,14 @@ fn run(invocation: &Invocation, party: Option<(ServerUrl, PartyGoal)>) -> Result
     let supervisor = Rc::new(Supervisor::from_environment());
     let agent = AgentDaemon::open(wish).map_err(CommandFailure::failed)?.supervised(supervisor);
     let result = agent.run(stop, |arrival| {
-        if !log_output::print(&greeting(&arrival, &interface)) {
-            log::debug!("the greeting was not printed");
+        if !log_output::print(&welcome(&arrival, &interface)) {
+            log::debug!("the welcome was not printed");
         }
     });
     result.map_err(|error| CommandFailure::failed(error).said_at_once())
 }
 
-fn greeting(arrival: &AgentArrival, interface: &str) -> String {
+fn welcome(arrival: &AgentArrival, interface: &str) -> String {
     let AgentArrival { party, server, ip, is_host } = arrival;
     let head = &party.party.head;
     let others = party.party.peers.len().saturating_sub(1);

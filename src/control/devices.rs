@@ -64,7 +64,7 @@ impl Control {
             return Err(Refusal::Banned);
         }
         let id = party.id.clone();
-        Ok(self.seat_device(&id, wish, now)?.peer)
+        Ok(self.enter_device(&id, wish, now)?.peer)
     }
 
     /// Takes a device out of a party, for its host or an admin.

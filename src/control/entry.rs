@@ -238,12 +238,12 @@ impl Control {
         invite.admits(None, now)?;
         self.check_password(party, password)?;
         let (id, invite) = (party.id.clone(), invite.id);
-        let by = self.seat_device(&id, wish, now)?;
+        let by = self.enter_device(&id, wish, now)?;
         Ok(self.note_arrival(&by, id, invite, true))
     }
 
     /// Puts a new device into a party.
-    pub(super) fn seat_device(
+    pub(super) fn enter_device(
         &mut self,
         party: &PartyId,
         wish: &DeviceWish<'_>,
@@ -256,7 +256,7 @@ impl Control {
         let (by, info) = self.new_device(wish);
         let payer = found.footprint.payer();
         let claim = KeyClaim { origin: wish.origin, proof: None };
-        self.seat(&by, party.as_str(), info, claim, payer, now)?;
+        self.add_member(&by, party.as_str(), info, claim, payer, now)?;
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&by.peer));
         if let Some(member) = member {
             member.extras_mut().device = Some(DeviceMember { expires: wish.expires, handshake: None });

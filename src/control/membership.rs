@@ -148,11 +148,11 @@ impl Control {
         claim: KeyClaim<'_>,
         now: Now,
     ) -> Result<(), Refusal> {
-        self.seat(by, id, info, claim, self.payer(by), now)
+        self.add_member(by, id, info, claim, self.payer(by), now)
     }
 
     /// The same, at the cost of `payer`.
-    pub(super) fn seat(
+    pub(super) fn add_member(
         &mut self,
         by: &Identity,
         id: &str,

@@ -60,7 +60,7 @@ pub struct RelayLimits {
     pub handshakes: SourceRates,
     /// Initiations from those to one member, who has other things to do: an honest one retries every 5 s.
     pub knocks: SourceRates,
-    /// Initiations from one known source. The burst lets it greet a whole party.
+    /// Initiations from one known source. The burst is enough for a whole party.
     pub handshakes_per_source: Rate,
     /// Initiations to one destination, below the 20 a second (burst 5) that its kernel allows our address:
     /// `PACKETS_PER_SECOND` in <https://github.com/torvalds/linux/blob/v6.12/drivers/net/wireguard/ratelimiter.c>.

@@ -41,7 +41,7 @@
 //! - a player who moves before the two have met is a stranger at the new address until its client has spoken to the
 //!   control plane from there, and strangers' initiations go to validated addresses only (rule 8), whether there is an
 //!   attacker or not. He may delay the first meeting until after the move. If what nobody else uses of the other
-//!   player's credit went to strangers, he could have that, too. So a player who moves is heard from there at once
+//!   player's allowance went to strangers, he could have that, too. So a player who moves is heard from there at once
 //!   here; a real one with its next heartbeat.
 
 mod actions;

@@ -361,7 +361,7 @@ mod tests {
         let mut random = Seeded::new(4);
         let keys: Vec<_> = (1..5).map(|seed| PrivateKey::from_bytes([seed; 32]).public_key()).collect();
         let limits = RelayLimits { flows: 6, sources: 8, ..RelayLimits::default() };
-        let (mut taken, mut greeted) = (0, 0);
+        let (mut taken, mut resumed) = (0, 0);
         for round in 0..300 {
             let mut body = Vec::new();
             body.extend_from_slice(&VERSION.to_le_bytes());
@@ -404,7 +404,7 @@ mod tests {
             let Ok(Restored { flows, hub_members }) = restored else { continue };
             assert!(flows <= limits.flows && hub_members <= keys.len());
             assert_eq!(relay.blind.flows.len(), flows);
-            (taken, greeted) = (taken + flows, greeted + hub_members);
+            (taken, resumed) = (taken + flows, resumed + hub_members);
             let mut sent = 0;
             for second in 0..30 {
                 let instant = now().instant + Duration::from_secs(second);
@@ -415,7 +415,7 @@ mod tests {
             }
             assert!(sent <= keys.len() * 20, "{sent}");
         }
-        assert!(taken > 200 && greeted > 200, "{taken} {greeted}");
+        assert!(taken > 200 && resumed > 200, "{taken} {resumed}");
     }
 
     #[test]

@@ -419,7 +419,7 @@ impl Device {
             return Err(Reason::Forged);
         }
         let roamed = peer.on_received(message.bytes().len(), source, now.instant);
-        self.sessions.greet(peer, now);
+        self.sessions.use_at_once(peer, now);
         self.schedule.plan(slot, peer.timers.next());
         Ok(accepted(peer, Content::Handshake, true, roamed))
     }

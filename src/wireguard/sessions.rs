@@ -154,7 +154,7 @@ impl SessionFactory {
     }
 
     /// Takes the answer to our initiation; `false` if it is none. What is sent next lets the peer use the
-    /// session, too: see [`SessionFactory::greet`].
+    /// session, too: see [`SessionFactory::use_at_once`].
     pub fn finish(&mut self, peer: &mut Peer, response: Response<'_>, now: Instant) -> bool {
         let session = peer
             .pending
@@ -170,7 +170,7 @@ impl SessionFactory {
     }
 
     /// Sends what waited for the session, or a keepalive if nothing did.
-    pub fn greet(&mut self, peer: &mut Peer, now: Now) {
+    pub fn use_at_once(&mut self, peer: &mut Peer, now: Now) {
         if peer.has_staged() {
             self.ready.push_back(peer.index);
         } else {

@@ -251,7 +251,7 @@ impl SendQueue {
     }
 
     /// Sends everything that there is room for, small datagrams first, and keeps the rest, as far as there is room
-    /// here; `inbox` is the buffer that [`SendQueue::begin`] spoke of.
+    /// here; `inbox` is the buffer of [`SendQueue::begin`].
     pub(super) fn flush(&mut self, wire: &impl Wire, inbox: &[u8]) {
         let waited = self.waits();
         self.runs.sort();

@@ -181,7 +181,7 @@ impl Model {
             self.devices.push((device, hub));
         }
         self.flush();
-        self.greet_hub();
+        self.initiate_to_hub();
         self.flush();
     }
 
@@ -272,7 +272,7 @@ impl Model {
                 self.relay.set_origin(&self.keys[Who::Anna as usize], Some(address.ip()));
                 self.forget_playing();
                 self.tell(|_| "Anna has another address".to_owned());
-                self.greet_hub();
+                self.initiate_to_hub();
                 self.let_say(0);
             }
             Action::Leave => {
@@ -353,7 +353,7 @@ impl Model {
             self.flush();
         }
         self.now = end;
-        self.greet_hub();
+        self.initiate_to_hub();
         self.let_say(0);
         self.let_say(1);
         self.flush();
@@ -377,7 +377,7 @@ impl Model {
     }
 
     /// The players tell the hub that they are there.
-    fn greet_hub(&mut self) {
+    fn initiate_to_hub(&mut self) {
         let now = self.clock();
         for player in 0..self.devices.len() {
             let mut buffer = [0; 256];

@@ -466,14 +466,14 @@ fn initiations_of_one_peer_are_20_ms_apart() {
 }
 
 /// Handshake messages of nobody's that are read before their senders must prove their addresses.
-fn free_of_charge() -> usize {
+fn without_limit() -> usize {
     let rates = *Budget::new(X25519_TYPICAL).rates(Lane::Unproven);
     (rates.total.burst - INITIATION_COST + 1) as usize
 }
 
 /// Fifty more than that.
 fn overload(net: &mut Net, node: usize) -> Vec<Verdict> {
-    flood(net, node, free_of_charge() + 50)
+    flood(net, node, without_limit() + 50)
 }
 
 /// Handshake messages with a valid mac1 from nobody we know, each from another network: what a flooder who knows our
@@ -497,7 +497,7 @@ fn flood(net: &mut Net, node: usize, count: usize) -> Vec<Verdict> {
 #[test]
 fn under_load_a_peer_proves_its_address_and_gets_through() {
     let mut net = Net::new(7, 3);
-    let burst = free_of_charge();
+    let burst = without_limit();
     let verdicts = overload(&mut net, 1);
     assert!(verdicts[..burst].iter().all(|verdict| *verdict == Verdict::Dropped(Reason::Forged)));
     assert!(verdicts[burst..].iter().all(|verdict| *verdict == Verdict::Challenged));
