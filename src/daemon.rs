@@ -163,7 +163,7 @@ impl fmt::Display for ListenAddresses {
 
 /// A daemon that has its store and its sockets, and has not served anybody yet.
 pub struct Daemon {
-    config: Settings,
+    settings: Settings,
     store: Store,
     rows: Vec<Row>,
     http: Listener,
@@ -184,18 +184,18 @@ type Sockets = (Listener, Listener, RelaySocket, Option<RelaySocket>, Option<Tun
 
 impl Daemon {
     /// Opens the store of the state directory, every socket, and the interface if there is to be one.
-    pub fn open(config: Settings) -> Result<Self, DaemonError> {
-        let (store, rows) = Store::open(&store::path_in(&config.state_dir), now)?;
-        Self::with_store(config, store, rows)
+    pub fn open(settings: Settings) -> Result<Self, DaemonError> {
+        let (store, rows) = Store::open(&store::path_in(&settings.state_dir), now)?;
+        Self::with_store(settings, store, rows)
     }
 
     /// Over a store that is open already, and the rows that it held.
-    pub fn with_store(config: Settings, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
-        match Self::bind(&config) {
+    pub fn with_store(settings: Settings, store: Store, rows: Vec<Row>) -> Result<Self, DaemonError> {
+        match Self::bind(&settings) {
             Ok((http, unix, relay, alternate, tun)) => {
                 let (reload, supervisor, clock) = (None, Rc::default(), now);
                 Ok(Daemon {
-                    config,
+                    settings,
                     store,
                     rows,
                     http,
@@ -216,21 +216,22 @@ impl Daemon {
         }
     }
 
-    fn bind(config: &Settings) -> Result<Sockets, DaemonError> {
-        let http = Listener::tcp(config.http)?;
-        let unix = Listener::unix(&socket_in(&config.state_dir))?;
-        let relay = RelaySocket::bind(config.relay)?.with_room(Totals::by(config).datagrams).with_senders();
-        let port = match config.relay.port() {
+    fn bind(settings: &Settings) -> Result<Sockets, DaemonError> {
+        let http = Listener::tcp(settings.http)?;
+        let unix = Listener::unix(&socket_in(&settings.state_dir))?;
+        let relay =
+            RelaySocket::bind(settings.relay)?.with_room(Totals::by(settings).datagrams).with_senders();
+        let port = match settings.relay.port() {
             0 => Some(0),
             port => port.checked_add(1),
         };
-        let alternate = port.map(|port| RelaySocket::bind(SocketAddr::new(config.relay.ip(), port)));
+        let alternate = port.map(|port| RelaySocket::bind(SocketAddr::new(settings.relay.ip(), port)));
         let alternate = alternate.and_then(|bound| {
             let say =
                 |error: &_| log::warn!("NAT types can't be told apart: {}", advice::on_listening(error));
             bound.inspect_err(say).ok()
         });
-        let tun = config.tun.then(|| Tun::open(tun_settings(config))).transpose()?;
+        let tun = settings.tun.then(|| Tun::open(tun_settings(settings))).transpose()?;
         Ok((http, unix, relay, alternate, tun))
     }
 
@@ -251,7 +252,7 @@ impl Daemon {
 
     /// Where it listens.
     pub fn addresses(&self) -> ListenAddresses {
-        let http = self.http.address().unwrap_or(self.config.http);
+        let http = self.http.address().unwrap_or(self.settings.http);
         ListenAddresses { http, relay: self.relay.address() }
     }
 
@@ -308,25 +309,25 @@ impl Daemon {
             }
         }
         let (clock, start) = (self.clock, (self.clock)());
-        let settings = api_settings(&self.config, &hub.public_key(), addresses);
-        let relay = Relay::new(relay_settings(&self.config, &hub, stamp_mark), start.instant);
-        let relay = RelayLoop::new(relay, self.relay, self.alternate, self.config.gso, clock);
+        let settings = api_settings(&self.settings, &hub.public_key(), addresses);
+        let relay = Relay::new(relay_settings(&self.settings, &hub, stamp_mark), start.instant);
+        let relay = RelayLoop::new(relay, self.relay, self.alternate, self.settings.gso, clock);
         if let Some(tun) = &self.tun {
-            let (name, address) = (tun.name(), self.config.control.subnet.hub());
+            let (name, address) = (tun.name(), self.settings.control.subnet.hub());
             log::info!("this machine is in every party, at {address} ({name}): see to its firewall");
         }
-        if let Some(advice) = advice::on_endpoint(self.config.public_endpoint.as_ref()) {
+        if let Some(advice) = advice::on_endpoint(self.settings.public_endpoint.as_ref()) {
             log::warn!("{advice}");
         }
         let relay = Rc::new(relay.with_local(self.tun));
-        let totals = Totals::by(&self.config);
-        let control = Control::new(totals.control(&self.config), hub, records, start);
-        let handover = HandOver::new(&self.config.runtime_dir, &control.hub());
+        let totals = Totals::by(&self.settings);
+        let control = Control::new(totals.control(&self.settings), hub, records, start);
+        let handover = HandOver::new(&self.settings.runtime_dir, &control.hub());
         let api = Api::new(control, settings, start);
         let service = Rc::new(Service::new(api, self.store, relay.clone(), clock));
         service.settle();
         relay.take_over(&handover);
-        let door = Door::new(executor.clone(), service.clone(), totals.door(&self.config), clock);
+        let door = Door::new(executor.clone(), service.clone(), totals.door(&self.settings), clock);
         service.watch(door.reporter());
         let (supervisor, told) = (self.supervisor.clone(), service.clone());
         // In boxes, so that the executor's code is there once and not for each of them.
@@ -346,7 +347,7 @@ impl Daemon {
             let reloader = Reloader {
                 bell,
                 source,
-                config: self.config,
+                settings: self.settings,
                 addresses,
                 service: service.clone(),
                 door: door.clone(),
@@ -400,39 +401,39 @@ impl Running {
     }
 }
 
-fn api_settings(config: &Settings, hub: &PublicKey, addresses: ListenAddresses) -> api::ApiSettings {
+fn api_settings(settings: &Settings, hub: &PublicKey, addresses: ListenAddresses) -> api::ApiSettings {
     let short = hex::encode(&hub.as_bytes()[..4]);
     api::ApiSettings {
         relay: OwnRelay {
             relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),
-            endpoint: config.public_endpoint.clone(),
+            endpoint: settings.public_endpoint.clone(),
             port: addresses.relay.port(),
-            region: config.region.clone(),
-            capacity: config.max_clients,
+            region: settings.region.clone(),
+            capacity: settings.max_clients,
         },
-        rates: config.rates.clone(),
-        trusted_proxies: config.trusted_proxies.clone(),
-        browsers: config.browsers.clone(),
-        admin_token: config.admin_token.clone(),
+        rates: settings.rates.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        browsers: settings.browsers.clone(),
+        admin_token: settings.admin_token.clone(),
         locations: api::Locations {
             http: addresses.http.to_string(),
             relay: addresses.relay.to_string(),
-            state_dir: absolute(&config.state_dir).display().to_string(),
+            state_dir: absolute(&settings.state_dir).display().to_string(),
         },
     }
 }
 
-fn relay_settings(config: &Settings, hub: &PrivateKey, stamp_mark: u64) -> relay::RelaySettings {
+fn relay_settings(settings: &Settings, hub: &PrivateKey, stamp_mark: u64) -> relay::RelaySettings {
     relay::RelaySettings {
         hub_key: hub.clone(),
-        subnet: config.control.subnet,
+        subnet: settings.control.subnet,
         mtu: HUB_MTU,
         stamp_mark,
         seed: u64::from_le_bytes(random::bytes()),
         limits: RelayLimits {
-            members_per_party: members_per_party(config),
+            members_per_party: members_per_party(settings),
             x25519: measure_x25519(),
-            ..Totals::by(config).relay()
+            ..Totals::by(settings).relay()
         },
     }
 }
@@ -450,18 +451,18 @@ fn measure_x25519() -> Duration {
     fastest
 }
 
-fn tun_settings(config: &Settings) -> tun::TunSettings {
-    let subnet = config.control.subnet;
+fn tun_settings(settings: &Settings) -> tun::TunSettings {
+    let subnet = settings.control.subnet;
     tun::TunSettings {
-        name: config.interface.clone(),
+        name: settings.interface.clone(),
         address: subnet.hub(),
         prefix: subnet.prefix(),
         mtu: HUB_MTU,
     }
 }
 
-fn members_per_party(config: &Settings) -> usize {
-    config.control.limits.peers_per_party.max(RelayLimits::default().members_per_party)
+fn members_per_party(settings: &Settings) -> usize {
+    settings.control.limits.peers_per_party.max(RelayLimits::default().members_per_party)
 }
 
 fn absolute(path: &Path) -> PathBuf {

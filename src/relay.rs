@@ -183,8 +183,8 @@ pub struct Relay {
 
 impl Relay {
     /// A relay that serves nobody yet.
-    pub fn new(config: RelaySettings, now: Instant) -> Self {
-        let RelaySettings { hub_key, subnet, mtu, stamp_mark, seed, limits } = config;
+    pub fn new(settings: RelaySettings, now: Instant) -> Self {
+        let RelaySettings { hub_key, subnet, mtu, stamp_mark, seed, limits } = settings;
         let mut random = Seeded::new(seed);
         let hasher = KeyedState::new(random.next_u64(), random.next_u64());
         let snapshot_key = SnapshotKey::new(&hub_key);

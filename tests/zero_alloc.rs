@@ -21,7 +21,7 @@ use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Device, DeviceSettings};
-use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use lanrage::wireguard::peer::{PeerIndex, PeerSettings};
 use lanrage::wireguard::verdict::{Accepted, Content, SendOutcome, Verdict};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -67,11 +67,11 @@ impl Party {
             )
         });
         for (node, other) in [(0, 1), (1, 0), (1, 2), (2, 1)] {
-            let config = PeerConfig {
+            let config = PeerSettings {
                 endpoint: Some(address(other)),
                 persistent_keepalive: Some(Duration::from_secs(25)),
                 allowed_ips: vec![AllowedIp::host(inner(other))],
-                ..PeerConfig::new(*devices[other].public_key())
+                ..PeerSettings::new(*devices[other].public_key())
             };
             devices[node].add_peer(config, at(0).instant).expect("a good key");
         }
@@ -261,11 +261,11 @@ impl Relayed {
             (2, hub, AllowedIp::new(inner(0), 16).expect("a prefix")),
             (3, hub, AllowedIp::new(inner(0), 16).expect("a prefix")),
         ] {
-            let config = PeerConfig {
+            let config = PeerSettings {
                 endpoint: Some(relay_address()),
                 persistent_keepalive: Some(Duration::from_secs(25)),
                 allowed_ips: vec![prefix],
-                ..PeerConfig::new(key)
+                ..PeerSettings::new(key)
             };
             devices[node].add_peer(config, at(0).instant).expect("a good key");
         }

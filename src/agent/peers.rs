@@ -12,7 +12,7 @@ use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wireguard::allowed_ips::AllowedIp;
 use crate::wireguard::device::Device;
-use crate::wireguard::peer::{PeerConfig, PeerIndex};
+use crate::wireguard::peer::{PeerIndex, PeerSettings};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Bound;
@@ -54,14 +54,14 @@ impl Peers {
                 }
                 continue;
             }
-            let config = PeerConfig {
+            let settings = PeerSettings {
                 endpoint: relay.map(|relay| relay.endpoint),
                 allowed_ips: vec![AllowedIp::host(member.ip.into())],
                 roams: false,
-                ..PeerConfig::new(member.key)
+                ..PeerSettings::new(member.key)
             };
             // A key that can't be one is the control plane's mistake; the hub knows such a member no better.
-            let Ok(peer) = device.add_peer(config, now.instant) else { continue };
+            let Ok(peer) = device.add_peer(settings, now.instant) else { continue };
             self.pairs.insert(peer, Pair::new(member, peer));
             self.want_session(device, peer, now);
         }
@@ -79,15 +79,15 @@ impl Peers {
             device.remove_peer(hub);
         }
         let Some(relay) = relay else { return };
-        let config = PeerConfig {
+        let settings = PeerSettings {
             endpoint: Some(relay.endpoint),
             persistent_keepalive: Some(HUB_KEEPALIVE),
             allowed_ips: AllowedIp::new(subnet.hub().into(), subnet.prefix()).into_iter().collect(),
             roams: false,
             carries_others: true,
-            ..PeerConfig::new(relay.key)
+            ..PeerSettings::new(relay.key)
         };
-        self.hub = device.add_peer(config, now).ok();
+        self.hub = device.add_peer(settings, now).ok();
         for (&peer, pair) in &mut self.pairs {
             device.set_endpoint(peer, relay.endpoint, now);
             pair.relay.renew();

@@ -15,22 +15,22 @@ pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
     lanrage::sys::ignore_hangups();
     check_threads().map_err(CommandFailure::failed)?;
     let signals = SignalWatch::new().map_err(CommandFailure::failed)?;
-    let (config, warning) = settings::effective(invocation)?;
+    let (settings, warning) = settings::effective(invocation)?;
     if invocation.has("print-config") {
-        return output::write(&settings::as_file(&config));
+        return output::write(&settings::as_file(&settings));
     }
-    start_log(config.log);
+    start_log(settings.log);
     if let Some(warning) = warning {
         log::warn!("{warning}");
     }
-    serve(config, signals, invocation.clone()).map_err(CommandFailure::said_at_once)
+    serve(settings, signals, invocation.clone()).map_err(CommandFailure::said_at_once)
 }
 
-fn serve(config: Settings, signals: SignalWatch, invocation: Invocation) -> Result<(), CommandFailure> {
+fn serve(settings: Settings, signals: SignalWatch, invocation: Invocation) -> Result<(), CommandFailure> {
     // Before anything is opened: a signal that comes early must find it closed in good order too.
     let bell = Bell::default();
     let stop = signals.stop(bell.clone()).map_err(CommandFailure::failed)?;
-    let daemon = Daemon::open(config).map_err(CommandFailure::failed)?;
+    let daemon = Daemon::open(settings).map_err(CommandFailure::failed)?;
     let daemon = daemon
         .supervised(Rc::new(Supervisor::from_environment()))
         .reloaded_by(bell, move || settings::again(&invocation).map_err(|failure| failure.message));

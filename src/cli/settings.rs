@@ -18,16 +18,16 @@ const STATE_DIR: &str = "state_dir";
 /// All settings that a daemon started in this way has, and what is said about them if they can be used all the
 /// same.
 pub fn effective(invocation: &Invocation) -> Result<(Settings, Option<String>), CommandFailure> {
-    let mut config = Settings::default();
-    read_file(&mut config, invocation)?;
-    let warning = config.read_environment(std::env::vars_os()).map_err(CommandFailure::usage)?;
+    let mut settings = Settings::default();
+    read_file(&mut settings, invocation)?;
+    let warning = settings.read_environment(std::env::vars_os()).map_err(CommandFailure::usage)?;
     for setting in SETTINGS {
         let flag = setting.flag();
         if let Some(value) = invocation.option(flag.trim_start_matches('-')) {
-            config.set(setting.key, value, &flag).map_err(CommandFailure::usage)?;
+            settings.set(setting.key, value, &flag).map_err(CommandFailure::usage)?;
         }
     }
-    Ok((config, warning))
+    Ok((settings, warning))
 }
 
 /// All settings that the daemon would have if it were started in this way now.
@@ -41,40 +41,40 @@ pub fn again(invocation: &Invocation) -> Result<Settings, CommandFailure> {
         )));
     }
     // What there is to be said about them was said at the start: no environment changes after that.
-    effective(invocation).map(|(config, _)| config)
+    effective(invocation).map(|(settings, _)| settings)
 }
 
 /// Where the daemon that is meant keeps its state. Sources that can't change the answer are not read: a
 /// user may not be allowed to read the daemon's file.
 pub fn state_dir(invocation: &Invocation) -> Result<PathBuf, CommandFailure> {
-    let mut config = Settings::default();
+    let mut settings = Settings::default();
     if let Some(value) = invocation.option("state-dir") {
-        config.set(STATE_DIR, value, "--state-dir").map_err(CommandFailure::usage)?;
-        return Ok(config.state_dir);
+        settings.set(STATE_DIR, value, "--state-dir").map_err(CommandFailure::usage)?;
+        return Ok(settings.state_dir);
     }
     let variable = SETTINGS.iter().find(|setting| setting.key == STATE_DIR).map(|setting| setting.variable());
     let mut found = std::env::vars_os().filter(|(name, _)| name.to_str() == variable.as_deref());
     match found.next() {
-        None => find_state_dir(&mut config, invocation)?,
+        None => find_state_dir(&mut settings, invocation)?,
         Some(found) => {
-            config.read_environment([found].into_iter()).map_err(CommandFailure::usage)?;
+            settings.read_environment([found].into_iter()).map_err(CommandFailure::usage)?;
         }
     }
-    Ok(config.state_dir)
+    Ok(settings.state_dir)
 }
 
 /// Reads where the state is kept from the settings file. A mistake elsewhere in it is said, and is no reason not to ask
 /// a daemon that runs.
-fn find_state_dir(config: &mut Settings, invocation: &Invocation) -> Result<(), CommandFailure> {
+fn find_state_dir(settings: &mut Settings, invocation: &Invocation) -> Result<(), CommandFailure> {
     let Some((path, text)) = file_text(invocation)? else { return Ok(()) };
-    let Err(error) = config.read_file(&text, &path) else { return Ok(()) };
+    let Err(error) = settings.read_file(&text, &path) else { return Ok(()) };
     let is_it =
         |line: &&str| line.trim_start().strip_prefix(STATE_DIR).is_some_and(|rest| rest.contains('='));
     let mut found = Settings::default();
     if let Some(line) = text.lines().take_while(|line| !line.trim_start().starts_with('[')).find(is_it) {
         found.read_file(line, &path).map_err(|_| CommandFailure::usage(&error))?;
     }
-    *config = found;
+    *settings = found;
     // Nobody is left to be told if this fails.
     let _ = writeln!(std::io::stderr(), "lanrage: {}", table::escape_lines(&error.to_string()));
     Ok(())
@@ -90,9 +90,9 @@ fn file_of(invocation: &Invocation) -> (PathBuf, &'static str) {
     }
 }
 
-fn read_file(config: &mut Settings, invocation: &Invocation) -> Result<(), CommandFailure> {
+fn read_file(settings: &mut Settings, invocation: &Invocation) -> Result<(), CommandFailure> {
     match file_text(invocation)? {
-        Some((path, text)) => config.read_file(&text, &path).map_err(CommandFailure::usage),
+        Some((path, text)) => settings.read_file(&text, &path).map_err(CommandFailure::usage),
         None => Ok(()),
     }
 }
@@ -136,8 +136,8 @@ fn contents(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The settings file that means `config`, but for the admin token, which is not shown.
-pub fn as_file(config: &Settings) -> String {
+/// The settings file that means `settings`, but for the admin token, which is not shown.
+pub fn as_file(settings: &Settings) -> String {
     let mut out = concat!(
         "# Settings of lanrage ",
         env!("CARGO_PKG_VERSION"),
@@ -154,8 +154,8 @@ pub fn as_file(config: &Settings) -> String {
         }
         let restart = if setting.reloads { "" } else { "; a change needs a restart" };
         let _ = write!(out, "\n# {}{restart}\n# expected: {}\n", setting.help, setting.expected);
-        let shown = setting.show(config);
-        let _ = match setting.key == "admin_token" && config.admin_token.is_some() {
+        let shown = setting.show(settings);
+        let _ = match setting.key == "admin_token" && settings.admin_token.is_some() {
             true => writeln!(out, "# it is set, and not shown here\n# {name} = \"\""),
             false => writeln!(out, "{name} = {}", value(&shown)),
         };
@@ -190,13 +190,13 @@ fn value(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn shown(config: &Settings) -> Vec<String> {
-        SETTINGS.iter().map(|setting| setting.show(config)).collect()
+    fn shown(settings: &Settings) -> Vec<String> {
+        SETTINGS.iter().map(|setting| setting.show(settings)).collect()
     }
 
     #[test]
     fn the_printed_file_reads_back_to_the_same() {
-        let mut config = Settings::default();
+        let mut settings = Settings::default();
         for (key, value) in [
             ("state_dir", "/tmp/\"a\\b\"\u{7f}é"),
             ("region", "007"),
@@ -208,21 +208,23 @@ mod tests {
             ("rates.creations", "7/9"),
             ("timeouts.peer", "2.5"),
         ] {
-            config.set(key, value, "test").unwrap_or_else(|error| panic!("{error}"));
+            settings.set(key, value, "test").unwrap_or_else(|error| panic!("{error}"));
         }
-        for config in [config, Settings::default()] {
+        for settings in [settings, Settings::default()] {
             let mut again = Settings::default();
-            let text = as_file(&config);
+            let text = as_file(&settings);
             again.read_file(&text, "test").unwrap_or_else(|error| panic!("{error}\n{text}"));
-            assert_eq!(shown(&again), shown(&config));
+            assert_eq!(shown(&again), shown(&settings));
         }
     }
 
     #[test]
     fn the_admin_token_is_not_printed() {
-        let mut config = Settings::default();
-        config.set("admin_token", "correct-horse-battery", "test").unwrap_or_else(|error| panic!("{error}"));
-        let text = as_file(&config);
+        let mut settings = Settings::default();
+        settings
+            .set("admin_token", "correct-horse-battery", "test")
+            .unwrap_or_else(|error| panic!("{error}"));
+        let text = as_file(&settings);
         assert!(!text.contains("horse") && text.contains("not shown"), "{text}");
         assert!(Settings::default().read_file(&text, "test").is_ok());
     }

@@ -65,10 +65,11 @@ fn conffile() -> String {
 fn the_settings_file_has_every_setting_with_its_default() {
     holds(CONFFILE, "settings", &conffile());
     let file = read(CONFFILE);
-    let shown = |config: &Settings| SETTINGS.iter().map(|setting| setting.show(config)).collect::<Vec<_>>();
-    let mut config = of_the_service();
-    config.read_file(&file, CONFFILE).unwrap();
-    assert_eq!(shown(&config), shown(&of_the_service()), "as it is it changes nothing");
+    let shown =
+        |settings: &Settings| SETTINGS.iter().map(|setting| setting.show(settings)).collect::<Vec<_>>();
+    let mut settings = of_the_service();
+    settings.read_file(&file, CONFFILE).unwrap();
+    assert_eq!(shown(&settings), shown(&of_the_service()), "as it is it changes nothing");
 
     // Each line counts as soon as its sign is taken away: a wrong value is noticed.
     for setting in SETTINGS {
@@ -81,8 +82,8 @@ fn the_settings_file_has_every_setting_with_its_default() {
         let uncommented = |line_now: &str| {
             let at = file.len() - body.len() + body.find(line).unwrap();
             let text = format!("{}{line_now}{}", &file[..at], &file[at + line.len()..]);
-            let mut config = of_the_service();
-            config.read_file(&text, CONFFILE).map(|()| shown(&config)).map_err(|error| error.to_string())
+            let mut settings = of_the_service();
+            settings.read_file(&text, CONFFILE).map(|()| shown(&settings)).map_err(|error| error.to_string())
         };
         assert_eq!(uncommented(&line[1..]), Ok(shown(&of_the_service())), "{line}");
         let wrong = uncommented(&format!("{name} = []\nnonsense = 1")).unwrap_err();

@@ -47,15 +47,15 @@ impl Totals {
         }
     }
 
-    /// Those of the machine that `config` speaks of.
-    pub fn by(config: &Settings) -> Self {
-        let configured = config.memory.map(|mebibytes| mebibytes.saturating_mul(MIB));
+    /// Those of the machine that `settings` name.
+    pub fn by(settings: &Settings) -> Self {
+        let configured = settings.memory.map(|mebibytes| mebibytes.saturating_mul(MIB));
         Self::of(configured.or_else(sys::memory).unwrap_or(SMALLEST))
     }
 
     /// The limits of the control plane, held to these.
-    pub fn control(&self, config: &Settings) -> control::ControlSettings {
-        let mut settings = config.control.clone();
+    pub fn control(&self, settings: &Settings) -> control::ControlSettings {
+        let mut settings = settings.control.clone();
         settings.limits.memory = self.parties;
         settings.limits.tokens = settings.limits.tokens.min(self.tokens);
         settings
@@ -73,14 +73,14 @@ impl Totals {
     }
 
     /// The limits of the door, held to these.
-    pub fn door(&self, config: &Settings) -> HttpLimits {
+    pub fn door(&self, settings: &Settings) -> HttpLimits {
         HttpLimits {
-            proxies: config.trusted_proxies.clone(),
-            connections: config.door.connections.min(self.connections),
-            sessions: config.door.sessions.min(self.connections),
+            proxies: settings.trusted_proxies.clone(),
+            connections: settings.door.connections.min(self.connections),
+            sessions: settings.door.sessions.min(self.connections),
             buffers: self.buffers,
             socket_buffer: self.socket_buffer,
-            ..config.door.clone()
+            ..settings.door.clone()
         }
     }
 }
@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn the_machine_says_how_much_it_has() {
         assert!(sys::memory().is_some_and(|memory| memory > 8 * MIB));
-        let config = Settings { memory: Some(64), ..Settings::default() };
-        assert_eq!(Totals::by(&config), Totals::of(64 * MIB));
-        assert_eq!(Totals::by(&config).door(&config).sessions, 256);
+        let settings = Settings { memory: Some(64), ..Settings::default() };
+        assert_eq!(Totals::by(&settings), Totals::of(64 * MIB));
+        assert_eq!(Totals::by(&settings).door(&settings).sessions, 256);
     }
 }

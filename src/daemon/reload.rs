@@ -24,7 +24,7 @@ pub(super) struct Reloader {
     /// Rung for every SIGHUP.
     pub bell: Bell,
     pub source: SettingsSource,
-    pub config: Settings,
+    pub settings: Settings,
     pub addresses: ListenAddresses,
     pub service: Rc<Service>,
     pub door: Door<Service>,
@@ -50,8 +50,8 @@ impl Reloader {
         self.relay.look_again();
         let complaint = match (self.source)() {
             Ok(new) => {
-                let before = self.config.clone();
-                let Reloaded { changed, at_restart } = self.config.reload(new);
+                let before = self.settings.clone();
+                let Reloaded { changed, at_restart } = self.settings.reload(new);
                 if changed.is_empty() {
                     log::debug!("SIGHUP: no setting has changed");
                 } else {
@@ -72,16 +72,18 @@ impl Reloader {
     }
 
     fn apply(&self, before: &Settings) {
-        let config = &self.config;
-        log::set_max_level(config.log);
-        let is_new = config.public_endpoint != before.public_endpoint;
-        if let Some(advice) = advice::on_endpoint(config.public_endpoint.as_ref()).filter(|_| is_new) {
+        let settings = &self.settings;
+        log::set_max_level(settings.log);
+        let is_new = settings.public_endpoint != before.public_endpoint;
+        if let Some(advice) = advice::on_endpoint(settings.public_endpoint.as_ref()).filter(|_| is_new) {
             log::warn!("{advice}");
         }
-        self.service
-            .reconfigure(|hub| api_settings(config, hub, self.addresses), Totals::by(config).control(config));
-        self.relay.set_members_per_party(members_per_party(config));
-        let limits = Totals::by(config).door(config);
+        self.service.reconfigure(
+            |hub| api_settings(settings, hub, self.addresses),
+            Totals::by(settings).control(settings),
+        );
+        self.relay.set_members_per_party(members_per_party(settings));
+        let limits = Totals::by(settings).door(settings);
         // Only then: it may have something to say about open files.
         if limits != Totals::by(before).door(before) {
             self.door.set_limits(limits);

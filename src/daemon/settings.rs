@@ -250,37 +250,37 @@ mod tests {
     use std::time::Duration;
 
     fn file(text: &str) -> Result<Settings, String> {
-        let mut config = Settings::default();
-        config.read_file(text, "lanrage.toml").map(|()| config).map_err(|error| error.to_string())
+        let mut settings = Settings::default();
+        settings.read_file(text, "lanrage.toml").map(|()| settings).map_err(|error| error.to_string())
     }
 
     #[test]
     fn every_setting_reads_what_it_shows_and_has_names_of_its_own() {
         let default = Settings::default();
         for setting in SETTINGS {
-            let mut config = Settings::default();
+            let mut settings = Settings::default();
             let shown = setting.show(&default);
-            config.set(setting.key, &shown, "test").unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(setting.show(&config), shown);
+            settings.set(setting.key, &shown, "test").unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(setting.show(&settings), shown);
             let same =
                 |other: &&Setting| other.flag() == setting.flag() || other.variable() == setting.variable();
             assert_eq!(SETTINGS.iter().filter(same).count(), 1, "{}", setting.key);
-            assert!(config.set(setting.key, "\u{1}!", "test").is_err() || setting.key.ends_with("_dir"));
+            assert!(settings.set(setting.key, "\u{1}!", "test").is_err() || setting.key.ends_with("_dir"));
         }
     }
 
     #[test]
     fn a_file_sets_what_it_names() {
-        let config = file(
+        let settings = file(
             "http = \"127.0.0.1:0\"\nregion = \"eu\"\ntrusted_proxies = [\"127.0.0.1\", \"::1\"]\n\
              [limits]\nparties = 5_000\n[rates]\nrequests = \"10/20\"\n[timeouts]\npeer = 2.5\n",
         )
         .unwrap();
-        assert_eq!(config.http.to_string(), "127.0.0.1:0");
-        assert_eq!(config.trusted_proxies.len(), 2);
-        assert_eq!(config.control.limits.parties, 5000);
-        assert_eq!(config.rates.requests, Rate::new(10, Duration::from_secs(1), 20));
-        assert_eq!(config.control.lifetimes.peer, Duration::from_millis(2500));
+        assert_eq!(settings.http.to_string(), "127.0.0.1:0");
+        assert_eq!(settings.trusted_proxies.len(), 2);
+        assert_eq!(settings.control.limits.parties, 5000);
+        assert_eq!(settings.rates.requests, Rate::new(10, Duration::from_secs(1), 20));
+        assert_eq!(settings.control.lifetimes.peer, Duration::from_millis(2500));
     }
 
     #[test]
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_environment_sets_what_it_names() {
-        let mut config = Settings::default();
+        let mut settings = Settings::default();
         let variables = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect::<Vec<_>>()
         };
@@ -316,24 +316,24 @@ mod tests {
             ("HOME", "/x"),
             ("LANRAGE_CONFIG", "f"),
         ];
-        assert_eq!(config.read_environment(variables(&good).into_iter()).unwrap(), None);
-        assert_eq!((config.region.as_str(), config.control.limits.peers_per_party), ("eu", 3));
-        let error = config.read_environment(variables(&[("LANRAGE_SUBNET", "10.66.0.1/16")]).into_iter());
+        assert_eq!(settings.read_environment(variables(&good).into_iter()).unwrap(), None);
+        assert_eq!((settings.region.as_str(), settings.control.limits.peers_per_party), ("eu", 3));
+        let error = settings.read_environment(variables(&[("LANRAGE_SUBNET", "10.66.0.1/16")]).into_iter());
         assert_eq!(
             error.unwrap_err().to_string(),
             "environment variable LANRAGE_SUBNET: subnet = \"10.66.0.1/16\" can't be used: expected an IPv4 subnet \
              of /8 to /30, such as 10.66.0.0/16"
         );
-        assert!(config.read_environment(variables(&[("LANRAGE_RELAY", "udp:1")]).into_iter()).is_err());
+        assert!(settings.read_environment(variables(&[("LANRAGE_RELAY", "udp:1")]).into_iter()).is_err());
         let odd = [(OsString::from("LANRAGE_REGION"), OsStr::from_bytes(b"\xff").to_owned())];
-        let error = config.read_environment(odd.into_iter()).unwrap_err().to_string();
+        let error = settings.read_environment(odd.into_iter()).unwrap_err().to_string();
         assert_eq!(error, "environment variable LANRAGE_REGION is not UTF-8: set it to plain text");
     }
 
     #[test]
     fn foreign_variables_are_named_and_change_nothing() {
         let before: Vec<_> = SETTINGS.iter().map(|setting| setting.show(&Settings::default())).collect();
-        let mut config = Settings::default();
+        let mut settings = Settings::default();
         let foreign = [
             ("LANRAGE_PORT", "tcp://10.0.0.1:8667"),
             ("LANRAGE_SERVICE_HOST", "10.0.0.1"),
@@ -343,7 +343,7 @@ mod tests {
         ];
         let foreign = foreign.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let odd = (OsString::from("LANRAGE_ODD"), OsStr::from_bytes(b"\xff").to_owned());
-        let warning = config.read_environment(foreign.chain([odd])).unwrap();
+        let warning = settings.read_environment(foreign.chain([odd])).unwrap();
         assert_eq!(
             warning.as_deref(),
             Some(
@@ -352,7 +352,7 @@ mod tests {
                  LANRAGE_SERVICE_HOST"
             )
         );
-        let after: Vec<_> = SETTINGS.iter().map(|setting| setting.show(&config)).collect();
+        let after: Vec<_> = SETTINGS.iter().map(|setting| setting.show(&settings)).collect();
         assert_eq!(before, after);
     }
 
@@ -398,14 +398,14 @@ mod tests {
 
     #[test]
     fn the_interface_has_a_name_that_kernels_take() {
-        let mut config = Settings::default();
-        assert_eq!((config.tun, config.interface.as_str()), (false, "lanrage0"));
+        let mut settings = Settings::default();
+        assert_eq!((settings.tun, settings.interface.as_str()), (false, "lanrage0"));
         for good in ["l", "lanrage0", "fifteen-letters", "a.b_c-1", "..."] {
-            config.set("interface", good, "test").unwrap();
-            assert_eq!(config.interface, good);
+            settings.set("interface", good, "test").unwrap();
+            assert_eq!(settings.interface, good);
         }
         for bad in ["", ".", "..", "sixteen-letters0", "a/b", "a b", "a\tb", "a:1", "lan%d", "Z\u{fc}rich"] {
-            assert!(config.set("interface", bad, "test").is_err(), "{bad}");
+            assert!(settings.set("interface", bad, "test").is_err(), "{bad}");
         }
         assert!(file("tun = true").unwrap().tun && file("tun = \"yes\"").unwrap().tun);
         assert!(!file("tun = false").unwrap().tun && file("tun = 1").is_err());

@@ -16,7 +16,7 @@ use crate::wireguard::allowed_ips::AllowedIp;
 use crate::wireguard::device::{Device, DeviceSettings, ReceiveOutcome};
 use crate::wireguard::inner_packet::InnerPacket;
 use crate::wireguard::message::{INITIATION_LENGTH, Message, TRANSPORT_HEADER_LENGTH, Type};
-use crate::wireguard::peer::{PeerConfig, PeerIndex};
+use crate::wireguard::peer::{PeerIndex, PeerSettings};
 use crate::wireguard::verdict::{Accepted, Content, Outgoing, Reason, Rejection, SendOutcome, Verdict};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -66,14 +66,14 @@ pub(super) struct Hub {
 
 impl Hub {
     pub fn new(
-        config: DeviceSettings,
+        settings: DeviceSettings,
         ip: Ipv4Addr,
         broadcast_ip: Ipv4Addr,
         hasher: KeyedState,
         now: Instant,
     ) -> Self {
         Hub {
-            device: Device::new(config, now),
+            device: Device::new(settings, now),
             members: HashMap::with_hasher(hasher),
             ip,
             broadcast_ip,
@@ -97,11 +97,11 @@ impl Hub {
         let guest = self.device.find_peer(key);
         let Some(id) = state.roster.with_key(key) else {
             let is_guest = guest.is_none() && state.roster.is_claimed(key, source.ip());
-            return is_guest.then(|| self.device.add_peer(PeerConfig::new(*key), now).ok()).flatten();
+            return is_guest.then(|| self.device.add_peer(PeerSettings::new(*key), now).ok()).flatten();
         };
         let peer = match guest {
             Some(guest) => guest,
-            None => self.device.add_peer(PeerConfig::new(*key), now).ok()?,
+            None => self.device.add_peer(PeerSettings::new(*key), now).ok()?,
         };
         let member = state.roster.get_mut(id)?;
         self.device.allow(peer, AllowedIp::host(member.ip.into()));

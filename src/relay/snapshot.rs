@@ -337,7 +337,7 @@ mod tests {
     }
 
     fn relay(keys: &[PublicKey], limits: RelayLimits) -> Relay {
-        let config = RelaySettings {
+        let settings = RelaySettings {
             hub_key: PrivateKey::from_bytes([9; 32]),
             subnet: Subnet::DEFAULT,
             mtu: 1420,
@@ -345,7 +345,7 @@ mod tests {
             seed: 1,
             limits,
         };
-        let mut relay = Relay::new(config, now().instant);
+        let mut relay = Relay::new(settings, now().instant);
         let party = PartyId::new("p").unwrap();
         for (number, &key) in keys.iter().enumerate() {
             let peer = PeerId::new(&number.to_string()).unwrap();

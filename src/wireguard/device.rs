@@ -25,7 +25,7 @@ use crate::wireguard::message::{
     CookieReply, INITIATION_LENGTH, Initiation, KEEPALIVE_LENGTH, Message, Response, TRANSPORT_HEADER_LENGTH,
 };
 use crate::wireguard::noise::{Claim, RemoteIdentity};
-use crate::wireguard::peer::{Peer, PeerConfig, PeerIndex, PeerStats};
+use crate::wireguard::peer::{Peer, PeerIndex, PeerSettings, PeerStats};
 use crate::wireguard::peer_table::PeerTable;
 use crate::wireguard::schedule::Schedule;
 use crate::wireguard::sessions::SessionFactory;
@@ -88,15 +88,15 @@ pub struct Device {
 
 impl Device {
     /// A device without peers.
-    pub fn new(config: DeviceSettings, now: Instant) -> Self {
-        let sessions = SessionFactory::new(config.private_key, config.stamp_mark, config.jitter_seed);
+    pub fn new(settings: DeviceSettings, now: Instant) -> Self {
+        let sessions = SessionFactory::new(settings.private_key, settings.stamp_mark, settings.jitter_seed);
         Device {
-            gate: Gate::new(sessions.local.public_key(), Budget::new(config.x25519), now),
+            gate: Gate::new(sessions.local.public_key(), Budget::new(settings.x25519), now),
             sessions,
             peers: PeerTable::default(),
             allowed_ips: AllowedIps::default(),
             schedule: Schedule::default(),
-            mtu: config.mtu,
+            mtu: settings.mtu,
         }
     }
 
@@ -116,8 +116,8 @@ impl Device {
     }
 
     /// Adds a peer. Its allowed IPs are taken from whoever has them.
-    pub fn add_peer(&mut self, config: PeerConfig, now: Instant) -> Result<PeerIndex, AddPeerError> {
-        let key = config.public_key;
+    pub fn add_peer(&mut self, settings: PeerSettings, now: Instant) -> Result<PeerIndex, AddPeerError> {
+        let key = settings.public_key;
         if key.canonical() != key {
             return Err(AddPeerError::NotCanonical);
         }
@@ -127,15 +127,15 @@ impl Device {
         if self.peers.find(&key).is_some() {
             return Err(AddPeerError::Exists);
         }
-        let remote = RemoteIdentity::new(key, config.preshared_key).ok_or(AddPeerError::LowOrder)?;
-        let peer = self.peers.insert(key, |index| Peer::new(index, remote, config.endpoint));
-        (peer.roams, peer.carries_others) = (config.roams, config.carries_others);
+        let remote = RemoteIdentity::new(key, settings.preshared_key).ok_or(AddPeerError::LowOrder)?;
+        let peer = self.peers.insert(key, |index| Peer::new(index, remote, settings.endpoint));
+        (peer.roams, peer.carries_others) = (settings.roams, settings.carries_others);
         let index = peer.index;
-        for prefix in config.allowed_ips {
+        for prefix in settings.allowed_ips {
             self.allowed_ips.insert(prefix, index);
         }
         self.schedule.reserve(self.peers.slot_count());
-        self.set_persistent_keepalive(index, config.persistent_keepalive, now);
+        self.set_persistent_keepalive(index, settings.persistent_keepalive, now);
         Ok(index)
     }
 

@@ -27,7 +27,7 @@ impl PeerIndex {
 
 /// What a device has to be told of a peer.
 #[derive(Clone)]
-pub struct PeerConfig {
+pub struct PeerSettings {
     /// Its public key, in canonical form.
     pub public_key: PublicKey,
     /// The secret agreed on besides the keys; zero if none.
@@ -46,10 +46,10 @@ pub struct PeerConfig {
     pub carries_others: bool,
 }
 
-impl PeerConfig {
+impl PeerSettings {
     /// A peer with this key and nothing else.
     pub fn new(public_key: PublicKey) -> Self {
-        PeerConfig {
+        PeerSettings {
             public_key,
             preshared_key: PresharedKey::default(),
             endpoint: None,

@@ -6,7 +6,7 @@ use super::network::player;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::sys;
 use lanrage::wireguard::allowed_ips::AllowedIp;
-use lanrage::wireguard::peer::PeerConfig;
+use lanrage::wireguard::peer::PeerSettings;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -38,11 +38,11 @@ pub fn member(number: usize, ip: Ipv4Addr) -> Player {
 
 /// What a player wants to reach is behind `key` at `endpoint`.
 pub fn reach(player: &mut Player, key: PublicKey, endpoint: SocketAddr) {
-    let config = PeerConfig {
+    let config = PeerSettings {
         endpoint: Some(endpoint),
         allowed_ips: vec![AllowedIp::new(EVERYBODY, 16).expect("a prefix")],
         persistent_keepalive: Some(Duration::from_secs(25)),
-        ..PeerConfig::new(key)
+        ..PeerSettings::new(key)
     };
     player.device.add_peer(config, now().instant).expect("a good key");
 }

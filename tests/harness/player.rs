@@ -7,7 +7,7 @@ use lanrage::time::{Now, UnixTime};
 use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Device, DeviceSettings};
-use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use lanrage::wireguard::peer::{PeerIndex, PeerSettings};
 use lanrage::wireguard::verdict::{Accepted, Content, SendOutcome, Verdict};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
@@ -60,7 +60,7 @@ impl Player {
 
     /// Another player, or the hub, both by way of the relay.
     pub fn add_peer(&mut self, key: PublicKey, relay: SocketAddr, owns: AllowedIp) -> PeerIndex {
-        let mut config = PeerConfig::new(key);
+        let mut config = PeerSettings::new(key);
         config.endpoint = Some(relay);
         config.allowed_ips = vec![owns];
         self.device.add_peer(config, now().instant).unwrap()

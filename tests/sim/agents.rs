@@ -13,7 +13,7 @@ use lanrage::time::Instant;
 use lanrage::wire::probe::{MAX_PROBE_LENGTH, Probe};
 use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
-use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use lanrage::wireguard::peer::{PeerIndex, PeerSettings};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -137,11 +137,11 @@ impl World {
 
     /// A client takes a player for one more peer at the relay.
     pub fn meet(&mut self, client: usize, player: usize) {
-        let config = PeerConfig {
+        let config = PeerSettings {
             endpoint: Some(relay_address(Port::Main)),
             persistent_keepalive: Some(25 * SECOND),
             allowed_ips: vec![AllowedIp::host(self.players[player].ip.into())],
-            ..PeerConfig::new(*self.players[player].agent.public_key())
+            ..PeerSettings::new(*self.players[player].agent.public_key())
         };
         self.clients[client].device.add_peer(config, self.now).unwrap();
     }

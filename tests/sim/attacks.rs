@@ -13,7 +13,7 @@ use lanrage::wireguard::device::{Device, DeviceSettings};
 use lanrage::wireguard::message::{
     COOKIE_REPLY_LENGTH, INITIATION_LENGTH, KEEPALIVE_LENGTH, RESPONSE_LENGTH, transport_header,
 };
-use lanrage::wireguard::peer::PeerConfig;
+use lanrage::wireguard::peer::PeerSettings;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -706,10 +706,10 @@ fn a_cloned_key_hurts_its_owner_only() {
         DeviceSettings { private_key, mtu: 1420, stamp_mark: 0, jitter_seed: 1, x25519: X25519_TYPICAL };
     let mut clone = Device::new(config, world.now);
     for other in [1, 2] {
-        let peer = PeerConfig {
+        let peer = PeerSettings {
             endpoint: Some(relay_address(Port::Main)),
             persistent_keepalive: Some(25 * SECOND),
-            ..PeerConfig::new(world.public_key(members[other]))
+            ..PeerSettings::new(world.public_key(members[other]))
         };
         clone.add_peer(peer, world.now).unwrap();
     }

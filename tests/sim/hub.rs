@@ -9,7 +9,7 @@ use lanrage::relay::roster::JoinError;
 use lanrage::wire::ip::checksum;
 use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::noise::PresharedKey;
-use lanrage::wireguard::peer::PeerConfig;
+use lanrage::wireguard::peer::PeerSettings;
 use std::net::Ipv4Addr;
 
 fn hub_party(seed: u64, count: usize) -> (World, Vec<usize>) {
@@ -151,12 +151,12 @@ fn an_app_with_a_preshared_key_for_the_hub_is_noticed() {
     let keyed = world.member("p", None);
     let key = *world.relay.hub_key();
     let allowed_ips = vec![AllowedIp::new(Ipv4Addr::new(10, 66, 0, 0).into(), 16).unwrap()];
-    let config = PeerConfig {
+    let config = PeerSettings {
         endpoint: Some(relay_address(Port::Main)),
         persistent_keepalive: Some(25 * SECOND),
         preshared_key: PresharedKey::new([7; 32]),
         allowed_ips,
-        ..PeerConfig::new(key)
+        ..PeerSettings::new(key)
     };
     let now = world.clock();
     world.clients[keyed].device.add_peer(config, now.instant).unwrap();

@@ -19,7 +19,7 @@ use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Device, DeviceSettings};
-use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use lanrage::wireguard::peer::{PeerIndex, PeerSettings};
 use lanrage::wireguard::verdict::{Accepted, Content, SendOutcome, Verdict};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -265,11 +265,11 @@ impl World {
     }
 
     fn add_key(&mut self, client: usize, key: PublicKey, prefix: AllowedIp) {
-        let config = PeerConfig {
+        let config = PeerSettings {
             endpoint: Some(relay_address(Port::Main)),
             persistent_keepalive: Some(25 * SECOND),
             allowed_ips: vec![prefix],
-            ..PeerConfig::new(key)
+            ..PeerSettings::new(key)
         };
         self.clients[client].device.add_peer(config, self.now).unwrap();
     }

@@ -11,7 +11,7 @@ use lanrage::token_bucket::Rate;
 use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Device, DeviceSettings};
-use lanrage::wireguard::peer::PeerConfig;
+use lanrage::wireguard::peer::PeerSettings;
 use lanrage::wireguard::verdict::SendOutcome;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -68,19 +68,19 @@ impl Stage {
         let hub_key = PrivateKey::generate();
         let hub = hub_key.public_key();
         let subnet = Subnet::DEFAULT;
-        let config = RelaySettings { hub_key, subnet, mtu: 1420, stamp_mark: 0, seed: 1, limits };
-        let mut relay = Relay::new(config, now.instant);
+        let settings = RelaySettings { hub_key, subnet, mtu: 1420, stamp_mark: 0, seed: 1, limits };
+        let mut relay = Relay::new(settings, now.instant);
         let mut devices: Vec<Device> = (0..MEMBERS)
             .map(|member| {
                 let private_key = PrivateKey::generate();
-                let config = DeviceSettings {
+                let settings = DeviceSettings {
                     private_key,
                     mtu: 1420,
                     stamp_mark: 0,
                     jitter_seed: member as u64,
                     x25519: X25519_TYPICAL,
                 };
-                Device::new(config, now.instant)
+                Device::new(settings, now.instant)
             })
             .collect();
         let keys: Vec<_> = devices.iter().map(|device| *device.public_key()).collect();
@@ -89,13 +89,13 @@ impl Stage {
             let peer = PeerId::new(&member.to_string())?;
             relay.join(&party, &peer, keys[member], inner(member), now.instant).ok()?;
             relay.set_origin(&keys[member], Some(addresses[member].ip()));
-            let config = PeerConfig {
+            let settings = PeerSettings {
                 endpoint: Some(relay_at),
                 persistent_keepalive: Some(Duration::from_secs(25)),
                 allowed_ips: vec![AllowedIp::new(Ipv4Addr::new(10, 66, 0, 0).into(), 16)?],
-                ..PeerConfig::new(other)
+                ..PeerSettings::new(other)
             };
-            devices[member].add_peer(config, now.instant).ok()?;
+            devices[member].add_peer(settings, now.instant).ok()?;
         }
         let mut stage = Stage { relay, devices, addresses, relay_at, now };
         // Long enough for two retries.

@@ -36,9 +36,9 @@ impl Setting {
         format!("LANRAGE_{}", self.key.replace('.', "_").to_uppercase())
     }
 
-    /// Its value in `config`, as it would be written.
-    pub fn show(&self, config: &Settings) -> String {
-        (self.show)(config)
+    /// Its value in `settings`, as it would be written.
+    pub fn show(&self, settings: &Settings) -> String {
+        (self.show)(settings)
     }
 
     pub(super) fn is_same(&self, one: &Settings, other: &Settings) -> bool {
@@ -55,11 +55,11 @@ macro_rules! count {
             expected: concat!("a whole number, at least ", $min),
             help: $help,
             reloads: true,
-            set: |config, text| {
-                config.$field $(. $rest)* = text.parse().ok().filter(|count| *count >= $min)?;
+            set: |settings, text| {
+                settings.$field $(. $rest)* = text.parse().ok().filter(|count| *count >= $min)?;
                 Some(())
             },
-            show: |config| config.$field $(. $rest)*.to_string(),
+            show: |settings| settings.$field $(. $rest)*.to_string(),
         }
     };
 }
@@ -71,11 +71,11 @@ macro_rules! seconds {
             expected: "a number of seconds, more than 0",
             help: $help,
             reloads: true,
-            set: |config, text| {
-                config.$field $(. $rest)* = parse_seconds(text)?;
+            set: |settings, text| {
+                settings.$field $(. $rest)* = parse_seconds(text)?;
                 Some(())
             },
-            show: |config| config.$field $(. $rest)*.as_secs_f64().to_string(),
+            show: |settings| settings.$field $(. $rest)*.as_secs_f64().to_string(),
         }
     };
 }
@@ -87,11 +87,11 @@ macro_rules! rate {
             expected: concat!("COUNT/BURST: how many per ", $per, " s and how many at once, such as 50/200"),
             help: $help,
             reloads: true,
-            set: |config, text| {
-                config.rates.$field = parse_rate(text, Duration::from_secs($per))?;
+            set: |settings, text| {
+                settings.rates.$field = parse_rate(text, Duration::from_secs($per))?;
                 Some(())
             },
-            show: |config| show_rate(config.rates.$field, Duration::from_secs($per)),
+            show: |settings| show_rate(settings.rates.$field, Duration::from_secs($per)),
         }
     };
 }
@@ -103,45 +103,45 @@ pub const SETTINGS: &[Setting] = &[
         expected: "a directory",
         help: "where state and the control socket are kept",
         reloads: false,
-        set: |config, text| {
-            config.state_dir = Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)?;
+        set: |settings, text| {
+            settings.state_dir = Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)?;
             Some(())
         },
-        show: |config| config.state_dir.display().to_string(),
+        show: |settings| settings.state_dir.display().to_string(),
     },
     Setting {
         key: "http",
         expected: "an address and port, such as 0.0.0.0:8667 (port 0: any free one)",
         help: "where the control API listens; 0.0.0.0 means IPv6 too",
         reloads: false,
-        set: |config, text| {
-            config.http = text.parse().ok()?;
+        set: |settings, text| {
+            settings.http = text.parse().ok()?;
             Some(())
         },
-        show: |config| config.http.to_string(),
+        show: |settings| settings.http.to_string(),
     },
     Setting {
         key: "relay",
         expected: "an address and port, such as 0.0.0.0:51820 (port 0: any free one)",
         help: "where the relay listens (UDP); 0.0.0.0 means IPv6 too",
         reloads: false,
-        set: |config, text| {
-            config.relay = text.parse().ok()?;
+        set: |settings, text| {
+            settings.relay = text.parse().ok()?;
             Some(())
         },
-        show: |config| config.relay.to_string(),
+        show: |settings| settings.relay.to_string(),
     },
     Setting {
         key: "public_endpoint",
         expected: "HOST:PORT, such as home.example.org:51820",
         help: "where clients reach the relay from outside",
         reloads: true,
-        set: |config, text| {
-            config.public_endpoint = if text.is_empty() { None } else { Some(endpoint::parse(text)?) };
+        set: |settings, text| {
+            settings.public_endpoint = if text.is_empty() { None } else { Some(endpoint::parse(text)?) };
             Some(())
         },
-        show: |config| {
-            let chosen = config.public_endpoint.as_ref();
+        show: |settings| {
+            let chosen = settings.public_endpoint.as_ref();
             chosen.map_or_else(String::new, |(host, port)| endpoint::text(host, port))
         },
     },
@@ -150,78 +150,78 @@ pub const SETTINGS: &[Setting] = &[
         expected: "an IPv4 subnet of /8 to /30, such as 10.66.0.0/16",
         help: "the virtual LAN",
         reloads: false,
-        set: |config, text| {
-            config.control.subnet = Subnet::parse(text)?;
+        set: |settings, text| {
+            settings.control.subnet = Subnet::parse(text)?;
             Some(())
         },
-        show: |config| config.control.subnet.to_string(),
+        show: |settings| settings.control.subnet.to_string(),
     },
     Setting {
         key: "region",
         expected: "a name of 1 to 64 characters",
         help: "where this relay is, for clients to choose by",
         reloads: true,
-        set: |config, text| {
+        set: |settings, text| {
             let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-            config.region = fits.then(|| text.to_owned())?;
+            settings.region = fits.then(|| text.to_owned())?;
             Some(())
         },
-        show: |config| config.region.clone(),
+        show: |settings| settings.region.clone(),
     },
     Setting {
         key: "log",
         expected: "off, error, warn, info, debug or trace",
         help: "how much is logged",
         reloads: true,
-        set: |config, text| {
-            config.log = text.parse().ok()?;
+        set: |settings, text| {
+            settings.log = text.parse().ok()?;
             Some(())
         },
-        show: |config| config.log.to_string().to_lowercase(),
+        show: |settings| settings.log.to_string().to_lowercase(),
     },
     Setting {
         key: "runtime_dir",
         expected: "a directory in memory",
         help: "where connections wait for a restarted daemon",
         reloads: false,
-        set: |config, text| {
-            config.runtime_dir = Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)?;
+        set: |settings, text| {
+            settings.runtime_dir = Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)?;
             Some(())
         },
-        show: |config| config.runtime_dir.display().to_string(),
+        show: |settings| settings.runtime_dir.display().to_string(),
     },
     Setting {
         key: "gso",
         expected: "yes or no",
         help: "whether datagrams are sent in runs; try no if games stutter over PPPoE",
         reloads: false,
-        set: |config, text| {
-            config.gso = parse_yes(text)?;
+        set: |settings, text| {
+            settings.gso = parse_yes(text)?;
             Some(())
         },
-        show: |config| show_yes(config.gso),
+        show: |settings| show_yes(settings.gso),
     },
     Setting {
         key: "tun",
         expected: "yes or no",
         help: "whether games on this machine itself can be played, at the subnet's first address (10.66.0.1)",
         reloads: false,
-        set: |config, text| {
-            config.tun = parse_yes(text)?;
+        set: |settings, text| {
+            settings.tun = parse_yes(text)?;
             Some(())
         },
-        show: |config| show_yes(config.tun),
+        show: |settings| show_yes(settings.tun),
     },
     Setting {
         key: "interface",
         expected: "a name of 1 to 15 letters, digits and . _ -",
         help: "the network interface that tun makes",
         reloads: false,
-        set: |config, text| {
-            config.interface = is_interface(text).then(|| text.to_owned())?;
+        set: |settings, text| {
+            settings.interface = is_interface(text).then(|| text.to_owned())?;
             Some(())
         },
-        show: |config| config.interface.clone(),
+        show: |settings| settings.interface.clone(),
     },
     count!("max_clients", max_clients, 1, "how many clients the relay says it takes"),
     Setting {
@@ -229,61 +229,61 @@ pub const SETTINGS: &[Setting] = &[
         expected: "at least 16 characters without spaces (keep it secret), or nothing",
         help: "a Bearer token that makes an admin; empty: only the control socket does",
         reloads: true,
-        set: |config, text| {
+        set: |settings, text| {
             let fits = text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic());
-            config.admin_token = if text.is_empty() { None } else { Some(fits.then(|| text.to_owned())?) };
+            settings.admin_token = if text.is_empty() { None } else { Some(fits.then(|| text.to_owned())?) };
             Some(())
         },
-        show: |config| config.admin_token.as_ref().map_or_else(String::new, |_| "(set)".to_owned()),
+        show: |settings| settings.admin_token.as_ref().map_or_else(String::new, |_| "(set)".to_owned()),
     },
     Setting {
         key: "trusted_proxies",
         expected: "IP addresses with commas between them, such as 127.0.0.1,::1",
         help: "proxies whose X-Forwarded-For is believed",
         reloads: true,
-        set: |config, text| {
+        set: |settings, text| {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            config.trusted_proxies =
+            settings.trusted_proxies =
                 parts.map(|part| Some(part.parse::<IpAddr>().ok()?.to_canonical())).collect::<Option<_>>()?;
             Some(())
         },
-        show: |config| config.trusted_proxies.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(","),
+        show: |settings| settings.trusted_proxies.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(","),
     },
     Setting {
         key: "allowed_hosts",
         expected: "names with commas between them, such as router.lan",
         help: "names of this machine, beside that of public_endpoint, by which browsers may reach the owner's pages",
         reloads: true,
-        set: |config, text| {
-            config.browsers.hosts = list(text, endpoint::is_name)?;
+        set: |settings, text| {
+            settings.browsers.hosts = list(text, endpoint::is_name)?;
             Some(())
         },
-        show: |config| config.browsers.hosts.join(","),
+        show: |settings| settings.browsers.hosts.join(","),
     },
     Setting {
         key: "allowed_origins",
         expected: "origins with commas between them, such as https://play.example.org",
         help: "other sites whose pages may use the API from a browser (CORS)",
         reloads: true,
-        set: |config, text| {
-            config.browsers.origins = list(text, is_origin)?;
+        set: |settings, text| {
+            settings.browsers.origins = list(text, is_origin)?;
             Some(())
         },
-        show: |config| config.browsers.origins.join(","),
+        show: |settings| settings.browsers.origins.join(","),
     },
     Setting {
         key: "memory",
         expected: "auto, or a number of MiB, at least 16",
         help: "the memory that totals are sized for, of which some 3/8 are used at most; auto: what there is",
         reloads: true,
-        set: |config, text| {
-            config.memory = match text {
+        set: |settings, text| {
+            settings.memory = match text {
                 "auto" => None,
                 text => Some(text.parse().ok().filter(|mebibytes| *mebibytes >= 16)?),
             };
             Some(())
         },
-        show: |config| config.memory.map_or_else(|| "auto".to_owned(), |mebibytes| mebibytes.to_string()),
+        show: |settings| settings.memory.map_or_else(|| "auto".to_owned(), |mebibytes| mebibytes.to_string()),
     },
     count!("limits.parties", control.limits.parties, 1, "parties in all"),
     count!("limits.parties_hosted", control.limits.parties_hosted, 1, "parties that one peer may host"),
@@ -407,17 +407,17 @@ mod tests {
 
     #[test]
     fn hosts_and_origins() {
-        let mut config = Settings::default();
+        let mut settings = Settings::default();
         for (key, good, bad) in [
             ("allowed_hosts", "router.lan, my-router", "router.lan:8667"),
             ("allowed_hosts", "", "http://router.lan"),
             ("allowed_origins", "https://a.example,http://b.example:3000", "https://a.example/"),
             ("allowed_origins", "", "*"),
         ] {
-            config.set(key, good, "test").unwrap();
+            settings.set(key, good, "test").unwrap();
             let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
-            assert_eq!(setting.show(&config), good.replace(", ", ","));
-            assert!(config.set(key, bad, "test").is_err(), "{bad}");
+            assert_eq!(setting.show(&settings), good.replace(", ", ","));
+            assert!(settings.set(key, bad, "test").is_err(), "{bad}");
         }
     }
 }

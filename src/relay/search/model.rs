@@ -16,7 +16,7 @@ use crate::relay::{Arrival, Output, Port, Relay, RelaySettings};
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now, UnixTime};
 use crate::wireguard::device::{Device, DeviceSettings};
-use crate::wireguard::peer::{PeerConfig, PeerIndex};
+use crate::wireguard::peer::{PeerIndex, PeerSettings};
 use crate::wireguard::verdict::SendOutcome;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -112,7 +112,7 @@ impl Model {
     /// `keys` are everybody's, which are not cheap to make.
     pub fn new(setup: Setup, keys: [PublicKey; 3]) -> Self {
         let now = Instant::ZERO + 1000 * SECOND;
-        let config = RelaySettings {
+        let settings = RelaySettings {
             hub_key: crate::crypto::x25519::PrivateKey::from_bytes([9; 32]),
             subnet: Subnet::DEFAULT,
             mtu: 1420,
@@ -121,7 +121,7 @@ impl Model {
             // No handshake waits for its turn: that takes a millisecond, and here nothing takes any time.
             limits: RelayLimits { x25519: Duration::from_nanos(1), ..RelayLimits::default() },
         };
-        let mut relay = Relay::new(config, now);
+        let mut relay = Relay::new(settings, now);
         let is_member = setup.attacker != Attacker::Stranger;
         let (alone, both) = (&[Who::Attacker][..], &[Who::Anna, Who::Bert][..]);
         for &who in both.iter().chain(alone.iter().filter(|_| is_member)) {
@@ -164,17 +164,17 @@ impl Model {
     fn use_hub(&mut self) {
         let now = self.clock();
         for who in [Who::Anna, Who::Bert] {
-            let config = DeviceSettings {
+            let settings = DeviceSettings {
                 private_key: who.private_key(),
                 mtu: 1420,
                 stamp_mark: 0,
                 jitter_seed: 1,
                 x25519: RelayLimits::default().x25519,
             };
-            let mut device = Device::new(config, now.instant);
-            let hub = PeerConfig {
+            let mut device = Device::new(settings, now.instant);
+            let hub = PeerSettings {
                 endpoint: Some(at([192, 88, 99, 1], 1)),
-                ..PeerConfig::new(*self.relay.hub_key())
+                ..PeerSettings::new(*self.relay.hub_key())
             };
             let hub = device.add_peer(hub, now.instant).expect("a peer");
             device.connect(hub, now);

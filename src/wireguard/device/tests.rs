@@ -83,11 +83,11 @@ fn device(seed: u64, stamp_mark: u64, now: Instant) -> Device {
 }
 
 /// What `of` is told of `node`.
-fn peer_config(of: &Net, node: usize) -> PeerConfig {
-    PeerConfig {
+fn peer_config(of: &Net, node: usize) -> PeerSettings {
+    PeerSettings {
         allowed_ips: vec![AllowedIp::host(IpAddr::from(inner_ip(node)))],
         endpoint: Some(address(node)),
-        ..PeerConfig::new(*of.nodes[node].device.public_key())
+        ..PeerSettings::new(*of.nodes[node].device.public_key())
     }
 }
 
@@ -119,8 +119,8 @@ impl Net {
         }
         for node in 0..count {
             for other in (0..count).filter(|&other| other != node) {
-                let config = peer_config(&net, other);
-                net.nodes[node].device.add_peer(config, net.now).unwrap();
+                let settings = peer_config(&net, other);
+                net.nodes[node].device.add_peer(settings, net.now).unwrap();
             }
         }
         net
@@ -330,13 +330,13 @@ fn speaks_with_snow_in_both_roles() {
         let mut net = Net::new(3, 1);
         let theirs = PrivateKey::generate();
         let (their_bytes, their_address) = (theirs.to_bytes(), address(7));
-        let config = PeerConfig {
+        let settings = PeerSettings {
             preshared_key: PresharedKey::new(psk),
             endpoint: Some(their_address),
             allowed_ips: vec![AllowedIp::host(IpAddr::from(inner_ip(7)))],
-            ..PeerConfig::new(theirs.public_key())
+            ..PeerSettings::new(theirs.public_key())
         };
-        let index = net.nodes[0].device.add_peer(config, net.now).unwrap();
+        let index = net.nodes[0].device.add_peer(settings, net.now).unwrap();
         let our_key = *net.nodes[0].device.public_key();
         let builder = || {
             snow::Builder::new("Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s".parse().unwrap())
@@ -614,7 +614,7 @@ fn every_computation_is_charged_and_an_unknown_key_costs_one() {
     });
     // Who is made a peer when its key is read goes on without being read again: the DH of both static keys, our
     // ephemeral key, and two with that.
-    let config = peer_config(&net, 0);
+    let settings = peer_config(&net, 0);
     cost(&mut net, 1 + 4, &mut |net| {
         let now = net.clock(1);
         let device = &mut net.nodes[1].device;
@@ -623,8 +623,8 @@ fn every_computation_is_charged_and_an_unknown_key_costs_one() {
         else {
             panic!()
         };
-        assert_eq!(stranger.public_key(), &config.public_key);
-        device.add_peer(config.clone(), now.instant).unwrap();
+        assert_eq!(stranger.public_key(), &settings.public_key);
+        device.add_peer(settings.clone(), now.instant).unwrap();
         assert!(matches!(device.accept(stranger, now.instant), Verdict::Accepted(_)));
     });
     cost(&mut net, 1, &mut |net| {
@@ -936,8 +936,8 @@ fn a_router_that_restarts_in_1970_is_let_in_again() {
         assert_eq!(fresh.public_key(), net.nodes[0].device.public_key());
         net.nodes[0].device = fresh;
         net.nodes[0].clock_error = [-EPOCH, 0, -EPOCH, -EPOCH, i64::MAX / 2][restart];
-        let config = peer_config(&net, 1);
-        net.nodes[0].device.add_peer(config, net.now).unwrap();
+        let settings = peer_config(&net, 1);
+        net.nodes[0].device.add_peer(settings, net.now).unwrap();
         let before = net.nodes[1].received.len();
         net.send(0, 1);
         net.run(SECOND);
@@ -954,8 +954,8 @@ fn a_router_that_restarts_in_1970_is_let_in_again() {
     // Without the mark it would be shut out.
     net.run(Duration::from_secs(600));
     net.nodes[0].device = device(20_000, 0, net.now);
-    let config = peer_config(&net, 1);
-    net.nodes[0].device.add_peer(config, net.now).unwrap();
+    let settings = peer_config(&net, 1);
+    net.nodes[0].device.add_peer(settings, net.now).unwrap();
     let before = net.nodes[1].received.len();
     net.send(0, 1);
     net.run(SECOND);
@@ -969,9 +969,11 @@ fn preshared_keys_must_agree() {
         for (node, preshared_key) in [(0, [5; 32]), (1, theirs)] {
             let index = net.index(node, 1 - node);
             assert!(net.nodes[node].device.remove_peer(index));
-            let config =
-                PeerConfig { preshared_key: PresharedKey::new(preshared_key), ..peer_config(&net, 1 - node) };
-            net.nodes[node].device.add_peer(config, net.now).unwrap();
+            let settings = PeerSettings {
+                preshared_key: PresharedKey::new(preshared_key),
+                ..peer_config(&net, 1 - node)
+            };
+            net.nodes[node].device.add_peer(settings, net.now).unwrap();
         }
         net.send(0, 1);
         net.run(SECOND);
@@ -1030,8 +1032,8 @@ fn a_removed_peer_leaves_nothing_behind() {
     net.run(Duration::from_secs(20));
     assert!(net.nodes[1].dropped.contains(&Reason::UnknownPeer), "its initiations are of no use");
     // Added again it is another peer, and the old name stays dead.
-    let config = peer_config(&net, 0);
-    let again = net.nodes[1].device.add_peer(config, net.now).unwrap();
+    let settings = peer_config(&net, 0);
+    let again = net.nodes[1].device.add_peer(settings, net.now).unwrap();
     assert_ne!(again, index);
     net.run(Duration::from_secs(6));
     net.send(0, 1);
@@ -1058,7 +1060,7 @@ fn keys_that_can_be_no_peers_are_refused() {
     let ours = *net.nodes[0].device.public_key();
     let theirs = *net.nodes[1].device.public_key();
     let mut add = |bytes: [u8; 32]| {
-        net.nodes[0].device.add_peer(PeerConfig::new(PublicKey::from_bytes(bytes)), now).map(|_| ())
+        net.nodes[0].device.add_peer(PeerSettings::new(PublicKey::from_bytes(bytes)), now).map(|_| ())
     };
     let mut one = [0; 32];
     one[0] = 1;
@@ -1079,12 +1081,12 @@ fn without_an_endpoint_a_packet_is_dropped_until_the_peer_is_heard_of() {
     let mut net = Net::new(26, 2);
     let index = net.index(0, 1);
     net.nodes[0].device.remove_peer(index);
-    let config = PeerConfig {
+    let settings = PeerSettings {
         endpoint: None,
         persistent_keepalive: Some(Duration::from_secs(25)),
         ..peer_config(&net, 1)
     };
-    let index = net.nodes[0].device.add_peer(config, net.now).unwrap();
+    let index = net.nodes[0].device.add_peer(settings, net.now).unwrap();
     assert_eq!(net.send(0, 1), SendOutcome::Dropped);
     net.run(Duration::from_secs(100));
     assert!(net.take_records().is_empty());

@@ -9,7 +9,7 @@ use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Device, DeviceSettings};
-use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use lanrage::wireguard::peer::{PeerSettings, PeerIndex};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 pub const HUB: u8 = 1;
@@ -84,7 +84,7 @@ impl Machine {
         let mut device = Device::new(config, now);
         let numbers = (HUB..=number(MEMBERS - 1)).filter(|&number| number != own);
         let peers = numbers.map(|number| {
-            let mut config = PeerConfig::new(key(number).public_key());
+            let mut config = PeerSettings::new(key(number).public_key());
             config.endpoint = Some(relay_address());
             config.allowed_ips = vec![if number == HUB {
                 AllowedIp::new(IpAddr::V4(ip(0)), 16).expect("a prefix")

@@ -14,7 +14,7 @@ use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Device, DeviceSettings, POLL_BUFFER_LENGTH};
 use lanrage::wireguard::message::{INITIATION_LENGTH, Message, RESPONSE_LENGTH};
-use lanrage::wireguard::peer::{PeerConfig, PeerIndex};
+use lanrage::wireguard::peer::{PeerSettings, PeerIndex};
 use lanrage::wireguard::verdict::{Content, SendOutcome, Verdict};
 use libfuzzer_sys::fuzz_target;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -34,7 +34,7 @@ fn device(own: u8, other: u8, now: Instant) -> (Device, PeerIndex) {
         x25519: X25519_TYPICAL,
     };
     let mut device = Device::new(config, now);
-    let mut peer = PeerConfig::new(key(other).public_key());
+    let mut peer = PeerSettings::new(key(other).public_key());
     peer.endpoint = Some(address(other));
     peer.allowed_ips = vec![AllowedIp::host(IpAddr::V4(Ipv4Addr::new(10, 66, 0, other)))];
     let index = device.add_peer(peer, now).expect("a good key");
