@@ -22,6 +22,7 @@ mod peer;
 mod peers;
 mod qr;
 mod relay;
+mod restore;
 mod serve;
 mod settings;
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod handover;
 mod open;
 mod queue;
 pub mod records;
+pub mod restore;
 pub mod schema;
 mod state_file;
 mod writer;

@@ -3,7 +3,7 @@
 declare -A _lanrage_words=(
   # What may follow a command, by its words so far.
   # begin words
-  ['lanrage']='backup bench db device events genkey help host invite join leave nat party peer peers pubkey relay serve status ui --help --version'
+  ['lanrage']='backup bench db device events genkey help host invite join leave nat party peer peers pubkey relay restore serve status ui --help --version'
   ['lanrage db']='check dump --help'
   ['lanrage device']='add list remove --help'
   ['lanrage invite']='create list revoke --help'
@@ -36,6 +36,7 @@ declare -A _lanrage_words=(
   ['lanrage events']='--follow --json --state-dir --config --help'
   ['lanrage relay list']='--json --state-dir --config --help'
   ['lanrage backup']='--force --json --state-dir --config --help'
+  ['lanrage restore']='--json --state-dir --config --help'
   ['lanrage db check']='--json --state-dir --config --help'
   ['lanrage db dump']='--json --state-dir --config --help'
   ['lanrage bench']='--json --help'
@@ -106,6 +107,7 @@ declare -A _lanrage_files=(
   # Commands that take a file.
   # begin files
   ['lanrage backup']=1
+  ['lanrage restore']=1
   ['lanrage db check']=1
   ['lanrage db dump']=1
   # end files

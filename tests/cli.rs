@@ -185,7 +185,7 @@ fn help_and_version() {
             synopsis.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect()
         })
         .collect();
-    assert_eq!(commands.len(), 31, "{overview}");
+    assert_eq!(commands.len(), 32, "{overview}");
     for mut command in commands {
         let help = scratch.run(&[&["help"], &command[..]].concat()).good();
         assert!(help.contains(&format!("Usage: lanrage {}", command.join(" "))), "{help}");
@@ -856,6 +856,40 @@ fn who_may_not_ask_is_told_so_and_may_have_a_daemon_of_their_own() {
 }
 
 #[test]
+fn a_backup_is_gone_back_to_and_what_was_there_is_kept() {
+    let scratch = Scratch::new();
+    let mut daemon = start(&scratch);
+    scratch.ask(&["party", "create", "Friday"]).good();
+    let copy = scratch.path("copy.redb");
+    scratch.ask(&["backup", &copy]).good();
+    scratch.ask(&["party", "delete", "Friday"]).good();
+    let hub = scratch.ask(&["status"]).good();
+    let hub = hub.lines().find(|line| line.starts_with("hub key")).unwrap().to_owned();
+
+    // Not under a daemon that runs, not of something else, and not of nothing.
+    let err = scratch.ask(&["restore", &copy]).bad(1);
+    assert!(err.contains("is in use: stop lanrage first"), "{err}");
+    assert_eq!(daemon.terminate().0.code(), Some(0));
+    let state = scratch.path("state/lanrage.redb");
+    let before = std::fs::read(&state).unwrap();
+    let other = scratch.path("other");
+    std::fs::write(&other, "no backup").unwrap();
+    for (file, said) in [(&other, "choose another backup"), (&state, "the state itself")] {
+        let err = scratch.ask(&["restore", file]).bad(1);
+        assert!(err.contains(said), "{file}: {err}");
+    }
+    assert!(scratch.ask(&["restore", &scratch.path("none")]).bad(1).contains("there is no file"));
+    assert!(std::fs::read(&state).unwrap() == before, "nothing was changed");
+
+    let said = scratch.ask(&["restore", &copy]).good();
+    let kept = said.split_whitespace().find(|word| word.contains("lanrage.redb.replaced-")).unwrap();
+    assert!(std::fs::read(kept.trim_end_matches('.')).unwrap() == before);
+    let _daemon = start(&scratch);
+    assert!(scratch.ask(&["party", "list"]).good().contains("Friday"));
+    assert!(scratch.ask(&["status"]).good().contains(&hub), "{hub}");
+}
+
+#[test]
 #[ignore = "needs root"]
 fn a_restored_file_keeps_its_owner() {
     let scratch = Scratch::new();
@@ -865,9 +899,7 @@ fn a_restored_file_keeps_its_owner() {
     assert_eq!(daemon.terminate().0.code(), Some(0));
     let state = scratch.path("state/lanrage.redb");
     std::os::unix::fs::chown(&state, Some(65_534), None).unwrap();
-    let help = scratch.run(&["backup", "--help"]).good();
-    assert!(help.contains("`cp`"), "{help}");
-    assert!(Command::new("cp").args([&copy, &state]).status().unwrap().success());
+    scratch.ask(&["restore", &copy]).good();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&state).unwrap()), 65_534);
     assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o600);
 }

@@ -2,8 +2,8 @@
 
 use super::command::{Command, Invocation, Opt};
 use super::{
-    CommandFailure, agent, backup, bench, db, device, events, invite, keys, party, peer, peers, relay, serve,
-    status, ui,
+    CommandFailure, agent, backup, bench, db, device, events, invite, keys, party, peer, peers, relay,
+    restore, serve, status, ui,
 };
 
 const JSON: Opt = Opt { name: "json", value: None, help: "print JSON, for scripts" };
@@ -162,11 +162,16 @@ pub const COMMANDS: &[Command] = &[
     command("relay list", &[], "list the relays that clients are told of", relay::list),
     Command {
         details: "The copy is consistent, whether the daemon is running or not, and appears only when it is\n\
-                  complete. It holds the hub's private key and is readable by you alone. To go back to it,\n\
-                  stop the daemon and copy it over lanrage.redb in the state directory: `cp` lets that\n\
-                  file keep its owner, which the daemon needs.",
+                  complete. It holds the hub's private key and is readable by you alone. `lanrage restore` goes\n\
+                  back to it.",
         options: &[FORCE, JSON, STATE_DIR, CONFIG],
         ..command("backup", &["FILE"], "copy the daemon's state to a file", backup::run)
+    },
+    Command {
+        details: "FILE is a backup, of this machine or of another one: what players have stays good, because the\n\
+                  hub's key and all addresses come along. Stop the daemon before, and start it afterwards. What\n\
+                  was there is kept under another name.",
+        ..command("restore", &["FILE"], "go back to a backup", restore::run)
     },
     Command {
         details: "Without FILE it is the one in the state directory. Nothing is changed. Exit code 1 says that\n\
