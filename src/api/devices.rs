@@ -50,7 +50,7 @@ impl Api {
         let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         let name = body.text("name", Text::NAME, &mut problems);
         let key = bodies::wireguard_key(&body, &mut problems);
-        let stay = body.optional_int("expires_in", 1, LONGEST_STAY, &mut problems);
+        let stay = body.optional_number("expires_in", 1, LONGEST_STAY, &mut problems);
         let (Some(name), Some(key)) = (name, key) else { return Err(RequestFailure::Invalid(problems)) };
         problems.check()?;
         let wish = DeviceWish {

@@ -262,6 +262,17 @@ impl<'a> ObjectFields<'a> {
         check_int(self.optional(name)?, min, max, &self.at.field(name), problems)
     }
 
+    /// A whole number that may be absent, and is no text.
+    pub fn optional_number(&self, name: &str, min: i64, max: i64, problems: &mut Problems) -> Option<i64> {
+        let value = self.optional(name)?;
+        let at = self.at.field(name);
+        if matches!(value, Value::String(_)) {
+            problems.add("int_type", &at, "Input should be a valid integer", value, None);
+            return None;
+        }
+        check_int(value, min, max, &at, problems)
+    }
+
     /// Yes or no, which may be absent.
     pub fn optional_bool(&self, name: &str, problems: &mut Problems) -> Option<bool> {
         match self.optional(name)? {

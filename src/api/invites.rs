@@ -68,11 +68,11 @@ impl Api {
         let mut problems = Problems::default();
         let empty = Value::Object(Vec::new());
         let body = ObjectFields::of_body(Some(call.body.as_ref().unwrap_or(&empty)), &mut problems);
-        let uses = body.optional_int("uses", 1, MOST_USES.into(), &mut problems).unwrap_or(1);
+        let uses = body.optional_number("uses", 1, MOST_USES.into(), &mut problems).unwrap_or(1);
         let is_code = body.optional_bool("code", &mut problems) == Some(true);
         let longest = if is_code { LONGEST_CODE } else { LONGEST_INVITE };
         let longest = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
-        let life = body.optional_int("expires_in", 1, longest, &mut problems).unwrap_or(DAY);
+        let life = body.optional_number("expires_in", 1, longest, &mut problems).unwrap_or(DAY);
         problems.check()?;
         let wish = InviteWish {
             kind: if is_code { InviteKind::Code } else { InviteKind::Link },

@@ -7,6 +7,7 @@
 //! | `{Id: Peer}` | an object with any number of members: names of the first shape, values of the second |
 //! | `[Peer]` | an array |
 //! | `"left" \| "kicked"` | one of these texts |
+//! | `Name \| null` | one of these shapes |
 //! | `A & B` | both |
 //! | `Peer` | what is shared under this name |
 //! | `string`, `integer`, `boolean`, `any` | a type |
@@ -60,12 +61,13 @@ Span = {"type":"integer","minimum":1,"maximum":316224000}
 Flag = {"enum":["0","1","false","true"]}
 UsableKey = {"type":"string","pattern":"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"}
 # A WireGuard key; not one of the few that are no use.
-InviteSecret = {"type":"object","anyOf":[{"required":["token"]},{"required":["code"]}],"properties":{"token":{"$ref":"#/components/schemas/Word"},"code":{"$ref":"#/components/schemas/OptionalWord"}}}
+InviteSecret = {"type":"object","properties":{"code":{"$ref":"#/components/schemas/OptionalWord"}},"anyOf":[{"required":["token"],"properties":{"token":{"$ref":"#/components/schemas/Word"},"code":{"type":"null"}}},{"required":["code"],"properties":{"code":{"type":"string"}}}]}
+InviteWish = {"type":"object","properties":{"uses":{"type":["integer","null"],"minimum":1,"maximum":64},"expires_in":{"type":["integer","null"],"minimum":1,"maximum":31622400},"code":{"type":["boolean","null"]}},"anyOf":[{"properties":{"code":{"enum":[false,null]}}},{"properties":{"expires_in":{"maximum":86400}}}]}
 Drops = [{reason: string, text: string, packets: Count}]
 OverviewMember = {peer_id: Id, name: Name, kind: "client" | "device" | "agent", virtual_ip: VirtualIp, is_online: boolean, path: any, rtt_ms: NullableDate, last_handshake: NullableDate, received: Count, sent: Count, invite_id: any, drops: Drops}
 OverviewParty = {party_id: Id, name: Name, host_id: any, access: Access, permanent: boolean, ends_at: NullableDate, created_at: Date, members: [OverviewMember], invites: [Invite], bans: [any]}
 Event = {number: Count, at: Date, kind: string, party_id?: Id, party?: string, peer_id?: Id, name?: string, invite_id?: string, text: string}
-PageSecret = {"type":"object","anyOf":[{"required":["setup"]},{"required":["admin_token"]}],"properties":{"setup":{"$ref":"#/components/schemas/Text"},"admin_token":{"type":["string","null"],"minLength":1}}}
+PageSecret = {"type":"object","properties":{"admin_token":{"type":["string","null"],"minLength":1}},"anyOf":[{"required":["setup"],"properties":{"setup":{"$ref":"#/components/schemas/Text"},"admin_token":{"type":"null"}}},{"required":["admin_token"],"properties":{"admin_token":{"type":"string"}}}]}
 Invite = {invite_id: string, kind: "link" | "code", uses: Count, uses_left: Count, expires_at: Date, created_at: Date}
 DeviceAnswer = {peer_id: Id, name: Name, virtual_ip: VirtualIp, config: {address: string, peer: {public_key: WireGuardKey, endpoint: string, allowed_ips: [string], persistent_keepalive: Count}}, text: string, warnings?: [string]}
 VirtualIp = {"type":"string","format":"ipv4"}
@@ -216,6 +218,9 @@ fn operation(json: &mut JsonWriter, route: &Route) {
         json.key("description").string(note);
     }
     let reads_body = route.body != Body::None;
+    // What follows neither from the path nor from who may ask.
+    let also =
+        |status: &str| line(route, "also").is_some_and(|also| also.split(' ').any(|one| one == status));
     match route.access {
         open if open.is_open() && !reads_body => json.key("security").raw("[]"),
         Access::Anyone | Access::KnownHost | Access::LocalOrAdmin => {
@@ -248,9 +253,12 @@ fn operation(json: &mut JsonWriter, route: &Route) {
             (
                 "403",
                 "Error",
-                route.access.wants_known_host() || reads_body || route.path.contains("{party_id}"),
+                also("403")
+                    || route.access.wants_known_host()
+                    || reads_body
+                    || route.path.contains("{party_id}"),
             ),
-            ("404", "Error", route.path.contains('{') || route.path.starts_with("/invites/")),
+            ("404", "Error", also("404") || route.path.contains('{')),
             ("408", "Error", true),
             ("409", "Error", reads_body || route.path.contains("/devices/{")),
             ("410", "Error", route.path.starts_with("/invites/") || route.path.ends_with("/join")),
@@ -305,6 +313,8 @@ fn members(json: &mut JsonWriter, text: &str) {
     } else if let Some(item) = text.strip_prefix('[') {
         json.key("type").string("array");
         shape(json.key("items"), item.strip_suffix(']').unwrap_or(item));
+    } else if alternatives.len() > 1 && !alternatives.iter().all(|text| text.starts_with('"')) {
+        json.key("anyOf").array(|json| alternatives.iter().for_each(|text| shape(json, text)));
     } else if alternatives.len() > 1 {
         json.key("enum").array(|json| alternatives.iter().for_each(|text| json.raw(text)));
     } else if text.starts_with('"') {

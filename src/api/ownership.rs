@@ -86,7 +86,7 @@ fn wish<'a>(body: &ObjectFields<'a>, now: Now, problems: &mut Problems) -> Party
     let ends = match body.given("ends_at") {
         Some(crate::wire::json::Value::Null) => Some(None),
         Some(_) => {
-            let at = body.optional_int("ends_at", 0, LAST_SECOND, problems);
+            let at = body.optional_number("ends_at", 0, LAST_SECOND, problems);
             at.map(|at| Some(Expiry::at(UnixTime::from_micros(at * 1_000_000), now)))
         }
         None => None,

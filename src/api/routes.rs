@@ -66,7 +66,7 @@ pub const ROUTES: &[Route] = &[
              answer {status: \"party_deleted\"}",
         ),
     post("/parties/{party_id}/join", Peer, Changes, Api::join_party)
-        .takes("{party_id: Text, peer_info: PeerInfo, password?: Password} & Proof")
+        .takes("{party_id: Text, peer_info: PeerInfo, password?: Password | null} & Proof")
         .docs(
             "joinParty: Join a party, or say anew how to reach a member\n\
              note The party is that of the path; the body's `party_id` is not looked at. In place of its id, an invite's \
@@ -120,7 +120,7 @@ pub const ROUTES: &[Route] = &[
              answer {bans: [Ban]}",
         ),
     post("/parties/{party_id}/bans", Peer, Changes, Api::ban)
-        .takes("Ban & {revoke_invite?: boolean, new_id?: boolean}")
+        .takes("Ban & {revoke_invite?: boolean | null, new_id?: boolean | null}")
         .docs(
             "ban: Ban a peer or a key, and remove whom that means (host or admin)\n\
              note With `new_id` the party gets another id, which those who stay are told; they may go on with the old \
@@ -137,7 +137,8 @@ pub const ROUTES: &[Route] = &[
              answer {status: \"unbanned\"}",
         ),
     post("/parties/{party_id}/settings", Peer, Changes, Api::change_party)
-        .takes("{name?: Name, access?: Access, password?: Password, permanent?: boolean, ends_at?: OptionalDate}")
+        .takes("{name?: Name | null, access?: Access | null, password?: Password | null, permanent?: boolean | null, \
+                ends_at?: OptionalDate}")
         .docs(
             "changeParty: Say who may come in, and for how long (host or admin)\n\
              note Only the admin makes a party permanent. `ends_at` null: at no set time.\n\
@@ -152,7 +153,7 @@ pub const ROUTES: &[Route] = &[
              NullableDate, last_handshake: NullableDate}]}",
         ),
     post("/parties/{party_id}/devices", Peer, Changes, Api::add_device)
-        .takes("{name: Name, public_key: UsableKey, expires_in?: Span}")
+        .takes("{name: Name, public_key: UsableKey, expires_in?: Span | null}")
         .docs(
             "addDevice: Put a device into a party (host or admin)\n\
              means What the app has to know; `text` is the file, without the private key, which nobody but the app has.\n\
@@ -171,8 +172,7 @@ pub const ROUTES: &[Route] = &[
              answer {invites: [Invite]}",
         ),
     post("/parties/{party_id}/invites", Peer, Changes, Api::create_invite)
-        .may_take("{uses?: {\"type\":\"integer\",\"minimum\":1,\"maximum\":64}, expires_in?: \
-                   {\"type\":\"integer\",\"minimum\":1,\"maximum\":86400}, code?: boolean}")
+        .may_take("InviteWish")
         .docs(
             "createInvite: Invite somebody to a party (host or admin)\n\
              note One use and a day, unless it says otherwise; a link may last longer.\n\
@@ -189,15 +189,17 @@ pub const ROUTES: &[Route] = &[
         .takes("InviteSecret")
         .docs(
             "previewInvite: Look at an invite before using it\n\
+             also 404\n\
              means What it is to.\n\
              answer {party: Name, host: any, players: Count, online: Count, needs_password: boolean, expires_at: Date, \
              uses_left: Count}",
         ),
     post("/invites/redeem", Anyone, Changes, Api::redeem_invite)
         .creates()
-        .takes("InviteSecret & {name: Name, public_key: UsableKey, password?: Password}")
+        .takes("InviteSecret & {name: Name, public_key: UsableKey, password?: Password | null}")
         .docs(
             "redeemInvite: Come into a party as a device\n\
+             also 404\n\
              note With the same key again it gives the same answer and costs nothing.\n\
              means What the app has to know, and a token for `GET /devices/self`.\n\
              answer DeviceAnswer & {party: Name, device_token: Token}",
@@ -218,6 +220,7 @@ pub const ROUTES: &[Route] = &[
     get("/overview", Peer, Api::overview)
         .docs(
             "getOverview: Everything at a glance (admin; host for one party)\n\
+             also 403 404\n\
              note The answer has an ETag; with that in If-None-Match, 304 says that nothing but the time has changed.\n\
              query {party?: Id}\n\
              means How it is.\n\
@@ -313,6 +316,7 @@ pub const ROUTES: &[Route] = &[
         .takes_form("{code: Word, name: Name, public_key: UsableKey}")
         .docs(
             "redeemByForm: Use an invite, from a browser without scripts\n\
+             also 404\n\
              media application/octet-stream\n\
              means The file for the WireGuard app, without the private key, which the app has.\n\
              answer string",
