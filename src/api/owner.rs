@@ -51,6 +51,9 @@ fn write_drops(json: &mut JsonWriter, drops: &Drops) {
     });
 }
 
+/// The largest whole number that every reader of JSON has.
+const LARGEST: i64 = (1 << 53) - 1;
+
 impl Api {
     /// What is wrong, as far as it shows from here.
     fn troubles(&self, call: &Call<'_>) -> Vec<Trouble> {
@@ -208,7 +211,7 @@ impl Api {
     pub(super) fn list_events(&mut self, call: &Call<'_>) -> Handling {
         let mut problems = Problems::default();
         let query = ObjectFields::of_query(&call.query);
-        let after = query.optional_int("after", 0, i64::MAX, &mut problems).unwrap_or(0);
+        let after = query.optional_int("after", 0, LARGEST, &mut problems).unwrap_or(0);
         problems.check()?;
         ok(object(|json| {
             self.events.write(json.key("events"), after.unsigned_abs());

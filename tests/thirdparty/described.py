@@ -40,6 +40,11 @@ def _party_with_guest():
     return _party
 
 
+def _invite():
+    """The secret of a new invite to the host's party."""
+    return _host.post(f"/parties/{_party_with_guest()}/invites").raise_for_status().json()["token"]
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     if case.meta is None or not case.meta.generation.mode.is_positive:
@@ -50,6 +55,8 @@ def before_call(context, case, kwargs):
     operation = case.operation.definition.raw["operationId"]
     if operation == "getBackup":
         case.query = {"secrets": "redacted"}
+    if operation == "getOverview":
+        case.query = {"party": _party_with_guest()}
     if PARTY_ID in (case.path_parameters or {}):
         case.path_parameters[PARTY_ID] = _party_with_guest()
     # Not where it would be taken for the deletion of all bans.
@@ -63,6 +70,13 @@ def before_call(context, case, kwargs):
         for key in ("host_peer_info", "peer_info"):
             if key in case.body:
                 case.body[key]["peer_id"] = HOST
+        if operation in ("previewInvite", "redeemInvite"):
+            case.body.pop("code", None)
+            case.body["token"] = _invite()
+        if operation == "redeemByForm":
+            case.body["code"] = _invite()
+        if operation == "changeSettings":
+            case.body["public_endpoint"] = f"play{number}.example.org:51820"
         if "to_peer_id" in case.body:
             case.body["to_peer_id"] = GUEST
         if operation == "ban" and case.body.get("peer_id"):

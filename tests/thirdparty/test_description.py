@@ -1,5 +1,6 @@
 """/openapi.json against the API that it describes, by Schemathesis with all its checks."""
 
+import base64
 import os
 import pathlib
 import subprocess
@@ -23,16 +24,29 @@ def operations(http):
     ]
 
 
+def device_token(daemon):
+    """What a device may ask with, in a party of the machine's, which nobody else here ends."""
+    with daemon.http() as http:
+        owner = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        party = http.post("/parties", json={"name": "devices"}, headers=owner).raise_for_status().json()["party_id"]
+        invite = http.post(f"/parties/{party}/invites", headers=owner).raise_for_status().json()["token"]
+        key = base64.b64encode(bytes(range(1, 33))).decode()
+        body = {"token": invite, "name": "device", "public_key": key}
+        return http.post("/invites/redeem", json=body).raise_for_status().json()["device_token"]
+
+
 def test_the_api_is_as_described(start, tmp_path):
     # The requests come from the loopback, which is exempt from rates; the limits would be reached.
     many = {f"LIMITS_{name}": "1000000" for name in ("PARTIES", "PARTIES_HOSTED", "PARTIES_JOINED", "TOKENS")}
     many |= {f"LIMITS_{name}": "1000000" for name in ("RELAYS", "RELAYS_PER_OWNER", "BANS_PER_PARTY")}
+    many |= {f"LIMITS_{name}": "1000000" for name in ("INVITES", "INVITES_PER_PARTY")}
     daemon = start(LOG="info", **many)
     tokens = {
         "LANRAGE_TEST_URL": daemon.url,
         "LANRAGE_TEST_TOKEN": daemon.token("host"),
         "LANRAGE_TEST_GUEST_TOKEN": daemon.token("guest"),
         "LANRAGE_TEST_ADMIN_TOKEN": ADMIN_TOKEN,
+        "LANRAGE_TEST_DEVICE_TOKEN": device_token(daemon),
     }
     report = tmp_path / "report.json"
     command = ["--config-file", HERE / "schemathesis.toml", "run", f"{daemon.url}/openapi.json"]

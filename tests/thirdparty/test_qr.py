@@ -46,4 +46,5 @@ def test_a_camera_reads_the_file_for_the_app(daemon, name):
         assert line in conf
     # The picture alone has the key.
     assert private not in printed
-    assert max(map(len, printed.splitlines())) <= 130
+    # It fits a terminal of 80 columns.
+    assert picture(printed).width <= 80 * SCALE
