@@ -40,7 +40,7 @@ pub const ROUTES: &[Route] = &[
         .docs(
             "listParties: List all parties (admin)\n\
              means All parties in brief, oldest first.\n\
-             answer {parties: [{party_id: Id, name: Name, host_id: Id, created_at: Time, peers: Count}]}",
+             answer {parties: [{party_id: Id, name: Name, host_id: HostId, created_at: Time, peers: Count}]}",
         ),
     post("/parties", Peer, Changes, Api::create_party)
         .creates()
