@@ -25,6 +25,7 @@ def _client(token):
 
 _host = _client(os.environ["LANRAGE_TEST_TOKEN"])
 _guest = _client(os.environ["LANRAGE_TEST_GUEST_TOKEN"])
+_owner = _client(os.environ["LANRAGE_TEST_ADMIN_TOKEN"])
 
 
 def _party_with_guest():
@@ -41,8 +42,9 @@ def _party_with_guest():
 
 
 def _invite():
-    """The secret of a new invite to the host's party."""
-    return _host.post(f"/parties/{_party_with_guest()}/invites").raise_for_status().json()["token"]
+    """The secret of a new invite, to a party in which there is room."""
+    party = _owner.post("/parties", json={"name": f"guests {next(_numbers)}"}).raise_for_status().json()[PARTY_ID]
+    return _owner.post(f"/parties/{party}/invites").raise_for_status().json()["token"]
 
 
 @schemathesis.hook
