@@ -6,7 +6,7 @@ use super::measures::count;
 use super::table::escape;
 use super::{CommandFailure, output};
 use lanrage::daemon::{advice, now};
-use lanrage::store::restore::{Restored, restore};
+use lanrage::store::restore::{RestoredState, restore};
 use lanrage::store::{self, FileError, OpenError};
 use lanrage::wire::json;
 use std::io::ErrorKind;
@@ -21,7 +21,7 @@ pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
     if is_itself {
         return Err(CommandFailure::failed(format_args!("{name} is the state itself: choose a backup")));
     }
-    let Restored { report, previous } =
+    let RestoredState { report, previous } =
         restore(Path::new(name), &state, now().unix).map_err(|error| unusable(&error, Path::new(name)))?;
     let rows: u64 = report.rows.iter().map(|(_, rows)| rows).sum();
     let previous = previous.map(|path| path.display().to_string());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Restored {
+pub struct RestoredState {
     /// What is in the backup.
     pub report: Report,
     /// Where the state of before is now, if there was one.
@@ -20,7 +20,7 @@ pub struct Restored {
 /// Puts a copy of the backup `from` in place of the state file `path`, with the same owner. What was there is kept under
 /// another name. A crash leaves the one or the other; a backup that is not whole, and a state that a daemon has open, are
 /// left alone.
-pub fn restore(from: &Path, path: &Path, now: UnixTime) -> Result<Restored, OpenError> {
+pub fn restore(from: &Path, path: &Path, now: UnixTime) -> Result<RestoredState, OpenError> {
     let report = check(from)?;
     if !report.is_good() {
         return Err(FileError::Corrupt("it is not whole".into()).at(from));
@@ -28,7 +28,7 @@ pub fn restore(from: &Path, path: &Path, now: UnixTime) -> Result<Restored, Open
     // Locked until the end: no daemon starts meanwhile.
     let (state, is_new) = open::open_file(path)?;
     let previous = put(from, path, &state, is_new, now).map_err(|error| FileError::Io(error).at(path))?;
-    Ok(Restored { report, previous })
+    Ok(RestoredState { report, previous })
 }
 
 fn put(from: &Path, path: &Path, state: &File, is_new: bool, now: UnixTime) -> io::Result<Option<PathBuf>> {

@@ -3,6 +3,7 @@
 What is meant to be invalid stays as it was made.
 """
 
+import base64
 import itertools
 import os
 
@@ -35,9 +36,16 @@ def _party_with_guest():
         body = {"name": f"party {next(_numbers)}", "host_peer_info": describe(HOST)}
         _party = _host.post("/parties", json=body).raise_for_status().json()[PARTY_ID]
     body = {PARTY_ID: _party, "peer_info": describe(GUEST)}
-    if _guest.post(f"/parties/{_party}/join", json=body).status_code == 403:
+    join = f"/parties/{_party}/join"
+    answer = _guest.post(join, json=body)
+    if answer.status_code == 403:
         _host.delete(f"/parties/{_party}/bans", params={"peer_id": GUEST})
-        _guest.post(f"/parties/{_party}/join", json=body).raise_for_status()
+        answer = _guest.post(join, json=body)
+    if answer.status_code == 409:
+        # It is full of devices.
+        _party = None
+        return _party_with_guest()
+    answer.raise_for_status()
     return _party
 
 
@@ -45,6 +53,13 @@ def _invite():
     """The secret of a new invite, to a party in which there is room."""
     party = _owner.post("/parties", json={"name": f"guests {next(_numbers)}"}).raise_for_status().json()[PARTY_ID]
     return _owner.post(f"/parties/{party}/invites").raise_for_status().json()["token"]
+
+
+def _device():
+    """The id of a new device in the host's party."""
+    key = base64.b64encode(os.urandom(31) + b"\x01").decode()
+    body = {"name": "device", "public_key": key}
+    return _host.post(f"/parties/{_party_with_guest()}/devices", json=body).raise_for_status().json()["peer_id"]
 
 
 @schemathesis.hook
@@ -68,6 +83,8 @@ def before_call(context, case, kwargs):
     if "peer_id" in (case.path_parameters or {}):
         others = operation in ("getPeer", "removePeer") and number % 8 != 1
         case.path_parameters["peer_id"] = GUEST if others else HOST
+    if operation == "removeDevice":
+        case.path_parameters["peer_id"] = _device()
     if isinstance(case.body, dict):
         for key in ("host_peer_info", "peer_info"):
             if key in case.body:
