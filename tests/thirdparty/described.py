@@ -41,11 +41,10 @@ def _party_with_guest():
     if answer.status_code == 403:
         _host.delete(f"/parties/{_party}/bans", params={"peer_id": GUEST})
         answer = _guest.post(join, json=body)
-    if answer.status_code == 409:
-        # It is full of devices.
+    if answer.status_code != 200:
+        # It is full of devices, or no longer open.
         _party = None
         return _party_with_guest()
-    answer.raise_for_status()
     return _party
 
 
