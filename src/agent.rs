@@ -2,7 +2,8 @@
 //! there by its session, else by the hub.
 //!
 //! The caller owns the one socket and the interface. It hands in datagrams and packets as they lie in its buffers, and calls
-//! [`Agent::poll`] when [`Agent::next`] says so; what is to be sent or delivered comes out through [`AgentOutput`].
+//! [`Agent::poll`] after each batch of them and when [`Agent::next`] says so; what is to be sent or delivered comes out through
+//! [`AgentOutput`].
 
 pub mod network;
 pub mod portmap;
@@ -193,7 +194,7 @@ impl Agent {
         (AgentTurn { device, locality, random, scratch, now, out }, peers)
     }
 
-    /// Takes a datagram. It is opened in place.
+    /// Takes a datagram. It is opened in place. [`Agent::poll`] is due after a batch of them.
     pub fn receive(&mut self, datagram: &mut [u8], path: Path, now: Now, out: &mut dyn AgentOutput) {
         self.receive_on(0, datagram, path, now, out);
     }
@@ -216,7 +217,7 @@ impl Agent {
             if let Some(relay) = self.locality.relay {
                 self.locality.nat.receive(datagram, path.remote, &relay, now.instant);
             }
-            return self.work(now, out);
+            return;
         }
         let initiation: Option<[u8; INITIATION_LENGTH]> = match Message::parse(datagram) {
             Some(Message::Initiation(message)) => Some(*message.bytes()),
@@ -229,7 +230,7 @@ impl Agent {
             }
         }
         let is_relay = self.locality.relay.is_some_and(|relay| relay.endpoint == path.remote);
-        let is_expected = is_relay || self.peers.is_known(path.remote);
+        let is_expected = initiation.is_some() && (is_relay || self.peers.is_known(path.remote));
         let verdict = self.device.receive_from(datagram, path.remote, is_expected, now);
         if let ReceiveOutcome::Verdict(Verdict::Accepted(accepted)) = verdict {
             if let Some((message, pair)) = initiation.as_ref().zip(self.peers.pairs.get_mut(&accepted.peer)) {
@@ -237,7 +238,6 @@ impl Agent {
             }
             self.accept(accepted, datagram, from, now, out);
         }
-        self.work(now, out);
     }
 
     fn accept(
@@ -294,11 +294,16 @@ impl Agent {
             return;
         }
         let by_hub = self.peers.is_hub(peer);
-        let may_come_twice = if by_hub { self.peers.is_agent(from) } else { is_for_all };
+        // Whose packet the hub brings, its address says.
+        let sender = self.device.route(from.into()).and_then(|peer| self.peers.pairs.get_mut(&peer));
+        let is_agent = sender.as_ref().is_some_and(|pair| pair.is_agent);
+        let may_come_twice = if by_hub { is_agent } else { is_for_all };
         if may_come_twice && !self.announcements.is_first(packet, by_hub, now.instant) {
             return;
         }
-        self.peers.count_received(peer, from, inner.length);
+        if let Some(pair) = sender {
+            pair.received += inner.length as u64;
+        }
         out.deliver(packet);
     }
 
@@ -311,13 +316,8 @@ impl Agent {
     }
 
     /// Takes a packet of `length` bytes from this machine, which lies in `buffer` behind [`HEADROOM`] bytes; as many behind
-    /// it are used. It is sealed in place.
-    pub fn send_local(&mut self, buffer: &mut [u8], length: usize, now: Now, out: &mut dyn AgentOutput) {
-        self.route_local(buffer, length, now, out);
-        self.work(now, out);
-    }
-
-    fn route_local(
+    /// it are used. It is sealed in place. [`Agent::poll`] is due after a batch of them. `None` if it goes nowhere.
+    pub fn send_local(
         &mut self,
         buffer: &mut [u8],
         length: usize,
@@ -388,12 +388,8 @@ impl Agent {
         }
     }
 
-    /// Does what is due.
+    /// Does what is due, also what datagrams and packets since have made due.
     pub fn poll(&mut self, now: Now, out: &mut dyn AgentOutput) {
-        self.work(now, out);
-    }
-
-    fn work(&mut self, now: Now, out: &mut dyn AgentOutput) {
         self.tell(now);
         self.watch_hub(now.instant);
         let (mut turn, peers) = self.turn(now, out);

@@ -430,6 +430,7 @@ fn carry(agents: &mut [Agent; 2], wire: &mut Straight, now: Now) {
         place += 1;
         if let Some(node) = (0..2).find(|&node| address(node + 1) == to) {
             agents[node].receive(&mut datagram[..length], Path::to(address(2 - node)), now, wire);
+            agents[node].poll(now, wire);
         }
         if place == wire.count {
             (place, wire.count) = (0, 0);
@@ -486,6 +487,7 @@ fn agents_play_without_allocating() {
                 buffer[28..32].copy_from_slice(&ip(node).octets());
                 buffer[32..36].copy_from_slice(&ip(1 - node).octets());
                 agent.send_local(&mut buffer, length, at(millis), &mut wire);
+                agent.poll(at(millis), &mut wire);
             }
             carry(&mut agents, &mut wire, at(millis));
         }

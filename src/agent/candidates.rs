@@ -30,8 +30,10 @@ pub(super) struct Locality {
     pub generation: u32,
     /// Destinations that a NAT has had to make a mapping for since it was probed.
     pub destinations: i32,
-    /// Additional sockets that are open.
+    /// Additional sockets that are open for a spray.
     pub extra_sockets: u16,
+    /// The one of a spray before that is kept, because a path leads through it.
+    pub kept_socket: Option<u16>,
     pub wish: Option<SocketWish>,
     /// A member is not reached by the relay any more.
     pub misses_relay: bool,
@@ -50,6 +52,7 @@ impl Default for Locality {
             generation: 0,
             destinations: 0,
             extra_sockets: 0,
+            kept_socket: None,
             wish: None,
             misses_relay: false,
             sprayed: None,

@@ -2,6 +2,7 @@
 //! socket: when even the hub stays silent, perhaps a router has forgotten it, or keeps a dead entry alive by our retries.
 
 use crate::agent::network::{LocalAddress, SocketWish};
+use crate::agent::pair::Pair;
 use crate::agent::{Agent, AgentOutput};
 use crate::time::{Instant, Now};
 use std::net::SocketAddr;
@@ -48,7 +49,27 @@ impl Agent {
 
     /// What is wanted of the socket, since last asked.
     pub fn wants_socket(&mut self) -> Option<SocketWish> {
-        self.locality.wish.take()
+        self.locality.wish.take().or_else(|| self.spare_sockets())
+    }
+
+    /// Additional sockets stay open as long as a member's spray needs them, and one as long as a path in use leads through
+    /// it. Whatever ended that, the others are to be closed.
+    fn spare_sockets(&mut self) -> Option<SocketWish> {
+        let Agent { locality, peers, .. } = self;
+        if locality.extra_sockets == 0 && locality.kept_socket.is_none() {
+            return None;
+        }
+        let pairs = &mut peers.pairs;
+        if pairs.values().any(Pair::needs_sockets) {
+            return None;
+        }
+        let socket = pairs.values().find_map(Pair::used_socket);
+        if locality.extra_sockets == 0 && locality.kept_socket == socket {
+            return None;
+        }
+        (locality.extra_sockets, locality.kept_socket) = (0, socket);
+        pairs.values_mut().for_each(|pair| pair.forget_sockets(socket));
+        Some(SocketWish::Keep { socket })
     }
 
     /// So many additional sockets are open now, numbered from 1 on.

@@ -351,6 +351,8 @@ impl Pair {
             return;
         }
         self.due = None;
+        // Also without a session, in which it could not go on.
+        self.spray.take_if(|spray| spray.is_over(now));
         self.send_initiation(turn);
         if !turn.device.can_send(self.peer, now) {
             self.attempt(turn);
@@ -369,7 +371,7 @@ impl Pair {
         let relay = self.relay.next().filter(|_| self.is_agent);
         let initiation = self.initiation_due(turn.locality.relay.is_some());
         let upkeep = self.upkeep_due(now).filter(|_| self.is_agent);
-        let spray = self.spray.as_ref().map(|spray| spray.next);
+        let spray = self.spray.as_ref().map(|spray| spray.due(now));
         let retry = self.retry_at.filter(|_| self.is_busy(now));
         [active, self.next_attempt, spray, offer, round, relay, initiation, upkeep, retry]
             .into_iter()

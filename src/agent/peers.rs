@@ -14,7 +14,7 @@ use crate::wireguard::allowed_ips::AllowedIp;
 use crate::wireguard::device::Device;
 use crate::wireguard::peer::{PeerIndex, PeerSettings};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -135,22 +135,6 @@ impl Peers {
     ) -> Option<()> {
         self.pairs.get_mut(&peer)?.send_data(locality.relay_path(), datagram, now, out);
         Some(())
-    }
-
-    /// Counts a packet from the member with the address `from`, which came by its session or through the hub.
-    pub fn count_received(&mut self, peer: PeerIndex, from: Ipv4Addr, length: usize) {
-        let pair = match self.pairs.get_mut(&peer) {
-            None => self.pairs.values_mut().find(|pair| pair.member.ip == from),
-            pair => pair,
-        };
-        if let Some(pair) = pair {
-            pair.received += length as u64;
-        }
-    }
-
-    /// Whether the member with this address is an agent.
-    pub fn is_agent(&self, ip: Ipv4Addr) -> bool {
-        self.pairs.values().any(|pair| pair.is_agent && pair.member.ip == ip)
     }
 
     /// The first agent behind `place`.

@@ -6,7 +6,7 @@
 use crate::agent::ends::Ends;
 use crate::agent::network::SocketWish;
 use crate::agent::pair::Pair;
-use crate::agent::spray::{Spray, SpraySide};
+use crate::agent::spray::{PATIENCE, Spray, SpraySide};
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
 use crate::time::Instant;
@@ -31,8 +31,6 @@ const ANSWERING_PUNCHES: u16 = 12;
 const PUNCH_LENGTH: usize = 1420;
 /// Only after a round has come so far.
 const TICKS_BEFORE: u32 = 5;
-/// After this it has failed.
-const PATIENCE: Duration = Duration::from_secs(12);
 /// It is not begun again before this.
 const REST: Duration = Duration::from_secs(600);
 
@@ -51,8 +49,8 @@ impl Pair {
             self.begin_spray(turn);
         }
         let Some(mut spray) = self.spray.take() else { return };
-        if self.active.is_some() || now.since(spray.began) >= PATIENCE {
-            return self.end_spray(turn);
+        if self.active.is_some() || spray.is_over(now) {
+            return;
         }
         if spray.next <= now {
             spray.next = now + INTERVAL;
@@ -80,6 +78,7 @@ impl Pair {
             || !self.is_busy(now)
             || !has_rested(self.sprayed, REST)
             || !has_rested(turn.locality.sprayed, PATIENCE)
+            || turn.locality.kept_socket.is_some()
         {
             return;
         }
@@ -90,15 +89,21 @@ impl Pair {
         self.spray = Some(Box::new(Spray { began: now, next: now, side }));
     }
 
-    fn end_spray(&mut self, turn: &mut AgentTurn<'_>) {
-        let socket = self.active.map(|place| self.straight[place].socket).filter(|&socket| socket != 0);
-        if turn.locality.extra_sockets > 0 {
-            turn.locality.wish = Some(SocketWish::Keep { socket });
-            turn.locality.extra_sockets = 0;
-            self.straight.retain(|path| path.socket == 0 || Some(path.socket) == socket);
-            self.active =
-                socket.and_then(|socket| self.straight.iter().position(|path| path.socket == socket));
-        }
+    /// Whether additional sockets are open, or asked for, on behalf of this member.
+    pub(super) fn needs_sockets(&self) -> bool {
+        self.spray.as_ref().is_some_and(|spray| matches!(spray.side, SpraySide::Sockets { .. }))
+    }
+
+    /// The additional socket that the path in use leads through.
+    pub(super) fn used_socket(&self) -> Option<u16> {
+        self.active.map(|place| self.straight[place].socket).filter(|&socket| socket != 0)
+    }
+
+    /// All additional sockets but `kept` are gone, and with them the paths through them.
+    pub(super) fn forget_sockets(&mut self, kept: Option<u16>) {
+        let active = self.active.map(|place| self.straight[place].ends());
+        self.straight.retain(|path| path.socket == 0 || Some(path.socket) == kept);
+        self.active = active.and_then(|ends| self.straight.iter().position(|path| path.ends() == ends));
     }
 
     fn send_from_sockets(

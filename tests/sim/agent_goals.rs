@@ -194,6 +194,46 @@ fn share_of_direct(one: Kind, other: Kind, limit: Duration) -> (u32, u64) {
     (count, most)
 }
 
+/// How many additional sockets a spray of these two has open.
+fn extra_sockets(world: &World, players: [usize; 2]) -> usize {
+    players.iter().map(|&player| world.players[player].extra.len()).sum()
+}
+
+/// Whatever ends a spray, its sockets are closed, but for the one that a path leads through, for as long as that is in use.
+#[test]
+fn sockets_of_a_spray_are_closed() {
+    let begin = |seed| {
+        let mut world = world(seed);
+        let players = pair(&mut world, Kind::Random, Kind::PortRestricted);
+        let end = world.now + 15 * SECOND;
+        while extra_sockets(&world, players) == 0 && world.now < end {
+            talk_for(&mut world, players, 20 * MILLISECOND);
+        }
+        assert_eq!(extra_sockets(&world, players), 256);
+        (world, players)
+    };
+    // It is found.
+    let (mut world, players) = begin(2000);
+    time_to_direct(&mut world, players, 15 * SECOND).expect("a direct path");
+    talk_for(&mut world, players, SECOND);
+    assert_eq!(extra_sockets(&world, players), 1);
+    // The other one has left the party meanwhile, or there is another network.
+    for has_left in [true, false] {
+        let (mut world, players) = begin(2001);
+        let (spraying, _) = players
+            .iter()
+            .map(|&player| (player, world.players[player].extra.len()))
+            .max_by_key(|own| own.1)
+            .unwrap();
+        match has_left {
+            true => world.gather("p", &[Seat::Player(spraying)]),
+            false => world.players[players[0] + players[1] - spraying].is_offline = true,
+        }
+        world.run(30 * SECOND);
+        assert_eq!(extra_sockets(&world, players), 0, "{has_left}");
+    }
+}
+
 #[test]
 fn nats_that_do_not_fit() {
     for (one, limit) in [(Kind::Sequential, 5 * SECOND), (Kind::Random, 15 * SECOND)] {

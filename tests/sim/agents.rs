@@ -322,7 +322,9 @@ impl World {
         mut bytes: Vec<u8>,
     ) {
         let (now, mut out) = (self.clock(), Emitted::default());
-        self.players[player].agent.receive_on(socket, &mut bytes, Path::to(from), now, &mut out);
+        let agent = &mut self.players[player].agent;
+        agent.receive_on(socket, &mut bytes, Path::to(from), now, &mut out);
+        agent.poll(now, &mut out);
         self.emit(player, out);
     }
 
@@ -331,7 +333,9 @@ impl World {
         let mut buffer = [0; 2048];
         buffer[HEADROOM..][..packet.len()].copy_from_slice(packet);
         let (now, mut out) = (self.clock(), Emitted::default());
-        self.players[player].agent.send_local(&mut buffer, packet.len(), now, &mut out);
+        let agent = &mut self.players[player].agent;
+        agent.send_local(&mut buffer, packet.len(), now, &mut out);
+        agent.poll(now, &mut out);
         self.emit(player, out);
     }
 

@@ -4,16 +4,13 @@ use super::AgentLoop;
 use crate::agent::network::SocketWish;
 use crate::datagram::Path;
 use crate::net::extra_socket::ExtraSocket;
-use smol::{Task, Timer};
+use smol::Task;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// Most that are opened, whatever is wanted.
 const MOST: usize = 256;
-/// A path by one of them that is in use says something twice within so long.
-const UNUSED: Duration = Duration::from_secs(60);
 /// Room for a datagram, in bytes: those of a path over Ethernet.
 const DATAGRAM: usize = 1600;
 
@@ -27,8 +24,6 @@ pub(super) struct Extras {
 
 struct OpenExtra {
     socket: Rc<ExtraSocket>,
-    /// Something came or went since this was last looked at.
-    is_used: Cell<bool>,
     _task: Task<()>,
 }
 
@@ -43,23 +38,7 @@ impl Extras {
         let open = self.open.borrow();
         let found = usize::from(number).checked_sub(1).and_then(|index| open.get(index)?.as_ref());
         if let Some(extra) = found {
-            extra.is_used.set(true);
             extra.socket.send(to, datagram);
-        }
-    }
-
-    /// Something came by one of them.
-    fn note(&self, number: u16) {
-        if let Some(Some(extra)) = self.open.borrow().get(usize::from(number) - 1) {
-            extra.is_used.set(true);
-        }
-    }
-
-    /// Closes those by which nothing came or went since this was last asked.
-    fn close_unused(&self) {
-        let mut open = self.open.borrow_mut();
-        for extra in open.iter_mut().filter(|extra| extra.as_ref().is_some_and(|open| !open.is_used.take())) {
-            *extra = None;
         }
     }
 }
@@ -91,7 +70,7 @@ impl AgentLoop {
                 Ok(socket) => {
                     let socket = Rc::new(socket);
                     let task = self.executor.spawn(self.clone().hear(number, socket.clone()));
-                    open.push(Some(OpenExtra { socket, is_used: Cell::new(true), _task: task }));
+                    open.push(Some(OpenExtra { socket, _task: task }));
                 }
                 Err(error) => {
                     log::debug!("no more than {} additional sockets: {error}", open.len());
@@ -104,14 +83,6 @@ impl AgentLoop {
         *self.extras.open.borrow_mut() = open;
         self.agent.borrow_mut().set_extra_sockets(count, (self.clock)());
         self.poll_agent();
-        let own = self.clone();
-        let close_unused = async move {
-            for _ in 0..2 {
-                Timer::after(UNUSED).await;
-                own.extras.close_unused();
-            }
-        };
-        self.executor.spawn(close_unused).detach();
     }
 
     async fn hear(self: Rc<Self>, number: u16, socket: Rc<ExtraSocket>) {
@@ -119,7 +90,6 @@ impl AgentLoop {
         loop {
             match socket.receive(&mut buffer).await {
                 Ok((length, from)) => {
-                    self.extras.note(number);
                     self.take_from_extra(number, &mut buffer[..length], Path::to(from));
                 }
                 Err(error) => return log::debug!("an additional socket failed: {error}"),

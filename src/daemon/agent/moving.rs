@@ -55,7 +55,7 @@ impl AgentLoop {
                     0 => self.turn(&socket, local.as_deref())?,
                     _ => self.local_turn(&socket, local.as_deref()),
                 }
-                self.arm();
+                self.poll_agent();
                 Ok(())
             };
             let rebind = async {
@@ -122,9 +122,8 @@ impl AgentLoop {
             outbox.set_now(now.instant);
             let mut out = Moved { outbox: &mut outbox, local: local.as_deref(), extras: &self.extras };
             self.agent.borrow_mut().receive_on(number, datagram, path, now, &mut out);
-            own.socket.flush(&mut outbox);
         }
-        self.arm();
+        self.poll_agent();
     }
 
     /// Has the agent do what is due.
