@@ -41,6 +41,7 @@ use crate::durability::WriteError;
 use crate::figures::Figure;
 use crate::ids::{PartyId, RelayId, SessionId};
 use crate::time::{Instant, Now, UnixTime};
+use crate::wire::endpoint;
 use crate::wire::http::{Answer, Request, Source};
 use crate::wire::json::{self, Value};
 use crate::wire::percent;
@@ -541,7 +542,7 @@ impl Api {
         for peer in &claimants {
             self.sessions.touch(&mut self.control, peer, now);
         }
-        if !owner::is_inside(from) {
+        if !endpoint::is_private_address(from) {
             self.reached = Some(now.unix);
         }
         let before: Vec<_> = claimants.iter().map(|peer| self.control.device_seen(peer)).collect();

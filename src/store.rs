@@ -16,6 +16,7 @@ pub mod records;
 pub mod restore;
 pub mod schema;
 mod state_file;
+mod whole_file;
 mod writer;
 
 #[cfg(test)]

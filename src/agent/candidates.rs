@@ -5,6 +5,7 @@ use crate::agent::network::{LocalAddress, RelayAddress, SocketWish};
 use crate::datagram::Path;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
+use crate::wire::endpoint::is_private_address;
 use crate::wire::probe::{Candidate, CandidateKind, MAX_CANDIDATES, Offer};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -90,7 +91,7 @@ impl Locality {
             add(CandidateKind::Mapped, mapping);
         }
         let links = self.links.iter().map(|link| link.address);
-        let (near, wide): (Vec<_>, Vec<_>) = links.partition(|address| is_private(address.ip()));
+        let (near, wide): (Vec<_>, Vec<_>) = links.partition(|address| is_private_address(address.ip()));
         wide.into_iter().take(2).for_each(|address| add(CandidateKind::Local, address));
         match (self.nat.latest(), self.nat.port_step()) {
             (Some(latest), Some(step)) if step != 0 => {
@@ -124,7 +125,7 @@ impl Locality {
             return false;
         }
         // In somebody else's house the same private address is another machine.
-        !is_private(address.ip()) || self.is_near(address)
+        !is_private_address(address.ip()) || self.is_near(address)
     }
 
     /// Whether it is the address of one machine, and outside the tunnel.
@@ -169,17 +170,6 @@ fn is_near(link: &LocalAddress, ip: IpAddr) -> bool {
     };
     let shift = u32::from(width - link.prefix.min(width));
     u128::checked_shr(own, shift) == u128::checked_shr(other, shift)
-}
-
-/// Whether an address means another machine in another house.
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            ip.is_private() || a == 100 && b & 0xc0 == 64
-        }
-        IpAddr::V6(ip) => ip.is_unique_local(),
-    }
 }
 
 /// The text of an offer for the control plane.

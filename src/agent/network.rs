@@ -3,7 +3,8 @@
 use crate::crypto::x25519::PublicKey;
 use crate::ids::PeerId;
 use crate::subnet::Subnet;
-use std::net::{Ipv4Addr, SocketAddr};
+use crate::wire::control::{PartyAnswer, PeerBody};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The party as the control plane tells it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +17,41 @@ pub struct Network {
     pub relay: Option<RelayAddress>,
     /// Everybody else.
     pub members: Vec<NetworkMember>,
+}
+
+impl Network {
+    /// What the server says, to the member `own`; its relay was found at `relay`. `None` if it gives us no address.
+    pub fn told(answer: &PartyAnswer, own: &PeerId, relay: Option<SocketAddr>) -> Option<Self> {
+        let network = answer.network.as_ref()?;
+        // A tunnel can't lead through itself.
+        let relay = relay.filter(|relay| match relay.ip() {
+            IpAddr::V4(ip) => !network.subnet.is_peer_address(ip),
+            IpAddr::V6(_) => true,
+        });
+        let relay = relay.map(|endpoint| RelayAddress {
+            endpoint,
+            stun_port: endpoint.port().checked_add(1),
+            key: network.relay_key,
+        });
+        let member = |(id, ip): &(PeerId, Ipv4Addr)| {
+            let peer = answer.party.peers.iter().find(|peer| peer.peer_id == *id)?;
+            let name = (&*peer.name).into();
+            Some(NetworkMember {
+                peer_id: id.clone(),
+                name,
+                key: wireguard_key(peer)?,
+                ip: *ip,
+                is_device: false,
+            })
+        };
+        let members = network.peers.iter().filter(|(id, _)| id != own).filter_map(member).collect();
+        Some(Network { own_ip: network.virtual_ip?, subnet: network.subnet, relay, members })
+    }
+}
+
+/// The key of a member, if it is one that WireGuard can use.
+fn wireguard_key(peer: &PeerBody<'_>) -> Option<PublicKey> {
+    PublicKey::decode(&peer.public_key).map(PublicKey::canonical).filter(|key| !key.is_low_order())
 }
 
 /// A relay, which is a hub as well.

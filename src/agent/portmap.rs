@@ -2,6 +2,7 @@
 //! asked and when, and what the answers mean. A router that says nothing is left alone for a while.
 
 use crate::time::Instant;
+use crate::wire::endpoint::is_private_address;
 use crate::wire::portmap::{MapNonce, RouterAnswer, pcp_map, pmp_address, pmp_map};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -179,14 +180,7 @@ impl PortMapper {
 }
 
 fn is_public(address: Ipv4Addr) -> bool {
-    let shared = address.octets()[0] == 100 && address.octets()[1] & 0xc0 == 64;
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_unspecified()
-        || address.is_multicast()
-        || address.is_broadcast()
-        || shared)
+    !is_private_address(address.into()) && !address.is_multicast() && !address.is_broadcast()
 }
 
 #[cfg(test)]

@@ -7,12 +7,10 @@ mod requests;
 mod waits;
 
 use crate::control::proof;
-use crate::crypto::x25519::{PrivateKey, PublicKey};
+use crate::crypto::x25519::PrivateKey;
 use crate::ids::{PartyId, PeerId};
 use crate::time::{Instant, Now};
-use crate::wire::control::{
-    PartyAnswer, PeerBody, SignalBody, read_detail, read_nonce, read_signals, read_token,
-};
+use crate::wire::control::{PartyAnswer, SignalBody, read_detail, read_nonce, read_signals, read_token};
 use crate::wire::json;
 use requests::Asked;
 use std::collections::VecDeque;
@@ -535,11 +533,6 @@ impl PartySession {
         }
         self.events.push_back(SessionEvent::Ended(how));
     }
-}
-
-/// The key of a member, if it is one that WireGuard can use.
-pub fn wireguard_key(peer: &PeerBody<'_>) -> Option<PublicKey> {
-    PublicKey::decode(&peer.public_key).map(PublicKey::canonical).filter(|key| !key.is_low_order())
 }
 
 #[cfg(test)]

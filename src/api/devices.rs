@@ -25,7 +25,39 @@ const SESSION: Duration = Duration::from_secs(140);
 /// Who says so itself gives a sign of life every 30 s, or every 90 s by an open WebSocket.
 const SIGN: Duration = Duration::from_secs(100);
 
+/// What an app has to know, besides its private key.
+pub struct TunnelFile {
+    address: String,
+    hub: String,
+    endpoint: String,
+    allowed: [String; 3],
+}
+
+impl TunnelFile {
+    /// As a file for the app. The app, or the page that has it, puts the private key in, which nobody here ever sees.
+    pub fn text(&self) -> String {
+        let TunnelFile { address, hub, endpoint, allowed } = self;
+        format!(
+            "[Interface]\nAddress = {address}\n\n[Peer]\nPublicKey = {hub}\nAllowedIPs = {}\nEndpoint = {endpoint}\n\
+             PersistentKeepalive = {KEEPALIVE}\n",
+            allowed.join(", ")
+        )
+    }
+}
+
 impl Api {
+    /// What the app of a member has to know.
+    pub(super) fn tunnel(&self, member: &Member, call: &Call<'_>) -> TunnelFile {
+        let subnet = self.control.settings().subnet;
+        let (host, port) = self.relay_endpoint(call.request.local);
+        TunnelFile {
+            address: format!("{}/{}", member.virtual_ip, subnet.prefix()),
+            hub: self.control.hub().encode(),
+            endpoint: endpoint::text(&host, port),
+            allowed: [subnet.to_string(), BROADCASTS[0].to_owned(), BROADCASTS[1].to_owned()],
+        }
+    }
+
     /// When the last session of a member came up, at the relay.
     pub(super) fn handshake_of(&self, member: &Member, call: &Call<'_>) -> Option<Instant> {
         call.around.relay?.member(&member.relay_key()?)?.0.last_handshake
@@ -73,33 +105,23 @@ impl Api {
         more: impl FnOnce(&mut JsonWriter),
     ) -> Handling {
         let member = party.members.get(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_string()))?;
-        let subnet = self.control.settings().subnet;
-        let (host, port) = self.relay_endpoint(call.request.local);
-        let (at, hub) = (endpoint::text(&host, port), self.control.hub().encode());
-        let address = format!("{}/{}", member.virtual_ip, subnet.prefix());
-        let lan = subnet.to_string();
-        let allowed = [&*lan, BROADCASTS[0], BROADCASTS[1]];
-        // The app, or the page that has it, puts the private key in, which nobody here ever sees.
-        let text = format!(
-            "[Interface]\nAddress = {address}\n\n[Peer]\nPublicKey = {hub}\nAllowedIPs = {}\nEndpoint = {at}\n\
-             PersistentKeepalive = {KEEPALIVE}\n",
-            allowed.join(", ")
-        );
+        let tunnel = self.tunnel(member, call);
         ok(object(|json| {
             json.key("peer_id").string(peer.as_str());
             json.key("name").string(&member.info.name);
             json.key("virtual_ip").string(&member.virtual_ip.to_string());
             more(json);
             json.key("config").object(|json| {
-                json.key("address").string(&address);
+                json.key("address").string(&tunnel.address);
                 json.key("peer").object(|json| {
-                    json.key("public_key").string(&hub);
-                    json.key("endpoint").string(&at);
-                    json.key("allowed_ips").array(|json| allowed.iter().for_each(|net| json.string(net)));
+                    json.key("public_key").string(&tunnel.hub);
+                    json.key("endpoint").string(&tunnel.endpoint);
+                    json.key("allowed_ips")
+                        .array(|json| tunnel.allowed.iter().for_each(|net| json.string(net)));
                     json.key("persistent_keepalive").int(KEEPALIVE);
                 });
             });
-            json.key("text").string(&text);
+            json.key("text").string(&tunnel.text());
             render::warnings(json, &self.control, member);
         }))
     }

@@ -1,15 +1,15 @@
 //! Invites: making, looking at, using and ending them.
 
 use super::fields::{ObjectFields, Problems, Text};
-use super::{Api, Call, Handling, Outcome, RequestFailure, bodies, errors, ok};
-use crate::control::entry::{DeviceWish, PartyAccess};
+use super::{Api, Call, Handling, Outcome, RequestFailure, bodies, ok};
+use crate::control::entry::{DeviceWish, Entry, PartyAccess};
 use crate::control::invites::{
     Invite, InviteKind, InviteWish, LONGEST_CODE, LONGEST_INVITE, MOST_USES, Spelled,
 };
 use crate::time::Now;
 use crate::wire::endpoint;
 use crate::wire::http::{Answer, Source};
-use crate::wire::json::{self, JsonWriter, Value, object};
+use crate::wire::json::{JsonWriter, Value, object};
 use std::time::Duration;
 
 /// The life of an invite that says nothing of it, in seconds.
@@ -84,10 +84,7 @@ impl Api {
         ok(object(|json| {
             json.key("invite_id").string(&invite.id.to_string());
             json.key(if is_code { "code" } else { "token" }).string(&secret);
-            match base {
-                Some(base) => json.key("url").string(&format!("{base}/join#{secret}")),
-                None => json.key("url").null(),
-            }
+            json.key("url").or_null(base, |json, base| json.string(&format!("{base}/join#{secret}")));
             json.key("uses").int(invite.uses);
             json.key("expires_at").int(invite.expires.date(call.now).as_secs());
         }))
@@ -116,10 +113,7 @@ impl Api {
         let online = party.members.values().filter(|member| self.is_online(member, call)).count();
         ok(object(|json| {
             json.key("party").string(&party.name);
-            match host {
-                Some(host) => json.key("host").string(&host.info.name),
-                None => json.key("host").null(),
-            }
+            json.key("host").or_null(host, |json, host| json.string(&host.info.name));
             json.key("players").int(party.members.len() as u64);
             json.key("online").int(online as u64);
             json.key("needs_password").bool(matches!(party.access, PartyAccess::Password(_)));
@@ -130,20 +124,31 @@ impl Api {
 
     /// For a browser without scripts, which sends a form and gets the file alone.
     pub(super) fn redeem_by_form(&mut self, call: &Call<'_>) -> Handling {
-        let Outcome::Answer(answer) = self.redeem_invite(call)? else {
-            return Err(RequestFailure::Answered(errors::detail(404, "Not Found")));
-        };
-        let made = json::parse(&answer.body).unwrap_or(Value::Null);
-        let text = made.get("text").and_then(|text| text.as_str()).unwrap_or_default();
+        let entry = self.redeem(call)?;
+        let member = self.control.party(entry.party.as_str())?.members.get(&entry.peer);
+        let text = member.map(|member| self.tunnel(member, call).text()).unwrap_or_default();
         let headers = vec![
             ("Content-Disposition", "attachment; filename=lanrage.conf".into()),
             ("Cache-Control", "no-store".into()),
         ];
+        self.entry = Some(entry);
         let content_type = "application/octet-stream";
-        Ok(Outcome::Answer(Answer { status: 200, content_type, headers, body: text.as_bytes().to_vec() }))
+        Ok(Outcome::Answer(Answer { status: 200, content_type, headers, body: text.into_bytes() }))
     }
 
     pub(super) fn redeem_invite(&mut self, call: &Call<'_>) -> Handling {
+        let entry = self.redeem(call)?;
+        let party = self.control.party(entry.party.as_str())?;
+        let token = self.control.device_token(&entry.peer).unwrap_or_default();
+        let answer = self.device_answer(party, &entry.peer, call, |json| {
+            json.key("party").string(&party.name);
+            json.key("device_token").string(&token);
+        });
+        self.entry = Some(entry);
+        answer
+    }
+
+    fn redeem(&mut self, call: &Call<'_>) -> Result<Entry, RequestFailure> {
         let mut problems = Problems::default();
         let body = ObjectFields::of_body(call.body.as_ref(), &mut problems);
         let secret = secret(&body, &mut problems);
@@ -156,15 +161,6 @@ impl Api {
         problems.check()?;
         let wish = DeviceWish { name, key, expires: None, origin: call.client.source.address() };
         let is_guess = password.is_some() || is_code(secret);
-        let entry =
-            self.guessing(call, is_guess, |control| control.redeem(secret, &wish, password, call.now))?;
-        let party = self.control.party(entry.party.as_str())?;
-        let token = self.control.device_token(&entry.peer).unwrap_or_default();
-        let answer = self.device_answer(party, &entry.peer, call, |json| {
-            json.key("party").string(&party.name);
-            json.key("device_token").string(&token);
-        });
-        self.entry = Some(entry);
-        answer
+        self.guessing(call, is_guess, |control| control.redeem(secret, &wish, password, call.now))
     }
 }

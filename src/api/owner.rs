@@ -13,30 +13,12 @@ use crate::figures::{Drops, Reach};
 use crate::wire::endpoint;
 use crate::wire::json::{JsonWriter, object};
 use crate::wire::static_body;
-use std::net::{IpAddr, Ipv4Addr};
 
 /// Something that the owner had better see to.
 struct Trouble {
     what: &'static str,
     text: String,
     advice: &'static str,
-}
-
-/// Whether an address is of a network that others can't reach: private, shared by a provider's NAT, of this link or
-/// machine.
-pub fn is_inside(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4 == Ipv4Addr::UNSPECIFIED || shared
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.segments()[0] & 0xfe00 == 0xfc00
-                || v6.is_unicast_link_local()
-        }
-    }
 }
 
 fn write_drops(json: &mut JsonWriter, drops: &Drops) {
@@ -64,7 +46,7 @@ impl Api {
                 text: "It is not known at which address friends reach this machine from outside.".to_owned(),
                 advice: "Enter your public address or DNS name; files and links have it in them.",
             }),
-            Some((host, _)) if host.parse().is_ok_and(is_inside) => found.push(Trouble {
+            Some((host, _)) if endpoint::is_private(&host) => found.push(Trouble {
                 what: "endpoint_private",
                 text: format!("{host} can't be reached from the internet."),
                 advice: "Enter the address that the internet sees, and forward the relay's UDP port to this machine.",
@@ -111,10 +93,7 @@ impl Api {
                 Some((host, port)) => json.key("endpoint").string(&endpoint::text(&host, port)),
                 None => json.key("endpoint").null(),
             }
-            match self.base_url(call) {
-                Some(url) => json.key("http").string(&url),
-                None => json.key("http").null(),
-            }
+            json.key("http").or_null(self.base_url(call), |json, url| json.string(&url));
             date(json.key("reached_from_outside"), self.reached);
             json.key("trouble").array(|json| {
                 for trouble in self.troubles(call).iter().filter(|_| is_owner) {
@@ -148,10 +127,7 @@ impl Api {
         json.object(|json| {
             json.key("party_id").string(party.id.as_str());
             json.key("name").string(&party.name);
-            match &party.host {
-                Some(host) => json.key("host_id").string(host.as_str()),
-                None => json.key("host_id").null(),
-            }
+            json.key("host_id").or_null(party.host.as_ref(), |json, host| json.string(host.as_str()));
             write_access(json, party, call.now);
             json.key("created_at").int(party.created_at.as_secs());
             json.key("members").array(|json| {
@@ -161,14 +137,9 @@ impl Api {
             json.key("bans").array(|json| {
                 for ban in &party.bans {
                     json.object(|json| {
-                        match &ban.peer_id {
-                            Some(peer) => json.key("peer_id").string(peer.as_str()),
-                            None => json.key("peer_id").null(),
-                        }
-                        match ban.key {
-                            Some(key) => json.key("public_key").string(&key.encode()),
-                            None => json.key("public_key").null(),
-                        }
+                        json.key("peer_id")
+                            .or_null(ban.peer_id.as_ref(), |json, peer| json.string(peer.as_str()));
+                        json.key("public_key").or_null(ban.key, |json, key| json.string(&key.encode()));
                     });
                 }
             });
@@ -189,21 +160,14 @@ impl Api {
             json.key("kind").string(if member.device().is_some() { "device" } else { "client" });
             json.key("virtual_ip").string(&member.virtual_ip.to_string());
             json.key("is_online").bool(self.is_online(member, call));
-            match path {
-                Some(path) => json.key("path").string(path),
-                None => json.key("path").null(),
-            }
-            match stats.round_trip {
-                Some(time) => json.key("rtt_ms").int(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-                None => json.key("rtt_ms").null(),
-            }
+            json.key("path").or_null(path, |json, path| json.string(path));
+            json.key("rtt_ms").or_null(stats.round_trip, |json, time| {
+                json.int(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+            });
             date(json.key("last_handshake"), self.handshake_date(member, call));
             json.key("received").int(stats.from.bytes);
             json.key("sent").int(stats.to.bytes);
-            match member.invite() {
-                Some(invite) => json.key("invite_id").string(&invite.to_string()),
-                None => json.key("invite_id").null(),
-            }
+            json.key("invite_id").or_null(member.invite(), |json, invite| json.string(&invite.to_string()));
             write_drops(json.key("drops"), &drops);
         });
     }
@@ -223,10 +187,8 @@ impl Api {
         let setup = self.pages.offer(call.now.instant);
         ok(object(|json| {
             json.key("setup").string(&setup);
-            match self.base_url(call) {
-                Some(base) => json.key("url").string(&format!("{base}/ui/#{setup}")),
-                None => json.key("url").null(),
-            }
+            json.key("url")
+                .or_null(self.base_url(call), |json, base| json.string(&format!("{base}/ui/#{setup}")));
             json.key("expires_at").int((call.now.unix + SETUP_LIFE).as_secs());
         }))
     }
@@ -286,30 +248,5 @@ impl Api {
             self.control.set_endpoint(endpoint);
         }
         ok(r#"{"status":"ok"}"#)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_internet_can_not_reach() {
-        for inside in [
-            "10.1.2.3",
-            "192.168.0.1",
-            "100.64.0.1",
-            "100.127.255.1",
-            "169.254.1.1",
-            "fd00::1",
-            "fe80::1",
-            "::1",
-            "::ffff:10.0.0.1",
-        ] {
-            assert!(is_inside(inside.parse().unwrap()), "{inside}");
-        }
-        for outside in ["100.63.0.1", "100.128.0.1", "203.0.113.7", "2001:db8::1", "172.32.0.1"] {
-            assert!(!is_inside(outside.parse().unwrap()), "{outside}");
-        }
     }
 }

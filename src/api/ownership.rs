@@ -72,10 +72,7 @@ pub fn write_access(json: &mut JsonWriter, party: &Party, now: Now) {
 
 /// A date in seconds, or null.
 pub fn date(json: &mut JsonWriter, date: Option<UnixTime>) {
-    match date {
-        Some(date) => json.int(date.as_secs()),
-        None => json.null(),
-    }
+    json.or_null(date, |json, date| json.int(date.as_secs()));
 }
 
 /// What a body wants of a party.

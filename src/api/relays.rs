@@ -29,10 +29,7 @@ impl RelayEntry<'_> {
             json.key("region").string(self.region);
             json.key("capacity").int(self.capacity);
             json.key("registered_at").string(&self.registered_at);
-            match &self.public_key {
-                Some(key) => json.key("public_key").string(key),
-                None => json.key("public_key").null(),
-            }
+            json.key("public_key").or_null(self.public_key.as_deref(), |json, key| json.string(key));
             json.key("load").int(self.load);
         });
     }

@@ -76,10 +76,7 @@ fn human(file: &Path, report: &Report, style: Style) -> String {
 
 fn as_json(file: &Path, report: Option<&Report>, trouble: Option<&CommandFailure>) -> String {
     let details = |json: &mut JsonWriter, report: &Report| {
-        match report.schema_version {
-            Some(version) => json.key("schema_version").int(version),
-            None => json.key("schema_version").null(),
-        }
+        json.key("schema_version").or_null(report.schema_version, |json, version| json.int(version));
         json.key("bytes").int(report.file_length);
         json.key("rows")
             .object(|json| report.rows.iter().for_each(|(table, rows)| json.key(table.name()).int(*rows)));

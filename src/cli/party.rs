@@ -47,55 +47,69 @@ pub fn span(invocation: &Invocation, option: &str, given: &str) -> Result<u64, C
     })
 }
 
-/// What options say of who may get in and until when, as the API has it, and the passphrase if one was made.
-fn wishes(
-    invocation: &Invocation,
-    json: &mut JsonWriter,
-    passphrase: &mut Option<String>,
-) -> Result<(), CommandFailure> {
-    let kinds = [("open", "open"), ("public", "public"), ("password", "password"), ("invite-only", "invite")];
-    let given: Vec<_> = kinds.iter().filter(|(option, _)| invocation.has(option)).collect();
-    match given[..] {
-        [] => {}
-        [(_, access)] => json.key("access").string(access),
-        _ => return Err(invocation.wrong("a party is open, public, by password, or invite-only: choose one")),
+/// What options say of who may get in and until when.
+struct Rules {
+    access: Option<&'static str>,
+    /// A new one, if there is to be one.
+    password: Option<String>,
+    /// In seconds since 1970; `Some(None)` for never.
+    ends: Option<Option<i64>>,
+}
+
+impl Rules {
+    fn of(invocation: &Invocation) -> Result<Self, CommandFailure> {
+        let kinds =
+            [("open", "open"), ("public", "public"), ("password", "password"), ("invite-only", "invite")];
+        let given: Vec<_> = kinds.iter().filter(|(option, _)| invocation.has(option)).collect();
+        let access = match given[..] {
+            [] => None,
+            [(_, access)] => Some(*access),
+            _ => {
+                return Err(
+                    invocation.wrong("a party is open, public, by password, or invite-only: choose one")
+                );
+            }
+        };
+        let groups = || (0..4).map(|_| random::letters(LETTERS, 4)).collect::<Vec<_>>().join("-");
+        let ends = match invocation.option("ends") {
+            None => None,
+            Some("never") => Some(None),
+            Some(given) => {
+                Some(Some(now().unix.as_secs().saturating_add_unsigned(span(invocation, "ends", given)?)))
+            }
+        };
+        Ok(Rules { access, password: invocation.has("password").then(groups), ends })
     }
-    if invocation.has("password") {
-        let letters = || LETTERS[random::u32() as usize % LETTERS.len()] as char;
-        let groups: Vec<String> = (0..4).map(|_| (0..4).map(|_| letters()).collect()).collect();
-        let made = groups.join("-");
-        json.key("password").string(&made);
-        *passphrase = Some(made);
-    }
-    match invocation.option("ends") {
-        None => {}
-        Some("never") => json.key("ends_at").raw("null"),
-        Some(given) => {
-            let ends = now().unix.as_secs().saturating_add_unsigned(span(invocation, "ends", given)?);
-            json.key("ends_at").int(ends);
+
+    /// As the API has them.
+    fn write(&self, json: &mut JsonWriter) {
+        if let Some(access) = self.access {
+            json.key("access").string(access);
+        }
+        if let Some(password) = &self.password {
+            json.key("password").string(password);
+        }
+        if let Some(ends) = self.ends {
+            json.key("ends_at").or_null(ends, JsonWriter::int);
         }
     }
-    Ok(())
 }
 
 /// `lanrage party create NAME`.
 pub fn create(invocation: &Invocation) -> Result<(), CommandFailure> {
     let name = invocation.argument(0).unwrap_or_default();
-    let (mut passphrase, mut trouble) = (None, None);
+    let rules = Rules::of(invocation)?;
     let body = json::object(|json| {
         json.key("name").string(name);
-        trouble = wishes(invocation, json, &mut passphrase).err();
+        rules.write(json);
     });
-    if let Some(trouble) = trouble {
-        return Err(trouble);
-    }
     let reply = DaemonClient::of(invocation)?.ask("POST", "/parties", body.as_bytes())?;
     let style = Style::of_stdout();
     reply.show(invocation, |value| {
         let id = text(value, "party_id");
         let mut out = format!("The party {} is there. Its id is {id}.\n", style.bold(&escape(name)));
-        if let Some(passphrase) = &passphrase {
-            out += &format!("Its password, shown once: {}\n", style.bold(passphrase));
+        if let Some(password) = &rules.password {
+            out += &format!("Its password, shown once: {}\n", style.bold(password));
         }
         out + &format!(
             "\nFriends with a WireGuard app:    lanrage device add {0} NAME\n\
@@ -116,7 +130,7 @@ fn quoted(name: &str) -> String {
 
 /// `lanrage party set PARTY`.
 pub fn set(invocation: &Invocation) -> Result<(), CommandFailure> {
-    let (mut passphrase, mut trouble) = (None, None);
+    let rules = Rules::of(invocation)?;
     let body = json::object(|json| {
         if let Some(name) = invocation.option("name") {
             json.key("name").string(name);
@@ -124,20 +138,17 @@ pub fn set(invocation: &Invocation) -> Result<(), CommandFailure> {
         if invocation.has("permanent") != invocation.has("temporary") {
             json.key("permanent").bool(invocation.has("permanent"));
         }
-        trouble = wishes(invocation, json, &mut passphrase).err();
+        rules.write(json);
     });
-    if let Some(trouble) = trouble {
-        return Err(trouble);
-    }
     if body == "{}" {
         return Err(invocation.wrong("say what to change"));
     }
     let daemon = DaemonClient::of(invocation)?;
     let party = find(&daemon, invocation.argument(0).unwrap_or_default())?;
     let reply = daemon.ask("POST", &ask::path(&["parties", &party, "settings"]), body.as_bytes())?;
-    reply.show(invocation, |_| match &passphrase {
-        Some(passphrase) => {
-            format!("Done. The new password, shown once: {}\n", Style::of_stdout().bold(passphrase))
+    reply.show(invocation, |_| match &rules.password {
+        Some(password) => {
+            format!("Done. The new password, shown once: {}\n", Style::of_stdout().bold(password))
         }
         None => "Done.\n".to_owned(),
     })

@@ -31,10 +31,7 @@ pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
             json::object(|json| {
                 json.key("file").string(&state.display().to_string());
                 json.key("rows").int(rows);
-                match &previous {
-                    Some(previous) => json.key("previous").string(previous),
-                    None => json.key("previous").null(),
-                }
+                json.key("previous").or_null(previous.as_ref(), |json, previous| json.string(previous));
             })
         ));
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Characters of a typed code: none that looks like another one.
-const ALPHABET: &[u8; 31] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZ";
+const ALPHABET: &[u8] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZ";
 /// Characters of a code.
 const CODE_LENGTH: usize = 8;
 /// Bytes of a link's token.
@@ -87,13 +87,7 @@ impl Spelled {
 fn fresh(kind: InviteKind) -> String {
     match kind {
         InviteKind::Link => URL_SAFE_NO_PAD.encode(random::bytes::<TOKEN_BYTES>()),
-        InviteKind::Code => {
-            // Bytes that would make some letters likelier are passed over.
-            let bytes = std::iter::repeat_with(|| random::bytes::<1>()[0]);
-            let fair = bytes.filter(|byte| usize::from(*byte) < 256 / ALPHABET.len() * ALPHABET.len());
-            let letters = fair.map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]));
-            letters.take(CODE_LENGTH).collect()
-        }
+        InviteKind::Code => random::letters(ALPHABET, CODE_LENGTH),
     }
 }
 

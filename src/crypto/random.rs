@@ -22,6 +22,14 @@ pub fn u32() -> u32 {
     u32::from_ne_bytes(bytes())
 }
 
+/// So many of the letters of `alphabet`, which are ASCII, each as likely as any other.
+pub fn letters(alphabet: &[u8], count: usize) -> String {
+    // Bytes that would make some letters likelier are passed over.
+    let even = 256 / alphabet.len() * alphabet.len();
+    let bytes = std::iter::repeat_with(|| usize::from(bytes::<1>()[0])).filter(|byte| *byte < even);
+    bytes.map(|byte| char::from(alphabet[byte % alphabet.len()])).take(count).collect()
+}
+
 /// Predictable numbers from a seed (SplitMix64): for jitter and for tests, never for secrets.
 #[derive(Clone, Debug)]
 pub struct Seeded(u64);

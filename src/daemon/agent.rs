@@ -213,15 +213,7 @@ impl AgentDaemon {
             seed,
             x25519: measure_x25519(),
         };
-        let session = SessionSettings {
-            goal: membership.goal,
-            peer_id: state.peer_id.clone(),
-            name: state.name.clone(),
-            key: state.key.clone(),
-            token: membership.token,
-            last: membership.last,
-            seed,
-        };
+        let session = state.session(&membership, seed);
         let url = ServerUrl::parse(&membership.server).map_err(AgentError::Owner)?;
         let running = AgentLoop {
             agent: RefCell::new(Agent::new(agent, start.instant)),
@@ -345,15 +337,7 @@ pub fn leave_at_rest(state_dir: &Path) -> Result<bool, AgentError> {
     let Some(mut state) = files.read().map_err(trouble)? else { return Ok(false) };
     let Some(membership) = state.membership.take() else { return Ok(false) };
     let client = ControlClient::new(ServerUrl::parse(&membership.server).map_err(AgentError::Owner)?);
-    let settings = SessionSettings {
-        goal: membership.goal,
-        peer_id: state.peer_id.clone(),
-        name: state.name.clone(),
-        key: state.key.clone(),
-        token: membership.token,
-        last: membership.last,
-        seed: u64::from_le_bytes(random::bytes()),
-    };
+    let settings = state.session(&membership, u64::from_le_bytes(random::bytes()));
     let mut session = PartySession::new(settings, now());
     session.leave(now());
     smol::block_on(async {
@@ -373,6 +357,13 @@ pub fn leave_at_rest(state_dir: &Path) -> Result<bool, AgentError> {
 }
 
 impl AgentState {
+    /// What a session goes on with.
+    fn session(&self, membership: &Membership, seed: u64) -> SessionSettings {
+        let Membership { goal, token, last, .. } = membership.clone();
+        let AgentState { key, peer_id, name, .. } = self.clone();
+        SessionSettings { goal, peer_id, name, key, token, last, seed }
+    }
+
     /// Takes the party that is asked for, if it is another one than that of before; whether it is.
     fn choose(&mut self, asked: Option<(ServerUrl, PartyGoal)>) -> Result<bool, AgentError> {
         let Some((server, goal)) = asked else { return Ok(false) };

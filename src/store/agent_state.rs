@@ -2,14 +2,15 @@
 //! resumes the same membership by it. Files are written anew beside the old ones and then take their places (0600, in a
 //! directory that is created with 0700).
 
+use super::whole_file::{self, Persistence};
 use crate::agent::session::PartyGoal;
 use crate::crypto::x25519::PrivateKey;
 use crate::ids::{PartyId, PeerId};
 use crate::wire::control::{PartyAnswer, PartyBody};
 use crate::wire::json::{self, object};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -109,15 +110,7 @@ impl AgentFiles {
     }
 
     fn replace(&self, name: &str, content: &str) -> io::Result<()> {
-        let path = self.directory.join(name);
-        let new = path.with_extension("new");
-        // What is left of a write that was broken off.
-        let _ = fs::remove_file(&new);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(&self.directory)?.sync_all()
+        whole_file::replace(&self.directory.join(name), content.as_bytes(), Persistence::OnDisk)
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Its name comes from the hub's public key, so that several daemons on one machine each find their own.
 
+use super::whole_file::{self, Persistence};
 use crate::crypto::blake2s;
 use crate::crypto::hex;
 use crate::crypto::x25519::PublicKey;
 use rustix::fs::OFlags;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -46,12 +47,7 @@ impl HandOver {
     /// Writes it anew (0600, in a directory that is created with 0700).
     pub fn write(&self, content: &[u8]) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let new = self.path.with_extension("new");
-        // What is left of a write that was broken off.
-        let _ = fs::remove_file(&new);
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).open(&new)?.write_all(content)?;
-        fs::rename(new, &self.path)
+        whole_file::replace(&self.path, content, Persistence::InMemory)
     }
 
     /// Reads it and removes it: it is used once. `None` if there is none that is ours.

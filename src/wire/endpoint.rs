@@ -28,15 +28,19 @@ pub fn is_name(text: &str) -> bool {
 /// Whether a host is an address that only some can reach: one of a private network, of a provider's own (100.64/10), of
 /// one link, or of one machine.
 pub fn is_private(host: &str) -> bool {
-    match host.parse().map(|address: IpAddr| address.to_canonical()) {
-        Ok(IpAddr::V4(ip)) => {
+    host.parse().map_or(host == "localhost", is_private_address)
+}
+
+/// The same of an address.
+pub fn is_private_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => {
             let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
             ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || shared
         }
-        Ok(IpAddr::V6(ip)) => {
+        IpAddr::V6(ip) => {
             ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local() || ip.is_unique_local()
         }
-        Err(_) => host == "localhost",
     }
 }
 

@@ -535,6 +535,14 @@ impl JsonWriter {
         self.raw("null");
     }
 
+    /// Writes a value as `write` does, or `null` if there is none.
+    pub fn or_null<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        match value {
+            Some(value) => write(self, value),
+            None => self.null(),
+        }
+    }
+
     /// Writes text that is a JSON value already.
     pub fn raw(&mut self, json: &str) {
         self.separate();

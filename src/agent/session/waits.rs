@@ -1,5 +1,6 @@
 //! How long to wait before the server is asked again, and when it counts as gone.
 
+use crate::crypto::random::Seeded;
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ pub struct Waits {
     /// Refusals in a row.
     refusals: u32,
     is_local: bool,
-    random: u64,
+    random: Seeded,
 }
 
 impl Waits {
     /// Nothing waits.
     pub fn new(seed: u64, now: Instant) -> Self {
-        Waits { until: now, tries: 0, refusals: 0, is_local: false, random: seed | 1 }
+        Waits { until: now, tries: 0, refusals: 0, is_local: false, random: Seeded::new(seed) }
     }
 
     /// Until when nothing is asked.
@@ -96,10 +97,6 @@ impl Waits {
 
     /// Between three quarters of `wait` and all of it, so that those who lost the same server do not all come at once.
     pub fn jittered(&mut self, wait: Duration) -> Duration {
-        // xorshift64
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        wait * 3 / 4 + wait / 4 * (self.random >> 48) as u32 / 65_536
+        wait * 3 / 4 + wait / 4 * self.random.below(65_536) as u32 / 65_536
     }
 }

@@ -47,10 +47,7 @@ impl AgentLoop {
             json.key("name").string(&self.state.borrow().name);
             json.key("peer_id").string(self.state.borrow().peer_id.as_str());
             let ip = party.as_ref().and_then(|party| party.network.as_ref()?.virtual_ip);
-            match ip {
-                Some(ip) => json.key("ip").string(&ip.to_string()),
-                None => json.key("ip").null(),
-            }
+            json.key("ip").or_null(ip, |json, ip| json.string(&ip.to_string()));
             json.key("interface").string(&self.interface);
             json.key("local").bool(self.session.borrow().is_local());
             json.key("member").bool(self.session.borrow().is_member());
@@ -73,10 +70,7 @@ impl AgentLoop {
                     None => json.key(name).null(),
                 }
             }
-            match nat.port_step {
-                Some(step) => json.key("port_step").int(step),
-                None => json.key("port_step").null(),
-            }
+            json.key("port_step").or_null(nat.port_step, |json, step| json.int(step));
             json.key("port").int(self.state.borrow().port);
             json.key("local").array(|json| {
                 links.iter().for_each(|link| json.string(&link.address.ip().to_string()));
@@ -125,24 +119,15 @@ fn write_member(json: &mut JsonWriter, member: &MemberView<'_>, now: Instant) {
         json.key("ip").string(&member.ip.to_string());
         json.key("state").string(member.state.as_str());
         json.key("path").string(&member.path.to_string());
-        match member.address {
-            Some(address) => json.key("address").string(&address.to_string()),
-            None => json.key("address").null(),
-        }
-        match member.round_trip {
-            Some(trip) => json.key("rtt_us").int(u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
-            None => json.key("rtt_us").null(),
-        }
+        json.key("address").or_null(member.address, |json, address| json.string(&address.to_string()));
+        json.key("rtt_us").or_null(member.round_trip, |json, trip| {
+            json.int(u64::try_from(trip.as_micros()).unwrap_or(u64::MAX))
+        });
         json.key("loss_per_mille").int(member.loss);
         json.key("received").int(member.received);
         json.key("sent").int(member.sent);
-        match member.last_handshake {
-            Some(at) => json.key("handshake_seconds").int(now.since(at).as_secs()),
-            None => json.key("handshake_seconds").null(),
-        }
-        match &member.why_not_direct {
-            Some(why) => json.key("why_not_direct").string(why),
-            None => json.key("why_not_direct").null(),
-        }
+        json.key("handshake_seconds")
+            .or_null(member.last_handshake, |json, at| json.int(now.since(at).as_secs()));
+        json.key("why_not_direct").or_null(member.why_not_direct.as_deref(), |json, why| json.string(why));
     });
 }

@@ -1,8 +1,8 @@
 //! Carries out what the session asks for, and takes over what it says.
 
 use super::{AgentLoop, Alarm, EventSocket, Listening, PartyAnswer, PartyGoal, SessionEnd, SessionEvent};
-use crate::agent::network::{Network, NetworkMember, RelayAddress};
-use crate::agent::session::{ApiRequest, SessionWish, wireguard_key};
+use crate::agent::network::Network;
+use crate::agent::session::{ApiRequest, SessionWish};
 use crate::net::client::resolve;
 use smol::future::FutureExt;
 use std::net::SocketAddr;
@@ -194,33 +194,7 @@ impl AgentLoop {
     }
 
     fn take_over(&self, answer: PartyAnswer, relay: Option<SocketAddr>) {
-        let (Some(network), own) = (&answer.network, self.state.borrow().peer_id.clone()) else { return };
-        let Some(own_ip) = network.virtual_ip else { return };
-        // A tunnel can't lead through itself.
-        let relay = relay.filter(|relay| match relay.ip() {
-            std::net::IpAddr::V4(ip) => !network.subnet.is_peer_address(ip),
-            std::net::IpAddr::V6(_) => true,
-        });
-        let member = |(id, ip): &(crate::ids::PeerId, std::net::Ipv4Addr)| {
-            let peer = answer.party.peers.iter().find(|peer| peer.peer_id == *id)?;
-            Some(NetworkMember {
-                peer_id: id.clone(),
-                name: (&*peer.name).into(),
-                key: wireguard_key(peer)?,
-                ip: *ip,
-                is_device: false,
-            })
-        };
-        let known = Network {
-            own_ip,
-            subnet: network.subnet,
-            relay: relay.map(|endpoint| RelayAddress {
-                endpoint,
-                stun_port: endpoint.port().checked_add(1),
-                key: network.relay_key,
-            }),
-            members: network.peers.iter().filter(|(id, _)| *id != own).filter_map(member).collect(),
-        };
+        let Some(known) = Network::told(&answer, &self.state.borrow().peer_id, relay) else { return };
         self.agent.borrow_mut().set_network(known, (self.clock)());
         let is_news = self.party.borrow().as_ref() != Some(&answer);
         *self.party.borrow_mut() = Some(answer.clone());
