@@ -17,26 +17,34 @@ mod copies;
 mod ends;
 mod explain;
 mod handshake;
+mod hubs;
+pub mod lan;
 mod links;
+mod mappings;
 mod mtu;
 mod nat;
+pub mod nat_check;
+mod nat_watch;
 mod offers;
 mod pair;
 mod path;
 mod peers;
 mod punch;
+mod relays;
+mod rendezvous;
 mod spray;
+mod standby;
 mod turn;
 
 use crate::agent::broadcast::Announcements;
 use crate::agent::candidates::{Locality, read_signal, write_signal};
 use crate::agent::ends::Ends;
-use crate::agent::nat::NatProbing;
+use crate::agent::lan::LanCalls;
 use crate::agent::network::Network;
 use crate::agent::pair::Pair;
 use crate::agent::peers::Peers;
 use crate::agent::turn::AgentTurn;
-use crate::agent::view::{MemberView, NatView};
+use crate::agent::view::{MemberView, NatView, OTHER_ADDRESSES};
 use crate::crypto::random::Seeded;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::datagram::Path;
@@ -103,9 +111,10 @@ pub struct Agent {
     /// The hub does not know yet where we are.
     is_moving: bool,
     /// What others were told of the NAT.
-    told: Option<(Option<SocketAddr>, NatType)>,
+    told: Option<(Option<SocketAddr>, NatType, [Option<IpAddr>; OTHER_ADDRESSES])>,
     /// When the hub was last heard, or another socket wanted because it was not.
     watched: Instant,
+    lan: LanCalls,
 }
 
 impl Agent {
@@ -127,6 +136,7 @@ impl Agent {
             is_moving: true,
             told: None,
             watched: now,
+            lan: LanCalls::default(),
         }
     }
 
@@ -144,12 +154,19 @@ impl Agent {
         (self.locality.subnet, self.locality.relay) = (subnet, relay);
         if has_moved {
             (self.is_moving, self.watched) = (true, now.instant);
+            // Which of them is the hub may be another one now.
+            let list = std::mem::take(&mut self.locality.relays.list);
+            self.set_relays(&[], now);
             self.peers.set_relay(&mut self.device, subnet, relay, now.instant);
+            self.set_relays(&list, now);
             self.locality.begin_generation(now);
-            match relay {
-                Some(_) => self.locality.nat.begin(true, now.instant),
-                None => self.locality.nat = NatProbing::default(),
-            }
+            self.locality.begin_nat(now.instant);
+        }
+        for known in &mut self.locality.relays.known {
+            // Whoever registered a member's key as a relay's must not stand in its place.
+            let key = known.listed.key.filter(|key| members.iter().any(|member| member.key == *key));
+            let hub = known.hub.take_if(|_| key.is_some());
+            hub.into_iter().for_each(|hub| _ = self.device.remove_peer(hub));
         }
         self.peers.set_members(&mut self.device, relay, members, now);
     }
@@ -214,10 +231,7 @@ impl Agent {
             return;
         }
         if is_stun(datagram) {
-            if let Some(relay) = self.locality.relay {
-                self.locality.nat.receive(datagram, path.remote, &relay, now.instant);
-            }
-            return;
+            return self.locality.on_stun(datagram, path.remote, now.instant);
         }
         let initiation: Option<[u8; INITIATION_LENGTH]> = match Message::parse(datagram) {
             Some(Message::Initiation(message)) => Some(*message.bytes()),
@@ -229,8 +243,8 @@ impl Agent {
                 return;
             }
         }
-        let is_relay = self.locality.relay.is_some_and(|relay| relay.endpoint == path.remote);
-        let is_expected = initiation.is_some() && (is_relay || self.peers.is_known(path.remote));
+        let is_expected =
+            initiation.is_some() && (self.locality.is_relay(path) || self.peers.is_known(path.remote));
         let verdict = self.device.receive_from(datagram, path.remote, is_expected, now);
         if let ReceiveOutcome::Verdict(Verdict::Accepted(accepted)) = verdict {
             if let Some((message, pair)) = initiation.as_ref().zip(self.peers.pairs.get_mut(&accepted.peer)) {
@@ -249,9 +263,9 @@ impl Agent {
         out: &mut dyn AgentOutput,
     ) {
         let Accepted { peer, content, established, .. } = accepted;
+        let path = from.path;
         if established && self.peers.is_hub(peer) && std::mem::take(&mut self.is_moving) {
-            let relay = self.locality.relay_path();
-            self.peers.on_hub(&mut self.device, relay, now);
+            self.peers.on_hub(&mut self.device, &self.locality, now);
         }
         let (mut turn, peers) = self.turn(now, out);
         if let Some(pair) = peers.pairs.get_mut(&peer) {
@@ -259,10 +273,15 @@ impl Agent {
             // What answers an initiation is spent already.
             let is_asked = matches!(Message::parse(datagram), Some(Message::Initiation(_)));
             let spent = if is_asked { RESPONSE_LENGTH } else { 0 };
-            let relay = turn.locality.relay_path();
+            let relay = pair.relay_path(turn.locality);
             pair.on_received(from, relay, datagram.len() - spent, is_data, now.instant);
             if established {
-                pair.on_session(now.instant);
+                pair.on_session(matches!(content, Content::Handshake), now.instant);
+                let is_by_relay = relay.is_some_and(|relay| relay.remote == path.remote);
+                let is_new = pair.path_mut(from, relay).is_none();
+                if is_new && !is_by_relay && turn.locality.is_near(path.remote) {
+                    pair.on_lan_session(&mut turn, from);
+                }
             }
             if let Content::Probe(range) = &content
                 && let Some(probe) = Probe::parse(&datagram[range.clone()])
@@ -343,6 +362,10 @@ impl Agent {
         if let Some(mtu) = self.peers.pairs.get(&peer).and_then(Pair::small_mtu) {
             mtu::clamp(&mut buffer[HEADROOM..][..length], mtu);
         }
+        let has_relay = self.locality.relay.is_some();
+        if let Some(mtu) = self.peers.pairs.get(&peer).and_then(|pair| pair.shorter_mtu(length, has_relay)) {
+            return self.send_too_long(peer, mtu, &buffer[HEADROOM..][..length], now, out);
+        }
         let SendOutcome::Sealed { length, .. } = self.device.send(peer, buffer, length, now) else {
             return None;
         };
@@ -374,9 +397,9 @@ impl Agent {
         if !is_udp || length + KEEPALIVE_LENGTH > self.scratch.len() {
             return;
         }
-        let mut place = None;
-        while let Some(peer) = self.peers.next_agent(place) {
-            place = Some(peer);
+        let mut last = None;
+        while let Some(peer) = self.peers.next_agent(last) {
+            last = Some(peer);
             if !self.device.can_send(peer, now.instant) {
                 continue;
             }
@@ -390,33 +413,39 @@ impl Agent {
 
     /// Does what is due, also what datagrams and packets since have made due.
     pub fn poll(&mut self, now: Now, out: &mut dyn AgentOutput) {
+        if self.locality.nat.take_move() {
+            self.resume(now);
+        }
         self.tell(now);
         self.watch_hub(now.instant);
         let (mut turn, peers) = self.turn(now, out);
-        if let Some(relay) = turn.locality.relay
-            && turn.locality.nat.poll(&relay, now.instant, turn.out)
-        {
-            // What a NAT maps from now on follows this mapping.
-            turn.locality.destinations = 0;
+        turn.locality.poll_nat(now.instant, turn.out);
+        if let Some(is_news) = turn.locality.measure_relays(now.instant, turn.out) {
+            peers.on_distances(&mut turn, is_news);
         }
         peers.poll(&mut turn);
+        self.call_next(now, out);
         self.ask_hub(now);
         self.drain(now, out);
     }
 
     /// Tells others of us, when enough is known.
     fn tell(&mut self, now: Now) {
-        let Locality { nat, links, .. } = &self.locality;
+        let Locality { nat, judgement, .. } = &self.locality;
         if !nat.is_settled(now.instant) {
             return;
         }
-        let known = (nat.public(), nat.kind(links));
+        let NatView { kind, public, others, .. } = judgement.view;
+        let known = (public, kind, others.map(|other| other.map(|other| other.ip())));
         if self.told.replace(known) != Some(known) {
             self.peers.offer_all(now.instant);
         }
         for pair in self.peers.pairs.values_mut().filter(|pair| pair.wants_signal) {
             pair.wants_signal = false;
-            let (id, offer) = (self.random.next_u64() as u32, self.locality.offer(pair.first_number()));
+            let (id, offer) = (
+                self.random.next_u64() as u32,
+                self.locality.offer(pair.first_number(), pair.distances(&self.locality)),
+            );
             let mut buffer = [0; MAX_PROBE_LENGTH];
             let length = Probe::Offer { id, offer }.write(&mut buffer);
             self.signals.push((pair.member.peer_id.clone(), write_signal(&buffer[..length])));
@@ -425,15 +454,19 @@ impl Agent {
 
     /// Sends what the device has to send.
     fn drain(&mut self, now: Now, out: &mut dyn AgentOutput) {
-        let relay = self.locality.relay_path();
+        let has_relay = self.locality.relay.is_some();
         while let Some(Outgoing { peer, to, length }) = self.device.poll(now, &mut self.scratch) {
             let datagram = &self.scratch[..length];
             let pair = peer.and_then(|peer| self.peers.pairs.get_mut(&peer));
             match (pair, Message::parse(datagram)) {
                 (Some(pair), Some(Message::Initiation(_))) => {
-                    pair.on_initiated(datagram, relay.is_some(), now.instant);
-                    if relay.is_some() {
-                        out.send(Path::to(to), datagram);
+                    pair.on_initiated(datagram, has_relay, now.instant);
+                    if self.is_call(to) {
+                        self.call(datagram, out);
+                    } else {
+                        let pair = peer.and_then(|peer| self.peers.pairs.get(&peer)).into_iter();
+                        pair.flat_map(|pair| pair.handshake_paths(&self.locality, now.instant))
+                            .for_each(|relay| out.send(relay, datagram));
                     }
                 }
                 (Some(pair), Some(Message::Response(_))) => {
@@ -442,7 +475,9 @@ impl Agent {
                 }
                 (Some(pair), Some(Message::Transport(_))) => {
                     // A flow through the relay begins with the first message on it.
-                    relay.into_iter().for_each(|relay| out.send(relay, datagram));
+                    let ways = pair.handshake_paths(&self.locality, now.instant);
+                    ways.for_each(|relay| out.send(relay, datagram));
+                    let relay = pair.relay_path(&self.locality);
                     pair.send_beside(relay, datagram, now.instant, out);
                 }
                 _ => out.send(Path::to(to), datagram),
@@ -454,7 +489,12 @@ impl Agent {
     #[expect(clippy::should_implement_trait, reason = "all that waits has a `next`")]
     pub fn next(&mut self) -> Option<Instant> {
         let nat = self.locality.relay.and_then(|_| self.locality.nat.next());
-        [self.device.poll_timeout(), self.peers.next(), nat, self.next_watch()].into_iter().flatten().min()
+        let relays = [self.locality.relays.next(), Peers::hubs_due(&self.locality.relays)];
+        [self.device.poll_timeout(), self.peers.next(), nat, self.next_watch(), self.next_call()]
+            .into_iter()
+            .chain(relays)
+            .flatten()
+            .min()
     }
 
     /// The members of the party, without us.
@@ -462,10 +502,14 @@ impl Agent {
         self.peers.pairs.values().map(move |pair| pair.view(&self.device, &self.locality, now.instant))
     }
 
+    /// How many of them data goes straight to.
+    pub fn reached_straight(&self) -> usize {
+        self.peers.pairs.values().filter(|pair| pair.is_straight()).count()
+    }
+
     /// What is known of the NAT that we are behind.
     pub fn nat(&self) -> NatView {
-        let Locality { nat, links, mapping, .. } = &self.locality;
-        NatView { kind: nat.kind(links), public: nat.public(), mapped: *mapping, port_step: nat.port_step() }
+        NatView { mapped: self.locality.mapping, ..self.locality.judgement.view }
     }
 }
 

@@ -6,21 +6,27 @@ pub mod browsers;
 pub mod errors;
 pub mod events;
 pub mod fields;
+pub mod instances;
 pub mod messages;
 pub mod metrics;
 pub mod openapi;
 pub mod page_sessions;
 pub mod refusal_log;
+pub mod relay_feed;
+pub mod relay_links;
 pub mod render;
 pub mod route;
 pub mod routes;
 pub mod sessions;
 pub mod updates;
 
+mod access;
 mod admin;
+mod approvals;
 mod bans;
 mod bodies;
 mod devices;
+mod effects;
 mod entries;
 mod invites;
 mod owner;
@@ -29,32 +35,32 @@ mod pages;
 mod parties;
 mod peers;
 mod relays;
+mod troubles;
 
-use crate::control::change::Change;
+pub use effects::Effects;
+
 use crate::control::entry::Entry;
+use crate::control::party::Party;
 use crate::control::refusal::Refusal;
 use crate::control::standing::{Actor, Identity};
 use crate::control::{self, Control};
-use crate::crypto::constant_time;
 use crate::crypto::x25519::PublicKey;
-use crate::durability::WriteError;
-use crate::figures::Figure;
-use crate::ids::{PartyId, RelayId, SessionId};
+use crate::ids::{RelayId, SessionId};
 use crate::time::{Instant, Now, UnixTime};
-use crate::wire::endpoint;
 use crate::wire::http::{Answer, Request, Source};
 use crate::wire::json::{self, Value};
 use crate::wire::percent;
 use crate::wire::static_body::StaticBody;
-use admission::{Client, Cost, Rates, RequestLimiter};
+use admission::{Client, Rates, RequestLimiter};
 use browsers::Browsers;
 use events::EventLog;
 use fields::Problems;
-use metrics::{Counters, RelayView, Surroundings};
+use metrics::{Counters, Surroundings};
 use page_sessions::PageSessions;
 use refusal_log::RefusalLog;
-use route::{Access, Body, Parameters, PathMatch, Route, Writes};
-use sessions::{Delivery, Sessions};
+use relay_links::RelayLinks;
+use route::{Body, Parameters, PathMatch, Writes};
+use sessions::Sessions;
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -66,8 +72,6 @@ const AWAY: Duration = Duration::from_secs(190);
 const TOO_MANY_REQUESTS: &str = "Too many requests; wait a little and try again";
 /// What who guesses too often is told.
 const TOO_MANY_GUESSES: &str = "Too many wrong guesses; wait a minute and try again";
-/// What who writes too much to the disk is told.
-const TOO_MANY_CHANGES: &str = "Too many changes from this network; wait a while and try again";
 
 /// How this daemon presents its own relay.
 #[derive(Clone, Debug)]
@@ -105,6 +109,8 @@ pub struct ApiSettings {
 /// Where the daemon is at home.
 #[derive(Clone, Default, Debug)]
 pub struct Locations {
+    /// Where others reach the control API, if the owner said so.
+    pub url: Option<String>,
     /// The address of the control API.
     pub http: String,
     /// The address of the relay's UDP port.
@@ -136,17 +142,11 @@ pub enum Outcome {
         /// Without the hub's key: for people to look at, not to restore.
         redacted: bool,
     },
-}
-
-/// What has to be done elsewhere after a request or message.
-#[derive(Default, Debug)]
-pub struct Effects {
-    /// For the store and the relay.
-    pub changes: Vec<Change>,
-    /// For open sessions.
-    pub deliveries: Vec<Delivery>,
-    /// Sessions to be closed, and why.
-    pub closures: Vec<(SessionId, &'static str)>,
+    /// A backup is to come in the body, and to take the place of the store.
+    Restore {
+        /// Who sends it.
+        from: Source,
+    },
 }
 
 /// Why a request gets no 200.
@@ -159,15 +159,6 @@ enum RequestFailure {
 impl From<Refusal> for RequestFailure {
     fn from(refusal: Refusal) -> Self {
         RequestFailure::Refused(refusal)
-    }
-}
-
-impl From<Unchangeable> for RequestFailure {
-    fn from(why: Unchangeable) -> Self {
-        RequestFailure::Answered(match why {
-            Unchangeable::Storage(failure) => unavailable(failure.detail()),
-            Unchangeable::TooManyChanges(seconds) => later(TOO_MANY_CHANGES, seconds),
-        })
     }
 }
 
@@ -212,18 +203,12 @@ impl Call<'_> {
     }
 }
 
-/// Why nothing may be changed now.
-enum Unchangeable {
-    /// The disk can't be written.
-    Storage(WriteError),
-    /// The network has changed too much and may go on after so many seconds.
-    TooManyChanges(u64),
-}
-
 /// The control API and all its state.
 pub struct Api {
     control: Control,
     sessions: Sessions,
+    /// Relays in other places.
+    relay_links: RelayLinks,
     admission: RequestLimiter,
     settings: ApiSettings,
     counters: Counters,
@@ -237,9 +222,13 @@ pub struct Api {
     pages: PageSessions,
     /// When a session of somebody outside last came up at the hub.
     reached: Option<UnixTime>,
+    /// By which address this machine goes to the internet, if it has a way there; `None` before that was looked at.
+    way_out: Option<Option<IpAddr>>,
     /// Who has just come in by an invite.
     entry: Option<Entry>,
-    started: Instant,
+    /// Whether signals whose recipients have no session here are for other instances.
+    has_others: bool,
+    started: Now,
 }
 
 impl Api {
@@ -248,6 +237,7 @@ impl Api {
         Api {
             control,
             sessions: Sessions::default(),
+            relay_links: RelayLinks::default(),
             admission: RequestLimiter::new(settings.rates.clone(), settings.trusted_proxies.clone()),
             settings,
             counters: Counters::default(),
@@ -257,8 +247,10 @@ impl Api {
             events: EventLog::default(),
             pages: PageSessions::default(),
             reached: None,
+            way_out: None,
             entry: None,
-            started: now.instant,
+            has_others: false,
+            started: now,
         }
     }
 
@@ -275,6 +267,11 @@ impl Api {
         &self.control
     }
 
+    /// For what another instance has decided, or heard. What follows is [drained](Api::drain) as ever.
+    pub fn control_mut(&mut self) -> &mut Control {
+        &mut self.control
+    }
+
     /// What is counted.
     pub fn counters(&mut self) -> &mut Counters {
         &mut self.counters
@@ -288,11 +285,12 @@ impl Api {
         }
     }
 
-    /// Whether a session is a member's.
+    /// Whether a session is a member's, or that of a relay that the owner has approved.
     pub fn is_member(&self, session: SessionId) -> bool {
-        self.sessions.identity(session).is_some_and(|identity| {
-            self.control.stands(identity) && !self.control.parties_of(&identity.peer).is_empty()
-        })
+        self.relay_links.is_fed(session)
+            || self.sessions.identity(session).is_some_and(|identity| {
+                self.control.stands(identity) && !self.control.parties_of(&identity.peer).is_empty()
+            })
     }
 
     /// Answers a request.
@@ -370,198 +368,14 @@ impl Api {
         log::log!(level, "refused {path} to {source}: {status}");
     }
 
-    fn admit(
-        &mut self,
-        found: Option<&PathMatch<'_>>,
-        route: Option<&Route>,
-        request: &Request,
-        client: Client,
-        now: Instant,
-    ) -> Result<(), RequestFailure> {
-        let creates = route.is_some_and(|route| route.cost == Cost::Creation);
-        let costs = if creates { &[Cost::Request, Cost::Creation][..] } else { &[Cost::Request] };
-        for cost in costs {
-            if let Err(seconds) = self.admission.admit(client, *cost, now) {
-                return Err(RequestFailure::Answered(later(TOO_MANY_REQUESTS, seconds)));
-            }
-        }
-        let endpoint = self.endpoint();
-        let endpoint = endpoint.as_ref().map(|(host, _)| host.as_str());
-        let browsers = &self.settings.browsers;
-        if !browsers.admit(request, endpoint) {
-            return Err(RequestFailure::Answered(errors::detail(403, browsers::FOREIGN_ORIGIN)));
-        }
-        // Methods that a path does not have are refused like those that it has.
-        let wants_known_host = match (route, found) {
-            (Some(route), _) => route.access.wants_known_host(),
-            (None, Some(found)) => found.routes().all(|route| route.access.wants_known_host()),
-            (None, None) => false,
-        };
-        if (wants_known_host || self.is_owners(request, now)) && !browsers.knows(request, endpoint) {
-            return Err(RequestFailure::Answered(errors::detail(403, browsers::UNKNOWN_HOST)));
-        }
-        Ok(())
-    }
-
     /// Where friends reach the relay, as the owner said: in the settings, or else on a page.
     fn endpoint(&self) -> Option<(String, u16)> {
         self.settings.relay.endpoint.clone().or_else(|| self.control.endpoint().cloned())
     }
 
-    /// Whether a request has the admin token, or that of one of the owner's pages.
-    fn is_owners(&self, request: &Request, now: Instant) -> bool {
-        let Some(token) = request.authorization.as_deref().and_then(bearer) else { return false };
-        let admin = self.settings.admin_token.as_deref();
-        admin.is_some_and(|admin| constant_time::eq(admin.as_bytes(), token.as_bytes()))
-            || self.pages.knows(token, now)
-    }
-
-    /// Whether what is kept on disk may be changed now, by a request or a message.
-    fn may_write(
-        &self,
-        writes: Writes,
-        client: Client,
-        around: &Surroundings<'_>,
-        now: Instant,
-    ) -> Result<(), Unchangeable> {
-        if writes == Writes::Nothing {
-            return Ok(());
-        }
-        if let Some(failure) = around.store_failure {
-            return Err(Unchangeable::Storage(failure));
-        }
-        // Who leaves is let go, whatever it costs.
-        if writes == Writes::Removes {
-            return Ok(());
-        }
-        self.admission.may_change(client, now).map_err(Unchangeable::TooManyChanges)
-    }
-
-    /// Who asks, where that matters; an error if it may not.
-    fn let_in(
-        &mut self,
-        access: Access,
-        request: &Request,
-        client: Client,
-        now: Now,
-    ) -> Result<Option<Actor>, Refusal> {
-        if access.is_open() || access == Access::Device || access == Access::LocalOrAdmin && client.is_local {
-            return Ok(None);
-        }
-        let actor = self.actor(request, client, now)?;
-        if access.is_admins() && actor != Actor::Admin {
-            return Err(Refusal::NotAdmin);
-        }
-        Ok(Some(actor))
-    }
-
-    /// Who asks. A token that is presented counts, also over the Unix socket.
-    fn actor(&mut self, request: &Request, client: Client, now: Now) -> Result<Actor, Refusal> {
-        let Some(header) = request.authorization.as_deref().filter(|header| !header.is_empty()) else {
-            return match client.source {
-                Source::Unix => Ok(Actor::Admin),
-                Source::Ip(_) => Err(Refusal::TokenMissing),
-            };
-        };
-        let token = bearer(header).ok_or(Refusal::AuthorizationMalformed)?;
-        if self.is_owners(request, now.instant) {
-            return Ok(Actor::Admin);
-        }
-        self.control.authenticate(token, now).map(Actor::Peer)
-    }
-
-    /// Takes what has to be done elsewhere after the calls so far. `origin` is the session that caused it.
-    pub fn drain(&mut self, origin: Option<SessionId>, now: Now) -> Effects {
-        let changes = self.control.drain_changes();
-        let mut effects = Effects { closures: std::mem::take(&mut self.closures), ..Effects::default() };
-        for change in changes {
-            if let Change::Signalled(party, signal) = change {
-                if !self.sessions.deliver_signal(&self.control, &party, &signal, &mut effects.deliveries) {
-                    self.control.queue_signal(&party, signal);
-                }
-                continue;
-            }
-            log_change(&change);
-            self.events.note(&self.control, &change, now.unix);
-            if let Change::MemberLeft { who, why, .. } = &change
-                && why.is_removal()
-            {
-                let cut = self.sessions.bound_as(who);
-                effects.closures.extend(cut.into_iter().map(|session| (session, "removed from the party")));
-            }
-            self.sessions.announce(&self.control, &change, origin, now, &mut effects.deliveries);
-            effects.changes.push(change);
-        }
-        effects.deliveries = self.sessions.in_their_words(effects.deliveries);
-        let delivered = effects.deliveries.iter().map(|delivery| delivery.to.len() as u64).sum();
-        self.counters.values.add(Figure::Deliveries, delivered);
-        effects
-    }
-
-    /// When [`Api::poll`] has news for sessions that have to wait for it.
-    pub fn update_timeout(&self) -> Option<Instant> {
-        self.sessions.update_timeout()
-    }
-
-    /// When [`Api::poll`] has something to do next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.control.poll_timeout(), self.sessions.poll_timeout(), self.refusals.due()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// Does what time asks for: expiry, of whom `relay` did not hear either, and repeating parties to open
-    /// sessions.
-    pub fn poll(&mut self, relay: Option<&dyn RelayView>, now: Now) -> Effects {
-        let mut deliveries = Vec::new();
-        if self.sessions.poll_timeout().is_some_and(|due| due <= now.instant) {
-            self.sessions.poll(&mut self.control, now, &mut deliveries);
-        }
-        if self.control.poll_timeout().is_some_and(|due| due <= now.instant) {
-            if let Some(relay) = relay {
-                self.control.note_handshakes(|key| relay.member(key)?.0.last_handshake, now);
-            }
-            self.control.sweep(now);
-        }
-        if self.refusals.due().is_some_and(|due| due <= now.instant) {
-            self.refusals.finish().iter().for_each(|line| log::info!("{line}"));
-        }
-        let mut deliveries = self.sessions.in_their_words(deliveries);
-        self.counters.values.add(Figure::Deliveries, deliveries.len() as u64);
-        let mut effects = self.drain(None, now);
-        deliveries.append(&mut effects.deliveries);
-        effects.deliveries = deliveries;
-        effects
-    }
-
-    /// Takes a handshake with `key` that was completed at the hub, from `from`. An open session of whoever has the key
-    /// is as good as a heartbeat.
-    pub fn handshake(&mut self, key: &PublicKey, from: IpAddr, now: Now) {
-        let claimants = self.control.claimants(key);
-        for peer in &claimants {
-            self.sessions.touch(&mut self.control, peer, now);
-        }
-        if !endpoint::is_private_address(from) {
-            self.reached = Some(now.unix);
-        }
-        let before: Vec<_> = claimants.iter().map(|peer| self.control.device_seen(peer)).collect();
-        self.control.handshake(key, from, now);
-        for (peer, before) in claimants.iter().zip(before) {
-            let was_away = before.is_none_or(|at| now.instant.since(at) >= AWAY);
-            if let Some((party, member)) = self.control.device(peer)
-                && was_away
-                && self.control.device_seen(peer) == Some(now.instant)
-            {
-                let party = (party.id.clone(), party.name.clone());
-                self.events.note_online(party, (peer.to_string(), member.info.name.to_string()), now.unix);
-            }
-        }
-    }
-
     /// Since when our own relay is registered, as far as anybody is told.
     fn registered_at(&self, now: Now) -> UnixTime {
-        let up = i64::try_from(now.instant.since(self.started).as_micros()).unwrap_or(i64::MAX);
+        let up = i64::try_from(now.instant.since(self.started.instant).as_micros()).unwrap_or(i64::MAX);
         now.unix.shifted(-up)
     }
 
@@ -575,15 +389,20 @@ impl Api {
         })
     }
 
+    /// Where the asking client reaches the relay of a party, and the key of its hub. While the one that it has is not
+    /// approved that is our own.
+    fn relay_of(&self, party: &Party, local: Option<SocketAddr>) -> ((String, u16), PublicKey) {
+        let approved = party.relay.as_ref().and_then(|id| self.control.approvals().get(id.as_str()));
+        match approved {
+            Some(relay) => ((relay.info.public_ip.to_string(), relay.info.port), relay.key),
+            None => (self.relay_endpoint(local), self.control.hub()),
+        }
+    }
+
     /// Counts a request when its answer is sent.
     pub fn finished(&mut self, path: Option<&'static str>, status: u16, took: Duration) {
         self.counters.request(path, status, took);
     }
-}
-
-/// The token of an `Authorization` header. The scheme is case-sensitive, as in the stock API.
-fn bearer(header: &str) -> Option<&str> {
-    header.strip_prefix("Bearer ")
 }
 
 /// What can be asked of a path; of any other, also of the WebSocket, what can be asked at all.
@@ -612,26 +431,6 @@ pub fn unavailable(detail: &str) -> Answer {
     let mut answer = errors::detail(503, detail);
     answer.headers.push(("Retry-After", "10".into()));
     answer
-}
-
-fn log_change(change: &Change) {
-    match change {
-        Change::PartyCreated(party) => log::info!("party {} created", hint(party)),
-        Change::PartyDeleted { party, .. } => log::info!("party {} ended", hint(party)),
-        Change::MemberJoined(party, peer) => log::info!("peer {peer} joined party {}", hint(party)),
-        Change::MemberLeft { party, who, why, .. } => {
-            log::info!("peer {} left party {}: {why}", who.peer, hint(party))
-        }
-        Change::RelayChanged(relay) => log::info!("relay {relay} registered"),
-        Change::RelayExpired(relay) => log::info!("relay {relay} expired"),
-        _ => {}
-    }
-}
-
-/// Enough of a party's id to tell parties apart in a log. The whole id lets anybody join.
-fn hint(party: &PartyId) -> String {
-    let id = party.as_str();
-    format!("{}..", &id[..4.min(id.len() / 2)])
 }
 
 #[cfg(test)]

@@ -11,21 +11,25 @@ mod command;
 mod commands;
 mod db;
 mod device;
+mod doctor;
 mod events;
 mod help;
 mod invite;
 mod keys;
 mod measures;
 mod output;
+mod overview;
 mod party;
 mod peer;
 mod peers;
 mod qr;
 mod relay;
 mod restore;
+mod secret;
 mod serve;
 mod settings;
-#[cfg(test)]
+// What is shipped is about the build without features.
+#[cfg(all(test, not(feature = "cluster")))]
 mod shipped;
 mod spelling;
 mod status;
@@ -82,6 +86,7 @@ impl CommandFailure {
 
 /// Does what the arguments of the process ask for.
 pub fn main() -> ExitCode {
+    lanrage::sys::report_traps();
     let result = arguments::read(lexopt::Parser::from_env()).and_then(|wish| match wish {
         Wish::Run(invocation) => (invocation.command.run)(&invocation),
         Wish::Show(text) => output::write(&text),

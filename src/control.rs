@@ -2,11 +2,14 @@
 //! tells or forwards anything is not known here.
 
 pub mod addresses;
+pub mod adopt;
+pub mod approvals;
 pub mod change;
 mod costs;
 pub mod devices;
 pub mod entry;
 pub mod expiry;
+pub mod following;
 pub mod invites;
 pub mod keys;
 pub mod limits;
@@ -20,6 +23,7 @@ pub mod registration;
 pub mod relays;
 pub mod signals;
 pub mod standing;
+mod sweep;
 pub mod tokens;
 pub mod viewer;
 
@@ -34,7 +38,9 @@ use crate::owners::Holdings;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use addresses::{Acquired, AddressPool};
+use approvals::Approvals;
 use change::{Change, Departure};
+use following::Following;
 use invites::InviteId;
 use limits::{ControlLimits, Lifetimes};
 use party::{Member, Party};
@@ -43,6 +49,7 @@ use record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, Tok
 use refusal::Refusal;
 use relays::{RelayInfo, Relays};
 use standing::{Identity, Standing};
+use sweep::SweepRound;
 use tokens::{TokenHash, Tokens};
 use zeroize::Zeroizing;
 
@@ -82,6 +89,7 @@ pub struct Control {
     signals: Holdings,
     tokens: Tokens,
     relays: Relays,
+    approvals: Approvals,
     addresses: AddressPool,
     prover: Prover,
     /// Where friends reach the relay, as the owner said on a page.
@@ -93,7 +101,12 @@ pub struct Control {
     /// How many claims to keys there have been.
     claims: u64,
     changes: Vec<Change>,
+    /// What another instance is to be told, if that decides.
+    following: Option<Box<Following>>,
+    /// When the last round of sweeping began.
     swept: Instant,
+    /// The one that is under way.
+    round: Option<SweepRound>,
 }
 
 impl Control {
@@ -109,13 +122,16 @@ impl Control {
             signals: costs::holdings(),
             tokens: Tokens::new(costs::holdings()),
             relays: Relays::new(costs::holdings()),
+            approvals: Approvals::new(costs::holdings()),
             endpoint: records.endpoint.clone(),
             storage_key: prover.storage_key(),
             prover,
             invites: DenseMap::default(),
             claims: 0,
             changes: Vec::new(),
+            following: None,
             swept: now.instant,
+            round: None,
         };
         control.restore(records, now);
         control
@@ -168,6 +184,7 @@ impl Control {
                 });
             }
         }
+        self.addresses.settle_all();
         for (party, member) in without_address {
             // After a change of the subnet, or when the row of the address is missing.
             let name = self.restored_name(&member).into_owned();
@@ -190,8 +207,12 @@ impl Control {
             self.tokens.insert(hash, record.restore(peer, records.stopped_at, life, now));
         }
         for (id, record) in records.relays {
-            if let Some(relay) = record.restore(&id, now) {
-                self.relays.insert(relay);
+            match record.is_approved() {
+                true => record
+                    .restore_approved(&id, now)
+                    .into_iter()
+                    .for_each(|relay| self.approvals.insert(relay)),
+                false => record.restore(&id, now).into_iter().for_each(|relay| self.relays.insert(relay)),
             }
         }
         self.mend_keys();
@@ -317,33 +338,12 @@ impl Control {
     /// Registers a relay for whoever holds a token.
     pub fn register_relay(&mut self, by: &Identity, info: RelayInfo, now: Now) -> Result<(), Refusal> {
         let Standing::Token(owner) = by.standing else { return Err(Refusal::TokenMissing) };
+        if self.approvals.get(info.relay_id.as_str()).is_some() {
+            return Err(Refusal::RelayTaken);
+        }
         let changes = self.relays.register(owner, info, &self.settings.limits, now)?;
         self.changes.extend(changes);
         Ok(())
-    }
-
-    /// When [`Control::sweep`] has something to do next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let idle = self.parties.is_empty() && self.tokens.is_empty() && self.relays.iter().next().is_none();
-        (!idle).then_some(self.swept + self.settings.lifetimes.sweep)
-    }
-
-    /// Removes what gave no sign of life for too long.
-    pub fn sweep(&mut self, now: Now) {
-        self.swept = now.instant;
-        self.end_what_is_over(now);
-        self.remove_stale_members(now);
-        for id in self.relays.expire(self.settings.lifetimes.relay, now.instant) {
-            self.changes.push(Change::RelayExpired(id));
-        }
-        for hash in self.tokens.forgettable(now.instant) {
-            self.revoke(hash);
-        }
-    }
-
-    fn revoke(&mut self, hash: TokenHash) {
-        self.tokens.revoke(&hash);
-        self.changes.push(Change::TokenRevoked(hash));
     }
 
     /// A party as a record, if there is one of this id.
@@ -363,7 +363,8 @@ impl Control {
 
     /// A relay as a record.
     pub fn relay_record(&self, id: &RelayId) -> Option<RelayRecord> {
-        self.relays.get(id).map(RelayRecord::of)
+        let approved = self.approvals.get(id.as_str()).map(RelayRecord::of_approved);
+        approved.or_else(|| self.relays.get(id).map(RelayRecord::of))
     }
 
     /// An address as a record.

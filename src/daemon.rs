@@ -5,6 +5,9 @@ pub mod advice;
 pub mod agent;
 mod bell;
 mod clock;
+pub mod far_relay;
+#[cfg(feature = "cluster")]
+mod joining;
 mod keeping;
 mod local_interface;
 pub mod log_output;
@@ -19,11 +22,9 @@ mod supervisor;
 
 use crate::api::{self, Api, OwnRelay};
 use crate::control::Control;
-use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::durability::WriteError;
-use crate::ids::RelayId;
 use crate::net::http::Door;
 use crate::net::listen::{ListenError, Listener};
 use crate::net::udp::RelaySocket;
@@ -31,17 +32,22 @@ use crate::relay::limits::RelayLimits;
 use crate::relay::{self, Relay};
 use crate::store::handover::HandOver;
 use crate::store::records::{self, Loaded};
+use crate::store::restore::{RestoredState, StagedState};
 use crate::store::{self, OpenError, Row, Store};
 use crate::time::Clock;
 use crate::tun::{self, Tun, TunError};
+use crate::wire::http::Source;
+use crate::wire::roster::relay_id;
 use crate::wireguard::constants::X25519_TYPICAL;
 use async_signal::{Signal, Signals};
 use machine::Totals;
 use relay_loop::RelayLoop;
 use reload::{Reloader, SettingsSource};
+#[cfg(feature = "cluster")]
+use service::Instances;
 use service::Service;
 use settings::Settings;
-use smol::future::FutureExt;
+use smol::future::{BoxedLocal as LocalBoxed, FutureExt};
 use smol::stream::StreamExt;
 use smol::{LocalExecutor, Task, Timer};
 use std::convert::Infallible;
@@ -49,6 +55,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -103,7 +110,7 @@ impl fmt::Display for DaemonError {
                 write!(f, "the state could not be written: {error}")?;
                 match error {
                     WriteError::Full => f.write_str("; free some space, or choose another --state-dir"),
-                    WriteError::Failing | WriteError::TooSlow => Ok(()),
+                    WriteError::Failing | WriteError::TooSlow | WriteError::Fenced => Ok(()),
                 }
             }
             DaemonError::Listen(error) => f.write_str(&advice::on_listening(error)),
@@ -161,6 +168,30 @@ impl fmt::Display for ListenAddresses {
     }
 }
 
+/// What comes after a stop in good order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// Nothing.
+    Stopped,
+    /// Another start, with what the state directory has now.
+    Restart,
+    /// Another start, because another instance writes.
+    #[cfg(feature = "cluster")]
+    Fenced,
+}
+
+/// Why a daemon stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum StopCause {
+    /// By a signal.
+    Told,
+    /// Another state has come.
+    Succeeded,
+    /// Another instance has taken over.
+    #[cfg(feature = "cluster")]
+    Fenced,
+}
+
 /// A daemon that has its store and its sockets, and has not served anybody yet.
 pub struct Daemon {
     settings: Settings,
@@ -177,6 +208,9 @@ pub struct Daemon {
     reload: Option<(Bell, SettingsSource)>,
     clock: Clock,
     supervisor: Rc<Supervisor>,
+    /// Its place in a realm.
+    #[cfg(feature = "cluster")]
+    seat: Option<joining::InstanceSeat>,
 }
 
 /// The sockets of a daemon, and its interface.
@@ -206,6 +240,8 @@ impl Daemon {
                     reload,
                     clock,
                     supervisor,
+                    #[cfg(feature = "cluster")]
+                    seat: None,
                 })
             }
             Err(error) => {
@@ -219,18 +255,7 @@ impl Daemon {
     fn bind(settings: &Settings) -> Result<Sockets, DaemonError> {
         let http = Listener::tcp(settings.http)?;
         let unix = Listener::unix(&socket_in(&settings.state_dir))?;
-        let relay =
-            RelaySocket::bind(settings.relay)?.with_room(Totals::by(settings).datagrams).with_senders();
-        let port = match settings.relay.port() {
-            0 => Some(0),
-            port => port.checked_add(1),
-        };
-        let alternate = port.map(|port| RelaySocket::bind(SocketAddr::new(settings.relay.ip(), port)));
-        let alternate = alternate.and_then(|bound| {
-            let say =
-                |error: &_| log::warn!("NAT types can't be told apart: {}", advice::on_listening(error));
-            bound.inspect_err(say).ok()
-        });
+        let (relay, alternate) = bind_relay(settings)?;
         let tun = settings.tun.then(|| Tun::open(tun_settings(settings))).transpose()?;
         Ok((http, unix, relay, alternate, tun))
     }
@@ -256,53 +281,27 @@ impl Daemon {
         ListenAddresses { http, relay: self.relay.address() }
     }
 
-    /// Serves until `stop` is ready, then stops in good order.
-    pub fn run(self, stop: impl Future<Output = ()> + 'static) -> Result<(), DaemonError> {
-        let executor = Rc::new(LocalExecutor::new());
-        let (sender, stopped) = smol::channel::bounded::<Infallible>(1);
-        // As a task it is looked at when it was woken, not whenever anything was.
-        let waiting = async move {
-            stop.await;
-            sender.close();
-        };
-        let _waiting = executor.spawn(waiting.boxed_local());
-        let load = async { Some(self.load(executor.clone()).await) };
-        // A disk that hangs holds up the start for ever. Nobody has been answered, so nothing is lost.
-        let given_up = async {
-            let _ = stopped.recv().await;
-            Timer::after(LOAD).await;
-            None
-        };
-        let Some(running) = smol::block_on(executor.run(load.or(given_up))).transpose()? else {
-            log::warn!("stopped before it was ready: the disk takes too long");
-            return Ok(());
-        };
-        let (relay, clock) = (running.relay.clone(), running.relay.clock);
-        let stop = async move {
-            // Nothing is ever sent: the channel only closes.
-            let _ = stopped.recv().await;
-        };
-        relay.drive(running.serve(stop).or(run_tasks(&executor, clock)))?
+    /// Serves until `stop` is ready, or another state has come to take the place of its own, then stops in good order.
+    pub fn run(self, stop: impl Future<Output = ()> + 'static) -> Result<Ending, DaemonError> {
+        let (executor, clock) = (Rc::new(LocalExecutor::new()), self.clock);
+        let load = self.load(executor.clone()).boxed_local();
+        run(executor, clock, stop.boxed_local(), load)
     }
 
     /// Takes over what the store holds and what the daemon before left, and opens the doors.
-    async fn load(self, executor: Rc<LocalExecutor<'static>>) -> Result<Running, DaemonError> {
+    async fn load(self, executor: Rc<LocalExecutor<'static>>) -> Result<Serving, DaemonError> {
         let addresses = self.addresses();
-        let Loaded { records, hub, stamp_mark, unreadable } = records::load(self.rows);
+        let Loaded { records, hub, stamp_mark, unreadable, .. } = records::load(self.rows);
         for row in unreadable {
             log::error!("the stored row {row} can't be read and is ignored");
         }
-        let hub = match hub {
-            Some(hub) => hub,
-            None => {
-                let hub = PrivateKey::generate();
-                let ticket = self.store.submit(vec![records::hub_key(&hub)]);
-                self.store.durable(ticket).await.map_err(DaemonError::Write)?;
-                hub
-            }
-        };
+        let hub = hub_key(&self.store, hub).await?;
+        #[cfg(feature = "cluster")]
+        let follows = self.seat.as_ref().is_some_and(|seat| seat.replica.is_some());
+        #[cfg(not(feature = "cluster"))]
+        let follows = false;
         // From here on the dates of tokens are not what the store says they are: see `TokenRecord`.
-        if records.stopped_at.is_some() {
+        if records.stopped_at.is_some() && !follows {
             let ticket = self.store.submit(vec![records::stopped(None)]);
             if let Err(error) = self.store.durable(ticket).await {
                 log::warn!("{error}: the state can be read, and changed as soon as it can be written");
@@ -321,10 +320,25 @@ impl Daemon {
         }
         let relay = Rc::new(relay.with_local(self.tun));
         let totals = Totals::by(&self.settings);
-        let control = Control::new(totals.control(&self.settings), hub, records, start);
+        #[cfg_attr(not(feature = "cluster"), expect(unused_mut, reason = "nobody else decides"))]
+        let mut control = Control::new(totals.control(&self.settings), hub, records, start);
+        #[cfg(feature = "cluster")]
+        if follows {
+            control.follow(start);
+        }
+        #[cfg(feature = "cluster")]
+        let key = control.instance_key();
         let handover = HandOver::new(&self.settings.runtime_dir, &control.hub());
         let api = Api::new(control, settings, start);
-        let service = Rc::new(Service::new(api, self.store, relay.clone(), clock));
+        let service = Service::new(api, self.store, relay.clone(), clock);
+        #[cfg(feature = "cluster")]
+        let service = match self.seat {
+            Some(seat) => {
+                service.among(Instances::new(key, seat.target, seat.replica, executor.clone(), clock))
+            }
+            None => service,
+        };
+        let service = Rc::new(service);
         service.settle();
         relay.take_over(&handover);
         let door = Door::new(executor.clone(), service.clone(), totals.door(&self.settings), clock);
@@ -338,10 +352,19 @@ impl Daemon {
             service.clone().answer_messages().boxed_local(),
             service.clone().keep_marks().boxed_local(),
             service.clone().keep_handshakes().boxed_local(),
+            service.clone().keep_way_out().boxed_local(),
             relay.clone().keep_time().boxed_local(),
             relay.clone().keep_local().boxed_local(),
             async move { supervisor.keep_company(|| told.summary()).await }.boxed_local(),
         ];
+        #[cfg(feature = "cluster")]
+        chores.extend([
+            service.clone().tell_in_turn().boxed_local(),
+            service.clone().follow().boxed_local(),
+            service.clone().keep_digests().boxed_local(),
+            service.clone().hear_signals().boxed_local(),
+            service.clone().keep_signals().boxed_local(),
+        ]);
         let supervisor = self.supervisor;
         if let Some((bell, source)) = self.reload {
             let reloader = Reloader {
@@ -358,8 +381,76 @@ impl Daemon {
             chores.push(reloader.keep_listening().boxed_local());
         }
         let tasks = chores.into_iter().map(|chore| executor.spawn(chore)).collect();
-        Ok(Running { service, door, relay, supervisor, tasks, handover })
+        let running = Running { service, door, relay: relay.clone(), supervisor, tasks, handover };
+        Ok(Serving { relay, serve: Box::new(|stop| running.serve(stop).boxed_local()) })
     }
+}
+
+/// Becomes ready when it is to stop.
+type Stop = LocalBoxed<()>;
+
+/// What serves until it is to stop or has another reason to end, once everything is loaded.
+struct Serving {
+    relay: Rc<RelayLoop>,
+    serve: Box<dyn FnOnce(Stop) -> LocalBoxed<Result<Ending, DaemonError>>>,
+}
+
+/// Loads, then serves.
+fn run(
+    executor: Rc<LocalExecutor<'static>>,
+    clock: Clock,
+    stop: Stop,
+    load: LocalBoxed<Result<Serving, DaemonError>>,
+) -> Result<Ending, DaemonError> {
+    let (sender, stopped) = smol::channel::bounded::<Infallible>(1);
+    // As a task it is looked at when it was woken, not whenever anything was.
+    let waiting = async move {
+        stop.await;
+        sender.close();
+    };
+    let _waiting = executor.spawn(waiting.boxed_local());
+    let load = async { Some(load.await) };
+    // A disk that hangs holds up the start for ever. Nobody has been answered, so nothing is lost.
+    let given_up = async {
+        let _ = stopped.recv().await;
+        Timer::after(LOAD).await;
+        None
+    };
+    let Some(Serving { relay, serve }) = smol::block_on(executor.run(load.or(given_up))).transpose()? else {
+        log::warn!("stopped before it was ready: the disk takes too long");
+        return Ok(Ending::Stopped);
+    };
+    let stop = async move {
+        // Nothing is ever sent: the channel only closes.
+        let _ = stopped.recv().await;
+    };
+    relay.drive(serve(stop.boxed_local()).or(run_tasks(&executor, clock)))?
+}
+
+/// The relay's sockets.
+fn bind_relay(settings: &Settings) -> Result<(RelaySocket, Option<RelaySocket>), DaemonError> {
+    let relay = RelaySocket::bind(settings.relay)?.with_room(Totals::by(settings).datagrams).with_senders();
+    let port = match settings.relay.port() {
+        0 => Some(0),
+        port => port.checked_add(1),
+    };
+    let alternate = port.map(|port| RelaySocket::bind(SocketAddr::new(settings.relay.ip(), port)));
+    let alternate = alternate.and_then(|bound| {
+        let say = |error: &_| log::warn!("NAT types can't be told apart: {}", advice::on_listening(error));
+        bound.inspect_err(say).ok()
+    });
+    Ok((relay, alternate))
+}
+
+/// The hub's key: the stored one, or a new one that is.
+async fn hub_key(store: &Store, stored: Option<PrivateKey>) -> Result<PrivateKey, DaemonError> {
+    if let Some(hub) = stored {
+        return Ok(hub);
+    }
+    let hub = PrivateKey::generate();
+    let ticket = store.submit(vec![records::hub_key(&hub)]);
+    store.durable(ticket).await.map_err(DaemonError::Write)?;
+    Ok(hub)
 }
 
 /// A daemon that serves.
@@ -373,14 +464,36 @@ struct Running {
 }
 
 impl Running {
-    /// Lets everything run until `stop` is ready, then stops in good order.
-    async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+    /// Lets everything run until `stop` is ready or another state has come, then stops in good order.
+    async fn serve(self, stop: impl Future<Output = ()>) -> Result<Ending, DaemonError> {
         // The loop runs, and its tasks come after this: nothing is said of a reload before.
         self.supervisor.ready(self.service.summary());
-        stop.await;
-        log::info!("stopping");
+        let mut stop = pin!(stop);
+        let told = async {
+            stop.as_mut().await;
+            StopCause::Told
+        };
+        let succeeded = async {
+            self.service.is_succeeded().await;
+            StopCause::Succeeded
+        };
+        let cause = told.or(succeeded);
+        #[cfg(feature = "cluster")]
+        let cause = cause.or(async {
+            self.service.fenced().await;
+            StopCause::Fenced
+        });
+        let cause = cause.await;
         let begun = now().instant;
-        self.supervisor.stopping();
+        log::info!("stopping");
+        match cause {
+            StopCause::Told => self.supervisor.stopping(),
+            StopCause::Succeeded => self.supervisor.restarting(),
+            #[cfg(feature = "cluster")]
+            StopCause::Fenced => {
+                log::error!("another instance has taken over: this one drops everything and follows");
+            }
+        }
         self.door.stop();
         let patience = async {
             Timer::after(DRAIN).await;
@@ -396,16 +509,45 @@ impl Running {
         for task in self.tasks {
             task.cancel().await;
         }
+        #[cfg(feature = "cluster")]
+        if cause == StopCause::Fenced {
+            // Nothing of it is worth keeping, and nothing is to be written.
+            let _ = self.service.close(Duration::ZERO);
+            return Ok(Ending::Fenced);
+        }
         self.relay.hand_over(&self.handover);
-        self.service.close(STOP.saturating_sub(now().instant.since(begun))).map_err(DaemonError::Write)
+        let closed = self.service.close(STOP.saturating_sub(now().instant.since(begun)));
+        match self.service.take_successor() {
+            Some((staged, from)) if cause == StopCause::Succeeded => {
+                if let Err(error) = closed {
+                    log::warn!("what was there lacks its last changes: {error}");
+                }
+                replace_state(staged, from);
+                // A signal that came meanwhile counts, too.
+                let is_told = smol::future::poll_once(stop).await.is_some();
+                Ok(if is_told { Ending::Stopped } else { Ending::Restart })
+            }
+            _ => closed.map(|()| Ending::Stopped).map_err(DaemonError::Write),
+        }
+    }
+}
+
+/// Puts a state that has come in place of the one that was there, or leaves that alone.
+fn replace_state(staged: StagedState, from: Source) {
+    match staged.put(now().unix) {
+        Ok(RestoredState { previous, .. }) => {
+            let kept = previous
+                .map_or_else(String::new, |path| format!("; what was there is in {}", path.display()));
+            log::warn!("the state is that of a backup from {from} now{kept}");
+        }
+        Err(error) => log::error!("the backup from {from} was not put in place: {error}"),
     }
 }
 
 fn api_settings(settings: &Settings, hub: &PublicKey, addresses: ListenAddresses) -> api::ApiSettings {
-    let short = hex::encode(&hub.as_bytes()[..4]);
     api::ApiSettings {
         relay: OwnRelay {
-            relay_id: RelayId::new(&format!("lanrage-{short}")).expect("hexadecimal digits fit an id"),
+            relay_id: relay_id(hub),
             endpoint: settings.public_endpoint.clone(),
             port: addresses.relay.port(),
             region: settings.region.clone(),
@@ -413,9 +555,10 @@ fn api_settings(settings: &Settings, hub: &PublicKey, addresses: ListenAddresses
         },
         rates: settings.rates.clone(),
         trusted_proxies: settings.trusted_proxies.clone(),
-        browsers: settings.browsers.clone(),
+        browsers: settings.browsers.clone().with(settings.public_url.as_deref()),
         admin_token: settings.admin_token.clone(),
         locations: api::Locations {
+            url: settings.public_url.clone(),
             http: addresses.http.to_string(),
             relay: addresses.relay.to_string(),
             state_dir: absolute(&settings.state_dir).display().to_string(),
@@ -458,6 +601,7 @@ fn tun_settings(settings: &Settings) -> tun::TunSettings {
         address: subnet.hub(),
         prefix: subnet.prefix(),
         mtu: HUB_MTU,
+        offload: false,
     }
 }
 

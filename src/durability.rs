@@ -1,4 +1,4 @@
-//! Floor 1: what keeps a change from being durable.
+//! Floor 1: what keeps a change from being durable. The disk may be that of a database.
 
 use std::fmt;
 
@@ -11,6 +11,8 @@ pub enum WriteError {
     Failing,
     /// The disk was too slow for the time there was at the end.
     TooSlow,
+    /// Another instance writes. What is to be written never will be.
+    Fenced,
 }
 
 impl WriteError {
@@ -18,11 +20,12 @@ impl WriteError {
     pub fn detail(self) -> &'static str {
         match self {
             WriteError::Full => {
-                "storage full: nothing can be changed until there is room on the server's disk"
+                "storage full: nothing can be changed until there is room in the server's storage"
             }
             WriteError::Failing | WriteError::TooSlow => {
-                "storage failing: nothing can be changed until the server's disk works again"
+                "storage failing: nothing can be changed until the server's storage works again"
             }
+            WriteError::Fenced => "another instance of the server has taken over: try again",
         }
     }
 }
@@ -33,6 +36,7 @@ impl fmt::Display for WriteError {
             WriteError::Full => "storage full",
             WriteError::Failing => "storage failing",
             WriteError::TooSlow => "storage too slow",
+            WriteError::Fenced => "another instance has taken over",
         })
     }
 }

@@ -24,20 +24,20 @@ impl<T> Few<T> {
         }
     }
 
-    /// Adds an item behind the first `place` ones.
+    /// Adds an item behind the first `index` ones.
     ///
     /// # Panics
     /// If there are not so many.
-    pub fn insert(&mut self, place: usize, item: T) {
+    pub fn insert(&mut self, index: usize, item: T) {
         let mut items = match std::mem::take(self) {
             Few::One(first) => Vec::from(first),
-            Few::Several(items) if items.is_empty() && place == 0 => {
+            Few::Several(items) if items.is_empty() && index == 0 => {
                 *self = Few::One([item]);
                 return;
             }
             Few::Several(items) => items,
         };
-        items.insert(place, item);
+        items.insert(index, item);
         *self = Few::Several(items);
     }
 
@@ -48,11 +48,11 @@ impl<T> Few<T> {
 
     /// Removes the first item that is `gone`.
     pub fn remove_first(&mut self, gone: impl FnMut(&T) -> bool) {
-        let Some(place) = self.as_slice().iter().position(gone) else { return };
+        let Some(index) = self.as_slice().iter().position(gone) else { return };
         match std::mem::take(self) {
             Few::One(_) => {}
             Few::Several(mut items) => {
-                items.remove(place);
+                items.remove(index);
                 *self = Few::Several(items);
             }
         }

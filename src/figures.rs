@@ -15,6 +15,8 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "cluster")]
+pub use readings::InstanceReading;
 pub use readings::{Drops, MemberStats, Meter, Readings, RelayStats, SeenMember, Usage, Values, Volume};
 
 use prometheus::Samples;
@@ -60,7 +62,7 @@ pub struct FigureRow {
 
 impl FigureRow {
     /// The object of `/status` that it is in (empty: the outermost), and its key there.
-    pub fn place(&self) -> (&'static str, &'static str) {
+    pub fn path(&self) -> (&'static str, &'static str) {
         self.status.split_once('.').unwrap_or(("", self.status))
     }
 }
@@ -153,6 +155,8 @@ figures! {
     StoreLastCommit Gauge Micros "lanrage_store_last_commit_seconds" "store.last_commit_seconds" None,
         "How long the last commit took.";
     StoreSize Gauge Number "lanrage_store_size_bytes" "store.bytes" None, "Size of the store's file.";
+    StoreFree Gauge Number "lanrage_store_free_bytes" "store.free_bytes" None,
+        "Free space where the store's file is; 0 also if that is not known.";
     StoreFailing Gauge Bool "lanrage_store_failing" "store.failing" None, "Whether the store cannot write now.";
     StoreRecoveries Counter Number "lanrage_store_recoveries_total" "store.recoveries" None,
         "Damaged stores that were set aside at the start.";
@@ -176,48 +180,17 @@ words_with_lines! {
     Local "local" Some("to this machine"), "Packets that this machine itself took.";
 }
 
-words! {
-    /// Why a datagram, or a packet within one, went nowhere.
-    DropReason:
-    Unknown "unknown", "It is neither STUN nor WireGuard.";
-    WrongPort "wrong_port", "WireGuard on the port that is for STUN alone.";
-    NoMember "no_member", "No member has the key that its mac1 was made with.";
-    HandshakeLimit "handshake_limit",
-        "Its source, or all unknown sources together, have had their share of handshakes.";
-    NoAddress "no_address", "Nobody knows where its recipient is.";
-    IndexClash "index_clash", "Its index is in use there: the sender's retry will have another one.";
-    Duplicate "duplicate", "The same initiation was forwarded before.";
-    Paced "paced", "Its recipient has as many initiations as its kernel allows us.";
-    NoPending "no_pending", "It answers no initiation that was forwarded to where it comes from.";
-    NoFlow "no_flow", "It belongs to no flow of its source.";
-    Unproven "unproven", "Its recipient's address is unproven and has received as much as came from there.";
-    TableFull "table_full", "A table is full.";
-    DataLimit "data_limit", "Its source, sender or party has had its share of bytes.";
-    HubMalformed "hub_malformed", "The hub could not make sense of it.";
-    HubUnknownPeer "hub_unknown_peer", "It is for the hub, from somebody who is no member.";
-    HubForged "hub_forged", "It is for the hub and does not prove what it says.";
-    HubReplayed "hub_replayed", "The hub has received it before.";
-    HubExpired "hub_expired", "It is for a hub session that is over.";
-    HubLimit "hub_limit", "The hub takes no more handshakes from its source now.";
-    HubUnconfirmed "hub_unconfirmed",
-        "A member's handshake with the hub, again, whose answers its app does not take: they don't arrive, or it has \
-         a pre-shared key for the hub.";
-    InnerSource "inner_source", "Its inner source address is not the member's.";
-    InnerDestination "inner_destination", "Its inner destination is nobody's.";
-    OtherParty "other_party", "Its inner destination is in no party of its sender.";
-    NoSession "no_session", "There is no hub session with its recipient.";
-    BroadcastLimit "broadcast_limit", "A broadcast above its sender's or its party's share.";
-    StunMalformed "stun_malformed", "A STUN message that is no valid Binding request.";
-    StunLimit "stun_limit", "STUN above its source's share.";
-    LocalSource "local_source",
-        "This machine itself sent it under another address than the hub's, or it is no IPv4; or it came to the relay \
-         out of the virtual LAN.";
-    LocalRefused "local_refused", "This machine did not take it: its interface is down or gone.";
-    SocketFull "socket_full", "The socket's buffer and the one before it were full.";
-    NoRoute "no_route", "There is no route to its destination, or nobody at the end of it.";
-    SocketRefused "socket_refused", "The kernel refused to send it: a firewall, or it is too long.";
-    Truncated "truncated", "It was longer than the room for it.";
+macro_rules! drop_reasons {
+    ($($name:ident $word:literal, $help:literal, $german:literal;)*) => {
+        words! {
+            /// Why a datagram, or a packet within one, went nowhere.
+            DropReason:
+            $($name $word, $help;)*
+        }
+    };
 }
+
+include!("figures/drop_reasons.rs");
 
 words! {
     /// How a member is reached.
@@ -255,8 +228,69 @@ pub struct Family {
     samples: fn(&Readings, &mut Samples<'_>),
 }
 
+/// A number of an instance of a realm, if it is one.
+#[cfg(feature = "cluster")]
+fn of_instance(readings: &Readings, out: &mut Samples<'_>, value: impl FnOnce(&InstanceReading) -> u64) {
+    if let Some(instance) = &readings.instance {
+        out.plain(value(instance));
+    }
+}
+
 /// All of them.
 pub const FAMILIES: &[Family] = &[
+    #[cfg(feature = "cluster")]
+    Family {
+        metric: "lanrage_instance_writes",
+        kind: MetricKind::Gauge,
+        help: "Whether this instance of the realm is the one that writes.",
+        samples: |readings, out| of_instance(readings, out, |instance| instance.follows.is_none().into()),
+    },
+    #[cfg(feature = "cluster")]
+    Family {
+        metric: "lanrage_realm_epoch",
+        kind: MetricKind::Gauge,
+        help: "How often the lease of the realm was taken, as far as this instance knows.",
+        samples: |readings, out| of_instance(readings, out, |instance| instance.epoch),
+    },
+    #[cfg(feature = "cluster")]
+    Family {
+        metric: "lanrage_realm_commits",
+        kind: MetricKind::Gauge,
+        help: "The number of the last commit of the realm that this instance has.",
+        samples: |readings, out| of_instance(readings, out, |instance| instance.commits),
+    },
+    #[cfg(feature = "cluster")]
+    Family {
+        metric: "lanrage_follower_lag_seconds",
+        kind: MetricKind::Gauge,
+        help: "For how long there may have been commits that this instance has not.",
+        samples: |readings, out| {
+            if let Some(instance) = &readings.instance {
+                out.seconds(instance.lag);
+            }
+        },
+    },
+    #[cfg(feature = "cluster")]
+    Family {
+        metric: "lanrage_forwarded_total",
+        kind: MetricKind::Counter,
+        help: "What the instance that writes was asked and has answered.",
+        samples: |readings, out| of_instance(readings, out, |instance| instance.asked),
+    },
+    #[cfg(feature = "cluster")]
+    Family {
+        metric: "lanrage_forward_failures_total",
+        kind: MetricKind::Counter,
+        help: "What the instance that writes was asked and has not answered.",
+        samples: |readings, out| of_instance(readings, out, |instance| instance.unanswered),
+    },
+    #[cfg(feature = "cluster")]
+    Family {
+        metric: "lanrage_fenced_total",
+        kind: MetricKind::Counter,
+        help: "How often this instance found out that another one writes in its place.",
+        samples: |readings, out| of_instance(readings, out, |instance| instance.fenced),
+    },
     Family {
         metric: "lanrage_build_info",
         kind: MetricKind::Gauge,

@@ -24,6 +24,7 @@ pub mod wireguard;
 
 pub mod agent;
 pub mod api;
+pub mod cluster;
 pub mod relay;
 
 pub mod sys;

@@ -10,11 +10,11 @@
 
 pub mod table;
 
+use crate::dense_map::DenseMap;
 use crate::keyed_hash::KeyedState;
 use crate::time::Instant;
 use crate::token_bucket::{Rate, TokenBucket};
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -148,7 +148,8 @@ const BUCKETS: usize = 2048;
 /// Token buckets for all addresses there are, in 16 KB. A prefix has the two buckets that a secret hash gives it, and
 /// the fuller one counts: who shares one with a flood has the other. Nobody can aim at another's, and no flood from
 /// made-up addresses makes it grow or pushes somebody out. A prefix whose network has had its share spends nothing of
-/// the buckets below.
+/// the buckets below. There are a dozen of these tables, and most routers never need half of them: until something is
+/// spent, there are no buckets, and all are full.
 pub struct SourceBuckets {
     hasher: KeyedState,
     total: TokenBucket,
@@ -158,11 +159,7 @@ pub struct SourceBuckets {
 impl SourceBuckets {
     /// Full ones.
     pub fn new(hasher: KeyedState) -> Self {
-        SourceBuckets {
-            hasher,
-            total: TokenBucket::default(),
-            buckets: vec![TokenBucket::default(); BUCKETS].into(),
-        }
+        SourceBuckets { hasher, total: TokenBucket::default(), buckets: Box::default() }
     }
 
     /// Takes `count` tokens of each of the owners of `source`, or none and says how long to wait. What is taken from
@@ -211,8 +208,7 @@ impl SourceBuckets {
         now: Instant,
     ) -> Result<(), Duration> {
         for owner in Prefix::all(source) {
-            let [one, other] = self.places(owner, what);
-            self.buckets[one].min(self.buckets[other]).peek(rates.of(owner.level), count, now)?;
+            self.fuller(self.buckets_of(owner, what)).peek(rates.of(owner.level), count, now)?;
         }
         self.total.peek(rates.total, count, now)
     }
@@ -223,19 +219,27 @@ impl SourceBuckets {
     }
 
     fn spend_of(&mut self, source: IpAddr, what: u64, count: u32, rates: &SourceRates, now: Instant) {
+        if self.buckets.is_empty() {
+            self.buckets = vec![TokenBucket::default(); BUCKETS].into();
+        }
         self.total = self.total.spent(rates.total, count, now);
         for owner in Prefix::all(source) {
-            let [one, other] = self.places(owner, what);
-            let fuller = self.buckets[one].min(self.buckets[other]);
-            let spent = fuller.spent(rates.of(owner.level), count, now);
-            for place in [one, other] {
-                self.buckets[place] = self.buckets[place].max(spent);
+            let both = self.buckets_of(owner, what);
+            let spent = self.fuller(both).spent(rates.of(owner.level), count, now);
+            for bucket in both {
+                self.buckets[bucket] = self.buckets[bucket].max(spent);
             }
         }
     }
 
+    /// The fuller one of two buckets.
+    fn fuller(&self, both: [usize; 2]) -> TokenBucket {
+        let [one, other] = both.map(|at| self.buckets.get(at).copied().unwrap_or_default());
+        one.min(other)
+    }
+
     /// Where the two buckets of a prefix are.
-    fn places(&self, owner: Prefix, what: u64) -> [usize; 2] {
+    fn buckets_of(&self, owner: Prefix, what: u64) -> [usize; 2] {
         let hash = self.hasher.hash_one((owner, what));
         [hash as usize % BUCKETS, (hash >> 32) as usize % BUCKETS]
     }
@@ -274,7 +278,7 @@ impl Quota {
 
 /// How much of something, entries or bytes, each owner holds at each level.
 pub struct Holdings {
-    held: HashMap<Prefix, usize, KeyedState>,
+    held: DenseMap<Prefix, usize>,
     total: usize,
 }
 
@@ -284,13 +288,14 @@ pub type Weight = [usize; 3];
 impl Holdings {
     /// Nobody holds anything.
     pub fn new(hasher: KeyedState) -> Self {
-        Holdings { held: HashMap::with_hasher(hasher), total: 0 }
+        Holdings { held: DenseMap::with_hasher(hasher), total: 0 }
     }
 
-    /// Nobody holds anything. As long as no more than `sources` do, nothing is allocated; coming and going takes
-    /// twice the room, because a table that is half empty is put in order in place.
+    /// Nobody holds anything. As long as no more than `sources` do, nothing is allocated.
     pub fn with_capacity(sources: usize, hasher: KeyedState) -> Self {
-        Holdings { held: HashMap::with_capacity_and_hasher(2 * LEVELS.len() * sources, hasher), total: 0 }
+        let mut holdings = Self::new(hasher);
+        holdings.held.reserve(LEVELS.len() * sources);
+        holdings
     }
 
     /// `source` holds `amount` more.
@@ -300,7 +305,7 @@ impl Holdings {
         }
         self.total += amount;
         for owner in Prefix::all(source) {
-            *self.held.entry(owner).or_default() += amount;
+            *self.held.get_or_insert_with(owner, usize::default) += amount;
         }
     }
 
@@ -336,11 +341,11 @@ impl Holdings {
         held.into_iter().find(|(held, owner)| held + amount > quota.of(owner.level)).map(|(_, owner)| owner)
     }
 
-    /// Which of `entries`, each with where it came from and a place in the order in which they are given up (as a rule
+    /// Which of `entries`, each with where it came from and a rank in the order in which they are given up (as a rule
     /// since when it is there), has to make room: the first of the subscriber that holds most, in the site that
     /// holds most, in the network that holds most.
     pub fn victim<K, P: Ord>(&self, entries: impl Iterator<Item = (K, IpAddr, P)>) -> Option<K> {
-        let ranked = entries.map(|(key, source, place)| (key, (self.weight(source), Reverse(place))));
+        let ranked = entries.map(|(key, source, rank)| (key, (self.weight(source), Reverse(rank))));
         let most = ranked.reduce(|best, next| if next.1 > best.1 { next } else { best });
         most.map(|(key, _)| key)
     }
@@ -348,7 +353,7 @@ impl Holdings {
     /// As [`Holdings::victim`], but up to `most` of the same subscriber at once: to look for each alone would cost a
     /// large table too much.
     pub fn victims<K, P: Ord>(&self, entries: Vec<(K, IpAddr, P)>, most: usize) -> Vec<K> {
-        let first = self.victim(entries.iter().map(|(_, source, place)| (*source, *source, place)));
+        let first = self.victim(entries.iter().map(|(_, source, rank)| (*source, *source, rank)));
         let Some(owner) = first.map(Prefix::subscriber) else { return Vec::new() };
         let mut own: Vec<(K, IpAddr, P)> =
             entries.into_iter().filter(|(_, source, _)| owner.contains(*source)).collect();
@@ -420,6 +425,7 @@ mod tests {
         assert!(
             buckets.peek(source, 5, &rates, START).is_ok() && buckets.peek(source, 6, &rates, START).is_err()
         );
+        assert!(buckets.buckets.is_empty(), "who spends nothing takes no memory");
         buckets.spend(source, 2, &rates, START);
         assert!(
             buckets.peek(source, 3, &rates, START).is_ok() && buckets.peek(source, 4, &rates, START).is_err()

@@ -7,6 +7,7 @@
 
 pub mod flow_key;
 pub mod limits;
+pub mod link;
 pub mod roster;
 pub mod snapshot;
 

@@ -1,16 +1,22 @@
-//! Floor 5: the only disk, redb behind a writer thread, and the hand-over file.
+//! Floor 5: the only disk, redb behind a writer thread, and the hand-over file. With the feature `cluster`, PostgreSQL
+//! behind the same thread.
 //!
 //! A generic, durable key-value engine. The control state lives in memory on the loop's thread; what changes
 //! there is submitted here as rows, which one thread commits in groups, because a sync takes up to half a
 //! second on router flash. Whoever must not answer before a change is durable awaits its [`Ticket`].
 
 pub mod agent_state;
+pub mod backup;
 mod check;
 mod disk;
 pub mod dump;
 mod dump_request;
+mod engine;
+mod file_engine;
 pub mod handover;
 mod open;
+#[cfg(feature = "cluster")]
+pub mod postgres;
 mod queue;
 pub mod records;
 pub mod restore;
@@ -24,15 +30,21 @@ mod tests;
 
 pub use check::{Report, check};
 pub use disk::BackendFactory;
-pub use open::{FileError, OpenError, Recovery, is_full};
+pub use open::{FileError, OpenError, Recovery, is_full, make_directory};
 pub use queue::{Durable, Ticket};
 
+#[cfg(feature = "cluster")]
+use crate::cluster::lease::Position;
 use crate::durability::WriteError;
 use crate::figures::{Figure, Readings, Values};
-use crate::time::Clock;
+use crate::sys;
+use crate::time::{Clock, UnixTime};
 use dump::Secrets;
+use dump_request::DumpPermit;
+use file_engine::FileEngine;
 use open::Examined;
 use queue::StoreShared;
+use restore::IncomingBackup;
 use schema::{Schema, Table};
 use state_file::StateFile;
 use std::path::{Path, PathBuf};
@@ -57,6 +69,8 @@ pub struct Row {
 pub struct Store {
     shared: Arc<StoreShared>,
     recovery: Option<Recovery>,
+    /// Where its file is, if it is in one.
+    path: Option<PathBuf>,
 }
 
 impl Store {
@@ -73,9 +87,10 @@ impl Store {
         let mut factory = open::file_factory(file.clone());
         let reason = match Self::begin_file(path, is_new, &mut factory, schema) {
             Ok(begun) => {
-                let place = Some(StateFile::new(path, file));
-                return Self::start(path, place, begun, factory, clock, schema, None);
+                let state_file = Some(StateFile::new(path, file));
+                return Self::start(path, state_file, begun, factory, clock, schema, None);
             }
+            Err(FileError::Corrupt(_)) if backup::is_backup(path) => return Err(FileError::Backup.at(path)),
             Err(FileError::Corrupt(reason)) => reason,
             Err(fault) => return Err(fault.at(path)),
         };
@@ -93,8 +108,8 @@ impl Store {
         let begun = Self::begin_file(path, is_new, &mut factory, schema);
         let begun = begun.map_err(|fault| fault.at(path))?;
         let recovery = Recovery { moved_to: Some(moved_to), reason };
-        let place = Some(StateFile::new(path, fresh));
-        Self::start(path, place, begun, factory, clock, schema, Some(recovery))
+        let state_file = Some(StateFile::new(path, fresh));
+        Self::start(path, state_file, begun, factory, clock, schema, Some(recovery))
     }
 
     /// Like [`Store::open`] over backends that `factory` makes. Damage is an error here, as there is no file
@@ -155,7 +170,7 @@ impl Store {
 
     fn start(
         path: &Path,
-        place: Option<StateFile>,
+        state_file: Option<StateFile>,
         (mut examined, fault): (Examined, Option<FileError>),
         factory: BackendFactory,
         clock: Clock,
@@ -172,10 +187,11 @@ impl Store {
             log::info!("{} was not closed by the process that wrote it; all is well", path.display());
         }
         let rows = examined.take_rows();
-        let (shared, recovery) =
-            (writer::start(path, place, examined, fault, factory, clock, schema), recovery);
-        let shared = shared.map_err(|error| FileError::Io(error).at(path))?;
-        Ok((Store { shared, recovery }, rows))
+        let file = state_file.is_some().then(|| path.to_owned());
+        let engine = FileEngine::new(path, state_file, examined, fault.is_none(), factory, clock, schema);
+        let shared =
+            writer::start(path, engine, fault, clock).map_err(|error| FileError::Io(error).at(path))?;
+        Ok((Store { shared, recovery, path: file }, rows))
     }
 
     /// What was done about a damaged file when this store was opened.
@@ -186,13 +202,23 @@ impl Store {
     /// Hands over rows to be committed at once, without waiting for the disk. Of rows with the same key the
     /// last one counts. With no rows, the ticket stands for what was submitted before.
     pub fn submit(&self, rows: Vec<Row>) -> Ticket {
-        self.shared.submit(rows)
+        self.shared.submit(rows, "")
+    }
+
+    /// The same, and says what happened, for those that follow a realm: see [`crate::cluster::entry::tell`].
+    pub fn submit_told(&self, rows: Vec<Row>, told: &str) -> Ticket {
+        self.shared.submit(rows, told)
     }
 
     /// Hands over rows that are not worth a commit of their own: they ride along with others, a few at a
     /// time, and all of them with [`Store::close`]. Of rows with the same key the last one counts.
     pub fn lazily(&self, rows: Vec<Row>) {
-        self.shared.lazily(rows);
+        self.shared.lazily(rows, "");
+    }
+
+    /// The same, and says what happened, for those that follow a realm.
+    pub fn lazily_told(&self, rows: Vec<Row>, told: &str) {
+        self.shared.lazily(rows, told);
     }
 
     /// Resolves when the rows of `ticket` are on the disk, or with an error when their commit fails or the
@@ -206,6 +232,19 @@ impl Store {
         self.shared.health()
     }
 
+    /// The last commit of the realm, if the state is in a database and this instance writes.
+    #[cfg(feature = "cluster")]
+    pub fn position(&self) -> Option<Position> {
+        self.shared.queue().position
+    }
+
+    /// Resolves when another instance has the lease: nothing will be written any more.
+    #[cfg(feature = "cluster")]
+    pub fn fenced(&self) -> impl Future<Output = ()> + use<> {
+        let shared = self.shared.clone();
+        std::future::poll_fn(move |context| shared.poll_fenced(context))
+    }
+
     /// What was counted since the store was opened.
     pub fn stats(&self) -> Values {
         self.shared.queue().stats
@@ -215,6 +254,10 @@ impl Store {
     pub fn report(&self, out: &mut Readings) {
         out.stats.values.merge(&self.stats());
         out.set(Figure::StoreFailing, u64::from(self.health().is_err()));
+        // The kernel knows: no disk is asked.
+        if let Some(Ok(disk)) = self.path.as_ref().map(|path| sys::file_system(path)) {
+            out.set(Figure::StoreFree, disk.free);
+        }
         out.set(Figure::StoreRecoveries, u64::from(self.recovery.is_some()));
     }
 
@@ -223,6 +266,14 @@ impl Store {
     /// if its last line says so. One at a time: see [`dump::Busy`].
     pub fn dump(&self, secrets: Secrets) -> Result<smol::channel::Receiver<Vec<u8>>, dump::Busy> {
         dump::request(&self.shared, secrets)
+    }
+
+    /// Takes a backup, whose state can take the place of this one when this is closed. One at a time, and no dump
+    /// meanwhile.
+    pub fn receive(&self, now: UnixTime) -> Result<IncomingBackup, String> {
+        let path = self.path.clone().ok_or("the state is in no file")?;
+        let turn = DumpPermit::take(&self.shared.dumping).map_err(|busy| busy.to_string())?;
+        restore::receive(path, turn, now).map_err(|error| format!("no thread for a backup: {error}"))
     }
 
     /// Commits everything, lazy rows too, and closes the file. Takes at most 1.5 s; an error says that the

@@ -1,6 +1,6 @@
 //! Floor 4: all unsafe code. What the kernel can do and no safe crate offers: many datagrams in one system
 //! call with ancillary data of every kind, socket options by number, network interfaces, a signal that is to be
-//! ignored, and a copy of the process to try in what may end it.
+//! ignored, one that a bug ends the process by, a copy of the process to try in what may end it, and its beginning anew.
 //!
 //! The calls go to the kernel itself and not through the C library: musl's `sendmmsg` is a loop over
 //! `sendmsg`, and its headers differ from the kernel's.
@@ -11,10 +11,17 @@ pub mod interface;
 pub mod netlink;
 
 use rustix::io::Errno;
-use std::ffi::{c_int, c_long, c_uint, c_void};
+use std::ffi::{CString, c_int, c_long, c_uint, c_void};
 use std::io::{self, IoSlice};
+use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+#[cfg(feature = "cluster")]
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+#[cfg(feature = "cluster")]
+use std::process::Command;
 use std::ptr;
 
 /// Most messages that one call takes.
@@ -29,6 +36,37 @@ const UNSENT: c_uint = 0x894b;
 const PANICKED: c_int = 101;
 /// Room for the ancillary data of a message that is received, in bytes: all that we ask for, twice.
 const CONTROL_LENGTH: usize = 256;
+
+// Where rustix goes by way of the C library, it takes libc's time for musl's. On 32-bit musl that is another structure:
+// every clock and time-out would be wrong, and most things would still seem to work.
+const _: () = assert!(
+    size_of::<rustix::time::Nsecs>() == 8
+        || offset_of!(libc::timespec, tv_nsec) == offset_of!(rustix::time::Timespec, tv_nsec),
+    "rustix reads clocks wrong here: RUSTFLAGS='--cfg rustix_use_experimental_asm' helps where bytes are little-endian"
+);
+
+/// The file system that holds a path.
+pub struct FileSystem {
+    /// Its kind, as statfs(2) names it.
+    pub kind: u32,
+    /// How many bytes are free for us.
+    pub free: u64,
+}
+
+/// Asks the kernel, and no disk. rustix 1.1 takes another structure for that of MIPS, which the kernel refuses.
+pub fn file_system(path: &Path) -> io::Result<FileSystem> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the structure is plain numbers, for which zeros are good.
+    let mut info: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends with a zero, and one such structure is written, which is borrowed for as long.
+    if unsafe { libc::statfs(path.as_ptr(), &mut info) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // They have 32 bits in some C libraries.
+    #[allow(clippy::useless_conversion)]
+    let blocks = u64::from(info.f_bavail);
+    Ok(FileSystem { kind: info.f_type as u32, free: blocks.saturating_mul(info.f_frsize as u64) })
+}
 
 /// How much memory this machine has, in bytes, if the kernel says so.
 pub fn memory() -> Option<usize> {
@@ -287,8 +325,77 @@ fn last_error() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// Does `work` in a copy of this process and gives what it returned, or `None` if it panicked, with whatever
-/// that means in this build. What else it changes in memory is lost with the copy. Only the calling thread is
+/// Has the process say where in its program it was when the kernel ends it for an instruction that is none. In builds
+/// for small routers that is how a panic ends, and all that is known of it: nothing of theirs has texts for panics.
+pub fn report_traps() {
+    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = report_trap;
+    // SAFETY: the structure is plain numbers, for which zeros are good.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as libc::sighandler_t;
+    // The same instruction comes again when the handler is done, and then the process ends as it would have.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND;
+    for signal in [libc::SIGILL, libc::SIGTRAP] {
+        // SAFETY: the handler calls nothing but poll and write, which POSIX allows there, and touches no memory but
+        // its own.
+        unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
+    }
+}
+
+extern "C" fn report_trap(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    /// Where the digits end.
+    const END: usize = 59;
+    let mut text =
+        *b"ERROR this is a bug: lanrage panicked at 0x0000000000000000. Please report this line.\n";
+    // SAFETY: the kernel hands over a structure that lives until the handler returns. What a process sent has another
+    // kind of code, and no address.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
+    for (digit, letter) in text[..END].iter_mut().rev().take(if code > 0 { 16 } else { 0 }).enumerate() {
+        *letter = b"0123456789abcdef"[address.unbounded_shr(4 * digit as u32) & 15];
+    }
+    let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: both get memory of this function and its length. Nothing is written to who does not read, as that
+    // could wait for ever.
+    unsafe {
+        if libc::poll(&raw mut stderr, 1, 0) == 1 && stderr.revents & libc::POLLOUT != 0 {
+            libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+        }
+    }
+}
+
+/// Makes this process what it was when it was started: the same program with the same arguments. Returns only why it
+/// could not. Files and sockets close, as all of ours do when a program is executed.
+pub fn execute_again() -> io::Error {
+    let words: Vec<CString> =
+        std::env::args_os().filter_map(|word| CString::new(word.into_vec()).ok()).collect();
+    let mut arguments: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+    arguments.push(ptr::null());
+    // SAFETY: the pointers are to strings that end with a zero and live until the call returns, the last one is null.
+    unsafe { libc::execv(c"/proc/self/exe".as_ptr(), arguments.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Tells [`execute_fenced`]'s next program how often it was executed so.
+#[cfg(feature = "cluster")]
+const FENCED: &str = "_LANRAGE_FENCED";
+
+/// How often this process was [executed because it was fenced](execute_fenced).
+#[cfg(feature = "cluster")]
+pub fn times_fenced() -> u64 {
+    std::env::var(FENCED).ok().and_then(|times| times.parse().ok()).unwrap_or(0)
+}
+
+/// As [`execute_again`], and counts.
+#[cfg(feature = "cluster")]
+pub fn execute_fenced() -> io::Error {
+    let mut words = std::env::args_os();
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(own) = words.next() {
+        command.arg0(own);
+    }
+    command.args(words).env(FENCED, (times_fenced() + 1).to_string()).exec()
+}
+
+/// Does `work` in a copy of this process and gives what it returned, or `None` if it panicked, by a message or a trap. What else it changes in memory is lost with the copy. Only the calling thread is
 /// in it, so `work` must wait for nothing that others do.
 pub fn in_a_copy(work: impl FnOnce() -> bool) -> io::Result<Option<bool>> {
     // SAFETY: the child has this thread alone, and what other threads were amid is of no use to it: `work`
@@ -317,5 +424,19 @@ pub fn in_a_copy(work: impl FnOnce() -> bool) -> io::Result<Option<bool>> {
             let exited = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
             Ok(exited.filter(|status| *status != PANICKED).map(|status| status == 1))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_has_its_kind_and_its_room() {
+        // As statfs(2) names it.
+        assert_eq!(file_system(Path::new("/proc")).unwrap().kind, 0x9fa0);
+        assert_eq!(file_system(Path::new("/proc")).unwrap().free, 0);
+        let found = file_system(&std::env::temp_dir()).unwrap();
+        assert!(found.kind != 0 && found.free > 0);
     }
 }

@@ -185,7 +185,7 @@ fn help_and_version() {
             synopsis.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect()
         })
         .collect();
-    assert_eq!(commands.len(), 32, "{overview}");
+    assert_eq!(commands.len(), 38, "{overview}");
     for mut command in commands {
         let help = scratch.run(&[&["help"], &command[..]].concat()).good();
         assert!(help.contains(&format!("Usage: lanrage {}", command.join(" "))), "{help}");
@@ -379,7 +379,12 @@ fn what_the_owner_sees_and_does() {
     assert_eq!(words(&list, "PARTY"), ["PARTY", "NAME", "HOST", "PEERS", "CREATED"]);
     assert_eq!(words(&list, &party)[1..5], ["LAN", "\\u{202e}night", "alice", "2"]);
     let same = daemon.client().with_token(ADMIN).get("/parties").is(200).body;
-    assert_eq!(scratch.ask(&["party", "list", "--json"]).good(), same + "\n");
+    assert_eq!(scratch.ask(&["party", "list", "--json"]).good(), same.clone() + "\n");
+    // Dates that no stock client reads say that they are in UTC.
+    let listed = json::parse(same.as_bytes()).unwrap();
+    let Some(Value::Array(listed)) = listed.get("parties") else { panic!("{same}") };
+    assert!(text(&listed[0], "created_at").ends_with('Z'), "{same}");
+    assert_eq!(words(&list, &party)[7..], ["UTC"]);
 
     let show = scratch.ask(&["party", "show", &party]).good();
     assert_eq!(words(&show, "host"), ["host", "alice"]);
@@ -611,10 +616,9 @@ fn a_backup_of_a_running_daemon_is_whole_and_can_be_started_from() {
     scratch.run(&["db", "check", &scratch.path("offline")]).good();
     assert_eq!(scratch.names("partial"), [""; 0]);
 
-    std::fs::create_dir(scratch.path("restored")).unwrap();
-    std::fs::rename(&copy, scratch.path("restored/lanrage.redb")).unwrap();
-    let restored = start_in(&scratch, "restored", &[]);
     let state = scratch.path("restored");
+    scratch.run(&["restore", &copy, "--state-dir", &state]).good();
+    let restored = start_in(&scratch, "restored", &[]);
     assert_eq!(scratch.run(&["party", "list", "--json", "--state-dir", &state]).good(), list);
     restored.client().with_token_of(&alice).heartbeat(&party, "alice").is(200);
     assert!(!restored.log().contains("ERROR"), "{}", restored.log());
@@ -740,20 +744,25 @@ fn check_tells_good_files_from_bad_ones() {
     let err = scratch.ask(&["db", "dump", &file]).bad(1);
     assert!(err.contains("in use by a running lanrage"), "{err}");
     fill(&daemon);
-    // A backup is compact, so that damage does not hit free space only.
+    // What is made of a backup is compact, so that damage does not hit free space only.
     let copy = scratch.path("copy");
     scratch.ask(&["backup", &copy]).good();
+    scratch.run(&["restore", &copy, "--state-dir", &scratch.path("compact")]).good();
     assert_eq!(daemon.terminate().0.code(), Some(0));
     assert_eq!(words(&scratch.ask(&["db", "check"]).good(), "closed")[4], "yes");
 
-    let mut bytes = std::fs::read(&copy).unwrap();
-    let quarter = bytes.len() / 4;
-    for byte in &mut bytes[quarter..3 * quarter] {
-        *byte ^= 0x55;
-    }
-    let damaged = scratch.write("damaged", &bytes);
+    let damage = |file: &str, name| {
+        let mut bytes = std::fs::read(file).unwrap();
+        let quarter = bytes.len() / 4;
+        for byte in &mut bytes[quarter..3 * quarter] {
+            *byte ^= 0x55;
+        }
+        (scratch.write(name, &bytes), bytes)
+    };
+    let (damaged, bytes) = damage(&scratch.path("compact/lanrage.redb"), "damaged");
+    let (damaged_copy, _) = damage(&copy, "damaged-copy");
     let text_file = scratch.write("text", "hello\n");
-    for bad in [&damaged, &text_file] {
+    for bad in [&damaged, &damaged_copy, &text_file] {
         let outcome = scratch.run(&["db", "check", "--json", bad]);
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
         let json = json::parse(outcome.out.as_bytes()).unwrap();
@@ -860,8 +869,11 @@ fn a_backup_is_gone_back_to_and_what_was_there_is_kept() {
     let scratch = Scratch::new();
     let mut daemon = start(&scratch);
     scratch.ask(&["party", "create", "Friday"]).good();
+    scratch.ask(&["device", "add", "Friday", "Bob", "--qr"]).good();
+    let devices = scratch.ask(&["device", "list", "Friday"]).good();
     let copy = scratch.path("copy.redb");
-    scratch.ask(&["backup", &copy]).good();
+    let said = scratch.ask(&["backup", &copy]).good();
+    assert!(said.contains("as secret as a password"), "{said}");
     scratch.ask(&["party", "delete", "Friday"]).good();
     let hub = scratch.ask(&["status"]).good();
     let hub = hub.lines().find(|line| line.starts_with("hub key")).unwrap().to_owned();
@@ -874,6 +886,15 @@ fn a_backup_is_gone_back_to_and_what_was_there_is_kept() {
     let before = std::fs::read(&state).unwrap();
     let other = scratch.path("other");
     std::fs::write(&other, "no backup").unwrap();
+    // A file that was cut off, and one with a row too few.
+    let whole = std::fs::read_to_string(&copy).unwrap();
+    assert!(whole.starts_with("{\"secret\":\"Keep this file like a password."), "{}", &whole[..80]);
+    let cut = scratch.write("cut", &whole[..whole.len() - 2]);
+    let fewer: Vec<&str> = whole.lines().filter(|line| !line.contains("schema_version")).collect();
+    let fewer = scratch.write("fewer", fewer.join("\n") + "\n");
+    for file in [&cut, &fewer] {
+        assert!(scratch.ask(&["restore", file]).bad(1).contains("choose another backup"), "{file}");
+    }
     for (file, said) in [(&other, "choose another backup"), (&state, "the state itself")] {
         let err = scratch.ask(&["restore", file]).bad(1);
         assert!(err.contains(said), "{file}: {err}");
@@ -887,6 +908,40 @@ fn a_backup_is_gone_back_to_and_what_was_there_is_kept() {
     let _daemon = start(&scratch);
     assert!(scratch.ask(&["party", "list"]).good().contains("Friday"));
     assert!(scratch.ask(&["status"]).good().contains(&hub), "{hub}");
+
+    // On another machine, too: the hub's key and all addresses come along, so that players' files stay good.
+    let elsewhere = Scratch::new();
+    elsewhere.ask(&["restore", &copy]).good();
+    let mut there = start(&elsewhere);
+    assert!(elsewhere.ask(&["status"]).good().contains(&hub), "{hub}");
+    assert_eq!(elsewhere.ask(&["device", "list", "Friday"]).good(), devices);
+    assert_eq!(there.terminate().0.code(), Some(0));
+
+    // Backups of older versions have no first line, or are states.
+    let older = scratch.write("older", whole.split_once('\n').unwrap().1);
+    for file in [older, elsewhere.path("state/lanrage.redb")] {
+        let third = Scratch::new();
+        third.ask(&["restore", &file]).good();
+        assert_eq!(std::fs::read_dir(third.path("state")).unwrap().count(), 1, "{file}");
+        let _third = start(&third);
+        assert_eq!(third.ask(&["device", "list", "Friday"]).good(), devices, "{file}");
+    }
+}
+
+#[test]
+fn a_party_gets_another_name_whatever_it_looks_like() {
+    let scratch = Scratch::new();
+    let _daemon = start(&scratch);
+    scratch.ask(&["party", "create", "Friday"]).good();
+    assert_eq!(
+        scratch.ask(&["party", "rename", "Friday", "--", "--json"]).good(),
+        "Its name is --json now.\n"
+    );
+    assert!(scratch.ask(&["party", "list"]).good().contains("--json"));
+    scratch.ask(&["party", "rename", "--json", "--", "--json", "Saturday"]).good();
+    let err = scratch.ask(&["party", "rename", "Friday", "Sunday"]).bad(1);
+    assert!(err.contains("Friday"), "{err}");
+    assert!(scratch.ask(&["party", "list"]).good().contains("Saturday"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("dense_map", "crypto"),
     ("dense_map", "keyed_hash"),
     ("keyed_hash", "crypto"),
+    ("owners", "dense_map"),
     ("owners", "keyed_hash"),
     ("owners", "token_bucket"),
     ("owners", "crypto"),

@@ -18,6 +18,8 @@ use lanrage::relay::limits::RelayLimits;
 use lanrage::relay::{Arrival, LOCAL_HEADROOM, Output, Port, Relay, RelaySettings};
 use lanrage::subnet::Subnet;
 use lanrage::time::{Instant, Now, UnixTime};
+use lanrage::wire::ip::{TCP, checksum, transport_checksum};
+use lanrage::wire::offload::{Coalescer, TAILROOM, buffer, split};
 use lanrage::wireguard::allowed_ips::AllowedIp;
 use lanrage::wireguard::constants::X25519_TYPICAL;
 use lanrage::wireguard::device::{Device, DeviceSettings};
@@ -303,6 +305,15 @@ impl Relayed {
     }
 }
 
+/// Datagrams of all kinds that mean nothing.
+fn make_noise(world: &mut Relayed, now: Now) {
+    for (kind, length) in [(1, 148), (2, 92), (3, 64), (4, 100), (9, 77)] {
+        let mut noise = [7; 148];
+        noise[..4].copy_from_slice(&[kind, 0, 0, 0]);
+        world.carry(3, &mut noise[..length], now);
+    }
+}
+
 #[test]
 fn the_relay_forwards_without_allocating() {
     let mut world = Relayed::new();
@@ -326,6 +337,8 @@ fn the_relay_forwards_without_allocating() {
         world.carry(from, &mut buffer[..length], now)
     };
     let mut arrived = 0;
+    // What strangers' tokens are counted in comes with the first stranger, once.
+    make_noise(&mut world, at(20_000));
     // 80 s: keepalives and sweeps, but no new session, are part of it.
     let counted = allocations(|| {
         for millis in (20_000..100_000).step_by(10) {
@@ -339,12 +352,7 @@ fn the_relay_forwards_without_allocating() {
             if millis % 50 == 0 {
                 world.settle(now);
             }
-            // Noise of all kinds.
-            for (kind, length) in [(1, 148), (2, 92), (3, 64), (4, 100), (9, 77)] {
-                let mut noise = [7; 148];
-                noise[..4].copy_from_slice(&[kind, 0, 0, 0]);
-                world.carry(3, &mut noise[..length], now);
-            }
+            make_noise(&mut world, now);
         }
     });
     assert!(arrived >= 3 * 8000, "{arrived}");
@@ -494,4 +502,35 @@ fn agents_play_without_allocating() {
     });
     assert_eq!(wire.delivered, 16_000);
     assert_eq!(counted, 0);
+}
+
+#[test]
+fn joining_and_cutting_packets_allocates_nothing() {
+    let (mut coalescer, mut room) = (Coalescer::new(true), buffer());
+    let mut packet = [0; 1240];
+    (packet[0], packet[6], packet[9]) = (0x45, 0x40, TCP);
+    packet[2..4].copy_from_slice(&1240u16.to_be_bytes());
+    (packet[32], packet[33]) = (5 << 4, 16);
+    let sum = checksum(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    let (mut long, mut short) = (0, 0);
+    let count = allocations(|| {
+        for number in 0..200u32 {
+            packet[24..28].copy_from_slice(&(number * 1200).to_be_bytes());
+            packet[36..38].fill(0);
+            let nowhere = Ipv4Addr::UNSPECIFIED;
+            let sum = transport_checksum(nowhere, nowhere, TCP, &packet[20..]);
+            packet[36..38].copy_from_slice(&sum.to_be_bytes());
+            coalescer.push(&packet, &mut |header, packet| {
+                long += 1;
+                room[TAILROOM..][..packet.len()].copy_from_slice(packet);
+                short += split(header, &mut room, TAILROOM, packet.len(), &mut |_, length| {
+                    assert_eq!(length, 1240)
+                });
+                true
+            });
+        }
+    });
+    assert_eq!(count, 0);
+    assert!((3..=4).contains(&long) && short > 150, "{long} {short}");
 }

@@ -10,6 +10,7 @@ package:
 	$$(file >$(STAGE)/control/postinst,$$(call SCRIPT,postinst))
 	$$(file >$(STAGE)/control/prerm,$$(call SCRIPT,prerm))
 	$$(file >$(STAGE)/control/postinst-pkg,$$(Package/$(1)/postinst))
+	$$(file >$(STAGE)/control/prerm-pkg,$$(Package/$(1)/prerm))
 	find $(STAGE)/control -size -2c -delete
 	chmod 0755 $(STAGE)/control/p*
 endef
@@ -19,11 +20,15 @@ Package: $(PKG_NAME)
 Version: $(PKG_VERSION)-r$(PKG_RELEASE)
 Depends: $(subst $(space),$(comma)$(space),$(strip libc $(patsubst +%,%,$(DEPENDS))))
 License: $(PKG_LICENSE)
-Section: $(SECTION)
+$(if $(PKG_LICENSE_FILES),LicenseFiles: $(PKG_LICENSE_FILES)
+)$(if $(URL),URL: $(URL)
+)Section: $(SECTION)
 $(if $(USERID),Require-User: $(USERID)
 )Architecture: $(or $(PKGARCH),$(ARCHITECTURE))
 Maintainer: $(PKG_MAINTAINER)
+Installed-Size: 0
 Description: $(TITLE)
+$(Package/$(PKG_NAME)/description)
 endef
 
 define SCRIPT

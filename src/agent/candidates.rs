@@ -1,12 +1,15 @@
 //! Where we may be, for others to try; and which of their addresses are worth trying, and safe.
 
+use crate::agent::mappings::{DestinationNumber, Destinations, NatJudgement};
 use crate::agent::nat::NatProbing;
 use crate::agent::network::{LocalAddress, RelayAddress, SocketWish};
+use crate::agent::relays::KnownRelays;
+use crate::agent::view::NatView;
 use crate::datagram::Path;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wire::endpoint::is_private_address;
-use crate::wire::probe::{Candidate, CandidateKind, MAX_CANDIDATES, Offer};
+use crate::wire::probe::{Candidate, CandidateKind, MAX_CANDIDATES, MAX_RELAYS, Offer, RelayDistance};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::net::{IpAddr, SocketAddr};
@@ -27,10 +30,15 @@ pub(super) struct Locality {
     pub links: Vec<LocalAddress>,
     pub mapping: Option<SocketAddr>,
     pub nat: NatProbing,
+    pub relays: KnownRelays,
     /// Counts the networks that we were in.
     pub generation: u32,
-    /// Destinations that a NAT has had to make a mapping for since it was probed.
-    pub destinations: i32,
+    /// What of our NAT is known by their answers.
+    pub judgement: NatJudgement,
+    /// By how much its ports differ from one destination to the next, as first seen in this network.
+    pub step: Option<i32>,
+    /// Destinations that a NAT has had to make a mapping for in this network.
+    pub destinations: Destinations,
     /// Additional sockets that are open for a spray.
     pub extra_sockets: u16,
     /// The one of a spray before that is kept, because a path leads through it.
@@ -50,8 +58,11 @@ impl Default for Locality {
             links: Vec::new(),
             mapping: None,
             nat: NatProbing::default(),
+            relays: KnownRelays::default(),
             generation: 0,
-            destinations: 0,
+            judgement: NatJudgement::default(),
+            step: None,
+            destinations: Destinations::default(),
             extra_sockets: 0,
             kept_socket: None,
             wish: None,
@@ -66,18 +77,16 @@ impl Locality {
     pub fn begin_generation(&mut self, now: Now) {
         let date = u32::try_from(now.unix.as_secs()).unwrap_or(0);
         self.generation = date.max(self.generation + 1);
-        self.destinations = 0;
-    }
-
-    /// Counts an address that datagrams go to from now on, if a NAT has to make a mapping for it, and gives its number.
-    pub fn count_destination(&mut self, address: SocketAddr) -> Option<i32> {
-        let is_behind_nat = address.is_ipv4() && !self.is_near(address);
-        self.destinations += i32::from(is_behind_nat);
-        is_behind_nat.then_some(self.destinations)
+        (self.destinations, self.step) = (Destinations::default(), None);
+        self.relays.forget_sight();
     }
 
     /// Where we may be, for a member whose first address has this number among our destinations.
-    pub fn offer(&self, first: Option<i32>) -> Offer {
+    pub fn offer(
+        &self,
+        first: Option<DestinationNumber>,
+        (chooses, relays): (bool, [Option<RelayDistance>; MAX_RELAYS]),
+    ) -> Offer {
         let mut candidates = [None; MAX_CANDIDATES];
         let mut count = 0;
         let mut add = |kind, address: SocketAddr| {
@@ -93,24 +102,21 @@ impl Locality {
         let links = self.links.iter().map(|link| link.address);
         let (near, wide): (Vec<_>, Vec<_>) = links.partition(|address| is_private_address(address.ip()));
         wide.into_iter().take(2).for_each(|address| add(CandidateKind::Local, address));
-        match (self.nat.latest(), self.nat.port_step()) {
-            (Some(latest), Some(step)) if step != 0 => {
-                let first = first.unwrap_or(self.destinations + 1);
-                for number in first..first + PREDICTED {
-                    let port = i32::from(latest.port()) + step * number;
-                    if let Ok(port) = u16::try_from(port) {
-                        add(CandidateKind::Public, SocketAddr::new(latest.ip(), port));
-                    }
-                }
-            }
-            _ => self.nat.public().into_iter().for_each(|address| add(CandidateKind::Public, address)),
-        }
+        let NatView { kind, public, others, port_step, .. } = self.judgement.view;
+        let first = first.unwrap_or(self.destinations.next());
+        let mut foreseen = self.judgement.foreseen(first, PREDICTED).peekable();
+        let seen = public.filter(|_| foreseen.peek().is_none());
+        // Where that depends on the destination, it may be any of them.
+        let seen = seen.into_iter().chain(foreseen).chain(others.into_iter().flatten());
+        seen.for_each(|address| add(CandidateKind::Public, address));
         near.into_iter().for_each(|address| add(CandidateKind::Local, address));
         Offer {
             generation: self.generation,
-            nat: self.nat.kind(&self.links),
-            port_step: self.nat.port_step().and_then(|step| i16::try_from(step).ok()).unwrap_or(0),
+            nat: kind,
+            port_step: port_step.and_then(|step| i16::try_from(step).ok()).unwrap_or(0),
             candidates,
+            chooses,
+            relays,
         }
     }
 
@@ -121,9 +127,25 @@ impl Locality {
             relay.endpoint.ip() == address.ip() && ports.contains(&Some(address.port()))
         });
         let is_ours = self.links.iter().any(|link| link.address == address);
-        if address.port() == 0 || is_relay || is_ours || !self.is_unicast(address.ip()) {
+        if address.port() == 0
+            || is_relay
+            || self.relays.has(address)
+            || is_ours
+            || !self.is_unicast(address.ip())
+        {
             return false;
         }
+        self.is_reachable(address)
+    }
+
+    /// Whether a relay that the control plane lists there may be asked: whoever registered it may mean somebody else.
+    pub fn accepts_relay(&self, address: SocketAddr) -> bool {
+        let is_ours = self.links.iter().any(|link| link.address == address);
+        let is_sane = address.port() != 0 && !is_ours && self.is_unicast(address.ip());
+        is_sane && self.is_reachable(address) && self.has_family_of(address)
+    }
+
+    fn is_reachable(&self, address: SocketAddr) -> bool {
         // In somebody else's house the same private address is another machine.
         !is_private_address(address.ip()) || self.is_near(address)
     }

@@ -38,43 +38,52 @@ impl Pair {
     /// Takes an answer, whose source is as whom the member sees us.
     pub(super) fn on_answer(&mut self, turn: &mut AgentTurn<'_>, from: Ends, answer: (u32, SocketAddr, u32)) {
         let (now, (id, seen_as, received)) = (turn.now.instant, answer);
+        let is_busy = self.is_busy(now);
         self.renewals = 0;
         if self.relay.on_answer(id, received, now).is_some() {
             // What waited for the relay to be compared with may be taken now.
-            (0..self.straight.len()).for_each(|place| self.consider(place, now));
+            (0..self.straight.len()).for_each(|index| self.consider(index, now));
             return;
         }
-        for place in 0..self.straight.len() {
-            let path = &mut self.straight[place];
+        if let Some(standby) = &mut self.standby
+            && standby.path.on_answer(id, received, now).is_some()
+        {
+            return;
+        }
+        for index in 0..self.straight.len() {
+            let path = &mut self.straight[index];
             if path.on_answer(id, received, now).is_none() {
                 continue;
             }
             // It came by the NAT's own choice from elsewhere than was asked.
             path.on_heard(false, now);
-            path.seen_as = Some(seen_as);
+            // A member may lie; the relay says what is true. While there is no traffic a router may forget a path.
+            if path.seen_as.replace(seen_as).is_some_and(|before| before != seen_as) && is_busy {
+                turn.locality.nat.doubt(now);
+            }
             path.path.local =
                 if path.path.remote == from.path.remote { from.path.local } else { path.path.local };
-            if !path.is_proven() && Some(place) != self.active {
-                self.ask(turn, place);
+            if !path.is_proven() && Some(index) != self.active {
+                self.ask(turn, index);
             }
-            self.consider(place, now);
+            self.consider(index, now);
             return;
         }
     }
 
     /// Takes a straight path into use, if it is time for that.
-    fn consider(&mut self, place: usize, now: Instant) {
-        let path = &self.straight[place];
+    fn consider(&mut self, index: usize, now: Instant) {
+        let path = &self.straight[index];
         let (true, Some(round_trip)) = (path.is_proven(), path.round_trip) else { return };
         match self.active {
-            Some(active) if active == place => {}
+            Some(active) if active == index => {}
             Some(active) => {
                 let current = self.straight[active].round_trip.unwrap_or(Duration::MAX);
                 let margin = EQUAL_MARGIN.max(current * 3 / 20);
-                let path = &mut self.straight[place];
+                let path = &mut self.straight[index];
                 path.wins = if round_trip + margin <= current { path.wins + 1 } else { 0 };
                 if path.wins >= WINS {
-                    self.take(place, now);
+                    self.take(index, now);
                 }
             }
             None if now < self.held_until && !self.relay.is_dead(now) => {}
@@ -84,26 +93,26 @@ impl Pair {
                     None => self.round_began.is_none_or(|began| now.since(began) >= RELAY_PATIENCE),
                 };
                 if is_good {
-                    self.take(place, now);
+                    self.take(index, now);
                 }
             }
         }
     }
 
-    fn take(&mut self, place: usize, now: Instant) {
-        self.active = Some(place);
+    fn take(&mut self, index: usize, now: Instant) {
+        self.active = Some(index);
         (self.promoted, self.fall_back, self.retry_at, self.retries) = (now, None, None, 0);
         self.spray = None;
         self.straight.iter_mut().for_each(|path| path.wins = 0);
-        self.straight[place].forgive();
+        self.straight[index].forgive();
         self.plan(now);
     }
 
     /// Leaves the path in use for the relay.
     fn leave(&mut self, turn: &mut AgentTurn<'_>, why: FallBack) {
         let now = turn.now.instant;
-        let Some(place) = self.active.take() else { return };
-        self.straight[place].renew();
+        let Some(index) = self.active.take() else { return };
+        self.straight[index].renew();
         if now.since(self.promoted) >= LONGEST_HOLD {
             self.holds = 0;
         }
@@ -112,13 +121,14 @@ impl Pair {
         self.held_until = now + hold.min(LONGEST_HOLD);
         (self.retry_at, self.fall_back) = (Some(self.held_until), Some(why));
         if why == FallBack::Silence {
+            turn.locality.nat.doubt(now);
             self.send_hearing(turn);
         }
     }
 
     /// The member tells on which paths it hears us. If ours is none of them, it is a hole.
     pub(super) fn on_hearing(&mut self, sources: &[Option<SocketAddr>; MAX_CANDIDATES], now: Instant) {
-        let Some(path) = self.active.and_then(|place| self.straight.get_mut(place)) else { return };
+        let Some(path) = self.active.and_then(|index| self.straight.get_mut(index)) else { return };
         if path.seen_as.is_some_and(|seen_as| !sources.contains(&Some(seen_as))) {
             path.doubt(now);
         }
@@ -128,9 +138,9 @@ impl Pair {
     pub(super) fn keep_up(&mut self, turn: &mut AgentTurn<'_>) {
         let (now, peer) = (turn.now.instant, self.peer);
         let is_due = |asked: Option<Instant>, interval| asked.is_none_or(|at| now.since(at) >= interval);
-        if let Some(place) = self.active {
+        if let Some(index) = self.active {
             let interval = if self.is_busy(now) { BUSY_INTERVAL } else { IDLE_INTERVAL };
-            let path = &mut self.straight[place];
+            let path = &mut self.straight[index];
             path.remind(turn, peer);
             if is_due(path.asked, interval) {
                 path.ask(turn, peer, 0);
@@ -142,7 +152,7 @@ impl Pair {
                 self.send_hearing(turn);
             }
             self.has_told = is_missed;
-            let path = &self.straight[place];
+            let path = &self.straight[index];
             if path.is_dead(now) {
                 self.leave(turn, FallBack::Silence);
             } else if path.is_lossy(LOSS_TIME, now) && has_relay && self.relay.loss < GOOD_LOSS {
@@ -163,7 +173,7 @@ impl Pair {
         }
         self.relay.remind(turn, peer);
         if self.relay.is_dead(now) {
-            (0..self.straight.len()).for_each(|place| self.consider(place, now));
+            (0..self.straight.len()).for_each(|index| self.consider(index, now));
             if self.active.is_none() && self.round.is_none() && is_due(self.round_began, SESSION_INTERVAL) {
                 self.begin_round(now);
             }
@@ -180,6 +190,8 @@ impl Pair {
     fn relay_interval(&self, now: Instant) -> Option<Duration> {
         match (self.is_busy(now), self.active) {
             (true, None) => Some(BUSY_INTERVAL),
+            // What the path in use does not carry goes by the relay, if that does.
+            (true, Some(_)) if self.small_mtu().is_some() && self.relay.seeks_mtu() => Some(BUSY_INTERVAL),
             (true, Some(_)) => Some(STANDBY_INTERVAL),
             (false, None) => Some(IDLE_INTERVAL),
             (false, Some(_)) => None,
@@ -188,9 +200,9 @@ impl Pair {
 
     /// When [`Pair::keep_up`] has something to do.
     pub(super) fn upkeep_due(&self, now: Instant) -> Option<Instant> {
-        let active = self.active.map(|place| {
+        let active = self.active.map(|index| {
             let interval = if self.is_busy(now) { BUSY_INTERVAL } else { IDLE_INTERVAL };
-            self.straight[place].asked.unwrap_or(now) + interval
+            self.straight[index].asked.unwrap_or(now) + interval
         });
         let relay = self.relay_interval(now).map(|interval| self.relay.asked.unwrap_or(now) + interval);
         [active, relay, self.session_due()].into_iter().flatten().min()

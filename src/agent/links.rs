@@ -1,9 +1,10 @@
 //! The network that this machine is in: each change of it is a new generation, in which nothing is known of paths. And the one
 //! socket: when even the hub stays silent, perhaps a router has forgotten it, or keeps a dead entry alive by our retries.
 
-use crate::agent::network::{LocalAddress, SocketWish};
+use crate::agent::network::{ListedRelay, LocalAddress, SocketWish};
 use crate::agent::pair::Pair;
-use crate::agent::{Agent, AgentOutput};
+use crate::agent::turn::AgentTurn;
+use crate::agent::{Agent, AgentOutput, Nowhere};
 use crate::time::{Instant, Now};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,9 +22,20 @@ impl Agent {
         }
         let is_first = self.locality.links.is_empty();
         self.locality.links = links.to_vec();
-        if !is_first {
-            self.resume(now);
+        match is_first {
+            true => self.locality.judge(),
+            false => self.resume(now),
         }
+    }
+
+    /// These are the relays that the control plane lists.
+    pub fn set_relays(&mut self, list: &[ListedRelay], now: Now) {
+        let Agent { device, peers, locality, random, scratch, .. } = self;
+        let gone = locality.set_relays(list, now.instant);
+        gone.iter().filter_map(|known| known.hub).for_each(|hub| _ = device.remove_peer(hub));
+        let turn = &mut AgentTurn { device, locality, random, scratch, now, out: &mut Nowhere };
+        peers.pairs.values_mut().for_each(|pair| pair.forget_relays(turn));
+        self.locality.relays.list = list.to_vec();
     }
 
     /// A router forwards this address of its own to us, or none does.
@@ -33,16 +45,16 @@ impl Agent {
         }
     }
 
-    /// This machine is in another network, or has slept: nothing is known of paths any more.
+    /// This machine is in another network, or its router has another address, or it has slept: nothing is known of paths any more.
     pub fn resume(&mut self, now: Now) {
         self.locality.begin_generation(now);
-        if self.locality.relay.is_some() {
-            self.locality.nat.begin(true, now.instant);
-        }
+        self.locality.relays.hurry(now.instant);
+        self.locality.begin_nat(now.instant);
         self.is_moving = true;
         if let (Some(hub), Some(relay)) = (self.peers.hub(), self.locality.relay) {
             self.device.probe(hub, relay.endpoint, now);
         }
+        self.ask_hubs_beside(now);
         let pairs = self.peers.pairs.values_mut();
         pairs.for_each(|pair| pair.on_new_network(&mut self.locality, now.instant));
     }
@@ -98,6 +110,16 @@ impl Agent {
         if let (Some(hub), Some(relay)) = (self.peers.hub(), self.locality.relay) {
             self.is_moving = true;
             self.device.probe(hub, relay.endpoint, now);
+        }
+        self.ask_hubs_beside(now);
+    }
+
+    /// Tells the hubs of other relays in use where we are.
+    fn ask_hubs_beside(&mut self, now: Now) {
+        for known in &self.locality.relays.known {
+            if let Some(hub) = known.hub {
+                self.device.probe(hub, known.listed.endpoint, now);
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! What an agent is told of its surroundings: by the control plane, and by its machine.
 
+use crate::crypto::blake2s;
 use crate::crypto::x25519::PublicKey;
-use crate::ids::PeerId;
+use crate::ids::{PeerId, RelayId};
 use crate::subnet::Subnet;
-use crate::wire::control::{PartyAnswer, PeerBody};
+use crate::wire::control::{PartyAnswer, RelayBody};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The party as the control plane tells it.
@@ -39,7 +40,7 @@ impl Network {
             Some(NetworkMember {
                 peer_id: id.clone(),
                 name,
-                key: wireguard_key(peer)?,
+                key: usable_key(&peer.public_key)?,
                 ip: *ip,
                 is_device: false,
             })
@@ -49,9 +50,9 @@ impl Network {
     }
 }
 
-/// The key of a member, if it is one that WireGuard can use.
-fn wireguard_key(peer: &PeerBody<'_>) -> Option<PublicKey> {
-    PublicKey::decode(&peer.public_key).map(PublicKey::canonical).filter(|key| !key.is_low_order())
+/// The key that `text` means, if it is one that WireGuard can use.
+fn usable_key(text: &str) -> Option<PublicKey> {
+    PublicKey::decode(text).map(PublicKey::canonical).filter(|key| !key.is_low_order())
 }
 
 /// A relay, which is a hub as well.
@@ -63,6 +64,45 @@ pub struct RelayAddress {
     pub stun_port: Option<u16>,
     /// The hub's public key.
     pub key: PublicKey,
+}
+
+/// A relay that the control plane lists. Only what it is measured to do counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListedRelay {
+    /// Its id.
+    pub id: RelayId,
+    /// Where it is said to be.
+    pub endpoint: SocketAddr,
+    /// Its hub's public key, if that is known.
+    pub key: Option<PublicKey>,
+    /// How many members use it, as it says.
+    pub load: u32,
+    /// Where it stands, in its owner's words.
+    pub region: Box<str>,
+}
+
+impl ListedRelay {
+    /// What the server says of it, and where its name leads; `None` if that names no relay that can be used.
+    pub fn told(body: &RelayBody<'_>, endpoint: SocketAddr) -> Option<Self> {
+        Some(ListedRelay {
+            id: RelayId::new(&body.relay_id)?,
+            endpoint,
+            key: body.public_key.as_deref().and_then(usable_key),
+            load: body.load,
+            region: (&*body.region).into(),
+        })
+    }
+
+    /// By what members mean the same relay: never 0.
+    pub fn mark(&self) -> u32 {
+        let [m0, m1, m2, m3, ..] = blake2s::hash(&[self.id.as_str().as_bytes()]);
+        u32::from_le_bytes([m0, m1, m2, m3]).max(1)
+    }
+
+    /// Whether it is the same one at the same place.
+    pub fn is_same(&self, other: &ListedRelay) -> bool {
+        (&self.id, self.endpoint, self.key) == (&other.id, other.endpoint, other.key)
+    }
 }
 
 /// A member of the party.

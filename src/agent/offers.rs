@@ -1,6 +1,7 @@
 //! How agents tell each other where they are: by offers, which are answered, and by where their probes come from.
 
 use crate::agent::ends::Ends;
+use crate::agent::mappings::DestinationNumber;
 use crate::agent::pair::{Offering, Pair};
 use crate::agent::path::{DOUBT_TIME, PathState};
 use crate::agent::turn::AgentTurn;
@@ -32,12 +33,12 @@ impl Pair {
     /// Takes a probe from the member.
     pub(super) fn on_probe(&mut self, turn: &mut AgentTurn<'_>, from: Ends, probe: Probe) {
         let now = turn.now.instant;
-        let relay = turn.locality.relay_path();
+        let relay = self.relay_path(turn.locality);
         self.on_agent(now);
         match probe {
             Probe::Ping { id } => {
                 self.answer(turn, from, id);
-                self.note_source(turn, from, relay);
+                self.note_source(turn, from);
             }
             Probe::Pong { id, source, received } => {
                 if id == self.offering.id && self.offering.tries > 0 {
@@ -59,26 +60,27 @@ impl Pair {
 
     /// Says that we leave, by all paths that may be in use.
     pub(super) fn say_goodbye(&mut self, turn: &mut AgentTurn<'_>) {
-        let straight = self.active.map(|place| self.straight[place].ends());
-        for to in turn.locality.relay_path().map(Ends::from).into_iter().chain(straight) {
+        let straight = self.active.map(|index| self.straight[index].ends());
+        for to in self.relay_path(turn.locality).map(Ends::from).into_iter().chain(straight) {
             turn.send_probe(self.peer, to, &Probe::Drain, 0);
         }
     }
 
     /// The member leaves: what there is to it is no more, until it offers something new.
-    fn on_goodbye(&mut self) {
+    pub(super) fn on_goodbye(&mut self) {
         self.straight.clear();
         (self.active, self.round, self.retry_at, self.spray) = (None, None, None, None);
         (self.offer, self.last_data, self.is_agent) = (None, None, false);
+        (self.standby, self.initiation, self.offering) = (None, None, Offering::default());
         self.relay.renew();
     }
 
     /// Answers on the path by which it was asked.
     fn answer(&mut self, turn: &mut AgentTurn<'_>, from: Ends, id: u32) {
-        let relay = turn.locality.relay_path();
+        let relay = self.relay_path(turn.locality);
         let known = self.path_mut(from, relay).map(|path| (path.received, path.answers > 0));
         let (received, is_validated) = known.unwrap_or_default();
-        if !is_validated && relay.is_none_or(|relay| relay.remote != from.path.remote) {
+        if !is_validated && !turn.locality.is_relay(from.path) {
             let cost = turn.device.sealed_length(PING_LENGTH);
             let Some(left) = self.allowance.checked_sub(cost) else { return };
             self.allowance = left;
@@ -87,14 +89,14 @@ impl Pair {
     }
 
     /// It is at a place that nobody knew of: it is asked there at once, as our NAT is open for it.
-    fn note_source(&mut self, turn: &mut AgentTurn<'_>, from: Ends, relay: Option<Path>) {
+    pub(super) fn note_source(&mut self, turn: &mut AgentTurn<'_>, from: Ends) {
         let now = turn.now.instant;
-        if relay.is_some_and(|relay| relay.remote == from.path.remote) {
+        if turn.locality.is_relay(from.path) || turn.locality.relays.has(from.path.remote) {
             return;
         }
         let is_it = |path: &PathState| path.path.remote == from.path.remote && path.socket == from.socket;
-        let place = match self.straight.iter().position(is_it) {
-            Some(place) => place,
+        let index = match self.straight.iter().position(is_it) {
+            Some(index) => index,
             None => {
                 let is_sane = turn.locality.is_unicast(from.path.remote.ip());
                 if !is_sane || self.straight.len() >= MAX_STRAIGHT && !self.make_room() {
@@ -108,20 +110,20 @@ impl Pair {
                 self.straight.len() - 1
             }
         };
-        self.straight[place].path = from.path;
+        self.straight[index].path = from.path;
         // Our own questions may have come too early for its NAT; now they do not.
-        if self.straight[place].answers == 0 {
-            self.ask(turn, place);
+        if self.straight[index].answers == 0 {
+            self.ask(turn, index);
         }
     }
 
     /// Gives up the straight path that has shown the least.
     fn make_room(&mut self) -> bool {
-        let idle = |&(place, _): &(usize, &PathState)| Some(place) != self.active;
+        let idle = |&(index, _): &(usize, &PathState)| Some(index) != self.active;
         let paths = self.straight.iter().enumerate().filter(idle);
-        let Some((place, _)) = paths.min_by_key(|(_, path)| (path.answers, path.heard)) else { return false };
-        self.straight.remove(place);
-        self.active = self.active.map(|active| active - usize::from(active > place));
+        let Some((index, _)) = paths.min_by_key(|(_, path)| (path.answers, path.heard)) else { return false };
+        self.straight.remove(index);
+        self.active = self.active.map(|active| active - usize::from(active > index));
         true
     }
 
@@ -131,7 +133,7 @@ impl Pair {
         self.on_agent(now);
         let is_new = self.offer.is_none_or(|known| known.generation != offer.generation);
         if is_new {
-            let active = self.active.map(|place| self.straight[place].path.remote);
+            let active = self.active.map(|index| self.straight[index].path.remote);
             let is_fresh = |path: &PathState| path.heard.is_some_and(|heard| now.since(heard) < FRESH_TIME);
             // Data may have come from where it was just before.
             let is_known = self.offer.is_some();
@@ -158,6 +160,7 @@ impl Pair {
             // Handshakes begin there, and go to all other candidates as well.
             turn.device.set_endpoint(self.peer, path.path.remote, now);
         }
+        self.choose_relays(turn);
         let is_due = self.round_began.is_none_or(|began| now.since(began) >= ROUND_INTERVAL);
         if has_new || is_new || self.active.is_none() && is_due {
             self.begin_round(now);
@@ -168,8 +171,8 @@ impl Pair {
     }
 
     /// The number of the first of its addresses among our destinations.
-    pub(super) fn first_number(&self) -> Option<i32> {
-        self.straight.iter().filter_map(|path| path.number).min()
+    pub(super) fn first_number(&self) -> Option<DestinationNumber> {
+        self.straight.iter().filter_map(|path| path.number).min_by_key(|number| number.endpoint)
     }
 
     pub(super) fn send_offer(&mut self, turn: &mut AgentTurn<'_>) {
@@ -178,12 +181,12 @@ impl Pair {
             return;
         }
         let straight = self.active.or(if self.straight.is_empty() { None } else { Some(0) });
-        let straight = straight.map(|place| self.straight[place].ends());
-        let Some(to) = turn.locality.relay_path().map(Ends::from).or(straight) else { return };
+        let straight = straight.map(|index| self.straight[index].ends());
+        let Some(to) = self.relay_path(turn.locality).map(Ends::from).or(straight) else { return };
         if self.offering.tries == 0 {
             self.offering.id = turn.random.next_u64() as u32;
         }
-        let offer = turn.locality.offer(self.first_number());
+        let offer = turn.locality.offer(self.first_number(), self.distances(turn.locality));
         // A path that carries no long packets gets a short one in between.
         let length = if self.offering.tries.is_multiple_of(2) { OFFER_LENGTH } else { 0 };
         turn.send_probe(self.peer, to, &Probe::Offer { id: self.offering.id, offer }, length);
@@ -196,11 +199,11 @@ impl Pair {
     /// Tells the member where something comes from that it sends.
     pub(super) fn send_hearing(&mut self, turn: &mut AgentTurn<'_>) {
         let now = turn.now.instant;
-        let Some(to) = turn.locality.relay_path() else { return };
+        let Some(to) = self.relay_path(turn.locality) else { return };
         let mut sources = [None; MAX_CANDIDATES];
         let heard = |path: &&PathState| path.heard.is_some_and(|heard| now.since(heard) < DOUBT_TIME);
         let fresh = self.straight.iter().filter(heard).map(|path| path.path.remote);
-        sources.iter_mut().zip(fresh).for_each(|(place, source)| *place = Some(source));
+        sources.iter_mut().zip(fresh).for_each(|(entry, source)| *entry = Some(source));
         let id = turn.random.next_u64() as u32;
         turn.send_probe(self.peer, to.into(), &Probe::Hearing { id, sources }, 0);
     }

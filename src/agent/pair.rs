@@ -8,6 +8,7 @@ use crate::agent::handshake::{CachedAnswer, PendingInitiation};
 use crate::agent::network::NetworkMember;
 use crate::agent::path::{LENGTHS, PathState};
 use crate::agent::spray::Spray;
+use crate::agent::standby::{HOME, Standby};
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
 use crate::time::Instant;
@@ -94,7 +95,17 @@ pub(super) struct Pair {
     pub received: u64,
     /// Bytes that were sent to it by its session.
     pub sent: u64,
+    /// By the relay in use, and which one that is.
     pub relay: PathState,
+    pub relay_mark: u32,
+    pub relay_since: Instant,
+    /// The relay beside it.
+    pub standby: Option<Box<Standby>>,
+    /// A relay that is not tried until then.
+    pub avoided: Option<(u32, Instant)>,
+    /// Whether we choose relays, or the member; and when that is looked at again.
+    pub is_chooser: bool,
+    pub review: Option<Instant>,
     /// Whether the relay has to see a handshake before it carries anything.
     pub needs_flow: bool,
     pub straight: Vec<PathState>,
@@ -123,13 +134,17 @@ pub(super) struct Pair {
     pub allowance: usize,
     pub initiation: Option<Box<PendingInitiation>>,
     pub answer: Option<Box<CachedAnswer>>,
+    /// Since when it has not been reached, and whether it is left alone because of that.
+    pub failed_since: Option<Instant>,
+    pub is_cleaned_up: bool,
     next_attempt: Option<Instant>,
     attempts: usize,
     due: Option<Instant>,
 }
 
 impl Pair {
-    pub fn new(member: NetworkMember, peer: PeerIndex) -> Self {
+    /// One that is reached by the relay, if there is one.
+    pub fn new(member: NetworkMember, peer: PeerIndex, relay: Option<Path>) -> Self {
         let nowhere = Path::to(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         Pair {
             wants_signal: !member.is_device,
@@ -140,7 +155,13 @@ impl Pair {
             renewals: 0,
             received: 0,
             sent: 0,
-            relay: PathState::new(nowhere, CandidateKind::Public),
+            relay: PathState::new(relay.unwrap_or(nowhere), CandidateKind::Public),
+            relay_mark: HOME,
+            relay_since: Instant::ZERO,
+            standby: None,
+            avoided: None,
+            is_chooser: false,
+            review: None,
             needs_flow: false,
             straight: Vec::new(),
             active: None,
@@ -162,6 +183,8 @@ impl Pair {
             allowance: 0,
             initiation: None,
             answer: None,
+            failed_since: None,
+            is_cleaned_up: false,
             next_attempt: None,
             attempts: 0,
             due: None,
@@ -182,10 +205,17 @@ impl Pair {
         self.last_data.is_some_and(|last| now.since(last) < IDLE_TIME)
     }
 
-    /// The longest packet that the straight path in use carries, if that is less than usual.
+    /// The longest packet that the path in use carries, if that is less than usual.
     pub fn small_mtu(&self) -> Option<usize> {
-        let path = self.active.map(|place| &self.straight[place])?;
-        Some(path.mtu).filter(|&mtu| mtu < LENGTHS[0])
+        let path = self.active.map_or(&self.relay, |index| &self.straight[index]);
+        Some(path.known_mtu()).filter(|&mtu| mtu < LENGTHS[0])
+    }
+
+    /// The longest packet that gets to the member at all, if that is less than `length`.
+    pub fn shorter_mtu(&self, length: usize, has_relay: bool) -> Option<usize> {
+        let straight = self.active.map(|index| self.straight[index].known_mtu());
+        let relay = has_relay.then(|| self.relay.known_mtu());
+        straight.max(relay).filter(|&mtu| mtu < length)
     }
 
     fn note_data(&mut self, now: Instant) {
@@ -208,11 +238,11 @@ impl Pair {
         let is_proven = |(_, path): &(usize, &PathState)| path.answers > 0;
         let answered = self.straight.iter().enumerate().filter(is_proven);
         let choice = match (self.active, relay) {
-            (None, None) => answered.max_by_key(|(_, path)| path.heard).map(|(place, _)| place),
+            (None, None) => answered.max_by_key(|(_, path)| path.heard).map(|(index, _)| index),
             (active, _) => active,
         };
         let mut by_relay = true;
-        if let Some(path) = choice.and_then(|place| self.straight.get_mut(place)) {
+        if let Some(path) = choice.and_then(|index| self.straight.get_mut(index)) {
             let fits = datagram.len().saturating_sub(KEEPALIVE_LENGTH) <= path.mtu;
             if fits || relay.is_none() {
                 path.ends().send(datagram, out);
@@ -228,6 +258,11 @@ impl Pair {
                 self.relay.on_sent(now);
                 let due = self.relay.next();
                 due.into_iter().for_each(|due| self.plan(due));
+                let beside = self.standby.as_ref().filter(|standby| standby.is_proven());
+                if let Some(standby) = beside.filter(|_| self.active.is_none() && self.relay.is_doubtful(now))
+                {
+                    out.send(standby.path.path, datagram);
+                }
             }
         }
     }
@@ -241,8 +276,8 @@ impl Pair {
         out: &mut dyn AgentOutput,
     ) {
         let newest = self.straight.iter().enumerate().max_by_key(|(_, path)| path.heard);
-        let newest = newest.map(|(place, _)| place).filter(|_| relay.is_none() || self.relay.is_dead(now));
-        if let Some(path) = self.active.or(newest).and_then(|place| self.straight.get(place)) {
+        let newest = newest.map(|(index, _)| index).filter(|_| relay.is_none() || self.relay.is_dead(now));
+        if let Some(path) = self.active.or(newest).and_then(|index| self.straight.get(index)) {
             path.ends().send(datagram, out);
         }
     }
@@ -269,15 +304,20 @@ impl Pair {
         if relay.is_some_and(|relay| relay.remote == from.path.remote) {
             return Some(&mut self.relay);
         }
+        if let Some(standby) = self.standby.as_mut().filter(|it| it.path.path.remote == from.path.remote) {
+            return Some(&mut standby.path);
+        }
         let is_it =
             |path: &&mut PathState| path.path.remote == from.path.remote && path.socket == from.socket;
         self.straight.iter_mut().find(is_it)
     }
 
-    /// A session has come up.
-    pub fn on_session(&mut self, now: Instant) {
-        self.initiation = None;
+    /// A session has come up, by an initiation of ours or not.
+    pub fn on_session(&mut self, is_ours: bool, now: Instant) {
+        let initiation = self.initiation.take().filter(|_| is_ours);
+        self.is_cleaned_up = false;
         self.relay.forgive();
+        self.show_standby(initiation, now);
         if self.is_agent && self.round_began.is_none() {
             self.begin_round(now);
         }
@@ -299,7 +339,7 @@ impl Pair {
     fn attempt(&mut self, turn: &mut AgentTurn<'_>) {
         let now = turn.now.instant;
         let Some(relay) =
-            turn.locality.relay_path().filter(|_| self.next_attempt.is_some_and(|at| at <= now))
+            self.relay_path(turn.locality).filter(|_| self.next_attempt.is_some_and(|at| at <= now))
         else {
             return;
         };
@@ -338,6 +378,9 @@ impl Pair {
             path.number = locality.count_destination(path.path.remote);
         }
         self.relay.renew();
+        if let Some(standby) = &mut self.standby {
+            standby.renew(now);
+        }
         (self.active, self.retries, self.held_until, self.holds) = (None, 0, Instant::ZERO, 0);
         (self.fall_back, self.wants_signal) = (None, !self.member.is_device);
         self.begin_round(now);
@@ -351,6 +394,7 @@ impl Pair {
             return;
         }
         self.due = None;
+        self.watch_failure(turn.device, now);
         // Also without a session, in which it could not go on.
         self.spray.take_if(|spray| spray.is_over(now));
         self.send_initiation(turn);
@@ -362,18 +406,21 @@ impl Pair {
             if self.is_agent {
                 self.run_round(turn);
                 self.keep_up(turn);
+                self.keep_standby(turn);
                 self.run_spray(turn);
             }
         }
-        let active = self.active.and_then(|place| self.straight[place].next());
+        let active = self.active.and_then(|index| self.straight[index].next());
         let offer = self.offering.due.filter(|_| turn.device.can_send(self.peer, now));
         let round = self.round.filter(|_| self.is_agent).map(|round| round.due());
         let relay = self.relay.next().filter(|_| self.is_agent);
         let initiation = self.initiation_due(turn.locality.relay.is_some());
         let upkeep = self.upkeep_due(now).filter(|_| self.is_agent);
         let spray = self.spray.as_ref().map(|spray| spray.due(now));
+        let standby = self.standby_due(now).filter(|_| self.is_agent);
+        let cleanup = self.cleanup_due(now);
         let retry = self.retry_at.filter(|_| self.is_busy(now));
-        [active, self.next_attempt, spray, offer, round, relay, initiation, upkeep, retry]
+        [active, cleanup, self.next_attempt, standby, spray, offer, round, relay, initiation, upkeep, retry]
             .into_iter()
             .flatten()
             .filter(|&at| at > now)
@@ -390,9 +437,9 @@ impl Pair {
         if round.tick == 0 && turn.locality.relay.is_some() {
             self.ask_relay(turn);
         }
-        for place in 0..self.straight.len() {
-            if Some(place) != self.active {
-                self.ask(turn, place);
+        for index in 0..self.straight.len() {
+            if Some(index) != self.active {
+                self.ask(turn, index);
             }
         }
         let round = Round { tick: round.tick + 1, ..round };
@@ -405,17 +452,17 @@ impl Pair {
     }
 
     pub fn ask_relay(&mut self, turn: &mut AgentTurn<'_>) {
-        if let Some(path) = turn.locality.relay_path() {
-            self.relay.path = path;
-            let peer = self.peer;
-            self.relay.ask(turn, peer, 0);
+        let peer = self.peer;
+        if turn.locality.relay.is_some() {
+            let length = self.relay.question_length().unwrap_or(0);
+            self.relay.ask(turn, peer, length);
         }
     }
 
     /// Asks a straight path, if that is paid for.
-    pub fn ask(&mut self, turn: &mut AgentTurn<'_>, place: usize) {
+    pub fn ask(&mut self, turn: &mut AgentTurn<'_>, index: usize) {
         let (peer, allowance) = (self.peer, self.allowance);
-        let path = &mut self.straight[place];
+        let path = &mut self.straight[index];
         let Some(length) = path.question_length() else { return };
         let cost = turn.device.sealed_length(length.max(crate::wire::probe::PING_LENGTH));
         // That something came from there shows nothing: who sent it may have written another's address on it.

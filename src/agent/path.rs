@@ -2,6 +2,7 @@
 //! what is sent arrives. That something came on it says nothing of what we send on it; only an answer does.
 
 use crate::agent::ends::Ends;
+use crate::agent::mappings::DestinationNumber;
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
 use crate::time::Instant;
@@ -47,7 +48,7 @@ pub(super) struct PathState {
     pub socket: u16,
     pub kind: CandidateKind,
     /// Its number among the destinations that a NAT makes mappings for.
-    pub number: Option<i32>,
+    pub number: Option<DestinationNumber>,
     questions: [Option<Question>; WAITING],
     next_question: usize,
     /// Questions answered since it is tried.
@@ -119,8 +120,8 @@ impl PathState {
         if self.answers == 0 {
             return Some(0);
         }
-        let place = usize::from(self.long_tries / TRIES_PER_LENGTH);
-        if self.mtu > 0 { Some(0) } else { LENGTHS.get(place).copied() }
+        let index = usize::from(self.long_tries / TRIES_PER_LENGTH);
+        if self.mtu > 0 { Some(0) } else { LENGTHS.get(index).copied() }
     }
 
     /// Asks; the datagram's length, 0 if there is no session.
@@ -180,6 +181,16 @@ impl PathState {
     /// Whether too much has got lost for as long as that.
     pub fn is_lossy(&self, span: Duration, now: Instant) -> bool {
         self.lossy_since.is_some_and(|since| now.since(since) >= span)
+    }
+
+    /// Whether it is still to be found out what it carries.
+    pub fn seeks_mtu(&self) -> bool {
+        self.question_length().is_some_and(|length| length > 0)
+    }
+
+    /// The longest packet known to be carried; as long as none is, any.
+    pub fn known_mtu(&self) -> usize {
+        if self.mtu == 0 { usize::MAX } else { self.mtu }
     }
 
     /// Something authentic came on it.

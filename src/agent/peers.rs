@@ -21,7 +21,7 @@ use std::time::Duration;
 /// Members that an agent has sessions with at most; the hub carries what is for others.
 const MAX_MEMBERS: usize = 128;
 /// The silence after which the hub is told that we are there.
-const HUB_KEEPALIVE: Duration = Duration::from_secs(25);
+pub(super) const HUB_KEEPALIVE: Duration = Duration::from_secs(25);
 /// A session that did not come up is asked for again after this, if there is traffic: the device tries for 90 s.
 const WANT_INTERVAL: Duration = Duration::from_secs(120);
 
@@ -62,7 +62,8 @@ impl Peers {
             };
             // A key that can't be one is the control plane's mistake; the hub knows such a member no better.
             let Ok(peer) = device.add_peer(settings, now.instant) else { continue };
-            self.pairs.insert(peer, Pair::new(member, peer));
+            let relay = relay.map(|relay| Path::to(relay.endpoint));
+            self.pairs.insert(peer, Pair::new(member, peer, relay));
             self.want_session(device, peer, now);
         }
     }
@@ -90,8 +91,7 @@ impl Peers {
         self.hub = device.add_peer(settings, now).ok();
         for (&peer, pair) in &mut self.pairs {
             device.set_endpoint(peer, relay.endpoint, now);
-            pair.relay.renew();
-            pair.needs_flow = true;
+            pair.use_home(Path::to(relay.endpoint));
         }
     }
 
@@ -119,7 +119,7 @@ impl Peers {
     pub fn want_session(&mut self, device: &mut Device, peer: PeerIndex, now: Now) {
         let Some(pair) = self.pairs.get_mut(&peer).filter(|pair| !pair.member.is_device) else { return };
         if pair.wanted.is_none_or(|wanted| now.instant.since(wanted) >= WANT_INTERVAL) {
-            pair.wanted = Some(now.instant);
+            (pair.wanted, pair.is_cleaned_up) = (Some(now.instant), false);
             device.connect(peer, now);
         }
     }
@@ -133,13 +133,14 @@ impl Peers {
         now: Instant,
         out: &mut dyn AgentOutput,
     ) -> Option<()> {
-        self.pairs.get_mut(&peer)?.send_data(locality.relay_path(), datagram, now, out);
+        let pair = self.pairs.get_mut(&peer)?;
+        pair.send_data(pair.relay_path(locality), datagram, now, out);
         Some(())
     }
 
     /// The first agent behind `place`.
-    pub fn next_agent(&self, place: Option<PeerIndex>) -> Option<PeerIndex> {
-        let begin = place.map_or(Bound::Unbounded, Bound::Excluded);
+    pub fn next_agent(&self, last: Option<PeerIndex>) -> Option<PeerIndex> {
+        let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
         self.pairs.range((begin, Bound::Unbounded)).find(|(_, pair)| pair.is_agent).map(|(&peer, _)| peer)
     }
 
@@ -149,9 +150,10 @@ impl Peers {
     }
 
     /// The hub has a session with us where we are now: the relay's flows are there, too.
-    pub fn on_hub(&mut self, device: &mut Device, relay: Option<Path>, now: Now) {
+    pub fn on_hub(&mut self, device: &mut Device, locality: &Locality, now: Now) {
         for (&peer, pair) in &mut self.pairs {
             let has_session = device.can_send(peer, now.instant);
+            let relay = pair.relay_path(locality);
             if let Some(relay) = relay.filter(|_| std::mem::take(&mut pair.needs_flow) && has_session) {
                 device.probe(peer, relay.remote, now);
             }
@@ -174,10 +176,19 @@ impl Peers {
     /// Does what is due.
     pub fn poll(&mut self, turn: &mut AgentTurn<'_>) {
         self.pairs.values_mut().for_each(|pair| pair.poll(turn));
+        self.keep_hubs(turn);
     }
 
     /// When something is due.
     pub fn next(&self) -> Option<Instant> {
         self.pairs.values().filter_map(Pair::next).min()
+    }
+
+    /// How far relays are is known anew: perhaps others are to be used. Members are told if that `is_news`.
+    pub fn on_distances(&mut self, turn: &mut AgentTurn<'_>, is_news: bool) {
+        self.pairs.values_mut().for_each(|pair| pair.choose_relays(turn));
+        if is_news {
+            self.offer_all(turn.now.instant);
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::agent::network::SocketWish;
 use crate::agent::pair::Pair;
 use crate::agent::spray::{PATIENCE, Spray, SpraySide};
 use crate::agent::turn::AgentTurn;
+use crate::agent::view::NatView;
 use crate::datagram::Path;
 use crate::time::Instant;
 use crate::wire::nat_type::NatType;
@@ -64,10 +65,10 @@ impl Pair {
 
     fn begin_spray(&mut self, turn: &mut AgentTurn<'_>) {
         let now = turn.now.instant;
-        let own = turn.locality.nat.kind(&turn.locality.links);
+        let NatView { kind: own, port_step, .. } = turn.locality.judgement.view;
         let other = self.offer.map_or(NatType::Unknown, |offer| offer.nat);
         let is_time = match self.round {
-            Some(round) => round.tick >= TICKS_BEFORE && turn.locality.nat.port_step().is_none(),
+            Some(round) => round.tick >= TICKS_BEFORE && port_step.is_none(),
             None => true,
         };
         let has_rested = |last: Option<Instant>, rest| last.is_none_or(|last| now.since(last) >= rest);
@@ -96,12 +97,12 @@ impl Pair {
 
     /// The additional socket that the path in use leads through.
     pub(super) fn used_socket(&self) -> Option<u16> {
-        self.active.map(|place| self.straight[place].socket).filter(|&socket| socket != 0)
+        self.active.map(|index| self.straight[index].socket).filter(|&socket| socket != 0)
     }
 
     /// All additional sockets but `kept` are gone, and with them the paths through them.
     pub(super) fn forget_sockets(&mut self, kept: Option<u16>) {
-        let active = self.active.map(|place| self.straight[place].ends());
+        let active = self.active.map(|index| self.straight[index].ends());
         self.straight.retain(|path| path.socket == 0 || Some(path.socket) == kept);
         self.active = active.and_then(|ends| self.straight.iter().position(|path| path.ends() == ends));
     }
@@ -127,7 +128,7 @@ impl Pair {
 
     /// Says what goes on, and pays for what the member is to send.
     fn send_punch(&self, turn: &mut AgentTurn<'_>, punches: &mut u16, most: u16) {
-        let Some(relay) = turn.locality.relay_path().filter(|_| *punches < most) else { return };
+        let Some(relay) = self.relay_path(turn.locality).filter(|_| *punches < most) else { return };
         let probe = Probe::Punch { id: turn.random.next_u64() as u32, ports: SOCKETS, around: 0 };
         turn.send_probe(self.peer, relay.into(), &probe, PUNCH_LENGTH);
         *punches += 1;

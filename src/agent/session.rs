@@ -10,7 +10,9 @@ use crate::control::proof;
 use crate::crypto::x25519::PrivateKey;
 use crate::ids::{PartyId, PeerId};
 use crate::time::{Instant, Now};
-use crate::wire::control::{PartyAnswer, SignalBody, read_detail, read_nonce, read_signals, read_token};
+use crate::wire::control::{
+    PartyAnswer, RelayBody, SignalBody, read_detail, read_nonce, read_relays, read_signals, read_token,
+};
 use crate::wire::json;
 use requests::Asked;
 use std::collections::VecDeque;
@@ -25,6 +27,8 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often signals are asked for while there is no WebSocket, and how often who is there.
 const ASK_SIGNALS: Duration = Duration::from_secs(5);
 const ASK_ROSTER: Duration = Duration::from_secs(30);
+/// How often the relays are asked for.
+const ASK_RELAYS: Duration = Duration::from_secs(300);
 /// Before the next WebSocket is opened: the first wait, and the longest.
 const REOPEN: Duration = Duration::from_secs(5);
 const MAX_REOPEN: Duration = Duration::from_secs(60);
@@ -58,6 +62,10 @@ pub struct SessionSettings {
     pub key: PrivateKey,
     /// A token from before, if there is one.
     pub token: Option<String>,
+    /// The party's password, if it has one, or is to have.
+    pub password: Option<String>,
+    /// Whether the party is to be given that password.
+    pub protects: bool,
     /// The party as it was, if we were a member before.
     pub last: Option<PartyAnswer>,
     /// Decides the jitter of retries. No secret.
@@ -95,6 +103,8 @@ pub enum SessionEnd {
 pub enum SessionEvent {
     /// This is the party now.
     Party(Box<PartyAnswer>),
+    /// These are the relays now.
+    Relays(Vec<RelayBody<'static>>),
     /// A member said something to us.
     Signal(SignalBody),
     /// The token, or the party's id, is new: to be kept.
@@ -141,6 +151,9 @@ pub struct PartySession {
     heartbeat_at: Instant,
     read_at: Instant,
     signals_at: Instant,
+    relays_at: Instant,
+    /// How many members are reached straight.
+    straight: u8,
     outgoing: VecDeque<(PeerId, String)>,
     socket: SocketState,
     reopen: Duration,
@@ -170,6 +183,8 @@ impl PartySession {
             heartbeat_at: now.instant,
             read_at: now.instant,
             signals_at: now.instant,
+            relays_at: now.instant,
+            straight: 0,
             outgoing: VecDeque::new(),
             socket: SocketState::Closed { open_at: now.instant },
             reopen: REOPEN,
@@ -186,9 +201,19 @@ impl PartySession {
         (self.settings.token.as_deref(), &self.settings.goal)
     }
 
+    /// Whether the party is still to be given its password.
+    pub fn protects(&self) -> bool {
+        self.settings.protects
+    }
+
     /// Whether the server answers, as far as we know.
     pub fn is_local(&self) -> bool {
         self.waits.is_local()
+    }
+
+    /// How many members are reached straight, to be told with the next sign of life.
+    pub fn reaches_straight(&mut self, count: usize) {
+        self.straight = u8::try_from(count).unwrap_or(u8::MAX);
     }
 
     /// Whether we are a member, as far as we know.
@@ -299,6 +324,9 @@ impl PartySession {
         if !self.is_member {
             return Some((Asked::Enter, at_once));
         }
+        if self.settings.protects {
+            return Some((Asked::Protect, at_once));
+        }
         if self.is_stale {
             return Some((Asked::Read, at_once));
         }
@@ -306,6 +334,9 @@ impl PartySession {
             return Some((Asked::Signal, at_once));
         }
         let mut next = (Asked::Heartbeat, self.heartbeat_at);
+        if self.relays_at < next.1 && self.waits.tries() == 0 {
+            next = (Asked::Relays, self.relays_at);
+        }
         if !matches!(self.socket, SocketState::Open { .. }) {
             for (asked, at) in [(Asked::TakeSignals, self.signals_at), (Asked::Read, self.read_at)] {
                 if at < next.1 {
@@ -337,7 +368,8 @@ impl PartySession {
                 self.waits.pause(reply.retry_after, now.instant);
                 return;
             }
-            Ok(reply) if reply.status < 500 => reply,
+            // A list that is not to be had is no reason to take the server for away.
+            Ok(reply) if reply.status < 500 || asked == Asked::Relays => reply,
             Ok(reply) => {
                 let why = read_detail(&reply.body).unwrap_or_else(|| format!("status {}", reply.status));
                 return self.unanswered(&why, reply.retry_after, now);
@@ -402,6 +434,14 @@ impl PartySession {
                 self.proof = Some((nonce, proof.ok_or("the server's key is unusable")?));
             }
             Asked::Enter | Asked::Read => self.party_read(asked, PartyAnswer::read(body)?, now)?,
+            Asked::Relays => {
+                self.relays_at = now.instant + ASK_RELAYS;
+                self.events.push_back(SessionEvent::Relays(read_relays(body)?));
+            }
+            Asked::Protect => {
+                self.settings.protects = false;
+                self.events.push_back(SessionEvent::Keep);
+            }
             Asked::Heartbeat => self.heartbeat_at = now.instant + HEARTBEAT,
             Asked::Signal => drop(self.outgoing.pop_front()),
             Asked::TakeSignals => {
@@ -459,6 +499,11 @@ impl PartySession {
                 answer.warnings.iter().for_each(|warning| self.say(warning.clone()));
             }
         }
+        if self.settings.protects {
+            // Nobody is told of it before it is.
+            self.is_stale = true;
+            return Ok(());
+        }
         self.read_at = now.instant + ASK_ROSTER;
         self.settings.last = Some(answer.clone());
         self.events.push_back(SessionEvent::Party(Box::new(answer)));
@@ -505,11 +550,16 @@ impl PartySession {
                 self.waits.gone(GONE, now.instant);
             }
             (Asked::Enter, _) => self.end(SessionEnd::Refused(detail)),
+            (Asked::Protect, _) => {
+                self.end(SessionEnd::Refused(format!("it gives the party no password ({detail})")));
+            }
             (Asked::Leave, _) => self.end(SessionEnd::Left),
             // We were taken out while we were away.
             (Asked::Read | Asked::Heartbeat | Asked::TakeSignals, 403 | 404) => self.is_member = false,
             (Asked::Signal, _) => drop(self.outgoing.pop_front()),
             (Asked::TakeSignals, _) => self.signals_at = now.instant + HEARTBEAT,
+            // There is one in any case.
+            (Asked::Relays, _) => self.relays_at = now.instant + ASK_RELAYS,
             (Asked::Read | Asked::Heartbeat, _) => {
                 self.say(detail);
                 self.waits.refused(now.instant);

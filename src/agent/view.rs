@@ -1,5 +1,6 @@
 //! What an agent tells people of its paths.
 
+use crate::ids::RelayId;
 use crate::time::Instant;
 use crate::wire::nat_type::NatType;
 use std::fmt;
@@ -17,6 +18,8 @@ pub enum ConnectionState {
     Degraded,
     /// There was one, or there should be.
     Failed,
+    /// That was so for five minutes: it is left alone until there is traffic, or the member is heard of.
+    Cleanup,
 }
 
 impl ConnectionState {
@@ -27,6 +30,7 @@ impl ConnectionState {
             ConnectionState::Connected => "connected",
             ConnectionState::Degraded => "degraded",
             ConnectionState::Failed => "failed",
+            ConnectionState::Cleanup => "cleanup",
         }
     }
 }
@@ -68,6 +72,10 @@ pub struct MemberView<'a> {
     pub path: PathKind,
     /// Where data goes, if straight to the member.
     pub address: Option<SocketAddr>,
+    /// The relay that data goes by, or falls back to, if the control plane lists it.
+    pub relay: Option<&'a RelayId>,
+    /// A relay that takes over when that one dies.
+    pub standby: Option<&'a RelayId>,
     /// The round trip, if it is known.
     pub round_trip: Option<Duration>,
     /// What of a thousand datagrams gets lost on the way there.
@@ -82,6 +90,35 @@ pub struct MemberView<'a> {
     pub why_not_direct: Option<String>,
 }
 
+/// Public addresses besides the first one that are told.
+pub const OTHER_ADDRESSES: usize = 2;
+
+/// What the port outside depends on (RFC 4787, section 4.1).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum MappingBehaviour {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// On nothing: it is the same for all destinations.
+    EndpointIndependent,
+    /// On the destination's address.
+    AddressDependent,
+    /// On the destination's address and port.
+    AddressAndPortDependent,
+}
+
+impl MappingBehaviour {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MappingBehaviour::Unknown => "unknown",
+            MappingBehaviour::EndpointIndependent => "endpoint_independent",
+            MappingBehaviour::AddressDependent => "address_dependent",
+            MappingBehaviour::AddressAndPortDependent => "address_and_port_dependent",
+        }
+    }
+}
+
 /// The NAT that we are behind, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NatView {
@@ -89,8 +126,25 @@ pub struct NatView {
     pub kind: NatType,
     /// As whom the relay sees us.
     pub public: Option<SocketAddr>,
+    /// As whom other relays see us, if at other addresses than that.
+    pub others: [Option<SocketAddr>; OTHER_ADDRESSES],
+    /// What the port outside depends on.
+    pub mapping: MappingBehaviour,
     /// What a router of ours forwards to us.
     pub mapped: Option<SocketAddr>,
     /// By how much its ports differ from one destination to the next, if by the same each time.
     pub port_step: Option<i32>,
+}
+
+/// A relay that the control plane lists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MeasuredRelay<'a> {
+    /// Its id.
+    pub id: &'a RelayId,
+    /// Where it is.
+    pub endpoint: SocketAddr,
+    /// There and back; `None` if it did not answer last.
+    pub round_trip: Option<Duration>,
+    /// Members that are reached by it, or would be.
+    pub members: usize,
 }

@@ -7,9 +7,12 @@ use crate::durability::WriteError;
 use crate::figures::{Figure, Readings, SeenMember, prometheus, status};
 use crate::time::Now;
 use crate::wire::endpoint;
-use crate::wire::http::{Answer, Source};
+use crate::wire::http::Answer;
 use crate::wire::json::object;
 use crate::wire::static_body::StaticBody;
+
+/// What a page is told that was opened too long ago.
+const STALE: &str = "This page was opened more than ten minutes ago: open it anew with `lanrage ui`";
 
 impl Api {
     /// The members that have been at the relay, by id. One in several parties counts once.
@@ -35,7 +38,7 @@ impl Api {
         }
         self.counters.report(&mut readings);
         self.control.report(&mut readings);
-        readings.set(Figure::Uptime, now.instant.since(self.started).as_secs());
+        readings.set(Figure::Uptime, now.instant.since(self.started.instant).as_secs());
         readings.set(Figure::Sessions, self.sessions.len() as u64);
         readings.tables.sort_by_key(|table| table.resource as usize);
         readings.members = self.seen_by_relay(around, now);
@@ -63,13 +66,18 @@ impl Api {
             json.key("relay").object(|json| {
                 json.key("relay_id").string(relay.relay_id.as_str());
                 json.key("address").string(&self.settings.locations.relay);
-                if let Some((host, port)) = &relay.endpoint {
-                    json.key("endpoint").string(&endpoint::text(host, port));
+                if let Some((host, port)) = self.endpoint() {
+                    json.key("endpoint").string(&endpoint::text(&host, port));
                 }
                 json.key("port").int(relay.port);
                 json.key("region").string(&relay.region);
                 json.key("public_key").string(&self.control.hub().encode());
             });
+            self.write_troubles(json.key("trouble"), call, &readings);
+            #[cfg(feature = "cluster")]
+            if let Some(instance) = &readings.instance {
+                json.key("instance").object(|json| status::write_instance(json, instance));
+            }
             status::write_figures(json, "", &readings);
             status::write_traffic(json.key("traffic"), &readings);
             status::write_members(json.key("members"), &readings);
@@ -102,10 +110,25 @@ impl Api {
         let redacted = query.optional_word("secrets", read, "'redacted' or 'included'", &mut problems);
         problems.check()?;
         let redacted = redacted.unwrap_or(false);
-        if !redacted && call.client.source != Source::Unix {
-            let why = "Secrets leave only through the Unix socket; ask for ?secrets=redacted";
-            return Err(RequestFailure::Answered(errors::detail(403, why)));
+        if !redacted {
+            self.demand_freshness(call)?;
+            let source = call.client.source;
+            log::info!("a backup, with the hub's private key, was given to {source}");
+            self.events.note_backup(source, call.now.unix);
         }
         Ok(Outcome::Backup { redacted })
+    }
+
+    /// The body is for whoever has the store.
+    pub(super) fn restore(&mut self, call: &Call<'_>) -> Handling {
+        self.demand_freshness(call)?;
+        Ok(Outcome::Restore { from: call.client.source })
+    }
+
+    fn demand_freshness(&self, call: &Call<'_>) -> Result<(), RequestFailure> {
+        match self.may_have_secrets(call) {
+            true => Ok(()),
+            false => Err(RequestFailure::Answered(errors::detail(403, STALE))),
+        }
     }
 }

@@ -27,6 +27,14 @@ pub struct Browsers {
 }
 
 impl Browsers {
+    /// With the name in `url`, if there is one.
+    pub fn with(mut self, url: Option<&str>) -> Self {
+        if let Some((_, authority)) = url.and_then(|url| url.split_once("://")) {
+            self.hosts.push(split_port(authority).0.to_owned());
+        }
+        self
+    }
+
     /// Whether a page behind this request is one of ours or allowed. `endpoint` is the name that the owner gave
     /// this machine for the relay.
     pub fn admit(&self, request: &Request, endpoint: Option<&str>) -> bool {
@@ -233,5 +241,18 @@ mod tests {
         for bad in ["", "*", "null", "a.example", "https://", "https://a/", "https://a b", "://a", "1a://b"] {
             assert!(!is_origin(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_public_url_names_this_machine() {
+        let plain = Browsers::default();
+        let named = plain.clone().with(Some("https://Play.example.org:8443"));
+        for (host, is_known) in
+            [("play.example.org", true), ("play.example.org:8443", true), ("example.org", false)]
+        {
+            assert_eq!(named.knows(&asked(None, Some(host), tcp()), None), is_known, "{host}");
+            assert!(!plain.knows(&asked(None, Some(host), tcp()), None), "{host}");
+        }
+        assert_eq!(plain.clone().with(None), plain);
     }
 }

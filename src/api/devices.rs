@@ -1,8 +1,9 @@
 //! Members with nothing but a WireGuard app: the file that such an app takes, and what becomes of it.
 
+use super::access::bearer;
 use super::fields::{ObjectFields, Problems, Text};
 use super::ownership::date;
-use super::{Api, Call, Handling, RequestFailure, bearer, bodies, ok, render};
+use super::{Api, Call, Handling, RequestFailure, bodies, ok, render};
 use crate::control::entry::DeviceWish;
 use crate::control::expiry::Expiry;
 use crate::control::party::{Member, Party};
@@ -47,20 +48,21 @@ impl TunnelFile {
 
 impl Api {
     /// What the app of a member has to know.
-    pub(super) fn tunnel(&self, member: &Member, call: &Call<'_>) -> TunnelFile {
+    pub(super) fn tunnel(&self, party: &Party, member: &Member, call: &Call<'_>) -> TunnelFile {
         let subnet = self.control.settings().subnet;
-        let (host, port) = self.relay_endpoint(call.request.local);
+        let ((host, port), hub) = self.relay_of(party, call.request.local);
         TunnelFile {
             address: format!("{}/{}", member.virtual_ip, subnet.prefix()),
-            hub: self.control.hub().encode(),
+            hub: hub.encode(),
             endpoint: endpoint::text(&host, port),
             allowed: [subnet.to_string(), BROADCASTS[0].to_owned(), BROADCASTS[1].to_owned()],
         }
     }
 
-    /// When the last session of a member came up, at the relay.
+    /// When the last session of a member came up, at a relay.
     pub(super) fn handshake_of(&self, member: &Member, call: &Call<'_>) -> Option<Instant> {
-        call.around.relay?.member(&member.relay_key()?)?.0.last_handshake
+        let here = || call.around.relay?.member(&member.relay_key()?)?.0.last_handshake;
+        here().max(member.device().and_then(|device| device.handshake))
     }
 
     /// The same by the wall clock.
@@ -105,7 +107,7 @@ impl Api {
         more: impl FnOnce(&mut JsonWriter),
     ) -> Handling {
         let member = party.members.get(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_string()))?;
-        let tunnel = self.tunnel(member, call);
+        let tunnel = self.tunnel(party, member, call);
         ok(object(|json| {
             json.key("peer_id").string(peer.as_str());
             json.key("name").string(&member.info.name);

@@ -26,6 +26,7 @@ pub fn status(refusal: &Refusal) -> u16 {
         | Refusal::PeerNotFound(_)
         | Refusal::PeerNotInParty(_)
         | Refusal::BanNotFound(_)
+        | Refusal::RelayUnknown
         | Refusal::InviteUnknown => 404,
         Refusal::PeerTaken
         | Refusal::PartyTaken

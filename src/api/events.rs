@@ -4,8 +4,10 @@ use crate::control::Control;
 use crate::control::change::{Change, Departure};
 use crate::ids::PartyId;
 use crate::time::UnixTime;
+use crate::wire::http::Source;
 use crate::wire::json::JsonWriter;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// How many are kept.
 const KEPT: usize = 200;
@@ -18,6 +20,10 @@ struct Event {
     party: Option<(PartyId, String)>,
     peer: Option<(String, String)>,
     invite: Option<String>,
+    /// By which address this machine goes to the internet now, if it is about that; `None` for none.
+    way_out: Option<Option<IpAddr>>,
+    /// Who did it, if it is about that.
+    from: Option<Source>,
     text: String,
 }
 
@@ -52,6 +58,8 @@ impl EventLog {
             party: Some((id.clone(), name.unwrap_or_default())),
             peer: None,
             invite: None,
+            way_out: None,
+            from: None,
             text,
         };
         let event = match change {
@@ -104,6 +112,12 @@ impl EventLog {
                     ..of("invite_used", id, named(id), text)
                 }
             }
+            Change::WentStraight(id, peer) => {
+                let member = control.party(id.as_str()).ok().and_then(|party| party.members.get(peer));
+                let name = member.map(|member| member.info.name.to_string()).unwrap_or_default();
+                let text = format!("{name} is connected directly for the first time");
+                Event { peer: Some((peer.to_string(), name)), ..of("first_direct", id, named(id), text) }
+            }
             _ => return,
         };
         self.add(event);
@@ -119,8 +133,27 @@ impl EventLog {
             party: Some(party),
             peer: Some(peer),
             invite: None,
+            way_out: None,
+            from: None,
             text,
         });
+    }
+
+    /// Takes in that somebody was given a backup.
+    pub fn note_backup(&mut self, from: Source, at: UnixTime) {
+        let text = format!("A backup, with the hub's private key, was given to {from}");
+        let (number, kind, party, peer, invite, way_out) = (0, "backup", None, None, None, None);
+        self.add(Event { number, at, kind, party, peer, invite, way_out, from: Some(from), text });
+    }
+
+    /// Takes in that this machine goes to the internet by another address, or not at all.
+    pub fn note_way_out(&mut self, address: Option<IpAddr>, at: UnixTime) {
+        let text = match address {
+            Some(address) => format!("This machine goes to the internet by another address now: {address}"),
+            None => "This machine has no way to the internet".to_owned(),
+        };
+        let (number, kind, party, peer, invite) = (0, "relay_trouble", None, None, None);
+        self.add(Event { number, at, kind, party, peer, invite, way_out: Some(address), from: None, text });
     }
 
     /// Writes those after a number.
@@ -141,6 +174,12 @@ impl EventLog {
                     }
                     if let Some(invite) = &event.invite {
                         json.key("invite_id").string(invite);
+                    }
+                    if let Some(address) = event.way_out {
+                        json.key("address").or_null(address, |json, ip| json.string(&ip.to_string()));
+                    }
+                    if let Some(from) = event.from {
+                        json.key("from").string(&from.to_string());
                     }
                     json.key("text").string(&event.text);
                 });

@@ -2,6 +2,7 @@
 //! (FastAPI's 422 items; tools match on `type` and `loc`).
 
 use crate::ids::{MAX_ID_LENGTH, is_valid_id};
+use crate::wire::decimal::whole;
 use crate::wire::http::Answer;
 use crate::wire::json::{JsonError, JsonWriter, Value, object};
 use std::borrow::Cow;
@@ -351,15 +352,6 @@ fn check_int(value: &Value, min: i64, max: i64, at: &At<'_>, problems: &mut Prob
     };
     problems.add(kind, at, message, value, None);
     None
-}
-
-/// The whole number that a JSON number means, saturated; `None` if it has a fraction.
-fn whole(text: &str) -> Option<i128> {
-    if let Ok(number) = text.parse() {
-        return Some(number);
-    }
-    let number: f64 = text.parse().ok()?;
-    (number.fract() == 0.0 || number.is_infinite()).then_some(number as i128)
 }
 
 fn check_range(

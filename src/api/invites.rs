@@ -51,6 +51,9 @@ pub fn write_invites(json: &mut JsonWriter, invites: &[Invite], now: Now) {
 impl Api {
     /// Where pages are, as far as it is known: at the name that friends use, or at the one that was asked.
     pub(super) fn base_url(&self, call: &Call<'_>) -> Option<String> {
+        if let Some(url) = &self.settings.locations.url {
+            return Some(url.clone());
+        }
         let http = &self.settings.locations.http;
         let port: u16 = http.rsplit_once(':')?.1.parse().ok()?;
         let own = self.endpoint().map(|(host, _)| endpoint::text(&host, port));
@@ -125,8 +128,9 @@ impl Api {
     /// For a browser without scripts, which sends a form and gets the file alone.
     pub(super) fn redeem_by_form(&mut self, call: &Call<'_>) -> Handling {
         let entry = self.redeem(call)?;
-        let member = self.control.party(entry.party.as_str())?.members.get(&entry.peer);
-        let text = member.map(|member| self.tunnel(member, call).text()).unwrap_or_default();
+        let party = self.control.party(entry.party.as_str())?;
+        let member = party.members.get(&entry.peer);
+        let text = member.map(|member| self.tunnel(party, member, call).text()).unwrap_or_default();
         let headers = vec![
             ("Content-Disposition", "attachment; filename=lanrage.conf".into()),
             ("Cache-Control", "no-store".into()),

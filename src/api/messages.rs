@@ -1,11 +1,10 @@
 //! What stock clients say over the WebSocket (REFERENCE 3).
 
+use super::access::{TOO_MANY_CHANGES, Unchangeable};
 use super::admission::{Client, Cost};
 use super::fields::{ObjectFields, Problems, Text};
 use super::route::Writes;
-use super::{
-    Api, TOO_MANY_CHANGES, TOO_MANY_GUESSES, TOO_MANY_REQUESTS, Unchangeable, bodies, browsers, render,
-};
+use super::{Api, TOO_MANY_GUESSES, TOO_MANY_REQUESTS, bodies, browsers, render};
 use crate::api::metrics::Surroundings;
 use crate::api::sessions::Delivery;
 use crate::control::entry::Entry;
@@ -32,7 +31,13 @@ pub enum MessageReply {
 }
 
 /// Why a message came to nothing.
-struct MessageTrouble(String);
+pub(super) struct MessageTrouble(String);
+
+impl MessageTrouble {
+    pub fn new(text: &str) -> Self {
+        MessageTrouble(text.to_owned())
+    }
+}
 
 impl From<Refusal> for MessageTrouble {
     fn from(refusal: Refusal) -> Self {
@@ -77,6 +82,8 @@ pub const MESSAGES: &[MessageType] = &[
     message("leave_party", Cost::Request, Writes::Removes, Api::leave_by_message),
     message("heartbeat", Cost::Request, Writes::Nothing, Api::heartbeat_by_message),
     message("signal", Cost::Request, Writes::Nothing, Api::signal_by_message),
+    message("relay_hello", Cost::Creation, Writes::Nothing, Api::greet_relay),
+    message("relay", Cost::Request, Writes::Nothing, Api::hear_relay),
 ];
 
 const fn message(kind: &'static str, cost: Cost, writes: Writes, handler: MessageHandler) -> MessageType {
@@ -84,11 +91,11 @@ const fn message(kind: &'static str, cost: Cost, writes: Writes, handler: Messag
 }
 
 /// One message on its way to its handler.
-struct Said<'a> {
-    session: SessionId,
-    client: Client,
-    fields: ObjectFields<'a>,
-    now: Now,
+pub(super) struct Said<'a> {
+    pub session: SessionId,
+    pub client: Client,
+    pub fields: ObjectFields<'a>,
+    pub now: Now,
 }
 
 impl<'a> Said<'a> {
@@ -128,6 +135,7 @@ impl Api {
     /// A WebSocket is gone.
     pub fn close_session(&mut self, session: SessionId) {
         self.sessions.close(session);
+        self.relay_links.close(session);
     }
 
     /// Takes a message of a session.
@@ -140,7 +148,10 @@ impl Api {
     ) -> MessageReply {
         self.counters.values.add(Figure::Messages, 1);
         let Some(client) = self.sessions.client(session) else { return MessageReply::None };
-        if self.admission.admit(client, Cost::Request, now.instant).is_err() {
+        // What an approved relay says is as much as it was told.
+        if !self.relay_links.is_fed(session)
+            && self.admission.admit(client, Cost::Request, now.instant).is_err()
+        {
             self.closures.push((session, "too many messages"));
             return MessageReply::None;
         }

@@ -46,6 +46,7 @@ Nat = "unknown" | "open" | "full_cone" | "restricted_cone" | "port_restricted_co
 OptionalNat = {"enum":["unknown","open","full_cone","restricted_cone","port_restricted_cone","symmetric",null]}
 Time = {"type":"string","pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{6})?$"}
 # Naive: without a zone.
+UtcTime = {"type":"string","format":"date-time"}
 OptionalTime = {"type":["string","null"],"pattern":"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?$"}
 # ISO 8601; without a zone it is the sender's local time. (29 February is taken in leap years.)
 HostId = {"type":"string","pattern":"^(_machine|[A-Za-z0-9][A-Za-z0-9._-]*)$"}
@@ -65,8 +66,9 @@ InviteSecret = {"type":"object","properties":{"code":{"$ref":"#/components/schem
 InviteWish = {"type":"object","properties":{"uses":{"type":["integer","null"],"minimum":1,"maximum":64},"expires_in":{"type":["integer","null"],"minimum":1,"maximum":31622400},"code":{"type":["boolean","null"]}},"anyOf":[{"properties":{"code":{"enum":[false,null]}}},{"properties":{"expires_in":{"maximum":86400}}}]}
 Drops = [{reason: string, text: string, packets: Count}]
 OverviewMember = {peer_id: Id, name: Name, kind: "client" | "device" | "agent", virtual_ip: VirtualIp, is_online: boolean, path: any, rtt_ms: NullableDate, last_handshake: NullableDate, received: Count, sent: Count, invite_id: any, drops: Drops}
+Trouble = {what: string, text: string, do: string}
 OverviewParty = {party_id: Id, name: Name, host_id: any, access: Access, permanent: boolean, ends_at: NullableDate, created_at: Date, members: [OverviewMember], invites: [Invite], bans: [any]}
-Event = {number: Count, at: Date, kind: string, party_id?: Id, party?: string, peer_id?: Id, name?: string, invite_id?: string, text: string}
+Event = {number: Count, at: Date, kind: string, party_id?: Id, party?: string, peer_id?: Id, name?: string, invite_id?: string, address?: any, from?: string, text: string}
 PageSecret = {"type":"object","properties":{"admin_token":{"type":["string","null"],"minLength":1}},"anyOf":[{"required":["setup"],"properties":{"setup":{"$ref":"#/components/schemas/Text"},"admin_token":{"type":"null"}}},{"required":["admin_token"],"properties":{"admin_token":{"type":"string"}}}]}
 Invite = {invite_id: string, kind: "link" | "code", uses: Count, uses_left: Count, expires_at: Date, created_at: Date}
 DeviceAnswer = {peer_id: Id, name: Name, virtual_ip: VirtualIp, config: {address: string, peer: {public_key: WireGuardKey, endpoint: string, allowed_ips: [string], persistent_keepalive: Count}}, text: string, warnings?: [string]}
@@ -182,6 +184,7 @@ fn status_schema() -> String {
             ("state_dir", text("Where the state is kept.")),
             ("subnet", text("The addresses of the virtual LAN.")),
             ("relay", r##"{"$ref":"#/components/schemas/OwnRelay"}"##.to_owned()),
+            ("trouble", r##"{"type":"array","items":{"$ref":"#/components/schemas/Trouble"}}"##.to_owned()),
             ("traffic", status::traffic_schema()),
             ("members", status::members_schema()),
             ("tables", status::tables_schema()),

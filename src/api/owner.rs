@@ -1,10 +1,11 @@
 //! What the owner's pages ask for: everything at a glance, what has happened, and to be let in.
 
+use super::access::bearer;
 use super::fields::{ObjectFields, Problems, Text};
 use super::invites::write_invites;
 use super::ownership::{date, write_access};
 use super::page_sessions::{SESSION_LIFE, SETUP_LIFE};
-use super::{Api, Call, Handling, Outcome, RequestFailure, bearer, errors, later, ok};
+use super::{Api, Call, Handling, Outcome, RequestFailure, errors, later, ok};
 use crate::control::party::{Member, Party};
 use crate::control::refusal::Refusal;
 use crate::control::standing::Actor;
@@ -13,13 +14,6 @@ use crate::figures::{Drops, Reach};
 use crate::wire::endpoint;
 use crate::wire::json::{JsonWriter, object};
 use crate::wire::static_body;
-
-/// Something that the owner had better see to.
-struct Trouble {
-    what: &'static str,
-    text: String,
-    advice: &'static str,
-}
 
 fn write_drops(json: &mut JsonWriter, drops: &Drops) {
     json.array(|json| {
@@ -37,44 +31,6 @@ fn write_drops(json: &mut JsonWriter, drops: &Drops) {
 const LARGEST: i64 = (1 << 53) - 1;
 
 impl Api {
-    /// What is wrong, as far as it shows from here.
-    fn troubles(&self, call: &Call<'_>) -> Vec<Trouble> {
-        let mut found = Vec::new();
-        match self.endpoint() {
-            None => found.push(Trouble {
-                what: "endpoint_unset",
-                text: "It is not known at which address friends reach this machine from outside.".to_owned(),
-                advice: "Enter your public address or DNS name; files and links have it in them.",
-            }),
-            Some((host, _)) if endpoint::is_private(&host) => found.push(Trouble {
-                what: "endpoint_private",
-                text: format!("{host} can't be reached from the internet."),
-                advice: "Enter the address that the internet sees, and forward the relay's UDP port to this machine.",
-            }),
-            Some(_) if self.reached.is_none() => found.push(Trouble {
-                what: "not_reached",
-                text: "Nobody from the internet has reached this machine since it was started.".to_owned(),
-                advice: "If friends can't connect, look whether the relay's UDP port is open and forwarded.",
-            }),
-            Some(_) => {}
-        }
-        if !call.now.unix.is_plausible() {
-            found.push(Trouble {
-                what: "clock_unset",
-                text: "The clock of this machine is not set.".to_owned(),
-                advice: "See to NTP: until then, dates are wrong and invites last as long as the machine is on.",
-            });
-        }
-        if let Some(failure) = call.around.store_failure {
-            found.push(Trouble {
-                what: "storage",
-                text: format!("Nothing can be kept: {}.", failure.detail()),
-                advice: "Free some space, or see to the disk; running games are not affected.",
-            });
-        }
-        found
-    }
-
     pub(super) fn overview(&mut self, call: &Call<'_>) -> Handling {
         let actor = call.actor()?;
         let mut problems = Problems::default();
@@ -86,7 +42,8 @@ impl Api {
             None => return Err(Refusal::NotAdmin.into()),
         };
         parties.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
-        let is_owner = *actor == Actor::Admin;
+        // The machine is its owner's affair.
+        let readings = (*actor == Actor::Admin).then(|| self.readings(call.around, call.now));
         let rest = object(|json| {
             json.key("clock_is_set").bool(call.now.unix.is_plausible());
             match self.endpoint() {
@@ -95,17 +52,13 @@ impl Api {
             }
             json.key("http").or_null(self.base_url(call), |json, url| json.string(&url));
             date(json.key("reached_from_outside"), self.reached);
-            json.key("trouble").array(|json| {
-                for trouble in self.troubles(call).iter().filter(|_| is_owner) {
-                    json.object(|json| {
-                        json.key("what").string(trouble.what);
-                        json.key("text").string(&trouble.text);
-                        json.key("do").string(trouble.advice);
-                    });
-                }
-            });
-            let drops = is_owner.then(|| self.readings(call.around, call.now).stats.drops().clone());
-            write_drops(json.key("drops"), &drops.unwrap_or_default());
+            let trouble = json.key("trouble");
+            match &readings {
+                Some(readings) => self.write_troubles(trouble, call, readings),
+                None => trouble.array(|_| {}),
+            }
+            let drops = readings.as_ref().map(|readings| readings.stats.drops());
+            write_drops(json.key("drops"), drops.unwrap_or(&Drops::default()));
             json.key("parties")
                 .array(|json| parties.iter().for_each(|party| self.write_party(json, party, call)));
             json.key("events").object(|json| json.key("last").int(self.events.last()));
@@ -114,7 +67,7 @@ impl Api {
         let head = object(|json| {
             json.key("version").string(env!("CARGO_PKG_VERSION"));
             json.key("now").int(call.now.unix.as_secs());
-            json.key("uptime").int(call.now.instant.since(self.started).as_secs());
+            json.key("uptime").int(call.now.instant.since(self.started.instant).as_secs());
         });
         let body = format!("{},{}", head.trim_end_matches('}'), &rest[1..]);
         let mut answer =
@@ -154,10 +107,18 @@ impl Api {
             Reach::Hub => Some("hub"),
             Reach::Blind => Some("relay"),
         };
+        // What goes straight does not come by here: the agent itself has said so.
+        let straight = member.straight();
+        let path = if straight.is_some_and(|count| count > 0) { Some("direct") } else { path };
+        let kind = match (member.device(), straight) {
+            (Some(_), _) => "device",
+            (None, Some(_)) => "agent",
+            (None, None) => "client",
+        };
         json.object(|json| {
             json.key("peer_id").string(member.info.peer_id.as_str());
             json.key("name").string(&member.info.name);
-            json.key("kind").string(if member.device().is_some() { "device" } else { "client" });
+            json.key("kind").string(kind);
             json.key("virtual_ip").string(&member.virtual_ip.to_string());
             json.key("is_online").bool(self.is_online(member, call));
             json.key("path").or_null(path, |json, path| json.string(path));

@@ -22,7 +22,8 @@ impl Api {
         call: &Call<'_>,
     ) -> Handling {
         let name = body.text("name", Text::NAME, &mut problems);
-        let wish = PartyWish { name, ..wish(body, call.now, &mut problems) };
+        let relay = body.optional_text("relay", Text::ID, &mut problems);
+        let wish = PartyWish { name, relay, ..wish(body, call.now, &mut problems) };
         problems.check()?;
         let id = self.control.create_own_party(&wish, call.now)?;
         self.party_answer(id.as_str(), Some(id.as_str()), call)
@@ -94,5 +95,6 @@ fn wish<'a>(body: &ObjectFields<'a>, now: Now, problems: &mut Problems) -> Party
         password: body.optional_text("password", Text::PASSWORD, problems),
         permanent: body.optional_bool("permanent", problems),
         ends,
+        relay: None,
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub const SETUP_LIFE: Duration = Duration::from_secs(10 * 60);
 /// How long a page may go on.
 pub const SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
+/// How long after it was opened a page may have what is worth more than the page itself.
+pub const FRESH: Duration = Duration::from_secs(10 * 60);
 /// How many there are of each; one more ends the oldest.
 const MOST: usize = 16;
 
@@ -37,7 +39,7 @@ impl Passes {
 
     fn end(&mut self, secret: &str, now: Instant) -> bool {
         let found = self.find(secret, now);
-        found.map(|place| self.0.remove(place)).is_some()
+        found.map(|index| self.0.remove(index)).is_some()
     }
 }
 
@@ -69,6 +71,11 @@ impl PageSessions {
         !self.sessions.0.is_empty() && self.sessions.find(token, now).is_some()
     }
 
+    /// Whether a page has this token that was opened just now.
+    pub fn is_fresh(&self, token: &str, now: Instant) -> bool {
+        self.sessions.find(token, now).is_some_and(|at| now + SESSION_LIFE < self.sessions.0[at].1 + FRESH)
+    }
+
     /// Ends the page with this token. Returns whether there was one.
     pub fn close(&mut self, token: &str, now: Instant) -> bool {
         self.sessions.end(token, now)
@@ -89,6 +96,8 @@ mod tests {
         assert!(!pages.take(&setup, later), "it was good for ten minutes");
         let page = pages.open(start);
         assert!(page.len() == 43 && pages.knows(&page, later) && !pages.knows(&setup, later));
+        assert!(pages.is_fresh(&page, start) && !pages.is_fresh(&page, start + FRESH));
+        assert!(!pages.is_fresh(&setup, start) && !pages.is_fresh("", start));
         assert!(!pages.knows(&page, start + SESSION_LIFE));
         assert!(pages.close(&page, later) && !pages.close(&page, later) && !pages.knows(&page, later));
         let first = pages.open(start);

@@ -14,7 +14,6 @@ pub(super) const HEADERS: &[(&str, &str)] = &[
     ),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
     // Kept, and asked for anew each time: an upgrade shows at once.
     ("Cache-Control", "no-cache"),
     ("Content-Encoding", "gzip"),
@@ -24,29 +23,40 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
-macro_rules! packed {
-    ($path:literal, $content_type:expr, $name:literal) => {
-        ($path, $content_type, include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz")).as_slice())
+macro_rules! piece {
+    ($name:expr) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz")).as_slice()
     };
 }
 
-/// What is served, by path.
-const FILES: &[(&str, &str, &[u8])] = &[
-    packed!("/ui", HTML, "owner.html"),
-    packed!("/ui/", HTML, "owner.html"),
-    packed!("/ui/owner.js", SCRIPT, "owner.js"),
-    packed!("/ui/owner.css", STYLE, "owner.css"),
-    packed!("/join", HTML, "guest.html"),
-    packed!("/join/guest.js", SCRIPT, "guest.js"),
-    packed!("/join/guest.css", STYLE, "guest.css"),
+macro_rules! packed {
+    ($path:literal, $content_type:expr, $file:literal, $kind:literal) => {
+        ($path, $content_type, [piece!($kind), piece!(concat!($file, ".", $kind))])
+    };
+}
+
+/// What is served, by path: in two pieces, as what the pages share is kept once.
+const FILES: &[(&str, &str, [&[u8]; 2])] = &[
+    packed!("/ui", HTML, "owner", "html"),
+    packed!("/ui/", HTML, "owner", "html"),
+    packed!("/ui/owner.js", SCRIPT, "owner", "js"),
+    packed!("/ui/owner.css", STYLE, "owner", "css"),
+    packed!("/join", HTML, "guest", "html"),
+    packed!("/join/guest.js", SCRIPT, "guest", "js"),
+    packed!("/join/guest.css", STYLE, "guest", "css"),
 ];
 
 impl Api {
     /// A file of a page.
     pub(super) fn page(&mut self, call: &Call<'_>) -> Handling {
         match FILES.iter().find(|(path, ..)| *path == call.request.path) {
-            Some((_, content_type, body)) => {
-                Ok(Outcome::Answer(StaticBody::new(content_type, *body).answer(call.request)))
+            Some((_, content_type, pieces)) => {
+                let mut answer = StaticBody::new(content_type, pieces.concat()).answer(call.request);
+                // Browsers heed it by https, which only a proxy adds, and complain of it by http.
+                if call.request.is_forwarded {
+                    answer.headers.push(("Cross-Origin-Opener-Policy", "same-origin".into()));
+                }
+                Ok(Outcome::Answer(answer))
             }
             None => Err(RequestFailure::Answered(errors::detail(404, "Not Found"))),
         }

@@ -1,8 +1,9 @@
 //! Registering, and parties as a whole.
 
+use super::access::bearer;
 use super::fields::{ObjectFields, Problems, Text};
 use super::render::{self, View};
-use super::{Api, Call, Handling, RequestFailure, bearer, bodies, ok};
+use super::{Api, Call, Handling, RequestFailure, bodies, ok};
 use crate::control::keys::KeyClaim;
 use crate::control::party::Party;
 use crate::control::registration::Credentials;
@@ -20,7 +21,8 @@ impl Api {
             json.key("status").string("ok");
             json.key("parties").int(self.control.party_count() as u64);
             // Our own relay is in the list too.
-            json.key("relays").int(self.control.relays().iter().count() as u64 + 1);
+            let others = self.control.relays().iter().count() + self.control.approvals().approved().count();
+            json.key("relays").int(others as u64 + 1);
         }))
     }
 
@@ -114,7 +116,8 @@ impl Api {
                         json.key("party_id").string(party.id.as_str());
                         json.key("name").string(&party.name);
                         json.key("host_id").string(party.host_id());
-                        json.key("created_at").string(&Naive(party.created_at).to_string());
+                        // No stock client reads this, so it says its zone.
+                        json.key("created_at").string(&format!("{}Z", Naive(party.created_at)));
                         json.key("peers").int(party.members.len() as u64);
                     });
                 }
@@ -143,12 +146,13 @@ impl Api {
             return;
         }
         let others = party.members.iter().filter(|(id, _)| member.is_none_or(|own| own.info.peer_id != **id));
+        let (relay, relay_key) = self.relay_of(party, call.request.local);
         let network = NetworkBody {
             subnet: self.control.settings().subnet,
             virtual_ip: member.map(|member| member.virtual_ip),
             peers: others.map(|(id, other)| (id.clone(), other.virtual_ip)).collect(),
-            relay: self.relay_endpoint(call.request.local),
-            relay_key: self.control.hub(),
+            relay,
+            relay_key,
         };
         network.write(json.key("network"));
         if let Some(member) = member {

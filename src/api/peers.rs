@@ -44,7 +44,13 @@ impl Api {
     pub(super) fn heartbeat(&mut self, call: &Call<'_>) -> Handling {
         let [party, peer] = &call.parameters;
         let by = call.identity(peer, "requested peer_id")?;
+        let mut problems = Problems::default();
+        let straight = ObjectFields::of_query(&call.query).optional_int("straight", 0, 255, &mut problems);
+        problems.check()?;
         self.control.heartbeat(party, &by.peer, call.client.source.address(), call.now)?;
+        if let Some(Ok(count)) = straight.map(u8::try_from) {
+            self.control.note_straight(party, &by.peer, count);
+        }
         ok(OK)
     }
 

@@ -5,35 +5,9 @@ use crate::control::refusal::Refusal;
 use crate::control::relays::unembedded;
 use crate::control::standing::Actor;
 use crate::owners::Prefix;
+use crate::wire::control::RelayBody;
 use crate::wire::datetime::Naive;
-use crate::wire::json::{JsonWriter, object};
-
-/// A relay as the wire has it: the stock keys, and `public_key` and `load`.
-struct RelayEntry<'a> {
-    relay_id: &'a str,
-    public_ip: String,
-    port: u16,
-    region: &'a str,
-    capacity: u32,
-    registered_at: String,
-    public_key: Option<String>,
-    load: u32,
-}
-
-impl RelayEntry<'_> {
-    fn write(&self, json: &mut JsonWriter) {
-        json.object(|json| {
-            json.key("relay_id").string(self.relay_id);
-            json.key("public_ip").string(&self.public_ip);
-            json.key("port").int(self.port);
-            json.key("region").string(self.region);
-            json.key("capacity").int(self.capacity);
-            json.key("registered_at").string(&self.registered_at);
-            json.key("public_key").or_null(self.public_key.as_deref(), |json, key| json.string(key));
-            json.key("load").int(self.load);
-        });
-    }
-}
+use crate::wire::json::object;
 
 impl Api {
     pub(super) fn register_relay(&mut self, call: &Call<'_>) -> Handling {
@@ -67,28 +41,32 @@ impl Api {
     fn relays_of(&self, region: Option<&str>, call: &Call<'_>) -> Handling {
         let own = &self.settings.relay;
         let (public_ip, port) = self.relay_endpoint(call.request.local);
-        let mut entries = vec![RelayEntry {
-            relay_id: own.relay_id.as_str(),
-            public_ip,
+        let mut entries = vec![RelayBody {
+            relay_id: own.relay_id.as_str().into(),
+            public_ip: public_ip.into(),
             port,
-            region: &own.region,
+            region: (&*own.region).into(),
             capacity: own.capacity,
-            registered_at: Naive(self.registered_at(call.now)).to_string(),
-            public_key: Some(self.control.hub().encode()),
+            registered_at: Naive(self.registered_at(call.now)).to_string().into(),
+            public_key: Some(self.control.hub().encode().into()),
             load: call.around.relay.map_or(0, |relay| relay.load()),
         }];
-        entries.extend(self.control.relays().iter().map(|relay| RelayEntry {
-            relay_id: relay.info.relay_id.as_str(),
-            public_ip: relay.info.public_ip.to_string(),
-            port: relay.info.port,
-            region: &relay.info.region,
-            capacity: relay.info.capacity,
-            registered_at: Naive(relay.registered_at).to_string(),
-            public_key: relay.info.public_key.clone(),
-            load: relay.info.load,
+        let approved = self.control.approvals().approved();
+        let approved = approved.filter(|relay| self.control.is_listed(relay, call.now.instant));
+        let approved = approved.map(|relay| (&relay.info, relay.approved_at));
+        let registered = self.control.relays().iter().map(|relay| (&relay.info, relay.registered_at));
+        entries.extend(approved.chain(registered).map(|(info, since)| RelayBody {
+            relay_id: info.relay_id.as_str().into(),
+            public_ip: info.public_ip.to_string().into(),
+            port: info.port,
+            region: (&*info.region).into(),
+            capacity: info.capacity,
+            registered_at: Naive(since).to_string().into(),
+            public_key: info.public_key.as_deref().map(Into::into),
+            load: info.load,
         }));
-        entries.retain(|entry| region.is_none_or(|region| region == entry.region));
-        entries.sort_by(|a, b| (a.region, a.relay_id).cmp(&(b.region, b.relay_id)));
+        entries.retain(|entry| region.is_none_or(|region| *region == entry.region));
+        entries.sort_by(|a, b| (&a.region, &a.relay_id).cmp(&(&b.region, &b.relay_id)));
         let body = object(|json| {
             json.key("relays").array(|json| entries.iter().for_each(|entry| entry.write(json)));
         });

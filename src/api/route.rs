@@ -91,6 +91,9 @@ pub struct Route {
     pub cost: Cost,
     /// Whether its answer has to wait for a commit.
     pub writes: Writes,
+    /// Whether of several instances only the one that writes can answer, though nothing is written: it has what is
+    /// asked for in memory alone.
+    pub by_writer: bool,
     /// What it reads.
     pub body: Body,
     /// Header lines of every answer that the handler gives.
@@ -111,6 +114,7 @@ pub(super) const fn get(path: &'static str, access: Access, handler: Handler) ->
         access,
         cost: Cost::Request,
         writes: Writes::Nothing,
+        by_writer: false,
         body: Body::None,
         headers: &[],
         handler,
@@ -133,6 +137,11 @@ impl Route {
     /// It makes something that others have to live with, which costs more.
     pub(super) const fn creates(self) -> Self {
         Route { cost: Cost::Creation, ..self }
+    }
+
+    /// Only the instance that writes answers it.
+    pub(super) const fn by_writer(self) -> Self {
+        Route { by_writer: true, ..self }
     }
 
     /// It reads a body of this shape.

@@ -5,6 +5,7 @@ use super::route::Access::{Admin, Anyone, Device, KnownHost, LocalOrAdmin, Peer}
 use super::route::Writes::{Changes, Nothing};
 use super::route::{self, Access, PathMatch, Route, delete, get, post};
 use super::{Api, pages};
+use crate::wire::http::UPLOAD;
 
 /// The path that is taken over by a WebSocket session. What is said there: [`super::messages::MESSAGES`].
 pub const WEBSOCKET: &str = "/ws";
@@ -40,7 +41,7 @@ pub const ROUTES: &[Route] = &[
         .docs(
             "listParties: List all parties (admin)\n\
              means All parties in brief, oldest first.\n\
-             answer {parties: [{party_id: Id, name: Name, host_id: HostId, created_at: Time, peers: Count}]}",
+             answer {parties: [{party_id: Id, name: Name, host_id: HostId, created_at: UtcTime, peers: Count}]}",
         ),
     post("/parties", Peer, Changes, Api::create_party)
         .creates()
@@ -49,7 +50,7 @@ pub const ROUTES: &[Route] = &[
             "createParty: Make a party and host it\n\
              note Asked again by the same host with the same name within 30 s, it gives the same party. Without \
              `host_peer_info` the admin makes one that belongs to the server and outlasts its members; then all that \
-             changeParty takes is taken, too.\n\
+             changeParty takes is taken, too, and `relay`, the id of an approved relay that its members are sent to.\n\
              means The party. Its id is the secret that friends share.\n\
              answer PartyAnswer & {party_id: Id}",
         ),
@@ -96,10 +97,13 @@ pub const ROUTES: &[Route] = &[
     post("/parties/{party_id}/peers/{peer_id}/heartbeat", Peer, Nothing, Api::heartbeat)
         .docs(
             "heartbeat: Give a sign of life, every 30 s\n\
+             note An agent says in it how many members it reaches straight.\n\
+             query {straight?: {\"type\":\"integer\",\"minimum\":0,\"maximum\":255}}\n\
              means It counts. A peer without one for 5 minutes leaves.\n\
              answer {status: \"ok\"}",
         ),
     post("/parties/{party_id}/signals", Peer, Nothing, Api::send_signal)
+        .by_writer()
         .takes("{to_peer_id: Id, signal_data: any}")
         .docs(
             "sendSignal: Send data to another member\n\
@@ -108,6 +112,7 @@ pub const ROUTES: &[Route] = &[
              answer {status: \"ok\"}",
         ),
     get("/parties/{party_id}/peers/{peer_id}/signals", Peer, Api::take_signals)
+        .by_writer()
         .docs(
             "takeSignals: Take the signals that wait for oneself\n\
              means Oldest first; they are forgotten here.\n\
@@ -225,7 +230,7 @@ pub const ROUTES: &[Route] = &[
              query {party?: Id}\n\
              means How it is.\n\
              answer {version: string, now: Date, uptime: Count, clock_is_set: boolean, endpoint: any, http: any, \
-             reached_from_outside: NullableDate, trouble: [{what: string, text: string, do: string}], drops: Drops, \
+             reached_from_outside: NullableDate, trouble: [Trouble], drops: Drops, \
              parties: [OverviewParty], events: {last: Count}}",
         ),
     get("/events", Admin, Api::list_events)
@@ -236,12 +241,14 @@ pub const ROUTES: &[Route] = &[
              answer {events: [Event], last: Count}",
         ),
     post("/ui/setups", Admin, Nothing, Api::offer_page)
+        .by_writer()
         .docs(
             "offerPage: Make a link to the owner's pages (admin)\n\
              means It is good once, for ten minutes.\n\
              answer {setup: Token, url: any, expires_at: Date}",
         ),
     post("/ui/sessions", KnownHost, Nothing, Api::open_page)
+        .by_writer()
         .takes("PageSecret")
         .docs(
             "openPage: Get a token for the owner's pages\n\
@@ -249,6 +256,7 @@ pub const ROUTES: &[Route] = &[
              answer {token: Token, expires_at: Date}",
         ),
     delete("/ui/sessions", Admin, Api::close_page)
+        .by_writer()
         .docs(
             "closePage: End the token that asks (admin)\n\
              means It is worth nothing any more.\n\
@@ -281,6 +289,30 @@ pub const ROUTES: &[Route] = &[
             "listRelaysIn: List the relays of a region\n\
              means By id; none if nobody knows the region.\n\
              answer {relays: [Relay]}",
+        ),
+    get("/relay-approvals", Admin, Api::list_approvals)
+        .by_writer()
+        .docs(
+            "listApprovals: List the relays in other places (admin)\n\
+             note One that waits is given nothing before it is approved.\n\
+             means Those that are approved, and those that wait for that.\n\
+             answer {relays: [{relay_id: Id, state: \"connected\" | \"away\" | \"waiting\", public_key: WireGuardKey, \
+             public_ip: string, port: Count, region: Word, parties?: Count, members?: Count, left_out?: Count}]}",
+        ),
+    post("/relay-approvals/{relay_id}", Admin, Changes, Api::approve_relay)
+        .takes("{public_key: Word}")
+        .docs(
+            "approveRelay: Approve a relay that waits (admin)\n\
+             also 404\n\
+             note `public_key` is its key, or the first 12 or more characters of that.\n\
+             means It is told of all parties, and clients are told of it.\n\
+             answer {status: \"approved\", public_key: WireGuardKey, parties: Count}",
+        ),
+    delete("/relay-approvals/{relay_id}", Admin, Api::revoke_relay)
+        .docs(
+            "revokeRelay: Take an approval back (admin)\n\
+             means It forgets all parties, and clients are not told of it any more.\n\
+             answer {status: \"revoked\"}",
         ),
     get("/metrics", LocalOrAdmin, Api::metrics)
         .docs(
@@ -328,12 +360,18 @@ pub const ROUTES: &[Route] = &[
     get("/backup", Admin, Api::backup)
         .docs(
             "getBackup: A copy of the store (admin)\n\
-             note With its secrets, as is the default, it leaves through the Unix socket alone; elsewhere ask for it \
-             without.\n\
+             note With its secrets, as is the default, it is not for a page that was opened over ten minutes ago.\n\
              query {secrets?: \"redacted\" | \"included\"}\n\
              media application/x-ndjson\n\
              means One row a line, then one line with their number.\n\
              answer string",
+        ),
+    post(UPLOAD, Admin, Nothing, Api::restore)
+        .docs(
+            "restore: Go back to a backup (admin)\n\
+             note The body is one, of at most 64 MiB, from who may have one. What there is now is kept beside it.\n\
+             means It is whole, and the server starts anew.\n\
+             answer {status: \"restarting\", rows: Count}",
         ),
 ];
 

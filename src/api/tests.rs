@@ -1,10 +1,13 @@
 //! The API in virtual time, without sockets: what each request and message makes everybody hear.
 
 mod guests;
+mod instances;
 
 use super::messages::{MESSAGES, MessageReply, MessageType};
+use super::metrics::RelayView;
 use super::metrics::Surroundings;
 use super::routes::ROUTES;
+use super::sessions::Delivery;
 use super::*;
 use crate::control;
 use crate::control::record::Records;
@@ -93,7 +96,7 @@ impl TestApi {
         self.settle(None);
         match handled.outcome {
             Outcome::Answer(answer) => answer,
-            Outcome::Backup { .. } => panic!("not an answer"),
+            Outcome::Backup { .. } | Outcome::Restore { .. } => panic!("not an answer"),
         }
     }
 
@@ -681,20 +684,38 @@ fn claims_from_elsewhere_do_not_push_out_the_sessions_of_a_peer() {
 }
 
 #[test]
-fn the_hub_s_key_leaves_through_the_unix_socket_only() {
+fn the_hub_s_key_is_for_the_owner_and_for_a_page_that_was_opened_just_now() {
     let mut world = TestApi::new();
-    let mut outcome = |source, target: &str| {
-        let request = TestApi::request(Method::Get, target, Some("a-token-of-the-admin"), "", source);
+    let outcome = |world: &mut TestApi, source, token: Option<&str>, method, target: &str| {
+        let request = TestApi::request(method, target, token, "", source);
         match world.api.handle(&request, &world.around, world.now).outcome {
             Outcome::Answer(answer) => Err(answer.status),
             Outcome::Backup { redacted } => Ok(redacted),
+            Outcome::Restore { from } => Ok(from == Source::Unix),
         }
     };
-    assert_eq!(outcome(Source::Unix, "/backup"), Ok(false));
-    assert_eq!(outcome(Source::Unix, "/backup?secrets=redacted"), Ok(true));
-    assert_eq!(outcome(ip("127.0.0.1"), "/backup"), Err(403));
-    assert_eq!(outcome(ip("127.0.0.1"), "/backup?secrets=redacted"), Ok(true));
-    assert_eq!(outcome(Source::Unix, "/backup?secrets=x"), Err(422));
+    let admin = Some("a-token-of-the-admin");
+    for (source, token) in [(Source::Unix, None), (Source::Unix, admin), (ip("127.0.0.1"), admin)] {
+        assert_eq!(outcome(&mut world, source, token, Method::Get, "/backup"), Ok(false));
+        assert_eq!(outcome(&mut world, source, token, Method::Get, "/backup?secrets=redacted"), Ok(true));
+        assert_eq!(outcome(&mut world, source, token, Method::Post, "/restore"), Ok(source == Source::Unix));
+    }
+    assert_eq!(outcome(&mut world, Source::Unix, None, Method::Get, "/backup?secrets=x"), Err(422));
+    let (_, session) =
+        world.ask(Method::Post, "/ui/sessions", None, "{\"admin_token\":\"a-token-of-the-admin\"}");
+    let page = session.get("token").unwrap().as_str().unwrap().to_owned();
+    let both = |world: &mut TestApi, token: &str| {
+        let get = outcome(world, ip("192.0.2.5"), Some(token), Method::Get, "/backup");
+        let post = outcome(world, ip("192.0.2.5"), Some(token), Method::Post, "/restore");
+        (get, post)
+    };
+    assert_eq!(both(&mut world, &page), (Ok(false), Ok(false)));
+    world.pass(Duration::from_secs(600));
+    assert_eq!(both(&mut world, &page), (Err(403), Err(403)));
+    let redacted = outcome(&mut world, ip("192.0.2.5"), Some(&page), Method::Get, "/backup?secrets=redacted");
+    assert_eq!(redacted, Ok(true), "it is the owner's all the same");
+    let peer = world.token("alice");
+    assert_eq!(both(&mut world, &peer), (Err(403), Err(403)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::ask::DaemonClient;
 use super::command::Invocation;
 use super::table::escape;
-use super::{CommandFailure, output, serve, settings};
+use super::{CommandFailure, output, secret, serve, settings};
 use lanrage::agent::session::PartyGoal;
 use lanrage::daemon::agent::{AgentArrival, AgentDaemon, AgentWish, leave_at_rest};
 use lanrage::daemon::{Bell, SignalWatch, Supervisor, log_output, now};
@@ -20,7 +20,15 @@ const GOODBYE: Duration = Duration::from_secs(30);
 
 /// `lanrage join [URL] [PARTY]`, of which URL may be an invite's link.
 pub fn join(invocation: &Invocation) -> Result<(), CommandFailure> {
-    let party = match (invocation.argument(0), invocation.argument(1)) {
+    let told = invocation.option("party-file").map(secret::of_file).transpose()?;
+    let (first, second) = match &told {
+        None => (invocation.argument(0), invocation.argument(1)),
+        Some(line) => {
+            let mut words = line.split_whitespace();
+            (words.next(), words.next())
+        }
+    };
+    let party = match (first, second) {
         (None, _) => None,
         (Some(link), None) => Some(of_link(invocation, link)?),
         (Some(url), Some(party)) => {
@@ -29,7 +37,7 @@ pub fn join(invocation: &Invocation) -> Result<(), CommandFailure> {
             Some((server(url)?, PartyGoal::Join(party)))
         }
     };
-    run(invocation, party)
+    run(invocation, party, secret::given(invocation)?)
 }
 
 /// The server and the invite of a link, which looks like `http://HOST:PORT/join#SECRET`.
@@ -49,7 +57,8 @@ pub fn host(invocation: &Invocation) -> Result<(), CommandFailure> {
     let (url, name) =
         (invocation.argument(0).unwrap_or_default(), invocation.argument(1).unwrap_or_default());
     check_name(invocation, "NAME", name)?;
-    run(invocation, Some((server(url)?, PartyGoal::Host(name.to_owned()))))
+    let password = invocation.has("password").then(secret::passphrase);
+    run(invocation, Some((server(url)?, PartyGoal::Host(name.to_owned()))), password)
 }
 
 fn server(url: &str) -> Result<ServerUrl, CommandFailure> {
@@ -64,7 +73,11 @@ fn check_name(invocation: &Invocation, what: &str, name: &str) -> Result<(), Com
     }
 }
 
-fn run(invocation: &Invocation, party: Option<(ServerUrl, PartyGoal)>) -> Result<(), CommandFailure> {
+fn run(
+    invocation: &Invocation,
+    party: Option<(ServerUrl, PartyGoal)>,
+    password: Option<String>,
+) -> Result<(), CommandFailure> {
     // SIGHUP means nothing here, and is no reason to end: a terminal that is closed sends it.
     lanrage::sys::ignore_hangups();
     let name = invocation.option("name");
@@ -81,9 +94,11 @@ fn run(invocation: &Invocation, party: Option<(ServerUrl, PartyGoal)>) -> Result
     let stop = signals.stop(Bell::default()).map_err(CommandFailure::failed)?;
     let wish = AgentWish {
         party,
+        password,
         name: name.map(str::to_owned),
         state_dir: settings::state_dir(invocation)?,
         interface: interface.clone(),
+        offload: !invocation.has("no-offload"),
     };
     let supervisor = Rc::new(Supervisor::from_environment());
     let agent = AgentDaemon::open(wish).map_err(CommandFailure::failed)?.supervised(supervisor);
@@ -96,7 +111,7 @@ fn run(invocation: &Invocation, party: Option<(ServerUrl, PartyGoal)>) -> Result
 }
 
 fn welcome(arrival: &AgentArrival, interface: &str) -> String {
-    let AgentArrival { party, server, ip, is_host } = arrival;
+    let AgentArrival { party, server, ip, is_host, password } = arrival;
     let head = &party.party.head;
     let others = party.party.peers.len().saturating_sub(1);
     let mut text = format!(
@@ -105,10 +120,14 @@ fn welcome(arrival: &AgentArrival, interface: &str) -> String {
         escape(&head.name)
     );
     if *is_host {
+        let option = if password.is_some() { " --password" } else { "" };
         text += &format!(
-            "\nFriends on Linux join with\n\n    sudo lanrage join {server} {}\n\nThe address of the server has to be \
+            "\nFriends on Linux join with\n\n    sudo lanrage join {server} {}{option}\n\n{}The address of the server has to be \
              one that they reach, too. The party ends with `lanrage leave`.\n",
-            head.party_id
+            head.party_id,
+            password
+                .as_ref()
+                .map_or_else(String::new, |password| format!("The password is {}\n\n", escape(password)))
         );
     }
     text

@@ -59,12 +59,21 @@ pub fn read(mut parser: Parser) -> Result<Wish, CommandFailure> {
             }
         }
         match commands::find(&name) {
+            // A word may be a command, and with another one behind it, too.
+            Some(_) if commands::is_group(&name) && has_word(&mut parser) => continue,
             Some(command) => break command,
             None if commands::is_group(&name) => continue,
             None => return Err(unknown_command(&name)),
         }
     };
     options(parser, command)
+}
+
+/// Whether a word comes next, and no option.
+fn has_word(parser: &mut Parser) -> bool {
+    let rest = parser.try_raw_args();
+    let next = rest.as_ref().and_then(|rest| rest.peek());
+    next.is_some_and(|next| !next.as_encoded_bytes().starts_with(b"-"))
 }
 
 /// `lanrage help COMMAND`.
@@ -143,7 +152,9 @@ fn options(mut parser: Parser, command: &'static Command) -> Result<Wish, Comman
     loop {
         let option = match parser.next().map_err(|error| wrong(&fault(&error)))? {
             None => break,
-            Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Wish::Show(help::of(command))),
+            Some(Arg::Short('h') | Arg::Long("help")) => {
+                return Ok(Wish::Show(help::about(command.name).unwrap_or_default()));
+            }
             Some(Arg::Short(letter)) => return Err(wrong(&format!("there is no option -{letter}"))),
             Some(Arg::Value(value)) => {
                 let value = text(value)?;

@@ -64,9 +64,18 @@ impl DaemonClient {
 }
 
 impl DaemonReply {
-    /// The answer as it came.
-    pub fn text(&self) -> &str {
-        &self.text
+    /// The answer with one more text in it, which the daemon does not know.
+    pub fn text_with(&self, name: &str, secret: &str) -> String {
+        let open = self.text.trim_end().strip_suffix('}').unwrap_or(&self.text);
+        format!("{open},\"{name}\":\"{secret}\"}}\n")
+    }
+
+    /// The answer with a list of another one in it, as `name`.
+    pub fn text_with_list(&self, name: &str, other: &DaemonReply) -> String {
+        let open = self.text.trim_end().strip_suffix('}').unwrap_or(&self.text);
+        let list = other.text.find('[').zip(other.text.rfind(']'));
+        let list = list.map_or("[]", |(start, end)| &other.text[start..=end]);
+        format!("{open},\"{name}\":{list}}}\n")
     }
 
     /// Prints what `human` makes of it, or with `--json` the answer as it came.
@@ -97,13 +106,18 @@ pub fn refusal(status: u16, body: &[u8]) -> CommandFailure {
     let value = json::parse(body).ok();
     let message = match value.as_ref().and_then(|value| value.get("detail")) {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => items.iter().map(problem).collect::<Vec<_>>().join("; "),
+        Some(Value::Array(items)) => {
+            let mut problems: Vec<String> = items.iter().map(problem).collect();
+            problems.dedup();
+            problems.join("; ")
+        }
         _ => format!("the daemon answered with status {status}"),
     };
     let next = match status {
         404 if message.starts_with("Party") => ": `lanrage party list` shows all parties",
         404 if message.starts_with("Peer") => ": `lanrage party show PARTY` shows its peers",
         404 if message.starts_with("Invite") => ": `lanrage invite list PARTY` shows all invites",
+        404 if message.starts_with("No relay") => ": `lanrage relay list` shows all relays and their keys",
         404 if message.starts_with("Ban") => ": `lanrage peer bans PARTY` shows all bans",
         _ => "",
     };
@@ -122,7 +136,7 @@ fn problem(item: &Value) -> String {
     // Which part of the request it was in says nothing to who wrote none.
     let inner = usize::from(matches!(place.first().map(String::as_str), Some("body" | "query" | "path")));
     let said = text(item, "msg");
-    let said = said.strip_prefix("Value error, ").unwrap_or(said);
+    let said = ["Value error, ", "String "].iter().find_map(|start| said.strip_prefix(start)).unwrap_or(said);
     match &place[inner..] {
         [] => said.to_owned(),
         place => format!("{}: {said}", place.join(" ").replace('_', " ")),
@@ -177,6 +191,11 @@ mod tests {
                     {"loc":["body"],"msg":"Field required"}]}"#
             ),
             "public key: it is too long; Field required"
+        );
+        let twice = r#"{"loc":["body","name"],"msg":"String should have at most 100 characters"}"#;
+        assert_eq!(
+            message(422, &format!("{{\"detail\":[{twice},{twice}]}}")),
+            "name: should have at most 100 characters"
         );
         assert!(message(404, r#"{"detail":"Party x not found"}"#).contains("lanrage party list"));
         for odd in ["", "{", "[]", r#"{"detail":7}"#] {

@@ -5,14 +5,15 @@ use super::client::{self, ClientError};
 use super::command::Invocation;
 use super::measures::{count, size};
 use super::table::escape;
-use super::{CommandFailure, output};
+use super::{CommandFailure, output, settings};
 use lanrage::daemon::{Bell, SignalWatch, advice, check_threads};
-use lanrage::store::dump::{self, RestoreError, Secrets};
+use lanrage::store::backup::{self, RestoreError};
+use lanrage::store::dump::{self, Secrets};
 use lanrage::store::{self, FileError, OpenError};
 use lanrage::wire::json;
 use smol::channel::{self, Receiver, Sender};
 use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 /// How many pieces, of 8 KiB at most, may wait for the disk.
@@ -25,7 +26,7 @@ pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
     let daemon = DaemonClient::of(invocation)?;
     let source = store::path_in(&daemon.state_dir);
     check_target(file, &source, invocation)?;
-    let rows = copy(&daemon, &source, file)?;
+    let rows = copy(&daemon, settings::state_file(invocation, &daemon.state_dir), file)?;
     let bytes = std::fs::metadata(file).map_err(|error| cannot_write(file, &error))?.len();
     output::write(&match invocation.has("json") {
         true => {
@@ -36,7 +37,12 @@ pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
             });
             text + "\n"
         }
-        false => format!("Wrote {} ({}) to {}.\n", count(rows, "row", "rows"), size(bytes), escape(name)),
+        false => format!(
+            "Wrote {} ({}) to {}. It is as secret as a password: the hub's private key is in it.\n",
+            count(rows, "row", "rows"),
+            size(bytes),
+            escape(name)
+        ),
     })
 }
 
@@ -65,17 +71,22 @@ fn check_target(file: &Path, source: &Path, invocation: &Invocation) -> Result<(
 }
 
 /// Makes `file` a copy of what the daemon has, or of `source` if none runs. Returns the number of rows.
-fn copy(daemon: &DaemonClient, source: &Path, file: &Path) -> Result<u64, CommandFailure> {
+fn copy(
+    daemon: &DaemonClient,
+    source: Result<PathBuf, CommandFailure>,
+    file: &Path,
+) -> Result<u64, CommandFailure> {
     check_threads().map_err(CommandFailure::failed)?;
     let stop = SignalWatch::new()
         .and_then(|signals| signals.stop(Bell::default()))
         .map_err(CommandFailure::failed)?;
     let (sender, receiver) = channel::bounded(PIECES);
-    let (socket, source) = (daemon.socket.clone(), source.to_owned());
+    let socket = daemon.socket.clone();
     let fetch = std::thread::Builder::new().name("fetch".into()).spawn(move || {
         let mut output = PieceWriter(sender);
         match fetch(&socket, &mut output) {
             Err(BackupTrouble::NotRunning(message)) => {
+                let source = source.map_err(BackupTrouble::Reading)?;
                 from_file(&source, &mut BufWriter::new(output), message)
             }
             result => result,
@@ -83,7 +94,7 @@ fn copy(daemon: &DaemonClient, source: &Path, file: &Path) -> Result<u64, Comman
     });
     let fetch = fetch.map_err(CommandFailure::failed)?;
     let mut pieces = Pieces { receiver, stop: Box::pin(stop), is_stopped: false, piece: Vec::new(), at: 0 };
-    let restored = dump::restore(&mut pieces, file);
+    let restored = backup::save(&mut pieces, file);
     if pieces.is_stopped {
         return Err(CommandFailure::failed("interrupted: nothing was written"));
     }

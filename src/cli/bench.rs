@@ -156,8 +156,9 @@ fn to_json(figures: &Figures, verdict: &BenchVerdict) -> String {
 fn human(figures: &Figures, verdict: &BenchVerdict, style: Style) -> String {
     let mut facts = Facts::default();
     for figure in &figures.list {
-        let micros = figure.nanos as f64 / 1000.0;
-        facts.add(figure.name, &format!("{micros:8.2} us {:>12} a second", 1_000_000_000 / figure.nanos));
+        let hundredths = (figure.nanos + 5) / 10;
+        let micros = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+        facts.add(figure.name, &format!("{micros:>8} us {:>12} a second", 1_000_000_000 / figure.nanos));
     }
     let BenchVerdict { players, blind_mbit, hub_mbit, handshakes, x25519, strangers, trials } = verdict;
     facts.text(style)

@@ -1,4 +1,4 @@
-//! `lanrage db`: what is in a state file.
+//! `lanrage db`: what is in a state file, and how it gets into a database and back.
 
 use super::ask::{self, DaemonClient};
 use super::client::{self, ClientError};
@@ -9,6 +9,8 @@ use super::table::{Facts, escape};
 use super::{CommandFailure, output, settings};
 use lanrage::daemon::advice;
 use lanrage::store::dump::{self, Secrets};
+#[cfg(feature = "cluster")]
+use lanrage::store::postgres::{self, Target};
 use lanrage::store::{self, FileError, OpenError, Report};
 use lanrage::wire::json::{self, JsonWriter};
 use std::io::{self, BufWriter, ErrorKind};
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub fn check(invocation: &Invocation) -> Result<(), CommandFailure> {
     let file = match invocation.argument(0) {
         Some(file) => PathBuf::from(file),
-        None => store::path_in(&settings::state_dir(invocation)?),
+        None => settings::state_file(invocation, &settings::state_dir(invocation)?)?,
     };
     let report = store::check(&file);
     let trouble = match &report {
@@ -116,7 +118,7 @@ pub fn dump(invocation: &Invocation) -> Result<(), CommandFailure> {
         Ok((status, body)) => Err(ask::refusal(status, &body)),
         Err(ClientError::Output(error)) => Err(CommandFailure::output(&error)),
         Err(error @ ClientError::NotRunning(_)) => {
-            let file = store::path_in(&daemon.state_dir);
+            let file = settings::state_file(invocation, &daemon.state_dir)?;
             if !file.exists() {
                 return Err(CommandFailure::failed(error));
             }
@@ -130,5 +132,47 @@ fn from_file(file: &Path, out: &mut dyn io::Write) -> Result<(), CommandFailure>
     dump::file(file, Secrets::Redact, out).map(|_| ()).map_err(|error| match &error.error {
         FileError::Io(error) if error.kind() == ErrorKind::BrokenPipe => CommandFailure::output(error),
         _ => unusable(&error, file),
+    })
+}
+
+/// `lanrage db import`.
+#[cfg(feature = "cluster")]
+pub fn import(invocation: &Invocation) -> Result<(), CommandFailure> {
+    let name = invocation.argument(0).unwrap_or_default();
+    let target = target(invocation)?;
+    let rows =
+        postgres::import(Path::new(name), &target).map_err(|error| unusable(&error, Path::new(name)))?;
+    say_copied(invocation, rows as u64, name, &target.shown())
+}
+
+/// `lanrage db export`.
+#[cfg(feature = "cluster")]
+pub fn export(invocation: &Invocation) -> Result<(), CommandFailure> {
+    let name = invocation.argument(0).unwrap_or_default();
+    let target = target(invocation)?;
+    let rows = postgres::export(&target, Path::new(name)).map_err(CommandFailure::failed)?;
+    say_copied(invocation, rows, &target.shown(), name)
+}
+
+#[cfg(feature = "cluster")]
+fn target(invocation: &Invocation) -> Result<Target, CommandFailure> {
+    let (settings, _) = settings::effective(invocation)?;
+    let target = settings.cluster.target(settings.http).map_err(CommandFailure::failed)?;
+    target
+        .ok_or_else(|| invocation.wrong("name the database, as in --store postgres://lanrage@db.lan/lanrage"))
+}
+
+#[cfg(feature = "cluster")]
+fn say_copied(invocation: &Invocation, rows: u64, from: &str, to: &str) -> Result<(), CommandFailure> {
+    output::write(&match invocation.has("json") {
+        true => {
+            let text = json::object(|json| {
+                json.key("from").string(from);
+                json.key("to").string(to);
+                json.key("rows").int(rows);
+            });
+            text + "\n"
+        }
+        false => format!("Copied {} from {} to {}.\n", count(rows, "row", "rows"), escape(from), escape(to)),
     })
 }

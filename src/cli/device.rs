@@ -1,6 +1,6 @@
 //! `lanrage device`: members with only a WireGuard app.
 
-use super::ask::{self, DaemonClient, DaemonReply, list as items, number, text};
+use super::ask::{self, DaemonClient, list as items, number, text};
 use super::command::Invocation;
 use super::measures::{span, until};
 use super::output::Style;
@@ -61,8 +61,11 @@ pub fn add(invocation: &Invocation) -> Result<(), CommandFailure> {
         (None, _) => {}
     }
     let (conf, reply) = (conf.unwrap_or_default(), reply?);
+    if let Some(private) = private.as_ref().filter(|_| invocation.has("json")) {
+        return output::write(&Zeroizing::new(reply.text_with("private_key", &private.encode())));
+    }
     if invocation.has("json") {
-        return output::write(&Zeroizing::new(as_json(&reply, private.as_ref())));
+        return reply.show(invocation, |_| String::new());
     }
     let style = Style::of_stdout();
     let mut shown = Zeroizing::new(format!(
@@ -114,17 +117,6 @@ fn with_key(text: &str, private: Option<&PrivateKey>) -> Zeroizing<String> {
         }
     }
     out
-}
-
-/// The daemon's answer, with the private key that it does not know.
-fn as_json(reply: &DaemonReply, private: Option<&PrivateKey>) -> String {
-    let text = reply.text().trim_end();
-    match (private, text.strip_suffix('}')) {
-        (Some(private), Some(open)) => {
-            format!("{open},\"private_key\":\"{}\"}}\n", private.encode().as_str())
-        }
-        _ => format!("{text}\n"),
-    }
 }
 
 /// What is wrong with where the file says that the hub is.

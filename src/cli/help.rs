@@ -55,12 +55,14 @@ fn entry(out: &mut String, name: &str, widest: usize, help: &str) {
 }
 
 /// What stands in for words in arguments.
-const ARGUMENTS: [(&str, &str); 7] = [
+const ARGUMENTS: [(&str, &str); 9] = [
     ("PARTY", "the party's id or name, as in `lanrage party list`"),
     ("NAME", "a name for people, of 1 to 100 characters"),
     ("DEVICE", "the device's id or name, as in `lanrage device list PARTY`"),
     ("INVITE", "the invite's id, as in `lanrage invite list PARTY`"),
     ("PEER", "the peer's id, as in `lanrage party show PARTY`"),
+    ("RELAY", "the relay's id, as in `lanrage relay list`"),
+    ("KEY", "a WireGuard public key"),
     ("FILE", "a file"),
     ("URL", "the server, as in http://router.lan:8667; to join, also an invite's link"),
 ];
@@ -97,11 +99,13 @@ fn list(out: &mut String, shown: impl Fn(&Command) -> bool) {
 
 /// The help for a command or a group of them; `None` if there is none of this name.
 pub fn about(name: &str) -> Option<String> {
-    if let Some(command) = super::commands::find(name) {
-        return Some(of(command));
+    let alone = super::commands::find(name).map(of);
+    if !super::commands::is_group(name) {
+        return alone;
     }
-    super::commands::is_group(name).then(|| {
-        let mut out = format!("Usage: lanrage {name} COMMAND [OPTIONS]\n\nCommands:\n");
+    Some({
+        let mut out = alone.map_or_else(String::new, |text| text + "\n");
+        out += &format!("Usage: lanrage {name} COMMAND [OPTIONS]\n\nCommands:\n");
         list(&mut out, |command| command.name.split_once(' ').is_some_and(|(group, _)| group == name));
         let _ = writeln!(out, "\n`lanrage {name} COMMAND --help` tells more about a command.");
         out

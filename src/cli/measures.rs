@@ -40,19 +40,26 @@ pub fn until(then: u64, now: UnixTime) -> String {
     }
 }
 
+/// How long ago `then` was, in seconds since 1970; 0 for never.
+pub fn since(then: u64, now: UnixTime) -> String {
+    match then {
+        0 => "never".to_owned(),
+        then => format!("{} ago", span(u64::try_from(now.as_secs()).unwrap_or(0).saturating_sub(then))),
+    }
+}
+
 /// A size in powers of 1000, such as `1.2 MB`.
 pub fn size(bytes: u64) -> String {
     if bytes < 1000 {
         return format!("{bytes} B");
     }
-    let mut value = bytes as f64 / 1000.0;
-    let mut units = ["kB", "MB", "GB", "TB", "PB", "EB"].into_iter().peekable();
-    while value >= 999.95
-        && let Some(_) = units.next_if(|unit| *unit != "EB")
-    {
-        value /= 1000.0;
+    let (mut tenths, mut one, mut units) = (0, 100_u64, ["kB", "MB", "GB", "TB", "PB", "EB"].iter());
+    let mut unit = "B";
+    while let Some(next) = units.next().filter(|_| unit == "B" || tenths >= 10_000) {
+        (unit, tenths) = (next, bytes.saturating_add(one / 2) / one);
+        one = one.saturating_mul(1000);
     }
-    format!("{value:.1} {}", units.next().unwrap_or("EB"))
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
 /// How many there are, with the right word for it.
@@ -72,7 +79,7 @@ pub fn ago(text: &str, now: UnixTime) -> String {
 /// The daemon's date `text` (naive, UTC) to the second.
 pub fn date(text: &str) -> String {
     let whole = text.split('.').next().unwrap_or_default();
-    format!("{} UTC", whole.replacen('T', " ", 1))
+    format!("{} UTC", whole.trim_end_matches('Z').replacen('T', " ", 1))
 }
 
 /// A date in seconds since 1970.
@@ -139,6 +146,7 @@ mod tests {
         assert_eq!(ago("2030-01-01T00:00:00", now), "just now");
         assert_eq!(ago("never", now), "never");
         assert_eq!(date("2026-11-21T09:07:13.25"), "2026-11-21 09:07:13 UTC");
+        assert_eq!(date("2026-11-21T09:07:13Z"), "2026-11-21 09:07:13 UTC");
         assert_eq!(date_of(1_000), "1970-01-01 00:16:40 UTC");
     }
 }

@@ -1,20 +1,17 @@
 //! `lanrage party`.
 
-use super::CommandFailure;
 use super::ask::{self, DaemonClient, list as items, number, text};
 use super::command::Invocation;
 use super::measures::{ago, date, seconds};
-use super::output::Style;
+use super::output::{self, Style};
 use super::table::{Facts, TextTable, escape};
-use lanrage::crypto::random;
+use super::{CommandFailure, secret};
 use lanrage::daemon::now;
 use lanrage::wire::endpoint;
 use lanrage::wire::json::{self, JsonWriter, Value};
 
 /// Who hosts parties that belong to the machine.
 const MACHINE: &str = "_machine";
-/// The letters of a passphrase: none looks like another one.
-const LETTERS: &[u8] = b"abcdefghjkmnpqrstuvwxyz23456789";
 
 /// The id of the party that somebody means by its id or its name.
 pub fn find(daemon: &DaemonClient, wanted: &str) -> Result<String, CommandFailure> {
@@ -70,7 +67,6 @@ impl Rules {
                 );
             }
         };
-        let groups = || (0..4).map(|_| random::letters(LETTERS, 4)).collect::<Vec<_>>().join("-");
         let ends = match invocation.option("ends") {
             None => None,
             Some("never") => Some(None),
@@ -78,7 +74,7 @@ impl Rules {
                 Some(Some(now().unix.as_secs().saturating_add_unsigned(span(invocation, "ends", given)?)))
             }
         };
-        Ok(Rules { access, password: invocation.has("password").then(groups), ends })
+        Ok(Rules { access, password: invocation.has("password").then(secret::passphrase), ends })
     }
 
     /// As the API has them.
@@ -101,9 +97,15 @@ pub fn create(invocation: &Invocation) -> Result<(), CommandFailure> {
     let rules = Rules::of(invocation)?;
     let body = json::object(|json| {
         json.key("name").string(name);
+        if let Some(relay) = invocation.option("relay") {
+            json.key("relay").string(relay);
+        }
         rules.write(json);
     });
     let reply = DaemonClient::of(invocation)?.ask("POST", "/parties", body.as_bytes())?;
+    if let Some(password) = rules.password.as_ref().filter(|_| invocation.has("json")) {
+        return output::write(&reply.text_with("password", password));
+    }
     let style = Style::of_stdout();
     reply.show(invocation, |value| {
         let id = text(value, "party_id");
@@ -146,12 +148,25 @@ pub fn set(invocation: &Invocation) -> Result<(), CommandFailure> {
     let daemon = DaemonClient::of(invocation)?;
     let party = find(&daemon, invocation.argument(0).unwrap_or_default())?;
     let reply = daemon.ask("POST", &ask::path(&["parties", &party, "settings"]), body.as_bytes())?;
+    if let Some(password) = rules.password.as_ref().filter(|_| invocation.has("json")) {
+        return output::write(&reply.text_with("password", password));
+    }
     reply.show(invocation, |_| match &rules.password {
         Some(password) => {
             format!("Done. The new password, shown once: {}\n", Style::of_stdout().bold(password))
         }
         None => "Done.\n".to_owned(),
     })
+}
+
+/// `lanrage party rename PARTY NAME`.
+pub fn rename(invocation: &Invocation) -> Result<(), CommandFailure> {
+    let daemon = DaemonClient::of(invocation)?;
+    let party = find(&daemon, invocation.argument(0).unwrap_or_default())?;
+    let name = invocation.argument(1).unwrap_or_default();
+    let body = json::object(|json| json.key("name").string(name));
+    let reply = daemon.ask("POST", &ask::path(&["parties", &party, "settings"]), body.as_bytes())?;
+    reply.show(invocation, |_| format!("Its name is {} now.\n", escape(name)))
 }
 
 /// `lanrage party list`.

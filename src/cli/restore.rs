@@ -4,10 +4,10 @@ use super::ask::DaemonClient;
 use super::command::Invocation;
 use super::measures::count;
 use super::table::escape;
-use super::{CommandFailure, output};
+use super::{CommandFailure, output, settings};
 use lanrage::daemon::{advice, now};
 use lanrage::store::restore::{RestoredState, restore};
-use lanrage::store::{self, FileError, OpenError};
+use lanrage::store::{FileError, OpenError};
 use lanrage::wire::json;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -15,7 +15,7 @@ use std::path::Path;
 /// `lanrage restore FILE`.
 pub fn run(invocation: &Invocation) -> Result<(), CommandFailure> {
     let name = invocation.argument(0).unwrap_or_default();
-    let state = store::path_in(&DaemonClient::of(invocation)?.state_dir);
+    let state = settings::state_file(invocation, &DaemonClient::of(invocation)?.state_dir)?;
     let is_itself =
         Path::new(name).canonicalize().is_ok_and(|file| state.canonicalize().is_ok_and(|own| own == file));
     if is_itself {

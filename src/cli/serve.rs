@@ -4,7 +4,7 @@ use super::command::Invocation;
 use super::{CommandFailure, output, settings, table};
 use lanrage::daemon::log_output::{self, LogOutput};
 use lanrage::daemon::settings::Settings;
-use lanrage::daemon::{Bell, Daemon, SignalWatch, Supervisor, check_threads};
+use lanrage::daemon::{Bell, Daemon, Ending, SignalWatch, Supervisor, check_threads};
 use log::LevelFilter;
 use std::io::Write;
 use std::rc::Rc;
@@ -30,15 +30,32 @@ fn serve(settings: Settings, signals: SignalWatch, invocation: Invocation) -> Re
     // Before anything is opened: a signal that comes early must find it closed in good order too.
     let bell = Bell::default();
     let stop = signals.stop(bell.clone()).map_err(CommandFailure::failed)?;
+    let supervisor = Rc::new(Supervisor::from_environment());
+    #[cfg(feature = "cluster")]
+    let mut stop = Box::pin(stop);
+    #[cfg(feature = "cluster")]
+    let daemon = match Daemon::open_in_turn(settings, &supervisor, &mut stop) {
+        Ok(Some(daemon)) => daemon,
+        Ok(None) => return Ok(()),
+        Err(error) => return Err(CommandFailure::failed(error)),
+    };
+    #[cfg(not(feature = "cluster"))]
     let daemon = Daemon::open(settings).map_err(CommandFailure::failed)?;
     let daemon = daemon
-        .supervised(Rc::new(Supervisor::from_environment()))
+        .supervised(supervisor)
         .reloaded_by(bell, move || settings::again(&invocation).map_err(|failure| failure.message));
     if !log_output::print(&format!("{}\n", daemon.addresses())) {
         // Nobody reads it; that is no reason not to serve.
         log::debug!("the addresses were not printed");
     }
-    daemon.run(stop).map_err(CommandFailure::failed)
+    // Nothing of the daemon before is left then, and whoever looks after the service sees the same process.
+    let failure = match daemon.run(stop).map_err(CommandFailure::failed)? {
+        Ending::Stopped => return Ok(()),
+        Ending::Restart => lanrage::sys::execute_again(),
+        #[cfg(feature = "cluster")]
+        Ending::Fenced => lanrage::sys::execute_fenced(),
+    };
+    Err(CommandFailure::failed(format_args!("it could not be started anew: {failure}; start lanrage again")))
 }
 
 /// Logs to standard error, a line a record. Dates are for who collects it (procd, systemd) to add. The level

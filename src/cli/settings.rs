@@ -4,6 +4,8 @@ use super::CommandFailure;
 use super::command::Invocation;
 use super::table;
 use lanrage::daemon::settings::{CONFIG_VARIABLE, SETTINGS, Settings};
+use lanrage::store;
+use lanrage::wire::decimal::Decimal;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write as _};
@@ -61,6 +63,20 @@ pub fn state_dir(invocation: &Invocation) -> Result<PathBuf, CommandFailure> {
         }
     }
     Ok(settings.state_dir)
+}
+
+/// The state file of the daemon that is meant, for who reads or replaces it without a daemon's help. `--state-dir` always
+/// means a file.
+#[cfg_attr(not(feature = "cluster"), expect(unused_variables, reason = "there is nothing but files"))]
+pub fn state_file(invocation: &Invocation, state_dir: &Path) -> Result<PathBuf, CommandFailure> {
+    #[cfg(feature = "cluster")]
+    if invocation.option("state-dir").is_none() && effective(invocation)?.0.cluster.store.is_some() {
+        return Err(CommandFailure::failed(
+            "the state is in a database (setting `store`): use `lanrage db export FILE`, or ask where lanrage runs and \
+             serves; --state-dir means a state file all the same",
+        ));
+    }
+    Ok(store::path_in(state_dir))
 }
 
 /// Reads where the state is kept from the settings file. A mistake elsewhere in it is said, and is no reason not to ask
@@ -166,9 +182,8 @@ pub fn as_file(settings: &Settings) -> String {
 /// A number as it is, anything else as a string of TOML.
 fn value(text: &str) -> String {
     let is_whole = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
-    let is_decimal = text.contains('.')
-        && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-        && text.parse::<f64>().is_ok_and(|number| number.to_string() == text);
+    let is_decimal =
+        text.contains('.') && Decimal::parse(text, 6).is_some_and(|number| number.to_string() == text);
     if is_whole || is_decimal {
         return text.to_owned();
     }
@@ -201,6 +216,7 @@ mod tests {
             ("state_dir", "/tmp/\"a\\b\"\u{7f}é"),
             ("region", "007"),
             ("public_endpoint", "[2001:db8::1]:1"),
+            ("public_url", "https://play.example.org"),
             ("trusted_proxies", "127.0.0.1,::1"),
             ("allowed_hosts", "router.lan,a"),
             ("allowed_origins", "https://a.example,http://[::1]:1"),

@@ -170,18 +170,22 @@ fn words_of_the_completion() -> String {
     let firsts: BTreeSet<&str> = firsts.chain(["help"]).collect();
     let joined = |words: BTreeSet<&str>| words.into_iter().collect::<Vec<_>>().join(" ");
     let _ = writeln!(out, "  ['lanrage']='{} --help --version'", joined(firsts));
-    for group in groups {
+    let members = |group: &str| {
         let members = COMMANDS.iter().filter_map(|command| {
             let (found, word) = command.name.split_once(' ')?;
             (found == group).then_some(word)
         });
-        let _ = writeln!(out, "  ['lanrage {group}']='{} --help'", joined(members.collect()));
+        joined(members.collect())
+    };
+    for group in groups.iter().filter(|group| COMMANDS.iter().all(|command| command.name != **group)) {
+        let _ = writeln!(out, "  ['lanrage {group}']='{} --help'", members(group));
     }
     for command in COMMANDS {
+        let more = groups.get(command.name).map_or_else(String::new, |group| members(group) + " ");
         let own = command.options.iter().map(|option| format!("--{}", option.name));
         let settings = SETTINGS.iter().filter(|_| command.takes_settings).map(Setting::flag);
         let words = own.chain(settings).chain(["--help".to_owned()]).collect::<Vec<_>>().join(" ");
-        let _ = writeln!(out, "  ['lanrage {}']='{words}'", command.name);
+        let _ = writeln!(out, "  ['lanrage {}']='{more}{words}'", command.name);
     }
     out
 }
@@ -249,7 +253,7 @@ fn bash_completes_what_the_command_line_understands() {
         assert!(expected.iter().all(|option| help::of(command).contains(option.as_str())));
     }
     assert_eq!(offered("lanrage par"), ["party"]);
-    assert_eq!(offered("lanrage party "), ["create", "delete", "list", "set", "show", "--help"]);
+    assert_eq!(offered("lanrage party "), ["create", "delete", "list", "rename", "set", "show", "--help"]);
     assert_eq!(offered("lanrage peer ban P"), [""; 0]);
     assert_eq!(offered("lanrage peer ban --key K P --j"), ["--json"]);
     assert_eq!(offered("lanrage status --state-dir /et"), ["/etc"]);

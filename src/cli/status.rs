@@ -25,9 +25,22 @@ fn human(status: &Value, style: Style) -> String {
     facts.add("HTTP", text(status, "http"));
     facts.add("relay", &format!("{} (UDP)", text(relay, "address")));
     facts.styled("friends use", friends_use(text(relay, "endpoint"), style));
+    for trouble in list(status, "trouble") {
+        let told = format!("{} {}", text(trouble, "text"), text(trouble, "do"));
+        // The line above says it.
+        if !text(trouble, "what").starts_with("endpoint_") {
+            facts.styled("look here", style.bad(&escape(&told)));
+        }
+    }
     facts.add("relay id", &format!("{} in {}", text(relay, "relay_id"), text(relay, "region")));
     facts.add("hub key", text(relay, "public_key"));
     facts.add("subnet", text(status, "subnet"));
+    #[cfg(feature = "cluster")]
+    if let Some(instance) = status.get("instance") {
+        let writes = "this instance writes".to_owned();
+        let follows = instance.get("follows").map(|_| format!("follows {}", text(instance, "follows")));
+        facts.add("realm", &follows.unwrap_or(writes));
+    }
     add_figures(&mut facts, status, "");
     facts.add("state", text(status, "state_dir"));
     let health = match text(store, "status") {

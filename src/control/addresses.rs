@@ -1,11 +1,15 @@
 //! Which virtual address belongs to which key, and which key to whom, for as long as the pool lasts.
 
+mod idle;
+
+#[cfg(test)]
+mod tests;
+
 use super::refusal::Refusal;
-use crate::dense_map::DenseMap;
 use crate::ids::PeerId;
-use crate::keyed_hash::KeyedState;
 use crate::subnet::Subnet;
-use std::collections::{HashMap, HashSet};
+use idle::{IdleNames, Names};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
@@ -33,7 +37,7 @@ pub struct Owner {
 
 /// What a key was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Lease {
+struct AddressLease {
     address: Ipv4Addr,
     /// Grows with every assignment: the smallest is the one unused for longest.
     order: u64,
@@ -41,9 +45,16 @@ struct Lease {
     held: Option<(PeerId, usize)>,
     /// Whose it is. Nobody's is what does not tell alone, and what was stored before there were owners.
     owner: Option<Owner>,
+    /// Where it is among the names that may be forgotten.
+    place: u32,
 }
 
-impl Lease {
+impl AddressLease {
+    /// The smallest is forgotten first. Keys that were proven go last: they would be anybody's afterwards.
+    fn rank(&self) -> (bool, u64) {
+        (self.owner.is_some_and(|owner| owner.proven), self.order)
+    }
+
     /// Holds it for one more party of `peer`. Returns whether nobody did.
     fn hold(&mut self, peer: &PeerId) -> bool {
         match &mut self.held {
@@ -64,8 +75,9 @@ impl Lease {
 #[derive(Debug)]
 pub struct AddressPool {
     subnet: Subnet,
-    by_name: DenseMap<Rc<str>, Lease>,
-    taken: HashSet<Ipv4Addr, KeyedState>,
+    by_name: Names,
+    /// A bit for each address, by its distance from the network's, up to the highest that was ever taken.
+    taken: Vec<u64>,
     next: Ipv4Addr,
     orders: u64,
     /// Who is in a party with a key that is somebody else's, by that key. Nearly always empty.
@@ -73,6 +85,8 @@ pub struct AddressPool {
     /// How many names are kept that nobody holds.
     remembered: usize,
     idle: usize,
+    /// Those of them that nobody waits for either.
+    forgettable: IdleNames,
 }
 
 /// What [`AddressPool::acquire`] did.
@@ -93,13 +107,14 @@ impl AddressPool {
     pub fn new(subnet: Subnet, remembered: usize) -> Self {
         AddressPool {
             subnet,
-            by_name: DenseMap::default(),
-            taken: HashSet::with_hasher(KeyedState::random()),
+            by_name: Names::default(),
+            taken: Vec::new(),
             next: subnet.hub(),
             orders: 0,
             waiting: HashMap::new(),
             remembered,
             idle: 0,
+            forgettable: IdleNames::default(),
         }
     }
 
@@ -126,7 +141,14 @@ impl AddressPool {
     /// Says whose a key is. Returns whether that is new.
     pub fn set_owner(&mut self, name: &str, owner: Owner) -> bool {
         let Some(entry) = self.by_name.get_mut(name) else { return false };
-        entry.owner.replace(owner) != Some(owner)
+        let is_news = entry.owner.replace(owner) != Some(owner);
+        self.settle_name(name);
+        is_news
+    }
+
+    /// Whether `peer` holds a name, and has proven the key.
+    pub fn is_proven(&self, name: &str, peer: &PeerId) -> bool {
+        self.holder(name) == Some(peer) && self.owner(name).is_some_and(|owner| owner.proven)
     }
 
     /// Who waits for a key that is somebody else's, in no order.
@@ -140,6 +162,7 @@ impl AddressPool {
         if !waiting.contains(peer) {
             waiting.push(peer.clone());
         }
+        self.settle_name(key);
     }
 
     /// Ends the waiting of `peer` for `key`.
@@ -148,6 +171,7 @@ impl AddressPool {
             waiting.retain(|other| other != peer);
             if waiting.is_empty() {
                 self.waiting.remove(key);
+                self.settle_name(key);
             }
         }
     }
@@ -160,71 +184,169 @@ impl AddressPool {
     /// Gives `name`, if it is known and nobody else holds it, its address for one more party of `peer`, as
     /// [`AddressPool::acquire`] does.
     pub fn acquire_known(&mut self, name: &str, peer: &PeerId) -> Option<Acquired> {
-        let (name, entry) = self.by_name.get_key_value_mut(name)?;
-        if entry.held.as_ref().is_some_and(|(holder, _)| holder != peer) {
+        let holder = self.holder(name);
+        if holder.is_some_and(|holder| holder != peer) {
             return None;
         }
-        self.idle -= usize::from(entry.hold(peer));
-        Some(Acquired { name: name.clone(), address: entry.address, assigned: false, forgotten: None })
+        self.hold(name, peer)
     }
 
     /// Gives `name` its address for one more party of `peer`.
     pub fn acquire(&mut self, name: &str, peer: &PeerId) -> Result<Acquired, Refusal> {
-        let mut forgotten = None;
-        let assigned = !self.by_name.contains_key(name);
-        if assigned {
-            // A full pool, or too many names that nobody holds: the one unused for longest gives way.
-            if self.by_name.len() >= self.subnet.capacity() || self.idle >= self.remembered.max(1) {
-                forgotten = self.forget_oldest();
-            }
-            let free = self.subnet.peer_addresses(self.next).find(|address| !self.taken.contains(address));
-            let address = free.ok_or(Refusal::NoAddress)?;
-            self.restore(name, address, self.orders, None);
+        if let Some(acquired) = self.hold(name, peer) {
+            return Ok(acquired);
         }
-        let (name, entry) = self.by_name.get_key_value_mut(name).expect("found or made above");
+        let mut forgotten = None;
+        // A full pool, or too many names that nobody holds: the one unused for longest gives way.
+        let is_full = self.by_name.len() >= self.subnet.capacity();
+        if is_full || self.idle >= self.remembered.max(1) {
+            forgotten = self.forget_oldest();
+        }
+        let free = match &forgotten {
+            // There is no other.
+            Some((_, address)) if is_full => Some(*address),
+            _ => self.subnet.peer_addresses(self.next).find(|address| !self.is_taken(*address)),
+        };
+        self.restore(name, free.ok_or(Refusal::NoAddress)?, self.orders, None);
+        let acquired = self.hold(name, peer).expect("made above");
+        Ok(Acquired { assigned: true, forgotten: forgotten.map(|(name, _)| name), ..acquired })
+    }
+
+    /// Has `peer` hold a name that is known for one more party.
+    fn hold(&mut self, name: &str, peer: &PeerId) -> Option<Acquired> {
+        let number = self.by_name.number(name)?;
+        let (name, entry) = self.by_name.at_mut(number)?;
+        let (name, address) = (name.clone(), entry.address);
         self.idle -= usize::from(entry.hold(peer));
-        Ok(Acquired { address: entry.address, name: name.clone(), assigned, forgotten })
+        self.settle(number);
+        Some(Acquired { name, address, assigned: false, forgotten: None })
     }
 
     /// Takes back what [`AddressPool::acquire`] gave for one party. The name keeps its address.
     pub fn release(&mut self, name: &str) {
-        let Some(entry) = self.by_name.get_mut(name) else { return };
-        if let Some((_, parties)) = &mut entry.held {
-            *parties -= 1;
-            if *parties == 0 {
-                entry.held = None;
-                entry.order = self.orders;
-                self.orders += 1;
-                self.idle += 1;
-            }
+        if self.let_go(name) {
+            self.retire(name);
         }
+    }
+
+    /// The same, and leaves it to [`AddressPool::retire`] to say that it is the one unused for shortest.
+    /// Returns whether nobody holds it any more.
+    pub fn let_go(&mut self, name: &str) -> bool {
+        let Some(entry) = self.by_name.get_mut(name) else { return false };
+        let Some((_, parties)) = &mut entry.held else { return false };
+        *parties -= 1;
+        let is_idle = *parties == 0;
+        if is_idle {
+            entry.held = None;
+            self.idle += 1;
+            self.settle_name(name);
+        }
+        is_idle
+    }
+
+    /// Has a name, if nobody holds it, be the one unused for shortest.
+    pub fn retire(&mut self, name: &str) {
+        if let Some(entry) = self.by_name.get_mut(name).filter(|entry| entry.held.is_none()) {
+            entry.order = self.orders;
+            self.orders = self.orders.saturating_add(1);
+            self.settle_name(name);
+        }
+    }
+
+    /// Takes in what is now known of a name. Whether it fits what is known of others.
+    pub fn adopt(&mut self, name: &str, address: Ipv4Addr, order: u64, owner: Option<Owner>) -> bool {
+        let fits = match self.by_name.get_mut(name) {
+            Some(entry) => {
+                (entry.order, entry.owner) = (order, owner);
+                self.orders = self.orders.max(order.saturating_add(1));
+                entry.address == address
+            }
+            None => {
+                self.restore(name, address, order, owner);
+                self.by_name.contains_key(name)
+            }
+        };
+        self.settle_name(name);
+        fits
     }
 
     /// Makes room for `count` names that will be restored.
     pub fn reserve(&mut self, count: usize) {
-        let count = count.min(self.subnet.capacity());
-        self.by_name.reserve(count);
-        self.taken.reserve(count);
+        self.by_name.reserve(count.min(self.subnet.capacity()));
     }
 
-    /// Takes in an assignment made before; one that does not fit the subnet or another name is dropped.
+    /// Takes in an assignment made before; one that does not fit the subnet or another name is dropped. Nothing is
+    /// forgotten of this before [`AddressPool::settle_all`].
     pub fn restore(&mut self, name: &str, address: Ipv4Addr, order: u64, owner: Option<Owner>) {
-        if !self.subnet.is_peer_address(address)
-            || self.by_name.contains_key(name)
-            || !self.taken.insert(address)
+        if !self.subnet.is_peer_address(address) || self.by_name.contains_key(name) || self.is_taken(address)
         {
             return;
         }
+        self.note_taken(address, true);
         self.orders = self.orders.max(order.saturating_add(1));
         self.next = Ipv4Addr::from_bits(address.to_bits() + 1);
-        self.by_name.insert(name.into(), Lease { address, order, held: None, owner });
+        let place = idle::OUT;
+        self.by_name.insert(name.into(), AddressLease { address, order, held: None, owner, place });
         self.idle += 1;
     }
 
+    /// Whoever has restored names holds them by now. To look at each name after each step would cost a large pool
+    /// seconds.
+    pub fn settle_all(&mut self) {
+        (0..self.by_name.len()).for_each(|number| self.settle(number));
+    }
+
+    fn settle_name(&mut self, name: &str) {
+        if let Some(number) = self.by_name.number(name) {
+            self.settle(number);
+        }
+    }
+
+    /// Takes in whether the name of this number may be forgotten, and when its turn is.
+    fn settle(&mut self, number: usize) {
+        let Some((name, entry)) = self.by_name.at(number) else { return };
+        let is_waited_for = !self.waiting.is_empty() && self.waiting.contains_key(name);
+        let is_idle = entry.held.is_none() && !is_waited_for;
+        self.forgettable.settle(&mut self.by_name, number, is_idle);
+    }
+
+    /// Where the bit of an address is.
+    fn bit(&self, address: Ipv4Addr) -> (usize, u64) {
+        let distance = address.to_bits() - self.subnet.network().to_bits();
+        (distance as usize / 64, 1 << (distance % 64))
+    }
+
+    fn is_taken(&self, address: Ipv4Addr) -> bool {
+        let (word, bit) = self.bit(address);
+        self.taken.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    fn note_taken(&mut self, address: Ipv4Addr, is_taken: bool) {
+        let (word, bit) = self.bit(address);
+        if word >= self.taken.len() {
+            self.taken.resize(word + 1, 0);
+        }
+        match is_taken {
+            true => self.taken[word] |= bit,
+            false => self.taken[word] &= !bit,
+        }
+    }
+
     /// Every name.
-    #[cfg(test)]
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.iter().map(|(name, _)| &**name)
+    }
+
+    /// Who waits for which key.
+    #[cfg(test)]
+    pub fn all_waiting(&self) -> impl Iterator<Item = (&str, &[PeerId])> {
+        self.waiting.iter().map(|(key, peers)| (&**key, peers.as_slice()))
+    }
+
+    /// How many names nobody holds.
+    #[cfg(test)]
+    pub fn idle_count(&self) -> usize {
+        self.idle
     }
 
     /// The address and order of a name.
@@ -234,114 +356,25 @@ impl AddressPool {
 
     /// Takes the address of a name that nobody holds. Returns whether there was one.
     pub fn forget(&mut self, name: &str) -> bool {
-        match self.by_name.get(name) {
-            Some(entry) if entry.held.is_none() => {
-                self.taken.remove(&entry.address);
-                self.by_name.remove(name);
-                self.idle -= 1;
-                true
-            }
-            _ => false,
+        let Some(number) = self.by_name.number(name) else { return false };
+        match self.by_name.at(number) {
+            Some((_, entry)) if entry.held.is_none() => self.note_taken(entry.address, false),
+            _ => return false,
         }
-    }
-
-    /// Of the names that nobody holds or waits for, the oldest; those whose owner has proven the key go last, as
-    /// it would be anybody's afterwards. Linear, but only when the pool or the memory for idle names is exhausted.
-    fn forget_oldest(&mut self) -> Option<Rc<str>> {
-        let idle = self.by_name.iter().filter(|(name, entry)| {
-            entry.held.is_none() && (self.waiting.is_empty() || !self.waiting.contains_key(*name))
-        });
-        let rank = |entry: &Lease| (entry.owner.is_some_and(|owner| owner.proven), entry.order);
-        let name = idle.min_by_key(|(_, entry)| rank(entry))?.0.clone();
-        self.forget(&name).then_some(name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn peer(name: &str) -> PeerId {
-        PeerId::new(name).unwrap()
-    }
-
-    fn pool(subnet: &str) -> AddressPool {
-        AddressPool::new(Subnet::parse(subnet).unwrap(), 100)
-    }
-
-    #[test]
-    fn an_address_sticks_to_its_key() {
-        let mut pool = pool("10.66.0.0/16");
-        let alice = pool.acquire("A", &peer("alice")).unwrap();
-        let bob = pool.acquire("B", &peer("bob")).unwrap();
-        assert_eq!(alice.address, Ipv4Addr::new(10, 66, 0, 2));
-        assert_eq!(bob.address, Ipv4Addr::new(10, 66, 0, 3));
-        assert!(alice.assigned);
-        pool.release("A");
-        let carol = pool.acquire("C", &peer("carol")).unwrap();
-        assert_eq!(carol.address, Ipv4Addr::new(10, 66, 0, 4));
-        let again = pool.acquire("A", &peer("alice-again")).unwrap();
-        assert_eq!((again.address, again.assigned), (alice.address, false));
-    }
-
-    #[test]
-    fn who_waits_for_a_key_and_who_has_proven_one_keeps_it_from_being_forgotten() {
-        let mut pool = AddressPool::new(Subnet::DEFAULT, 4);
-        for (name, proven) in [("waited for", false), ("proven", true), ("not", false)] {
-            pool.acquire(name, &peer("p")).unwrap();
-            assert!(pool.set_owner(name, Owner { id: 1, proven }));
-            assert!(!pool.set_owner(name, Owner { id: 1, proven }));
-            pool.release(name);
+        self.forgettable.settle(&mut self.by_name, number, false);
+        self.by_name.remove(name);
+        self.idle -= 1;
+        if let Some((_, last)) = self.by_name.at(number) {
+            self.forgettable.renumber(last.place, number);
         }
-        pool.wait("waited for", &peer("q"));
-        assert_eq!(pool.unheld(), ["waited for".into()]);
-        let mut forgotten = Vec::new();
-        for number in 0..4 {
-            let name = format!("another {number}");
-            forgotten.extend(pool.acquire(&name, &peer("p")).unwrap().forgotten);
-            pool.release(&name);
-        }
-        assert_eq!(forgotten, ["not".into(), "another 0".into(), "another 1".into()]);
-        assert_eq!(pool.owner("proven"), Some(Owner { id: 1, proven: true }));
-        pool.stop_waiting("waited for", &peer("q"));
-        assert_eq!(pool.acquire("one more", &peer("p")).unwrap().forgotten.as_deref(), Some("waited for"));
+        true
     }
 
-    #[test]
-    fn a_full_pool_takes_from_who_left_first_and_then_refuses() {
-        let mut pool = pool("10.0.0.0/29");
-        for name in ["A", "B", "C", "D", "E"] {
-            pool.acquire(name, &peer(name)).unwrap();
-        }
-        assert_eq!(pool.acquire("F", &peer("f")), Err(Refusal::NoAddress));
-        pool.release("C");
-        pool.release("B");
-        let taken = pool.acquire("F", &peer("f")).unwrap();
-        assert_eq!(taken.forgotten.as_deref(), Some("C"));
-        assert_eq!(taken.address, Ipv4Addr::new(10, 0, 0, 4));
-        assert_eq!(pool.acquire("B", &peer("b")).unwrap().address, Ipv4Addr::new(10, 0, 0, 3));
-    }
-
-    #[test]
-    fn names_that_nobody_holds_are_bounded() {
-        let mut pool = AddressPool::new(Subnet::DEFAULT, 10);
-        for count in 0..1000 {
-            let name = format!("key{count}");
-            pool.acquire(&name, &peer("p")).unwrap();
-            pool.release(&name);
-        }
-        assert!(pool.by_name.len() <= 11, "{}", pool.by_name.len());
-        assert_eq!(pool.by_name.len(), pool.taken.len());
-    }
-
-    #[test]
-    fn restores_only_what_fits() {
-        let mut pool = pool("10.66.0.0/24");
-        pool.restore("A", Ipv4Addr::new(10, 66, 0, 9), 5, None);
-        pool.restore("B", Ipv4Addr::new(10, 66, 0, 9), 6, None);
-        pool.restore("C", Ipv4Addr::new(10, 67, 0, 9), 7, None);
-        pool.restore("D", Ipv4Addr::new(10, 66, 0, 1), 8, None);
-        assert_eq!(pool.get("A"), Some((Ipv4Addr::new(10, 66, 0, 9), 5)));
-        assert_eq!(pool.by_name.len(), 1);
+    /// Of the names that nobody holds or waits for, the oldest; those whose owner has proven the key go last. Gives
+    /// the address that it had, too.
+    fn forget_oldest(&mut self) -> Option<(Rc<str>, Ipv4Addr)> {
+        let (name, entry) = self.by_name.at(self.forgettable.first()?)?;
+        let oldest = (name.clone(), entry.address);
+        self.forget(&oldest.0).then_some(oldest)
     }
 }

@@ -86,6 +86,9 @@ pub enum Change {
     /// A member asked for something from another address than before. Nobody is told, and it is kept only
     /// if something else is written.
     MemberMoved(PartyId, PeerId),
+    /// A member, which is an agent, reaches somebody straight for the first time since the start. Nobody is told,
+    /// and it is not kept.
+    WentStraight(PartyId, PeerId),
     /// A member is gone.
     MemberLeft {
         /// The party.
@@ -113,6 +116,8 @@ pub enum Change {
     TokenRevoked(TokenHash),
     /// A relay was registered, or its entry changed.
     RelayChanged(RelayId),
+    /// An approved relay was heard of, and reaches so many members. Only other instances are told.
+    RelayHeard(RelayId, u32),
     /// A relay is gone.
     RelayExpired(RelayId),
     /// A key was given an address or another owner, or its owner has proven it.
@@ -124,6 +129,7 @@ pub enum Change {
 impl Change {
     /// Whether an answer has to wait until this is on disk.
     pub fn is_durable(&self) -> bool {
-        !matches!(self, Change::TokenExtended(_) | Change::Signalled(..) | Change::MemberMoved(..))
+        let is_passing = matches!(self, Change::TokenExtended(_) | Change::Signalled(..));
+        !is_passing && !matches!(self, Change::MemberMoved(..) | Change::WentStraight(..))
     }
 }

@@ -50,7 +50,7 @@ impl Footprint {
         Footprint { payer, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes as usize
     }
 }
@@ -77,7 +77,7 @@ fn party_bytes(party: &Party) -> usize {
 
 impl Signal {
     /// What it costs while it waits.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         SIGNAL + self.data.len()
     }
 }
@@ -224,7 +224,8 @@ impl Control {
         let limits = &self.settings.limits;
         out.set(Figure::Parties, self.party_count() as u64);
         out.set(Figure::Peers, self.peer_count() as u64);
-        out.set(Figure::Relays, self.relays.iter().count() as u64);
+        let relays = self.relays.iter().count() + self.approvals.approved().count();
+        out.set(Figure::Relays, relays as u64);
         out.set(Figure::Tokens, self.tokens.len() as u64);
         out.table(Resource::Parties, &self.memory, limits.memory);
         out.table(Resource::Signals, &self.signals, limits.signals_size);

@@ -308,7 +308,9 @@ impl Control {
             has_changed |= invite.users.len() != before;
         }
         if has_changed {
-            self.changes.push(Change::EntryChanged(party.id.clone()));
+            let id = party.id.clone();
+            self.count_party(None, &id);
+            self.changes.push(Change::EntryChanged(id));
         }
     }
 

@@ -97,11 +97,12 @@ pub struct InviteId(pub(super) [u8; 16]);
 
 impl InviteId {
     /// As it is kept with a member.
-    pub(super) fn encode(&self) -> String {
+    pub fn encode(&self) -> String {
         hex::encode(&self.0)
     }
 
-    pub(super) fn decode(text: &str) -> Option<Self> {
+    /// The one that is written so.
+    pub fn decode(text: &str) -> Option<Self> {
         hex::decode(text).map(InviteId)
     }
 

@@ -86,8 +86,23 @@ impl Control {
     /// It proves the key for the newest claim from that network. Without one it shows that the holder is alive, if
     /// that is who it must be: nobody waits for the key, or the holder has proven it.
     pub fn handshake(&mut self, key: &PublicKey, from: IpAddr, now: Now) {
+        let shaker = self.shaker(key, from, now.instant);
+        if let Some(following) = &mut self.following {
+            let proves = shaker.as_ref().filter(|(_, is_proof)| *is_proof).map(|(peer, _)| peer);
+            let is_news = proves.is_some_and(|peer| !self.addresses.is_proven(&key.encode(), peer));
+            following.note_handshake(*key, from, is_news);
+        }
+        let Some((peer, is_proof)) = shaker else { return };
+        if is_proof && self.following.is_none() {
+            self.prove(key, &peer);
+        }
+        self.show_alive(&peer, key, now.instant);
+    }
+
+    /// Whose a handshake with `key` from `from` must be, and whether it proves the key.
+    fn shaker(&self, key: &PublicKey, from: IpAddr, now: Instant) -> Option<(PeerId, bool)> {
         let name = key.encode();
-        let Some(owner) = self.addresses.owner(&name) else { return };
+        let owner = self.addresses.owner(&name)?;
         let holder = self.addresses.holder(&name).cloned();
         let waiting = self.addresses.waiting(&name);
         let from_there = |peer: &&PeerId| self.origin(peer, key).is_some_and(|at| same_network(at, from));
@@ -95,25 +110,14 @@ impl Control {
         let newest = claimants.max_by_key(|peer| self.newest_claim(peer, key)).cloned();
         let is_contested = !waiting.is_empty();
         match (newest, holder) {
-            (Some(newest), Some(holder)) if newest == holder => {
-                self.prove(key, &holder);
-                self.show_alive(&holder, key, now.instant);
-            }
-            (Some(newest), Some(holder)) => {
+            (Some(newest), Some(holder)) if newest != holder => {
                 let away = self.origin(&holder, key).is_some_and(|at| !same_network(at, from));
-                if !owner.proven || away || self.last_heard(&holder, key) + SILENCE < now.instant {
-                    self.prove(key, &newest);
-                    self.show_alive(&newest, key, now.instant);
-                }
+                let gives_way = !owner.proven || away || self.last_heard(&holder, key) + SILENCE < now;
+                gives_way.then_some((newest, true))
             }
-            (Some(newest), None) => {
-                self.prove(key, &newest);
-                self.show_alive(&newest, key, now.instant);
-            }
-            (None, Some(holder)) if owner.proven || !is_contested => {
-                self.show_alive(&holder, key, now.instant);
-            }
-            (None, _) => {}
+            (Some(newest), _) => Some((newest, true)),
+            (None, Some(holder)) if owner.proven || !is_contested => Some((holder, false)),
+            (None, _) => None,
         }
     }
 
@@ -139,7 +143,7 @@ impl Control {
         claim: KeyClaim<'_>,
         key: Option<PublicKey>,
         peer: &PeerId,
-        now: Instant,
+        now: Now,
     ) -> Result<bool, Refusal> {
         let Some((nonce, proof)) = claim.proof else { return Ok(claim.origin.is_none()) };
         let is_right = key.is_some_and(|key| self.prover.verify(&key, peer, nonce, proof, now));
@@ -359,6 +363,6 @@ impl Control {
 }
 
 /// Who a member is.
-fn identity(member: &Member) -> Identity {
+pub(super) fn identity(member: &Member) -> Identity {
     Identity { peer: member.info.peer_id.clone(), standing: member.standing }
 }

@@ -4,7 +4,7 @@ use super::addresses::{self, Acquired};
 use super::change::{Change, Departure};
 use super::costs::Footprint;
 use super::entry::PartyAccess;
-use super::keys::KeyClaim;
+use super::keys::{KeyClaim, identity};
 use super::party::{Ban, Member, Party, PeerInfo};
 use super::refusal::Refusal;
 use super::signals::Signal;
@@ -14,7 +14,7 @@ use super::{Control, PartyId, PeerId};
 use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::PublicKey;
-use crate::time::{Instant, Now};
+use crate::time::Now;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
@@ -80,6 +80,7 @@ impl Control {
                 access: PartyAccess::Open,
                 permanent: false,
                 ends: None,
+                relay: None,
                 invites: Vec::new(),
                 former: Vec::new(),
                 created_at: now.unix,
@@ -118,6 +119,7 @@ impl Control {
             Some(party) => {
                 if party.name != name {
                     party.name = name.to_owned();
+                    self.count_party(None, id);
                     self.changes.push(Change::PartyChanged(id.clone()));
                 }
                 Ok(Some(id.clone()))
@@ -179,7 +181,7 @@ impl Control {
                 return Err(Refusal::Limit { what: "parties of one peer", limit: limits.parties_joined });
             }
         }
-        let is_proven = self.is_proof(claim, key, &by.peer, now.instant)?;
+        let is_proven = self.is_proof(claim, key, &by.peer, now)?;
         let id = party.id.clone();
         self.afford_member(payer, &id, &info)?;
         // The same text, which the peer's token holds already.
@@ -259,9 +261,24 @@ impl Control {
     ) -> Result<(), Refusal> {
         let found = self.parties.get_mut(party).ok_or_else(|| Refusal::PartyNotFound(party.to_owned()))?;
         let member = found.members.get_mut(peer).ok_or_else(|| Refusal::PeerNotFound(peer.to_string()))?;
+        if let Some(following) = &mut self.following {
+            following.note_beat(&found.id, member);
+        }
         (member.seen, member.heard) = (now.instant, now.instant);
         self.note_origin(peer, origin);
         Ok(())
+    }
+
+    /// Takes in how many others a member, which is an agent, reaches straight.
+    pub fn note_straight(&mut self, party: &str, peer: &PeerId, count: u8) {
+        let Some(found) = self.parties.get_mut(party) else { return };
+        let Some(member) = found.members.get_mut(peer) else { return };
+        let straight = &mut member.extras_mut().straight;
+        let most = straight.map_or(0, |(_, most)| most);
+        *straight = Some((count, most.max(count)));
+        if most == 0 && count > 0 {
+            self.changes.push(Change::WentStraight(found.id.clone(), peer.clone()));
+        }
     }
 
     /// Takes a peer out of a party: itself, or whom the host or an admin wants out.
@@ -409,12 +426,27 @@ impl Control {
         Ok(())
     }
 
-    /// Keeps a signal until its recipient asks for it.
+    /// Keeps a signal until its recipient asks for it. One that is too many by now is lost.
     pub fn queue_signal(&mut self, party: &PartyId, signal: Signal) {
+        let (most, room) = (self.settings.limits.signals_per_peer, self.settings.limits.signals_size);
+        let has_room = self.signals.total() + signal.bytes() <= room;
         let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
-        if let Some(member) = member {
+        if let Some(member) = member.filter(|member| has_room && member.signals().count() < most) {
             member.extras_mut().signals.push_back(signal.clone());
             self.count_signal(&signal);
+        }
+    }
+
+    /// Takes back a signal that waits for a member: it has reached it in another way.
+    pub fn withdraw_signal(&mut self, party: &PartyId, signal: &Signal) {
+        let member = self.parties.get_mut(party).and_then(|party| party.members.get_mut(&signal.to));
+        let waiting = member.and_then(|member| member.extras.as_mut()).map(|extras| &mut extras.signals);
+        let taken = waiting.and_then(|waiting| {
+            let at = waiting.iter().position(|other| other == signal)?;
+            waiting.remove(at)
+        });
+        if let Some(taken) = taken {
+            self.release_signals(&[taken]);
         }
     }
 
@@ -428,11 +460,9 @@ impl Control {
         Ok(signals)
     }
 
-    pub(super) fn remove_member(&mut self, id: &PartyId, peer: &PeerId, why: Departure) {
-        let Some(member) = self.parties.get_mut(id).and_then(|party| party.members.remove(peer)) else {
-            return;
-        };
-        let member = *member;
+    /// Takes a member out of its party, with what it costs. The name of its address is still held.
+    pub(super) fn take_member(&mut self, id: &PartyId, peer: &str) -> Option<Box<Member>> {
+        let member = self.parties.get_mut(id)?.members.remove(peer)?;
         self.release_signals(member.signals());
         self.recount(member.footprint, Footprint::NONE);
         if let Some(parties) = self.memberships.get_mut(peer) {
@@ -441,100 +471,59 @@ impl Control {
                 self.memberships.remove(peer);
             }
         }
+        Some(member)
+    }
+
+    pub(super) fn remove_member(&mut self, id: &PartyId, peer: &PeerId, why: Departure) {
+        let Some(member) = self.take_member(id, peer.as_str()) else { return };
         self.release_name(&member.address_name, member.key, peer);
-        let who = Identity { peer: peer.clone(), standing: member.standing };
         if why.is_removal() {
-            self.forget_user(id, &who);
+            self.forget_user(id, &identity(&member));
         }
-        let (is_device, name) = (member.device().is_some(), member.info.name);
-        self.changes.push(Change::MemberLeft {
-            party: id.clone(),
-            who,
-            name,
-            is_device,
-            key: member.key,
-            why,
-        });
+        self.changes.push(departure(id, &member, why));
     }
 
     pub(super) fn remove_party(&mut self, id: &PartyId) {
         let Some(party) = self.parties.get(id) else { return };
         let (name, created_at, host) = (party.name.clone(), party.created_at, party.host.clone());
-        let members = party.members.iter();
-        let members: Vec<Identity> = members
-            .map(|(peer, member)| Identity { peer: peer.clone(), standing: member.standing })
-            .collect();
+        let members: Vec<Identity> = party.members.values().map(|member| identity(member)).collect();
         for member in &members {
             self.remove_member(id, &member.peer, Departure::PartyDeleted);
         }
+        self.take_party(id.as_str());
+        self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
+    }
+
+    /// Takes out a party that has no members any more, with what it costs.
+    pub(super) fn take_party(&mut self, id: &str) {
         if let Some(party) = self.parties.remove(id) {
             self.recount(party.footprint, Footprint::NONE);
             party.invites.iter().for_each(|invite| drop(self.invites.remove(&invite.id)));
         }
-        self.changes.push(Change::PartyDeleted { party: id.clone(), name, created_at, host, members });
-    }
-
-    /// Takes handshakes for signs of life: a member with a WireGuard app and nothing else gives no others. `at`
-    /// says when a session of the member with a key last came up; it is asked about those alone who have been
-    /// silent for long.
-    pub fn note_handshakes(&mut self, at: impl Fn(&PublicKey) -> Option<Instant>, now: Now) {
-        let silence = self.settings.lifetimes.peer / 2;
-        let addresses = &self.addresses;
-        let members = self.parties.values_mut().flat_map(|party| party.members.values_mut());
-        for member in members.filter(|member| member.seen + silence <= now.instant) {
-            // Of several with one key it is not known whose the session is.
-            let key = member.relay_key().filter(|_| addresses.waiting(&member.address_name).is_empty());
-            if let Some(heard) = key.and_then(|key| at(&key)) {
-                member.seen = member.seen.max(heard);
-            }
-        }
-    }
-
-    /// Removes members that went stale, hands over parties whose host is gone, and ends empty ones.
-    pub(super) fn remove_stale_members(&mut self, now: Now) {
-        let life = self.settings.lifetimes.peer;
-        let stale: Vec<(PartyId, PeerId)> = self
-            .parties
-            .values()
-            .flat_map(|party| {
-                let stale = party.members.iter().filter(|(peer, member)| {
-                    let stays = party.permanent && party.is_hosted_by(peer.as_str());
-                    member.device().is_none() && !stays && member.seen + life <= now.instant
-                });
-                stale.map(|(peer, _)| (party.id.clone(), peer.clone()))
-            })
-            .collect();
-        for (party, peer) in stale {
-            self.remove_member(&party, &peer, Departure::Stale);
-        }
-        self.mend();
     }
 
     /// Gives every party of a player's a host that is a member of it, and ends those without players.
     pub(super) fn mend(&mut self) {
-        let orphaned: Vec<PartyId> = self
-            .parties
-            .values()
-            .filter(|party| match &party.host {
-                Some(host) => !party.members.contains_key(host),
-                None => !party.permanent && party.joins > 0 && party.members.is_empty(),
-            })
-            .map(|party| party.id.clone())
-            .collect();
-        for id in orphaned {
-            let party = self.parties.get_mut(&id).expect("listed above");
-            match party.longest_present().cloned() {
-                Some(heir) => {
-                    party.host = Some(heir);
-                    self.changes.push(Change::PartyChanged(id));
-                }
-                None if party.permanent => {
-                    party.host = None;
-                    self.changes.push(Change::PartyChanged(id));
-                }
-                None => self.remove_party(&id),
-            }
+        (0..self.parties.len()).rev().for_each(|number| self.mend_party(number));
+    }
+
+    /// The same for one party.
+    pub(super) fn mend_party(&mut self, number: usize) {
+        let Some((id, party)) = self.parties.at_mut(number) else { return };
+        let is_orphaned = match &party.host {
+            Some(host) => !party.members.contains_key(host),
+            None => !party.permanent && party.joins > 0 && party.members.is_empty(),
+        };
+        if !is_orphaned {
+            return;
         }
+        let id = id.clone();
+        match party.longest_present().cloned() {
+            Some(heir) => party.host = Some(heir),
+            None if party.permanent => party.host = None,
+            None => return self.remove_party(&id),
+        }
+        self.changes.push(Change::PartyChanged(id));
     }
 }
 
@@ -547,4 +536,16 @@ pub(super) fn address_key(info: &PeerInfo, key: Option<PublicKey>) -> String {
 fn same_to_others(old: &Member, new: &Member) -> bool {
     let said = PeerInfo { last_seen: new.info.last_seen, ..old.info.clone() };
     said == new.info && old.virtual_ip == new.virtual_ip && old.standing == new.standing
+}
+
+/// That a member is gone.
+pub(super) fn departure(party: &PartyId, member: &Member, why: Departure) -> Change {
+    Change::MemberLeft {
+        party: party.clone(),
+        who: identity(member),
+        name: member.info.name.clone(),
+        is_device: member.device().is_some(),
+        key: member.key,
+        why,
+    }
 }

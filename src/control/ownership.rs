@@ -1,6 +1,6 @@
 //! What who owns a party does with it besides playing: who may come in, for how long, and by what invites.
 
-use super::change::{Change, Departure};
+use super::change::Change;
 use super::entry::{PartyAccess, PasswordHash};
 use super::expiry::Expiry;
 use super::invites::{Invite, InviteWish};
@@ -26,6 +26,8 @@ pub struct PartyWish<'a> {
     pub permanent: Option<bool>,
     /// When it ends; `Some(None)`: at no set time.
     pub ends: Option<Option<Expiry>>,
+    /// For a new one: the relay in another place that its members are sent to.
+    pub relay: Option<&'a str>,
 }
 
 impl Control {
@@ -36,12 +38,15 @@ impl Control {
             return Err(Refusal::Full { what: "parties", limit });
         }
         let access = self.access(&PartyAccess::Open, wish)?;
+        let relay = wish.relay.map(|id| self.approvals.get(id).ok_or(Refusal::RelayUnknown)).transpose()?;
+        let relay = relay.map(|relay| relay.info.relay_id.clone());
         let id = self.free_party_id();
         self.add_party(id.clone(), wish.name.unwrap_or_default(), None, now);
         let party = self.parties.get_mut(&id).expect("it was added");
         party.access = access;
         party.permanent = wish.permanent.unwrap_or(true);
         party.ends = wish.ends.flatten();
+        party.relay = relay;
         self.count_party(None, &id);
         Ok(id)
     }
@@ -170,41 +175,30 @@ impl Control {
         self.parties.values().filter(|party| party.access == PartyAccess::Public)
     }
 
-    /// Ends parties, devices and invites whose time is over.
-    pub(super) fn end_what_is_over(&mut self, now: Now) {
-        let is_over = |end: Option<&Expiry>| end.is_some_and(|end| end.is_over(now));
-        let (mut parties, mut devices, mut invites) = (Vec::new(), Vec::new(), Vec::new());
-        for party in self.parties.values_mut() {
-            if is_over(party.ends.as_ref()) {
-                parties.push(party.id.clone());
-                continue;
+    /// Lets time pass for the invites to a party, and takes in what the clock says of ends that had no date yet.
+    pub(super) fn note_ends(&mut self, number: usize, now: Now) {
+        let Some((id, party)) = self.parties.at_mut(number) else { return };
+        let mut is_news = party.ends.as_mut().is_some_and(|end| end.learn(now));
+        let before = party.invites.len();
+        party.invites.retain_mut(|invite| {
+            let (has_learned, is_forgotten) = invite.pass(now);
+            is_news |= has_learned;
+            if is_forgotten {
+                self.invites.remove(&invite.id);
             }
-            let mut is_news = party.ends.as_mut().is_some_and(|end| end.learn(now));
-            let before = party.invites.len();
-            party.invites.retain_mut(|invite| {
-                let (has_learned, is_forgotten) = invite.pass(now);
-                is_news |= has_learned;
-                if is_forgotten {
-                    invites.push(invite.id);
-                }
-                !is_forgotten
-            });
-            if is_news || party.invites.len() != before {
-                self.changes.push(Change::EntryChanged(party.id.clone()));
-            }
-            for (peer, member) in &mut party.members {
-                let Some(end) = member.device_mut().and_then(|device| device.expires.as_mut()) else {
-                    continue;
-                };
-                if end.is_over(now) {
-                    devices.push((party.id.clone(), peer.clone()));
-                } else if end.learn(now) {
-                    self.changes.push(Change::MemberMoved(party.id.clone(), peer.clone()));
-                }
+            !is_forgotten
+        });
+        for (peer, member) in &mut party.members {
+            let end = member.device_mut().and_then(|device| device.expires.as_mut());
+            if end.is_some_and(|end| !end.is_over(now) && end.learn(now)) {
+                self.changes.push(Change::MemberMoved(id.clone(), peer.clone()));
             }
         }
-        invites.iter().for_each(|invite| drop(self.invites.remove(invite)));
-        devices.iter().for_each(|(party, peer)| self.remove_member(party, peer, Departure::Expired));
-        parties.iter().for_each(|party| self.remove_party(party));
+        let is_lighter = party.invites.len() != before;
+        if is_news || is_lighter {
+            let id = id.clone();
+            self.count_party(None, &id);
+            self.changes.push(Change::EntryChanged(id));
+        }
     }
 }

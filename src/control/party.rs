@@ -10,7 +10,7 @@ use super::signals::Signal;
 use super::standing::Standing;
 use super::viewer::LocalClock;
 use crate::crypto::x25519::PublicKey;
-use crate::ids::{PartyId, PeerId};
+use crate::ids::{PartyId, PeerId, RelayId};
 use crate::time::{Instant, UnixTime};
 use crate::wire::datetime;
 use crate::wire::nat_type::NatType;
@@ -98,6 +98,8 @@ pub struct MemberExtras {
     pub invite: Option<InviteId>,
     /// What it calls the party, if that is an invite's code. It is nowhere kept.
     pub called: Option<Box<str>>,
+    /// How many others it reaches straight, if it is an agent, and the most there were since the start.
+    pub straight: Option<(u8, u8)>,
 }
 
 /// A member with nothing but a WireGuard app: it says nothing here, its handshakes show that it is alive.
@@ -123,6 +125,11 @@ impl Member {
     /// The invite by which it came, if it came by one.
     pub fn invite(&self) -> Option<InviteId> {
         self.extras.as_ref()?.invite
+    }
+
+    /// How many others it reaches straight, if it is an agent.
+    pub fn straight(&self) -> Option<u8> {
+        Some(self.extras.as_ref()?.straight?.0)
     }
 
     /// What waits for it, oldest first.
@@ -184,13 +191,15 @@ pub struct Party {
     pub permanent: bool,
     /// When it ends.
     pub ends: Option<Expiry>,
+    /// The relay in another place that its members are sent to, if it is not this machine's own.
+    pub relay: Option<RelayId>,
     /// By what others may come in, oldest first.
     pub invites: Vec<Invite>,
     /// The ids that it had before, under which its members may go on.
     pub former: Vec<PartyId>,
     /// When it was made, by the wall clock of then.
     pub created_at: UnixTime,
-    /// When it was made, if that was since the last start.
+    /// When it was made, if that was since this machine started.
     pub created: Option<Instant>,
     /// Its members. In boxes, because the map makes room for eleven at a time.
     pub members: BTreeMap<PeerId, Box<Member>>,

@@ -4,6 +4,7 @@
 //! the only one.
 
 use super::addresses::Owner;
+use super::approvals::ApprovedRelay;
 use super::costs::{Footprint, HOUSE};
 use super::entry::{PartyAccess, PasswordHash};
 use super::expiry::Expiry;
@@ -16,7 +17,7 @@ use super::viewer::LocalClock;
 use crate::crypto::hex;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
-use crate::time::{Now, UnixTime};
+use crate::time::{Instant, Now, UnixTime};
 use crate::wire::json::{FromPart, Part, members};
 use crate::wire::nat_type::NatType;
 use nanoserde::SerJson;
@@ -62,6 +63,8 @@ pub struct PartyRecord {
     pub invites: Option<Vec<InviteRecord>>,
     /// The ids that it had before.
     pub former: Option<Vec<String>>,
+    /// The relay in another place that its members are sent to.
+    pub relay: Option<String>,
 }
 
 readable!(PartyRecord {
@@ -75,7 +78,8 @@ readable!(PartyRecord {
     permanent,
     ends,
     invites,
-    former
+    former,
+    relay
 });
 
 /// When something ends.
@@ -228,11 +232,13 @@ pub struct RelayRecord {
     pub public_key: Option<String>,
     /// Who owns the id.
     pub owner: u64,
-    /// When it was first registered.
+    /// When it was first registered, or approved.
     pub registered_at: i64,
+    /// Whether the owner has approved it; else somebody has registered it.
+    pub approved: Option<bool>,
 }
 
-readable!(RelayRecord { public_ip, port, region, capacity, public_key, owner, registered_at });
+readable!(RelayRecord { public_ip, port, region, capacity, public_key, owner, registered_at, approved });
 
 /// The address of a key, by the name under which the pool knows it.
 #[derive(SerJson, Clone, PartialEq, Debug)]
@@ -268,6 +274,13 @@ pub struct Records {
     pub stopped_at: Option<UnixTime>,
 }
 
+impl Records {
+    /// Whether there is nothing of a control server's.
+    pub fn is_empty(&self) -> bool {
+        self.parties.is_empty() && self.tokens.is_empty() && self.addresses.is_empty()
+    }
+}
+
 impl PartyRecord {
     pub(super) fn of(party: &Party, now: Now) -> Self {
         let (access, password) = match &party.access {
@@ -286,6 +299,7 @@ impl PartyRecord {
             ends: party.ends.map(|ends| ExpiryRecord::of(&ends, now)),
             invites: (!invites.is_empty()).then_some(invites),
             former: (!former.is_empty()).then_some(former),
+            relay: party.relay.as_ref().map(RelayId::to_string),
             created_at: party.created_at.as_micros(),
             joins: party.joins,
             bans: party.bans.iter().map(BanRecord::of).collect(),
@@ -312,17 +326,30 @@ impl PartyRecord {
             access,
             permanent: self.permanent == Some(true),
             ends: self.ends.map(|ends| ends.restore(now)),
+            relay: self.relay.as_deref().and_then(RelayId::stored),
             invites: invites.into_iter().filter_map(|invite| invite.restore(now)).collect(),
             former: self.former.unwrap_or_default().iter().filter_map(|id| PartyId::stored(id)).collect(),
             bans: self.bans.into_iter().map(BanRecord::restore).collect(),
             name: self.name,
             created_at: UnixTime::from_micros(self.created_at),
-            created: None,
+            created: age_of(self.created_at, now).map(|age| now.instant - age),
             members: BTreeMap::new(),
             joins: self.joins,
             footprint: Footprint::NONE,
         })
     }
+}
+
+/// The clock of another instance may be ahead by so many microseconds.
+pub(super) const AHEAD: i64 = 5_000_000;
+
+/// How old a party is by the wall clock, if that is no longer than this machine's monotonic clock runs.
+fn age_of(created_at: i64, now: Now) -> Option<Duration> {
+    let micros = now.unix.micros_since(UnixTime::from_micros(created_at));
+    // The clock that dated it may have been a little ahead.
+    let micros = if micros < -AHEAD { return None } else { micros.max(0) };
+    let age = Duration::from_micros(micros.unsigned_abs());
+    (now.unix.is_plausible() && age <= now.instant.since(Instant::ZERO)).then_some(age)
 }
 
 impl BanRecord {
@@ -503,14 +530,38 @@ impl TokenRecord {
 impl RelayRecord {
     pub(super) fn of(relay: &RegisteredRelay) -> Self {
         RelayRecord {
-            public_ip: relay.info.public_ip.to_string(),
-            port: relay.info.port,
-            region: relay.info.region.clone(),
-            capacity: relay.info.capacity,
-            public_key: relay.info.public_key.clone(),
             owner: relay.owner.0,
-            registered_at: relay.registered_at.as_micros(),
+            approved: None,
+            ..Self::described(&relay.info, relay.registered_at)
         }
+    }
+
+    pub(super) fn of_approved(relay: &ApprovedRelay) -> Self {
+        Self::described(&relay.info, relay.approved_at)
+    }
+
+    /// One that the owner has approved, and so nobody's.
+    fn described(info: &RelayInfo, since: UnixTime) -> Self {
+        RelayRecord {
+            public_ip: info.public_ip.to_string(),
+            port: info.port,
+            region: info.region.clone(),
+            capacity: info.capacity,
+            public_key: info.public_key.clone(),
+            owner: 0,
+            registered_at: since.as_micros(),
+            approved: Some(true),
+        }
+    }
+
+    pub(super) fn is_approved(&self) -> bool {
+        self.approved == Some(true)
+    }
+
+    pub(super) fn restore_approved(self, id: &str, now: Now) -> Option<ApprovedRelay> {
+        let key = PublicKey::decode(self.public_key.as_deref()?)?;
+        let RegisteredRelay { info, registered_at, seen, .. } = self.restore(id, now)?;
+        Some(ApprovedRelay::new(info, key, registered_at, seen))
     }
 
     pub(super) fn restore(self, id: &str, now: Now) -> Option<RegisteredRelay> {
@@ -585,6 +636,7 @@ mod tests {
                 users: vec![u64::MAX, 0],
             }]),
             former: Some(vec!["p".into()]),
+            relay: Some("lanrage-1a2b3c4d".into()),
         };
         assert_eq!(PartyRecord::read(party.serialize_json().as_bytes()), Some(party));
         let claimed = MemberRecord { lineage: None, claimed_from: Some("192.0.2.1".into()), ..member() };
@@ -601,6 +653,7 @@ mod tests {
             public_key: None,
             owner: 7,
             registered_at: 0,
+            approved: Some(true),
         };
         assert_eq!(RelayRecord::read(relay.serialize_json().as_bytes()), Some(relay));
         let address =

@@ -27,6 +27,8 @@ pub enum Refusal {
     RelayTaken,
     /// A relay is not where the request to register it came from.
     RelayElsewhere,
+    /// No relay waits by this id and key, or none is approved by this id.
+    RelayUnknown,
     /// No such party.
     PartyNotFound(String),
     /// No such peer in the party.
@@ -104,6 +106,9 @@ impl fmt::Display for Refusal {
                 f,
                 "A relay is registered from its own address: public_ip is not where this request came from"
             ),
+            Refusal::RelayUnknown => {
+                write!(f, "No relay is known by this id, or its key does not begin so")
+            }
             Refusal::PartyNotFound(party) => write!(f, "Party {party} not found"),
             Refusal::PeerNotFound(peer) => write!(f, "Peer {peer} not found"),
             Refusal::PeerNotInParty(peer) => write!(f, "Peer {peer} not in party"),

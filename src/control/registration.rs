@@ -38,7 +38,7 @@ pub struct Issued {
 impl Control {
     /// A nonce over which `peer` can prove its WireGuard key.
     pub fn nonce(&self, peer: &PeerId, now: Now) -> String {
-        self.prover.nonce(peer, now.instant)
+        self.prover.nonce(peer, now)
     }
 
     /// Gives out a token for `peer`.
@@ -52,7 +52,7 @@ impl Control {
         let standing = match by_token {
             Some(standing) => Some(standing),
             None => match shown.proof {
-                Some((nonce, proof)) => Some(self.proven_standing(peer, nonce, proof, now.instant)?),
+                Some((nonce, proof)) => Some(self.proven_standing(peer, nonce, proof, now)?),
                 None => None,
             },
         };
@@ -110,7 +110,7 @@ impl Control {
         peer: &PeerId,
         nonce: &str,
         proof: &str,
-        now: Instant,
+        now: Now,
     ) -> Result<Standing, Refusal> {
         let parties = self.parties_of(peer).to_vec();
         let member = parties.first().and_then(|party| self.parties.get(party)?.members.get(peer));
@@ -141,9 +141,7 @@ impl Control {
         let (hash, token) = self.tokens.check(token, now.instant)?;
         let identity = Identity { peer: token.peer.clone(), standing: Standing::Token(token.lineage) };
         self.tokens.note_use(&hash);
-        if self.tokens.extend(&hash, self.settings.lifetimes.token, now.instant) {
-            self.changes.push(Change::TokenExtended(hash));
-        }
+        self.extend_token(hash, now.instant);
         Ok(identity)
     }
 
@@ -167,6 +165,9 @@ impl Control {
             if let Some(member) =
                 self.parties.get_mut(party).and_then(|party| party.members.get_mut(&identity.peer))
             {
+                if let Some(following) = &mut self.following {
+                    following.note_beat(party, member);
+                }
                 (member.seen, member.heard) = (now.instant, now.instant);
             }
         }
@@ -175,10 +176,18 @@ impl Control {
             let own = self.tokens.of(&identity.peer);
             let live: Vec<TokenHash> = own.filter(|(_, token)| live(token)).map(|(hash, _)| hash).collect();
             for hash in live {
-                if self.tokens.extend(&hash, self.settings.lifetimes.token, now.instant) {
-                    self.changes.push(Change::TokenExtended(hash));
-                }
+                self.extend_token(hash, now.instant);
             }
+        }
+    }
+
+    /// Extends a token that is in the second half of its life.
+    pub(super) fn extend_token(&mut self, hash: TokenHash, now: Instant) {
+        if self.tokens.extend(&hash, self.settings.lifetimes.token, now) {
+            if let Some(following) = &mut self.following {
+                following.tokens.push(hash);
+            }
+            self.changes.push(Change::TokenExtended(hash));
         }
     }
 

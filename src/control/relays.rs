@@ -76,7 +76,7 @@ impl Relays {
         self.by_id.insert(relay.info.relay_id.clone(), relay);
     }
 
-    fn remove(&mut self, id: &RelayId) {
+    pub(super) fn remove(&mut self, id: &RelayId) {
         if let Some(relay) = self.by_id.remove(id) {
             self.holdings.remove(relay.info.public_ip, 1);
         }
@@ -127,6 +127,19 @@ impl Relays {
         changes.push(Change::RelayChanged(info.relay_id.clone()));
         self.insert(RegisteredRelay { info, owner, registered_at: now.unix, seen: now.instant });
         Ok(changes)
+    }
+
+    /// Counts this as a sign of life of all.
+    pub(super) fn note_all(&mut self, now: Instant) {
+        self.by_id.values_mut().for_each(|relay| relay.seen = now);
+    }
+
+    /// Takes in what is now known of a relay.
+    pub(super) fn adopt(&mut self, relay: RegisteredRelay) {
+        let known = self.by_id.get(&relay.info.relay_id);
+        let load = known.map_or(relay.info.load, |known| known.info.load);
+        self.remove(&relay.info.relay_id);
+        self.insert(RegisteredRelay { info: RelayInfo { load, ..relay.info }, ..relay });
     }
 
     /// Forgets the relays that were not registered again for `life`.

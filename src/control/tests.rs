@@ -1,7 +1,10 @@
 //! The rules of parties, in virtual time.
 
+mod adopt;
 mod entry;
+mod following;
 mod keys;
+mod sweep;
 
 use super::change::{Change, Departure};
 use super::keys::KeyClaim;
@@ -129,8 +132,8 @@ impl TestControl {
         for (hash, _) in control.tokens().iter() {
             records.tokens.push((hash, control.token_record(&hash, self.now).unwrap()));
         }
-        for relay in control.relays().iter() {
-            let id = &relay.info.relay_id;
+        let approved = control.approvals().approved().map(|relay| &relay.info.relay_id);
+        for id in control.relays().iter().map(|relay| &relay.info.relay_id).chain(approved) {
             records.relays.push((id.to_string(), control.relay_record(id).unwrap()));
         }
         records

@@ -10,6 +10,7 @@ use crate::owners::{Holdings, Prefix};
 use crate::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ pub const TOKEN_LENGTH: usize = 43;
 
 /// An expired token is remembered for this long, to be told from an unknown one.
 const EXPIRED_REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// So many tokens are looked at to make room for one more: with a million, to look at each would hold up everybody for
+/// half a second, and as often as a stranger registers.
+const LOOKED_AT: usize = 1024;
 
 /// One token, without its text.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +49,8 @@ pub struct Tokens {
     /// Oldest first.
     by_peer: DenseMap<PeerId, Few<TokenId>>,
     holdings: Holdings,
+    /// How often room was made.
+    rounds: Cell<usize>,
 }
 
 /// The first half of a token's hash.
@@ -72,7 +79,7 @@ pub fn hash(text: &str) -> TokenHash {
 impl Tokens {
     /// None, of nobody.
     pub(super) fn new(holdings: Holdings) -> Self {
-        Tokens { by_id: DenseMap::default(), by_peer: DenseMap::default(), holdings }
+        Tokens { by_id: DenseMap::default(), by_peer: DenseMap::default(), holdings, rounds: Cell::new(0) }
     }
 
     /// How many each owner has.
@@ -122,15 +129,21 @@ impl Tokens {
     }
 
     /// Those that have to make room for another one: of `owner` if it is given, else of whoever has most. Unused ones
-    /// go first, then the oldest ones; those `is_kept` says never.
+    /// go first, then the oldest ones; those `is_kept` says never. Of more than [`LOOKED_AT`] so many are looked at, from
+    /// one end to the other, and others the next time: whoever has most has some among them. Where hardly any may go, it
+    /// may take some attempts to find one.
     pub(super) fn victims(
         &self,
         owner: Option<Prefix>,
         is_kept: impl Fn(&Token) -> bool,
         most: usize,
     ) -> Vec<TokenHash> {
-        let entries = self
-            .iter()
+        let step = self.by_id.len().div_ceil(LOOKED_AT).max(1);
+        let round = self.rounds.replace(self.rounds.get().wrapping_add(1));
+        let looked_at = (round % step..self.by_id.len()).step_by(step);
+        let entries = looked_at
+            .filter_map(|number| self.by_id.at(number))
+            .map(|(id, (rest, token))| (whole(id, rest), token))
             .filter(|(_, token)| owner.is_none_or(|owner| owner.contains(token.payer)) && !is_kept(token))
             .map(|(hash, token)| (hash, token.payer, (token.is_used, token.expires)))
             .collect();
@@ -175,6 +188,18 @@ impl Tokens {
         }
     }
 
+    /// Gives every token its whole life.
+    pub(super) fn renew_all(&mut self, life: Duration, now: Instant) {
+        self.by_id.values_mut().for_each(|(_, token)| token.expires = now + life);
+    }
+
+    /// Gives a token its whole life.
+    pub(super) fn renew(&mut self, hash: &TokenHash, life: Duration, now: Instant) {
+        if let Some((_, token)) = self.by_id.get_mut(&id(hash)) {
+            token.expires = now + life;
+        }
+    }
+
     /// Ends a token.
     pub fn revoke(&mut self, hash: &TokenHash) {
         let Some((_, token)) = self.by_id.remove(&id(hash)) else { return };
@@ -187,9 +212,49 @@ impl Tokens {
         }
     }
 
-    /// The tokens that ended so long ago that they can be forgotten.
-    pub fn forgettable(&self, now: Instant) -> Vec<TokenHash> {
-        let ended = |token: &Token| token.expires + EXPIRED_REMEMBERED <= now;
-        self.iter().filter(|(_, token)| ended(token)).map(|(hash, _)| hash).collect()
+    /// The token of this number, if it ended so long ago that it can be forgotten.
+    pub(super) fn forgettable(&self, number: usize, now: Instant) -> Option<TokenHash> {
+        let (id, (rest, token)) = self.by_id.at(number)?;
+        (token.expires + EXPIRED_REMEMBERED <= now).then(|| whole(id, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyed_hash::KeyedState;
+
+    #[test]
+    fn room_among_many_tokens_is_made_by_looking_at_some() {
+        let mut tokens = Tokens::new(Holdings::new(KeyedState::random()));
+        let (count, heavy) = (30_000_u32, IpAddr::from([203, 0, 113, 9]));
+        for number in 0..count {
+            // Whoever has most came last.
+            let light = IpAddr::from([10, (number >> 8) as u8, number as u8, 1]);
+            let payer = if number < count - 1000 { light } else { heavy };
+            let token = Token {
+                peer: PeerId::new(&format!("p{number}")).unwrap(),
+                lineage: Lineage(number.into()),
+                expires: Instant::from_nanos(number.into()),
+                payer,
+                is_used: false,
+            };
+            tokens.issue(token);
+        }
+        let looked_at = Cell::new(0);
+        let look = |is_kept: bool| {
+            looked_at.set(looked_at.get() + 1);
+            is_kept
+        };
+        for owner in [None, Some(Prefix::subscriber(heavy))] {
+            looked_at.set(0);
+            let victims = tokens.victims(owner, |_| look(false), 16);
+            let all_of_it = victims.iter().all(|hash| tokens.get(hash).unwrap().payer == heavy);
+            assert!(victims.len() == 16 && all_of_it && looked_at.get() <= LOOKED_AT, "{looked_at:?}");
+        }
+        // The only one that may go is found sooner or later.
+        let only = |token: &Token| look(token.lineage != Lineage(12_345));
+        let rounds = (0..30).map(|_| tokens.victims(None, only, 16).len());
+        assert_eq!(rounds.sum::<usize>(), 1);
     }
 }

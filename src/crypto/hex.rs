@@ -13,14 +13,20 @@ pub fn encode(bytes: &[u8]) -> String {
 
 /// The bytes that exactly `2 * N` digits spell, of small letters or large ones.
 pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |letter: u8| char::from(letter).to_digit(16);
+    // Not by `char::to_digit`, which would be called for every letter: the start reads a token's hash for each member.
+    let digit = |letter: u8| match letter {
+        b'0'..=b'9' => Some(letter - b'0'),
+        b'a'..=b'f' => Some(letter - b'a' + 10),
+        b'A'..=b'F' => Some(letter - b'A' + 10),
+        _ => None,
+    };
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if pairs.len() != N || !rest.is_empty() {
         return None;
     }
     let mut bytes = [0; N];
     for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
+        *byte = digit(*high)? << 4 | digit(*low)?;
     }
     Some(bytes)
 }

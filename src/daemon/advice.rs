@@ -52,6 +52,8 @@ pub fn on_store(error: &OpenError) -> String {
             }
             _ => "",
         },
+        FileError::Fenced => "",
+        FileError::Backup => "move it to another place, and go back to it with `lanrage restore FILE`",
         FileError::Corrupt(_) => "restore a backup, or let `lanrage serve` set it aside and start afresh",
     };
     with(error, advice)
@@ -59,7 +61,7 @@ pub fn on_store(error: &OpenError) -> String {
 
 /// About an interface that can't be had.
 pub fn on_tun(error: &TunError) -> String {
-    let TunError { step, settings: TunSettings { name, address, prefix, mtu }, errno } = error;
+    let TunError { step, settings: TunSettings { name, address, prefix, mtu, .. }, errno } = error;
     let advice = match (step, *errno) {
         (TunStep::Open, Errno::NOENT | Errno::NXIO | Errno::NODEV) => {
             "load the kernel's module (modprobe tun; OpenWrt: opkg install kmod-tun); under systemd a service sees it \
@@ -144,7 +146,7 @@ mod tests {
     fn an_interface_is_told_with_what_it_needs() {
         let settings = || {
             let (name, address) = ("lanrage7".to_owned(), std::net::Ipv4Addr::new(10, 66, 0, 1));
-            TunSettings { name, address, prefix: 16, mtu: 1420 }
+            TunSettings { name, address, prefix: 16, mtu: 1420, offload: false }
         };
         let say = |step, errno| on_tun(&TunError { step, settings: settings(), errno });
         assert!(say(TunStep::Open, Errno::NOENT).contains("modprobe tun"));

@@ -2,17 +2,19 @@
 //! keeps what must outlast it. What to do is decided below.
 
 mod answers;
+mod calls;
+mod error;
 mod extras;
 mod forwarding;
 mod membership;
 mod moving;
+mod nat_check;
 mod surroundings;
 
 use super::bell::{Alarm, Bell};
 use super::local_interface::LocalInterface;
 use super::{DaemonError, Supervisor, measure_x25519, now, run_tasks};
 use crate::agent::network::LocalAddress;
-use crate::agent::portmap::PortMapper;
 use crate::agent::session::{
     PartyGoal, PartySession, SessionEnd, SessionEvent, SessionSettings, SessionWish,
 };
@@ -31,11 +33,13 @@ use crate::time::{Clock, Instant};
 use crate::tun::{Tun, TunSettings};
 use crate::wire::control::PartyAnswer;
 use crate::wire::server_url::ServerUrl;
+pub use error::AgentError;
 use extras::Extras;
+use forwarding::Forwarding;
+pub use nat_check::check_nat;
 use smol::future::FutureExt;
 use smol::{LocalExecutor, Task};
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -43,6 +47,8 @@ use std::time::Duration;
 
 /// The longest inner packet, in bytes: what WireGuard's own tools choose.
 const MTU: usize = 1420;
+/// Room for what comes while we are at work, in bytes: bursts of 64 KiB of a few members. Only what waits is used.
+const BURSTS: usize = 1024 * 1024;
 /// The ports of a machine's own choice (RFC 6335): one of them is drawn at the first start.
 const OWN_PORTS: std::ops::Range<u16> = 49_152..65_535;
 
@@ -50,46 +56,16 @@ const OWN_PORTS: std::ops::Range<u16> = 49_152..65_535;
 pub struct AgentWish {
     /// Which server and party; `None` for those of before.
     pub party: Option<(ServerUrl, PartyGoal)>,
+    /// The password of a party that is joined, or one that the party is to have that is made.
+    pub password: Option<String>,
     /// What people call us; `None` for the name of before.
     pub name: Option<String>,
     /// Where the agent keeps its state.
     pub state_dir: PathBuf,
     /// The interface's name.
     pub interface: String,
-}
-
-/// Why an agent ends.
-#[derive(Debug)]
-pub enum AgentError {
-    /// This is to be done by the owner.
-    Owner(String),
-    /// The membership is over.
-    Ended(SessionEnd),
-    /// As a daemon's.
-    Daemon(DaemonError),
-}
-
-impl fmt::Display for AgentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AgentError::Owner(text) => f.write_str(text),
-            AgentError::Daemon(error) => error.fmt(f),
-            AgentError::Ended(SessionEnd::Left) => f.write_str("left the party"),
-            AgentError::Ended(SessionEnd::Removed) => {
-                f.write_str("the host has removed this machine from the party")
-            }
-            AgentError::Ended(SessionEnd::PartyEnded) => f.write_str("the party has ended"),
-            AgentError::Ended(SessionEnd::Refused(why)) => write!(f, "the server refuses: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for AgentError {}
-
-impl<E: Into<DaemonError>> From<E> for AgentError {
-    fn from(error: E) -> Self {
-        AgentError::Daemon(error.into())
-    }
+    /// Whether many packets may come and go as one, where the system can do that.
+    pub offload: bool,
 }
 
 /// Where the agent of a state directory can be talked to by its owner.
@@ -105,6 +81,7 @@ struct AgentLoop {
     files: AgentFiles,
     state: RefCell<AgentState>,
     interface: String,
+    offload: bool,
     /// The one socket, which may be replaced by one on another port.
     socket: RefCell<Rc<AgentSocket>>,
     inbox: RefCell<Inbox>,
@@ -128,13 +105,15 @@ struct AgentLoop {
     ended: Cell<Option<SessionEnd>>,
     events: RefCell<Option<Listening>>,
     links: RefCell<Vec<LocalAddress>>,
-    mapper: RefCell<PortMapper>,
+    forwarding: Forwarding,
     mapping: Cell<Option<SocketAddr>>,
     /// Rung when the router may be another one.
     moved: Bell,
     started: Instant,
     /// By how much the clock that goes on in sleep is ahead of the other one, in microseconds.
     slept: Cell<i64>,
+    /// Nobody tells where members are.
+    is_alone: Cell<bool>,
 }
 
 /// An open WebSocket.
@@ -149,14 +128,22 @@ struct AgentSocket {
 }
 
 impl AgentSocket {
-    /// On this port; on any if that is taken.
-    fn bind(port: u16) -> Result<Self, DaemonError> {
+    /// On this port; on any if that is taken. `gso` allows it to hand the kernel runs of datagrams as one.
+    fn bind(port: u16, gso: bool) -> Result<Self, DaemonError> {
         let at = |port| RelaySocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
         let socket = at(port).or_else(|error| {
             log::debug!("{error}; another port does as well");
             at(0)
         })?;
-        Ok(AgentSocket { outbox: RefCell::new(socket.outbox()), socket })
+        if let Err(errno) = socket.allow_broadcast() {
+            log::debug!("nobody is called on the LAN: {errno}");
+        }
+        let socket = socket.with_room(BURSTS);
+        let mut outbox = socket.outbox();
+        if !gso {
+            outbox.disable_gso();
+        }
+        Ok(AgentSocket { outbox: RefCell::new(outbox), socket })
     }
 }
 
@@ -178,6 +165,8 @@ pub struct AgentArrival {
     pub ip: Ipv4Addr,
     /// Whether we made the party.
     pub is_host: bool,
+    /// The password that we gave it.
+    pub password: Option<String>,
 }
 
 impl AgentDaemon {
@@ -196,13 +185,13 @@ impl AgentDaemon {
         if let Some(name) = wish.name {
             state.name = name;
         }
-        let is_new = state.choose(wish.party)?;
+        let is_new = state.choose(wish.party, wish.password)?;
         let membership = state.membership.clone().ok_or_else(|| {
             AgentError::Owner(
                 "there is no party yet: `lanrage join URL PARTY`, or `lanrage host URL NAME`".into(),
             )
         })?;
-        let socket = AgentSocket::bind(state.port)?;
+        let socket = AgentSocket::bind(state.port, wish.offload)?;
         state.port = socket.socket.address().port();
         files.write(&state).map_err(trouble)?;
         let (start, seed) = (now(), u64::from_le_bytes(random::bytes()));
@@ -222,6 +211,7 @@ impl AgentDaemon {
             files,
             state: RefCell::new(state),
             interface: wish.interface,
+            offload: wish.offload,
             socket: RefCell::new(Rc::new(socket)),
             inbox: RefCell::default(),
             local: RefCell::default(),
@@ -240,11 +230,12 @@ impl AgentDaemon {
             ended: Cell::new(None),
             events: RefCell::default(),
             links: RefCell::default(),
-            mapper: RefCell::new(PortMapper::new(random::bytes())),
+            forwarding: Forwarding::new(now),
             mapping: Cell::new(None),
             moved: Bell::default(),
             started: start.instant,
             slept: Cell::new(surroundings::sleep_so_far()),
+            is_alone: Cell::new(false),
         };
         Ok(AgentDaemon { running: Rc::new(running), owner, is_new, supervisor: Rc::default() })
     }
@@ -297,15 +288,18 @@ impl AgentDaemon {
             }
         };
         supervisor.ready(running.summary());
-        let is_host = running.state.borrow().membership.as_ref().is_some_and(|own| own.hosts.is_some());
+        let own = running.state.borrow().membership.clone();
+        let own = own.filter(|own| own.hosts.is_some());
+        let (is_host, password) = (own.is_some(), own.and_then(|own| own.password));
         log::debug!("{} the party", if is_new { "new in" } else { "back in" });
-        arrived(AgentArrival { party, server: running.client.url().clone(), ip, is_host });
+        arrived(AgentArrival { party, server: running.client.url().clone(), ip, is_host, password });
         let told = running.clone();
         let (company, local) = (supervisor.clone(), running.clone());
         let chores = vec![
             running.clone().keep_time().boxed_local(),
             running.clone().keep_links().boxed_local(),
             running.clone().keep_mapping().boxed_local(),
+            running.clone().keep_listening().boxed_local(),
             running.clone().keep_extras().boxed_local(),
             async move { local.keep_local().await }.boxed_local(),
             async move { company.keep_company(|| told.summary()).await }.boxed_local(),
@@ -313,7 +307,7 @@ impl AgentDaemon {
         tasks.extend(chores.into_iter().map(|chore| executor.spawn(chore)));
         running.drive(&stopped)?;
         supervisor.stopping();
-        running.release_mapping();
+        smol::block_on(running.forwarding.release());
         stop_all(&executor, tasks);
         running.result()
     }
@@ -359,14 +353,21 @@ pub fn leave_at_rest(state_dir: &Path) -> Result<bool, AgentError> {
 impl AgentState {
     /// What a session goes on with.
     fn session(&self, membership: &Membership, seed: u64) -> SessionSettings {
-        let Membership { goal, token, last, .. } = membership.clone();
+        let Membership { goal, token, password, protects, last, .. } = membership.clone();
         let AgentState { key, peer_id, name, .. } = self.clone();
-        SessionSettings { goal, peer_id, name, key, token, last, seed }
+        SessionSettings { goal, peer_id, name, key, token, password, protects, last, seed }
     }
 
     /// Takes the party that is asked for, if it is another one than that of before; whether it is.
-    fn choose(&mut self, asked: Option<(ServerUrl, PartyGoal)>) -> Result<bool, AgentError> {
-        let Some((server, goal)) = asked else { return Ok(false) };
+    fn choose(
+        &mut self,
+        asked: Option<(ServerUrl, PartyGoal)>,
+        password: Option<String>,
+    ) -> Result<bool, AgentError> {
+        let Some((server, goal)) = asked else {
+            self.take_password(password);
+            return Ok(false);
+        };
         let server = server.to_string();
         let is_same = self.membership.as_ref().is_some_and(|before| {
             before.server == server
@@ -383,9 +384,23 @@ impl AgentState {
                 PartyGoal::Host(name) => Some(name.clone()),
                 PartyGoal::Join(_) => None,
             };
-            self.membership = Some(Membership { server, goal, hosts, token: None, last: None });
+            let protects = hosts.is_some() && password.is_some();
+            self.membership =
+                Some(Membership { server, goal, hosts, token: None, password, protects, last: None });
+        } else {
+            self.take_password(password);
         }
         Ok(!is_same)
+    }
+
+    /// Another password for the party of before. Whoever made it with one goes on with that.
+    fn take_password(&mut self, password: Option<String>) {
+        let (Some(membership), Some(password)) = (&mut self.membership, password) else { return };
+        match (&membership.hosts, &membership.password) {
+            (None, _) => membership.password = Some(password),
+            (Some(_), None) => (membership.password, membership.protects) = (Some(password), true),
+            (Some(_), Some(_)) => {}
+        }
     }
 }
 

@@ -10,9 +10,6 @@ use std::time::Duration;
 
 /// How long after the interface is gone it is made anew.
 const RETRY: Duration = Duration::from_secs(5);
-/// Room for a packet of this machine's, in bytes. Its interface has the hub's MTU; what is longer is truncated, and
-/// dropped.
-const PACKET: usize = 2048;
 
 /// The interface, as long as somebody [keeps](LocalInterface::keep) it.
 pub struct LocalInterface {
@@ -24,7 +21,7 @@ pub struct LocalInterface {
 
 impl LocalInterface {
     pub fn new(tun: Tun) -> Self {
-        LocalInterface { tun, buffer: RefCell::new(vec![0; PACKET].into()), lost: Bell::default() }
+        LocalInterface { buffer: RefCell::new(tun.buffer()), tun, lost: Bell::default() }
     }
 
     /// Has `handle` handle what this machine sends, up to a budget. Each packet lies `headroom` bytes behind the
@@ -36,9 +33,14 @@ impl LocalInterface {
         }
     }
 
-    /// Hands a packet to this machine; whether that has taken it.
+    /// Hands a packet to this machine; whether that has taken it. With offload it may be held until [`LocalInterface::flush`].
     pub fn deliver(&self, packet: &[u8]) -> bool {
         self.tun.write(packet)
+    }
+
+    /// Hands over what was held.
+    pub fn flush(&self) {
+        self.tun.flush();
     }
 
     /// Makes it anew whenever it is gone, for ever.

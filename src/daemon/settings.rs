@@ -1,5 +1,7 @@
 //! Every setting of the daemon: one table, three sources (file, environment, flags).
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod table;
 mod toml;
 
@@ -14,7 +16,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use toml::TomlEntry;
 
+#[cfg(feature = "cluster")]
+pub use cluster::ClusterSettings;
 pub use table::{SETTINGS, Setting};
+
+/// Settings of builds that can keep their state in PostgreSQL. Whoever has set them means it: a state in a file would be
+/// another one.
+#[cfg(not(feature = "cluster"))]
+const OF_CLUSTERS: [&str; 4] = ["store", "realm", "instance", "instance_url"];
 
 /// What the owner of a daemon has chosen.
 #[derive(Clone, Debug)]
@@ -35,6 +44,8 @@ pub struct Settings {
     pub relay: SocketAddr,
     /// Where clients reach the relay, if that is not where they reach the API.
     pub public_endpoint: Option<(String, u16)>,
+    /// Where others reach the control API, if that is not where it listens.
+    pub public_url: Option<String>,
     /// Where this machine is.
     pub region: String,
     /// How many clients the relay takes.
@@ -55,6 +66,9 @@ pub struct Settings {
     pub door: HttpLimits,
     /// What one source may do.
     pub rates: Rates,
+    /// Where the state is, if not in a file, and as whom.
+    #[cfg(feature = "cluster")]
+    pub cluster: ClusterSettings,
 }
 
 impl Default for Settings {
@@ -68,6 +82,7 @@ impl Default for Settings {
             http: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8667)),
             relay: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 51820)),
             public_endpoint: None,
+            public_url: None,
             region: "unknown".to_owned(),
             max_clients: 100,
             admin_token: None,
@@ -78,6 +93,8 @@ impl Default for Settings {
             control: control::ControlSettings::default(),
             door: HttpLimits::default(),
             rates: Rates::default(),
+            #[cfg(feature = "cluster")]
+            cluster: ClusterSettings::default(),
         }
     }
 }
@@ -143,11 +160,19 @@ impl std::error::Error for SettingsError {}
 impl Settings {
     /// Sets one key. `origin` says where the value was found, for the error.
     pub fn set(&mut self, key: &str, value: &str, origin: &str) -> Result<(), SettingsError> {
+        #[cfg(not(feature = "cluster"))]
+        if OF_CLUSTERS.contains(&key) {
+            return Err(SettingsError(format!(
+                "{origin}: {key} needs a lanrage that was built with `--features cluster`; this one has no PostgreSQL \
+                 and keeps its state in a file"
+            )));
+        }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
             return Err(SettingsError(format!("{origin}: there is no setting \"{key}\"{}", suggestion(key))));
         };
         (setting.set)(self, value).ok_or_else(|| {
-            let value = if key == "admin_token" { "(not shown)".to_owned() } else { format!("\"{value}\"") };
+            let is_secret = key == "admin_token" || key == "store";
+            let value = if is_secret { "(not shown)".to_owned() } else { format!("\"{value}\"") };
             SettingsError(format!("{origin}: {key} = {value} can't be used: expected {}", setting.expected))
         })
     }
@@ -198,6 +223,10 @@ impl Settings {
             let Some(name) = name.to_str().filter(|name| name.starts_with("LANRAGE_")) else { continue };
             if name == CONFIG_VARIABLE {
                 continue;
+            }
+            #[cfg(not(feature = "cluster"))]
+            if name == "LANRAGE_STORE" {
+                self.set("store", "", "environment variable LANRAGE_STORE")?;
             }
             let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) else {
                 let meant = near(name).map(|setting| format!(" (did you mean {}?)", setting.variable()));
@@ -328,6 +357,16 @@ mod tests {
         let odd = [(OsString::from("LANRAGE_REGION"), OsStr::from_bytes(b"\xff").to_owned())];
         let error = settings.read_environment(odd.into_iter()).unwrap_err().to_string();
         assert_eq!(error, "environment variable LANRAGE_REGION is not UTF-8: set it to plain text");
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    #[test]
+    fn a_database_needs_a_build_that_has_it() {
+        let error = file("store = \"postgres://me:s3cret@db/lanrage\"").unwrap_err();
+        assert!(error.contains("--features cluster") && !error.contains("s3cret"), "{error}");
+        let variable = ("LANRAGE_STORE".into(), "postgres://me:s3cret@db/lanrage".into());
+        let error = Settings::default().read_environment([variable].into_iter()).unwrap_err().to_string();
+        assert!(error.contains("LANRAGE_STORE") && error.contains("--features cluster"), "{error}");
     }
 
     #[test]

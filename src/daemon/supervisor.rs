@@ -73,8 +73,18 @@ impl Supervisor {
 
     /// Settings are being read again, until [`Supervisor::reloaded`].
     pub fn reloading(&self) {
+        self.say_reloading("reading the settings again");
+    }
+
+    /// The daemon is about to become another one, which will say that it is ready.
+    pub fn restarting(&self) {
+        self.owes_ready.set(false);
+        self.say_reloading("starting anew with a backup");
+    }
+
+    fn say_reloading(&self, status: &str) {
         let now = clock::monotonic_micros();
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reading the settings again"));
+        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS={status}"));
     }
 
     /// The settings that count are in force.

@@ -1,6 +1,7 @@
 //! Figures for Prometheus: the text format (version 0.0.4).
 
 use super::{FAMILIES, Family, Figure, FigureRow, MetricKind, Readings, Unit};
+use crate::wire::decimal::Decimal;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub fn text(readings: &Readings) -> String {
         match unit {
             Unit::Number => samples.line(format_args!("{metric} {value}")),
             Unit::Bool => samples.line(format_args!("{metric} {}", u8::from(value > 0))),
-            Unit::Micros => samples.line(format_args!("{metric} {}", value as f64 / 1e6)),
+            Unit::Micros => samples.line(format_args!("{metric} {}", Decimal::seconds(value))),
         }
     }
     for Family { metric, kind, help, samples } in FAMILIES {
@@ -67,6 +68,21 @@ impl<'a> Samples<'a> {
         writeln!(self.out, "{text}").expect("writing to a String cannot fail");
     }
 
+    /// One number without labels.
+    #[cfg(feature = "cluster")]
+    pub fn plain(&mut self, value: u64) {
+        let metric = self.metric;
+        self.line(format_args!("{metric} {value}"));
+    }
+
+    /// One span without labels.
+    #[cfg(feature = "cluster")]
+    pub fn seconds(&mut self, span: Duration) {
+        let metric = self.metric;
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.line(format_args!("{metric} {}", Decimal::seconds(micros)));
+    }
+
     /// One number; `labels` are `name="value",..`.
     pub fn one(&mut self, labels: std::fmt::Arguments<'_>, value: u64) {
         let metric = self.metric;
@@ -79,11 +95,11 @@ impl<'a> Samples<'a> {
         let mut total = 0;
         for (bound, count) in BOUNDS.iter().zip(histogram.counts) {
             total += count;
-            self.line(format_args!("{metric}_bucket{{le=\"{}\"}} {total}", *bound as f64 / 1e6));
+            self.line(format_args!("{metric}_bucket{{le=\"{}\"}} {total}", Decimal::seconds(*bound)));
         }
         total += histogram.counts[BOUNDS.len()];
         self.line(format_args!("{metric}_bucket{{le=\"+Inf\"}} {total}"));
-        self.line(format_args!("{metric}_sum {}", histogram.micros as f64 / 1e6));
+        self.line(format_args!("{metric}_sum {}", Decimal::seconds(histogram.micros)));
         self.line(format_args!("{metric}_count {total}"));
     }
 }

@@ -231,6 +231,29 @@ pub struct Readings {
     pub latency: Histogram,
     /// The members that the relay has seen.
     pub members: Vec<SeenMember>,
+    /// This instance of a realm, if it is one.
+    #[cfg(feature = "cluster")]
+    pub instance: Option<InstanceReading>,
+}
+
+/// An instance of a realm.
+#[cfg(feature = "cluster")]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InstanceReading {
+    /// Who writes, if it is not this one.
+    pub follows: Option<String>,
+    /// Whose lease counts: one more at each taking.
+    pub epoch: u64,
+    /// The number of the last commit that it has.
+    pub commits: u64,
+    /// For how long there may have been commits that it has not.
+    pub lag: Duration,
+    /// Questions to the one that writes that were answered, and those that were not.
+    pub asked: u64,
+    /// See there.
+    pub unanswered: u64,
+    /// How often it found out that another one writes in its place.
+    pub fenced: u64,
 }
 
 impl Readings {

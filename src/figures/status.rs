@@ -1,8 +1,11 @@
 //! Figures in `/status`: their members of its JSON, and how `/openapi.json` describes these.
 
+#[cfg(feature = "cluster")]
+use super::InstanceReading;
 use super::{
     DropReason, Drops, Figure, FigureRow, Reach, Readings, Resource, SeenMember, Traffic, Unit, Volume,
 };
+use crate::wire::decimal::Decimal;
 use crate::wire::json::{JsonWriter, object};
 
 /// A whole number from 0, in the description.
@@ -14,8 +17,8 @@ const TRAFFIC: (&str, &str) = ("$ref", "#/components/schemas/Traffic");
 pub fn rows(section: &str) -> impl Iterator<Item = (Figure, &'static str, &'static FigureRow)> {
     Figure::ALL.into_iter().filter_map(move |figure| {
         let row = figure.row();
-        let (place, key) = row.place();
-        (place == section).then_some((figure, key, row))
+        let (object, key) = row.path();
+        (object == section).then_some((figure, key, row))
     })
 }
 
@@ -27,7 +30,7 @@ pub fn write_figures(json: &mut JsonWriter, section: &str, readings: &Readings) 
         match row.unit {
             Unit::Number => json.int(value),
             Unit::Bool => json.bool(value > 0),
-            Unit::Micros => json.raw(&(value as f64 / 1e6).to_string()),
+            Unit::Micros => json.raw(&Decimal::seconds(value).to_string()),
         }
     }
 }
@@ -41,6 +44,18 @@ pub fn write_traffic(json: &mut JsonWriter, readings: &Readings) {
         write_figures(json, "traffic", readings);
         write_drops(json, readings.stats.drops(), |_| true);
     });
+}
+
+/// Writes `instance`: what this one is in its realm.
+#[cfg(feature = "cluster")]
+pub fn write_instance(json: &mut JsonWriter, instance: &InstanceReading) {
+    json.key("writes").bool(instance.follows.is_none());
+    if let Some(writer) = &instance.follows {
+        json.key("follows").string(writer);
+        json.key("lag_seconds").raw(&Decimal::seconds(instance.lag.as_micros() as u64).to_string());
+    }
+    json.key("epoch").int(instance.epoch);
+    json.key("commits").int(instance.commits);
 }
 
 /// Writes `members`: whom the relay has seen.

@@ -92,7 +92,7 @@ fn number(value: u64) -> Value {
 }
 
 /// The value at a path of `/status`.
-fn place(row: &super::FigureRow) -> Vec<&'static str> {
+fn path(row: &super::FigureRow) -> Vec<&'static str> {
     row.status.split('.').collect()
 }
 
@@ -121,7 +121,7 @@ fn no_row_is_in_two_places() {
         assert_eq!(different.len(), names.len(), "{names:?}");
     }
     for row in all() {
-        assert!(["", "store", "traffic"].contains(&row.place().0), "{}: who writes that object?", row.status);
+        assert!(["", "store", "traffic"].contains(&row.path().0), "{}: who writes that object?", row.status);
     }
 }
 
@@ -217,13 +217,13 @@ fn status_and_its_description_have_every_row() {
     };
     for figure in Figure::ALL {
         let (row, value) = (figure.row(), readings.stats.values.of(figure));
-        let found = at(&json, &place(row));
+        let found = at(&json, &path(row));
         match row.unit {
             Unit::Number => assert_eq!(*found, number(value), "{}", row.status),
             Unit::Bool => assert_eq!(*found, Value::Bool(true), "{}", row.status),
             Unit::Micros => assert_eq!(*found, Value::Number((value as f64 / 1e6).to_string().into())),
         }
-        described(&place(row), row.help);
+        described(&path(row), row.help);
     }
     for kind in Traffic::ALL {
         let found = at(&json, &["traffic", kind.word()]);

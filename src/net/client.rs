@@ -1,6 +1,12 @@
 //! The way to a control server that is somewhere else: requests, and a WebSocket for what happens there. Whatever it sends
 //! is bounded, in bytes and in time.
 
+#[cfg(feature = "cluster")]
+mod kept;
+
+#[cfg(feature = "cluster")]
+pub use kept::KeptClient;
+
 use crate::agent::session::{ApiReply, ApiRequest};
 use crate::crypto::random;
 use crate::wire::chunked::Chunked;
@@ -163,6 +169,16 @@ impl ControlClient {
         let session = WebSocket::from_partially_read(stream, unread, Role::Client, Some(config));
         Ok(EventSocket { socket, session: RefCell::new(session) })
     }
+}
+
+/// Sends a whole request to an address, and reads its answer, within `limit`.
+pub async fn fetch(to: SocketAddr, request: &[u8], limit: Duration) -> io::Result<ApiReply> {
+    let exchange = async {
+        let mut socket = ServerStream::connect(to).await?;
+        socket.write_all(request).await?;
+        read_answer(&mut socket).await
+    };
+    within(limit, "its answer did not come in time", exchange).await
 }
 
 /// The addresses of a host, those of IPv6 and IPv4 as the system sorts them.

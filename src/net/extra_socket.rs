@@ -13,6 +13,11 @@ impl ExtraSocket {
         Async::<UdpSocket>::bind((Ipv4Addr::UNSPECIFIED, 0)).map(ExtraSocket)
     }
 
+    /// Its port, 0 if that can't be told.
+    pub fn port(&self) -> u16 {
+        self.0.get_ref().local_addr().map_or(0, |address| address.port())
+    }
+
     /// Sends a datagram, if there is room for it.
     pub fn send(&self, to: SocketAddr, datagram: &[u8]) {
         // What is lost is tried again.

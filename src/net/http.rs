@@ -28,7 +28,7 @@ use stream::Stream;
 
 pub use limits::HttpLimits;
 pub use outbox::{SessionOutbox, SharedText};
-pub use service::{HttpService, ServiceReply};
+pub use service::{HttpService, ServiceReply, Upload};
 
 /// How long nobody is let in after the process ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -103,7 +103,7 @@ enum BoundTo {
 #[derive(Debug)]
 pub struct Listener {
     io: Async<OwnedFd>,
-    place: BoundTo,
+    bound_to: BoundTo,
 }
 
 /// Binds with `bind`. The unspecified address, of either family, means every address of both, as far as this
@@ -152,13 +152,13 @@ impl Listener {
         Self::new(socket, BoundTo::Unix(path.into(), identity))
     }
 
-    fn new(socket: OwnedFd, place: BoundTo) -> Result<Self, ListenError> {
-        Async::new_nonblocking(socket).map(|io| Listener { io, place }).map_err(ListenError::Reactor)
+    fn new(socket: OwnedFd, bound_to: BoundTo) -> Result<Self, ListenError> {
+        Async::new_nonblocking(socket).map(|io| Listener { io, bound_to }).map_err(ListenError::Reactor)
     }
 
     /// The TCP address that was bound, with its real port.
     pub fn address(&self) -> Option<SocketAddr> {
-        match self.place {
+        match self.bound_to {
             BoundTo::Tcp(address) => Some(address),
             BoundTo::Unix(..) => None,
         }
@@ -166,7 +166,7 @@ impl Listener {
 
     /// Holds what the kernel keeps of each connection that comes from now on to `bytes` each way.
     pub(super) fn set_buffers(&self, bytes: usize) {
-        if matches!(self.place, BoundTo::Tcp(_)) {
+        if matches!(self.bound_to, BoundTo::Tcp(_)) {
             let result = sockopt::set_socket_send_buffer_size(&self.io, bytes)
                 .and_then(|()| sockopt::set_socket_recv_buffer_size(&self.io, bytes));
             if let Err(error) = result {
@@ -177,7 +177,7 @@ impl Listener {
 
     /// Takes the next connection if there is one.
     pub(super) fn try_accept(&self) -> Result<(OwnedFd, Source), Errno> {
-        match self.place {
+        match self.bound_to {
             BoundTo::Unix(..) => Ok((rustix::net::accept_with(&self.io, FLAGS)?, Source::Unix)),
             BoundTo::Tcp(_) => {
                 let (socket, address) = rustix::net::acceptfrom_with(&self.io, FLAGS)?;
@@ -197,7 +197,7 @@ impl Listener {
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
+        match &self.bound_to {
             BoundTo::Tcp(address) => address.fmt(f),
             BoundTo::Unix(path, _) => path.display().fmt(f),
         }
@@ -207,7 +207,7 @@ impl fmt::Display for Listener {
 impl Drop for Listener {
     /// Removes our socket file, unless another daemon has put its own there meanwhile.
     fn drop(&mut self) {
-        if let BoundTo::Unix(path, ours) = &self.place
+        if let BoundTo::Unix(path, ours) = &self.bound_to
             && rustix::fs::lstat(path.as_path()).is_ok_and(|stat| identity(&stat) == *ours)
         {
             let _ = rustix::fs::unlink(path.as_path());

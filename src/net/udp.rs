@@ -120,6 +120,11 @@ impl RelaySocket {
             .with_room(RECEIVE_ROOM))
     }
 
+    /// May send to everybody on a network.
+    pub fn allow_broadcast(&self) -> Result<(), Errno> {
+        sockopt::set_socket_broadcast(&self.io, true)
+    }
+
     /// With so many bytes of room for what comes while we are at work: bursts of eight players are 1 MiB. Only what
     /// waits is used.
     pub fn with_room(self, bytes: usize) -> Self {
@@ -235,6 +240,13 @@ impl RelaySocket {
     /// Sends what was put into the outbox other than during [`RelaySocket::turn`].
     pub fn flush(&self, outbox: &mut SendQueue) {
         self.send(outbox, &[]);
+    }
+
+    /// The same, if there is hardly room for more.
+    pub fn make_room(&self, outbox: &mut SendQueue) {
+        if outbox.is_nearly_full() {
+            self.flush(outbox);
+        }
     }
 
     fn send(&self, outbox: &mut SendQueue, inbox: &[u8]) {

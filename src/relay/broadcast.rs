@@ -43,9 +43,9 @@ pub(super) fn send(
         result = local::deliver_copy(hub, turn, packet);
     }
     let sealed = hub.device.sealed_length(length);
-    for place in 0.. {
+    for index in 0.. {
         let parties = turn.state.roster.get(member).map_or(&[][..], |member| member.parties());
-        let Some(&party) = parties.get(place) else { break };
+        let Some(&party) = parties.get(index) else { break };
         for mate in 0.. {
             let Some(receiver) = turn.state.roster.member_at(party, mate) else { break };
             let Some(peer) = takes_copy(hub, turn.state, receiver, turn.now) else { continue };

@@ -49,13 +49,13 @@ impl Endpoints {
             *known = Confirmed { path, witness, at };
             return;
         }
-        let place = confirmed
+        let index = confirmed
             .iter()
             .position(|known| known.is_some_and(|known| known.witness == Some(witness)))
             .or_else(|| confirmed.iter().position(Option::is_none));
-        let oldest = || (0..confirmed.len()).min_by_key(|&place| confirmed[place].map(|known| known.at));
-        if let Some(place) = place.or_else(oldest) {
-            confirmed[place] = Some(Confirmed { path, witness: Some(witness), at });
+        let oldest = || (0..confirmed.len()).min_by_key(|&index| confirmed[index].map(|known| known.at));
+        if let Some(index) = index.or_else(oldest) {
+            confirmed[index] = Some(Confirmed { path, witness: Some(witness), at });
         }
     }
 

@@ -207,9 +207,9 @@ impl Flows {
         }
         for member in [flow.from, flow.receiver] {
             if let Some(presence) = roster.state(member).and_then(|state| state.presence_mut())
-                && let Some(place) = presence.flows.iter().position(|other| *other == id)
+                && let Some(index) = presence.flows.iter().position(|other| *other == id)
             {
-                presence.flows.swap_remove(place);
+                presence.flows.swap_remove(index);
             }
         }
     }

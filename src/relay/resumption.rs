@@ -24,7 +24,7 @@ pub(super) struct Former {
     /// The greatest timestamp that it has sent, so that its old handshakes can't be replayed.
     pub timestamp: Timestamp,
     /// Where it was, if that was validated, and when it was last heard of.
-    pub place: Option<(Path, Instant)>,
+    pub address: Option<(Path, Instant)>,
 }
 
 /// A member that is asked for a new session.
@@ -73,7 +73,7 @@ pub(super) fn formers(hub: &Hub, state: &RelayState) -> Vec<Former> {
         Some(Former {
             member,
             timestamp: hub.device.greatest_timestamp(peer).unwrap_or_default(),
-            place: session.path.zip(heard).or_else(waiting),
+            address: session.path.zip(heard).or_else(waiting),
         })
     };
     hub.members.iter().filter_map(former).collect()
@@ -83,7 +83,7 @@ pub(super) fn formers(hub: &Hub, state: &RelayState) -> Vec<Former> {
 pub(super) fn take_over(hub: &mut Hub, state: &mut RelayState, formers: Vec<Former>, now: Instant) -> usize {
     let mut asked = Vec::new();
     for former in formers {
-        let (member, heard) = (former.member, former.place.map(|(_, heard)| heard));
+        let (member, heard) = (former.member, former.address.map(|(_, heard)| heard));
         if take_over_one(hub, state, former, now).is_some() {
             asked.push((Reverse(heard), member));
         }
@@ -95,15 +95,15 @@ pub(super) fn take_over(hub: &mut Hub, state: &mut RelayState, formers: Vec<Form
 }
 
 fn take_over_one(hub: &mut Hub, state: &mut RelayState, former: Former, now: Instant) -> Option<()> {
-    let Former { member, timestamp, place } = former;
+    let Former { member, timestamp, address } = former;
     let found = state.roster.get(member)?;
     let (key, known) = (found.key, found.state.hub().map(|session| session.peer));
-    let at = place.map_or(NOWHERE, |(path, _)| path.remote);
+    let at = address.map_or(NOWHERE, |(path, _)| path.remote);
     let peer = known.or_else(|| hub.adopt(state, &key, at, now))?;
     if hub.device.greatest_timestamp(peer).is_none_or(|known| known < timestamp) {
         hub.device.set_greatest_timestamp(peer, Some(timestamp));
     }
-    let (to, heard) = place.filter(|&(_, heard)| now.since(heard) < IDLE_LIFETIME)?;
+    let (to, heard) = address.filter(|&(_, heard)| now.since(heard) < IDLE_LIFETIME)?;
     if !state.sources.contains(to.remote) && !state.sources.note(to, &state.limits, heard) {
         return None;
     }

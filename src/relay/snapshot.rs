@@ -154,7 +154,7 @@ struct Direction {
     from: Path,
     /// The index that it bears.
     index: u32,
-    /// Who sends it, by its place among the keys.
+    /// Who sends it, by its index among the keys.
     sender: u32,
     last: Instant,
     count: Volume,
@@ -170,22 +170,22 @@ impl Relay {
         out.extend_from_slice(&now.unix.as_micros().to_le_bytes());
         let formers = resumption::formers(hub, state);
         let ends = blind.flows.sessions().flat_map(|both| both.map(|(_, flow)| flow.from));
-        let (mut places, mut keys) = (HashMap::new(), Vec::new());
+        let (mut indices, mut keys) = (HashMap::new(), Vec::new());
         for id in formers.iter().map(|former| former.member).chain(ends) {
             if let Some(member) = state.roster.get(id) {
-                places.entry(id).or_insert_with(|| {
+                indices.entry(id).or_insert_with(|| {
                     keys.extend_from_slice(member.key.as_bytes());
                     (keys.len() / member.key.as_bytes().len()) as u32 - 1
                 });
             }
         }
-        write_count(&mut out, places.len());
+        write_count(&mut out, indices.len());
         out.extend_from_slice(&keys);
-        let place = |member: MemberId| places.get(&member).copied().unwrap_or(u32::MAX);
+        let index_of = |member: MemberId| indices.get(&member).copied().unwrap_or(u32::MAX);
         write_count(&mut out, formers.len());
-        for Former { member, timestamp, place: at } in formers {
+        for Former { member, timestamp, address: at } in formers {
             let (path, heard) = at.unwrap_or((NOWHERE, now.instant));
-            out.extend_from_slice(&place(member).to_le_bytes());
+            out.extend_from_slice(&index_of(member).to_le_bytes());
             out.extend_from_slice(timestamp.as_bytes());
             write_path(&mut out, path);
             write_age(&mut out, now.instant.since(heard));
@@ -196,7 +196,7 @@ impl Relay {
             for ((key, flow), from) in [(there, back.1.to), (back, there.1.to)] {
                 write_path(&mut out, from);
                 out.extend_from_slice(&key.index().to_le_bytes());
-                out.extend_from_slice(&place(flow.from).to_le_bytes());
+                out.extend_from_slice(&index_of(flow.from).to_le_bytes());
                 write_age(&mut out, now.instant.since(flow.last));
                 out.extend_from_slice(&flow.count.packets.to_le_bytes());
                 out.extend_from_slice(&flow.count.bytes.to_le_bytes());
@@ -238,14 +238,14 @@ impl Relay {
             let key = PublicKey::from_bytes(*reader.bytes()?);
             members.push(self.state.roster.with_key(&key));
         }
-        let member = |place: u32| members.get(place as usize).copied().flatten();
+        let member = |index: u32| members.get(index as usize).copied().flatten();
         let mut formers = Vec::new();
         for _ in 0..reader.u32()? {
             let id = member(reader.u32()?);
             let timestamp = Timestamp::from_bytes(*reader.bytes::<{ timestamp::LENGTH }>()?);
             let (path, heard) = (reader.path()?, reader.instant(passed, now)?);
-            let place = (path.remote.port() != 0).then_some((path, heard));
-            formers.extend(id.map(|member| Former { member, timestamp, place }));
+            let address = (path.remote.port() != 0).then_some((path, heard));
+            formers.extend(id.map(|member| Former { member, timestamp, address }));
         }
         let mut sessions = Vec::new();
         for _ in 0..reader.u32()? {
@@ -324,13 +324,27 @@ fn read_direction(reader: &mut SnapshotReader<'_>, passed: Duration, now: Instan
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::hex;
     use crate::crypto::random::Seeded;
     use crate::ids::{PartyId, PeerId};
     use crate::relay::RelaySettings;
+    use crate::relay::limits::RESUMPTION_INTERVAL;
     use crate::relay::limits::RelayLimits;
     use crate::subnet::Subnet;
     use crate::time::UnixTime;
     use std::net::Ipv4Addr;
+
+    /// What the first release wrote for two members with a flow and two at the hub.
+    const OF_THE_FIRST_RELEASE: &str = "\
+        03000000000000000000000000000400040000005dfedd3b6bd47f6fa28ee15d969d5bb0ea53774d488bdaf9df1c6e0124b3\
+        ef22ac01b2209e86354fb853237b5de0f4fab13c7fcbf433a61c019369617fecf10ba4e09292b651c278b9772c569f5fa9bb\
+        13d906b46ab68c9df9dc2b4409f8a209ce8d3ad1ccb633ec7b70c17814a5c76ecd029685050d344745ba05870e587d590200\
+        00000000000002020202020202020202020200000000000000000000ffffc0000202ea030000000000000000000000000000\
+        ffff0a000001204e00000100000003030303030303030303030300000000000000000000ffffc0000203eb03000000000000\
+        0000000000000000ffff0a000001204e00000100000000000000000000000000ffffc0000200e80300000000000000000000\
+        00000000ffff0a0000014d00000002000000881300000900000000000000d20400000000000000000000000000000000ffff\
+        c0000201e9030000000000000000000000000000ffff0a0000014e00000003000000881300000900000000000000d2040000\
+        00000000b0dfd0c0f710e821efe9e88acf17e29f";
 
     fn now() -> Now {
         Now { instant: Instant::from_nanos(10_000_000_000_000), unix: UnixTime::from_micros(1 << 50) }
@@ -391,8 +405,8 @@ mod tests {
             }
             if round % 2 == 1 {
                 for _ in 0..=random.below(3) {
-                    let place = 16 + random.below(body.len() as u64 - 16) as usize;
-                    body[place] = random.below(256) as u8;
+                    let at = 16 + random.below(body.len() as u64 - 16) as usize;
+                    body[at] = random.below(256) as u8;
                 }
                 body.truncate(body.len() - random.below(2) as usize * random.below(30) as usize);
             }
@@ -424,5 +438,21 @@ mod tests {
         let snapshot = relay.snapshot(now());
         assert!(snapshot.windows(32).all(|window| window != [9; 32]));
         assert_eq!(snapshot.len(), 8 + 8 + 4 + 4 + 4 + MAC_LENGTH, "nobody came, nobody is in it");
+    }
+
+    /// An upgrade cuts no game: what the first release left is read.
+    #[test]
+    fn what_the_first_release_left_is_taken_over() {
+        let keys: Vec<_> = (1..5).map(|seed| PrivateKey::from_bytes([seed; 32]).public_key()).collect();
+        let mut relay = relay(&keys, RelayLimits::default());
+        let snapshot: [u8; 420] = hex::decode(OF_THE_FIRST_RELEASE).unwrap();
+        assert_eq!(relay.restore(&snapshot, now()), Ok(Restored { flows: 2, hub_members: 2 }));
+        let mut to = Vec::new();
+        for turn in 0..4 {
+            let instant = now().instant + turn * RESUMPTION_INTERVAL;
+            relay.poll(Now { instant, ..now() }, &mut |at: SocketAddr, _, _: &[u8]| to.push(at.to_string()));
+        }
+        to.sort();
+        assert_eq!(to, ["192.0.2.2:1002", "192.0.2.3:1003"], "the hub asks its members for new sessions");
     }
 }

@@ -49,6 +49,10 @@ pub struct Membership {
     pub hosts: Option<String>,
     /// The token.
     pub token: Option<String>,
+    /// The party's password: who is away for long needs it again.
+    pub password: Option<String>,
+    /// Whether the party is still to be given that.
+    pub protects: bool,
     /// The party when it was last heard of.
     pub last: Option<PartyAnswer>,
 }
@@ -133,6 +137,10 @@ fn render(state: &AgentState) -> String {
         if let Some(token) = &membership.token {
             json.key("token").string(token);
         }
+        if let Some(password) = &membership.password {
+            json.key("password").string(password);
+            json.key("protects").bool(membership.protects);
+        }
         if let Some(last) = &membership.last {
             json.key("last").raw(&last.text());
         }
@@ -151,9 +159,11 @@ fn parse(text: &[u8]) -> Option<AgentState> {
         "party_name",
         "hosts",
         "token",
+        "password",
+        "protects",
         "last",
     ];
-    let [key, peer_id, name, port, mark, server, party, party_name, hosts, token, last] =
+    let [key, peer_id, name, port, mark, server, party, party_name, hosts, token, password, protects, last] =
         json::members(text, names).ok()?;
     let goal = match (party.read::<Option<String>>()?, party_name.read::<Option<String>>()?) {
         (Some(party), _) => Some(PartyGoal::Join(PartyId::stored(&party)?)),
@@ -166,11 +176,14 @@ fn parse(text: &[u8]) -> Option<AgentState> {
         _ => None,
     };
     let (hosts, token) = (hosts.read::<Option<String>>()?, token.read::<Option<String>>()?);
+    let (password, protects) = (password.read::<Option<String>>()?, protects.read::<Option<bool>>()?);
     let membership = server.read::<Option<String>>()?.zip(goal).map(|(server, goal)| Membership {
         server,
         goal,
         hosts,
         token,
+        password,
+        protects: protects.unwrap_or_default(),
         last,
     });
     Some(AgentState {
@@ -200,6 +213,8 @@ mod tests {
                 goal: PartyGoal::Join(PartyId::new("abc").unwrap()),
                 hosts: Some("Friday".into()),
                 token: Some("secret".into()),
+                password: Some("sesame".into()),
+                protects: true,
                 last: None,
             }),
         }

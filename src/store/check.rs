@@ -1,11 +1,13 @@
-//! `lanrage db check`: what state a file is in, without changing it.
+//! `lanrage db check`: what state a file or a backup is in, without changing it.
 
+use super::backup::{self, RestoreError};
 use super::dump::examine_file;
 use super::open;
 use super::schema::Table;
 use super::{FileError, OpenError};
 use crate::wire::json;
 use redb::{Error, ReadableDatabase};
+use std::io::BufRead;
 use std::path::Path;
 
 /// How many bad rows a report names.
@@ -38,6 +40,10 @@ impl Report {
 /// Verifies the file at `path`, which no daemon may have open and which is not changed. A damaged one is
 /// [`FileError::Corrupt`].
 pub fn check(path: &Path) -> Result<Report, OpenError> {
+    if let Some(mut lines) = backup::open(path).map_err(|error| FileError::Io(error).at(path))? {
+        let length = lines.get_ref().metadata().map_or(0, |metadata| metadata.len());
+        return check_backup(&mut lines, length).map_err(|error| FileError::from(error).at(path));
+    }
     let (file, examined) = examine_file(path)?;
     let file_length = file.metadata().map_err(|error| FileError::Io(error).at(path))?.len();
     let mut rows: Vec<(Table, u64)> = Table::ALL.into_iter().map(|table| (table, 0)).collect();
@@ -65,5 +71,24 @@ pub fn check(path: &Path) -> Result<Report, OpenError> {
         needs_repair: examined.repaired,
     };
     open::drop_quietly(examined.database);
+    Ok(report)
+}
+
+fn check_backup(lines: &mut dyn BufRead, file_length: u64) -> Result<Report, RestoreError> {
+    let mut report = Report {
+        schema_version: None,
+        rows: Table::ALL.into_iter().map(|table| (table, 0)).collect(),
+        bad_rows: Vec::new(),
+        file_length,
+        unclean: false,
+        needs_repair: false,
+    };
+    backup::read(lines, &mut |row| {
+        if let Some((_, count)) = report.rows.iter_mut().find(|(counted, _)| *counted == row.table) {
+            *count += 1;
+        }
+        report.schema_version = report.schema_version.or(row.version());
+        Ok(())
+    })?;
     Ok(report)
 }

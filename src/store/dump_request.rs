@@ -23,7 +23,9 @@ pub struct Busy;
 
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("another backup or dump is being made; try again when it is done")
+        f.write_str(
+            "another backup or dump is being made, or one is gone back to; try again when that is done",
+        )
     }
 }
 
@@ -37,8 +39,15 @@ pub(super) struct DumpRequest {
     pub turn: DumpPermit,
 }
 
-/// The right to be the one dump; given back when dropped.
+/// The right to be the one dump, or the one backup that comes; given back when dropped.
 pub(super) struct DumpPermit(Arc<AtomicBool>);
+
+impl DumpPermit {
+    /// The right, unless somebody has it: `dumping` says so.
+    pub fn take(dumping: &Arc<AtomicBool>) -> Result<Self, Busy> {
+        if dumping.swap(true, Ordering::AcqRel) { Err(Busy) } else { Ok(DumpPermit(dumping.clone())) }
+    }
+}
 
 impl Drop for DumpPermit {
     fn drop(&mut self) {
@@ -47,12 +56,10 @@ impl Drop for DumpPermit {
 }
 
 impl DumpRequest {
-    /// A request and where its pieces come out, unless one is being served: `dumping` says so.
+    /// A request and where its pieces come out, unless one is being served.
     pub fn new(dumping: &Arc<AtomicBool>, secrets: Secrets) -> Result<(Self, Receiver<Vec<u8>>), Busy> {
-        if dumping.swap(true, Ordering::AcqRel) {
-            return Err(Busy);
-        }
+        let turn = DumpPermit::take(dumping)?;
         let (sender, receiver) = smol::channel::bounded(PIECES);
-        Ok((DumpRequest { sender, secrets, turn: DumpPermit(dumping.clone()) }, receiver))
+        Ok((DumpRequest { sender, secrets, turn }, receiver))
     }
 }

@@ -6,6 +6,7 @@ use super::whole_file::{self, Persistence};
 use crate::crypto::blake2s;
 use crate::crypto::hex;
 use crate::crypto::x25519::PublicKey;
+use crate::sys;
 use rustix::fs::OFlags;
 use std::fs;
 use std::io::{self, Read};
@@ -30,8 +31,17 @@ pub struct HandOver {
 impl HandOver {
     /// The file of the hub with this key, in the runtime directory.
     pub fn new(directory: &Path, hub: &PublicKey) -> Self {
+        Self::named("flows", directory, hub)
+    }
+
+    /// The same for what the relay of this hub was told of parties.
+    pub fn of_roster(directory: &Path, hub: &PublicKey) -> Self {
+        Self::named("roster", directory, hub)
+    }
+
+    fn named(kind: &str, directory: &Path, hub: &PublicKey) -> Self {
         let name = hex::encode(&blake2s::hash(&[hub.as_bytes()])[..NAME_LENGTH]);
-        HandOver { directory: directory.to_owned(), path: directory.join(format!("flows-{name}")) }
+        HandOver { directory: directory.to_owned(), path: directory.join(format!("{kind}-{name}")) }
     }
 
     /// Its path.
@@ -68,8 +78,8 @@ impl HandOver {
 }
 
 fn is_in_memory(directory: &Path) -> bool {
-    let found = directory.ancestors().find_map(|part| rustix::fs::statfs(part).ok());
-    found.is_some_and(|found| IN_MEMORY.contains(&(found.f_type as u32)))
+    let found = directory.ancestors().find_map(|part| sys::file_system(part).ok());
+    found.is_some_and(|found| IN_MEMORY.contains(&found.kind))
 }
 
 #[cfg(test)]

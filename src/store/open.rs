@@ -2,7 +2,7 @@
 
 use super::Row;
 use super::disk::{BackendFactory, Disk, FileBackend, Lock, lock};
-use super::schema::{self, Schema, Table, VERSION_KEY};
+use super::schema::{self, Schema, Table};
 use crate::durability::WriteError;
 use crate::sys::in_a_copy;
 use crate::time::UnixTime;
@@ -19,6 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// redb's cache in bytes, for reading and writing together. All rows are in memory anyway; this only has
 /// to hold the pages that one small commit touches.
 pub(super) const CACHE_SIZE: usize = 256 << 10;
+/// The most that its cache may be in a copy of the process, which looks at every page several times and is gone before
+/// this process keeps any row.
+const REHEARSAL_CACHE: usize = 16 << 20;
 
 /// What is wrong with a state file.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub enum FileError {
     },
     /// It can't be read or written; what the system said.
     Io(io::Error),
+    /// Another instance has the lease.
+    Fenced,
+    /// It is a backup: what was meant is to go back to that.
+    Backup,
     /// It is damaged; how. `Store::open` never says so: it sets the file aside.
     Corrupt(String),
 }
@@ -48,6 +55,7 @@ impl FileError {
     pub(super) fn of_write(&self) -> WriteError {
         match self {
             FileError::Io(error) if is_full(error) => WriteError::Full,
+            FileError::Fenced => WriteError::Fenced,
             _ => WriteError::Failing,
         }
     }
@@ -70,6 +78,8 @@ impl fmt::Display for FileError {
             FileError::InUse => f.write_str("another process has it open"),
             FileError::NewerSchema { found, .. } => write!(f, "it has schema version {found}"),
             FileError::Io(error) => error.fmt(f),
+            FileError::Fenced => f.write_str("another instance has taken over"),
+            FileError::Backup => f.write_str("it is a backup"),
             FileError::Corrupt(reason) => f.write_str(reason),
         }
     }
@@ -96,7 +106,10 @@ impl fmt::Display for OpenError {
                 "{path} has schema version {found}, and this lanrage knows versions up to {supported}: it was written \
                  by a newer lanrage (the file was not changed)"
             ),
-            FileError::Io(error) => write!(f, "cannot use {path}: {error}"),
+            FileError::Io(_) | FileError::Fenced => write!(f, "cannot use {path}: {}", self.error),
+            FileError::Backup => {
+                write!(f, "{path} is a backup, not a state file (it was not changed)")
+            }
             FileError::Corrupt(reason) => write!(f, "{path} is damaged ({reason})"),
         }
     }
@@ -174,7 +187,7 @@ pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Resu
     let verified = cfg!(panic = "abort") && rehearse(&disk, schema)?;
     guarded(|| {
         let mut rows = Vec::new();
-        let examined = inspect(disk, schema, verified, &mut |table, key, value| {
+        let examined = inspect(disk, schema, CACHE_SIZE, verified, &mut |table, key, value| {
             rows.extend(loaded(table, key, value));
         })?;
         Ok(Examined { rows, ..examined })
@@ -184,7 +197,7 @@ pub(super) fn examine(backend: Box<dyn StorageBackend>, schema: &Schema) -> Resu
 /// Opens the database in a copy of this process first, for builds in which a panic of redb would end the process.
 /// Returns whether every checksum was found right.
 fn rehearse(disk: &Disk, schema: &Schema) -> Result<bool, FileError> {
-    let whole = || match inspect(disk.clone(), schema, false, &mut |_, _, _| ()) {
+    let whole = || match inspect(disk.clone(), schema, REHEARSAL_CACHE, false, &mut |_, _, _| ()) {
         Ok(examined) => {
             let whole = !examined.repaired;
             // Nothing is left to be found out by closing it.
@@ -207,13 +220,14 @@ fn rehearse(disk: &Disk, schema: &Schema) -> Result<bool, FileError> {
 fn inspect(
     disk: Disk,
     schema: &Schema,
+    cache: usize,
     verified: bool,
     visit: &mut dyn FnMut(Table, &str, &[u8]),
 ) -> Result<Examined, FileError> {
     let unclean = Arc::new(AtomicBool::new(false));
     let rolled_back = Arc::new(AtomicBool::new(false));
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_SIZE).set_repair_callback({
+    builder.set_cache_size(cache).set_repair_callback({
         let (unclean, rolled_back) = (unclean.clone(), rolled_back.clone());
         move |session| {
             unclean.store(true, Ordering::Relaxed);
@@ -272,7 +286,7 @@ impl Examined {
 
 /// The row, if it is one for the caller: the store's own row, the schema version, is not.
 fn loaded(table: Table, key: &str, value: &[u8]) -> Option<Row> {
-    let own = table == Table::Meta && key == VERSION_KEY;
+    let own = schema::is_version(table, key);
     (!own).then(|| Row { table, key: key.to_owned(), value: Some(value.to_vec()) })
 }
 
@@ -296,18 +310,24 @@ pub(super) fn each_row(
     Ok(())
 }
 
+/// Sees to it that there is a directory (0700).
+pub fn make_directory(directory: &Path) -> Result<(), OpenError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .and_then(|()| sync_directory(directory_of(directory)))
+        .map_err(|error| FileError::Io(error).at(directory))
+}
+
 /// Opens and locks the file for a daemon, creating it (0600) and its directory (0700). Says whether it did.
 pub(super) fn open_file(path: &Path) -> Result<(Arc<File>, bool), OpenError> {
     let io = |error| FileError::Io(error).at(path);
     let directory = directory_of(path);
-    if !directory.is_dir() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .and_then(|()| sync_directory(directory_of(directory)))
-            .map_err(|error| FileError::Io(error).at(directory))?;
-    }
+    make_directory(directory)?;
     loop {
         let is_new = !path.exists();
         let file = OpenOptions::new()

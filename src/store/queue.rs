@@ -2,7 +2,8 @@
 
 use super::Row;
 use super::dump_request::DumpRequest;
-use super::schema::{Table, VERSION_KEY};
+use super::schema::{self, Table};
+use crate::cluster::lease::Position;
 use crate::durability::WriteError;
 use crate::figures::Values;
 use std::collections::BTreeMap;
@@ -17,12 +18,14 @@ use std::task::{Context, Poll, Waker};
 const HEALTHY: u8 = 0;
 const FULL: u8 = 1;
 const FAILING: u8 = 2;
+const FENCED: u8 = 3;
 
 fn encode(health: Result<(), WriteError>) -> u8 {
     match health {
         Ok(()) => HEALTHY,
         Err(WriteError::Full) => FULL,
         Err(WriteError::Failing | WriteError::TooSlow) => FAILING,
+        Err(WriteError::Fenced) => FENCED,
     }
 }
 
@@ -57,6 +60,12 @@ pub(super) struct WriteQueue {
     pub pending: Rows,
     /// Rows that can wait for another's commit.
     pub lazy: Rows,
+    /// What happened, for those that follow: see [`crate::cluster::entry::tell`].
+    told: String,
+    /// So many bytes of it belong to the batch that failed last.
+    told_in_doubt: usize,
+    /// The last commit of the realm, if the state is in a database.
+    pub position: Option<Position>,
     /// Where the last ride of lazy rows ended.
     cursor: Option<RowKey>,
     /// The number of the batch that `pending` will be.
@@ -79,6 +88,7 @@ pub(super) struct WriteQueue {
 pub(super) struct Batch {
     pub number: u64,
     pub rows: Rows,
+    pub told: String,
 }
 
 impl StoreShared {
@@ -87,6 +97,9 @@ impl StoreShared {
             queue: Mutex::new(WriteQueue {
                 pending: Rows::new(),
                 lazy: Rows::new(),
+                told: String::new(),
+                told_in_doubt: 0,
+                position: None,
                 cursor: None,
                 filling: 1,
                 committed: 0,
@@ -114,6 +127,7 @@ impl StoreShared {
         match self.health.load(Ordering::Acquire) {
             HEALTHY => Ok(()),
             FULL => Err(WriteError::Full),
+            FENCED => Err(WriteError::Fenced),
             _ => Err(WriteError::Failing),
         }
     }
@@ -122,8 +136,9 @@ impl StoreShared {
         self.health.store(encode(health), Ordering::Release);
     }
 
-    pub fn submit(&self, rows: Vec<Row>) -> Ticket {
+    pub fn submit(&self, rows: Vec<Row>, told: &str) -> Ticket {
         let mut queue = self.queue();
+        append(&mut queue.told, told);
         let was_empty = queue.pending.is_empty();
         for row in rows {
             if let Some((key, value)) = keyed(row) {
@@ -139,8 +154,9 @@ impl StoreShared {
         Ticket(ticket)
     }
 
-    pub fn lazily(&self, rows: Vec<Row>) {
+    pub fn lazily(&self, rows: Vec<Row>, told: &str) {
         let mut queue = self.queue();
+        append(&mut queue.told, told);
         for row in rows {
             if let Some((key, value)) = keyed(row) {
                 match queue.pending.get_mut(&key) {
@@ -168,7 +184,10 @@ impl StoreShared {
         }
         let number = queue.filling;
         queue.filling += 1;
-        Batch { number, rows }
+        // What happened goes with rows.
+        let told = if rows.is_empty() { String::new() } else { std::mem::take(&mut queue.told) };
+        queue.told_in_doubt = 0;
+        Batch { number, rows, told }
     }
 
     /// The batch is on the disk.
@@ -185,9 +204,33 @@ impl StoreShared {
         // The batch is the larger part as a rule, so the newer rows go into it.
         rows.append(&mut queue.pending);
         queue.pending = rows;
+        let mut told = batch.told;
+        queue.told_in_doubt = told.len();
+        append(&mut told, &queue.told);
+        queue.told = told;
         drop(queue);
         self.set_health(Err(why));
         self.wake();
+    }
+
+    /// The batch that failed last is in the database after all: what it told is told.
+    pub fn was_told(&self) {
+        let mut queue = self.queue();
+        let rest = std::mem::take(&mut queue.told_in_doubt);
+        let rest = queue.told.split_off(rest);
+        queue.told = rest.strip_prefix(',').unwrap_or(&rest).to_owned();
+    }
+
+    /// Ready when the store is fenced. One task at a time may wait so.
+    #[cfg(feature = "cluster")]
+    pub fn poll_fenced(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.queue();
+        if self.health() == Err(WriteError::Fenced) {
+            return Poll::Ready(());
+        }
+        // No ticket's waiter has this number.
+        queue.waiters.insert(0, context.waker().clone());
+        Poll::Pending
     }
 
     /// Has every waiter look again.
@@ -222,9 +265,17 @@ impl WriteQueue {
     }
 }
 
+/// Adds to what happened.
+fn append(told: &mut String, more: &str) {
+    if !told.is_empty() && !more.is_empty() {
+        told.push(',');
+    }
+    told.push_str(more);
+}
+
 /// The row by its key, unless it is the store's own.
 fn keyed(row: Row) -> Option<(RowKey, Option<Vec<u8>>)> {
-    let own = row.table == Table::Meta && row.key == VERSION_KEY;
+    let own = schema::is_version(row.table, &row.key);
     debug_assert!(!own, "the schema version is the store's own row");
     (!own).then_some(((row.table, row.key), row.value))
 }

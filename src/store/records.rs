@@ -7,7 +7,7 @@ use crate::control::change::Change;
 use crate::control::record::{AddressRecord, MemberRecord, PartyRecord, Records, RelayRecord, TokenRecord};
 use crate::control::tokens::TokenHash;
 use crate::crypto::hex;
-use crate::crypto::x25519::PrivateKey;
+use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::ids::{PartyId, PeerId};
 use crate::time::{Now, UnixTime};
 use crate::wire::json::{self, Value};
@@ -15,6 +15,7 @@ use nanoserde::SerJson;
 
 const HUB_KEY: &str = "hub_private_key";
 const STAMP_MARK: &str = "tai64n_mark";
+const CONTROL_KEY: &str = "control_public_key";
 const ENDPOINT: &str = "public_endpoint";
 const STOPPED_AT: &str = "stopped_at";
 /// Between the party's and the peer's id in a member's key; ids do not contain it.
@@ -27,6 +28,8 @@ pub struct Loaded {
     pub records: Records,
     /// The hub's key, if there is one yet.
     pub hub: Option<PrivateKey>,
+    /// The key of the control server that a relay in another place follows.
+    pub control: Option<PublicKey>,
     /// The hub's high-water mark for TAI64N, 0 if none was stored.
     pub stamp_mark: u64,
     /// Rows that could not be read, by table and key. They are left as they are.
@@ -78,6 +81,7 @@ fn keyed<T>(key: String, record: Option<T>) -> Result<(String, T), String> {
 fn read_meta(key: &str, value: &[u8], loaded: &mut Loaded) -> Option<()> {
     match (key, json::parse(value).ok()?) {
         (HUB_KEY, Value::String(text)) => loaded.hub = Some(PrivateKey::decode(&text)?),
+        (CONTROL_KEY, Value::String(text)) => loaded.control = Some(PublicKey::decode(&text)?),
         (STOPPED_AT, Value::Number(micros)) => {
             loaded.records.stopped_at = Some(UnixTime::from_micros(micros.parse().ok()?));
         }
@@ -120,7 +124,7 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
             out.push(row(Table::Tokens, hex::encode(hash), control.token_record(hash, now)));
         }
-        Change::RelayChanged(id) | Change::RelayExpired(id) => {
+        Change::RelayChanged(id) | Change::RelayHeard(id, _) | Change::RelayExpired(id) => {
             out.push(row(Table::Relays, id.to_string(), control.relay_record(id)));
         }
         Change::AddressAssigned(name) | Change::AddressForgotten(name) => {
@@ -133,7 +137,7 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
             });
             Row { table: Table::Meta, key: ENDPOINT.to_owned(), value: Some(value.into_bytes()) }
         })),
-        Change::Signalled(..) => {}
+        Change::Signalled(..) | Change::WentStraight(..) => {}
     }
 }
 
@@ -141,6 +145,18 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
 pub fn hub_key(key: &PrivateKey) -> Row {
     let value = format!("\"{}\"", &*key.encode());
     Row { table: Table::Meta, key: HUB_KEY.to_owned(), value: Some(value.into_bytes()) }
+}
+
+/// Whether a row keeps the hub's key.
+#[cfg(feature = "cluster")]
+pub fn is_hub_key(row: &Row) -> bool {
+    row.table == Table::Meta && row.key == HUB_KEY
+}
+
+/// The row that keeps the key of the control server that a relay in another place follows.
+pub fn control_key(key: &PublicKey) -> Row {
+    let value = format!("\"{}\"", key.encode());
+    Row { table: Table::Meta, key: CONTROL_KEY.to_owned(), value: Some(value.into_bytes()) }
 }
 
 /// The row that keeps the hub's high-water mark for TAI64N.

@@ -60,6 +60,11 @@ pub fn is_secret(table: Table, key: &str) -> bool {
     table == Table::Meta && SECRET_KEYS.contains(&key)
 }
 
+/// Whether this row holds the version: see [`VERSION_KEY`].
+pub(super) fn is_version(table: Table, key: &str) -> bool {
+    table == Table::Meta && key == VERSION_KEY
+}
+
 /// Rewrites rows of one version as rows of the next.
 pub(super) type Migration = fn(&WriteTransaction) -> Result<(), Error>;
 

@@ -7,6 +7,7 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 fn clock() -> crate::time::Now {
     crate::time::Now::default()
@@ -156,4 +157,87 @@ fn a_file_of_the_first_version_opens_with_its_rows_and_becomes_one_of_today() {
     // A program that would let everybody into every party does not open it any more.
     let Err(error) = Store::open_as(&path, clock, &FIRST) else { panic!("it was opened") };
     assert!(matches!(error.error, FileError::NewerSchema { found: 2, supported: 1 }));
+}
+
+/// What has to be done at times, however much is to be written.
+struct Tended {
+    began: std::time::Instant,
+    times: Arc<AtomicU64>,
+}
+
+impl engine::Engine for Tended {
+    const RETRY: [Duration; 2] = [Duration::from_millis(1); 2];
+
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    fn reopen(&mut self) -> Result<bool, FileError> {
+        Ok(false)
+    }
+
+    fn commit(&mut self, _: &queue::Rows, _: &str) -> Result<(), FileError> {
+        // There is more to write by then.
+        std::thread::sleep(Duration::from_millis(5));
+        Ok(())
+    }
+
+    fn size(&self) -> u64 {
+        0
+    }
+
+    fn dump(&self, _: dump_request::DumpRequest) {}
+
+    /// Every 50 ms.
+    fn due(&self) -> Option<crate::time::Instant> {
+        let next = self.times.load(Ordering::Relaxed) * 50;
+        let is_over = self.began.elapsed() >= Duration::from_millis(next);
+        // By a clock that stands still: what is due is so now, or in a while.
+        Some(crate::time::Instant::ZERO + Duration::from_millis(if is_over { 0 } else { 20 }))
+    }
+
+    fn tend(&mut self) -> Result<(), FileError> {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn close(self, _: bool) {}
+}
+
+#[test]
+fn what_a_failed_batch_told_is_told_once() {
+    for was_made in [false, true] {
+        let shared = StoreShared::new(Ok(()), Values::default());
+        shared.submit(vec![row(Table::Relays, "a", "{}")], "first");
+        let batch = shared.take(false);
+        shared.submit(vec![row(Table::Relays, "b", "{}")], "second");
+        shared.failed(batch, WriteError::Failing);
+        if was_made {
+            shared.was_told();
+            shared.was_told();
+        }
+        let batch = shared.take(false);
+        assert_eq!(batch.told, if was_made { "second" } else { "first,second" });
+        assert_eq!(batch.rows.len(), 2, "rows are given again");
+        // What has failed and is told by now is no more in doubt.
+        shared.submit(vec![row(Table::Relays, "c", "{}")], "third");
+        shared.was_told();
+        assert_eq!(shared.take(false).told, "third");
+    }
+}
+
+#[test]
+fn what_is_due_is_done_while_there_is_always_something_to_write() {
+    let times = Arc::<AtomicU64>::default();
+    let engine = Tended { began: std::time::Instant::now(), times: times.clone() };
+    let shared = writer::start(Path::new("tended"), engine, None, clock).unwrap();
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        shared.submit(vec![row(Table::Relays, "r", "{}")], "");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let times = times.load(Ordering::Relaxed);
+    shared.queue().closing = true;
+    shared.work.notify_one();
+    assert!((5..=21).contains(&times), "{times} times in a second");
 }

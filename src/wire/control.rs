@@ -16,6 +16,8 @@ use std::net::Ipv4Addr;
 pub const UNKNOWN: &str = "unknown";
 /// Most members of a party that are read, of a server that may be anybody's.
 const MAX_MEMBERS: usize = 1024;
+/// Most relays of a list that are read.
+const MAX_RELAYS: usize = 256;
 /// Longest name and key that are read, in bytes.
 const MAX_TEXT: usize = 400;
 
@@ -195,6 +197,67 @@ impl PartyAnswer {
             }
         })
     }
+}
+
+/// A relay: the stock keys, and `public_key` and `load`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RelayBody<'a> {
+    /// Its id.
+    pub relay_id: Cow<'a, str>,
+    /// Its address.
+    pub public_ip: Cow<'a, str>,
+    /// Its port.
+    pub port: u16,
+    /// Where it stands.
+    pub region: Cow<'a, str>,
+    /// How many clients it takes.
+    pub capacity: u32,
+    /// Since when it is known.
+    pub registered_at: Cow<'a, str>,
+    /// The key of its hub, if it has one.
+    pub public_key: Option<Cow<'a, str>>,
+    /// How many clients it has.
+    pub load: u32,
+}
+
+impl RelayBody<'_> {
+    /// Writes it.
+    pub fn write(&self, json: &mut JsonWriter) {
+        json.object(|json| {
+            json.key("relay_id").string(&self.relay_id);
+            json.key("public_ip").string(&self.public_ip);
+            json.key("port").int(self.port);
+            json.key("region").string(&self.region);
+            json.key("capacity").int(self.capacity);
+            json.key("registered_at").string(&self.registered_at);
+            json.key("public_key").or_null(self.public_key.as_deref(), |json, key| json.string(key));
+            json.key("load").int(self.load);
+        });
+    }
+}
+
+/// The relays in the answer to who asks for them. Those that are malformed are left out: anybody may have registered them.
+pub fn read_relays(bytes: &[u8]) -> Result<Vec<RelayBody<'static>>, BodyFault> {
+    let value = json::parse(bytes).map_err(|error| error.reason)?;
+    let Some(Value::Array(items)) = value.get("relays") else { return Err("relays is missing") };
+    Ok(items.iter().filter_map(|item| read_relay(item).ok()).take(MAX_RELAYS).collect())
+}
+
+fn read_relay(value: &Value) -> Result<RelayBody<'static>, BodyFault> {
+    let number = |name: &str| match value.get(name) {
+        Some(Value::Number(text)) => text.parse().unwrap_or(0),
+        _ => 0,
+    };
+    Ok(RelayBody {
+        relay_id: owned(value, "relay_id", "relay_id is missing")?,
+        public_ip: owned(value, "public_ip", "public_ip is missing")?,
+        port: port(value, "port")?,
+        region: owned(value, "region", "region is missing").unwrap_or_default(),
+        capacity: number("capacity"),
+        registered_at: owned(value, "registered_at", "registered_at is missing").unwrap_or_default(),
+        public_key: text(value, "public_key").map(|key| Cow::Owned(key.to_owned())),
+        load: number("load"),
+    })
 }
 
 /// The token in the answer to who registers.
@@ -445,6 +508,37 @@ mod tests {
         let long = text.replace("\"Alice\"", &format!("\"{}\"", "x".repeat(MAX_TEXT + 1)));
         assert!(PartyAnswer::read(long.as_bytes()).is_err());
         assert!(read_token(br#"{"token":"a\r\nHost: b"}"#).is_err());
+    }
+
+    /// As a stock server lists them, and as ours does; whatever else is in the list is left out.
+    #[test]
+    fn relays_are_read_as_any_server_lists_them() {
+        let stock = r#"{"relay_id":"r1","public_ip":"192.0.2.9","port":51820,"region":"eu","capacity":100,"registered_at":"2026-01-01T00:00:00"}"#;
+        let own = RelayBody {
+            relay_id: "r2".into(),
+            public_ip: "2001:db8::1".into(),
+            port: 1,
+            region: "us".into(),
+            capacity: 7,
+            registered_at: "2026-01-01T00:00:00".into(),
+            public_key: Some("key".into()),
+            load: 3,
+        };
+        let mut text = JsonWriter::default();
+        own.write(&mut text);
+        let text = text.finish();
+        let bad = r#"{"relay_id":"r3","public_ip":"192.0.2.9","port":-999999},{},5,{"relay_id":7,"public_ip":"a","port":1}"#;
+        let relays = read_relays(format!("{{\"relays\":[{stock},{bad},{text}]}}").as_bytes()).unwrap();
+        let ids: Vec<_> = relays.iter().map(|relay| &*relay.relay_id).collect();
+        assert_eq!(ids, ["r1", "r2"]);
+        assert_eq!((relays[0].port, &relays[0].public_key, relays[0].load), (51820, &None, 0));
+        assert_eq!(relays[1], own);
+        for bad in ["{}", "[]", "{\"relays\":{}}", ""] {
+            assert!(read_relays(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let many = vec![stock; 1000].join(",");
+        let relays = read_relays(format!("{{\"relays\":[{many}]}}").as_bytes()).unwrap();
+        assert_eq!(relays.len(), MAX_RELAYS);
     }
 
     #[test]

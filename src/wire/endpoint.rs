@@ -35,8 +35,11 @@ pub fn is_private(host: &str) -> bool {
 pub fn is_private_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => {
-            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
-            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || shared
+            ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+                || is_provider_address(address)
         }
         IpAddr::V6(ip) => {
             ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local() || ip.is_unique_local()
@@ -44,9 +47,22 @@ pub fn is_private_address(address: IpAddr) -> bool {
     }
 }
 
+/// Whether an address is one that a provider gives to customers who share another one (100.64/10, RFC 6598).
+pub fn is_provider_address(address: IpAddr) -> bool {
+    let IpAddr::V4(ip) = address.to_canonical() else { return false };
+    matches!(ip.octets(), [100, 64..=127, ..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_a_providers_customers_share_are_known() {
+        let is_provider = |text: &str| is_provider_address(text.parse().unwrap());
+        assert!(["100.64.0.0", "100.127.255.255", "::ffff:100.64.0.1"].into_iter().all(is_provider));
+        assert!(!["100.63.255.255", "100.128.0.0", "10.0.0.1", "fd00::1"].into_iter().any(is_provider));
+    }
 
     #[test]
     fn addresses_that_not_everybody_reaches_are_known() {

@@ -6,6 +6,16 @@ use tiny_http::Method;
 
 /// Longest body of a request, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// Where a longer one may be posted, which is handed on piece by piece: a backup that is gone back to.
+pub const UPLOAD: &str = "/restore";
+/// Longest body of that, in bytes.
+pub const MAX_UPLOAD: usize = 64 * 1024 * 1024;
+/// Where instances of a realm ask each other.
+#[cfg(feature = "cluster")]
+pub const INSTANCES: &str = "/instances";
+/// Longest body of that, in bytes: a whole request is in it, as Base64.
+#[cfg(feature = "cluster")]
+pub const MAX_QUESTION: usize = 128 * 1024;
 
 /// Who a connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -1,7 +1,9 @@
 //! The head of an HTTP request (RFC 9112), read strictly: whatever two programs could understand
 //! differently is refused, so that nobody can smuggle a request past a proxy in front of us.
 
-use crate::wire::http::{MAX_BODY, RejectedRequest, Request, Source};
+#[cfg(feature = "cluster")]
+use crate::wire::http::{INSTANCES, MAX_QUESTION};
+use crate::wire::http::{MAX_BODY, MAX_UPLOAD, RejectedRequest, Request, Source, UPLOAD};
 use crate::wire::websocket_upgrade::Upgrade;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -76,7 +78,7 @@ pub struct RequestHead {
     pub forwarded_for: Option<String>,
     /// Whether there is anything that proxies add.
     pub is_forwarded: bool,
-    /// The length of the body, in bytes, at most [`MAX_BODY`]; 0 if it comes in chunks.
+    /// The length of the body, in bytes, at most [`MAX_BODY`], or [`MAX_UPLOAD`] of an upload; 0 if it comes in chunks.
     pub content_length: usize,
     /// Whether the body comes in chunks (RFC 9112 section 7.1).
     pub chunked: bool,
@@ -90,21 +92,30 @@ pub struct RequestHead {
     pub upgrade: Upgrade,
 }
 
+fn is_upload(method: &Method, path: &str) -> bool {
+    path == UPLOAD && *method == Method::Post
+}
+
 const fn malformed(detail: &'static str) -> RejectedRequest {
     RejectedRequest::new(400, detail)
 }
 
 impl RequestHead {
+    /// Whether its body is handed on piece by piece.
+    pub fn is_upload(&self) -> bool {
+        is_upload(&self.method, &self.path)
+    }
+
     /// Reads a whole head, from its first byte to its empty last line.
     pub fn parse(bytes: &[u8]) -> Result<RequestHead, RejectedRequest> {
         if bytes.len() > MAX_HEAD {
             return Err(RejectedRequest::new(431, "the head is longer than 8 KiB"));
         }
         match later_minor_version(bytes) {
-            Some(place) => {
+            Some(at) => {
                 // Whoever speaks a later HTTP/1 speaks 1.1 as well (RFC 9110 section 2.5).
                 let mut bytes = bytes.to_vec();
-                bytes[place] = b'1';
+                bytes[at] = b'1';
                 Self::parse_http_1(&bytes)
             }
             None => Self::parse_http_1(bytes),
@@ -128,6 +139,18 @@ impl RequestHead {
             return Err(malformed("Transfer-Encoding in HTTP/1.0"));
         }
         let target = RequestTarget::parse(target, &method)?;
+        let length = fields.content_length.unwrap_or(0);
+        let most = if is_upload(&method, target.path) { MAX_UPLOAD } else { MAX_BODY };
+        #[cfg(feature = "cluster")]
+        let most = if target.path == INSTANCES { MAX_QUESTION } else { most };
+        if length > most {
+            let detail = match most {
+                MAX_BODY => "the body is longer than 64 KiB",
+                MAX_UPLOAD => "the body is longer than 64 MiB",
+                _ => "the body is longer than 128 KiB",
+            };
+            return Err(RejectedRequest::new(413, detail));
+        }
         let host = match (fields.host, target.authority) {
             (None, _) if minor == 1 => return Err(malformed("the Host header is missing")),
             (host, authority) => authority.or(host),
@@ -144,7 +167,7 @@ impl RequestHead {
             if_none_match: fields.if_none_match,
             forwarded_for: fields.forwarded_for,
             is_forwarded: fields.is_forwarded,
-            content_length: fields.content_length.unwrap_or(0),
+            content_length: length,
             chunked: fields.chunked,
             keep_alive: minor == 1 && !fields.close,
             minor,
@@ -326,10 +349,8 @@ fn content_length(value: &[u8]) -> Result<usize, RejectedRequest> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(malformed("Content-Length is malformed"));
     }
-    match str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()) {
-        Some(length) if length <= MAX_BODY => Ok(length),
-        _ => Err(RejectedRequest::new(413, "the body is longer than 64 KiB")),
-    }
+    // More digits than any number has are too many in any case.
+    Ok(str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(usize::MAX))
 }
 
 /// Where a request goes (RFC 9112 section 3.2).
@@ -499,6 +520,11 @@ mod tests {
             (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: five\r\n\r\n"),
             (413, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n"),
             (413, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n"),
+            // An upload alone may be longer.
+            (200, "POST /restore HTTP/1.1\r\nHost: a\r\nContent-Length: 67108864\r\n\r\n"),
+            (413, "POST /restore HTTP/1.1\r\nHost: a\r\nContent-Length: 67108865\r\n\r\n"),
+            (413, "PUT /restore HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n"),
+            (413, "GET /restore HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n"),
             (413, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551621\r\n\r\n"),
             (200, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n"),
             (200, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 000005\r\n\r\n"),
@@ -600,13 +626,13 @@ mod tests {
     fn every_mutation_of_one_byte_is_survived() {
         for text in VALID {
             let mut bytes = text.as_bytes().to_vec();
-            for place in 0..bytes.len() {
-                let original = bytes[place];
+            for at in 0..bytes.len() {
+                let original = bytes[at];
                 for value in 0..=255 {
-                    bytes[place] = value;
+                    bytes[at] = value;
                     check(&bytes);
                 }
-                bytes[place] = original;
+                bytes[at] = original;
             }
         }
     }

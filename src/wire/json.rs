@@ -200,6 +200,23 @@ fn whole<'a, T>(
     Ok(value)
 }
 
+/// How many bytes at the start of `rest` stand for themselves in a string. Most of a text is in strings, so eight are
+/// looked at at once.
+fn plain_length(rest: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // Whether a byte of `word` is below `bound`, which is at most 128: then it borrows, and its highest bit was not set.
+    let has_below = |word: u64, bound: u64| word.wrapping_sub(bound * ONES) & !word & (0x80 * ONES) != 0;
+    let has = |word: u64, byte: u8| has_below(word ^ (u64::from(byte) * ONES), 1);
+    let (words, _) = rest.as_chunks::<8>();
+    let is_plain = |word: &&[u8; 8]| {
+        let word = u64::from_ne_bytes(**word);
+        !has_below(word, 0x20) && !has(word, b'"') && !has(word, b'\\')
+    };
+    let plain = 8 * words.iter().take_while(is_plain).count();
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    rest[plain..].iter().position(is_special).map_or(rest.len(), |more| plain + more)
+}
+
 struct JsonReader<'a> {
     bytes: &'a [u8],
     text: &'a str,
@@ -385,9 +402,7 @@ impl<'a> JsonReader<'a> {
         let mut unescaped: Option<String> = None;
         loop {
             let start = self.at;
-            let rest = &self.bytes[start..];
-            let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-            self.at += rest.iter().position(is_special).unwrap_or(rest.len());
+            self.at += plain_length(&self.bytes[start..]);
             let plain = &self.text[start..self.at];
             match self.peek() {
                 Some(b'"') => {
@@ -646,6 +661,26 @@ mod tests {
             assert!(members(within.as_bytes(), ["a"]).is_err(), "{within:?}");
         }
         assert_eq!(parse(b"\"\xff\"").unwrap_err().offset, 1);
+    }
+
+    #[test]
+    fn a_string_ends_where_it_ends_wherever_that_is() {
+        let letters: String = ('\u{20}'..='\u{7e}').filter(|letter| !"\"\\".contains(*letter)).collect();
+        for length in 0..40 {
+            // Letters of two bytes, too, with all kinds of second bytes.
+            for plain in [&letters[length..2 * length], &"\u{a2}\u{8a}\u{7dc}".repeat(length)] {
+                let text = |inside: &str| format!("\"{plain}{inside}\"");
+                assert_eq!(parse(text("").as_bytes()), Ok(Value::String(plain.to_owned())), "{plain}");
+                assert_eq!(
+                    parse(text("\\n0123456789").as_bytes()),
+                    Ok(Value::String(format!("{plain}\n0123456789")))
+                );
+                for control in '\0'..' ' {
+                    let error = JsonError { offset: 1 + plain.len(), reason: "Invalid control character" };
+                    assert_eq!(parse(text(&format!("{control}0123456789")).as_bytes()), Err(error));
+                }
+            }
+        }
     }
 
     #[test]

@@ -13,13 +13,17 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 /// The shortest PING, in bytes, so that its PONG is no longer.
 pub const PING_LENGTH: usize = 32;
 /// The longest probe that is written here, in bytes, but for a PING's padding.
-pub const MAX_PROBE_LENGTH: usize = HEADER_LENGTH + 8 + MAX_CANDIDATES * ADDRESS_LENGTH;
+pub const MAX_PROBE_LENGTH: usize =
+    HEADER_LENGTH + 8 + MAX_CANDIDATES * ADDRESS_LENGTH + MAX_RELAYS * RELAY_LENGTH;
 /// Candidates in one OFFER, addresses in one HEARING.
 pub const MAX_CANDIDATES: usize = 8;
+/// Relays in one OFFER.
+pub const MAX_RELAYS: usize = 4;
 
 const VERSION: u8 = 1;
 const HEADER_LENGTH: usize = 8;
 const ADDRESS_LENGTH: usize = 20;
+const RELAY_LENGTH: usize = 6;
 
 const PING: u8 = 1;
 const PONG: u8 = 2;
@@ -27,6 +31,9 @@ const OFFER: u8 = 3;
 const PUNCH: u8 = 4;
 const HEARING: u8 = 5;
 const DRAIN: u8 = 6;
+
+/// A flag of OFFER.
+const CHOOSES: u8 = 1;
 
 /// What kind of address of ours it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -66,6 +73,19 @@ pub struct Offer {
     pub port_step: i16,
     /// The candidates, best first.
     pub candidates: [Option<Candidate>; MAX_CANDIDATES],
+    /// Whether the sender chooses the relay for both.
+    pub chooses: bool,
+    /// How far relays are. The first two are the one in use and the one beside it, if the sender chooses.
+    pub relays: [Option<RelayDistance>; MAX_RELAYS],
+}
+
+/// How far a relay is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RelayDistance {
+    /// A hash of its id: both know the relay by the control plane, or it does not count.
+    pub mark: u32,
+    /// There and back, in milliseconds.
+    pub millis: u16,
 }
 
 /// One message.
@@ -115,7 +135,7 @@ pub enum Probe {
 impl Probe {
     /// What `bytes` say; `None` if they are malformed. Every address is whole, and of no use before it was judged.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let (&[VERSION, kind, _flags, count, i0, i1, i2, i3], fields) =
+        let (&[VERSION, kind, flags, count, i0, i1, i2, i3], fields) =
             bytes.split_first_chunk::<HEADER_LENGTH>()?
         else {
             return None;
@@ -130,7 +150,8 @@ impl Probe {
                 Probe::Pong { id, source, received: u32::from_le_bytes(*received) }
             }
             OFFER => {
-                let (&[g0, g1, g2, g3, nat, _, s0, s1], mut rest) = fields.split_first_chunk::<8>()?;
+                let (&[g0, g1, g2, g3, nat, relay_count, s0, s1], mut rest) =
+                    fields.split_first_chunk::<8>()?;
                 let mut candidates = [None; MAX_CANDIDATES];
                 for candidate in &mut candidates[..count] {
                     let (address, kind) = read_address(rest)?;
@@ -138,10 +159,27 @@ impl Probe {
                     *candidate = Some(Candidate { kind, address });
                     rest = &rest[ADDRESS_LENGTH..];
                 }
+                let mut relays = [None; MAX_RELAYS];
+                for relay in relays.get_mut(..usize::from(relay_count))? {
+                    let (&[m0, m1, m2, m3, t0, t1], next) = rest.split_first_chunk::<RELAY_LENGTH>()?;
+                    let mark = u32::from_le_bytes([m0, m1, m2, m3]);
+                    *relay = Some(RelayDistance { mark, millis: u16::from_le_bytes([t0, t1]) });
+                    rest = next;
+                }
                 let generation = u32::from_le_bytes([g0, g1, g2, g3]);
                 let nat = NatType::ALL.get(usize::from(nat)).copied().unwrap_or_default();
                 let port_step = i16::from_le_bytes([s0, s1]);
-                Probe::Offer { id, offer: Offer { generation, nat, port_step, candidates } }
+                Probe::Offer {
+                    id,
+                    offer: Offer {
+                        generation,
+                        nat,
+                        port_step,
+                        candidates,
+                        chooses: flags & CHOOSES != 0,
+                        relays,
+                    },
+                }
             }
             PUNCH => {
                 let &[p0, p1, a0, a1] = fields.first_chunk::<4>()?;
@@ -170,7 +208,8 @@ impl Probe {
             Probe::Hearing { id, sources } => (HEARING, id, sources.iter().flatten().count()),
             Probe::Drain => (DRAIN, 0, 0),
         };
-        buffer[..4].copy_from_slice(&[VERSION, kind, 0, count as u8]);
+        let chooses = matches!(self, Probe::Offer { offer, .. } if offer.chooses);
+        buffer[..4].copy_from_slice(&[VERSION, kind, u8::from(chooses) * CHOOSES, count as u8]);
         buffer[4..8].copy_from_slice(&id.to_le_bytes());
         let fields = &mut buffer[HEADER_LENGTH..];
         HEADER_LENGTH
@@ -188,14 +227,21 @@ impl Probe {
                 Probe::Offer { offer, .. } => {
                     let nat = NatType::ALL.iter().position(|&nat| nat == offer.nat).unwrap_or(0);
                     fields[..4].copy_from_slice(&offer.generation.to_le_bytes());
-                    fields[4..6].copy_from_slice(&[nat as u8, 0]);
+                    let relays = offer.relays.iter().flatten();
+                    fields[4..6].copy_from_slice(&[nat as u8, relays.clone().count() as u8]);
                     fields[6..8].copy_from_slice(&offer.port_step.to_le_bytes());
                     for (place, candidate) in offer.candidates.iter().flatten().enumerate() {
                         let kind = CandidateKind::ALL.iter().position(|&kind| kind == candidate.kind);
                         let at = 8 + place * ADDRESS_LENGTH;
                         write_address(&mut fields[at..], candidate.address, kind.unwrap_or(0) as u8);
                     }
-                    8 + count * ADDRESS_LENGTH
+                    let mut length = 8 + count * ADDRESS_LENGTH;
+                    for relay in relays {
+                        fields[length..][..4].copy_from_slice(&relay.mark.to_le_bytes());
+                        fields[length + 4..][..2].copy_from_slice(&relay.millis.to_le_bytes());
+                        length += RELAY_LENGTH;
+                    }
+                    length
                 }
                 Probe::Punch { ports, around, .. } => {
                     fields[..2].copy_from_slice(&ports.to_le_bytes());
@@ -247,7 +293,11 @@ mod tests {
             let kind = CandidateKind::ALL[place];
             candidates[place] = Some(Candidate { kind, address: address.parse().unwrap() });
         }
-        Offer { generation: 7, nat: NatType::Symmetric, port_step: -2, candidates }
+        let mut relays = [None; MAX_RELAYS];
+        relays[..2].copy_from_slice(
+            &[(7, 12), (u32::MAX, u16::MAX)].map(|(mark, millis)| Some(RelayDistance { mark, millis })),
+        );
+        Offer { generation: 7, nat: NatType::Symmetric, port_step: -2, candidates, chooses: true, relays }
     }
 
     fn all() -> Vec<Probe> {

@@ -444,14 +444,14 @@ impl Device {
     ) -> Result<Verdict, Reason> {
         let slot = self.sessions.indices.owner(receiver).ok_or(Reason::UnknownIndex)?;
         let peer = self.peers.in_slot(slot).ok_or(Reason::UnknownIndex)?;
-        let (place, keypair) = peer.keypairs.find(receiver).ok_or(Reason::UnknownIndex)?;
+        let (kind, keypair) = peer.keypairs.find(receiver).ok_or(Reason::UnknownIndex)?;
         let text = keypair.open(counter, datagram, now.instant).map_err(|refusal| match refusal {
             TransportRefusal::Expired => Reason::Expired,
             TransportRefusal::Replayed => Reason::Replayed,
             TransportRefusal::Forged => Reason::Forged,
         })?;
         let roamed = peer.on_received(datagram.len(), source, now.instant);
-        let established = place == KeypairSlot::Next;
+        let established = kind == KeypairSlot::Next;
         if established {
             self.sessions.confirm(peer, now.instant);
         }

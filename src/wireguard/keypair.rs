@@ -162,8 +162,8 @@ impl Keypairs {
             (KeypairSlot::Next, &mut self.next),
         ]
         .into_iter()
-        .find_map(|(place, keypair)| {
-            keypair.as_deref_mut().filter(|keypair| keypair.local_index == index).map(|found| (place, found))
+        .find_map(|(slot, keypair)| {
+            keypair.as_deref_mut().filter(|keypair| keypair.local_index == index).map(|found| (slot, found))
         })
     }
 
@@ -342,8 +342,8 @@ mod tests {
         assert_eq!(ended(keypairs.install(keypair(3, true))), [1]);
         assert_eq!(ended(keypairs.install(keypair(4, false))), []);
         assert_eq!(indices(&keypairs), [Some(2), Some(3), Some(4)]);
-        assert_eq!(keypairs.find(4).map(|(place, _)| place), Some(KeypairSlot::Next));
-        assert_eq!(keypairs.find(2).map(|(place, _)| place), Some(KeypairSlot::Previous));
+        assert_eq!(keypairs.find(4).map(|(slot, _)| slot), Some(KeypairSlot::Next));
+        assert_eq!(keypairs.find(2).map(|(slot, _)| slot), Some(KeypairSlot::Previous));
         assert!(keypairs.find(1).is_none());
         // Answering again replaces what was never confirmed, and nothing that works.
         assert_eq!(ended(keypairs.install(keypair(5, false))), [4]);

@@ -6,7 +6,7 @@
 
 use crate::crypto::aead::{PacketKey, TAG_LENGTH};
 use crate::crypto::blake2s::{Secret, hash, kdf1, kdf2, kdf3};
-use crate::crypto::x25519::{PrivateKey, PublicKey, SharedSecret};
+use crate::crypto::x25519::{PrivateKey, PublicKey, SharedSecret, prepare_public_keys};
 use crate::wireguard::constants::{CONSTRUCTION, IDENTIFIER};
 use crate::wireguard::message::{INITIATION_LENGTH, Initiation, RESPONSE_LENGTH, Response, Type};
 use crate::wireguard::timestamp::{self, Timestamp};
@@ -27,6 +27,8 @@ pub struct LocalIdentity {
 impl LocalIdentity {
     /// The identity that `private` gives.
     pub fn new(private: PrivateKey) -> Self {
+        // Each of its handshakes has a key of its own.
+        prepare_public_keys();
         let public = private.public_key();
         LocalIdentity { private, public, initial_hash: initial_hash(&public) }
     }

@@ -5,11 +5,14 @@ use crate::lab::{Lab, Mapping};
 use crate::player::Player;
 use crate::server::Server;
 use lanrage::wire::json::Value;
-use std::net::Ipv4Addr;
+use std::io::Write;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::Stdio;
 use std::time::Duration;
 
-/// A port of games.
+/// Ports by which games look for each other.
 const GAME: u16 = 6112;
+const MINECRAFT: u16 = 4445;
 
 #[test]
 #[ignore = "needs root: network namespaces, wireguard-go"]
@@ -38,18 +41,36 @@ fn two_agents_and_an_app_play() {
     crate::eventually("the way to Bob is direct", || alice.path(bob.ip).starts_with("direct"));
     alice.ping(bob.ip);
 
-    // Discovery of games, to all ways of saying everybody.
-    let (here, there) = (alice.game(GAME), bob.game(GAME));
+    // Discovery of games, to all ways of saying everybody: who opens one is heard by agents and apps, and answered.
     let group = Ipv4Addr::new(224, 0, 2, 60);
-    bob.host.inside(|| there.join_multicast_v4(&group, &bob.ip).unwrap());
-    for to in [Ipv4Addr::BROADCAST, Ipv4Addr::new(10, 66, 255, 255), group] {
-        here.send_to(b"a game?", (to, GAME)).unwrap();
-        let mut said = [0; 32];
-        let (length, from) = there.recv_from(&mut said).unwrap_or_else(|error| panic!("{to}: {error}"));
-        assert_eq!((&said[..length], from), (&b"a game?"[..], (alice.ip, GAME).into()), "{to}");
+    for (everybody, port) in
+        [(Ipv4Addr::BROADCAST, GAME), (Ipv4Addr::new(10, 66, 255, 255), GAME), (group, MINECRAFT)]
+    {
+        let (here, there) = (alice.game(port), bob.game(port));
+        let app = phone.host.inside(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+        bob.host.inside(|| there.join_multicast_v4(&group, &bob.ip).unwrap());
+        here.send_to(b"a game?", (everybody, port)).unwrap();
+        for (socket, ip) in [(&there, bob.ip), (&app, phone.member.ip)] {
+            let mut said = [0; 32];
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let heard =
+                socket.recv_from(&mut said).unwrap_or_else(|error| panic!("{everybody} at {ip}: {error}"));
+            assert_eq!(
+                (&said[..heard.0], heard.1),
+                (&b"a game?"[..], (alice.ip, port).into()),
+                "{everybody} at {ip}"
+            );
+            socket.send_to(b"yes", heard.1).unwrap();
+            // The kernel lets who broadcasts hear it, too.
+            let mut answers = std::iter::repeat_with(|| {
+                here.recv_from(&mut said).unwrap_or_else(|error| panic!("{ip} answers: {error}"))
+            });
+            let answer = answers.find(|(_, from)| from.ip() != alice.ip).unwrap();
+            assert_eq!((&said[..answer.0], answer.1), (&b"yes"[..], (ip, port).into()));
+            socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            assert!(socket.recv_from(&mut said).is_err(), "{everybody}: nothing comes twice to {ip}");
+        }
     }
-    there.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    assert!(there.recv_from(&mut [0; 32]).is_err(), "nothing comes twice");
 
     // By an invite's link, which the owner of the server has made.
     let made = server.owner().ask("POST", &format!("/parties/{}/invites", alice.party), "{}").is(200);
@@ -64,6 +85,13 @@ fn two_agents_and_an_app_play() {
         assert!(text.contains(part), "{part}: {text}");
     }
     println!("{text}");
+    // The server's relay is measured, and it is the one that Alice would fall back to.
+    crate::eventually("the relay is measured", || {
+        let nat = bob.json("nat");
+        let Some(Value::Array(relays)) = nat.get("relays") else { return false };
+        relays.first().is_some_and(|relay| matches!(relay.get("rtt_us"), Some(Value::Number(_))))
+    });
+    assert!(matches!(alice.member(bob.ip).unwrap().get("relay"), Some(Value::String(_))));
     let nat = String::from_utf8(bob.run(&["nat"]).stdout).unwrap();
     assert!(nat.contains("198.51.100.2") && nat.contains("UDP port"), "{nat}");
     println!("{nat}");
@@ -132,4 +160,50 @@ fn nats_of_many_kinds_are_crossed() {
     });
     println!("a symmetric one: direct after {took:?}");
     alice.ping(carol.ip);
+}
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn a_party_by_password_asks_for_it_and_no_command_line_shows_it() {
+    let _alone = crate::alone();
+    let lab = Lab::new();
+    let _server = Server::new(&lab);
+    let mut alice = AgentHost::asleep(lab.host(10));
+    alice.start(&["host", URL, "Friday", "--name", "Alice", "--password"]);
+    let said = alice.says("The password is ");
+    let password = said.rsplit(' ').next().unwrap().to_owned();
+    assert_eq!(password.len(), 19, "{said}");
+
+    let mut bob = AgentHost::asleep(lab.host(11));
+    let party = alice.party.clone();
+    let refused = bob.run(&["join", URL, &party]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && text.contains("add --password"), "{text}");
+    let typed = |typed: &str| {
+        let mut command = bob.command(&["join", URL, &party, "--password"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let wrong = typed("guess\n");
+    assert!(wrong.contains("password is wrong") && wrong.contains("Ask the host"), "{wrong}");
+    assert!(typed("").contains("no password was given"));
+
+    let file = bob.directory.text_path("password");
+    std::fs::write(&file, format!("{password}\n")).unwrap();
+    let both = bob.directory.text_path("party");
+    std::fs::write(&both, format!("{URL} {party}\n")).unwrap();
+    bob.start(&["join", "--party-file", &both, "--password-file", &file]);
+    bob.ping(alice.ip);
+    // It is kept: once the server has forgotten a member, it needs it again.
+    let ip = bob.ip;
+    bob.kill();
+    alice.kill();
+    alice.start(&["host", URL, "Friday", "--password"]);
+    assert_eq!(alice.says("The password is "), said, "the same party, with the same password");
+    bob.start(&["join"]);
+    assert_eq!((bob.ip, alice.party.as_str()), (ip, party.as_str()));
 }

@@ -72,6 +72,13 @@ impl AgentHost {
         self.process = Some((process, output));
     }
 
+    /// What it says next on its standard output that begins so.
+    pub fn says(&mut self, beginning: &str) -> String {
+        let (_, output) = self.process.as_mut().unwrap();
+        let mut lines = output.lines().map(Result::unwrap);
+        lines.find(|line| line.starts_with(beginning)).unwrap()
+    }
+
     pub fn log(&self) -> String {
         read_log(&self.directory.log())
     }
@@ -106,11 +113,21 @@ impl AgentHost {
         members.iter().find(|member| member.get("ip").and_then(Value::as_str) == Some(&ip)).cloned()
     }
 
+    /// A text that it says of a member; empty if there is none.
+    fn text(&self, ip: Ipv4Addr, name: &str) -> String {
+        let member = self.member(ip);
+        let text = member.as_ref().and_then(|member| member.get(name)?.as_str());
+        text.unwrap_or_default().to_owned()
+    }
+
     /// How data gets to a member.
     pub fn path(&self, ip: Ipv4Addr) -> String {
-        let member = self.member(ip);
-        let path = member.as_ref().and_then(|member| member.get("path")?.as_str());
-        path.unwrap_or_default().to_owned()
+        self.text(ip, "path")
+    }
+
+    /// Why that is not straight.
+    pub fn why_not_direct(&self, ip: Ipv4Addr) -> String {
+        self.text(ip, "why_not_direct")
     }
 
     /// Tries until there is an answer; how long that took.

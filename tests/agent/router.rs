@@ -1,12 +1,12 @@
-//! A router that forwards a port when it is asked to: Debian's miniupnpd, by PCP.
+//! A router that forwards a port when it is asked to: Debian's miniupnpd, by PCP and by UPnP. And one that does not.
 
 use crate::harness::directory::Directory;
 use crate::harness::namespace::{Namespace, feed};
 use crate::harness::process::Process;
-use crate::host::AgentHost;
-use crate::lab::Lab;
+use crate::host::{AgentHost, URL};
+use crate::lab::{Lab, Mapping};
 use crate::server::Server;
-use lanrage::wire::json::Value;
+use lanrage::wire::json::{Value, parse};
 use std::process::Stdio;
 use std::rc::Rc;
 
@@ -27,6 +27,18 @@ const RULES: &str = "table inet filter {
 #[test]
 #[ignore = "needs root: network namespaces, miniupnpd"]
 fn a_port_is_forwarded_for_as_long_as_the_agent_runs() {
+    forwards("enable_natpmp=yes\nenable_upnp=no\n");
+}
+
+#[test]
+#[ignore = "needs root: network namespaces, miniupnpd"]
+fn a_router_that_speaks_upnp_alone_forwards_too() {
+    forwards("enable_natpmp=no\nenable_upnp=yes\nhttp_port=5000\n");
+}
+
+/// By a miniupnpd with these settings.
+#[track_caller]
+fn forwards(protocols: &str) {
     let _alone = crate::alone();
     let lab = Lab::new();
     let _server = Server::new(&lab);
@@ -46,7 +58,7 @@ fn a_port_is_forwarded_for_as_long_as_the_agent_runs() {
     let directory = Directory::new();
     let config = directory.text_path("miniupnpd.conf");
     let settings = format!(
-        "ext_ifname=eth0\next_ip={OUTSIDE}\nlistening_ip=lan\nenable_natpmp=yes\nenable_upnp=no\nsecure_mode=yes\n\
+        "ext_ifname=eth0\next_ip={OUTSIDE}\nlistening_ip=lan\n{protocols}secure_mode=yes\n\
          uuid=00000000-0000-0000-0000-000000000001\nallow 1024-65535 192.168.7.0/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"
     );
     std::fs::write(&config, settings).unwrap();
@@ -68,4 +80,45 @@ fn a_port_is_forwarded_for_as_long_as_the_agent_runs() {
     bob.ping(alice.ip);
     assert!(bob.process().terminate().0.success());
     crate::eventually("the router forwards nothing any more", || !forwards());
+    // A look leaves nothing there.
+    let told = parse(&bob.run(&["nat", URL, "--json"]).stdout).unwrap();
+    let mapped = told.get("mapped").and_then(Value::as_str).unwrap_or_default();
+    assert!(mapped.starts_with(OUTSIDE), "{told:?}");
+    let rules = router.run("nft list table inet filter");
+    assert!(!rules.contains("192.168.7.2:"), "{rules}");
+}
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn the_nat_is_told_without_an_agent_and_what_would_help() {
+    let _alone = crate::alone();
+    let lab = Lab::new();
+    let mut server = Server::new(&lab);
+    for (number, mapping, kind) in
+        [(20, Mapping::Preserving, "port_restricted_cone"), (21, Mapping::Symmetric, "symmetric")]
+    {
+        let nat = lab.nat(number, mapping);
+        let host = AgentHost::asleep(nat.host(2));
+        let output = host.run(&["nat", URL, "--json"]);
+        let told = parse(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(told.get("nat_type").and_then(Value::as_str), Some(kind), "{told:?}");
+        let text = String::from_utf8(host.run(&["nat", URL]).stdout).unwrap();
+        assert!(text.contains("What helps") && !host.has_interface(), "{text}");
+    }
+    let open = AgentHost::asleep(lab.host(12));
+    let text = String::from_utf8(open.run(&["nat", URL]).stdout).unwrap();
+    assert!(text.contains("reached directly"), "{text}");
+
+    let blocked = lab.host(13);
+    let rules =
+        "table inet filter { chain out { type filter hook output priority 0; meta l4proto udp drop; }\n }\n";
+    feed(&format!("ip netns exec {} nft -f -", blocked.name()), rules);
+    let text = String::from_utf8(AgentHost::asleep(blocked).run(&["nat", URL]).stdout).unwrap();
+    assert!(text.contains("gives no answer by UDP"), "{text}");
+
+    let nothing = open.run(&["nat"]);
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("lanrage nat URL"), "{nothing:?}");
+    server.kill();
+    let away = open.run(&["nat", URL]);
+    assert!(!away.status.success() && String::from_utf8_lossy(&away.stderr).contains(URL), "{away:?}");
 }

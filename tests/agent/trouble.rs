@@ -99,3 +99,49 @@ fn what_can_not_work_is_said_with_what_to_do() {
     assert_eq!(usage.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&usage.stderr).contains("no TLS"));
 }
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn two_on_one_lan_find_each_other_without_the_server() {
+    let _alone = crate::alone();
+    let lab = Lab::new();
+    let mut server = Server::new(&lab);
+    let home = lab.nat(20, Mapping::Preserving);
+    // The lab's own addresses are none of a home.
+    let hosts = [2, 3].map(|number| home.host(number));
+    for (host, number) in hosts.iter().zip(2..) {
+        host.ip(&format!("addr add 192.168.7.{number}/24 dev eth0"));
+    }
+    let [first, second] = hosts;
+    let mut alice = AgentHost::hosting(first, "Alice");
+    let mut bob = AgentHost::joining(second, &alice.party, "Bob");
+    bob.ping(alice.ip);
+    crate::eventually("Alice knows of Bob", || alice.member(bob.ip).is_some());
+    server.kill();
+    alice.kill();
+    bob.kill();
+    let ips = (alice.ip, bob.ip);
+    alice.start(&["join"]);
+    bob.start(&["join"]);
+    assert_eq!((alice.ip, bob.ip), ips);
+    println!("without a server: ping after {:?}", bob.ping(alice.ip));
+    alice.ping(bob.ip);
+    let took = crate::eventually("the way is that of the LAN", || bob.path(alice.ip) == "direct on the LAN");
+    println!("without a server: straight after {took:?}");
+    // After five tries, five seconds apart.
+    let files = ["control_state.json", "discovery.json"].map(|name| bob.directory.state().join(name));
+    std::thread::sleep(std::time::Duration::from_secs(15));
+    crate::eventually("it counts as gone", || bob.json("peers").get("local") == Some(&Value::Bool(true)));
+    for file in &files {
+        let text = std::fs::read(file).unwrap();
+        assert!(
+            lanrage::wire::json::parse(&text).is_ok() && String::from_utf8_lossy(&text).contains(&bob.party)
+        );
+    }
+    server.start();
+    let party = bob.party.clone();
+    crate::eventually("it is back", || bob.json("peers").get("local") == Some(&Value::Bool(false)));
+    crate::eventually("the files are gone", || files.iter().all(|file| !file.exists()));
+    assert_eq!(bob.json("peers").get("party_id"), Some(&Value::String(party)));
+    bob.ping(alice.ip);
+}

@@ -21,12 +21,16 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    pub fn start(cores: Cores) -> Self {
+    /// On the core of the servers, or wherever there is room.
+    pub fn start(cores: impl Into<Option<Cores>>) -> Self {
+        let cores = cores.into();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            Cores::pin(cores.server);
+            if let Some(cores) = cores {
+                Cores::pin(cores.server);
+            }
             sender.send(rustix::thread::gettid()).expect("somebody waits");
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a connection");

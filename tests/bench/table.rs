@@ -13,6 +13,11 @@ impl Samples {
         self.0.push(value);
     }
 
+    /// In the order in which they were taken.
+    pub fn iter(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().copied()
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

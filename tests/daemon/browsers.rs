@@ -4,7 +4,11 @@ use crate::client::{Answer, Client, create_body, join_body};
 use crate::eventually;
 use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::wire::json;
+use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 const ADMIN: &str = "a-token-of-the-admin";
 
@@ -233,4 +237,52 @@ fn what_a_client_has_already_is_not_sent_again() {
     assert_eq!(get("POST", &[("If-None-Match", "*")]).is(405).header("ETag"), None);
     // Nothing else has a tag.
     assert_eq!(ask(&daemon, "GET", "/", &[("If-None-Match", "*")], "").is(200).header("ETag"), None);
+}
+
+/// What a path answers with, unpacked by gzip, which also checks the sum of it.
+fn unpacked(daemon: &TestDaemon, path: &str) -> String {
+    let mut client = daemon.client();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", daemon.http));
+    let answer = client.rest();
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    let mut gzip =
+        Command::new("gzip").args(["-dc"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    gzip.stdin.take().unwrap().write_all(&answer[head..]).unwrap();
+    let output = gzip.wait_with_output().unwrap();
+    assert!(output.status.success(), "{path}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_pages_share_is_in_each_of_them() {
+    let daemon = TestDaemon::start();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/pages");
+    let packed = |names: &[&str]| {
+        let mut text = String::new();
+        for name in names {
+            for line in fs::read_to_string(sources.join(name)).unwrap().lines().map(str::trim) {
+                if !["//", "<!--", "/**", "import "].iter().any(|begin| line.starts_with(begin))
+                    && !line.is_empty()
+                {
+                    text += line.strip_prefix("export ").filter(|_| name.ends_with(".js")).unwrap_or(line);
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    };
+    let shared = ["dom.js", "words.js", "ask.js", "x25519.js", "qr.js", "device.js"];
+    for (path, own) in [
+        ("/ui", &["owner.html"][..]),
+        ("/join", &["guest.html"]),
+        ("/ui/owner.css", &["style.css", "owner.css"]),
+        ("/join/guest.css", &["style.css"]),
+        ("/join/guest.js", &[&shared[..], &["guest_words.js", "guest.js"]].concat()),
+    ] {
+        assert!(unpacked(&daemon, path) == packed(own), "{path}");
+    }
+    // The words of this one are not all in its sources.
+    let owner = unpacked(&daemon, "/ui/owner.js");
+    assert!(owner.starts_with(&packed(&shared)));
+    assert!(owner.ends_with(&packed(&["session.js", "forms.js", "dialogs.js", "party.js", "owner.js"])));
 }

@@ -15,6 +15,7 @@ use lanrage::store::records;
 use lanrage::store::schema::Table;
 use lanrage::time::{Instant, Now, UnixTime};
 use lanrage::wire::http::{Request, Source};
+use lanrage::wire::http_head::RequestHead;
 use lanrage::wire::json;
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -208,20 +209,8 @@ fn script(wall: &dyn Fn(usize) -> i64) -> (Outcomes, usize, Vec<usize>) {
     play.ask("signal", "bob", "POST", &format!("{party}/signals"), signal);
     play.ask("signals", "carol", "GET", &format!("{party}/peers/carol/signals"), "");
 
-    let upgrade = Request {
-        method: Method::Get,
-        path: "/ws".to_owned(),
-        query: String::new(),
-        authorization: None,
-        host: None,
-        origin: None,
-        if_none_match: None,
-        forwarded_for: None,
-        is_forwarded: false,
-        body: Vec::new(),
-        source: Source::Ip([203, 0, 113, 8].into()),
-        local: None,
-    };
+    let head = RequestHead::parse(b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let upgrade = Request::new(head, Vec::new(), Source::Ip([203, 0, 113, 8].into()), None);
     let now = play.now();
     play.api.open_session(SESSION, &upgrade, now).unwrap();
     let dave = crate::client::peer("dave");

@@ -2,6 +2,7 @@
 
 use crate::harness::daemon::binary;
 use crate::test_daemon::{Setup, TestDaemon};
+use lanrage::wire::json::{self, Value};
 use std::process::Command;
 
 /// What a command prints: on standard output if it works, on standard error if not.
@@ -37,6 +38,21 @@ fn an_owner_lets_friends_in_and_out_by_commands() {
         overview.contains("invite") && overview.contains("Friday") && !overview.contains(password),
         "{overview}"
     );
+    // A script is told the password, too; the daemon shows everything but that.
+    let made = json::parse(say(&["party", "create", "Chess", "--password", "--json"]).as_bytes()).unwrap();
+    let changed = json::parse(say(&["party", "set", "Chess", "--password", "--json"]).as_bytes()).unwrap();
+    for answer in [&made, &changed] {
+        assert_eq!(answer.get("password").and_then(Value::as_str).map(str::len), Some(19), "{answer:?}");
+    }
+    let shown = say(&["overview", "--json"]);
+    assert_eq!(
+        json::parse(shown.as_bytes()).unwrap().get("version"),
+        Some(&Value::String(env!("CARGO_PKG_VERSION").into()))
+    );
+    assert!(shown.contains("\"members\":[]") && !shown.contains("\"password\":\""), "{shown}");
+    let shown = say(&["overview"]);
+    assert!(shown.contains("home.example.org:51820") && shown.contains("Chess ("), "{shown}");
+    say(&["party", "delete", "Chess"]);
     assert!(fail(&["party", "set", "Friday", "--open", "--public"]).contains("choose one"));
     assert!(fail(&["party", "set", "Friday"]).contains("say what to change"));
     assert!(fail(&["party", "create", "x", "--ends", "6"]).contains("such as 30m"));

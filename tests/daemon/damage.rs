@@ -31,6 +31,20 @@ fn an_intact_file_is_used() {
     assert_eq!((daemon.metric("lanrage_store_recoveries_total"), set_aside(&daemon)), (0, 0));
 }
 
+/// Who has copied a backup over the state file meant to go back to it, and not to begin with nothing.
+#[test]
+fn a_backup_in_its_place_is_left_there_and_said_so() {
+    let (daemon, _) = furnished();
+    let file = daemon.setup.directory().state_file();
+    let backup = b"{\"secret\":\"Keep this file like a password.\"}\n";
+    std::fs::write(&file, backup).unwrap();
+    let (status, said) = daemon.setup.clone().fail();
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("is a backup") && said.contains("`lanrage restore FILE`"), "{said}");
+    assert_eq!(std::fs::read(&file).unwrap(), backup);
+    assert_eq!(set_aside(&daemon), 0);
+}
+
 #[test]
 fn a_damaged_file_is_set_aside_and_said_so() {
     for damage in ["noise at the start", "noise everywhere", "cut to a part", "cut to a few bytes"] {
@@ -125,6 +139,7 @@ fn a_file_that_the_database_engine_panics_over_is_set_aside() {
         let said = setup.log().split_off(before);
         if said.contains("panicked") {
             panics += 1;
+            assert!(!said.contains("at 0x0000000000000000"), "{said}");
             assert_eq!(set_aside(&daemon), 1, "{said}");
         }
         kept += usize::from(set_aside(&daemon) == 0);

@@ -2,8 +2,8 @@
 
 use crate::Random;
 use crate::floods::{Attacker, initiation, one_of_many};
-use crate::player::{Player, reach};
-use crate::relay::{daemon, introduce, party};
+use crate::player::{Player, introduce, reach};
+use crate::relay::{daemon, party};
 use crate::test_daemon::TestDaemon;
 use crate::{PATIENCE, eventually};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};

@@ -59,7 +59,7 @@ impl Inside {
                     std::thread::sleep(pause);
                 }
             };
-            daemon.run(stop).map_err(|error| error.to_string())
+            daemon.run(stop).map(drop).map_err(|error| error.to_string())
         });
         Inside { http: told.recv().unwrap(), orders, thread, _directory: directory }
     }

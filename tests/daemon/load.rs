@@ -7,6 +7,10 @@ use crate::test_daemon::TestDaemon;
 use lanrage::wire::json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 const PEERS: usize = 10;
 const PARTIES: usize = 6;
@@ -204,20 +208,49 @@ impl World {
 
 /// Has every world change things until the daemon does not answer any more; `end` ends it.
 pub fn run(worlds: Vec<World>, daemon: &mut TestDaemon, end: impl FnOnce(&mut TestDaemon)) -> Vec<World> {
-    let address = daemon.http;
-    let threads: Vec<_> = worlds
-        .into_iter()
-        .map(|mut world| {
+    let running = Running::start(worlds, &[daemon.http]);
+    end(daemon);
+    running.join()
+}
+
+/// Worlds that change things.
+pub struct Running {
+    threads: Vec<JoinHandle<World>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Has every world ask the next of several instances each time, until one of them does not answer.
+    pub fn start(worlds: Vec<World>, addresses: &[SocketAddr]) -> Self {
+        let is_over = Arc::<AtomicBool>::default();
+        let threads = worlds.into_iter().map(|mut world| {
             // Here and not in the thread, which may come too late for a daemon that soon ends.
-            let mut client = Client::connect(address);
+            let mut clients: Vec<Client> = addresses.iter().copied().map(Client::connect).collect();
+            let is_over = is_over.clone();
             std::thread::spawn(move || {
-                while world.step(&mut client).is_ok() {}
+                for turn in 0.. {
+                    let next = turn % clients.len();
+                    if is_over.load(Ordering::Relaxed) || world.step(&mut clients[next]).is_err() {
+                        break;
+                    }
+                }
                 world
             })
-        })
-        .collect();
-    end(daemon);
-    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        Running { threads: threads.collect(), is_over }
+    }
+
+    /// Waits until every world has had its last answer.
+    pub fn join(self) -> Vec<World> {
+        self.threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    }
+
+    /// Lets every world do what it is at, and no more.
+    #[allow(dead_code, reason = "where one daemon is tested, that is ended")]
+    pub fn stop(self) -> Vec<World> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.join()
+    }
 }
 
 fn party(owner: &mut Client, id: &str) -> Option<(Party, BTreeMap<String, String>)> {

@@ -119,6 +119,9 @@ const MATRIX: &[Line] = &[
     ("GET",    "/relays",                                         All,      [401,  401,  200,   200,   200,  200,  200,  200,  401]),
     ("POST",   "/relays",                                         All,      [401,  401,  200,   200,   200,  200,  401,  401,  401]),
     ("GET",    "/relays/{region}",                                All,      [401,  401,  200,   200,   200,  200,  200,  200,  401]),
+    ("GET",    "/relay-approvals",                                All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/relay-approvals/{relay_id}",                     All,      [401,  401,  403,   403,   403,  403,  404,  404,  401]),
+    ("DELETE", "/relay-approvals/{relay_id}",                     All,      [401,  401,  403,   403,   403,  403,  404,  404,  401]),
     ("GET",    "/metrics",                                        All,      [401,  401,  403,   403,   403,  403,  200,  200,  200]),
     ("GET",    "/openapi.json",                                   All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/status",                                         All,      [401,  401,  403,   403,   403,  403,  200,  200,  200]),
@@ -130,8 +133,9 @@ const MATRIX: &[Line] = &[
     ("POST",   "/join",                                           All,      [404,  404,  404,   404,   404,  404,  404,  404,  404]),
     ("GET",    "/join/guest.js",                               All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
     ("GET",    "/join/guest.css",                              All,      [200,  200,  200,   200,   200,  200,  200,  200,  200]),
-    ("GET",    "/backup",                                         All,      [401,  401,  403,   403,   403,  403,  200,  403,  401]),
+    ("GET",    "/backup",                                         All,      [401,  401,  403,   403,   403,  403,  200,  200,  401]),
     ("GET",    "/backup",                                         Redacted, [401,  401,  403,   403,   403,  403,  200,  200,  401]),
+    ("POST",   "/restore",                                        All,      [401,  401,  403,   403,   403,  403,  400,  400,  401]),
 ];
 
 /// What comes of a request: the status, and `Allow` if it was there.
@@ -196,6 +200,8 @@ impl World for Alone {
         self.api.drain(None, self.now);
         match outcome {
             Outcome::Backup { .. } => ((200, None), String::new()),
+            // Nothing is in the body that is to come.
+            Outcome::Restore { .. } => ((400, None), r#"{"detail":"empty"}"#.to_owned()),
             Outcome::Answer(answer) => {
                 let allow = answer.headers.iter().find(|(name, _)| *name == "Allow");
                 let allow = allow.map(|(_, value)| value.clone());
@@ -332,6 +338,7 @@ pub fn example(method: &str, path: &str) -> (&'static str, &'static str) {
         ("POST", "/join") => {
             ("", "code=ABCDEFGH&name=Bob&public_key=3wP%2Bqdf8GBCnC5vFAUWSGm1%2F7mLgtdyzYCPI%2BZ5GYhA%3D")
         }
+        ("POST", "/relay-approvals/{relay_id}") => ("", r#"{"public_key":"AAAAAAAA"}"#),
         ("POST", "/relays") => (
             "",
             r#"{"relay_id":"r-{number}","public_ip":"203.0.113.7","port":51820,"region":"eu","capacity":100,"public_key":"k","load":3}"#,

@@ -128,7 +128,7 @@ fn a_body_that_ends_early_is_refused() {
         for length in lengths {
             let expected = match (route, length) {
                 ("/auth/register" | "/parties/{party_id}/invites", 0) => 200,
-                ("/ui/sessions" | "/ui/settings", _) => 403,
+                ("/ui/sessions" | "/ui/settings" | "/relay-approvals/{relay_id}", _) => 403,
                 _ => 422,
             };
             let status = post(&mut client, &path, &body.as_bytes()[..length]);
@@ -139,7 +139,7 @@ fn a_body_that_ends_early_is_refused() {
             "/auth/register" => 403,
             "/invites/preview" | "/invites/redeem" | "/join" => 404,
             // It is not the owner's, and by no name of ours.
-            "/ui/sessions" | "/ui/settings" => 403,
+            "/ui/sessions" | "/ui/settings" | "/relay-approvals/{relay_id}" => 403,
             _ => 200,
         };
         assert_eq!(post(&mut client, &path, body.as_bytes()), expected, "{route}");

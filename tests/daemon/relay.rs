@@ -3,12 +3,12 @@
 use crate::client::{Answer, Client};
 use crate::eventually;
 use crate::harness::directory::Directory;
-use crate::player::{Player, gets_through, reach};
+use crate::player::{Player, gets_through, introduce, reach};
 use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
 use lanrage::wire::json::Value;
 use lanrage::wireguard::allowed_ips::AllowedIp;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// A daemon that has the same port after a restart.
@@ -33,14 +33,6 @@ pub fn party(daemon: &TestDaemon) -> (Client, Client, Player, Player, String) {
     let [first, second] = keys;
     let (a, b) = (player(&created, first), player(&joined, second));
     (ann, bob, a, b, id)
-}
-
-pub fn introduce(a: &mut Player, b: &mut Player, relay: SocketAddr) {
-    a.add_peer(b.key.public_key(), relay, AllowedIp::host(IpAddr::V4(b.ip)));
-    b.add_peer(a.key.public_key(), relay, AllowedIp::host(IpAddr::V4(a.ip)));
-    // Somebody who has never sent anything is nowhere; stock clients say something every 25 s.
-    a.send(b.ip, b"knock");
-    b.send(a.ip, b"knock");
 }
 
 fn hub_key(client: &mut Client, party: &str) -> PublicKey {

@@ -2,8 +2,8 @@
 
 use crate::client::{Client, create_body};
 use crate::eventually;
-use crate::player::reach;
-use crate::relay::{introduce, party};
+use crate::player::{introduce, reach};
+use crate::relay::party;
 use crate::socket::Socket;
 use crate::test_daemon::{Setup, TestDaemon};
 use lanrage::wire::json::Value;

@@ -3,7 +3,7 @@
 use crate::client::join_body;
 use crate::inside::Inside;
 use crate::load::{World, run, verify};
-use crate::player::reach;
+use crate::player::{introduce, reach};
 use crate::relay;
 use crate::sim_disk::SimDisk;
 use crate::socket::Socket;
@@ -61,7 +61,7 @@ fn sigterm_at_rest_ends_at_once_and_takes_the_socket_along() {
 fn sigterm_does_not_wait_for_those_who_hold_on() {
     let mut daemon = relay::daemon();
     let (mut ann, _bob, mut a, mut b, id) = relay::party(&daemon);
-    relay::introduce(&mut a, &mut b, daemon.relay);
+    introduce(&mut a, &mut b, daemon.relay);
     reach(&mut a, &mut b, "before");
     let sessions = a.sessions + b.sessions;
     let mut sockets: Vec<Socket> =

@@ -58,6 +58,17 @@ impl Manager {
         self.hear_within(crate::PATIENCE).expect("the daemon is silent")
     }
 
+    /// It begins anew what it does, and is ready again.
+    #[track_caller]
+    fn hears_a_reload_since(&self, before: u64) {
+        let reloading = self.hear();
+        assert!(says(&reloading, "RELOADING=1"), "{reloading:?}");
+        let at: u64 = value(&reloading, "MONOTONIC_USEC").parse().unwrap();
+        assert!((before..=monotonic_micros()).contains(&at), "{at}");
+        let again = self.hear();
+        assert!(says(&again, "READY=1") && value(&again, "STATUS").starts_with("parties: "), "{again:?}");
+    }
+
     /// Reads what is there already.
     fn catch_up(&self) -> Vec<String> {
         std::iter::from_fn(|| self.hear_within(Duration::from_millis(1))).collect()
@@ -100,12 +111,7 @@ fn follow_a_life(manager: &Manager) {
     for _ in 0..2 {
         let before = monotonic_micros();
         daemon.signal(Signal::HUP);
-        let reloading = manager.hear();
-        assert!(says(&reloading, "RELOADING=1"), "{reloading:?}");
-        let at: u64 = value(&reloading, "MONOTONIC_USEC").parse().unwrap();
-        assert!((before..=monotonic_micros()).contains(&at), "{at}");
-        let again = manager.hear();
-        assert!(says(&again, "READY=1") && value(&again, "STATUS").starts_with("parties: "), "{again:?}");
+        manager.hears_a_reload_since(before);
     }
 
     assert_eq!(daemon.terminate().0.code(), Some(0));
@@ -268,4 +274,17 @@ fn without_a_manager_nothing_is_said() {
     let daemon = TestDaemon::start();
     daemon.client().get("/").is(200);
     assert_eq!(manager.catch_up(), [""; 0]);
+}
+
+#[test]
+fn a_daemon_that_starts_anew_with_a_backup_is_the_same_to_its_manager() {
+    let manager = Manager::new();
+    let mut daemon = manager.setup().start();
+    assert!(says(&manager.hear(), "READY=1"));
+    let backup = daemon.owner().get("/backup").is(200).body;
+    let before = monotonic_micros();
+    daemon.owner().ask("POST", "/restore", &backup).is(200);
+    manager.hears_a_reload_since(before);
+    assert!(daemon.terminate().0.success());
+    assert!(says(&manager.hear(), "STOPPING=1"));
 }

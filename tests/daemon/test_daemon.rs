@@ -17,6 +17,7 @@ pub struct Setup {
     settings: Vec<(String, String)>,
     environment: Vec<(&'static str, String)>,
     prelude: &'static str,
+    program: PathBuf,
 }
 
 impl Setup {
@@ -25,7 +26,13 @@ impl Setup {
         let directory = Arc::new(Directory::new());
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let (settings, environment) = (settings.collect(), Vec::new());
-        Setup { state: directory.state(), directory, settings, environment, prelude: "" }
+        let program = binary();
+        Setup { state: directory.state(), directory, settings, environment, prelude: "", program }
+    }
+
+    /// Of another program.
+    pub fn of(self, program: PathBuf) -> Self {
+        Setup { program, ..self }
     }
 
     /// With shell commands that come first, such as a limit.
@@ -62,7 +69,7 @@ impl Setup {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("{}\nexec \"$0\" serve", self.prelude)]).arg(binary());
+        command.args(["-c", &format!("{}\nexec \"$0\" serve", self.prelude)]).arg(&self.program);
         let more = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         settings(&mut command, &self.state, more);
         command.env("LANRAGE_RUNTIME_DIR", self.directory.join("run")).envs(self.environment.iter().cloned());
@@ -136,7 +143,7 @@ impl TestDaemon {
     /// What a command of the program says to the owner.
     pub fn say(&self, command: &str) -> String {
         let output = Command::new(binary())
-            .arg(command)
+            .args(command.split_whitespace())
             .env_clear()
             .env("LANRAGE_STATE_DIR", &self.setup.state)
             .output()

@@ -249,7 +249,7 @@ impl HttpService for Toy {
                         let _ = sender.send_blocking(Vec::new());
                     }
                 });
-                ServiceReply { answer: Answer::json(200, ""), stream: Some(receiver) }
+                ServiceReply { stream: Some(receiver), ..Answer::json(200, "").into() }
             }
             "/hoard" => {
                 let files = (0..number).map_while(|_| std::fs::File::open("/dev/null").ok());
@@ -320,7 +320,7 @@ impl HttpService for Toy {
         Ok(id)
     }
 
-    fn message(&self, session: SessionId, text: &str) {
+    fn message(self: Rc<Self>, session: SessionId, text: &str) {
         let sessions = self.sessions.borrow();
         let outbox = &sessions[&session];
         match text.split_once(' ') {

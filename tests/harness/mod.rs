@@ -5,7 +5,9 @@
 pub mod client;
 pub mod daemon;
 pub mod directory;
+pub mod far_relay;
 pub mod floods;
+pub mod game;
 pub mod namespace;
 pub mod packets;
 pub mod paste;

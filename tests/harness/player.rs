@@ -128,6 +128,15 @@ impl Player {
     }
 }
 
+/// Has two players know each other, both by way of a relay.
+pub fn introduce(a: &mut Player, b: &mut Player, relay: SocketAddr) {
+    a.add_peer(b.key.public_key(), relay, AllowedIp::host(IpAddr::V4(b.ip)));
+    b.add_peer(a.key.public_key(), relay, AllowedIp::host(IpAddr::V4(a.ip)));
+    // Somebody who has never sent anything is nowhere; stock clients say something every 25 s.
+    a.send(b.ip, b"knock");
+    b.send(a.ip, b"knock");
+}
+
 /// Sends from one player to another again and again until something arrives; how long that took.
 pub fn reach(from: &mut Player, to: &mut Player, text: &str) -> Duration {
     let start = Instant::now();

@@ -48,16 +48,85 @@ pub enum Mapping {
 
 /// A router with a NAT, and the network behind it.
 #[derive(Debug)]
-pub struct Nat(Namespace);
+pub struct Nat {
+    router: Namespace,
+    /// The network's first three octets.
+    lan: &'static str,
+}
 
 impl Nat {
+    fn new(router: Namespace, lan: &'static str, mapping: Mapping) -> Self {
+        router.inside(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+        router.ip("link add lan type bridge");
+        router.ip(&format!("addr add {lan}.1/24 dev lan"));
+        router.ip("link set lan up");
+        let nat = Nat { router, lan };
+        nat.set(mapping, None);
+        nat
+    }
+
+    fn connect(&self, number: u8) -> Namespace {
+        let (host, lan) = (Namespace::new(), self.lan);
+        plug(&host, "eth0", &self.router, "lan");
+        host.ip(&format!("addr add {lan}.{number}/24 dev eth0"));
+        host.ip(&format!("route add default via {lan}.1"));
+        host
+    }
+
     /// A host behind it.
     pub fn host(&self, number: u8) -> Rc<Namespace> {
-        let host = Namespace::new();
-        plug(&host, "eth0", &self.0, "lan");
-        host.ip(&format!("addr add 198.51.100.{number}/24 dev eth0"));
-        host.ip("route add default via 198.51.100.1");
-        Rc::new(host)
+        Rc::new(self.connect(number))
+    }
+
+    /// A home's NAT behind it, as where a provider has one of its own.
+    pub fn home(&self, number: u8, mapping: Mapping) -> Nat {
+        Nat::new(self.connect(number), "192.168.7", mapping)
+    }
+
+    /// From now on it is an address-restricted cone for the host with this number: whoever that has sent something to gets
+    /// through from any port.
+    pub fn restrict_by_address(&self, number: u8) {
+        let rules = format!(
+            "table ip cone {{\n set known {{ type ipv4_addr; flags dynamic,timeout; timeout 2m; }}\n\
+             chain out {{ type filter hook forward priority 0; oifname eth0 meta l4proto udp update @known {{ ip daddr }}; }}\n\
+             chain in {{ type nat hook prerouting priority -100; iifname eth0 ip saddr @known udp dport 1024-65535 \
+             dnat to {}.{number}; }}\n}}\n",
+            self.lan
+        );
+        filter(&self.router, &rules);
+    }
+
+    /// From now on it gives the one socket behind it this port for datagrams to that address, whichever port they are for.
+    pub fn map_by_address(&self, to: Ipv4Addr, port: u16) {
+        let how = format!("masquerade to :{port}");
+        filter(&self.router, &format!("insert rule ip nat out ip daddr {to} meta l4proto udp {how}\n"));
+    }
+
+    /// From now on it sends by a second line, with the public address of this number, what is for `to`.
+    pub fn add_line(&self, number: u8, to: Ipv4Addr) {
+        let own = public_ip(number);
+        self.router.ip(&format!("addr add {own}/24 dev eth0"));
+        filter(&self.router, &format!("insert rule ip nat out ip daddr {to} snat to {own}\n"));
+    }
+
+    /// From now on it drops the UDP packets from and to `other` for which this holds: all, if it is empty.
+    pub fn hinder(&self, other: Ipv4Addr, condition: &str) {
+        let rules = format!(
+            "table ip weather {{ chain forward {{ type filter hook forward priority -10; meta l4proto udp ip saddr {other} \
+             {condition} drop; meta l4proto udp ip daddr {other} {condition} drop; }}\n}}\n"
+        );
+        filter(&self.router, &rules);
+    }
+
+    /// It does not any more.
+    pub fn clear(&self) {
+        filter(&self.router, "delete table ip weather\n");
+    }
+
+    /// Gives it the public address of this number instead of that one, as a provider does.
+    pub fn readdress(&self, from: u8, to: u8) {
+        self.router.ip(&format!("addr del {}/24 dev eth0", public_ip(from)));
+        self.router.ip(&format!("addr add {}/24 dev eth0", public_ip(to)));
     }
 
     /// Forgets its mappings, as after a restart, and makes new ones like this, on these ports only if told so. What nobody
@@ -75,8 +144,13 @@ impl Nat {
              add chain ip nat in {{ type filter hook input priority 0; }}\n\
              add rule ip nat in iifname \"eth0\" meta l4proto udp drop\n"
         );
-        filter(&self.0, &rules);
-        self.0.run("conntrack -F");
+        filter(&self.router, &rules);
+        self.forget();
+    }
+
+    /// Forgets its mappings.
+    pub fn forget(&self) {
+        self.router.run("conntrack -F");
     }
 }
 
@@ -129,13 +203,6 @@ impl Lab {
 
     /// A NAT with a public address.
     pub fn nat(&self, number: u8, mapping: Mapping) -> Nat {
-        let router = self.public(number);
-        router.inside(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
-        router.ip("link add lan type bridge");
-        router.ip("addr add 198.51.100.1/24 dev lan");
-        router.ip("link set lan up");
-        let nat = Nat(router);
-        nat.set(mapping, None);
-        nat
+        Nat::new(self.public(number), "198.51.100", mapping)
     }
 }

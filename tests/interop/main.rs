@@ -12,6 +12,7 @@ mod figures;
 mod harness;
 mod hostile;
 mod hub;
+#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod lab;
 mod local;
 mod no_clock;

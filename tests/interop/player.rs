@@ -93,7 +93,8 @@ impl Player {
         self.add_peer(&other.member.public_key(), ip, &format!("{ip}/32"));
     }
 
-    fn add_peer(&self, key: &str, ip: Ipv4Addr, allowed: &str) {
+    /// Adds whoever has this key, by way of the relay.
+    pub fn add_peer(&self, key: &str, ip: Ipv4Addr, allowed: &str) {
         let is_new = self.peers.borrow_mut().insert(key.to_owned());
         if self.program == Program::Boringtun && !is_new {
             // It can't change a peer: asked to, it panics.

@@ -40,6 +40,7 @@ fn it_starts_late_stops_early_and_is_for_procd() {
 fn the_shell_can_read_it() {
     for file in [
         shipped("lanrage/files/lanrage.init"),
+        shipped("lanrage/files/lanrage-agent.init"),
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openwrt/rc.common").into(),
     ] {
         let output = shell().arg("-n").arg(&file).output().unwrap();

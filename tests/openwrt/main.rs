@@ -1,6 +1,8 @@
 //! The OpenWrt packages: the init script with what OpenWrt calls it with, the settings, the Makefiles, the packages
 //! made by hand, and the pages for LuCI with a real daemon behind them.
 
+mod agent;
+mod firewall;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod init;
@@ -12,6 +14,8 @@ mod router;
 mod service;
 mod settings;
 mod uci;
+mod upgrade;
+mod words;
 
 use std::path::PathBuf;
 

@@ -36,6 +36,8 @@ pub struct Router {
     directory: Directory,
     /// The program that is to be the service.
     pub program: PathBuf,
+    /// The init script.
+    pub script: PathBuf,
     /// Whether the package's user exists.
     pub has_user: bool,
     /// Whether procd-ujail is installed.
@@ -63,7 +65,14 @@ impl Router {
         let ujail = directory.join("sbin/ujail");
         fs::write(&ujail, "").unwrap();
         fs::set_permissions(&ujail, fs::Permissions::from_mode(0o755)).unwrap();
-        Router { directory, program: binary(), has_user: true, has_jail: true, tun: "/dev/null".into() }
+        Router {
+            directory,
+            program: binary(),
+            script: shipped("lanrage/files/lanrage.init"),
+            has_user: true,
+            has_jail: true,
+            tun: "/dev/null".into(),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -107,6 +116,8 @@ impl Router {
             ("STATE_DIR", self.text_path("etc/lanrage")),
             ("RUNTIME_DIR", self.text_path("var/run/lanrage")),
             ("USUAL_STATE_DIR", self.text_path("var/lib/lanrage")),
+            ("PARTY_FILE", self.text_path("var/run/party")),
+            ("PASSWORD_FILE", self.text_path("var/run/password")),
             ("UJAIL", self.text_path(if self.has_jail { "sbin/ujail" } else { "sbin/none" })),
             ("TUN_DEVICE", self.tun.display().to_string()),
         ];
@@ -115,7 +126,7 @@ impl Router {
         let _ = fs::remove_file(self.path("calls"));
         let output = shell()
             .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/openwrt/rc.common"))
-            .arg(shipped("lanrage/files/lanrage.init"))
+            .arg(&self.script)
             .arg(action)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

@@ -13,7 +13,7 @@ pub fn place(setting: &Setting) -> (&'static str, &'static str) {
 }
 
 /// The package of settings that it is listed in.
-fn package(setting: &Setting) -> &'static str {
+pub fn package(setting: &Setting) -> &'static str {
     match setting.key {
         "admin_token" => "lanrage_secret",
         _ => "lanrage",
@@ -36,6 +36,7 @@ fn sample(setting: &Setting, router: &Router) -> String {
         "state_dir" | "runtime_dir" => router.text_path(&format!("var/another-{}", setting.key)),
         "http" | "relay" => "127.0.0.2:1234".to_owned(),
         "public_endpoint" => "[2001:db8::7]:7".to_owned(),
+        "public_url" => "https://play.example.org".to_owned(),
         "subnet" => "10.7.0.0/20".to_owned(),
         "region" => "elsewhere".to_owned(),
         "log" => "warn".to_owned(),
@@ -72,30 +73,6 @@ fn listing(of: &str) -> String {
     out
 }
 
-/// What the page with the settings knows of them.
-fn options_for_luci() -> String {
-    let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-    let mut out = "'use strict';\n'require baseclass';\n\n// Every setting of the daemon, as `lanrage serve --help` has \
-                   them; tests/openwrt/settings.rs writes this.\nreturn baseclass.extend({\n\tall: [\n"
-        .to_owned();
-    for setting in SETTINGS {
-        let (section, name) = place(setting);
-        let config = match package(setting) {
-            "lanrage" => String::new(),
-            other => format!("config: {}, ", quote(other)),
-        };
-        out += &format!(
-            "\t\t{{ {config}section: {}, name: {}, initial: {},\n\t\t\thelp: {},\n\t\t\texpected: {} }},\n",
-            quote(section),
-            quote(name),
-            quote(&default(setting)),
-            quote(setting.help),
-            quote(setting.expected),
-        );
-    }
-    out + "\t],\n});\n"
-}
-
 /// With LANRAGE_WRITE=1 set, they are written instead.
 #[test]
 fn what_lists_every_setting_is_up_to_date() {
@@ -105,22 +82,11 @@ fn what_lists_every_setting_is_up_to_date() {
         let start = text.find("\nconfig settings 'main'").expect("the first section of settings");
         (path, text[..start].to_owned() + &listing(package))
     };
-    let files = [
+    for (path, expected) in [
         whole("lanrage/files/lanrage.config", "lanrage"),
         whole("lanrage/files/lanrage.secret", "lanrage_secret"),
-        (shipped("luci-app-lanrage/htdocs/luci-static/resources/lanrage/options.js"), options_for_luci()),
-    ];
-    for (path, expected) in files {
-        if std::env::var_os("LANRAGE_WRITE").is_some_and(|value| value == "1") {
-            fs::write(&path, &expected).unwrap();
-        }
-        let found = fs::read_to_string(&path).unwrap_or_default();
-        let differs = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
-        assert!(
-            found == expected,
-            "{} does not list the daemon's settings ({differs:?}): LANRAGE_WRITE=1 cargo test --test openwrt writes it",
-            path.display()
-        );
+    ] {
+        crate::words::assert_written(&path, &expected);
     }
 }
 

@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** `LANRAGE_BIN`, or what Cargo built last. */
-function binary() {
+export function binary() {
   if (process.env.LANRAGE_BIN) return process.env.LANRAGE_BIN;
   const built = ["debug", "release"].map((profile) => join(ROOT, "target", profile, "lanrage")).filter(existsSync);
   if (!built.length) throw new Error("build it first (cargo build), or set LANRAGE_BIN");

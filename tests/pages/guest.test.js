@@ -98,8 +98,13 @@ test("an answer that was lost is asked for again with the same key", async (t) =
 });
 
 test("an invite that is no more says so, and what to do", async (t) => {
-  for (const [status, words] of [[404, "Nobody knows this invite"], [409, "used up"], [410, "has ended"], [429, "Too many tries"]]) {
-    const { page, problems } = await visit(t, { "POST /invites/preview": [status, { detail: "no" }] });
+  const used = "This invite is used up; ask for a new one";
+  const full = "Too many peers in this party: at most 64; remove one first";
+  for (const [status, words, detail = "no"] of [
+    [404, "Nobody knows this invite"], [409, "used up", used], [409, "The party is full", full], [410, "has ended"],
+    [429, "Too many tries"], [503, "can let nobody in just now"],
+  ]) {
+    const { page, problems } = await visit(t, { "POST /invites/preview": [status, { detail }] });
     await page.getByRole("alert").getByText(words).waitFor();
     assert.deepEqual(await faultsEverywhere(page), []);
     assert.deepEqual(problems, []);

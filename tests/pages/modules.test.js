@@ -105,12 +105,13 @@ test("both languages say everything", async () => {
 
 test("what the daemon says is known in German", async () => {
   const { GERMAN } = await load("owner_words.js");
-  const [reasons] = /Unknown "unknown"[^]*?Truncated "truncated"[^]*?;/.exec(readFileSync(new URL("../../src/figures.rs", import.meta.url), "utf8"));
-  const drops = [...reasons.matchAll(/^ *\w+ "(\w+)",/gm)].map(([, word]) => `drop_${word}`);
-  const owner = readFileSync(new URL("../../src/api/owner.rs", import.meta.url), "utf8");
-  const troubles = [...owner.matchAll(/what: "(\w+)"/g)].flatMap(([, word]) => [`trouble_${word}`, `do_${word}`]);
-  assert.ok(drops.length > 30 && troubles.length > 8);
-  assert.deepEqual(Object.keys(GERMAN).sort(), [...drops, ...troubles].sort());
+  const found = readFileSync(new URL("../../src/api/troubles.rs", import.meta.url), "utf8");
+  const troubles = [...found.matchAll(/find\(\s*"(\w+)"/g)].flatMap(([, word]) => [`trouble_${word}`, `do_${word}`]);
+  const { REFUSED } = await load("owner_words.js");
+  const sources = ["control/refusal.rs", "api.rs", "api/access.rs", "api/owner.rs", "api/admin.rs", "daemon/service.rs", "store/dump_request.rs", "durability.rs"].map((file) => readFileSync(new URL(`../../src/${file}`, import.meta.url), "utf8"));
+  for (const [begin, german] of REFUSED) assert.ok(german && sources.join().includes(`"${begin}`), begin);
+  assert.ok(troubles.length > 8);
+  assert.deepEqual(Object.keys(GERMAN).sort(), troubles.sort());
 });
 
 test("nothing on the pages is made of markup", () => {

@@ -57,11 +57,11 @@ export const FILE = {
 /** Has the page's requests answered by `routes`: "METHOD /path" to an answer or to a function that makes one. */
 export async function played(page, routes) {
   const asked = [];
-  await page.route(/\/(overview|events|ui\/sessions|ui\/settings|parties|invites|devices|backup)(\/|\?|$)/, async (route) => {
+  await page.route(/\/(overview|events|ui\/sessions|ui\/settings|parties|invites|devices|backup|restore)(\/|\?|$)/, async (route) => {
     const request = route.request();
     const url = new URL(request.url());
-    const body = request.postDataJSON();
     const what = `${request.method()} ${url.pathname}`;
+    const body = what === "POST /restore" ? request.postData() : request.postDataJSON();
     asked.push({ what, query: url.search, body, headers: request.headers(), url: request.url() });
     let answer = routes[what] ?? [404, { detail: "Not here" }];
     if (typeof answer === "function") answer = await answer(body, request);

@@ -7,6 +7,8 @@ use lanrage::api::metrics::Surroundings;
 use lanrage::api::routes::ROUTES;
 use lanrage::api::{Api, ApiSettings, Effects, Handled, Locations, Outcome, OwnRelay};
 use lanrage::control::{self, Control};
+use lanrage::crypto::channel::{NONCE_LENGTH, SealedChannel, Side};
+use lanrage::crypto::hex;
 use lanrage::crypto::x25519::PrivateKey;
 use lanrage::ids::{RelayId, SessionId};
 use lanrage::store::schema::Table;
@@ -16,6 +18,7 @@ use lanrage::token_bucket::Rate;
 use lanrage::wire::http::{Answer, Request, Source};
 use lanrage::wire::http_head::{HeadScan, RequestHead};
 use lanrage::wire::json::{self, JsonWriter};
+use lanrage::wire::roster::{RelayIntroduction, RelayReport, relay_id};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -84,6 +87,11 @@ pub fn live(bytes: &[u8]) -> Seen {
 
 fn hub() -> PrivateKey {
     PrivateKey::from_bytes([1; 32])
+}
+
+/// The key of a relay in another place.
+fn far_relay() -> PrivateKey {
+    PrivateKey::from_bytes([3; 32])
 }
 
 fn api(records: control::record::Records, now: Now) -> Api {
@@ -183,18 +191,7 @@ impl Life {
                 self.absorb(effects);
             }
             1 => {
-                self.opened += 1;
-                let session = SessionId(self.opened);
-                let head = b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n";
-                let request = Request::new(
-                    RequestHead::parse(head).expect("a good head"),
-                    Vec::new(),
-                    source(input),
-                    None,
-                );
-                if self.api.open_session(session, &request, self.now).is_ok() {
-                    self.sessions.push(session);
-                }
+                self.open_session(source(input));
             }
             2 if !self.sessions.is_empty() => {
                 let session = self.sessions.swap_remove(input.below(self.sessions.len()));
@@ -231,8 +228,56 @@ impl Life {
                 }
             }
             5 if input.below(8) == 0 => self.restart(),
+            6 if input.below(4) == 0 => self.greet_relay(),
             _ => self.request(input),
         }
+    }
+
+    fn open_session(&mut self, source: Source) -> Option<SessionId> {
+        self.opened += 1;
+        let session = SessionId(self.opened);
+        let head = RequestHead::parse(b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n").expect("a good head");
+        let request = Request::new(head, Vec::new(), source, None);
+        self.api.open_session(session, &request, self.now).ok()?;
+        self.sessions.push(session);
+        Some(session)
+    }
+
+    /// A relay in another place shows that it has its key.
+    fn greet_relay(&mut self) {
+        let (key, nonce) = (far_relay(), [5; NONCE_LENGTH]);
+        let here = Source::Ip([127, 0, 0, 1].into());
+        let Some(session) = self.open_session(here) else { return };
+        let hello = format!(
+            r#"{{"type":"relay_hello","public_key":"{}","nonce":"{}"}}"#,
+            key.public_key().encode(),
+            hex::encode(&nonce)
+        );
+        self.api.message(session, &hello, &Surroundings::default(), self.now);
+        let effects = self.api.drain(Some(session), self.now);
+        let said = effects.deliveries.iter().filter(|delivery| delivery.to == [session]);
+        let mut answer = said.filter_map(|delivery| {
+            let value = json::parse(delivery.text.as_bytes()).ok()?;
+            hex::decode::<NONCE_LENGTH>(value.get("nonce")?.as_str()?)
+        });
+        let answer = answer.next_back();
+        self.absorb(effects);
+        let Some(answer) = answer else { return };
+        let secret = key.diffie_hellman(&hub().public_key()).expect("good keys");
+        let mut channel = SealedChannel::new(&secret, &nonce, &answer, Side::Client);
+        let introduction = RelayIntroduction {
+            ip: Some([198, 51, 100, 7].into()),
+            port: 51820,
+            region: "eu".into(),
+            capacity: 100,
+            room: 100,
+            feed: None,
+        };
+        let sealed = channel.seal(&RelayReport::Introduction(introduction).text());
+        let text = format!(r#"{{"type":"relay","sealed":"{sealed}"}}"#);
+        self.api.message(session, &text, &Surroundings::default(), self.now);
+        let effects = self.api.drain(Some(session), self.now);
+        self.absorb(effects);
     }
 
     /// Members of an object by these names, nearly all of them.
@@ -335,11 +380,15 @@ impl Life {
         }
         path = path.replace("{peer_id}", &encoded(&self.peer(input)));
         path = path.replace("{region}", pick(input, &["home", "eu", "%zz", "%00"]));
+        path = path.replace("{relay_id}", relay_id(&far_relay().public_key()).as_str());
         let query = match input.below(8) {
             0 => "secrets=redacted&&=&peer_id=%".to_owned(),
             _ => format!(
                 "peer_id={}&secrets={}",
-                encoded(&self.peer(input)),
+                encoded(&match pattern {
+                    "/parties/{party_id}/bans" => pick(input, &PEERS[..2]).into(),
+                    _ => self.peer(input),
+                }),
                 pick(input, &["redacted", "included"])
             ),
         };
@@ -354,6 +403,7 @@ impl Life {
             "/invites/redeem" => &["code", "name", "public_key"],
             "/ui/sessions" => &["setup"],
             "/ui/settings" => &["public_endpoint"],
+            "/relay-approvals/{relay_id}" => &["public_key"],
             "/parties/{party_id}/signals" => &["to_peer_id", "signal_data"],
             "/relays" => &["relay_id", "public_ip", "port", "region", "capacity", "public_key", "load"],
             "/auth/register" if input.below(4) == 0 => &["nonce", "proof"],
@@ -363,6 +413,13 @@ impl Life {
             ([], 1..) => Vec::new(),
             _ => format!("{{{}}}", self.members(input, names)).into_bytes(),
         };
+        // Who is banned has to be met again.
+        if pattern == "/parties/{party_id}/bans" && input.below(4) > 0 {
+            body = format!(r#"{{"peer_id":"{}"}}"#, pick(input, &PEERS[..2])).into_bytes();
+        }
+        if pattern == "/relay-approvals/{relay_id}" && input.below(4) > 0 {
+            body = format!(r#"{{"public_key":"{}"}}"#, far_relay().public_key().encode()).into_bytes();
+        }
         if pattern == "/join" {
             let (code, key) = (self.told(input, "token"), encoded(mostly(input, &KEYS, 5)));
             body = format!("code={code}&name=Bob&public_key={key}").into_bytes();
@@ -381,7 +438,10 @@ impl Life {
                 | "/parties/{party_id}/invites"
                 | "/parties/{party_id}/invites/{invite_id}"
                 | "/ui/setups"
-                | "/ui/settings",
+                | "/ui/settings"
+                | "/restore"
+                | "/relay-approvals"
+                | "/relay-approvals/{relay_id}",
                 1..6,
             ) => Some(ADMIN.to_owned()),
             ("/devices/self", 1..6) => Some(self.told(input, "device_token")),
@@ -413,7 +473,7 @@ impl Life {
         self.absorb(effects);
         let status = match &outcome {
             Outcome::Answer(answer) => self.check(answer, request, path),
-            Outcome::Backup { .. } => 200,
+            Outcome::Backup { .. } | Outcome::Restore { .. } => 200,
         };
         self.api.finished(path, status, Duration::from_millis(1));
         self.count(status.to_string());

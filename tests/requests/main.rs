@@ -8,7 +8,7 @@ use lanrage::crypto::random::Seeded;
 
 /// Bytes that decide one life.
 const LENGTH: usize = 24_000;
-const LIVES: u64 = 40;
+const LIVES: u64 = 60;
 
 /// The same bytes for the same seed.
 fn noise(seed: u64) -> Vec<u8> {

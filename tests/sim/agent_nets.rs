@@ -1,8 +1,9 @@
 //! Agents in networks of their own kind: a NAT behind a NAT, one house, IPv6, smaller packets, no UDP.
 
+use crate::agent_goals::talk_for;
 use crate::agent_matrix::{Kind, is_direct, nat, pair, path, time_to_direct, world};
 use crate::agents::Seat;
-use crate::packets::udp;
+use crate::packets::{ipv4, udp};
 use crate::world::{MILLISECOND, SECOND, World, relay_address};
 use lanrage::agent::network::LocalAddress;
 use lanrage::agent::view::{ConnectionState, PathKind};
@@ -96,6 +97,63 @@ fn a_path_with_smaller_packets() {
         assert_eq!(world.heard(players[1], ip, &vec![7; length]), 1, "{length}");
     }
     assert!(is_direct(&world, players[0]));
+}
+
+/// Where no path carries long packets, neither the straight one nor the relay's: what is longer arrives in fragments, who wants
+/// none is told, and TCP begins with segments that fit.
+#[test]
+fn smaller_packets_everywhere() {
+    for has_direct in [true, false] {
+        let mut world = world(1045);
+        (world.link.mtu, world.link.relay_mtu) = (1420, 1400);
+        let players = pair(&mut world, Kind::FullCone, Kind::PortRestricted);
+        if !has_direct {
+            let [one, other] = players.map(|player| world.player_public_ip(player));
+            world.holes.extend([(one, other), (other, one)]);
+        }
+        time_to_direct(&mut world, players, 10 * SECOND);
+        assert_eq!(is_direct(&world, players[0]), has_direct);
+        talk_for(&mut world, players, 5 * SECOND);
+        world.run(SECOND);
+        let [ip, other] = players.map(|player| world.players[player].ip);
+        for length in [1300, 1330, 1350, 1392] {
+            let packet = udp(ip, other, &vec![7; length]);
+            world.players[players[1]].packets.clear();
+            world.player_sends(players[0], &packet);
+            world.run(200 * MILLISECOND);
+            let mut content = vec![0; packet.len() - 20];
+            let mut count = 0;
+            for part in &world.players[players[1]].packets {
+                let at = usize::from(u16::from_be_bytes([part[6], part[7]]) & 0x1fff) * 8;
+                content[at..][..part.len() - 20].copy_from_slice(&part[20..]);
+                count += part.len() - 20;
+            }
+            assert_eq!(count, content.len(), "{length}, direct {has_direct}");
+            assert_eq!(content, packet[20..], "{length}");
+        }
+        // A packet that must stay whole.
+        let mut packet = udp(ip, other, &[7; 1392]);
+        packet[6] |= 0x40;
+        world.players[players[0]].packets.clear();
+        world.player_sends(players[0], &packet);
+        let told = world.players[players[0]].packets.pop().expect("an answer");
+        assert_eq!((told[9], &told[20..22]), (1, &[3, 4][..]));
+        let mtu = usize::from(u16::from_be_bytes([told[26], told[27]]));
+        assert!((1200..1372).contains(&mtu), "{mtu}");
+        // As long as it says gets through.
+        let packet = udp(ip, other, &vec![7; mtu - 28]);
+        world.player_sends(players[0], &packet);
+        world.run(200 * MILLISECOND);
+        assert_eq!(world.heard(players[1], ip, &vec![7; mtu - 28]), 1);
+        // A connection that begins.
+        let mut syn = vec![0; 24];
+        (syn[12], syn[13]) = (6 << 4, 2);
+        syn[20..].copy_from_slice(&[2, 4, 5, 180]);
+        world.player_sends(players[0], &ipv4(ip, other, 6, &syn));
+        world.run(200 * MILLISECOND);
+        let arrived = world.players[players[1]].packets.pop().unwrap();
+        assert_eq!(usize::from(u16::from_be_bytes([arrived[42], arrived[43]])), mtu - 40);
+    }
 }
 
 /// UDP reaches the relay only: that says so, and the game goes on.

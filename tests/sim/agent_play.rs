@@ -3,7 +3,7 @@
 use crate::agents::Seat;
 use crate::packets::udp;
 use crate::world::{HubUse, MILLISECOND, SECOND, World};
-use lanrage::agent::view::PathKind;
+use lanrage::agent::view::{ConnectionState, PathKind};
 use std::net::Ipv4Addr;
 
 /// Two agents behind NATs, and an app that has the hub only.
@@ -82,6 +82,39 @@ fn who_leaves_is_left_alone() {
     world.players[players[0]].agent.resume(now);
     world.run(2 * SECOND);
     assert_eq!(view(&world), PathKind::Lan);
+}
+
+/// Who is not reached any more is left alone after five minutes, and met again when it is back.
+#[test]
+fn who_is_gone_for_long_is_cleaned_up() {
+    let mut world = World::new(205);
+    let players = [world.player(None), world.player(None)];
+    world.gather("p", &players.map(Seat::Player));
+    world.run(5 * SECOND);
+    let state = |world: &World| world.players[players[1]].agent.members(world.clock()).next().unwrap().state;
+    assert_eq!(state(&world), ConnectionState::Connected);
+    world.players[players[0]].is_offline = true;
+    for _ in 0..30 {
+        world.player_says(players[1], Seat::Player(players[0]), b"are you there?");
+        world.run(SECOND);
+    }
+    assert_eq!(state(&world), ConnectionState::Failed);
+    world.run(240 * SECOND);
+    assert_eq!(state(&world), ConnectionState::Failed);
+    world.run(240 * SECOND);
+    assert_eq!(state(&world), ConnectionState::Cleanup);
+    // The hub and STUN get something, nobody else does.
+    let before = world.players[players[1]].sent;
+    world.run(600 * SECOND);
+    let sent = world.players[players[1]].sent - before;
+    assert!(sent <= 24 + 5 * 4 + 10 * 3, "{sent}");
+    world.players[players[0]].is_offline = false;
+    assert!(!world.players_talk(players[1], players[0], MILLISECOND));
+    assert_eq!(state(&world), ConnectionState::Failed);
+    world.run(3 * SECOND);
+    assert!(world.players_talk(players[1], players[0], SECOND));
+    world.run(5 * SECOND);
+    assert_eq!(state(&world), ConnectionState::Connected);
 }
 
 /// What comes out of the tunnel is for this machine's own address or for everybody, from who it says.

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lanrage::relay::Port;
 use lanrage::wire::nat_type::NatType;
-use lanrage::wire::probe::{Candidate, CandidateKind, MAX_CANDIDATES, Offer, Probe};
+use lanrage::wire::probe::{Candidate, CandidateKind, MAX_CANDIDATES, MAX_RELAYS, Offer, Probe};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// An agent, and a member that does what it wants.
@@ -27,7 +27,11 @@ fn offer(generation: u32, addresses: &[SocketAddr]) -> Probe {
     for (place, &address) in addresses.iter().enumerate() {
         candidates[place] = Some(Candidate { kind: CandidateKind::Public, address });
     }
-    Probe::Offer { id: 1, offer: Offer { generation, nat: NatType::Symmetric, port_step: 1, candidates } }
+    let (nat, port_step) = (NatType::Symmetric, 1);
+    Probe::Offer {
+        id: 1,
+        offer: Offer { generation, nat, port_step, candidates, chooses: false, relays: [None; MAX_RELAYS] },
+    }
 }
 
 /// Where nobody asked for anything.

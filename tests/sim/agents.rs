@@ -2,6 +2,7 @@
 
 use crate::packets::{read_udp, udp};
 use crate::world::{SECOND, World, party_id, relay_address};
+use lanrage::agent::lan::LAN_PORT;
 use lanrage::agent::network::{LocalAddress, Network, NetworkMember, RelayAddress, SocketWish};
 use lanrage::agent::{Agent, AgentOutput, AgentSettings, HEADROOM};
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 /// Additional sockets have the ports behind this one.
 const EXTRA_PORTS: u16 = 45_000;
+
+/// What comes to the port for calls on the LAN comes to a socket of this number.
+const CALLS: u16 = u16::MAX;
 
 /// How long a signal takes by the control plane.
 const SIGNAL_DELAY: Duration = Duration::from_millis(60);
@@ -42,6 +46,8 @@ pub struct Player {
     /// Additional sockets that are open.
     pub extra: Vec<u16>,
     pub rebinds: u32,
+    /// Calls on the LAN that it sent.
+    pub calls: u32,
     /// Short probes that it sent anywhere but to the relay.
     pub strays: u64,
     /// Datagrams that it sent, and bytes to each address.
@@ -114,6 +120,7 @@ impl World {
             is_offline: false,
             extra: Vec::new(),
             rebinds: 0,
+            calls: 0,
             strays: 0,
             sent: 0,
             sent_to: BTreeMap::new(),
@@ -198,6 +205,10 @@ impl World {
                 self.relay.join(&party_id(party), &peer, key, ip, self.now).unwrap();
                 let origin = self.player_public_ip(player);
                 self.relay.set_origin(&key, Some(origin));
+                for far in self.far_relays.iter_mut().filter(|far| far.knows_roster) {
+                    far.relay.join(&party_id(party), &peer, key, ip, self.now).unwrap();
+                    far.relay.set_origin(&key, Some(origin));
+                }
             }
         }
         let members: Vec<_> = seats
@@ -231,6 +242,11 @@ impl World {
         mut to: SocketAddr,
         mut realm: Option<usize>,
     ) -> Option<(usize, u16)> {
+        let is_called = |player: &Player| player.local.ip() == to.ip() && player.realm == realm;
+        if to.port() == LAN_PORT {
+            let player = self.players.iter().position(is_called)?;
+            return (!self.players[player].is_offline).then_some((player, CALLS));
+        }
         loop {
             let found = self.players.iter().position(|player| {
                 let is_extra = player.local.ip() == to.ip()
@@ -246,7 +262,7 @@ impl World {
                 };
                 return Some((player, socket));
             }
-            let nat = self.nats.iter().position(|nat| nat.address == to.ip() && nat.outer == realm)?;
+            let nat = self.nats.iter().position(|nat| nat.has(to.ip()) && nat.outer == realm)?;
             to = self.nats[nat].inbound(to, from, self.now)?;
             realm = Some(nat);
         }
@@ -262,6 +278,15 @@ impl World {
             return;
         }
         self.players[player].sent += 1;
+        if to.port() == LAN_PORT {
+            let Some(realm) = realm else { return };
+            self.players[player].calls += 1;
+            let others =
+                self.players.iter().filter(|other| other.realm == Some(realm) && other.local != from);
+            let there: Vec<_> = others.map(|other| SocketAddr::new(other.local.ip(), LAN_PORT)).collect();
+            there.into_iter().for_each(|to| self.fly_within(from, to, Some(realm), bytes));
+            return;
+        }
         let is_stray = bytes.len() == 64 && to.ip() != relay_address(Port::Main).ip();
         self.players[player].strays += u64::from(is_stray);
         *self.players[player].sent_to.entry(to).or_default() += bytes.len() as u64;
@@ -272,12 +297,12 @@ impl World {
         while let Some(nat) = realm {
             let is_near = |other: &Player| other.realm == realm && other.local.ip() == to.ip();
             if self.players.iter().any(is_near)
-                || self.nats.iter().any(|other| other.outer == realm && other.address == to.ip())
+                || self.nats.iter().any(|other| other.outer == realm && other.has(to.ip()))
             {
                 return self.fly_within(from, to, realm, bytes);
             }
             from = self.nats[nat].outbound(from, to, self.now);
-            if self.nats[nat].address == to.ip() && !self.nats[nat].hairpin {
+            if self.nats[nat].has(to.ip()) && !self.nats[nat].hairpin {
                 return;
             }
             realm = self.nats[nat].outer;
@@ -323,7 +348,10 @@ impl World {
     ) {
         let (now, mut out) = (self.clock(), Emitted::default());
         let agent = &mut self.players[player].agent;
-        agent.receive_on(socket, &mut bytes, Path::to(from), now, &mut out);
+        match socket {
+            CALLS => agent.receive_call(&mut bytes, from, now, &mut out),
+            _ => agent.receive_on(socket, &mut bytes, Path::to(from), now, &mut out),
+        }
         agent.poll(now, &mut out);
         self.emit(player, out);
     }

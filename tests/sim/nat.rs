@@ -54,6 +54,8 @@ pub struct Nat {
     pub hairpin: bool,
     /// The NAT that this one is behind, if any.
     pub outer: Option<usize>,
+    /// The address of a second line, by which one goes to addresses whose last byte is even.
+    pub second_line: Option<IpAddr>,
     next_port: u16,
     random: Seeded,
     mappings: Vec<Mapping>,
@@ -68,6 +70,7 @@ impl Nat {
             ports: Ports::Step(7),
             hairpin: false,
             outer: None,
+            second_line: None,
             next_port: 20_000,
             random: Seeded::new(5),
             mappings: Vec::new(),
@@ -78,16 +81,26 @@ impl Nat {
         self.mappings.retain(|mapping| now.since(mapping.used) < MAPPING_LIFETIME);
     }
 
+    /// Whether it has this address outside.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.address == ip || self.second_line == Some(ip)
+    }
+
+    /// The address of the line that leads to `to`.
+    fn line(&self, to: IpAddr) -> IpAddr {
+        let is_even = matches!(to, IpAddr::V4(ip) if ip.octets()[3] % 2 == 0);
+        self.second_line.filter(|_| is_even).unwrap_or(self.address)
+    }
+
     /// As whom `inside` is seen by `to`.
     pub fn outbound(&mut self, inside: SocketAddr, to: SocketAddr, now: Instant) -> SocketAddr {
         self.expire(now);
-        let behaviour = self.mapping;
-        let known = self
-            .mappings
-            .iter()
-            .position(|mapping| mapping.inside == inside && behaviour.same(mapping.first, to));
+        let (behaviour, line) = (self.mapping, self.line(to.ip()));
+        let known = self.mappings.iter().position(|mapping| {
+            mapping.inside == inside && mapping.outside.ip() == line && behaviour.same(mapping.first, to)
+        });
         let at = known.unwrap_or_else(|| {
-            let outside = SocketAddr::new(self.address, self.free_port());
+            let outside = SocketAddr::new(line, self.free_port());
             self.mappings.push(Mapping { inside, outside, first: to, contacted: Vec::new(), used: now });
             self.mappings.len() - 1
         });

@@ -1,6 +1,7 @@
 //! A relay, clients and the network between them, in virtual time. Every run of a seed is the same, but for
 //! keys and indices that WireGuard draws itself.
 
+use crate::agent_relays::FarRelay;
 use crate::agents::Player;
 use crate::capture::{Capture, Record};
 use crate::ledger::Ledger;
@@ -57,6 +58,8 @@ pub struct Link {
     pub bursts: u64,
     /// The longest datagram, with its headers, that goes anywhere but to and from the relay.
     pub mtu: usize,
+    /// The same to and from relays.
+    pub relay_mtu: usize,
 }
 
 /// A stock client: it knows public keys, and the relay as everybody's endpoint.
@@ -98,6 +101,8 @@ pub struct World {
     is_in_burst: bool,
     /// Whether signals between them arrive.
     pub has_control_plane: bool,
+    /// Whether the relay's second port is open.
+    pub has_second_port: bool,
     /// Those with an agent.
     pub players: Vec<Player>,
     pub nats: Vec<Nat>,
@@ -109,6 +114,9 @@ pub struct World {
     /// come from it.
     pub locals: BTreeMap<IpAddr, IpAddr>,
     pub capture: Capture,
+    /// Relays in other places, and how long datagrams take between two addresses where it is not as usual.
+    pub far_relays: Vec<FarRelay>,
+    pub distances: Vec<(IpAddr, IpAddr, Duration)>,
     /// Packets that the relay's own machine was handed.
     pub local: Vec<Vec<u8>>,
     /// Whether it takes them.
@@ -147,14 +155,24 @@ impl World {
             holes: Vec::new(),
             is_in_burst: false,
             has_control_plane: true,
+            has_second_port: true,
             players: Vec::new(),
             nats: Vec::new(),
             flight: BTreeMap::new(),
             sequence: 0,
-            link: Link { delay: 20 * MILLISECOND, jitter: Duration::ZERO, loss: 0, bursts: 0, mtu: 1500 },
+            link: Link {
+                delay: 20 * MILLISECOND,
+                jitter: Duration::ZERO,
+                loss: 0,
+                bursts: 0,
+                mtu: 1500,
+                relay_mtu: 1500,
+            },
             ledger: Ledger::default(),
             locals: BTreeMap::new(),
             capture: Capture::new(now),
+            far_relays: Vec::new(),
+            distances: Vec::new(),
             local: Vec::new(),
             local_is_up: true,
         }
@@ -327,13 +345,14 @@ impl World {
                 return;
             }
         }
-        let is_relayed = [from.ip(), to.ip()].contains(&relay_address(Port::Main).ip());
-        if bytes.len() + 28 > self.link.mtu && !is_relayed {
+        let is_relay = |ip| ip == relay_address(Port::Main).ip() || self.far_relay_at(ip).is_some();
+        let is_relayed = is_relay(from.ip()) || is_relay(to.ip());
+        if bytes.len() + 28 > if is_relayed { self.link.relay_mtu } else { self.link.mtu } {
             return;
         }
         let jitter = Duration::from_nanos(self.random.below(self.link.jitter.as_nanos() as u64 + 1));
         self.sequence += 1;
-        let at = self.now + self.link.delay + jitter;
+        let at = self.now + self.distance(from.ip(), to.ip()) + jitter;
         self.flight.insert((at, self.sequence), Flight { from, to, realm, bytes: bytes.to_vec() });
     }
 
@@ -427,9 +446,15 @@ impl World {
         }
         for port in [Port::Main, Port::Alternate] {
             if to == relay_address(port) {
+                if port == Port::Alternate && !self.has_second_port {
+                    return;
+                }
                 let _ = self.arrive_at_relay(from, port, bytes);
                 return;
             }
+        }
+        if let Some(relay) = self.far_relay_at(to.ip()) {
+            return self.arrive_at_far_relay(relay, from, to.port(), bytes);
         }
         let nat = self.nats.iter().position(|nat| nat.address == to.ip());
         let inside = match nat {
@@ -520,7 +545,8 @@ impl World {
             let timers = self.clients.iter_mut().filter_map(|client| client.device.poll_timeout()).min();
             let relay = self.relay.poll_timeout();
             let players = self.next_of_players();
-            let next = [arrival, timers, relay, players].into_iter().flatten().min();
+            let far = self.next_of_far_relays();
+            let next = [arrival, timers, relay, players, far].into_iter().flatten().min();
             let Some(next) = next.filter(|&next| next < end) else { break };
             self.now = self.now.max(next);
             if arrival.is_some_and(|arrival| arrival <= self.now) {
@@ -528,6 +554,8 @@ impl World {
                 self.arrive(flight);
             } else if relay.is_some_and(|relay| relay <= self.now) {
                 self.pump_relay();
+            } else if far.is_some_and(|at| at <= self.now) {
+                self.pump_far_relays();
             } else if players.is_some_and(|at| at <= self.now) {
                 self.poll_players(false);
             } else {
@@ -604,7 +632,7 @@ impl World {
     }
 }
 
-fn relay(hub_key: &PrivateKey, limits: RelayLimits, seed: u64, now: Instant) -> Relay {
+pub fn relay(hub_key: &PrivateKey, limits: RelayLimits, seed: u64, now: Instant) -> Relay {
     let config = RelaySettings {
         hub_key: hub_key.clone(),
         subnet: Subnet::DEFAULT,
@@ -618,8 +646,8 @@ fn relay(hub_key: &PrivateKey, limits: RelayLimits, seed: u64, now: Instant) -> 
 
 /// What comes out of the relay at once.
 #[derive(Default)]
-struct Exit {
-    sent: Vec<(Path, Port, Vec<u8>)>,
+pub struct Exit {
+    pub sent: Vec<(Path, Port, Vec<u8>)>,
     local: Vec<Vec<u8>>,
     local_is_up: bool,
 }

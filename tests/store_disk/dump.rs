@@ -2,7 +2,8 @@
 
 use crate::sim_disk::SimDisk;
 use crate::{Directory, by_key, full_house, number, open, open_sim, put, wait};
-use lanrage::store::dump::{Busy, RestoreError, Secrets, file, restore};
+use lanrage::store::backup::{RestoreError, restore, save};
+use lanrage::store::dump::{Busy, Secrets, file};
 use lanrage::store::schema::Table;
 use lanrage::store::{FileError, OpenError, Store, check};
 use smol::channel::Receiver;
@@ -41,17 +42,36 @@ fn a_backup_is_the_same_again() {
     let text = read_all(&store.dump(Secrets::Include).unwrap());
     assert!(text.lines().any(|line| line == r#"{"table":"meta","key":"schema_version","value":2}"#));
     assert!(text.ends_with("\n{\"rows\":17005}\n"), "{}", &text[text.len() - 40..]);
-    assert_eq!(text.lines().count(), 17006);
+    assert_eq!(text.lines().count(), 17007);
+    assert!(text.starts_with("{\"secret\":\"Keep this file like a password."), "{}", &text[..80]);
+
+    // Kept as it is. Of a dump of an older version, without its first line, the same comes.
+    let (kept, older) = (directory.join("kept"), text.split_once('\n').unwrap().1);
+    for mut lines in [text.as_bytes(), older.as_bytes()] {
+        assert_eq!(save(&mut lines, &kept).unwrap(), 17005);
+        assert!(std::fs::read(&kept).unwrap() == text.as_bytes());
+        assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let (state, report) = (check(&path), check(&kept).unwrap());
+    assert!(
+        state.is_err() && report.is_good() && report.rows.iter().map(|(_, rows)| rows).sum::<u64>() == 17005
+    );
+    assert!(matches!(save(&mut older.as_bytes(), &path), Err(RestoreError::InUse(_))));
+    let mut redacted = Vec::new();
+    assert_eq!(file(&kept, Secrets::Redact, &mut redacted).unwrap(), 17005);
+    assert!(String::from_utf8(redacted).unwrap() == older.replace("\"do-not-tell\"", "null"));
+    assert_eq!(restore(&mut older.as_bytes(), &copy).unwrap(), 17005);
+    std::fs::remove_file(&kept).unwrap();
 
     std::fs::write(&copy, "an older backup").unwrap();
-    assert_eq!(restore(text.as_bytes(), &copy).unwrap(), 17005);
+    assert_eq!(restore(&mut text.as_bytes(), &copy).unwrap(), 17005);
     assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(directory.names(), ["backup.redb", "lanrage.redb"]);
     assert!(check(&copy).unwrap().is_good());
     assert!(!check(&copy).unwrap().unclean);
 
     // Nobody restores over the file of a running daemon.
-    assert!(matches!(restore(text.as_bytes(), &path), Err(RestoreError::InUse(_))));
+    assert!(matches!(restore(&mut text.as_bytes(), &path), Err(RestoreError::InUse(_))));
     store.close().unwrap();
     let (rows, mut copied) = (by_key(open(&path).1), by_key(open(&copy).1));
     // A dump has no space between tokens, and so no line breaks.
@@ -70,7 +90,7 @@ fn people_see_no_secrets_and_cannot_restore_without() {
     let text = read_all(&store.dump(Secrets::Redact).unwrap());
     assert!(!text.contains("do-not-tell"));
     assert!(text.contains(r#"{"table":"meta","key":"hub_private_key","value":null}"#));
-    assert!(matches!(restore(text.as_bytes(), &copy), Err(RestoreError::Redacted)));
+    assert!(matches!(restore(&mut text.as_bytes(), &copy), Err(RestoreError::Redacted)));
     assert_eq!(directory.names(), ["lanrage.redb"]);
 
     let mut out = Vec::new();
@@ -117,7 +137,7 @@ fn a_dump_while_rows_change_shows_one_moment() {
         assert!(rounds.all(|round| round == first), "two moments in one dump");
         seen.push(first.parse::<u64>().unwrap());
         let copy = directory.join("copy");
-        assert_eq!(restore(text.as_bytes(), &copy).unwrap(), 401);
+        assert_eq!(restore(&mut text.as_bytes(), &copy).unwrap(), 401);
         assert_eq!(open(&copy).1.len(), 400);
     }
     assert!(seen.is_sorted() && seen[0] < seen[9], "{seen:?}");
@@ -157,7 +177,10 @@ fn what_is_no_dump_makes_no_file() {
     let row = r#"{"table":"relays","key":"a","value":{}}"#;
     let whole = format!("{version}\n{row}\n{{\"rows\":2}}\n");
     for end in 0..whole.len() {
-        assert!(matches!(restore(&whole.as_bytes()[..end], &copy), Err(RestoreError::Incomplete)), "{end}");
+        assert!(
+            matches!(restore(&mut &whole.as_bytes()[..end], &copy), Err(RestoreError::Incomplete)),
+            "{end}"
+        );
     }
     for bad in [
         format!("{version}\n{row}\n{{\"rows\":3}}\n"),
@@ -171,14 +194,14 @@ fn what_is_no_dump_makes_no_file() {
         format!("{version}\n\n{{\"rows\":2}}\n"),
         "<html>404</html>\n".to_owned(),
     ] {
-        assert!(matches!(restore(bad.as_bytes(), &copy), Err(RestoreError::Malformed(_))), "{bad}");
+        assert!(matches!(restore(&mut bad.as_bytes(), &copy), Err(RestoreError::Malformed(_))), "{bad}");
     }
     let newer = "{\"table\":\"meta\",\"key\":\"schema_version\",\"value\":3}\n{\"rows\":1}\n";
-    assert!(matches!(restore(newer.as_bytes(), &copy), Err(RestoreError::NewerSchema(3))));
-    let endless = std::io::BufReader::new(std::io::Read::take(std::io::repeat(b'a'), 1 << 30));
-    assert!(matches!(restore(endless, &copy), Err(RestoreError::Incomplete)));
+    assert!(matches!(restore(&mut newer.as_bytes(), &copy), Err(RestoreError::NewerSchema(3))));
+    let mut endless = std::io::BufReader::new(std::io::Read::take(std::io::repeat(b'a'), 1 << 30));
+    assert!(matches!(restore(&mut endless, &copy), Err(RestoreError::Incomplete)));
     assert_eq!(directory.names(), [""; 0]);
-    assert_eq!(restore(whole.as_bytes(), &copy).unwrap(), 2);
+    assert_eq!(restore(&mut whole.as_bytes(), &copy).unwrap(), 2);
 }
 
 #[test]

@@ -93,9 +93,10 @@ class Failed(Exception):
 class HttpClient:
     """Over HTTP: a pool of 10 connections, 5 kept; three tries, but only if no answer came."""
 
-    def __init__(self, url):
+    def __init__(self, url, verify=True):
         self.http = httpx.AsyncClient(
             base_url=url,
+            verify=verify,
             timeout=httpx.Timeout(10, connect=5),
             limits=httpx.Limits(max_connections=10, max_keepalive_connections=5),
             trust_env=False,
@@ -166,10 +167,11 @@ class HttpClient:
 class SocketClient:
     """Over the WebSocket: says things, waits for no answers, and keeps what it is told."""
 
-    def __init__(self, url, zone=0, source=None):
+    def __init__(self, url, zone=0, source=None, ssl=None):
         self.url = url.replace("http", "ws", 1) + "/ws"
         self.zone = zone
         self.source = source
+        self.ssl = ssl
         self.socket = None
         self.listening = None
         self.parties = {}
@@ -195,6 +197,7 @@ class SocketClient:
             open_timeout=10,
             max_size=1024 * 1024,
             proxy=None,
+            ssl=self.ssl,
             **options,
         )
         self.listening = asyncio.create_task(self._listen())

@@ -41,8 +41,12 @@ pub enum Asked {
     Nonce,
     /// To join the party, or make it.
     Enter,
+    /// To let in only who knows the password.
+    Protect,
     /// The party.
     Read,
+    /// The relays.
+    Relays,
     /// A sign of life.
     Heartbeat,
     /// To carry a signal.
@@ -75,8 +79,17 @@ impl PartySession {
                 };
                 ("POST", path, self.enter_body(now))
             }
+            Asked::Protect => {
+                let password = self.settings.password.as_deref().unwrap_or_default();
+                let body = object(|json| json.key("password").string(password));
+                ("POST", format!("/parties/{party}/settings"), body)
+            }
             Asked::Read => ("GET", format!("/parties/{party}"), String::new()),
-            Asked::Heartbeat => ("POST", format!("/parties/{party}/peers/{peer}/heartbeat"), String::new()),
+            Asked::Relays => ("GET", "/relays".to_owned(), String::new()),
+            Asked::Heartbeat => {
+                let path = format!("/parties/{party}/peers/{peer}/heartbeat?straight={}", self.straight);
+                ("POST", path, String::new())
+            }
             Asked::Signal => {
                 let body = self.outgoing.front().map(|signal| self.signal_body(signal, false));
                 ("POST", format!("/parties/{party}/signals"), body.unwrap_or_default())
@@ -88,13 +101,16 @@ impl PartySession {
     }
 
     fn enter_body(&self, now: Now) -> String {
-        let SessionSettings { goal, peer_id, name, key, .. } = &self.settings;
+        let SessionSettings { goal, peer_id, name, key, password, .. } = &self.settings;
         let peer = PeerBody::new(peer_id.clone(), name, key.public_key().encode(), now.unix);
         object(|json| {
             match goal {
                 PartyGoal::Join(party) => {
                     json.key("party_id").string(party.as_str());
                     peer.write(json.key("peer_info"));
+                    if let Some(password) = password {
+                        json.key("password").string(password);
+                    }
                 }
                 PartyGoal::Host(name) => {
                     json.key("name").string(name);

@@ -4,7 +4,7 @@ use super::*;
 use crate::api::admission::Rates;
 use crate::api::browsers::Browsers;
 use crate::api::metrics::Surroundings;
-use crate::api::{Api, ApiSettings, Locations, Outcome, OwnRelay};
+use crate::api::{Api, ApiSettings, Effects, Locations, Outcome, OwnRelay};
 use crate::control::record::Records;
 use crate::control::{Control, ControlSettings};
 use crate::ids::{RelayId, SessionId};
@@ -114,6 +114,10 @@ impl World {
     /// What the server has to say to those who listen.
     fn tell(&mut self, players: &mut [&mut Player]) {
         let effects = self.api.drain(None, self.server_now());
+        self.deliver(effects, players);
+    }
+
+    fn deliver(&self, effects: Effects, players: &mut [&mut Player]) {
         for delivery in effects.deliveries {
             for player in players.iter_mut().filter(|player| self.is_there && player.socket.is_some()) {
                 if delivery.to.contains(&player.socket.unwrap()) {
@@ -170,7 +174,8 @@ impl World {
             }
             self.now = Now { instant: self.now.instant + passed, unix: self.now.unix + passed };
             if self.is_there {
-                self.api.poll(None, self.server_now());
+                let effects = self.api.poll(None, self.server_now());
+                self.deliver(effects, players);
             } else {
                 self.away += passed;
             }
@@ -195,9 +200,23 @@ impl Player {
             name: format!("Player {id}"),
             key: PrivateKey::from_bytes([10 + id; 32]),
             token: None,
+            password: None,
+            protects: false,
             last: None,
             seed: id.into(),
         };
+        Player::with(settings, world)
+    }
+
+    /// With a password: that of the party, or one that it is to have.
+    fn knowing(world: &World, goal: PartyGoal, id: u8, password: &str) -> Self {
+        let mut player = Player::new(world, goal, id);
+        player.session.settings.protects = matches!(player.session.settings.goal, PartyGoal::Host(_));
+        player.session.settings.password = Some(password.to_owned());
+        player
+    }
+
+    fn with(settings: SessionSettings, world: &World) -> Self {
         Player { session: PartySession::new(settings, world.now), socket: None, events: Vec::new() }
     }
 
@@ -209,7 +228,7 @@ impl Player {
             goal: settings.goal.clone(),
             ..settings
         };
-        Player { session: PartySession::new(settings, world.now), socket: None, events: Vec::new() }
+        Player::with(settings, world)
     }
 
     fn members(&self) -> Vec<&str> {
@@ -249,15 +268,59 @@ fn a_host_and_a_guest_see_each_other_and_leave() {
     world.run(&mut [&mut host, &mut guest], SECOND);
     let heard = |event: &SessionEvent| matches!(event, SessionEvent::Signal(signal) if signal.data == r#"{"offer":1}"#);
     assert!(host.events.iter().any(heard), "{:?}", host.events);
-    // Idle: nothing but signs of life.
+    let told =
+        |event: &SessionEvent| matches!(event, SessionEvent::Relays(relays) if relays[0].relay_id == "own");
+    assert!(host.events.iter().any(told), "{:?}", host.events);
+    // Idle: nothing but signs of life, and what relays there are.
     world.asked.clear();
     world.run(&mut [&mut host, &mut guest], Duration::from_secs(300));
-    assert!((20..=22).contains(&world.asked.len()), "{:?}", world.asked);
-    assert!(world.asked.iter().all(|(_, what)| what.ends_with("/heartbeat")));
+    let (relays, others): (Vec<_>, Vec<_>) = world.asked.iter().partition(|(_, what)| what == "GET /relays");
+    assert!((1..=2).contains(&relays.len()) && (20..=22).contains(&others.len()), "{:?}", world.asked);
+    assert!(others.iter().all(|(_, what)| what.ends_with("/heartbeat?straight=0")));
+    // With it the server is told how many are reached straight.
+    host.session.reaches_straight(2);
+    guest.session.reaches_straight(1000);
+    world.asked.clear();
+    world.run(&mut [&mut host, &mut guest], Duration::from_secs(31));
+    for told in ["straight=2", "straight=255"] {
+        assert!(world.asked.iter().any(|(_, what)| what.ends_with(told)), "{:?}", world.asked);
+    }
     guest.session.leave(world.now);
     world.run(&mut [&mut host, &mut guest], SECOND);
     assert!(guest.has(&SessionEvent::Ended(SessionEnd::Left)));
     assert_eq!((host.members(), guest.session.next()), (vec!["player-1"], None));
+}
+
+#[test]
+fn a_party_by_password_lets_in_who_knows_it_also_after_a_long_absence() {
+    let mut world = World::new();
+    let mut host = Player::knowing(&world, PartyGoal::Host("Friday".into()), 1, "sesame-open");
+    world.run(&mut [&mut host], SECOND);
+    // It has the password by the time that anybody is told of it.
+    let party = host.events.iter().position(|event| matches!(event, SessionEvent::Party(_))).unwrap();
+    assert!(host.events[..party].iter().filter(|event| **event == SessionEvent::Keep).count() >= 2);
+    assert!(!host.session.protects());
+    let goal = host.session.kept().1.clone();
+    for (id, password) in [(2, None), (3, Some("guess"))] {
+        let mut stranger = match password {
+            None => Player::new(&world, goal.clone(), id),
+            Some(password) => Player::knowing(&world, goal.clone(), id, password),
+        };
+        world.run(&mut [&mut host, &mut stranger], SECOND);
+        let said = if password.is_some() { "password is wrong" } else { "has a password" };
+        let told = |event: &SessionEvent| matches!(event, SessionEvent::Ended(SessionEnd::Refused(why)) if why.contains(said));
+        assert!(stranger.events.iter().any(told), "{:?}", stranger.events);
+    }
+    let mut guest = Player::knowing(&world, goal, 4, "sesame-open");
+    world.run(&mut [&mut host, &mut guest], SECOND);
+    assert_eq!(host.members(), ["player-1", "player-4"]);
+    // The server takes it out meanwhile.
+    world.hang_up(&mut guest);
+    world.run(&mut [&mut host], Duration::from_secs(900));
+    assert_eq!(host.members(), ["player-1"]);
+    let mut guest = guest.again(&world);
+    world.run(&mut [&mut host, &mut guest], SECOND);
+    assert_eq!(host.members(), ["player-1", "player-4"]);
 }
 
 #[test]

@@ -10,8 +10,8 @@ export class Failure extends Error {
 
 const PATIENCE = 15000;
 
-/** Asks as who has the token. Gives the answer whose status is 200, or 304 where `known` is a tag. */
-export async function send(method, path, { body, token, known, keepalive } = {}) {
+/** Asks as who has the token. Gives the answer whose status is 200, or 304 where `known` is a tag. A `file` takes its time. */
+export async function send(method, path, { body, file, token, known, keepalive, isSlow } = {}) {
   const headers = {};
   if (body) headers["Content-Type"] = "application/json";
   if (token) headers.Authorization = `Bearer ${token}`;
@@ -22,10 +22,10 @@ export async function send(method, path, { body, token, known, keepalive } = {})
       method,
       headers,
       keepalive,
-      body: body && JSON.stringify(body),
+      body: file ?? (body && JSON.stringify(body)),
       cache: "no-store",
       credentials: "omit",
-      signal: AbortSignal.timeout?.(PATIENCE),
+      signal: isSlow ? null : AbortSignal.timeout?.(PATIENCE),
     });
   } catch {
     throw new Failure(0, "");

@@ -56,15 +56,18 @@ async function attempt(work) {
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure;
     mine.problem = problem(failure);
-    mine.isOver = [404, 409, 410].includes(failure.status);
+    mine.isOver = [404, 410].includes(failure.status) || isUsedUp(failure.message);
     if (mine.isOver) keep(sessionStorage, INVITE, null);
   }
   mine.busy = false;
   if (state === mine) render();
 }
 
+// The other ones of its status end when somebody leaves.
+const isUsedUp = (message) => message.startsWith("This invite is used up");
+
 function problem({ status, message }) {
-  const key = { 0: "absent", 404: "unknown", 409: "used", 410: "expired", 429: "many" }[status];
+  const key = { 0: "absent", 404: "unknown", 409: isUsedUp(message) ? "used" : "full", 410: "expired", 429: "many", 503: "busy" }[status];
   if (status === 403 && state.preview?.needs_password) return say("wrongPassword");
   return key ? say(key) : message;
 }

@@ -3,10 +3,10 @@ import { ask } from "./ask.js";
 import { createParty, newParty } from "./dialogs.js";
 import { save } from "./device.js";
 import { h, show } from "./dom.js";
-import { field, form } from "./forms.js";
+import { check, closing, dialog, field, form, labelled } from "./forms.js";
 import { WORDS } from "./owner_words.js";
 import { dropLine, inWords, measure, partyCard } from "./party.js";
-import { api, get, note, now, reason, say, sessionIs, state } from "./session.js";
+import { api, download, get, isFresh, note, now, reason, say, sessionIs, state, upload } from "./session.js";
 import { away, changeLanguage, keep, moment, recall } from "./words.js";
 
 const POLL = 3000;
@@ -92,20 +92,43 @@ function troubles({ trouble, drops }) {
   ];
 }
 
-function eventLine({ number, at, kind, name, party, text }) {
+function eventLine({ number, at, kind: what, name, party, address, from, text }) {
+  const kind = address === undefined ? what : address ? "way_out" : "way_lost";
   const isKnown = `event_${kind}` in WORDS && (party != null || !WORDS[`event_${kind}`][0].includes("{party}"));
   return h("li", { key: `event-${number}` }, h("time", { class: "quiet" }, moment(at)), " ",
-    isKnown && (name != null || !WORDS[`event_${kind}`][0].includes("{name}")) ? say(`event_${kind}`, { name, party }) : text);
+    isKnown && (name != null || !WORDS[`event_${kind}`][0].includes("{name}")) ? say(`event_${kind}`, { name, party, address, from }) : text);
 }
 
-async function backup() {
-  try {
-    const answer = await get("/backup");
-    save(`lanrage-${new Date().toISOString().slice(0, 10)}.ndjson`, await answer.blob());
-  } catch (failure) {
-    note(reason(failure));
-  }
-}
+const command = (text) => h("p", null, h("code", { class: "command" }, text));
+
+// The hub's key outlasts this session: whoever finds the page open must not have it.
+const backup = () =>
+  dialog(say("backup"), (_, close) => {
+    const commands = h("details", null, h("summary", null, say("backupCommands")),
+      command("lanrage backup lanrage.backup"), command("lanrage restore lanrage.backup"));
+    if (!isFresh()) return [h("p", null, say("backupStale")), command("lanrage ui"), commands, h("p", { class: "row" }, closing(close, say("close")))];
+    const isHeard = location.protocol === "http:" && !/^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
+    const load = async () => {
+      save(`lanrage-${new Date().toISOString().slice(0, 10)}.backup`, await download());
+      note(say("backupSaved"));
+    };
+    const restore = async ({ file }) => {
+      await upload(file);
+      close();
+      sessionIs(null);
+      state.problem = say("restored");
+      redraw();
+    };
+    const file = (given) => h("input", { ...given, name: "file", type: "file", required: true });
+    return [
+      h("p", null, say("backupSecret")),
+      isHeard && h("p", { class: "state warn" }, say("backupHeard")),
+      form(say("backupLoad"), load, []),
+      h("h3", null, say("restoreTitle")),
+      form(say("restore"), restore, [labelled(say("restoreFile"), say("restoreHint"), file), check("sure", say("restoreSure"), { required: true })], closing(close, say("close"))),
+      commands,
+    ];
+  });
 
 function live(overview) {
   const { reached_from_outside: reached } = overview;

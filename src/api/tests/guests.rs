@@ -388,7 +388,7 @@ fn the_overview_is_for_owners_and_is_sent_when_there_is_news() {
         };
         match world.api.handle(&request, &world.around, world.now).outcome {
             Outcome::Answer(answer) => (answer.status, answer.headers[0].1.clone(), answer.body.len()),
-            Outcome::Backup { .. } => panic!("not an answer"),
+            Outcome::Backup { .. } | Outcome::Restore { .. } => panic!("not an answer"),
         }
     };
     let (_, tag, _) = ask(&mut world, None);
@@ -426,4 +426,81 @@ fn where_friends_reach_the_server_is_said_once_and_told_to_all() {
     assert_eq!(world.kinds(3), ["online"]);
     world.api.settings.relay.endpoint = Some(("fixed.example.org".into(), 1));
     assert_eq!(say(&mut world, "home.example.org:51820"), 409);
+}
+
+#[test]
+fn what_is_wrong_with_the_machine_is_one_list_for_all_who_show_it() {
+    let mut world = TestApi::new();
+    world.api.settings.relay.endpoint = Some(("home.example.org".into(), 51820));
+    let trouble = |world: &mut TestApi| {
+        let mut told = |target| items(&world.own(Method::Get, target, "").1, "trouble").to_vec();
+        let (overview, status) = (told("/overview"), told("/status"));
+        assert_eq!(overview, status);
+        overview.iter().map(|one| text(one, "what")).collect::<Vec<_>>()
+    };
+    assert_eq!(trouble(&mut world), ["not_reached"]);
+    // NTP sets a clock forward at every start of a machine without a battery.
+    let right = world.now.unix;
+    world.now.unix = right.shifted(7 * 86_400_000_000);
+    assert_eq!(trouble(&mut world), ["not_reached"]);
+    world.now.unix = right.shifted(-120_000_000);
+    assert_eq!(trouble(&mut world), ["not_reached", "clock_set_back"]);
+    world.now.unix = UnixTime::from_micros(0);
+    assert_eq!(trouble(&mut world), ["not_reached", "clock_unset"]);
+    world.now.unix = right;
+    // It says 77 of every figure, and so of the free space.
+    world.around.figures = Some(&Busy);
+    assert_eq!(trouble(&mut world), ["not_reached", "space_low"]);
+    world.around.store_failure = Some(WriteError::Full);
+    assert_eq!(trouble(&mut world), ["not_reached", "storage"]);
+}
+
+#[test]
+fn an_agent_says_that_it_goes_straight() {
+    let mut world = TestApi::new();
+    let (alice, bob) = (world.token("alice"), world.token("bob"));
+    let party = world.create("alice", &alice);
+    world.join("bob", &party, &bob);
+    let beat = |world: &mut TestApi, said: &str| {
+        world.ask(Method::Post, &format!("/parties/{party}/peers/bob/heartbeat{said}"), Some(&bob), "").0
+    };
+    let of_bob = |world: &mut TestApi| {
+        let (_, all) = world.own(Method::Get, "/overview", "");
+        let members = items(&items(&all, "parties")[0], "members").to_vec();
+        let bob = members.iter().find(|one| text(one, "peer_id") == "bob").unwrap().clone();
+        (text(&bob, "kind"), bob.get("path").and_then(Value::as_str).map(str::to_owned))
+    };
+    assert_eq!((beat(&mut world, ""), of_bob(&mut world)), (200, ("client".into(), None)));
+    for wrong in ["?straight=-1", "?straight=256", "?straight=all"] {
+        assert_eq!(beat(&mut world, wrong), 422, "{wrong}");
+    }
+    assert_eq!((beat(&mut world, "?straight=0"), of_bob(&mut world)), (200, ("agent".into(), None)));
+    assert!(!world.kinds(0).contains(&"first_direct".to_owned()));
+    let direct = ("agent".to_owned(), Some("direct".to_owned()));
+    assert_eq!((beat(&mut world, "?straight=2"), of_bob(&mut world)), (200, direct));
+    // It is the first time once.
+    beat(&mut world, "?straight=0");
+    beat(&mut world, "?straight=1");
+    // Who joins again is still an agent.
+    world.join("bob", &party, &bob);
+    assert_eq!(of_bob(&mut world).0, "agent");
+    beat(&mut world, "?straight=1");
+    let kinds = world.kinds(0);
+    assert_eq!(kinds.iter().filter(|kind| *kind == "first_direct").count(), 1, "{kinds:?}");
+}
+
+#[test]
+fn another_way_to_the_internet_is_told_and_a_start_is_no_news() {
+    let mut world = TestApi::new();
+    let [one, other] = ["203.0.113.7", "203.0.113.8"].map(|ip| Some(ip.parse().unwrap()));
+    for way in [one, one, other, None, None, one] {
+        world.api.goes_out_by(way, world.now);
+    }
+    let (_, told) = world.own(Method::Get, "/events", "");
+    let told: Vec<_> = items(&told, "events")
+        .iter()
+        .map(|event| (text(event, "kind"), event.get("address").and_then(Value::as_str).map(str::to_owned)))
+        .collect();
+    let expected = [Some("203.0.113.8"), None, Some("203.0.113.7")];
+    assert_eq!(told, expected.map(|way| ("relay_trouble".to_owned(), way.map(str::to_owned))));
 }

@@ -1,11 +1,13 @@
 //! What the owner is told who asks over the socket.
 
-use super::{AgentLoop, IpAddr};
-use crate::agent::view::MemberView;
+use super::{AgentLoop, IpAddr, Ipv4Addr, LocalAddress, SocketAddr};
+use crate::agent::view::{MeasuredRelay, MemberView, NatView};
 use crate::net::owner_socket::OwnerReply;
 use crate::time::Instant;
+use crate::wire::endpoint;
 use crate::wire::json::{JsonWriter, object};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -61,23 +63,18 @@ impl AgentLoop {
 
     fn nat(&self) -> String {
         let nat = self.agent.borrow().nat();
-        let links = self.links.borrow();
-        object(|json| {
-            json.key("nat_type").string(nat.kind.as_str());
-            for (name, address) in [("public", nat.public), ("mapped", nat.mapped)] {
-                match address {
-                    Some(address) => json.key(name).string(&address.to_string()),
-                    None => json.key(name).null(),
-                }
-            }
-            json.key("port_step").or_null(nat.port_step, |json, step| json.int(step));
-            json.key("port").int(self.state.borrow().port);
-            json.key("local").array(|json| {
-                links.iter().for_each(|link| json.string(&link.address.ip().to_string()));
-            });
-            let is_ipv6 = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.octets()[0] & 0xe0 == 0x20);
-            json.key("ipv6").bool(links.iter().any(|link| is_ipv6(link.address.ip())));
-        })
+        let relay =
+            self.party.borrow().as_ref().and_then(|party| Some(party.network.as_ref()?.relay.clone()));
+        let relay = relay.map_or_else(String::new, |(host, port)| endpoint::text(&host, port));
+        let (agent, links) = (self.agent.borrow(), self.links.borrow());
+        let told = NatReport {
+            nat,
+            router: self.forwarding.outside(),
+            relay: &relay,
+            links: &links,
+            relays: &agent.relays().collect::<Vec<_>>(),
+        };
+        told.text(self.state.borrow().port)
     }
 
     fn metrics(&self) -> String {
@@ -113,6 +110,61 @@ impl AgentLoop {
     }
 }
 
+fn write_relay(json: &mut JsonWriter, relay: &MeasuredRelay<'_>) {
+    json.object(|json| {
+        json.key("relay_id").string(relay.id.as_str());
+        json.key("address").string(&relay.endpoint.to_string());
+        write_round_trip(json, relay.round_trip);
+        json.key("members").int(relay.members as u64);
+    });
+}
+
+fn write_round_trip(json: &mut JsonWriter, round_trip: Option<Duration>) {
+    json.key("rtt_us")
+        .or_null(round_trip, |json, trip| json.int(u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)));
+}
+
+/// What `lanrage nat` shows.
+pub(super) struct NatReport<'a> {
+    pub nat: NatView,
+    /// The router's address outside, as it says.
+    pub router: Option<Ipv4Addr>,
+    /// Who was asked.
+    pub relay: &'a str,
+    pub links: &'a [LocalAddress],
+    /// Relays that are measured.
+    pub relays: &'a [MeasuredRelay<'a>],
+}
+
+impl NatReport<'_> {
+    /// As JSON, for a socket on this port.
+    pub fn text(&self, port: u16) -> String {
+        let NatReport { nat, router, relay, links, relays } = self;
+        let address = |json: &mut JsonWriter, address: SocketAddr| json.string(&address.to_string());
+        object(|json| {
+            json.key("nat_type").string(nat.kind.as_str());
+            json.key("public").or_null(nat.public, address);
+            json.key("also_public").array(|json| {
+                nat.others.iter().flatten().for_each(|&other| address(json, other));
+            });
+            json.key("mapping").string(nat.mapping.as_str());
+            json.key("mapped").or_null(nat.mapped, address);
+            json.key("router_outside").or_null(*router, |json, ip| json.string(&ip.to_string()));
+            json.key("relay").string(relay);
+            json.key("port_step").or_null(nat.port_step, |json, step| json.int(step));
+            json.key("port").int(port);
+            json.key("local").array(|json| {
+                links.iter().for_each(|link| json.string(&link.address.ip().to_string()));
+            });
+            json.key("relays").array(|json| {
+                relays.iter().for_each(|relay| write_relay(json, relay));
+            });
+            let is_ipv6 = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.octets()[0] & 0xe0 == 0x20);
+            json.key("ipv6").bool(links.iter().any(|link| is_ipv6(link.address.ip())));
+        })
+    }
+}
+
 fn write_member(json: &mut JsonWriter, member: &MemberView<'_>, now: Instant) {
     json.object(|json| {
         json.key("name").string(member.name);
@@ -120,9 +172,10 @@ fn write_member(json: &mut JsonWriter, member: &MemberView<'_>, now: Instant) {
         json.key("state").string(member.state.as_str());
         json.key("path").string(&member.path.to_string());
         json.key("address").or_null(member.address, |json, address| json.string(&address.to_string()));
-        json.key("rtt_us").or_null(member.round_trip, |json, trip| {
-            json.int(u64::try_from(trip.as_micros()).unwrap_or(u64::MAX))
-        });
+        for (name, relay) in [("relay", member.relay), ("standby", member.standby)] {
+            json.key(name).or_null(relay, |json, id| json.string(id.as_str()));
+        }
+        write_round_trip(json, member.round_trip);
         json.key("loss_per_mille").int(member.loss);
         json.key("received").int(member.received);
         json.key("sent").int(member.sent);

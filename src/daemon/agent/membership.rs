@@ -1,9 +1,12 @@
 //! Carries out what the session asks for, and takes over what it says.
 
-use super::{AgentLoop, Alarm, EventSocket, Listening, PartyAnswer, PartyGoal, SessionEnd, SessionEvent};
-use crate::agent::network::Network;
+use super::{
+    AgentLoop, Alarm, EventSocket, Listening, LocalAddress, PartyAnswer, PartyGoal, SessionEnd, SessionEvent,
+};
+use crate::agent::network::{ListedRelay, Network};
 use crate::agent::session::{ApiRequest, SessionWish};
 use crate::net::client::resolve;
+use crate::wire::control::RelayBody;
 use smol::future::FutureExt;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -23,13 +26,16 @@ impl AgentLoop {
                 self.carry_out(wish);
             }
             self.take_events();
+            self.tell_alone();
             let due = self.session.borrow().next();
             self.session_alarm.wait(due, now).await;
         }
     }
 
     fn wish(&self) -> Option<SessionWish> {
-        self.session.borrow_mut().poll((self.clock)())
+        let mut session = self.session.borrow_mut();
+        session.reaches_straight(self.agent.borrow().reached_straight());
+        session.poll((self.clock)())
     }
 
     fn carry_out(self: &Rc<Self>, wish: SessionWish) {
@@ -103,6 +109,16 @@ impl AgentLoop {
                     *self.told.borrow_mut() = Some(*answer);
                     self.told_bell.ring();
                 }
+                SessionEvent::Relays(relays) => {
+                    let agent = self.clone();
+                    let look_up = async move {
+                        let has_ipv4 = has_ipv4(&agent.links.borrow());
+                        let listed = find_relays(&relays, has_ipv4).await;
+                        agent.agent.borrow_mut().set_relays(&listed, (agent.clock)());
+                        agent.arm();
+                    };
+                    self.executor.spawn(look_up).detach();
+                }
                 SessionEvent::Signal(signal) => {
                     self.agent.borrow_mut().signal(&signal.from, &signal.data, (self.clock)());
                     self.arm();
@@ -137,6 +153,7 @@ impl AgentLoop {
             let Some(membership) = &mut state.membership else { return };
             membership.token = token.map(str::to_owned);
             membership.goal = goal.clone();
+            membership.protects = session.protects();
             if last.is_some() {
                 membership.last = last.cloned();
             }
@@ -224,5 +241,49 @@ impl AgentLoop {
     pub(super) fn hurry(&self) {
         self.session.borrow_mut().hurry((self.clock)());
         Alarm::ring(&self.session_alarm);
+    }
+}
+
+/// Whether a machine with these addresses has any of IPv4; without any, that is not known yet.
+pub(super) fn has_ipv4(links: &[LocalAddress]) -> bool {
+    links.is_empty() || links.iter().any(|link| link.address.is_ipv4())
+}
+
+/// The relays of a list, where their names lead: a server lists its own one by the name that its owner gave it.
+pub(super) async fn find_relays(listed: &[RelayBody<'_>], has_ipv4: bool) -> Vec<ListedRelay> {
+    let mut found = Vec::new();
+    for body in listed {
+        let addresses = resolve(&body.public_ip, body.port).await.unwrap_or_default();
+        // NATs are where IPv4 is.
+        let wanted = addresses.iter().find(|address| address.is_ipv4() == has_ipv4);
+        let address = wanted.or(addresses.first());
+        found.extend(address.and_then(|&address| ListedRelay::told(body, address)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_are_listed_by_address_or_by_name() {
+        let body = |public_ip: &'static str| RelayBody {
+            relay_id: "own".into(),
+            public_ip: public_ip.into(),
+            port: 51820,
+            region: "here".into(),
+            capacity: 100,
+            registered_at: "".into(),
+            public_key: None,
+            load: 0,
+        };
+        let listed = [body("203.0.113.7"), body("localhost"), body("not a name")];
+        let found = smol::block_on(find_relays(&listed, true));
+        let endpoints: Vec<_> = found.iter().map(|relay| relay.endpoint.to_string()).collect();
+        assert_eq!(endpoints, ["203.0.113.7:51820", "127.0.0.1:51820"]);
+        let link = |address: &str| LocalAddress { address: address.parse().unwrap(), prefix: 64 };
+        let [old, new] = [link("192.0.2.7:1"), link("[2001:db8::7]:1")];
+        assert!(has_ipv4(&[]) && has_ipv4(&[new, old]) && !has_ipv4(&[new]));
     }
 }

@@ -11,6 +11,7 @@ use crate::datagram::Path;
 use crate::time::Now;
 use smol::future::FutureExt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
@@ -76,7 +77,7 @@ impl AgentLoop {
 
     fn replace_socket(&self) -> Result<(), DaemonError> {
         // Any but the one before: that is what somebody on the way no longer carries.
-        let socket = AgentSocket::bind(0)?;
+        let socket = AgentSocket::bind(0, self.offload)?;
         self.state.borrow_mut().port = socket.socket.address().port();
         *self.socket.borrow_mut() = Rc::new(socket);
         self.keep();
@@ -109,6 +110,7 @@ impl AgentLoop {
                 now,
                 &mut Moved { outbox: &mut outbox, local, extras: &self.extras },
             );
+            own.socket.make_room(&mut outbox);
         });
         own.socket.flush(&mut outbox);
     }
@@ -126,13 +128,27 @@ impl AgentLoop {
         self.poll_agent();
     }
 
-    /// Has the agent do what is due.
+    /// Takes somebody's call on the LAN.
+    pub(super) fn take_call(&self, datagram: &mut [u8], from: SocketAddr) {
+        let now: Now = (self.clock)();
+        let (own, local) = (self.socket.borrow().clone(), self.local.borrow().clone());
+        {
+            let mut outbox = own.outbox.borrow_mut();
+            outbox.set_now(now.instant);
+            let mut out = Moved { outbox: &mut outbox, local: local.as_deref(), extras: &self.extras };
+            self.agent.borrow_mut().receive_call(datagram, from, now, &mut out);
+        }
+        self.poll_agent();
+    }
+
+    /// Hands over what came for this machine, and has the agent do what is due.
     pub(super) fn poll_agent(&self) {
         let now: Now = (self.clock)();
         let (own, local) = (self.socket.borrow().clone(), self.local.borrow().clone());
         {
             let mut outbox = own.outbox.borrow_mut();
             outbox.set_now(now.instant);
+            local.iter().for_each(|local| local.flush());
             self.agent
                 .borrow_mut()
                 .poll(now, &mut Moved { outbox: &mut outbox, local: local.as_deref(), extras: &self.extras });

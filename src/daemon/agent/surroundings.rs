@@ -60,7 +60,8 @@ impl AgentLoop {
             return Err(AgentError::Owner("the server gives us no address".into()));
         };
         self.look_for_overlaps(network.subnet)?;
-        let settings = TunSettings { name: name.clone(), address, prefix: network.subnet.prefix(), mtu: MTU };
+        let (prefix, offload) = (network.subnet.prefix(), self.offload);
+        let settings = TunSettings { name: name.clone(), address, prefix, mtu: MTU, offload };
         let tun = Tun::open(settings).map_err(|error| {
             let root = if rustix::process::geteuid().is_root() { "" } else { "; run this with sudo" };
             AgentError::Owner(format!("{error}{root}"))
@@ -163,16 +164,10 @@ impl AgentLoop {
     /// Tells the agent of this machine's addresses, if they are others than before or `anyway`.
     pub(super) fn tell_links(&self, anyway: bool) {
         let port = self.socket.borrow().socket.address().port();
-        let own = number_of(&self.interface).ok();
-        let found = match Netlink::new().and_then(|mut netlink| netlink.addresses()) {
-            Ok(found) => found,
+        let links = match local_addresses(port, &self.interface) {
+            Ok(links) => links,
             Err(errno) => return log::debug!("addresses can't be read: {errno}"),
         };
-        let links: Vec<LocalAddress> = found
-            .into_iter()
-            .filter(|found| Some(found.interface) != own && is_usable(found))
-            .map(|found| LocalAddress { address: SocketAddr::new(found.address, port), prefix: found.prefix })
-            .collect();
         if *self.links.borrow() == links && !anyway {
             return;
         }
@@ -196,6 +191,18 @@ impl AgentLoop {
             self.hurry();
         }
     }
+}
+
+/// This machine's addresses with this port, but for those of the interface `own`.
+pub(super) fn local_addresses(port: u16, own: &str) -> Result<Vec<LocalAddress>, Errno> {
+    let own = number_of(own).ok();
+    let found = Netlink::new()?.addresses()?.into_iter();
+    let usable = found.filter(|found| Some(found.interface) != own && is_usable(found));
+    let with_port = |found: InterfaceAddress| LocalAddress {
+        address: SocketAddr::new(found.address, port),
+        prefix: found.prefix,
+    };
+    Ok(usable.map(with_port).collect())
 }
 
 /// Whether others can reach us at an address.

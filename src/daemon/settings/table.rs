@@ -1,11 +1,17 @@
 //! The table of settings: their names, and how a value is read and shown.
 
 use super::Settings;
+#[cfg(feature = "cluster")]
+use super::cluster::{is_database, without_password};
 use crate::api::browsers::is_origin;
+#[cfg(feature = "cluster")]
+use crate::ids::is_valid_id;
 use crate::subnet::Subnet;
 use crate::sys::interface;
 use crate::token_bucket::Rate;
+use crate::wire::decimal::Decimal;
 use crate::wire::endpoint;
+use crate::wire::roster::is_region;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,7 +81,7 @@ macro_rules! seconds {
                 settings.$field $(. $rest)* = parse_seconds(text)?;
                 Some(())
             },
-            show: |settings| settings.$field $(. $rest)*.as_secs_f64().to_string(),
+            show: |settings| show_seconds(settings.$field $(. $rest)*),
         }
     };
 }
@@ -108,6 +114,57 @@ pub const SETTINGS: &[Setting] = &[
             Some(())
         },
         show: |settings| settings.state_dir.display().to_string(),
+    },
+    #[cfg(feature = "cluster")]
+    Setting {
+        key: "store",
+        expected: "postgres://USER@HOST/DATABASE, or nothing for a file in state_dir",
+        help: "the database that the state is kept in (a password in it is not shown)",
+        reloads: false,
+        set: |settings, text| {
+            settings.cluster.store =
+                if text.is_empty() { None } else { Some(is_database(text).then(|| text.to_owned())?) };
+            Some(())
+        },
+        show: |settings| settings.cluster.store.as_deref().map_or_else(String::new, without_password),
+    },
+    #[cfg(feature = "cluster")]
+    Setting {
+        key: "realm",
+        expected: "1 to 64 letters, digits and . _ -",
+        help: "whose state it is, where several share a database",
+        reloads: false,
+        set: |settings, text| {
+            settings.cluster.realm = is_valid_id(text).then(|| text.to_owned())?;
+            Some(())
+        },
+        show: |settings| settings.cluster.realm.clone(),
+    },
+    #[cfg(feature = "cluster")]
+    Setting {
+        key: "instance",
+        expected: "1 to 64 letters, digits and . _ -, or nothing for the machine's name",
+        help: "what this instance is called among those of its realm",
+        reloads: false,
+        set: |settings, text| {
+            settings.cluster.instance =
+                if text.is_empty() { None } else { Some(is_valid_id(text).then(|| text.to_owned())?) };
+            Some(())
+        },
+        show: |settings| settings.cluster.instance.clone().unwrap_or_default(),
+    },
+    #[cfg(feature = "cluster")]
+    Setting {
+        key: "instance_url",
+        expected: "a URL, such as http://10.0.0.1:8667",
+        help: "where other instances reach this one",
+        reloads: false,
+        set: |settings, text| {
+            settings.cluster.url =
+                if text.is_empty() { None } else { Some(is_origin(text).then(|| text.to_owned())?) };
+            Some(())
+        },
+        show: |settings| settings.cluster.url.clone().unwrap_or_default(),
     },
     Setting {
         key: "http",
@@ -146,6 +203,18 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "public_url",
+        expected: "http:// or https:// with a name, and a port if need be, such as https://play.example.org",
+        help: "where browsers and clients outside reach the control API, if that is by a proxy; links lead there",
+        reloads: true,
+        set: |settings, text| {
+            let is_web = text.starts_with("https://") || text.starts_with("http://");
+            settings.public_url = if text.is_empty() { None } else { Some(text.to_owned()) };
+            (text.is_empty() || is_web && is_origin(text)).then_some(())
+        },
+        show: |settings| settings.public_url.clone().unwrap_or_default(),
+    },
+    Setting {
         key: "subnet",
         expected: "an IPv4 subnet of /8 to /30, such as 10.66.0.0/16",
         help: "the virtual LAN",
@@ -162,8 +231,7 @@ pub const SETTINGS: &[Setting] = &[
         help: "where this relay is, for clients to choose by",
         reloads: true,
         set: |settings, text| {
-            let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-            settings.region = fits.then(|| text.to_owned())?;
+            settings.region = is_region(text).then(|| text.to_owned())?;
             Some(())
         },
         show: |settings| settings.region.clone(),
@@ -239,7 +307,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "trusted_proxies",
         expected: "IP addresses with commas between them, such as 127.0.0.1,::1",
-        help: "proxies whose X-Forwarded-For is believed",
+        help: "proxies that are believed for whom they ask (X-Forwarded-For, or the PROXY protocol, version 2)",
         reloads: true,
         set: |settings, text| {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -314,7 +382,7 @@ pub const SETTINGS: &[Setting] = &[
         "limits.connections",
         door.connections,
         1,
-        "HTTP connections, about 3 KB each; fewer with little memory"
+        "HTTP connections, about 3 kB each; fewer with little memory"
     ),
     count!(
         "limits.connections_per_source",
@@ -326,7 +394,7 @@ pub const SETTINGS: &[Setting] = &[
         "limits.sessions",
         door.sessions,
         1,
-        "WebSocket sessions, about 5 KB each; fewer with little memory"
+        "WebSocket sessions, about 5 kB each; fewer with little memory"
     ),
     count!(
         "limits.sessions_per_source",
@@ -340,7 +408,7 @@ pub const SETTINGS: &[Setting] = &[
         "rates.changes",
         changes,
         86_400,
-        "changes on disk per day of one network (IPv4 /24, IPv6 /48), 33 KB each, and burst"
+        "changes on disk per day of one network (IPv4 /24, IPv6 /48), 33 kB each, and burst"
     ),
     seconds!("timeouts.token", control.lifetimes.token, "life of an unused token"),
     seconds!("timeouts.peer", control.lifetimes.peer, "a peer without heartbeat leaves after this"),
@@ -386,8 +454,12 @@ fn show_yes(is_so: bool) -> String {
 }
 
 fn parse_seconds(text: &str) -> Option<Duration> {
-    let span = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+    let span = Duration::from_micros(Decimal::parse(text, 6)?.units);
     (span > Duration::ZERO && span <= Duration::from_secs(10 * 365 * 86_400)).then_some(span)
+}
+
+fn show_seconds(span: Duration) -> String {
+    Decimal::seconds(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)).to_string()
 }
 
 fn parse_rate(text: &str, per: Duration) -> Option<Rate> {
@@ -413,6 +485,8 @@ mod tests {
             ("allowed_hosts", "", "http://router.lan"),
             ("allowed_origins", "https://a.example,http://b.example:3000", "https://a.example/"),
             ("allowed_origins", "", "*"),
+            ("public_url", "https://play.example.org:8443", "https://play.example.org/"),
+            ("public_url", "", "play.example.org"),
         ] {
             settings.set(key, good, "test").unwrap();
             let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();

@@ -86,7 +86,7 @@ impl From<io::Error> for CloseReason {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cut {
+enum Forced {
     No,
     TimedOut,
     Evicted,
@@ -105,7 +105,7 @@ pub(super) struct Connection {
     deadline: Cell<Instant>,
     /// When a session wants to be woken to send a ping.
     wake_up_at: Cell<Instant>,
-    cut: Cell<Cut>,
+    forced: Cell<Forced>,
     waker: RefCell<Option<Waker>>,
     session: Cell<Option<SessionId>>,
     /// What waits to be sent to its session.
@@ -115,8 +115,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Its place in the order in which connections of one owner are given up.
-    fn place(&self) -> (Phase, Instant, u64) {
+    /// Its rank in the order in which connections of one owner are given up.
+    fn eviction_rank(&self) -> (Phase, Instant, u64) {
         (self.phase.get(), self.since.get(), self.id)
     }
 
@@ -145,8 +145,8 @@ impl Connection {
     /// Sets when the phase has to be over, even if it was over time a moment ago.
     pub(super) fn set_deadline(&self, deadline: Instant) {
         self.deadline.set(deadline);
-        if self.cut.get() == Cut::TimedOut {
-            self.cut.set(Cut::No);
+        if self.forced.get() == Forced::TimedOut {
+            self.forced.set(Forced::No);
         }
     }
 
@@ -155,11 +155,11 @@ impl Connection {
     }
 
     /// Ready when the connection is to be ended; told once. Otherwise the task is woken when it is.
-    pub(super) fn poll_cut(&self, cx: &Context<'_>) -> Poll<CloseReason> {
-        match self.cut.replace(Cut::No) {
-            Cut::TimedOut => Poll::Ready(CloseReason::TimedOut),
-            Cut::Evicted => Poll::Ready(CloseReason::Evicted),
-            Cut::No => {
+    pub(super) fn poll_forced(&self, cx: &Context<'_>) -> Poll<CloseReason> {
+        match self.forced.replace(Forced::No) {
+            Forced::TimedOut => Poll::Ready(CloseReason::TimedOut),
+            Forced::Evicted => Poll::Ready(CloseReason::Evicted),
+            Forced::No => {
                 let mut waker = self.waker.borrow_mut();
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                     *waker = Some(cx.waker().clone());
@@ -187,7 +187,7 @@ impl Connection {
         mut register: impl FnMut(&mut Context<'_>) -> Poll<io::Result<()>>,
     ) -> Result<(), CloseReason> {
         let mut is_registered = false;
-        poll_fn(|cx| match self.poll_cut(cx) {
+        poll_fn(|cx| match self.poll_forced(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
             Poll::Pending if is_registered => Poll::Ready(Ok(())),
             Poll::Pending => {
@@ -244,7 +244,7 @@ impl Connection {
         let (phase, now) = (self.phase.get(), clock().instant);
         self.enter(Phase::Unread, now, until.since(now) + PATIENCE);
         self.set_wake_up(until);
-        poll_fn(|cx| match self.poll_cut(cx) {
+        poll_fn(|cx| match self.poll_forced(cx) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
             Poll::Pending if clock().instant >= until => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
@@ -266,7 +266,7 @@ impl Connection {
     ) -> Result<(), CloseReason> {
         self.stream.finish_writing();
         self.enter(phase, clock().instant, span);
-        poll_fn(|cx| match self.poll_cut(cx) {
+        poll_fn(|cx| match self.poll_forced(cx) {
             Poll::Ready(CloseReason::TimedOut) => Poll::Ready(Ok(())),
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
             Poll::Pending if !self.stream.has_unsent() => Poll::Ready(Ok(())),
@@ -278,10 +278,10 @@ impl Connection {
         .await
     }
 
-    fn cut(&self, cut: Cut) {
-        self.cut.set(cut);
+    fn force(&self, forced: Forced) {
+        self.forced.set(forced);
         // Its bytes are not counted any more, so they are freed now and not when its task runs.
-        if let Some(outbox) = self.outbox.get().filter(|_| cut == Cut::Evicted) {
+        if let Some(outbox) = self.outbox.get().filter(|_| forced == Forced::Evicted) {
             outbox.discard();
         }
         self.wake();
@@ -387,13 +387,13 @@ impl Entries {
     /// The connection to close first: of `owner`, or of whoever has most over TCP.
     fn least_missed(&self, owner: Option<Prefix>) -> Option<Rc<Connection>> {
         let entries = self.of_payers(owner).filter(|(one, _)| one.phase.get() < Phase::Answering);
-        self.tcp.victim(entries.map(|(one, payer)| (one, payer, one.place()))).cloned()
+        self.tcp.victim(entries.map(|(one, payer)| (one, payer, one.eviction_rank()))).cloned()
     }
 
     /// The connection over the Unix socket to close first.
     fn least_missed_here(&self) -> Option<Rc<Connection>> {
         let unix = self.connections.values().filter(|one| one.payer.get().is_none());
-        unix.filter(|one| one.phase.get() < Phase::Answering).min_by_key(|one| one.place()).cloned()
+        unix.filter(|one| one.phase.get() < Phase::Answering).min_by_key(|one| one.eviction_rank()).cloned()
     }
 
     /// The session that makes room for one of `payer`: the oldest that is no member's, of `owner` or of whoever has
@@ -549,7 +549,7 @@ impl ConnectionTable {
         let Some(connection) = choose(&entries) else { return false };
         entries.remove(&connection);
         drop(entries);
-        connection.cut(Cut::Evicted);
+        connection.force(Forced::Evicted);
         true
     }
 
@@ -624,7 +624,7 @@ impl ConnectionTable {
             since: Cell::new(now),
             deadline: Cell::new(now + self.limits().head_timeout),
             wake_up_at: Cell::new(NEVER),
-            cut: Cell::new(Cut::No),
+            forced: Cell::new(Forced::No),
             waker: RefCell::default(),
             session: Cell::new(None),
             outbox: OnceCell::new(),
@@ -669,7 +669,7 @@ impl ConnectionTable {
         for connection in self.entries.borrow().connections.values() {
             if connection.deadline.get() <= now {
                 connection.deadline.set(NEVER);
-                connection.cut(Cut::TimedOut);
+                connection.force(Forced::TimedOut);
             } else if connection.wake_up_at.get() <= now {
                 connection.wake_up_at.set(NEVER);
                 connection.wake();
@@ -682,7 +682,7 @@ impl ConnectionTable {
         self.is_stopping.set(true);
         for connection in self.entries.borrow().connections.values() {
             if connection.phase.get() < Phase::Answering {
-                connection.cut(Cut::Evicted);
+                connection.force(Forced::Evicted);
             } else {
                 connection.wake();
             }

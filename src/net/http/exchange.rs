@@ -3,15 +3,17 @@
 use super::connections::{BufferShare, CloseReason, ConnectionSlot, Phase};
 use super::outbox::SessionOutbox;
 use super::response::{self, BodyEnd};
-use super::service::{HttpService, ServiceReply};
+use super::service::{HttpService, ServiceReply, Upload};
 use super::shared::DoorState;
 use super::websocket;
 use crate::wire::chunked::Chunked;
-use crate::wire::http::{Answer, RejectedRequest, Request};
+use crate::wire::http::{Answer, RejectedRequest, Request, Source};
 use crate::wire::http_head::{HeadScan, MAX_HEAD, RequestHead};
+use crate::wire::proxy_header::{self, MAX_PROXY_HEADER, ProxyHeader};
 use smol::channel::Receiver;
 use smol::future::yield_now;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use tiny_http::Method;
@@ -72,10 +74,15 @@ impl Framing {
 pub(super) async fn serve<S: HttpService>(door: Rc<DoorState<S>>, slot: ConnectionSlot) {
     let local = slot.stream.local_address();
     let account = door.table.account(slot.connection());
+    let source = slot.source;
+    let speaks_for_others =
+        matches!(source, Source::Ip(address) if door.table.limits().speaks_for_many(address));
     let mut exchange = Exchange {
         door,
         slot,
         account,
+        source,
+        may_introduce: speaks_for_others,
         local,
         buffer: Vec::new(),
         start: 0,
@@ -108,6 +115,10 @@ struct Exchange<S: HttpService> {
     door: Rc<DoorState<S>>,
     slot: ConnectionSlot,
     account: BufferShare,
+    /// Who asks, as far as the connection tells.
+    source: Source,
+    /// Whether a proxy may still say for whom the connection is.
+    may_introduce: bool,
     local: Option<SocketAddr>,
     /// What was read and not used up; without memory of its own while the connection is idle.
     buffer: Vec<u8>,
@@ -140,13 +151,73 @@ impl<S: HttpService> Exchange<S> {
             };
         }
         self.let_go();
-        let request = Request::new(head, body, self.slot.source, self.local);
-        match self.door.service.clone().call(request).await {
-            ServiceReply { answer, stream: None } => self.answer(&answer, &framing).await,
-            ServiceReply { answer, stream: Some(stream) } => {
+        let upload = head.is_upload().then_some((head.content_length, head.expects_continue));
+        if upload.is_some() && head.chunked {
+            return self.refuse(RejectedRequest::new(411, "a backup comes with its Content-Length")).await;
+        }
+        let request = self.request_of(head, body);
+        let reply = self.door.service.clone().call(request).await;
+        match (reply, upload) {
+            (ServiceReply { upload: Some(upload), .. }, Some((length, is_awaited))) => {
+                // In a box, as what few connections need would make all of them larger.
+                Box::pin(self.take_upload(upload, length, is_awaited, framing)).await
+            }
+            (ServiceReply { answer, stream: Some(stream), .. }, _) => {
                 self.answer_piecewise(&answer, stream, &framing).await
             }
+            (ServiceReply { answer, .. }, upload) => {
+                // What is not taken is not read.
+                let is_read = upload.is_none_or(|(length, _)| length == 0);
+                self.answer(&answer, &Framing { keep_alive: framing.keep_alive && is_read, ..framing }).await
+            }
         }
+    }
+
+    /// Hands a body on as it comes, and answers once it is known what came of it.
+    async fn take_upload(
+        &mut self,
+        upload: Upload,
+        length: usize,
+        mut is_awaited: bool,
+        framing: Framing,
+    ) -> Result<AfterRequest, CloseReason> {
+        let Upload { pieces, outcome } = upload;
+        let mut left = length;
+        loop {
+            let there = left.min(self.buffer.len() - self.start);
+            let piece = self.buffer[self.start..self.start + there].to_vec();
+            self.start += there;
+            left -= there;
+            self.slot.enter_answering();
+            // An empty piece is the end; who takes no more of them knows why.
+            if (there > 0 || left == 0) && pieces.send(piece).await.is_err() {
+                break;
+            }
+            if left == 0 {
+                if there > 0 {
+                    let _ = pieces.send(Vec::new()).await;
+                }
+                break;
+            }
+            let more = match self.begin_body(mem::take(&mut is_awaited)).await {
+                Ok(()) => self.fill_body(left).await,
+                Err(ended) => Err(ended.into()),
+            };
+            match more {
+                Ok(()) => {}
+                Err(ReadFailure::Refused(refusal)) => return self.refuse(refusal).await,
+                Err(ReadFailure::Ended(ended)) => return Err(ended),
+            }
+        }
+        self.slot.enter_answering();
+        let answer = outcome.await;
+        self.answer(&answer, &Framing { keep_alive: framing.keep_alive && left == 0, ..framing }).await
+    }
+
+    fn request_of(&self, head: RequestHead, body: Vec<u8>) -> Request {
+        let mut request = Request::new(head, body, self.source, self.local);
+        request.is_forwarded |= self.source != self.slot.source;
+        request
     }
 
     /// What is used up is not kept, and does not count, while the answer may have to wait for the disk: who is being
@@ -164,9 +235,31 @@ impl<S: HttpService> Exchange<S> {
 
     /// Reads a request; `None` if the client has no more of them.
     async fn request(&mut self) -> Result<Option<(RequestHead, Vec<u8>)>, ReadFailure> {
+        if mem::take(&mut self.may_introduce) && !self.introduction().await? {
+            return Ok(None);
+        }
         let Some(head) = self.head().await? else { return Ok(None) };
-        let body = self.body(&head).await?;
+        let body = if head.is_upload() { Vec::new() } else { self.body(&head).await? };
         Ok(Some((head, body)))
+    }
+
+    /// What a trusted proxy says ahead of everything, if it says something; whether something follows.
+    async fn introduction(&mut self) -> Result<bool, ReadFailure> {
+        self.slot.enter(Phase::Head, (self.door.clock)().instant, self.door.table.limits().head_timeout);
+        loop {
+            match proxy_header::read(&self.buffer)? {
+                ProxyHeader::Absent => return Ok(true),
+                ProxyHeader::Whole(length, source) => {
+                    self.start = length;
+                    self.source = source.map_or(self.source, Source::Ip);
+                    return Ok(true);
+                }
+                ProxyHeader::Incomplete => {}
+            }
+            if self.fill(MAX_PROXY_HEADER - self.buffer.len()).await? == 0 {
+                return Ok(false);
+            }
+        }
     }
 
     async fn head(&mut self) -> Result<Option<RequestHead>, ReadFailure> {
@@ -208,7 +301,7 @@ impl<S: HttpService> Exchange<S> {
         let length = head.content_length;
         let missing = |exchange: &Self| length.saturating_sub(exchange.buffer.len() - exchange.start);
         if missing(self) > 0 {
-            self.begin_body(head).await?;
+            self.begin_body(head.expects_continue).await?;
         }
         while missing(self) > 0 {
             self.fill_body(missing(self)).await?;
@@ -222,7 +315,7 @@ impl<S: HttpService> Exchange<S> {
         let mut chunked = Chunked::default();
         self.start += chunked.take(&self.buffer[self.start..])?;
         if !chunked.is_done() {
-            self.begin_body(head).await?;
+            self.begin_body(head.expects_continue).await?;
         }
         while !chunked.is_done() {
             // What comes behind the body is kept for the next request.
@@ -235,10 +328,10 @@ impl<S: HttpService> Exchange<S> {
     }
 
     /// A body is on its way: there is a time for it, and a client that waits to be asked for it is asked.
-    async fn begin_body(&mut self, head: &RequestHead) -> Result<(), ReadFailure> {
+    async fn begin_body(&mut self, is_awaited: bool) -> Result<(), CloseReason> {
         let limits = self.door.table.limits();
         self.slot.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
-        if head.expects_continue {
+        if is_awaited {
             self.write(CONTINUE, &[]).await?;
             self.slot.enter(Phase::Body, (self.door.clock)().instant, limits.body_timeout);
         }
@@ -288,7 +381,7 @@ impl<S: HttpService> Exchange<S> {
         let table = &self.door.table;
         let full = RejectedRequest::new(503, "too many WebSocket sessions");
         let (service, limits) = (&self.door.service, table.limits());
-        let request = Request::new(head, body, self.slot.source, self.local);
+        let request = self.request_of(head, body);
         let payer = service.payer(&request);
         let is_member = |session| service.is_member(session);
         if self.door.stopping.get() || !table.make_room_for_session(payer, is_member) {

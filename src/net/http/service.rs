@@ -3,22 +3,33 @@
 use super::outbox::SessionOutbox;
 use crate::ids::SessionId;
 use crate::wire::http::{Answer, RejectedRequest, Request, Source};
+use smol::channel::{Receiver, Sender};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 
+/// Where the body of a request goes that is not kept in memory.
+pub struct Upload {
+    /// For its pieces. An **empty** one ends it; if the channel closes before one came, the rest is not wanted.
+    pub pieces: Sender<Vec<u8>>,
+    /// What comes of it.
+    pub outcome: Pin<Box<dyn Future<Output = Answer>>>,
+}
+
 /// What is sent back for a request.
-#[derive(Debug)]
 pub struct ServiceReply {
     /// The answer.
     pub answer: Answer,
     /// The body piece by piece (chunked), in place of `answer.body`. An **empty** piece ends the body; if
     /// the channel closes before one came, the body is broken off so that nobody takes it for complete.
-    pub stream: Option<smol::channel::Receiver<Vec<u8>>>,
+    pub stream: Option<Receiver<Vec<u8>>>,
+    /// To be answered once the body is there, in place of `answer`.
+    pub upload: Option<Upload>,
 }
 
 impl From<Answer> for ServiceReply {
     fn from(answer: Answer) -> Self {
-        ServiceReply { answer, stream: None }
+        ServiceReply { answer, stream: None, upload: None }
     }
 }
 
@@ -27,7 +38,8 @@ pub trait HttpService: 'static {
     /// The path whose GET asks for a WebSocket.
     const WEBSOCKET: &'static str;
 
-    /// Answers one request; may wait for the disk. A client that goes away meanwhile does not stop it.
+    /// Answers one request; may wait for the disk. A client that goes away meanwhile does not stop it. Of an upload
+    /// ([`crate::wire::http::UPLOAD`]) there is no body yet, and none is read unless the reply says where it goes.
     fn call(self: Rc<Self>, request: Request) -> impl Future<Output = ServiceReply>;
 
     /// The door refused a request by itself (malformed, too large, too slow, too many) with this status.
@@ -53,7 +65,7 @@ pub trait HttpService: 'static {
     ) -> Result<SessionId, RejectedRequest>;
 
     /// A text message came.
-    fn message(&self, session: SessionId, text: &str);
+    fn message(self: Rc<Self>, session: SessionId, text: &str);
 
     /// The session is over. Called once for every one that was opened.
     fn closed(&self, session: SessionId);

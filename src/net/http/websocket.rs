@@ -174,7 +174,7 @@ impl<S: HttpService> WebSocketSession<S> {
     /// Reads and writes what can be; ready when the session is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         self.outbox.register(cx);
-        if let Poll::Ready(ended) = self.slot.poll_cut(cx) {
+        if let Poll::Ready(ended) = self.slot.poll_forced(cx) {
             return Poll::Ready(Err(ended));
         }
         let now = (self.door.clock)().instant;
@@ -256,7 +256,7 @@ impl<S: HttpService> WebSocketSession<S> {
     fn take(&mut self, message: Message) {
         match message {
             Message::Text(text) if !self.outbox.is_closing() => {
-                self.door.service.message(self.id, text.as_str());
+                self.door.service.clone().message(self.id, text.as_str());
             }
             Message::Binary(_) => self.fail(UNSUPPORTED_DATA, "only text is understood here"),
             Message::Ping(payload) => self.outbox.pong(payload),

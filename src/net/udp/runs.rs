@@ -63,7 +63,7 @@ pub struct Buffers<'a> {
 /// Bytes that lie together: one or more datagrams of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
-    place: PayloadLocation,
+    location: PayloadLocation,
     /// The next one of its run.
     next: u16,
     start: u32,
@@ -72,13 +72,13 @@ pub struct Piece {
 
 impl Piece {
     /// `length` bytes from `start` on.
-    pub fn new(place: PayloadLocation, start: usize, length: usize) -> Self {
-        Piece { place, next: 0, start: start as u32, length: length as u32 }
+    pub fn new(location: PayloadLocation, start: usize, length: usize) -> Self {
+        Piece { location, next: 0, start: start as u32, length: length as u32 }
     }
 
     /// Its bytes.
     pub fn of<'a>(&self, buffers: Buffers<'a>) -> &'a [u8] {
-        let buffer = match self.place {
+        let buffer = match self.location {
             PayloadLocation::Inbox => buffers.inbox,
             PayloadLocation::Scratch => buffers.scratch,
             PayloadLocation::Backlog => buffers.backlog,
@@ -176,7 +176,7 @@ impl Runs {
         let sender = latest.as_ref().map_or_else(sender, |run| run.sender);
         if let Some(run) = latest.filter(|run| open && run.takes(addressing, segment, count, length)) {
             let last = &mut self.pieces[usize::from(run.last_piece)];
-            if last.place == piece.place && last.start + last.length == piece.start {
+            if last.location == piece.location && last.start + last.length == piece.start {
                 last.length += piece.length;
             } else if index == PIECES {
                 return Err(count);

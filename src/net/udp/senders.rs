@@ -67,7 +67,7 @@ impl Heard {
         }
         self.latest = latest;
         let sender = self.line(interface) as u8;
-        let (set, hash) = self.place(remote);
+        let (set, hash) = self.set_of(remote);
         let [first, second] = &mut self.sets[set];
         let is_same = |entry: &SenderEntry| entry.is_used && entry.hash == hash;
         let entry =
@@ -77,7 +77,7 @@ impl Heard {
 
     /// Who sends to `remote`.
     pub fn sender_for(&self, remote: SocketAddr, now: Instant) -> usize {
-        let (set, hash) = self.place(remote);
+        let (set, hash) = self.set_of(remote);
         let found = self.sets[set].iter().find(|entry| entry.is_used && entry.hash == hash);
         match found.filter(|entry| age(entry, ticks(now)) < (LIFETIME.as_nanos() >> 20) as u32) {
             Some(entry) => entry.sender.into(),
@@ -103,7 +103,7 @@ impl Heard {
         }
     }
 
-    fn place(&self, remote: SocketAddr) -> (usize, u32) {
+    fn set_of(&self, remote: SocketAddr) -> (usize, u32) {
         let hash = self.hasher.hash_one(remote);
         (hash as usize % SETS, (hash >> 32) as u32)
     }

@@ -1,17 +1,19 @@
 //! A relay with two players and an attacker around it. The network takes no time, unless the search lets the attacker
 //! act while something is on its way to a player; datagrams arrive in their order and none is lost.
 
+mod attack;
+mod description;
+mod promises;
+mod story;
+
 use super::actions::{Action, Attacker, Forgery, Promise, Second, Setup};
-use super::fingerprint::Fingerprint;
 use super::honest::Honest;
-use super::messages::{Made, MessageLog, Who, is_symbolic, sender_index};
+use super::messages::{MessageLog, Who, is_symbolic, sender_index};
 use crate::crypto::x25519::PublicKey;
 use crate::datagram::Path;
 use crate::figures::Traffic;
 use crate::ids::{PartyId, PeerId};
-use crate::relay::blind::Blind;
-use crate::relay::limits::{PENDING_LIFETIME, RelayLimits, SWEEP_INTERVAL};
-use crate::relay::state::RelayState;
+use crate::relay::limits::RelayLimits;
 use crate::relay::{Arrival, Output, Port, Relay, RelaySettings};
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now, UnixTime};
@@ -197,7 +199,7 @@ impl Model {
         }
     }
 
-    fn places(&self) -> [SocketAddr; 2] {
+    fn sources(&self) -> [SocketAddr; 2] {
         [home(Who::Attacker), self.second()]
     }
 
@@ -233,10 +235,10 @@ impl Model {
         };
         all.extend(waits.iter().map(|&wait| Action::Wait(wait)));
         let keys = if is_member { &Who::ALL[..] } else { &Who::ALL[..2] };
-        for place in 0..2 {
-            let mut add = |forgery| all.push(Action::Attack(place, forgery));
+        for source in 0..2 {
+            let mut add = |forgery| all.push(Action::Attack(source, forgery));
             keys.iter().for_each(|&to| add(Forgery::Initiation(to)));
-            if place == 0 {
+            if source == 0 {
                 add(Forgery::ForeignInitiation);
             }
             for number in 0..self.got.len().min(REMEMBERED) {
@@ -285,7 +287,7 @@ impl Model {
                 self.advance(Duration::from_secs(seconds.into()));
                 self.tell(|_| format!("{seconds} s have passed"));
             }
-            Action::Attack(place, forgery) => self.attack(place, forgery),
+            Action::Attack(source, forgery) => self.attack(source, forgery),
         }
     }
 
@@ -441,7 +443,7 @@ impl Model {
         let (mut buffer, mut out, now) = (bytes.clone(), Sends::default(), self.clock());
         let _ = self.relay.receive(&mut buffer, Arrival::new(from, Port::Main, now), &mut out);
         let is_forwarded = out.0.iter().any(|(_, sent)| *sent == bytes);
-        if is_forwarded && bytes[0] > 2 && self.places().contains(&from) {
+        if is_forwarded && bytes[0] > 2 && self.sources().contains(&from) {
             // Rules 5 and 6.
             let index = sender_index(&bytes);
             if !self.told.contains(&(from, index)) {
@@ -478,227 +480,7 @@ impl Model {
         }
     }
 
-    /// The first promise.
-    fn check_amplification(&mut self, to: SocketAddr, bytes: &[u8]) {
-        let account = self.accounts.entry(to).or_default();
-        account.to += bytes.len() as u64;
-        let is_over = account.to > account.from + account.probes * INITIATION;
-        if is_over && bytes[0] == 1 && account.probes < account.data && !is_symbolic(bytes) {
-            account.probes += 1;
-        }
-        let AddressTraffic { from, to: given, probes, answered, .. } = *account;
-        if !answered && given > from + probes * INITIATION {
-            self.breaks(Promise::AntiAmplification, |world| {
-                format!("{} got {given} bytes for {from} and never answered", world.name(to))
-            });
-        }
-    }
-
-    /// The second promise.
-    fn check_privacy(&mut self, to: SocketAddr, bytes: &[u8]) {
-        let Some((content, made)) = self.messages.made(bytes).filter(|_| is_symbolic(bytes)) else { return };
-        let initiation = match made {
-            Made::Initiation { .. } => content,
-            Made::Response { initiation, .. } | Made::Data { initiation, .. } => initiation,
-            Made::Forgery => return,
-        };
-        let Some((by, whom)) = self.messages.parties_of(initiation) else { return };
-        if by == Who::Attacker || whom == Who::Attacker {
-            return;
-        }
-        let is_evident = to.ip() == home(whom).ip();
-        let is_mate = self.setup.attacker != Attacker::Stranger && !self.has_left;
-        let may_lie = is_mate || self.setup.second == Second::Neighbour;
-        let is_guess = initiation == content && (is_evident || may_lie && !self.setup.hub);
-        if is_guess {
-            self.shared.push((initiation, self.now));
-        }
-        let is_late =
-            |&(shared, at): &(usize, Instant)| shared == initiation && self.now.since(at) >= PENDING_LIFETIME;
-        if !is_guess && !self.shared.iter().any(is_late) {
-            self.breaks(Promise::Privacy, |world| format!("{} got {}", world.name(to), world.read(bytes)));
-        }
-    }
-
-    fn learn(&mut self, to: SocketAddr, bytes: Vec<u8>) {
-        if bytes[0] > 2 || !is_symbolic(&bytes) {
-            return;
-        }
-        let index = sender_index(&bytes);
-        self.told.push((to, index));
-        if !self.indices.contains(&index) {
-            self.indices.push(index);
-        }
-        if bytes[0] == 1 {
-            self.got.push(bytes);
-        }
-    }
-
-    fn attack(&mut self, place: usize, forgery: Forgery) {
-        let from = self.places()[place];
-        let newest = |all: usize, number: usize| all - 1 - number;
-        let is_member = self.setup.attacker != Attacker::Stranger;
-        let bytes = match forgery {
-            Forgery::Initiation(to) => {
-                self.knocks.push((place, forgery, self.now));
-                let index = self.messages.index();
-                if is_member {
-                    self.indices.push(index);
-                }
-                let is_genuine = is_member && place == 0 && to != Who::Attacker;
-                self.messages.initiation(Who::Attacker, to, index, is_genuine).1
-            }
-            Forgery::ForeignInitiation => {
-                let index = self.messages.index();
-                let mut bytes = self.messages.initiation(Who::Attacker, Who::Attacker, index, false).1;
-                bytes[120] ^= 1;
-                bytes
-            }
-            Forgery::Response(number, to) => {
-                let echo = sender_index(&self.got[newest(self.got.len(), number)]);
-                let index = self.messages.index();
-                self.indices.push(index);
-                let made = match self.messages.initiation_with(echo, Who::Attacker) {
-                    Some((initiation, by)) if by == to => {
-                        Made::Response { by: Who::Attacker, to, initiation, index }
-                    }
-                    _ => Made::Forgery,
-                };
-                self.messages.response(made, to, echo, index)
-            }
-            Forgery::ForeignResponse(number) => {
-                let echo = sender_index(&self.got[newest(self.got.len(), number)]);
-                let index = self.messages.index();
-                let mut bytes = self.messages.response(Made::Forgery, Who::Attacker, echo, index);
-                bytes[64] ^= 1;
-                bytes
-            }
-            Forgery::CookieReply(number) => {
-                MessageLog::cookie_reply(self.indices[newest(self.indices.len(), number)])
-            }
-            Forgery::Data(number) => {
-                let index = self.indices[newest(self.indices.len(), number)];
-                let made = match self.messages.session_of(Who::Attacker, index) {
-                    Some(initiation) => Made::Data { by: Who::Attacker, initiation },
-                    None => Made::Forgery,
-                };
-                self.messages.data(made, index)
-            }
-            Forgery::Replay(number) => self.got[newest(self.got.len(), number)].clone(),
-        };
-        let before = self.sent();
-        if self.is_attackers(from) {
-            self.leave_host(from, bytes);
-        } else {
-            self.arrive_at_relay(from, bytes);
-        }
-        let is_foreign = matches!(forgery, Forgery::ForeignInitiation | Forgery::ForeignResponse(_));
-        if is_foreign && self.sent() != before {
-            self.breaks(Promise::Names, |_| "a handshake message for nobody went somewhere".to_owned());
-        }
-    }
-
     fn sent(&self) -> u64 {
         self.relay.state.stats.traffic(Traffic::Sent).packets
-    }
-
-    pub fn describe(&self) -> Fingerprint {
-        let mut to = Fingerprint::new(self.now);
-        let RelayState { roster, sources, .. } = &self.relay.state;
-        for (id, member) in roster.iter() {
-            to.number(id.slot().into());
-            if let Some(presence) = member.state.presence() {
-                presence.endpoints.describe(to.age(presence.heard));
-            }
-        }
-        let Blind { flows, pending, pacer } = &self.relay.blind;
-        flows.describe(&mut to);
-        pending.describe(&mut to);
-        pacer.describe(&mut to);
-        sources.describe(&mut to);
-        to.left(self.relay.swept + SWEEP_INTERVAL);
-        self.players.iter().for_each(|player| player.describe(&mut to));
-        to.number(self.on_its_way.len() as u64);
-        for (there, bytes) in &self.on_its_way {
-            to.address(*there).number(bytes[0].into()).index(sender_index(bytes));
-        }
-        to.number(self.has_left.into()).number(self.playing_since.is_some().into());
-        for bytes in self.got.iter().rev().take(REMEMBERED) {
-            to.index(sender_index(bytes));
-        }
-        to.number(55);
-        for &index in self.indices.iter().rev().take(2 * REMEMBERED) {
-            to.index(index);
-            to.number(
-                self.places().iter().filter(|&&place| self.told.contains(&(place, index))).count() as u64
-            );
-        }
-        for &(place, forgery, at) in &self.knocks {
-            if self.now.since(at) < 3 * SECOND {
-                let Forgery::Initiation(whom) = forgery else { continue };
-                to.number(place as u64).number(whom as u64).age(at);
-            }
-        }
-        let spoofed = self.accounts.get(&self.second()).copied().unwrap_or_default();
-        if self.setup.second == Second::Spoofed {
-            to.number(spoofed.from.saturating_sub(spoofed.to));
-        }
-        to
-    }
-
-    /// Notes that a promise is broken, if nothing was before.
-    pub fn breaks(&mut self, promise: Promise, what: impl Fn(&Model) -> String) {
-        if self.broken.is_none() && self.promise.is_none_or(|wanted| wanted == promise) {
-            self.broken = Some(what(self));
-        }
-    }
-
-    fn tell(&mut self, what: impl Fn(&Model) -> String) {
-        if self.story.is_some() {
-            let line = what(self);
-            self.story.iter_mut().for_each(|story| story.push(line.clone()));
-        }
-    }
-
-    /// A message in words.
-    fn read(&self, bytes: &[u8]) -> String {
-        let index = sender_index(bytes);
-        let made = self.messages.made(bytes).filter(|_| is_symbolic(bytes)).map(|(_, made)| made);
-        let whose = match made {
-            None if bytes[0] == 3 => "a".to_owned(),
-            None => "the hub's session's".to_owned(),
-            Some(Made::Forgery) => "a forged".to_owned(),
-            Some(Made::Initiation { by, .. } | Made::Response { by, .. } | Made::Data { by, .. }) => {
-                format!("{by:?}'s")
-            }
-        };
-        let whom = self.messages.bears(bytes).map_or(String::new(), |to| format!(" for {to:?}"));
-        match bytes[0] {
-            1 => format!("{whose} initiation{whom} (index {index})"),
-            2 => {
-                let echo = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-                format!("{whose} response{whom} to index {echo} (index {index})")
-            }
-            3 => format!("{whose} cookie reply to index {index}"),
-            _ => format!("{whose} data for index {index}"),
-        }
-    }
-
-    fn name(&self, address: SocketAddr) -> &'static str {
-        if address == home(Who::Anna) {
-            "Anna"
-        } else if address == home(Who::Bert) {
-            "Bert"
-        } else if address == self.places()[0] {
-            "the attacker"
-        } else if address == self.second() {
-            match self.setup.second {
-                Second::Elsewhere => "the attacker's second address",
-                Second::Neighbour => "the attacker behind Bert's address",
-                Second::Spoofed => "somebody behind Bert's address",
-            }
-        } else {
-            "Anna's new address"
-        }
     }
 }

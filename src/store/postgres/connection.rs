@@ -1,0 +1,218 @@
+//! A connection to PostgreSQL, and what becomes of what is asked on it.
+
+use super::stream::DatabaseStream;
+use super::target::Target;
+use crate::store::FileError;
+use smol::Timer;
+use smol::future::FutureExt;
+use smol::net::TcpStream;
+use smol::net::unix::UnixStream;
+use std::error::Error as _;
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+use tokio_postgres::config::Host;
+use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Statement};
+
+/// How long a host may take to be connected to and logged in at, unless the URL says otherwise.
+const CONNECT: Duration = Duration::from_secs(2);
+const DEFAULT_PORT: u16 = 5432;
+/// What holds for a connection. A transaction that stands still would keep others from the lease, and what waits for a
+/// lock that a lost connection still has is asked again. PostgreSQL never times out a commit, and that is right: one
+/// that waits for its standby has been made already. Who turns off the waiting for the disk loses what was confirmed.
+const SESSION: &str = "set statement_timeout = '5s'; set lock_timeout = '1s'; \
+                       set idle_in_transaction_session_timeout = '2s'; \
+                       select set_config('synchronous_commit', 'on', false) \
+                       where current_setting('synchronous_commit') = 'off'";
+
+/// Why something that was asked has no answer.
+#[derive(Debug)]
+pub(super) enum QueryFailure {
+    /// The database says that it did not do it.
+    Undone(FileError),
+    /// Nobody knows whether it was done.
+    Lost(String),
+    /// It never will do, or not before somebody changes something.
+    Refused(FileError),
+}
+
+impl QueryFailure {
+    pub fn into_fault(self) -> FileError {
+        match self {
+            QueryFailure::Undone(fault) | QueryFailure::Refused(fault) => fault,
+            QueryFailure::Lost(why) => FileError::Io(io::Error::other(why)),
+        }
+    }
+
+    /// Something that this program can't use.
+    pub fn refused(why: impl fmt::Display) -> Self {
+        QueryFailure::Refused(FileError::Io(io::Error::other(why.to_string())))
+    }
+}
+
+impl fmt::Display for QueryFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QueryFailure::Undone(fault) | QueryFailure::Refused(fault) => fault.fmt(f),
+            QueryFailure::Lost(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<Error> for QueryFailure {
+    fn from(error: Error) -> Self {
+        let Some(said) = error.as_db_error() else {
+            let why = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+            return QueryFailure::Lost(why);
+        };
+        let (code, text) = (said.code(), said.message().to_owned());
+        let class = code.code().get(..2).unwrap_or_default();
+        // Whoever is told that the connection ends may have had a commit made before.
+        if !matches!(said.parsed_severity(), None | Some(Severity::Error)) {
+            return match class {
+                // No such user, password, database, or no right to connect.
+                "28" | "3D" | "42" => QueryFailure::refused(text),
+                _ => QueryFailure::Lost(text),
+            };
+        }
+        match *code {
+            SqlState::DISK_FULL => {
+                QueryFailure::Undone(FileError::Io(io::Error::new(ErrorKind::StorageFull, text)))
+            }
+            SqlState::INSUFFICIENT_PRIVILEGE => QueryFailure::refused(text),
+            _ => QueryFailure::Undone(FileError::Io(io::Error::other(text))),
+        }
+    }
+}
+
+/// A connection, which moves only while something is asked on it, or listened to.
+pub(super) struct Link {
+    client: Client,
+    connection: Connection<DatabaseStream, NoTlsStream>,
+    /// What was notified of last, and was not taken yet.
+    notified: Option<String>,
+    /// What is asked again and again: its text, and as the database has read it.
+    repeated: Option<(&'static str, Statement)>,
+}
+
+impl Link {
+    /// To the first host that is there and can be written to.
+    pub async fn open(target: &Target) -> Result<Self, QueryFailure> {
+        let config = target.config();
+        let ports = config.get_ports();
+        let mut last = QueryFailure::refused("the URL names no host");
+        for (index, host) in config.get_hosts().iter().enumerate() {
+            let port = ports.get(index).or(ports.last()).copied().unwrap_or(DEFAULT_PORT);
+            let patience = config.get_connect_timeout().copied().unwrap_or(CONNECT);
+            let opened = async { Self::open_at(target, host, port).await };
+            let late = async {
+                Timer::after(patience).await;
+                Err(QueryFailure::Lost(format!("{} does not answer", shown(host, port))))
+            };
+            match opened.or(late).await {
+                Ok(link) => return Ok(link),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_at(target: &Target, host: &Host, port: u16) -> Result<Self, QueryFailure> {
+        let lost = |error: io::Error| QueryFailure::Lost(format!("{}: {error}", shown(host, port)));
+        let stream = match host {
+            Host::Tcp(name) => {
+                let stream = TcpStream::connect((name.as_str(), port)).await.map_err(lost)?;
+                stream.set_nodelay(true).map_err(lost)?;
+                DatabaseStream::Tcp(stream)
+            }
+            Host::Unix(directory) => {
+                let path = directory.join(format!(".s.PGSQL.{port}"));
+                DatabaseStream::Unix(UnixStream::connect(path).await.map_err(lost)?)
+            }
+        };
+        let (client, connection) = target.config().connect_raw(stream, NoTls).await?;
+        let mut link = Link { client, connection, notified: None, repeated: None };
+        link.run(CONNECT, async |client| client.batch_execute(SESSION).await).await?;
+        let is_standby = "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean";
+        let row = link.run(CONNECT, async |client| client.query_one(is_standby, &[]).await).await?;
+        if row.try_get(0)? {
+            return Err(QueryFailure::Lost(format!("{} can only be read", shown(host, port))));
+        }
+        Ok(link)
+    }
+
+    /// Asks something. After [`QueryFailure::Lost`] the connection is of no use any more.
+    pub async fn run<T>(
+        &mut self,
+        patience: Duration,
+        work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+    ) -> Result<T, QueryFailure> {
+        let Link { client, connection, notified, .. } = self;
+        let work = async { work(client).await.map_err(QueryFailure::from) };
+        let moving = async {
+            loop {
+                *notified = Some(next_notice(connection).await?);
+            }
+        };
+        let late = async {
+            Timer::after(patience).await;
+            Err(QueryFailure::Lost("the database does not answer".to_owned()))
+        };
+        work.or(moving).or(late).await
+    }
+
+    /// A statement as the database has read it. To read it takes longer than to answer it, and one more message each way.
+    pub async fn repeated(
+        &mut self,
+        patience: Duration,
+        text: &'static str,
+    ) -> Result<Statement, QueryFailure> {
+        if let Some((known, statement)) = &self.repeated
+            && *known == text
+        {
+            return Ok(statement.clone());
+        }
+        let statement = self.run(patience, async |client| client.prepare(text).await).await?;
+        self.repeated = Some((text, statement.clone()));
+        Ok(statement)
+    }
+
+    /// The payload of the next notification, or of the last one that came while something was asked.
+    pub async fn notice(&mut self) -> Result<String, QueryFailure> {
+        match self.notified.take() {
+            Some(payload) => Ok(payload),
+            None => next_notice(&mut self.connection).await,
+        }
+    }
+}
+
+/// The payload of the next notification.
+async fn next_notice(
+    connection: &mut Connection<DatabaseStream, NoTlsStream>,
+) -> Result<String, QueryFailure> {
+    loop {
+        match poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notification(notification))) => {
+                return Ok(notification.payload().to_owned());
+            }
+            Some(Ok(_)) => {}
+            None => return Err(QueryFailure::Lost("the connection was closed".to_owned())),
+            Some(Err(error)) => {
+                return Err(match QueryFailure::from(error) {
+                    QueryFailure::Undone(fault) => QueryFailure::Lost(fault.to_string()),
+                    failure => failure,
+                });
+            }
+        }
+    }
+}
+
+fn shown(host: &Host, port: u16) -> String {
+    match host {
+        Host::Tcp(name) => format!("{name}:{port}"),
+        Host::Unix(directory) => directory.display().to_string(),
+    }
+}

@@ -1,0 +1,452 @@
+//! Instances and databases that go away, and who goes on.
+
+mod links;
+
+use crate::client::{Client, text};
+use crate::database::Database;
+use crate::harness::{alone, eventually};
+use crate::instances::{Instances, SOON, figure, follower, setup, writer, writes};
+use crate::load::{Running, World, run, verify};
+use crate::probes::{self, Asked, Probes};
+use crate::socket::Socket;
+use crate::test_daemon::TestDaemon;
+use rustix::process::Signal;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Changes are taken again within this, whatever happens to one instance.
+const TAKEN_AGAIN: Duration = Duration::from_secs(5);
+
+fn worlds(count: u64) -> Vec<World> {
+    (0..count).map(World::new).collect()
+}
+
+fn acknowledged(worlds: &[World]) -> usize {
+    worlds.iter().map(|world| world.acknowledged).sum()
+}
+
+/// Members with a session each, at some instances.
+struct Sessions {
+    party: String,
+    host: Client,
+    sessions: Vec<(usize, Socket)>,
+    joined: usize,
+}
+
+impl Sessions {
+    /// The host asks at the first of these instances.
+    fn open(instances: &Instances, at: &[usize]) -> Self {
+        let mut host = instances.client(at[0]);
+        let party = host.register("host").create("Sessions", "host");
+        let sessions = at.iter().map(|at| {
+            let (mut client, peer) = (instances.client(*at), format!("listener{at}"));
+            client.register(&peer).join(&party, &peer).is(200);
+            let mut session = instances.session(*at, &client);
+            while text(&session.hear("party_update"), &["party", "party_id"]) != party {}
+            (*at, session)
+        });
+        let sessions = sessions.collect();
+        Sessions { party, host, sessions, joined: 0 }
+    }
+
+    /// Somebody joins and leaves at each of these, and every session that was opened hears of it.
+    fn hear(&mut self, instances: &Instances, at: &[usize]) {
+        for at in at {
+            self.joined += 1;
+            let (mut client, peer) = (instances.client(*at), format!("joiner{at}x{}", self.joined));
+            client.register(&peer).join(&self.party, &peer).is(200);
+            let start = Instant::now();
+            self.hear_of("peer_joined", &["peer", "peer_id"], &peer);
+            client.ask("DELETE", &format!("/parties/{}/peers/{peer}", self.party), "").is(200);
+            self.hear_of("peer_left", &["peer_id"], &peer);
+            assert!(start.elapsed() < 2 * SOON, "heard after {:?}", start.elapsed());
+        }
+    }
+
+    /// Whoever has a session at one of these gets a signal that is sent at any of them.
+    fn signal(&mut self, instances: &Instances, of: &[usize]) {
+        for at in of {
+            let mut host = instances.client(*at).with_token_of(&self.host);
+            for (elsewhere, session) in self.sessions.iter_mut().filter(|(at, _)| of.contains(at)) {
+                self.joined += 1;
+                let (data, start) = (format!("signal {}", self.joined), Instant::now());
+                let body = format!("{{\"to_peer_id\":\"listener{elsewhere}\",\"signal_data\":\"{data}\"}}");
+                host.ask("POST", &format!("/parties/{}/signals", self.party), &body).is(200);
+                assert_eq!(text(&session.hear("signal"), &["signal_data"]), data);
+                assert!(start.elapsed() < SOON, "heard after {:?}", start.elapsed());
+            }
+        }
+    }
+
+    /// A stock client asks for its party once more if it had no answer: it is the same one.
+    fn create_again(&self, instances: &Instances, at: usize) {
+        let mut host = instances.client(at).with_token_of(&self.host);
+        assert_eq!(host.create("Sessions", "host"), self.party);
+    }
+
+    fn hear_of(&mut self, kind: &str, path: &[&str], peer: &str) {
+        for (_, session) in &mut self.sessions {
+            while text(&session.hear(kind), path) != peer {}
+        }
+    }
+
+    /// The party ends, by a request at this instance, and all hear of that.
+    fn end(mut self, instances: &Instances, at: usize) {
+        let mut host = instances.client(at).with_token_of(&self.host);
+        host.ask("DELETE", &format!("/parties/{}", self.party), "").is(200);
+        self.hear_of("peer_left", &["peer_id"], "host");
+    }
+}
+
+/// Prints what came of asking these instances, each of which takes changes again soon.
+fn show(asked: &[Asked], of: &[usize]) {
+    for at in of {
+        let gap = asked[*at].longest_gap();
+        println!(
+            "  instance {at}: {} registered, {} refused (503), for {:.2} s at most none registered",
+            asked[*at].registered(),
+            asked[*at].refused,
+            gap.as_secs_f64()
+        );
+        assert!(gap < TAKEN_AGAIN, "{gap:?} without a change at instance {at}");
+    }
+}
+
+/// What was acknowledged is at each of these instances.
+fn verify_at(instances: &Instances, of: &[usize], worlds: &mut [World], asked: &[Asked]) {
+    let settled = instances.settle_at(of);
+    assert!(settled < 2 * SOON, "behind for {settled:?}");
+    for at in of {
+        verify(worlds, &instances.all[*at]);
+        probes::verify(asked, &instances.all[*at]);
+    }
+}
+
+/// Waits until these take changes, as clients do that are told to come again.
+fn take_changes(instances: &Instances, of: &[usize]) {
+    for at in of {
+        let path = format!("/auth/register?peer_id=patient{at}");
+        eventually("it takes a change", || {
+            let answer = instances.client(*at).ask("POST", &path, "");
+            answer.status == 200 || answer.is(503).header("Retry-After").is_none()
+        });
+    }
+}
+
+/// That an instance follows that one by now, as it says itself.
+fn follows(daemon: &TestDaemon, name: &str, before: usize) -> bool {
+    daemon.log()[before..].contains(&format!("following: realm \"default\" is written by {name} at http://"))
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn the_next_instance_goes_on_when_the_writer_is_killed() {
+    let _alone = alone();
+    let mut instances = Instances::start();
+    let mut worlds = worlds(4);
+    for round in 0..3 {
+        let (old, followers) = (instances.writer(), instances.followers());
+        let before = acknowledged(&worlds);
+        let logged = followers.iter().map(|at| instances.all[*at].log().len()).collect::<Vec<_>>();
+        let mut sessions = Sessions::open(&instances, &followers);
+        sessions.hear(&instances, &[0, 1, 2]);
+        let probes = Probes::start(&instances, &format!("kill{round}"));
+        let running = Running::start(worlds, &instances.addresses());
+        sleep(Duration::from_millis(700 + 300 * round));
+        instances.all[old].kill();
+        let killed = Instant::now();
+        worlds = running.join();
+        let mut next = old;
+        eventually("one takes over", || {
+            next = followers.iter().copied().find(|at| writes(&instances.all[*at])).unwrap_or(old);
+            next != old
+        });
+        let took = killed.elapsed();
+        take_changes(&instances, &followers);
+        // Who had a session there still has, and so has who is elsewhere.
+        sessions.hear(&instances, &followers);
+        sessions.signal(&instances, &followers);
+        followers.iter().for_each(|at| sessions.create_again(&instances, *at));
+        let asked = probes.stop();
+        println!(
+            "kill -9 of the writer: {} changes of worlds, and the next one writes after {:.2} s",
+            acknowledged(&worlds) - before,
+            took.as_secs_f64()
+        );
+        show(&asked, &followers);
+        sessions.end(&instances, followers[0]);
+        verify_at(&instances, &followers, &mut worlds, &asked);
+        // It is told at each instance who writes.
+        for (at, logged) in followers.iter().zip(logged) {
+            let daemon = &instances.all[*at];
+            if *at == next {
+                let log = daemon.log();
+                assert!(log[logged..].contains("this instance has the lease, epoch"), "{log}");
+                assert!(log[logged..].contains("this instance writes from now on"), "{log}");
+            } else {
+                eventually("it follows the next one", || follows(daemon, &instances.names[next], logged));
+            }
+        }
+        let logged = instances.all[old].log().len();
+        instances.all[old].restart();
+        eventually("it follows", || follows(&instances.all[old], &instances.names[next], logged));
+        verify_at(&instances, &[0, 1, 2], &mut worlds, &asked);
+    }
+    assert_eq!(instances.database.query("select count(*) from lanrage.realm").unwrap(), "1");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_follower_writes_at_once_when_the_writer_is_stopped_in_good_order() {
+    let _alone = alone();
+    let mut instances = Instances::start();
+    let (old, followers) = (instances.writer(), instances.followers());
+    let mut sessions = Sessions::open(&instances, &followers);
+    let probes = Probes::start(&instances, "order");
+    let running = Running::start(worlds(4), &instances.addresses());
+    sleep(Duration::from_millis(700));
+    let (status, took) = instances.all[old].terminate();
+    let ended = Instant::now();
+    assert!(status.success());
+    let mut worlds = running.join();
+    eventually("a follower takes a change", || {
+        followers.iter().any(|at| {
+            let path = format!("/auth/register?peer_id=after{at}");
+            instances.client(*at).ask("POST", &path, "").status == 200
+        })
+    });
+    let taken = ended.elapsed();
+    take_changes(&instances, &followers);
+    sessions.signal(&instances, &followers);
+    sessions.hear(&instances, &followers);
+    let asked = probes.stop();
+    println!(
+        "writer stopped in good order, which took {:.2} s: a follower writes {:.2} s later",
+        took.as_secs_f64(),
+        taken.as_secs_f64()
+    );
+    show(&asked, &followers);
+    assert!(taken < SOON, "{taken:?}");
+    sessions.end(&instances, followers[1]);
+    verify_at(&instances, &followers, &mut worlds, &asked);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_writer_that_was_stopped_is_fenced_when_it_wakes_and_follows() {
+    let _alone = alone();
+    let instances = Instances::start();
+    let (sleeper, followers) = (instances.writer(), instances.followers());
+    let pid = instances.all[sleeper].pid();
+    let mut sessions = Sessions::open(&instances, &followers);
+    let probes = Probes::start(&instances, "stop");
+    let running = Running::start(worlds(4), &instances.addresses());
+    sleep(Duration::from_millis(700));
+    let logged = instances.all[sleeper].log().len();
+    instances.all[sleeper].signal(Signal::STOP);
+    let stopped = Instant::now();
+    eventually("one takes over", || followers.iter().any(|at| writes(&instances.all[*at])));
+    println!("SIGSTOP of the writer: the next one writes after {:.2} s", stopped.elapsed().as_secs_f64());
+    // What happens now, the sleeper does not know.
+    take_changes(&instances, &followers);
+    sessions.hear(&instances, &followers);
+    sleep(Duration::from_secs(5).saturating_sub(stopped.elapsed()));
+    instances.all[sleeper].signal(Signal::CONT);
+    let woken = Instant::now();
+    let mut worlds = running.join();
+    let log = || instances.all[sleeper].log().split_off(logged);
+    eventually("it is fenced", || log().contains("another instance has taken over"));
+    println!("fenced {:.2} s after it woke", woken.elapsed().as_secs_f64());
+    let next = followers.iter().copied().find(|at| writes(&instances.all[*at])).unwrap();
+    eventually("it follows", || follows(&instances.all[sleeper], &instances.names[next], logged));
+    eventually("it serves", || figure(&instances.all[sleeper], "lanrage_instance_writes") == Some(0.0));
+    println!("it serves as a follower {:.2} s after it woke", woken.elapsed().as_secs_f64());
+    sessions.hear(&instances, &[0, 1, 2]);
+    sessions.signal(&instances, &[0, 1, 2]);
+    let asked = probes.stop();
+    show(&asked, &followers);
+    sessions.end(&instances, sleeper);
+    verify_at(&instances, &[0, 1, 2], &mut worlds, &asked);
+    // The same process comes back when it is its turn.
+    let mut instances = instances;
+    for at in followers {
+        let (status, _) = instances.all[at].terminate();
+        assert!(status.success());
+    }
+    eventually("it writes again", || writes(&instances.all[sleeper]));
+    assert!(instances.all[sleeper].is_running() && instances.all[sleeper].pid() == pid);
+    verify_at(&instances, &[sleeper], &mut worlds, &asked);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_follower_that_was_stopped_catches_up() {
+    let _alone = alone();
+    let instances = Instances::start();
+    let (old, followers) = (instances.writer(), instances.followers());
+    let (sleeper, awake) = (followers[0], [followers[1], old]);
+    let mut sessions = Sessions::open(&instances, &[awake[0], sleeper]);
+    let addresses = awake.map(|at| instances.all[at].http);
+    let running = Running::start(worlds(4), &addresses);
+    let probes = Probes::start(&instances, "nap");
+    instances.all[sleeper].signal(Signal::STOP);
+    let stopped = Instant::now();
+    let mut meanwhile = instances.client(awake[0]);
+    meanwhile.register("meanwhile").join(&sessions.party, "meanwhile").is(200);
+    sleep(Duration::from_secs(5).saturating_sub(stopped.elapsed()));
+    let mut worlds = running.stop();
+    let missed = instances.commits();
+    instances.all[sleeper].signal(Signal::CONT);
+    let woken = Instant::now();
+    sessions.hear_of("peer_joined", &["peer", "peer_id"], "meanwhile");
+    let heard = woken.elapsed();
+    instances.client(sleeper).register("woken");
+    let written = woken.elapsed();
+    eventually("it has all commits", || {
+        figure(&instances.all[sleeper], "lanrage_realm_commits").is_some_and(|seen| seen >= missed as f64)
+    });
+    println!(
+        "SIGSTOP of a follower for 5 s under load, {} changes: its session hears of them {heard:.1?} after it woke, it \
+         takes a change after {written:.1?} and has all after {:.1?}",
+        acknowledged(&worlds),
+        woken.elapsed()
+    );
+    assert!(heard < SOON && written < 2 * SOON && woken.elapsed() < 3 * SOON);
+    let asked = probes.stop();
+    show(&asked, &awake);
+    assert!(writes(&instances.all[old]), "who wrote goes on");
+    sessions.signal(&instances, &[0, 1, 2]);
+    sessions.hear(&instances, &[0, 1, 2]);
+    sessions.end(&instances, sleeper);
+    verify_at(&instances, &[0, 1, 2], &mut worlds, &asked);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn without_the_database_changes_are_refused_and_all_else_goes_on() {
+    let _alone = alone();
+    let mut instances = Instances::start();
+    let old = instances.writer();
+    let mut sessions = Sessions::open(&instances, &[0, 1, 2]);
+    let mut clients: Vec<Client> =
+        (0..3).map(|at| instances.client(at).with_token_of(&sessions.host)).collect();
+    let running = Running::start(worlds(4), &instances.addresses());
+    sleep(Duration::from_millis(700));
+    instances.database.stop();
+    let mut worlds = running.join();
+    for at in 0..3 {
+        let begun = Instant::now();
+        let path = format!("/auth/register?peer_id=late{at}");
+        let answer = instances.client(at).ask("POST", &path, "").is(503);
+        println!(
+            "database stopped: 503 at instance {at} after {:.2} s: {}",
+            begun.elapsed().as_secs_f64(),
+            answer.detail()
+        );
+        assert!(answer.header("Retry-After").is_some() && begun.elapsed() < Duration::from_secs(4));
+    }
+    let (party, signal) = (sessions.party.clone(), |to: usize| {
+        format!("{{\"to_peer_id\":\"listener{to}\",\"signal_data\":1}}")
+    });
+    for round in 0..20 {
+        for (at, client) in clients.iter_mut().enumerate() {
+            let begun = Instant::now();
+            client.get(&format!("/parties/{party}")).is(200);
+            client.get("/").is(200);
+            client.heartbeat(&party, "host").is(200);
+            let to = (at + round) % 3;
+            client.ask("POST", &format!("/parties/{party}/signals"), &signal(to)).is(200);
+            sessions.sessions[to].1.hear("signal");
+            assert!(begun.elapsed() < SOON, "{:?} at instance {at}", begun.elapsed());
+        }
+        sleep(Duration::from_millis(200));
+    }
+    // Longer than the lease, and nobody has another.
+    let probes = Probes::start(&instances, "back");
+    instances.database.begin();
+    let begun = Instant::now();
+    for at in 0..3 {
+        take_changes(&instances, &[at]);
+        println!("database back: changes are taken at {at} {:.2} s later", begun.elapsed().as_secs_f64());
+    }
+    sleep(Duration::from_secs(4));
+    assert!(writes(&instances.all[old]), "who wrote before goes on");
+    let asked = probes.stop();
+    show(&asked, &[0, 1, 2]);
+    sessions.hear(&instances, &[0, 1, 2]);
+    clients[2].heartbeat(&party, "host").is(200);
+    sessions.end(&instances, (old + 1) % 3);
+    verify_at(&instances, &[0, 1, 2], &mut worlds, &asked);
+    let followers = instances.followers();
+    instances.all[old].kill();
+    eventually("another one writes", || followers.iter().any(|at| writes(&instances.all[*at])));
+    verify_at(&instances, &followers, &mut worlds, &asked);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_synchronous_standby_takes_the_place_of_the_primary() {
+    let _alone = alone();
+    let mut primary = Database::with(&["synchronous_standby_names=standby"]);
+    let standby = primary.standby();
+    eventually("the standby is synchronous", || {
+        primary.query("select sync_state from pg_stat_replication").as_deref() == Some("sync")
+    });
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres?target_session_attrs=read-write",
+        primary.port, standby.port
+    );
+    let mut first = writer(setup(&url, &[]).0);
+    let second = follower(setup(&url, &[]).0);
+    let mut worlds = run(worlds(4), &mut first, |_| {
+        sleep(Duration::from_millis(1500));
+        primary.kill();
+    });
+    let killed = Instant::now();
+    sleep(Duration::from_secs(1));
+    assert_eq!(standby.query("select pg_promote()").as_deref(), Some("t"));
+    let promoted = Instant::now();
+    for daemon in [&first, &second] {
+        eventually("it can be changed again", || {
+            daemon
+                .client()
+                .ask("POST", &format!("/auth/register?peer_id=at{}", daemon.http.port()), "")
+                .status
+                == 200
+        });
+    }
+    println!(
+        "primary killed, synchronous standby promoted: all {} changes are there; changes are taken {:.2} s after the kill, \
+         {:.2} s after the promotion",
+        acknowledged(&worlds),
+        killed.elapsed().as_secs_f64(),
+        promoted.elapsed().as_secs_f64()
+    );
+    verify(&mut worlds, &first);
+    // And what is in the database is the same.
+    first.kill();
+    eventually("the other one writes", || writes(&second));
+    verify(&mut worlds, &second);
+    verify(&mut worlds, &follower(setup(&url, &[]).0));
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn what_is_old_in_the_log_goes_while_changes_go_on() {
+    let _alone = alone();
+    let database = Database::start();
+    let mut writer = writer(setup(&database.socket_url(), &[]).0);
+    let worlds = run(worlds(4), &mut writer, |writer| {
+        sleep(Duration::from_millis(500));
+        database.query("update lanrage.log set at = at - interval '1 hour'");
+        let old = || {
+            database.query(
+                "select count(*) from lanrage.log where at < clock_timestamp() - interval '30 minutes'",
+            )
+        };
+        assert_ne!(old().as_deref(), Some("0"));
+        eventually("it is gone", || old().as_deref() == Some("0"));
+        writer.signal(Signal::TERM);
+    });
+    assert!(writer.wait().success() && acknowledged(&worlds) > 100);
+}
