@@ -16,6 +16,7 @@ pub mod limits;
 pub mod membership;
 pub mod ownership;
 pub mod party;
+pub mod placement;
 pub mod proof;
 pub mod record;
 pub mod refusal;
@@ -341,8 +342,12 @@ impl Control {
         if self.approvals.get(info.relay_id.as_str()).is_some() {
             return Err(Refusal::RelayTaken);
         }
+        let id = info.relay_id.clone();
         let changes = self.relays.register(owner, info, &self.settings.limits, now)?;
         self.changes.extend(changes);
+        if self.tells_of_relays() {
+            self.changes.extend(self.relays.news_of(&id, now.instant));
+        }
         Ok(())
     }
 

@@ -79,6 +79,8 @@ pub struct ListedRelay {
     pub load: u32,
     /// Where it stands, in its owner's words.
     pub region: Box<str>,
+    /// Whether it is said to serve the party. One that does not still tells where we are seen from.
+    pub serves: bool,
 }
 
 impl ListedRelay {
@@ -90,6 +92,7 @@ impl ListedRelay {
             key: body.public_key.as_deref().and_then(usable_key),
             load: body.load,
             region: (&*body.region).into(),
+            serves: body.serves.unwrap_or(true),
         })
     }
 

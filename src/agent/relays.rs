@@ -313,7 +313,11 @@ impl KnownRelay {
         MeasuredRelay { id, endpoint: *endpoint, round_trip: self.round_trip, members }
     }
 
+    /// For members, if they can use it.
     fn distance(&self) -> Option<RelayDistance> {
+        if !self.listed.serves && !self.is_home {
+            return None;
+        }
         let millis = u16::try_from(self.round_trip?.as_millis()).unwrap_or(u16::MAX);
         Some(RelayDistance { mark: self.mark, millis })
     }

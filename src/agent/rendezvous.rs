@@ -220,7 +220,8 @@ impl Pair {
         let told = self.offer.as_ref()?.relays.iter().flatten().find(|told| told.mark == known.mark)?;
         let mark = locality.own_mark(known.mark);
         let is_avoided = self.avoided.is_some_and(|(avoided, _)| avoided == mark);
-        let is_usable = mark != self.relay_mark && !is_avoided && known.rests_until <= now;
+        let is_usable =
+            mark != self.relay_mark && !is_avoided && known.listed.serves && known.rests_until <= now;
         is_usable.then_some((own.max(told.millis), known.listed.load, &*known.listed.region, mark))
     }
 

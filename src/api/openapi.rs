@@ -90,7 +90,7 @@ RelayAddress = {"type":"string","maxLength":64,"anyOf":[{"pattern":"^([1-9][0-9]
 # A literal address that others can send to: not unspecified, multicast or broadcast, nor an IPv6 spelling of such an IPv4 address.
 RelayInfo = {relay_id: Id, public_ip: RelayAddress, port: RelayPort, region?: OptionalWord, capacity?: OptionalAmount, public_key?: OptionalKey, load?: OptionalAmount}
 # What is left out is taken as `unknown`, a capacity of 100 and a load of 0.
-Relay = {relay_id: Id, public_ip: string, port: PortNumber, region: string, capacity: Count, registered_at: Time, public_key: OptionalKey, load: Count}
+Relay = {relay_id: Id, public_ip: string, port: PortNumber, region: string, capacity: Count, registered_at: Time, public_key: OptionalKey, load: Count, serves?: boolean}
 Traffic = {packets: Count, bytes: Count}
 OwnRelay = {relay_id: Id, address: string, endpoint?: string, port: PortNumber, region: string, public_key: WireGuardKey}
 Error = {detail: string}

@@ -14,7 +14,7 @@ use crate::crypto::channel::{NONCE_LENGTH, SealedChannel, Side};
 use crate::crypto::x25519::PublicKey;
 use crate::crypto::{hex, random};
 use crate::figures::Figure;
-use crate::ids::{RelayId, SessionId};
+use crate::ids::{PartyId, RelayId, SessionId};
 use crate::time::Now;
 use crate::wire::roster::{self, KEY_PREFIX, RelayIntroduction, RelayReport, RosterMessage, relay_id};
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ struct RelayLink {
 pub struct RelayLinks {
     by_session: BTreeMap<SessionId, RelayLink>,
     feeds: BTreeMap<RelayId, RelayFeed>,
+    /// Among which parties have their homes.
+    approved: Vec<RelayId>,
     /// What was said and is to be sent.
     out: Vec<Delivery>,
     /// Whether relays are told when what happened is kept, and not before: see [`Api::tell_relays`].
@@ -55,6 +57,11 @@ impl RelayLinks {
     /// How much an approved relay has been told from here, if it ever was.
     pub fn told(&self, id: &RelayId) -> Option<FeedSize> {
         self.feeds.get(id).map(RelayFeed::size)
+    }
+
+    /// Whether an approved relay has no room for a party; `None` if it was never told anything from here.
+    pub fn leaves_out(&self, id: &RelayId, party: &PartyId) -> Option<bool> {
+        self.feeds.get(id).map(|feed| feed.leaves_out(party))
     }
 
     /// A session is gone. What its relay has been told is remembered: it may come back.
@@ -89,10 +96,20 @@ impl RelayLinks {
         link.is_fed = true;
         if !resumes {
             let name = hex::encode(&random::bytes::<8>());
-            self.feeds.insert(id.clone(), RelayFeed::new(name, room, control));
+            self.feeds.insert(id.clone(), RelayFeed::new(name, id.clone(), room, control));
         }
         let feed = self.feeds[&id].name.clone();
         self.say(session, &RosterMessage::Approved { subnet: control.settings().subnet, feed, resumes });
+    }
+
+    /// The relays have changed: if others are approved now, parties have other homes.
+    fn place_parties(&mut self, control: &Control) {
+        let approved: Vec<_> =
+            control.approvals().approved().map(|relay| relay.info.relay_id.clone()).collect();
+        if self.approved != approved {
+            self.approved = approved;
+            self.feeds.values_mut().for_each(|feed| feed.reconsider(control));
+        }
     }
 
     /// Takes what is to be sent, and has to be at once: it counts in this order.
@@ -233,11 +250,16 @@ impl Api {
     /// With other instances that is when it is committed: what a message to a relay says is sealed in the order in which it
     /// goes out, and the answer to what it reports does not wait for the database. A party is told as it is by then.
     pub fn tell_relays(&mut self, effects: &mut Effects) {
+        let mut has_other_relays = false;
         for change in &effects.changes {
             if let Change::RelayChanged(id) | Change::RelayExpired(id) = change {
                 self.follow_approval(id, &mut effects.closures);
+                has_other_relays = true;
             }
             self.relay_links.feeds.values_mut().for_each(|feed| feed.note(change));
+        }
+        if has_other_relays {
+            self.relay_links.place_parties(&self.control);
         }
         let before = effects.deliveries.len();
         self.relay_links.take(&self.control, &mut effects.deliveries);

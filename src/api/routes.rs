@@ -273,7 +273,10 @@ pub const ROUTES: &[Route] = &[
     get("/relays", Peer, Api::list_relays)
         .docs(
             "listRelays: List all relays\n\
-             means By region, then id. The server's own is among them.\n\
+             also 403 404\n\
+             query {party?: Id}\n\
+             means By region, then id. The server's own is among them. With a party, each says whether it serves that, \
+             and those that do come first.\n\
              answer {relays: [Relay]}",
         ),
     post("/relays", Peer, Changes, Api::register_relay)

@@ -2,6 +2,7 @@
 
 mod guests;
 mod instances;
+mod placements;
 
 use super::messages::{MESSAGES, MessageReply, MessageType};
 use super::metrics::RelayView;

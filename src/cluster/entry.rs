@@ -151,9 +151,10 @@ fn write_change(json: &mut JsonWriter, change: &Change) {
         Change::TokenExtended(hash) => named(json, "token_extended", &hex::encode(hash)),
         Change::TokenRevoked(hash) => named(json, "token_revoked", &hex::encode(hash)),
         Change::RelayChanged(id) => named(json, "relay_changed", id.as_str()),
-        Change::RelayHeard(id, load) => {
-            named(json, "relay_heard", id.as_str());
+        Change::RelayHeard { relay, load, left_out } => {
+            named(json, "relay_heard", relay.as_str());
             json.key("load").int(*load);
+            json.key("left_out").int(*left_out);
         }
         Change::RelayExpired(id) => named(json, "relay_expired", id.as_str()),
         Change::AddressAssigned(name) => named(json, "address_assigned", name),
@@ -342,8 +343,8 @@ fn read_change(text: &[u8]) -> Option<Option<Change>> {
         "token_revoked" => Change::TokenRevoked(hash(name)?),
         "relay_changed" => Change::RelayChanged(id(name)?),
         "relay_heard" => {
-            let [load] = members(text, ["load"]).ok()?;
-            Change::RelayHeard(id(name)?, load.read()?)
+            let [load, left_out] = members(text, ["load", "left_out"]).ok()?;
+            Change::RelayHeard { relay: id(name)?, load: load.read()?, left_out: left_out.read()? }
         }
         "relay_expired" => Change::RelayExpired(id(name)?),
         "address_assigned" => Change::AddressAssigned(name.read()?),

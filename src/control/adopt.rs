@@ -104,6 +104,12 @@ impl Control {
         for (id, record) in records.relays {
             adoption.has_diverged |= self.adopt_relay(&id, record, now).is_none();
         }
+        for change in &changes {
+            if let Change::RelayHeard { relay, load, left_out } = change {
+                self.approvals.note_heard(relay, Some((*load, *left_out)), now.instant);
+                self.relays.note_load(relay, *load);
+            }
+        }
         if records.endpoint.is_some() {
             self.endpoint = records.endpoint;
         }
@@ -138,7 +144,6 @@ impl Control {
             Change::TokenIssued(hash) | Change::TokenExtended(hash) => adoption.issued.push(*hash),
             Change::TokenRevoked(hash) => self.tokens.revoke(hash),
             Change::RelayChanged(id) => self.approvals.note_heard(id, None, now.instant),
-            Change::RelayHeard(id, load) => self.approvals.note_heard(id, Some(*load), now.instant),
             _ => {}
         }
     }

@@ -5,6 +5,7 @@ use super::Control;
 use super::change::Change;
 use super::following::HeardRelay;
 use super::party::Member;
+use super::placement;
 use super::refusal::Refusal;
 use super::relays::RelayInfo;
 use crate::control::keys::RelayService;
@@ -22,8 +23,8 @@ use std::time::Duration;
 /// Relays that may be approved at once, and wait.
 const APPROVED: usize = 64;
 const WAITING: usize = 16;
-/// How often other instances are told that an approved relay was heard of, which is a commit.
-const TELL_OTHERS: Duration = Duration::from_secs(60);
+/// How often other instances are told of a relay that was heard of, which is a commit.
+pub(super) const TELL_OTHERS: Duration = Duration::from_secs(60);
 /// A relay that another instance has spoken of so lately is still there: two digests may be under way meanwhile.
 const ELSEWHERE: Duration = Duration::from_secs(60);
 
@@ -51,6 +52,8 @@ pub struct ApprovedRelay {
     pub seen: Instant,
     /// How much it was told when it was last heard of.
     pub told: FeedSize,
+    /// By what parties find their homes among relays.
+    pub(super) mark: u64,
     /// When another instance last said that it is there.
     pub(super) elsewhere: Option<Instant>,
     /// When the others were last told that it is there.
@@ -60,8 +63,8 @@ pub struct ApprovedRelay {
 impl ApprovedRelay {
     /// As it is to begin with.
     pub(super) fn new(info: RelayInfo, key: PublicKey, approved_at: UnixTime, seen: Instant) -> Self {
-        let told = FeedSize::default();
-        ApprovedRelay { info, key, approved_at, seen, told, elsewhere: None, told_others: None }
+        let (told, mark) = (FeedSize::default(), placement::mark(info.relay_id.as_str()));
+        ApprovedRelay { info, key, approved_at, seen, told, mark, elsewhere: None, told_others: None }
     }
 
     /// Whether it is at another instance, as far as is known.
@@ -136,10 +139,13 @@ impl Approvals {
         });
     }
 
-    /// Another instance says that an approved relay was heard of, and perhaps how many it reaches.
-    pub(super) fn note_heard(&mut self, id: &RelayId, load: Option<u32>, now: Instant) {
+    /// Another instance says that an approved relay was heard of, and perhaps how many it reaches and how many parties it leaves
+    /// out.
+    pub(super) fn note_heard(&mut self, id: &RelayId, figures: Option<(u32, u32)>, now: Instant) {
         if let Some(relay) = self.approved.get_mut(id) {
-            (relay.seen, relay.info.load) = (now, load.unwrap_or(relay.info.load));
+            let known = (relay.info.load, relay.told.left_out);
+            relay.seen = now;
+            (relay.info.load, relay.told.left_out) = figures.unwrap_or(known);
         }
     }
 
@@ -268,13 +274,14 @@ impl Control {
 
     /// The relay with this key, approved or not, is heard of: how many it reaches, and how much it was told.
     pub fn relay_heard(&mut self, key: &PublicKey, load: u32, told: FeedSize, now: Instant) {
-        let tells = self.approvals.has_others && !self.is_following();
+        let tells = self.tells_of_relays();
         if let Some(relay) = self.approvals.approved.get_mut(&relay_id(key)).filter(|relay| relay.key == *key)
         {
             (relay.seen, relay.info.load, relay.told) = (now, load, told);
             if tells && relay.told_others.is_none_or(|at| now.since(at) >= TELL_OTHERS) {
                 relay.told_others = Some(now);
-                self.changes.push(Change::RelayHeard(relay.info.relay_id.clone(), load));
+                let (relay, left_out) = (relay.info.relay_id.clone(), told.left_out);
+                self.changes.push(Change::RelayHeard { relay, load, left_out });
             }
         } else if let Some(relay) = self.approvals.waiting.get_mut(&key.encode()) {
             relay.seen = now;
@@ -294,6 +301,11 @@ impl Control {
         } else if let Some(payer) = payer {
             self.await_approval(info.clone(), key, *payer, now);
         }
+    }
+
+    /// Whether other instances hear by this one how relays are.
+    pub(super) fn tells_of_relays(&self) -> bool {
+        self.approvals.has_others && !self.is_following()
     }
 
     /// Whether there are other instances, which hear of approved relays by this one.

@@ -116,8 +116,16 @@ pub enum Change {
     TokenRevoked(TokenHash),
     /// A relay was registered, or its entry changed.
     RelayChanged(RelayId),
-    /// An approved relay was heard of, and reaches so many members. Only other instances are told.
-    RelayHeard(RelayId, u32),
+    /// A relay was heard of that serves so many, and, if it is approved, so many parties have no room there. Only other
+    /// instances are told.
+    RelayHeard {
+        /// Which one.
+        relay: RelayId,
+        /// How many it serves.
+        load: u32,
+        /// Parties for which it has no room.
+        left_out: u32,
+    },
     /// A relay is gone.
     RelayExpired(RelayId),
     /// A key was given an address or another owner, or its owner has proven it.

@@ -578,6 +578,7 @@ impl RelayRecord {
             owner: Lineage(self.owner),
             registered_at: UnixTime::from_micros(self.registered_at),
             seen: now.instant,
+            told_others: None,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The registry of relays.
 
+use super::approvals::TELL_OTHERS;
 use super::change::Change;
 use super::limits::ControlLimits;
 use super::refusal::Refusal;
@@ -41,6 +42,8 @@ pub struct RegisteredRelay {
     pub registered_at: UnixTime,
     /// When it was last registered.
     pub seen: Instant,
+    /// The load that other instances were told last, and when.
+    pub(super) told_others: Option<(u32, Instant)>,
 }
 
 /// All registered relays.
@@ -125,7 +128,8 @@ impl Relays {
             changes.push(Change::RelayExpired(victim));
         }
         changes.push(Change::RelayChanged(info.relay_id.clone()));
-        self.insert(RegisteredRelay { info, owner, registered_at: now.unix, seen: now.instant });
+        let (registered_at, seen) = (now.unix, now.instant);
+        self.insert(RegisteredRelay { info, owner, registered_at, seen, told_others: None });
         Ok(changes)
     }
 
@@ -140,6 +144,27 @@ impl Relays {
         let load = known.map_or(relay.info.load, |known| known.info.load);
         self.remove(&relay.info.relay_id);
         self.insert(RegisteredRelay { info: RelayInfo { load, ..relay.info }, ..relay });
+    }
+
+    /// What other instances are to be told of a relay's load, which is no reason for a row.
+    pub(super) fn news_of(&mut self, id: &RelayId, now: Instant) -> Option<Change> {
+        let relay = self.by_id.get_mut(id)?;
+        let load = relay.info.load;
+        let is_news = match relay.told_others {
+            Some((told, at)) => told != load && now.since(at) >= TELL_OTHERS,
+            None => load != 0,
+        };
+        is_news.then(|| {
+            relay.told_others = Some((load, now));
+            Change::RelayHeard { relay: id.clone(), load, left_out: 0 }
+        })
+    }
+
+    /// Another instance says how many a relay serves.
+    pub(super) fn note_load(&mut self, id: &RelayId, load: u32) {
+        if let Some(relay) = self.by_id.get_mut(id) {
+            relay.info.load = load;
+        }
     }
 
     /// Forgets the relays that were not registered again for `life`.

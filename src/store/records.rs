@@ -124,7 +124,7 @@ pub fn rows(control: &Control, change: &Change, now: Now, out: &mut Vec<Row>) {
         Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
             out.push(row(Table::Tokens, hex::encode(hash), control.token_record(hash, now)));
         }
-        Change::RelayChanged(id) | Change::RelayHeard(id, _) | Change::RelayExpired(id) => {
+        Change::RelayChanged(id) | Change::RelayHeard { relay: id, .. } | Change::RelayExpired(id) => {
             out.push(row(Table::Relays, id.to_string(), control.relay_record(id)));
         }
         Change::AddressAssigned(name) | Change::AddressForgotten(name) => {

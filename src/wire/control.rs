@@ -218,6 +218,8 @@ pub struct RelayBody<'a> {
     pub public_key: Option<Cow<'a, str>>,
     /// How many clients it has.
     pub load: u32,
+    /// Whether it serves the party that was asked about, if one was.
+    pub serves: Option<bool>,
 }
 
 impl RelayBody<'_> {
@@ -232,6 +234,9 @@ impl RelayBody<'_> {
             json.key("registered_at").string(&self.registered_at);
             json.key("public_key").or_null(self.public_key.as_deref(), |json, key| json.string(key));
             json.key("load").int(self.load);
+            if let Some(serves) = self.serves {
+                json.key("serves").bool(serves);
+            }
         });
     }
 }
@@ -257,6 +262,10 @@ fn read_relay(value: &Value) -> Result<RelayBody<'static>, BodyFault> {
         registered_at: owned(value, "registered_at", "registered_at is missing").unwrap_or_default(),
         public_key: text(value, "public_key").map(|key| Cow::Owned(key.to_owned())),
         load: number("load"),
+        serves: match value.get("serves") {
+            Some(Value::Bool(serves)) => Some(*serves),
+            _ => None,
+        },
     })
 }
 
@@ -523,6 +532,7 @@ mod tests {
             registered_at: "2026-01-01T00:00:00".into(),
             public_key: Some("key".into()),
             load: 3,
+            serves: Some(false),
         };
         let mut text = JsonWriter::default();
         own.write(&mut text);

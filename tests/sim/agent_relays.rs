@@ -129,7 +129,7 @@ impl World {
 /// What a list says of a relay.
 fn listed(id: &str, ip: IpAddr, key: Option<PublicKey>) -> ListedRelay {
     let endpoint = SocketAddr::new(ip, relay_address(Port::Main).port());
-    ListedRelay { id: RelayId::new(id).unwrap(), endpoint, key, load: 0, region: "here".into() }
+    ListedRelay { id: RelayId::new(id).unwrap(), endpoint, key, load: 0, region: "here".into(), serves: true }
 }
 
 /// Two that nothing but a relay joins, and so many relays besides the party's own.
@@ -278,6 +278,24 @@ fn a_relay_that_carries_nothing_is_left_alone() {
         assert!(got > 0 && got <= 10_000);
         assert!(world.players_talk(players[0], players[1], SECOND));
     }
+}
+
+/// One that is said not to serve the party is none to go by, however near; and it is one as soon as it is said to.
+#[test]
+fn a_relay_that_does_not_serve_the_party_is_not_tried() {
+    let (mut world, players) = relayed(3250, 1);
+    let far = world.far_relays[0].address;
+    place(&mut world, players, far, [1, 1]);
+    let own = listed("home", home(), Some(*world.relay.hub_key()));
+    let other = listed("far0", far, Some(*world.far_relays[0].relay.hub_key()));
+    world.tell(&[own.clone(), ListedRelay { serves: false, ..other.clone() }]);
+    talk_for(&mut world, players, 600 * SECOND);
+    for player in players {
+        assert_eq!(world.relays_of(player), [some("home"), None]);
+    }
+    assert_eq!(world.far_relays[0].got, 0, "nothing but questions by STUN");
+    world.tell(&[own, other]);
+    time_to_relays(&mut world, players, ["far0", "home"]);
 }
 
 /// Whatever a list says, nothing goes to where it may do harm, and to nobody more than some questions.

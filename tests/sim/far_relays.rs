@@ -12,7 +12,9 @@ use lanrage::api::metrics::Surroundings;
 use lanrage::api::sessions::Delivery;
 use lanrage::api::{Api, ApiSettings, Effects, Locations, Outcome, OwnRelay};
 use lanrage::control::change::Change;
+use lanrage::control::placement::Placement;
 use lanrage::control::record::Records;
+use lanrage::control::relays::RelayInfo;
 use lanrage::control::{Control, ControlSettings};
 use lanrage::crypto::random::Seeded;
 use lanrage::crypto::x25519::{PrivateKey, PublicKey};
@@ -28,7 +30,7 @@ use lanrage::token_bucket::Rate;
 use lanrage::wire::http::{Request, Source};
 use lanrage::wire::http_head::RequestHead;
 use lanrage::wire::json::{Value, object, parse};
-use lanrage::wire::roster::KEY_PREFIX;
+use lanrage::wire::roster::{KEY_PREFIX, relay_id};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -518,6 +520,46 @@ fn parties_for_which_a_relay_has_no_room_come_when_it_has() {
         realm.kick(&format!("party-{}", (peer - 1) / 4), peer);
     }
     realm.meet();
+}
+
+/// A relay that has room for few keeps those whose home it is, by whatever other relays there are at the time.
+#[test]
+fn a_relay_with_little_room_follows_who_else_is_approved() {
+    let mut realm = Realm::new(5, 12);
+    for peer in 1..=40 {
+        realm.enter(&format!("party-{}", (peer - 1) / 2), peer, peer);
+    }
+    realm.approve();
+    realm.wait(5 * SECOND);
+    assert_eq!(realm.relay.member_count(), 12);
+    let own = relay_id(&realm.key.public_key());
+    for number in 1..=5 {
+        let (key, now) = (PrivateKey::from_bytes([number; 32]).public_key(), realm.now);
+        let info = RelayInfo {
+            relay_id: relay_id(&key),
+            public_ip: IpAddr::from([198, 51, 100, number]),
+            port: 51820,
+            region: "there".into(),
+            capacity: 100,
+            public_key: Some(key.encode()),
+            load: 0,
+        };
+        let (id, payer) = (info.relay_id.clone(), info.public_ip);
+        let control = realm.deciding().control_mut();
+        control.await_approval(info, &key, payer, now.instant);
+        control.approve_relay(id.as_str(), &key.encode(), now).unwrap();
+    }
+    realm.settle();
+    realm.wait(5 * SECOND);
+    let control = realm.api.control();
+    let at_home = control.parties().filter(|party| control.placement(&party.id, &own) == Placement::Home);
+    let keys: Vec<PublicKey> =
+        at_home.flat_map(|party| party.members.values()).filter_map(|member| member.relay_key()).collect();
+    assert!((4..=12).contains(&keys.len()), "{} members have their home there", keys.len());
+    for key in keys {
+        assert!(realm.knows(&key));
+    }
+    assert!((11..=12).contains(&realm.relay.member_count()));
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl PartySession {
                 ("POST", format!("/parties/{party}/settings"), body)
             }
             Asked::Read => ("GET", format!("/parties/{party}"), String::new()),
-            Asked::Relays => ("GET", "/relays".to_owned(), String::new()),
+            Asked::Relays => ("GET", format!("/relays?party={party}"), String::new()),
             Asked::Heartbeat => {
                 let path = format!("/parties/{party}/peers/{peer}/heartbeat?straight={}", self.straight);
                 ("POST", path, String::new())

@@ -56,7 +56,7 @@ fn changes() -> Vec<Change> {
         Change::TokenExtended([2; 32]),
         Change::TokenRevoked([3; 32]),
         Change::RelayChanged(RelayId::new("r").unwrap()),
-        Change::RelayHeard(RelayId::new("r").unwrap(), u32::MAX),
+        Change::RelayHeard { relay: RelayId::new("r").unwrap(), load: u32::MAX, left_out: 7 },
         Change::RelayExpired(RelayId::new("r").unwrap()),
         Change::AddressAssigned("key#eve".into()),
         Change::AddressForgotten("key".into()),

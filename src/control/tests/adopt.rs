@@ -49,7 +49,7 @@ pub(super) fn commit(control: &Control, changes: Vec<Change>, now: Now) -> Commi
             Change::TokenIssued(hash) | Change::TokenExtended(hash) | Change::TokenRevoked(hash) => {
                 tokens.insert(*hash);
             }
-            Change::RelayChanged(id) | Change::RelayHeard(id, _) | Change::RelayExpired(id) => {
+            Change::RelayChanged(id) | Change::RelayHeard { relay: id, .. } | Change::RelayExpired(id) => {
                 relays.insert(id.clone());
             }
             Change::AddressAssigned(name) | Change::AddressForgotten(name) => {
@@ -615,7 +615,7 @@ fn kind(change: &Change) -> &'static str {
         Change::TokenExtended(_) => "token extended",
         Change::TokenRevoked(_) => "token revoked",
         Change::RelayChanged(_) => "relay changed",
-        Change::RelayHeard(..) => "relay heard",
+        Change::RelayHeard { .. } => "relay heard",
         Change::RelayExpired(_) => "relay expired",
         Change::AddressAssigned(_) => "address assigned",
         Change::AddressForgotten(_) => "address forgotten",

@@ -304,7 +304,10 @@ fn a_relay_at_a_follower_is_approved_at_the_writer_and_listed_everywhere() {
             world.control.hear(&here.control.take_digest(100, here.now), world.now);
         }
         let changes = world.control.drain_changes();
-        assert!(matches!(&changes[..], [Change::RelayHeard(id, _)] if *id == relay_id(&key)), "{changes:?}");
+        assert!(
+            matches!(&changes[..], [Change::RelayHeard { relay, .. }] if *relay == relay_id(&key)),
+            "{changes:?}"
+        );
         here.adopt(&world.control, &changes);
         third.adopt(&world.control, &changes);
         let known = world.control.approvals().with_key(&key).unwrap();
@@ -330,6 +333,35 @@ fn a_relay_at_a_follower_is_approved_at_the_writer_and_listed_everywhere() {
     world.control.hear(&here.control.take_digest(100, here.now), world.now);
     let approvals = world.control.approvals();
     assert_eq!((approvals.approved().count(), approvals.waiting().count()), (0, 0));
+}
+
+/// What a relay that was registered by a token says of its load is told to the others, at most once a minute, and is no row.
+#[test]
+fn the_load_of_a_registered_relay_is_known_everywhere() {
+    let mut world = TestControl::new();
+    world.control.set_others(true);
+    let mut follower = pair(&world);
+    let alice = world.identity("alice");
+    let id = relay(&private(6).public_key(), 7).relay_id;
+    let mut told = |world: &mut TestControl, load: u32| {
+        let info = RelayInfo { load, ..relay(&private(6).public_key(), 7) };
+        world.control.register_relay(&alice, info, world.now).unwrap();
+        let changes = world.control.drain_changes();
+        follower.now = world.now;
+        follower.adopt(&world.control, &changes);
+        (follower.control.relays().get(&id).map(|relay| relay.info.load), changes.last().cloned())
+    };
+    let heard = |load| Some(Change::RelayHeard { relay: id.clone(), load, left_out: 0 });
+    assert_eq!(told(&mut world, 3), (Some(3), heard(3)));
+    world.wait(Duration::from_secs(59));
+    assert_eq!(told(&mut world, 5), (Some(3), None));
+    world.wait(Duration::from_secs(1));
+    assert_eq!(told(&mut world, 5), (Some(5), heard(5)));
+    world.wait(Duration::from_secs(61));
+    assert_eq!(told(&mut world, 5), (Some(5), None));
+    // Alone it tells nobody.
+    world.control.set_others(false);
+    assert_eq!(told(&mut world, 9), (Some(5), None));
 }
 
 #[test]

@@ -277,6 +277,7 @@ mod tests {
             registered_at: "".into(),
             public_key: None,
             load: 0,
+            serves: None,
         };
         let listed = [body("203.0.113.7"), body("localhost"), body("not a name")];
         let found = smol::block_on(find_relays(&listed, true));
