@@ -18,12 +18,12 @@ const TRIED_AGAIN: usize = 16;
 
 /// Parties that a relay was told of, with so many members each.
 #[derive(Default)]
-struct Told {
+struct ToldParties {
     parties: BTreeMap<PartyId, usize>,
     members: usize,
 }
 
-impl Told {
+impl ToldParties {
     fn insert(&mut self, party: PartyId, members: usize) {
         self.members += members;
         self.parties.insert(party, members);
@@ -44,13 +44,13 @@ impl Told {
 
 /// Parties for which a relay has no room.
 #[derive(Default)]
-struct LeftOut {
+struct PartiesLeftOut {
     parties: BTreeSet<PartyId>,
     /// The one that was tried again last.
     last: Option<PartyId>,
 }
 
-impl LeftOut {
+impl PartiesLeftOut {
     /// Those whose turn it is to be tried again.
     fn next(&mut self) -> Vec<PartyId> {
         let start = self.last.as_ref().map_or(Unbounded, Excluded);
@@ -76,8 +76,8 @@ pub struct RelayFeed {
     urgent: BTreeSet<PartyId>,
     changed: BTreeSet<PartyId>,
     /// By what the relay is to them.
-    left_out: [LeftOut; Placement::COUNT],
-    told: [Told; Placement::COUNT],
+    left_out: [PartiesLeftOut; Placement::COUNT],
+    told: [ToldParties; Placement::COUNT],
     /// Whether everything was told once.
     is_whole: bool,
 }
@@ -183,7 +183,7 @@ impl RelayFeed {
                 names.push(name);
             }
             if self.members() < members {
-                self.changed.extend(self.left_out.iter_mut().flat_map(LeftOut::next));
+                self.changed.extend(self.left_out.iter_mut().flat_map(PartiesLeftOut::next));
             }
         }
         let ends = self.urgent.is_empty() && self.changed.is_empty();

@@ -40,9 +40,9 @@ fn weight(party: u64, relay: u64) -> u64 {
 }
 
 /// How good a relay is for a party with this mark whose members are sent to `home`; the best one has most.
-type Rank<'a> = (bool, u64, Reverse<&'a RelayId>);
+type RelayRank<'a> = (bool, u64, Reverse<&'a RelayId>);
 
-fn rank<'a>(relay: &'a ApprovedRelay, party: u64, home: Option<&RelayId>) -> Rank<'a> {
+fn rank<'a>(relay: &'a ApprovedRelay, party: u64, home: Option<&RelayId>) -> RelayRank<'a> {
     let id = &relay.info.relay_id;
     (home == Some(id), weight(party, relay.mark), Reverse(id))
 }

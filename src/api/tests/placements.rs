@@ -78,17 +78,17 @@ fn parties(world: &mut TestApi, numbers: std::ops::Range<u16>) -> Vec<PartyId> {
 }
 
 /// Relays and what each of them has taken in, page by page: it never has more members than it takes.
-struct Told {
+struct FedRelay {
     feed: RelayFeed,
     relay: RelayId,
     room: usize,
     known: BTreeMap<String, usize>,
 }
 
-impl Told {
+impl FedRelay {
     fn new(world: &TestApi, relay: &RelayId, room: usize) -> Self {
         let feed = RelayFeed::new("feed".into(), relay.clone(), room as u32, &world.api.control);
-        Told { feed, relay: relay.clone(), room, known: BTreeMap::new() }
+        FedRelay { feed, relay: relay.clone(), room, known: BTreeMap::new() }
     }
 
     /// Tells it all there is to tell, in a number of pages that has an end.
@@ -168,8 +168,8 @@ fn a_relay_without_room_for_all_has_the_parties_whose_home_or_spare_it_is() {
         let mut all = parties(&mut world, 0..60);
         // They are told of parties by name: what others serve is there before what comes next, and goes for that.
         let room = room(&world, &relays, &all, placement) + 3;
-        let mut told: Vec<Told> = relays.iter().map(|relay| Told::new(&world, relay, room)).collect();
-        let check = |told: &mut Told, world: &TestApi, all: &[PartyId]| {
+        let mut told: Vec<FedRelay> = relays.iter().map(|relay| FedRelay::new(&world, relay, room)).collect();
+        let check = |told: &mut FedRelay, world: &TestApi, all: &[PartyId]| {
             told.tell(world);
             assert!(told.has_all(world, all, placement), "{placement:?}");
             assert!(told.feed.size().left_out > 0, "there is no room for all");
@@ -188,7 +188,7 @@ fn a_relay_without_room_for_all_has_the_parties_whose_home_or_spare_it_is() {
             told.feed.reconsider(&world.api.control);
             check(told, &world, &all);
         }
-        check(&mut Told::new(&world, &fifth, room), &world, &all);
+        check(&mut FedRelay::new(&world, &fifth, room), &world, &all);
         world.api.control.revoke_relay(fifth.as_str()).unwrap();
         for told in &mut told {
             told.feed.reconsider(&world.api.control);
@@ -203,7 +203,7 @@ fn who_is_left_out_comes_in_when_there_is_room_whichever_it_is() {
     let relay = approve(&mut world, 1);
     let all = parties(&mut world, 0..60);
     let members: usize = all.iter().map(|party| world.api.control.party_roster(party).members.len()).sum();
-    let mut told = Told::new(&world, &relay, members / 2);
+    let mut told = FedRelay::new(&world, &relay, members / 2);
     told.tell(&world);
     let (here, out): (Vec<_>, Vec<_>) = all.iter().partition(|party| told.has(&world, party));
     assert!(!here.is_empty() && out.len() == told.feed.size().left_out as usize);
