@@ -15,6 +15,7 @@ pub mod figures;
 pub mod keyed_hash;
 pub mod owners;
 pub mod slots;
+pub mod sorted;
 pub mod subnet;
 pub mod token_bucket;
 pub mod wire;

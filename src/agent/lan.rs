@@ -92,12 +92,12 @@ impl Agent {
         self.lan.next = Some(now.instant + interval + jitter);
         self.lan.count = self.lan.count.saturating_add(1);
         let Some(first) = self.lans().next() else { return };
-        let begin = self.lan.called.map_or(Bound::Unbounded, Bound::Excluded);
+        let begin = self.lan.called.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let pairs = &self.peers.pairs;
         let is_away = |(peer, pair): &(&PeerIndex, &Pair)| {
             !pair.member.is_device && !self.device.can_send(**peer, now.instant)
         };
-        let behind = pairs.range((begin, Bound::Unbounded)).find(is_away);
+        let behind = pairs.range_from(begin).find(is_away);
         let Some((&peer, pair)) = behind.or_else(|| pairs.iter().find(is_away)) else { return };
         self.lan.called = Some(peer);
         let fresh = pair.initiation.as_ref().filter(|pending| now.instant.since(pending.at) < FRESH);

@@ -8,12 +8,12 @@ use crate::agent::pair::Pair;
 use crate::agent::turn::AgentTurn;
 use crate::datagram::Path;
 use crate::ids::PeerId;
+use crate::sorted::SortedMap;
 use crate::subnet::Subnet;
 use crate::time::{Instant, Now};
 use crate::wireguard::allowed_ips::AllowedIp;
 use crate::wireguard::device::Device;
 use crate::wireguard::peer::{PeerIndex, PeerSettings};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Bound;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const WANT_INTERVAL: Duration = Duration::from_secs(120);
 /// The members by the device's index of them, and the relay.
 #[derive(Default)]
 pub(super) struct Peers {
-    pub pairs: BTreeMap<PeerIndex, Pair>,
+    pub pairs: SortedMap<PeerIndex, Pair>,
     hub: Option<PeerIndex>,
 }
 
@@ -89,7 +89,7 @@ impl Peers {
             ..PeerSettings::new(relay.key)
         };
         self.hub = device.add_peer(settings, now).ok();
-        for (&peer, pair) in &mut self.pairs {
+        for (&peer, pair) in self.pairs.iter_mut() {
             device.set_endpoint(peer, relay.endpoint, now);
             pair.use_home(Path::to(relay.endpoint));
         }
@@ -140,8 +140,8 @@ impl Peers {
 
     /// The first agent behind `place`.
     pub fn next_agent(&self, last: Option<PeerIndex>) -> Option<PeerIndex> {
-        let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
-        self.pairs.range((begin, Bound::Unbounded)).find(|(_, pair)| pair.is_agent).map(|(&peer, _)| peer)
+        let begin = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.pairs.range_from(begin).find(|(_, pair)| pair.is_agent).map(|(&peer, _)| peer)
     }
 
     /// Answers a copy of an initiation that was answered before; whether it was one.
@@ -151,7 +151,7 @@ impl Peers {
 
     /// The hub has a session with us where we are now: the relay's flows are there, too.
     pub fn on_hub(&mut self, device: &mut Device, locality: &Locality, now: Now) {
-        for (&peer, pair) in &mut self.pairs {
+        for (&peer, pair) in self.pairs.iter_mut() {
             let has_session = device.can_send(peer, now.instant);
             let relay = pair.relay_path(locality);
             if let Some(relay) = relay.filter(|_| std::mem::take(&mut pair.needs_flow) && has_session) {

@@ -4,7 +4,7 @@ use crate::crypto::x25519::PublicKey;
 use crate::durability::WriteError;
 use crate::figures::prometheus::Histogram;
 use crate::figures::{Drops, MemberStats, Meter, Readings, Values};
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::time::Duration;
 
 /// The relay, as far as the API tells of it.
@@ -31,7 +31,7 @@ pub struct Surroundings<'a> {
 pub struct Counters {
     /// Its figures.
     pub values: Values,
-    requests: BTreeMap<(&'static str, u16), u64>,
+    requests: SortedMap<(&'static str, u16), u64>,
     latency: Histogram,
 }
 
@@ -41,13 +41,13 @@ const NO_ROUTE: &str = "none";
 impl Counters {
     /// Counts an answered request.
     pub fn request(&mut self, path: Option<&'static str>, status: u16, took: Duration) {
-        *self.requests.entry((path.unwrap_or(NO_ROUTE), status)).or_default() += 1;
+        *self.requests.or_default((path.unwrap_or(NO_ROUTE), status)) += 1;
         self.latency.observe(took);
     }
 
     /// Counts what the door refused.
     pub fn refused(&mut self, status: u16) {
-        *self.requests.entry((NO_ROUTE, status)).or_default() += 1;
+        *self.requests.or_default((NO_ROUTE, status)) += 1;
     }
 
     /// Tells what was counted.

@@ -15,9 +15,9 @@ use crate::crypto::x25519::PublicKey;
 use crate::crypto::{hex, random};
 use crate::figures::Figure;
 use crate::ids::{PartyId, RelayId, SessionId};
+use crate::sorted::SortedMap;
 use crate::time::Now;
 use crate::wire::roster::{self, KEY_PREFIX, RelayIntroduction, RelayReport, RosterMessage, relay_id};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// A relay at its session.
@@ -33,8 +33,8 @@ struct RelayLink {
 /// All of them.
 #[derive(Default)]
 pub struct RelayLinks {
-    by_session: BTreeMap<SessionId, RelayLink>,
-    feeds: BTreeMap<RelayId, RelayFeed>,
+    by_session: SortedMap<SessionId, RelayLink>,
+    feeds: SortedMap<RelayId, RelayFeed>,
     /// Among which parties have their homes.
     approved: Vec<RelayId>,
     /// What was said and is to be sent.

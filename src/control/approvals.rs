@@ -14,9 +14,9 @@ use crate::crypto::hex;
 use crate::crypto::x25519::{PublicKey, SharedSecret};
 use crate::ids::{PartyId, PeerId, RelayId};
 use crate::owners::Holdings;
+use crate::sorted::SortedMap;
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::roster::{KEY_PREFIX, PartyRoster, RosterEntry, RosterPlace, relay_id};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -86,9 +86,9 @@ pub struct WaitingRelay {
 
 /// All of them.
 pub struct Approvals {
-    approved: BTreeMap<RelayId, ApprovedRelay>,
+    approved: SortedMap<RelayId, ApprovedRelay>,
     /// By key: anybody may make one whose id is another's.
-    waiting: BTreeMap<String, WaitingRelay>,
+    waiting: SortedMap<String, WaitingRelay>,
     holdings: Holdings,
     /// Whether there are other instances, which hear of relays by this one.
     pub(super) has_others: bool,
@@ -97,7 +97,7 @@ pub struct Approvals {
 impl Approvals {
     /// None, of nobody.
     pub(super) fn new(holdings: Holdings) -> Self {
-        Approvals { approved: BTreeMap::new(), waiting: BTreeMap::new(), holdings, has_others: false }
+        Approvals { approved: SortedMap::new(), waiting: SortedMap::new(), holdings, has_others: false }
     }
 
     /// Those that are approved, by id.

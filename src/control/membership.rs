@@ -14,8 +14,9 @@ use super::{Control, PartyId, PeerId};
 use crate::crypto::hex;
 use crate::crypto::random;
 use crate::crypto::x25519::PublicKey;
+use crate::sorted::SortedMap;
 use crate::time::Now;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 /// What came of removing a peer from a party.
@@ -85,7 +86,7 @@ impl Control {
                 former: Vec::new(),
                 created_at: now.unix,
                 created: Some(now.instant),
-                members: BTreeMap::new(),
+                members: SortedMap::new(),
                 joins: 0,
                 bans: Vec::new(),
                 footprint: Footprint::NONE,

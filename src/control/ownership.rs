@@ -188,7 +188,7 @@ impl Control {
             }
             !is_forgotten
         });
-        for (peer, member) in &mut party.members {
+        for (peer, member) in party.members.iter_mut() {
             let end = member.device_mut().and_then(|device| device.expires.as_mut());
             if end.is_some_and(|end| !end.is_over(now) && end.learn(now)) {
                 self.changes.push(Change::MemberMoved(id.clone(), peer.clone()));

@@ -11,10 +11,11 @@ use super::standing::Standing;
 use super::viewer::LocalClock;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
+use crate::sorted::SortedMap;
 use crate::time::{Instant, UnixTime};
 use crate::wire::datetime;
 use crate::wire::nat_type::NatType;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
@@ -202,7 +203,7 @@ pub struct Party {
     /// When it was made, if that was since this machine started.
     pub created: Option<Instant>,
     /// Its members. In boxes, because the map makes room for eleven at a time.
-    pub members: BTreeMap<PeerId, Box<Member>>,
+    pub members: SortedMap<PeerId, Box<Member>>,
     /// How many members it has ever had.
     pub joins: u64,
     /// Who must not come back.

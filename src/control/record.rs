@@ -17,11 +17,11 @@ use super::viewer::LocalClock;
 use crate::crypto::hex;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::{PartyId, PeerId, RelayId};
+use crate::sorted::SortedMap;
 use crate::time::{Instant, Now, UnixTime};
 use crate::wire::json::{FromPart, Part, members};
 use crate::wire::nat_type::NatType;
 use nanoserde::SerJson;
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -333,7 +333,7 @@ impl PartyRecord {
             name: self.name,
             created_at: UnixTime::from_micros(self.created_at),
             created: age_of(self.created_at, now).map(|age| now.instant - age),
-            members: BTreeMap::new(),
+            members: SortedMap::new(),
             joins: self.joins,
             footprint: Footprint::NONE,
         })

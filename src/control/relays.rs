@@ -7,8 +7,8 @@ use super::refusal::Refusal;
 use super::standing::Lineage;
 use crate::ids::RelayId;
 use crate::owners::{Holdings, Quota};
+use crate::sorted::SortedMap;
 use crate::time::{Instant, Now, UnixTime};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -48,14 +48,14 @@ pub struct RegisteredRelay {
 
 /// All registered relays.
 pub struct Relays {
-    by_id: BTreeMap<RelayId, RegisteredRelay>,
+    by_id: SortedMap<RelayId, RegisteredRelay>,
     holdings: Holdings,
 }
 
 impl Relays {
     /// None, of nobody.
     pub(super) fn new(holdings: Holdings) -> Self {
-        Relays { by_id: BTreeMap::new(), holdings }
+        Relays { by_id: SortedMap::new(), holdings }
     }
 
     /// How many each owner of addresses has.

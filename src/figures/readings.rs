@@ -4,8 +4,8 @@ use super::prometheus::Histogram;
 use super::{DropReason, Figure, Reach, Resource, Traffic};
 use crate::ids::PeerId;
 use crate::owners::{Holdings, Prefix};
+use crate::sorted::SortedMap;
 use crate::time::Instant;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A number for each figure.
@@ -226,7 +226,7 @@ pub struct Readings {
     /// How full everything is that is bounded.
     pub tables: Vec<Usage>,
     /// Answered requests by route and status.
-    pub requests: BTreeMap<(&'static str, u16), u64>,
+    pub requests: SortedMap<(&'static str, u16), u64>,
     /// How long answers took.
     pub latency: Histogram,
     /// The members that the relay has seen.
