@@ -1,5 +1,5 @@
-//! Floor 0: a map for some dozens of entries, in the order of their keys. It is one piece of memory, and takes a fifth of the code
-//! that a tree takes for each kind of entry, of which there are many.
+//! Floor 0: a map for dozens of entries, or some hundreds, in the order of their keys. It is one piece of memory, and takes a
+//! fifth of the code that a tree takes for each kind of entry, of which there are many.
 
 use std::borrow::Borrow;
 use std::iter::Map;

@@ -313,12 +313,15 @@ impl KnownRelay {
         MeasuredRelay { id, endpoint: *endpoint, round_trip: self.round_trip, members }
     }
 
+    /// Whether it may carry what members send: it is said to serve the party, or is the one where that begins.
+    pub fn is_for_members(&self) -> bool {
+        self.listed.serves || self.is_home
+    }
+
     /// For members, if they can use it.
     fn distance(&self) -> Option<RelayDistance> {
-        if !self.listed.serves && !self.is_home {
-            return None;
-        }
-        let millis = u16::try_from(self.round_trip?.as_millis()).unwrap_or(u16::MAX);
+        let round_trip = self.round_trip.filter(|_| self.is_for_members())?;
+        let millis = u16::try_from(round_trip.as_millis()).unwrap_or(u16::MAX);
         Some(RelayDistance { mark: self.mark, millis })
     }
 }

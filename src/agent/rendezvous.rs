@@ -221,7 +221,7 @@ impl Pair {
         let mark = locality.own_mark(known.mark);
         let is_avoided = self.avoided.is_some_and(|(avoided, _)| avoided == mark);
         let is_usable =
-            mark != self.relay_mark && !is_avoided && known.listed.serves && known.rests_until <= now;
+            mark != self.relay_mark && !is_avoided && known.is_for_members() && known.rests_until <= now;
         is_usable.then_some((own.max(told.millis), known.listed.load, &*known.listed.region, mark))
     }
 

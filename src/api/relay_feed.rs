@@ -7,14 +7,17 @@ use crate::control::approvals::FeedSize;
 use crate::control::change::Change;
 use crate::control::placement::Placement;
 use crate::ids::{PartyId, RelayId};
+use crate::sorted::SortedMap;
 use crate::wire::roster::PartyRoster;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Unbounded};
 
 /// Members and parties of one page, beyond which no other party comes onto it: some 20 KB.
 const PAGE: usize = 100;
-/// Of the parties of one placement so many are tried again when there is more room.
-const TRIED_AGAIN: usize = 16;
+/// So many parties are looked at for a page, whatever comes of it: a millisecond.
+const LOOKED_AT: usize = 400;
+/// This part of the room is not for parties that have their home and their spare elsewhere. Otherwise who comes and goes in a
+/// full one would have one of them go and come each time.
+const RESERVE: usize = 64;
 
 /// Parties that a relay was told of, with so many members each.
 #[derive(Default)]
@@ -42,42 +45,54 @@ impl ToldParties {
     }
 }
 
-/// Parties for which a relay has no room.
+/// Parties for which a relay has no room, with so many members each.
 #[derive(Default)]
 struct PartiesLeftOut {
-    parties: BTreeSet<PartyId>,
-    /// The one that was tried again last.
-    last: Option<PartyId>,
+    parties: BTreeMap<PartyId, usize>,
+    by_size: SortedMap<usize, BTreeSet<PartyId>>,
 }
 
 impl PartiesLeftOut {
-    /// Those whose turn it is to be tried again.
-    fn next(&mut self) -> Vec<PartyId> {
-        let start = self.last.as_ref().map_or(Unbounded, Excluded);
-        let after = self.parties.range::<PartyId, _>((start, Unbounded));
-        let others = self.last.iter().flat_map(|last| self.parties.range::<PartyId, _>(..=last));
-        let next: Vec<_> = after.chain(others).take(TRIED_AGAIN).cloned().collect();
-        self.last = next.last().cloned();
-        next
+    fn insert(&mut self, party: PartyId, members: usize) {
+        self.by_size.or_default(members).insert(party.clone());
+        self.parties.insert(party, members);
+    }
+
+    fn remove(&mut self, party: &PartyId) -> Option<usize> {
+        let members = self.parties.remove(party)?;
+        if let Some(alike) = self.by_size.get_mut(&members) {
+            alike.remove(party);
+        }
+        Some(members)
+    }
+
+    /// The largest of those with so many members at most.
+    fn largest_within(&self, room: usize) -> Option<&PartyId> {
+        let mut fitting = self.by_size.iter().rev().filter(|(members, _)| **members <= room);
+        fitting.find_map(|(_, parties)| parties.first())
     }
 }
 
 /// What one relay has been told, and has not.
 pub struct RelayFeed {
-    /// Names it: who has taken in all of it can go on with it.
-    pub name: String,
+    name: String,
     relay: RelayId,
     /// How many members the relay takes.
     room: usize,
     number: u64,
     /// Those on the page that is under way.
     under_way: Option<Vec<PartyId>>,
+    /// It may have been told of these, and is to be told if they are none of its any more.
+    unsure: BTreeSet<PartyId>,
     /// Those that somebody was removed from.
     urgent: BTreeSet<PartyId>,
     changed: BTreeSet<PartyId>,
     /// By what the relay is to them.
     left_out: [PartiesLeftOut; Placement::COUNT],
     told: [ToldParties; Placement::COUNT],
+    /// Whether the relay may be something else to them by now, and those of which that is still to be seen.
+    is_misplaced: bool,
+    misplaced: Vec<PartyId>,
     /// Whether everything was told once.
     is_whole: bool,
 }
@@ -91,12 +106,25 @@ impl RelayFeed {
             room: room as usize,
             number: 0,
             under_way: None,
+            unsure: BTreeSet::new(),
             urgent: BTreeSet::new(),
             changed: control.parties().map(|party| party.id.clone()).collect(),
             left_out: Default::default(),
             told: Default::default(),
+            is_misplaced: false,
+            misplaced: Vec::new(),
             is_whole: false,
         }
+    }
+
+    /// Names it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a relay that has taken in all of the feed of this name can go on with this one.
+    pub fn continues(&self, known: Option<&str>, room: u32) -> bool {
+        known == Some(&*self.name) && room as usize == self.room
     }
 
     /// How much the relay was told.
@@ -119,7 +147,13 @@ impl RelayFeed {
 
     /// Whether the relay has no room for a party.
     pub fn leaves_out(&self, party: &PartyId) -> bool {
-        self.left_out.iter().any(|left_out| left_out.parties.contains(party))
+        self.left_out.iter().any(|left_out| left_out.parties.contains_key(party))
+    }
+
+    /// Whether so much is to be told that it is better to begin anew.
+    pub fn is_too_far_behind(&self) -> bool {
+        let told: usize = self.told.iter().map(|told| told.parties.len()).sum();
+        self.urgent.len() + self.changed.len() + self.unsure.len() > 4096 + 2 * told
     }
 
     /// Something has happened.
@@ -130,7 +164,10 @@ impl RelayFeed {
             | Change::MemberMoved(party, _) => drop(self.changed.insert(party.clone())),
             Change::MemberLeft { party, .. } => drop(self.urgent.insert(party.clone())),
             Change::PartyRenamed { from, party, .. } => {
-                // The new one first, so that nobody's sessions end.
+                // The new one first, so that nobody's sessions end; it has the room that the old one had.
+                if self.told.iter_mut().any(|told| told.remove(from).is_some()) {
+                    self.unsure.insert(from.clone());
+                }
                 self.urgent.insert(party.clone());
                 self.changed.insert(from.clone());
             }
@@ -138,11 +175,46 @@ impl RelayFeed {
         }
     }
 
-    /// Relays came or went, and with them parties found another home: without room for all, this one looks at each again.
-    pub fn reconsider(&mut self, control: &Control) {
-        if self.left_out.iter().any(|left_out| !left_out.parties.is_empty()) {
-            self.changed.extend(control.parties().map(|party| party.id.clone()));
+    /// Relays came or went, and with them parties found another home. Without room for all, this one looks at each again.
+    pub fn reconsider(&mut self) {
+        self.is_misplaced = true;
+    }
+
+    /// Whether each of its parties is to be looked at again, as there is no room for all.
+    fn is_to_be_placed(&self) -> bool {
+        self.is_misplaced && self.left_out.iter().any(|left_out| !left_out.parties.is_empty())
+    }
+
+    /// Looks at some of those to which the relay may be something else by now.
+    fn place(&mut self, control: &Control) {
+        if self.is_to_be_placed() {
+            let told = self.told.iter().flat_map(|told| told.parties.keys());
+            let left_out = self.left_out.iter().flat_map(|left_out| left_out.parties.keys());
+            self.misplaced = told.chain(left_out).cloned().collect();
+            self.is_misplaced = false;
         }
+        for party in self.misplaced.split_off(self.misplaced.len().saturating_sub(LOOKED_AT)) {
+            let placement = control.placement(&party, &self.relay) as usize;
+            if let Some(members) = self.told.iter_mut().find_map(|told| told.remove(&party)) {
+                self.told[placement].insert(party, members);
+            } else if let Some(members) = self.left_out.iter_mut().find_map(|out| out.remove(&party)) {
+                self.left_out[placement].insert(party, members);
+            }
+        }
+    }
+
+    /// The room that there is for one more party.
+    fn room_for(&self, placement: usize) -> usize {
+        let taken: usize = self.told[..=placement].iter().map(|told| told.members).sum();
+        let reserve = if placement == Placement::Other as usize { self.room / RESERVE } else { 0 };
+        self.room.saturating_sub(taken + reserve)
+    }
+
+    /// The next one of those left out that there is room for.
+    fn fitting(&self) -> Option<PartyId> {
+        let is_placed = self.misplaced.is_empty() && !self.is_to_be_placed();
+        let mut all = self.left_out.iter().enumerate().filter(|_| is_placed);
+        all.find_map(|(placement, left_out)| left_out.largest_within(self.room_for(placement)).cloned())
     }
 
     /// The next page, unless one is under way or there is nothing to tell: its number, parties as they are now, and whether
@@ -151,43 +223,44 @@ impl RelayFeed {
         if self.under_way.is_some() {
             return None;
         }
-        let (mut names, mut parties, mut weight) = (Vec::new(), Vec::new(), 0);
+        self.place(control);
+        let (mut names, mut parties, mut weight, mut looked_at) = (Vec::new(), Vec::new(), 0, 0);
         while weight < PAGE
-            && let Some(name) = self.urgent.pop_first().or_else(|| self.changed.pop_first())
+            && looked_at < LOOKED_AT
+            && let Some(name) =
+                self.urgent.pop_first().or_else(|| self.changed.pop_first()).or_else(|| self.fitting())
         {
+            looked_at += 1;
             self.changed.remove(&name);
-            let members = self.members();
-            let mut party = control.party_roster(&name);
-            let placement = control.placement(&name, &self.relay);
-            let before = self.told.iter_mut().find_map(|told| told.remove(&name));
+            let (size, placement) = (control.roster_size(&name), control.placement(&name, &self.relay));
+            let was_told = self.told.iter_mut().any(|told| told.remove(&name).is_some());
+            let may_be_there = self.unsure.remove(&name) || was_told;
             for left_out in &mut self.left_out {
-                left_out.parties.remove(&name);
+                left_out.remove(&name);
             }
-            let (has_room, gone) = self.make_room(party.members.len(), placement, control);
-            for gone in gone {
-                parties.push(PartyRoster { members: Vec::new(), ..control.party_roster(&gone) });
-                names.push(gone);
+            let is_told = size > 0 && self.make_room(size, placement, was_told, control, &mut names);
+            // Those that went for it go first.
+            for gone in &names[parties.len()..] {
+                parties.push(control.gone_roster(gone));
                 weight += 1;
             }
-            if !has_room {
-                party.members.clear();
-                self.left_out[placement as usize].parties.insert(name.clone());
+            match is_told {
+                true => self.told[placement as usize].insert(name.clone(), size),
+                false if size > 0 => self.left_out[placement as usize].insert(name.clone(), size),
+                false => {}
             }
-            let count = party.members.len();
-            if count > 0 {
-                self.told[placement as usize].insert(name.clone(), count);
-            }
-            if count > 0 || before.is_some() {
-                weight += count + 1;
+            if is_told || may_be_there {
+                let party = if is_told { control.party_roster(&name) } else { control.gone_roster(&name) };
+                weight += party.members.len() + 1;
                 parties.push(party);
                 names.push(name);
             }
-            if self.members() < members {
-                self.changed.extend(self.left_out.iter_mut().flat_map(PartiesLeftOut::next));
-            }
         }
-        let ends = self.urgent.is_empty() && self.changed.is_empty();
-        if parties.is_empty() && self.is_whole {
+        let is_placed = self.misplaced.is_empty() && !self.is_to_be_placed();
+        let is_through = self.urgent.is_empty() && self.changed.is_empty() && self.fitting().is_none();
+        let ends = is_placed && is_through;
+        // An empty one is answered, and what is left comes then.
+        if parties.is_empty() && self.is_whole && ends {
             return None;
         }
         self.is_whole |= ends;
@@ -196,27 +269,38 @@ impl RelayFeed {
         Some((self.number, parties, ends))
     }
 
-    /// Has parties to which the relay is less make room for so many members. Whether there is room then, and which ones went.
-    fn make_room(&mut self, count: usize, placement: Placement, control: &Control) -> (bool, Vec<PartyId>) {
-        let mut gone = Vec::new();
-        let lesser = placement as usize + 1..Placement::COUNT;
-        let stay: usize = self.told[..lesser.start].iter().map(|told| told.members).sum();
-        if stay + count > self.room {
-            return (false, gone);
+    /// Has parties to which the relay is less make room for so many members, and notes them as `gone`. Whether there is room.
+    fn make_room(
+        &mut self,
+        count: usize,
+        placement: Placement,
+        was_told: bool,
+        control: &Control,
+        gone: &mut Vec<PartyId>,
+    ) -> bool {
+        let (own, reserve) = (placement as usize, self.room / RESERVE);
+        let is_other = placement == Placement::Other;
+        let room = self.room_for(own) + if was_told && is_other { reserve } else { 0 };
+        if count > room {
+            return false;
         }
         while self.members() + count > self.room {
-            let found = lesser.clone().rev().find_map(|at| Some((at, self.told[at].pop()?)));
-            let Some((at, (name, members))) = found else { return (false, gone) };
+            let lesser = (own + 1..Placement::COUNT).rev();
+            let Some((at, (name, members))) =
+                lesser.into_iter().find_map(|at| Some((at, self.told[at].pop()?)))
+            else {
+                return false;
+            };
             // It may be more to it by now than when it was told.
             match control.placement(&name, &self.relay) as usize {
                 now if now < at => self.told[now].insert(name, members),
                 now => {
-                    self.left_out[now].parties.insert(name.clone());
+                    self.left_out[now].insert(name.clone(), members);
                     gone.push(name);
                 }
             }
         }
-        (true, gone)
+        true
     }
 
     /// The relay has taken in a page.
@@ -228,6 +312,8 @@ impl RelayFeed {
 
     /// The connection is gone, and with it perhaps what was under way.
     pub fn interrupt(&mut self) {
-        self.urgent.extend(self.under_way.take().into_iter().flatten());
+        let lost = self.under_way.take().unwrap_or_default();
+        self.unsure.extend(lost.iter().cloned());
+        self.urgent.extend(lost);
     }
 }

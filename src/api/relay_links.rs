@@ -59,9 +59,10 @@ impl RelayLinks {
         self.feeds.get(id).map(RelayFeed::size)
     }
 
-    /// Whether an approved relay has no room for a party; `None` if it was never told anything from here.
-    pub fn leaves_out(&self, id: &RelayId, party: &PartyId) -> Option<bool> {
-        self.feeds.get(id).map(|feed| feed.leaves_out(party))
+    /// Whether the approved relay with this key has no room for a party; `None` if it is not here.
+    pub fn leaves_out(&self, key: &PublicKey, party: &PartyId) -> Option<bool> {
+        let feed = self.feeds.get(&relay_id(key)).filter(|_| self.is_here(key))?;
+        Some(feed.leaves_out(party))
     }
 
     /// A session is gone. What its relay has been told is remembered: it may come back.
@@ -92,14 +93,23 @@ impl RelayLinks {
         let Some(link) = self.by_session.get_mut(&session) else { return };
         let (Some((room, known)), false) = (&link.introduced, link.is_fed) else { return };
         let (id, room) = (relay_id(&link.key), *room);
-        let resumes = self.feeds.get(&id).is_some_and(|feed| Some(&feed.name) == known.as_ref());
+        let resumes = self.feeds.get(&id).is_some_and(|feed| feed.continues(known.as_deref(), room));
         link.is_fed = true;
         if !resumes {
             let name = hex::encode(&random::bytes::<8>());
             self.feeds.insert(id.clone(), RelayFeed::new(name, id.clone(), room, control));
         }
-        let feed = self.feeds[&id].name.clone();
+        let feed = self.feeds[&id].name().to_owned();
         self.say(session, &RosterMessage::Approved { subnet: control.settings().subnet, feed, resumes });
+    }
+
+    /// A relay that is away, or at another instance, and missed too much, is told everything when it comes back.
+    fn forget_backlogs(&mut self) {
+        if self.feeds.values().any(RelayFeed::is_too_far_behind) {
+            let here = self.by_session.values().filter(|link| link.is_fed).map(|link| relay_id(&link.key));
+            let here: Vec<RelayId> = here.collect();
+            self.feeds.retain(|id, feed| here.contains(id) || !feed.is_too_far_behind());
+        }
     }
 
     /// The relays have changed: if others are approved now, parties have other homes.
@@ -108,7 +118,7 @@ impl RelayLinks {
             control.approvals().approved().map(|relay| relay.info.relay_id.clone()).collect();
         if self.approved != approved {
             self.approved = approved;
-            self.feeds.values_mut().for_each(|feed| feed.reconsider(control));
+            self.feeds.values_mut().for_each(RelayFeed::reconsider);
         }
     }
 
@@ -261,6 +271,7 @@ impl Api {
         if has_other_relays {
             self.relay_links.place_parties(&self.control);
         }
+        self.relay_links.forget_backlogs();
         let before = effects.deliveries.len();
         self.relay_links.take(&self.control, &mut effects.deliveries);
         let told = effects.deliveries.len() - before;

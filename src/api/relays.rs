@@ -97,7 +97,7 @@ impl Api {
             entry.serves = Some(*entry.relay_id == *own || serves);
         }
         let place = |id: &str| placements.iter().position(|relay| relay.info.relay_id.as_str() == id);
-        entries.sort_by_key(|entry| {
+        entries.sort_by_cached_key(|entry| {
             let place = place(&entry.relay_id).map_or(usize::MAX, |place| place + 1);
             (entry.serves != Some(true), if *entry.relay_id == *own { 0 } else { place })
         });
@@ -106,7 +106,7 @@ impl Api {
     /// Whether an approved relay serves a party. What one at another instance was told is known here in numbers alone.
     fn serves(&self, relay: &ApprovedRelay, party: &PartyId) -> bool {
         let id = &relay.info.relay_id;
-        match self.relay_links.leaves_out(id, party) {
+        match self.relay_links.leaves_out(&relay.key, party) {
             Some(leaves_out) => !leaves_out,
             None => relay.told.left_out == 0 || self.control.placement(party, id) != Placement::Other,
         }

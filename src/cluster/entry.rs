@@ -344,7 +344,11 @@ fn read_change(text: &[u8]) -> Option<Option<Change>> {
         "relay_changed" => Change::RelayChanged(id(name)?),
         "relay_heard" => {
             let [load, left_out] = members(text, ["load", "left_out"]).ok()?;
-            Change::RelayHeard { relay: id(name)?, load: load.read()?, left_out: left_out.read()? }
+            Change::RelayHeard {
+                relay: id(name)?,
+                load: load.read()?,
+                left_out: left_out.read().unwrap_or(0),
+            }
         }
         "relay_expired" => Change::RelayExpired(id(name)?),
         "address_assigned" => Change::AddressAssigned(name.read()?),

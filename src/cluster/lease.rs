@@ -33,7 +33,7 @@ pub struct Regained {
     pub is_ours: bool,
     /// The realm's position.
     pub position: Position,
-    /// Under which epoch the commit was made whose number [`Lease::lost`] returned, if the log has it.
+    /// Under which epoch this instance made the commit whose number [`Lease::lost`] returned, if the log has that.
     pub next_epoch: Option<u64>,
 }
 

@@ -107,7 +107,7 @@ impl Control {
         for change in &changes {
             if let Change::RelayHeard { relay, load, left_out } = change {
                 self.approvals.note_heard(relay, Some((*load, *left_out)), now.instant);
-                self.relays.note_load(relay, *load);
+                self.relays.note_load(relay, *load, now.instant);
             }
         }
         if records.endpoint.is_some() {

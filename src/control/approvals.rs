@@ -320,10 +320,6 @@ impl Control {
 
     /// What a relay in another place has to know of a party as it is now; without members if there is none.
     pub fn party_roster(&self, party: &PartyId) -> PartyRoster {
-        let name = |peer: &str| {
-            let parts = [b"lanrage v1 roster", party.as_str().as_bytes(), b"/", peer.as_bytes()];
-            hex::encode(&blake2s::mac(&*self.storage_key, &parts))
-        };
         let entry = |peer: &PeerId, member: &Member| {
             let (key, place) = match member.relay_service() {
                 RelayService::Served { key } => {
@@ -332,12 +328,30 @@ impl Control {
                 RelayService::Claimed { key, from } => (key, RosterPlace::Claimed { from }),
                 RelayService::None => return None,
             };
-            Some(RosterEntry { peer: PeerId::new(&name(peer.as_str()))?, key, place })
+            Some(RosterEntry { peer: PeerId::new(&self.roster_name(party, peer.as_str()))?, key, place })
         };
         let members = self.parties.get(party).map(|party| &party.members);
         PartyRoster {
-            party: PartyId::new(&name("")).expect("hexadecimal digits fit an id"),
             members: members.into_iter().flatten().filter_map(|(peer, member)| entry(peer, member)).collect(),
+            ..self.gone_roster(party)
         }
+    }
+
+    /// What a relay in another place has to know of a party that it is to forget.
+    pub fn gone_roster(&self, party: &PartyId) -> PartyRoster {
+        let party = PartyId::new(&self.roster_name(party, "")).expect("hexadecimal digits fit an id");
+        PartyRoster { party, members: Vec::new() }
+    }
+
+    /// How many members [`Control::party_roster`] has.
+    pub fn roster_size(&self, party: &PartyId) -> usize {
+        let members = self.parties.get(party).into_iter().flat_map(|party| party.members.values());
+        members.filter(|member| !matches!(member.relay_service(), RelayService::None)).count()
+    }
+
+    /// The name of a member, or of the party itself, at relays in other places, which need not know its id.
+    fn roster_name(&self, party: &PartyId, peer: &str) -> String {
+        let parts = [b"lanrage v1 roster", party.as_str().as_bytes(), b"/", peer.as_bytes()];
+        hex::encode(&blake2s::mac(&*self.storage_key, &parts))
     }
 }

@@ -202,7 +202,7 @@ pub struct Party {
     pub created_at: UnixTime,
     /// When it was made, if that was since this machine started.
     pub created: Option<Instant>,
-    /// Its members. In boxes, because the map makes room for eleven at a time.
+    /// Its members. In boxes, so that little is moved when one comes or goes.
     pub members: SortedMap<PeerId, Box<Member>>,
     /// How many members it has ever had.
     pub joins: u64,

@@ -142,11 +142,12 @@ impl Relays {
     pub(super) fn adopt(&mut self, relay: RegisteredRelay) {
         let known = self.by_id.get(&relay.info.relay_id);
         let load = known.map_or(relay.info.load, |known| known.info.load);
+        let told_others = known.and_then(|known| known.told_others);
         self.remove(&relay.info.relay_id);
-        self.insert(RegisteredRelay { info: RelayInfo { load, ..relay.info }, ..relay });
+        self.insert(RegisteredRelay { info: RelayInfo { load, ..relay.info }, told_others, ..relay });
     }
 
-    /// What other instances are to be told of a relay's load, which is no reason for a row.
+    /// What other instances are to be told of a relay's load: a commit, but no more than one a minute.
     pub(super) fn news_of(&mut self, id: &RelayId, now: Instant) -> Option<Change> {
         let relay = self.by_id.get_mut(id)?;
         let load = relay.info.load;
@@ -161,9 +162,9 @@ impl Relays {
     }
 
     /// Another instance says how many a relay serves.
-    pub(super) fn note_load(&mut self, id: &RelayId, load: u32) {
+    pub(super) fn note_load(&mut self, id: &RelayId, load: u32, now: Instant) {
         if let Some(relay) = self.by_id.get_mut(id) {
-            relay.info.load = load;
+            (relay.info.load, relay.told_others) = (load, Some((load, now)));
         }
     }
 

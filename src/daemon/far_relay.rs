@@ -27,6 +27,9 @@ use std::time::Duration;
 /// How often the roster is kept for the next process at most, where that wears nothing out.
 const KEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Room that the server does not know of: for a moment there may be more members, those who come before those whom they replace.
+const CHANGING: usize = 512;
+
 /// A relay that has its state and its sockets, and has not served anybody yet.
 pub struct FarRelay {
     settings: Settings,
@@ -116,7 +119,7 @@ impl FarRelay {
             port: settings.public_endpoint.as_ref().map_or(port, |(_, port)| *port),
             region: settings.region.clone(),
             capacity: settings.max_clients,
-            room: RelayLimits::default().members as u32,
+            room: (RelayLimits::default().members - CHANGING) as u32,
         };
         let mut link = ControlLink::new(link, start.instant);
         if let Some(kept) = rosters.take() {

@@ -9,6 +9,7 @@ use crate::control::party::PeerInfo;
 use crate::control::placement::Placement;
 use crate::control::registration::Credentials;
 use crate::control::relays::RelayInfo;
+use crate::crypto::random::Seeded;
 use crate::crypto::x25519::PublicKey;
 use crate::ids::PartyId;
 use crate::wire::nat_type::NatType;
@@ -185,13 +186,13 @@ fn a_relay_without_room_for_all_has_the_parties_whose_home_or_spare_it_is() {
         }
         let fifth = approve(&mut world, 5);
         for told in &mut told {
-            told.feed.reconsider(&world.api.control);
+            told.feed.reconsider();
             check(told, &world, &all);
         }
         check(&mut FedRelay::new(&world, &fifth, room), &world, &all);
         world.api.control.revoke_relay(fifth.as_str()).unwrap();
         for told in &mut told {
-            told.feed.reconsider(&world.api.control);
+            told.feed.reconsider();
             check(told, &world, &all);
         }
     }
@@ -219,6 +220,114 @@ fn who_is_left_out_comes_in_when_there_is_room_whichever_it_is() {
     assert_eq!(still_out.len(), told.feed.size().left_out as usize);
     let needed: usize = out.iter().map(|party| world.api.control.party_roster(party).members.len()).sum();
     assert!(needed <= told.room + 2 && still_out.len() <= 1, "{needed} of {}: {still_out:?}", told.room);
+}
+
+/// Other relays may come long before there is want of room: what it has from before is others' by then.
+#[test]
+fn what_was_told_when_there_was_no_other_relay_makes_room() {
+    let mut world = TestApi::new();
+    let relay = approve(&mut world, 1);
+    let mut all: Vec<PartyId> = (0..40).map(|number| enter(&mut world, None, number)).collect();
+    let mut told = FedRelay::new(&world, &relay, 45);
+    told.tell(&world);
+    (2..=4).for_each(|number| drop(approve(&mut world, number)));
+    world.api.control.drain_changes();
+    told.feed.reconsider();
+    told.tell(&world);
+    assert_eq!(told.feed.size().left_out, 0);
+    all.extend((40..80).map(|number| enter(&mut world, None, number)));
+    for change in world.api.control.drain_changes() {
+        told.feed.note(&change);
+    }
+    told.tell(&world);
+    assert!(told.has_all(&world, &all, Placement::Home));
+}
+
+/// Whatever comes and goes, members, parties and relays, and whichever pages are lost: in the end each relay has what the feed
+/// says, no party is left out that there is room for, and none for one to which the relay is less.
+#[test]
+fn whatever_comes_and_goes_the_best_are_told() {
+    for seed in 0..40 {
+        let mut random = Seeded::new(seed);
+        let mut world = TestApi::new();
+        let relay = approve(&mut world, 1);
+        let room = [20, 40, 70][seed as usize % 3];
+        let mut told = FedRelay::new(&world, &relay, room);
+        // While pages are lost it may have more for a moment.
+        told.room = usize::MAX;
+        let (mut parties, mut number, mut others): (Vec<PartyId>, u16, Vec<u8>) = (Vec::new(), 0, Vec::new());
+        for _ in 0..300 {
+            let which = parties.get(random.below(parties.len().max(1) as u64) as usize).cloned();
+            match (random.below(12), which) {
+                (0..=2, _) | (_, None) => {
+                    number += 1;
+                    parties.push(enter(&mut world, None, number));
+                }
+                (3..=5, Some(party)) => {
+                    number += 1;
+                    enter(&mut world, Some(&party), number);
+                }
+                (6 | 7, Some(party)) => {
+                    let members = &world.api.control.party(party.as_str()).unwrap().members;
+                    let peer = members.keys().next().unwrap().clone();
+                    world.api.control.remove_peer(&Actor::Admin, party.as_str(), peer.as_str()).unwrap();
+                    parties.retain(|party| world.api.control.party(party.as_str()).is_ok());
+                }
+                (8, Some(party)) => {
+                    world.api.control.delete_party(&Actor::Admin, party.as_str()).unwrap();
+                    parties.retain(|other| *other != party);
+                }
+                (9, _) => match others.pop().filter(|_| random.below(2) == 0) {
+                    Some(number) => world.api.control.revoke_relay(relay_id(&key(number)).as_str()).unwrap(),
+                    None => {
+                        let free = (2..=6).find(|number| !others.contains(number));
+                        if let Some(free) = free.filter(|free| {
+                            world.api.control.approvals().get(relay_id(&key(*free)).as_str()).is_none()
+                        }) {
+                            approve(&mut world, free);
+                            others.push(free);
+                        }
+                    }
+                },
+                _ => {}
+            }
+            for change in world.api.control.drain_changes() {
+                told.feed.note(&change);
+                if matches!(change, Change::RelayChanged(_) | Change::RelayExpired(_)) {
+                    told.feed.reconsider();
+                }
+            }
+            // Some pages are under way for long, and some are lost, before or after the relay has them.
+            if let Some((number, page, _)) =
+                told.feed.page(&world.api.control).filter(|_| random.below(3) > 0)
+            {
+                let is_lost = random.below(4) == 0;
+                if !is_lost || random.below(2) == 0 {
+                    let rosters =
+                        page.into_iter().map(|party| (party.party.to_string(), party.members.len()));
+                    told.known.extend(rosters);
+                }
+                if is_lost { told.feed.interrupt() } else { told.feed.taken(number) }
+            }
+        }
+        told.feed.interrupt();
+        told.tell(&world);
+        let control = &world.api.control;
+        let names: BTreeSet<String> =
+            parties.iter().map(|party| control.gone_roster(party).party.to_string()).collect();
+        assert!(told.known.iter().all(|(name, size)| *size == 0 || names.contains(name)), "{seed}");
+        let mut taken = 0;
+        for placement in [Placement::Home, Placement::Spare, Placement::Other] {
+            let own = parties.iter().filter(|party| control.placement(party, &relay) == placement);
+            let (here, out): (Vec<_>, Vec<_>) = own.partition(|party| told.has(&world, party));
+            taken += here.iter().map(|party| control.roster_size(party)).sum::<usize>();
+            let reserve = if placement == Placement::Other { room / 64 } else { 0 };
+            for party in out {
+                assert!(taken + control.roster_size(party) + reserve > room, "{seed} {placement:?}");
+            }
+        }
+        assert!(taken <= room && told.known.values().sum::<usize>() == taken, "{seed}: {taken} of {room}");
+    }
 }
 
 #[test]

@@ -335,7 +335,7 @@ fn a_relay_at_a_follower_is_approved_at_the_writer_and_listed_everywhere() {
     assert_eq!((approvals.approved().count(), approvals.waiting().count()), (0, 0));
 }
 
-/// What a relay that was registered by a token says of its load is told to the others, at most once a minute, and is no row.
+/// What a relay that was registered by a token says of its load is told to the others, at most once a minute.
 #[test]
 fn the_load_of_a_registered_relay_is_known_everywhere() {
     let mut world = TestControl::new();
@@ -362,6 +362,15 @@ fn the_load_of_a_registered_relay_is_known_everywhere() {
     // Alone it tells nobody.
     world.control.set_others(false);
     assert_eq!(told(&mut world, 9), (Some(5), None));
+    // Whoever decides next knows what the others were told.
+    let _ = told;
+    follower.control.lead(follower.now);
+    follower.control.set_others(true);
+    follower.control.drain_changes();
+    follower.wait(Duration::from_secs(61));
+    let info = RelayInfo { load: 0, ..relay(&private(6).public_key(), 7) };
+    follower.control.register_relay(&alice, info, follower.now).unwrap();
+    assert_eq!(follower.control.drain_changes().last().cloned(), heard(0));
 }
 
 #[test]

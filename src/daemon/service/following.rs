@@ -74,6 +74,15 @@ impl Service {
                 self.meet(instances, &head);
             }
             ReplicaNews::Everything { head, rows } => {
+                let mut before = head.position;
+                instances.with_follower(|follower| before = follower.position());
+                if head.position < before {
+                    log::error!(
+                        "the database went back from commit {} to {}: another one answers, or it lost what it had confirmed",
+                        before.seq,
+                        head.position.seq
+                    );
+                }
                 let records = records::load(rows).records;
                 let caught_up = self.api.borrow_mut().control_mut().catch_up(records, now);
                 if caught_up.is_err() {

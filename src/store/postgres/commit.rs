@@ -20,8 +20,8 @@ const COMMIT: &str = "\
         delete from lanrage.rows using held, unnest($8::text[], $9::text[]) gone(tbl, key) \
         where rows.realm = $1 and rows.tbl = gone.tbl and rows.key = gone.key\
     ), entry as (\
-        insert into lanrage.log (realm, seq, epoch, at, entry) \
-        select $1, held.seq, $3, clock_timestamp(), $10 from held\
+        insert into lanrage.log (realm, seq, epoch, owner, at, entry) \
+        select $1, held.seq, $3, $2, clock_timestamp(), $10 from held\
     )\
     select pg_notify('lanrage', $1 || ' ' || $3::text || ' ' || held.seq::text) from held";
 

@@ -32,7 +32,8 @@ const RENEW: &str = "update lanrage.realm set expires = clock_timestamp() + $4 *
 const REGAIN: &str = "update lanrage.realm set epoch = epoch + 1, expires = clock_timestamp() + $3 * interval '1 ms' \
                       where name = $1 and owner = $2 returning epoch, seq";
 const POSITION: &str = "select epoch, seq from lanrage.realm where name = $1";
-const ENTRY: &str = "select epoch from lanrage.log where realm = $1 and seq = $2";
+/// Of two histories of a database, as a standby that is promoted too early makes them, each may have this epoch.
+const ENTRY: &str = "select epoch from lanrage.log where realm = $1 and seq = $2 and owner = $3";
 const GIVE_BACK: &str = "update lanrage.realm set owner = null, url = null, expires = clock_timestamp() \
                          where name = $1 and owner = $2 and epoch = $3";
 /// Entries of the last ten minutes stay, for those that follow.
@@ -127,7 +128,7 @@ impl PostgresEngine {
                 None => (0, 0),
             };
             // Asked only now: a commit that the first question had to wait for is in the log.
-            let entry = client.query_opt(ENTRY, &[&realm, &next]).await?;
+            let entry = client.query_opt(ENTRY, &[&realm, &next, &owner]).await?;
             let entry: Option<i64> = entry.map(|row| row.try_get(0)).transpose()?;
             Ok((ours.is_some(), position, entry))
         };

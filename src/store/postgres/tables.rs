@@ -27,6 +27,7 @@ const MIGRATIONS: [&str; 1] = ["\
         realm text collate \"C\", \
         seq bigint, \
         epoch bigint not null, \
+        owner text not null, \
         at timestamptz not null, \
         entry text not null, \
         primary key (realm, seq))"];
