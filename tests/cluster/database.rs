@@ -1,9 +1,12 @@
-//! Debian's PostgreSQL, in a directory of its own, on a Unix socket and a port of the loopback.
+//! Debian's PostgreSQL, in a directory of its own, on a Unix socket and a port of the loopback or of another machine.
 
 use crate::harness::directory::{Directory, unique};
+use crate::harness::namespace::Machine;
 use crate::harness::process::Process;
 use crate::harness::{PATIENCE, eventually};
 use rustix::process::Signal;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +31,7 @@ pub fn free_port() -> u16 {
 /// A database server.
 pub struct Database {
     directory: Directory,
+    machine: Machine,
     pub port: u16,
     options: Vec<String>,
     process: Option<Process>,
@@ -41,18 +45,25 @@ impl Database {
 
     /// With more options, each `NAME=VALUE`.
     pub fn with(options: &[&str]) -> Self {
-        let mut database = Self::somewhere(options);
+        Self::on(&Machine::here(), options)
+    }
+
+    /// On this machine. Whoever is in its network is let in.
+    pub fn on(machine: &Machine, options: &[&str]) -> Self {
+        let mut database = Self::somewhere(machine, options);
         let data = database.data();
         run(program("initdb")
             .args(["--auth=trust", "--no-sync", "--no-instructions", "-E", "UTF8", "--locale=C", "-D"])
-            .arg(data));
+            .arg(&data));
+        let mut rules = OpenOptions::new().append(true).open(data.join("pg_hba.conf")).unwrap();
+        rules.write_all(b"host all all samenet trust\n").unwrap();
         database.begin();
         database
     }
 
     /// One that follows this one, and can take its place.
     pub fn standby(&self) -> Self {
-        let mut standby = Self::somewhere(&[]);
+        let mut standby = Self::somewhere(&Machine::here(), &[]);
         let source = format!("host=127.0.0.1 port={} user=postgres application_name=standby", self.port);
         run(program("pg_basebackup")
             .args(["--checkpoint=fast", "--no-sync", "-R", "-d", &source, "-D"])
@@ -61,11 +72,11 @@ impl Database {
         standby
     }
 
-    fn somewhere(options: &[&str]) -> Self {
+    fn somewhere(machine: &Machine, options: &[&str]) -> Self {
         let directory = Directory::new();
         own(&directory);
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Database { directory, port: free_port(), options, process: None }
+        Database { directory, machine: machine.clone(), port: free_port(), options, process: None }
     }
 
     fn data(&self) -> PathBuf {
@@ -74,9 +85,9 @@ impl Database {
 
     /// Starts it, and waits until it takes connections.
     pub fn begin(&mut self) {
-        let directory = self.directory.display().to_string();
+        let (directory, address) = (self.directory.display().to_string(), self.machine.ip.to_string());
         let mut command = program("postgres");
-        command.arg("-D").arg(self.data()).args(["-h", "127.0.0.1", "-k", &directory]);
+        command.arg("-D").arg(self.data()).args(["-h", &address, "-k", &directory]);
         command.args(["-p", &self.port.to_string()]);
         // Processes are killed here, and no power cut: what the kernel has is safe.
         for option in ["fsync=off", "shared_buffers=16MB", "max_connections=40"] {
@@ -85,10 +96,9 @@ impl Database {
         for option in &self.options {
             command.args(["-c", option]);
         }
-        let log =
-            std::fs::OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
+        let log = OpenOptions::new().create(true).append(true).open(self.directory.join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.process = Some(Process(command.spawn().unwrap()));
+        self.process = Some(Process(self.machine.spawn(&mut command)));
         eventually("the database starts", || self.query("select 1").is_some());
     }
 
@@ -112,10 +122,12 @@ impl Database {
         }
     }
 
-    /// What one statement answers, if it does.
+    /// What one statement answers, if it does. It is asked over the Unix socket, wherever the server is.
     pub fn query(&self, text: &str) -> Option<String> {
         let output = program("psql")
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-qAtX", "-c", text])
+            .arg("-h")
+            .arg(&*self.directory)
+            .args(["-p", &self.port.to_string(), "-U", "postgres", "-qAtX", "-c", text])
             .output()
             .unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
@@ -124,7 +136,7 @@ impl Database {
 
     /// Its URL over TCP.
     pub fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://postgres@{}:{}/postgres", self.machine.ip, self.port)
     }
 
     /// Its URL over the Unix socket.

@@ -1,11 +1,12 @@
 //! Instances and databases that go away, and who goes on.
 
 mod links;
+mod namespaces;
 
 use crate::client::{Client, text};
 use crate::database::Database;
 use crate::harness::{alone, eventually};
-use crate::instances::{Instances, SOON, figure, follower, setup, writer, writes};
+use crate::instances::{Instances, SOON, Times, figure, follower, setup, writer, writes};
 use crate::load::{Running, World, run, verify};
 use crate::probes::{self, Asked, Probes};
 use crate::socket::Socket;
@@ -16,6 +17,11 @@ use std::time::{Duration, Instant};
 
 /// Changes are taken again within this, whatever happens to one instance.
 const TAKEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// How many commits were made by one that wrote before another one did.
+const TOO_LATE: &str = "select count(*) from (\
+                            select epoch, max(epoch) over (order by seq) as latest from lanrage.log\
+                        ) as log where epoch < latest";
 
 fn worlds(count: u64) -> Vec<World> {
     (0..count).map(World::new).collect()
@@ -38,15 +44,18 @@ impl Sessions {
     fn open(instances: &Instances, at: &[usize]) -> Self {
         let mut host = instances.client(at[0]);
         let party = host.register("host").create("Sessions", "host");
-        let sessions = at.iter().map(|at| {
-            let (mut client, peer) = (instances.client(*at), format!("listener{at}"));
-            client.register(&peer).join(&party, &peer).is(200);
-            let mut session = instances.session(*at, &client);
-            while text(&session.hear("party_update"), &["party", "party_id"]) != party {}
-            (*at, session)
-        });
-        let sessions = sessions.collect();
-        Sessions { party, host, sessions, joined: 0 }
+        let mut sessions = Sessions { party, host, sessions: Vec::new(), joined: 0 };
+        at.iter().for_each(|at| sessions.listen(instances, *at));
+        sessions
+    }
+
+    /// One more member, at this instance.
+    fn listen(&mut self, instances: &Instances, at: usize) {
+        let (mut client, peer) = (instances.client(at), format!("listener{at}"));
+        client.register(&peer).join(&self.party, &peer).is(200);
+        let mut session = instances.session(at, &client);
+        while text(&session.hear("party_update"), &["party", "party_id"]) != self.party {}
+        self.sessions.push((at, session));
     }
 
     /// Somebody joins and leaves at each of these, and every session that was opened hears of it.
@@ -114,6 +123,7 @@ fn show(asked: &[Asked], of: &[usize]) {
 
 /// What was acknowledged is at each of these instances.
 fn verify_at(instances: &Instances, of: &[usize], worlds: &mut [World], asked: &[Asked]) {
+    assert_eq!(instances.database.query(TOO_LATE).unwrap(), "0", "a writer wrote after the next one");
     let settled = instances.settle_at(of);
     assert!(settled < 2 * SOON, "behind for {settled:?}");
     for at in of {
@@ -138,6 +148,208 @@ fn follows(daemon: &TestDaemon, name: &str, before: usize) -> bool {
     daemon.log()[before..].contains(&format!("following: realm \"default\" is written by {name} at http://"))
 }
 
+/// kill -9 of the writer under load. Another one writes, and the killed one follows it when it is started again.
+fn kill_writer(instances: &mut Instances, worlds: Vec<World>, round: u64) -> Vec<World> {
+    let (old, followers) = (instances.writer(), instances.followers());
+    let before = acknowledged(&worlds);
+    let logged = followers.iter().map(|at| instances.all[*at].log().len()).collect::<Vec<_>>();
+    let mut sessions = Sessions::open(instances, &followers);
+    sessions.hear(instances, &[0, 1, 2]);
+    let probes = Probes::start(instances, &format!("kill{round}"));
+    let running = Running::start(worlds, &instances.addresses());
+    sleep(Duration::from_millis(700 + 300 * round));
+    instances.all[old].kill();
+    let killed = Instant::now();
+    let mut worlds = running.join();
+    let mut next = old;
+    eventually("one takes over", || {
+        next = followers.iter().copied().find(|at| writes(&instances.all[*at])).unwrap_or(old);
+        next != old
+    });
+    let took = killed.elapsed();
+    take_changes(instances, &followers);
+    // Who had a session there still has, and so has who is elsewhere.
+    sessions.hear(instances, &followers);
+    sessions.signal(instances, &followers);
+    followers.iter().for_each(|at| sessions.create_again(instances, *at));
+    let asked = probes.stop();
+    println!(
+        "kill -9 of the writer: {} changes of worlds, and the next one writes after {:.2} s",
+        acknowledged(&worlds) - before,
+        took.as_secs_f64()
+    );
+    show(&asked, &followers);
+    sessions.end(instances, followers[0]);
+    verify_at(instances, &followers, &mut worlds, &asked);
+    // It is told at each instance who writes.
+    for (at, logged) in followers.iter().zip(logged) {
+        let daemon = &instances.all[*at];
+        if *at == next {
+            let log = daemon.log();
+            assert!(log[logged..].contains("this instance has the lease, epoch"), "{log}");
+            assert!(log[logged..].contains("this instance writes from now on"), "{log}");
+        } else {
+            eventually("it follows the next one", || follows(daemon, &instances.names[next], logged));
+        }
+    }
+    let logged = instances.all[old].log().len();
+    instances.all[old].restart();
+    eventually("it follows", || follows(&instances.all[old], &instances.names[next], logged));
+    verify_at(instances, &[0, 1, 2], &mut worlds, &asked);
+    worlds
+}
+
+/// A writer that can't write for a while, and what others do meanwhile.
+struct Absence<'a> {
+    instances: &'a Instances,
+    old: usize,
+    followers: Vec<usize>,
+    sessions: Sessions,
+    probes: Probes,
+    running: Running,
+    /// Who begins once another one writes.
+    late: Option<Running>,
+    logged: usize,
+    begun: Instant,
+}
+
+impl<'a> Absence<'a> {
+    /// It begins now, while these worlds change things.
+    fn begin(instances: &'a Instances, name: &str, worlds: Vec<World>) -> Self {
+        let (old, followers) = (instances.writer(), instances.followers());
+        let sessions = Sessions::open(instances, &followers);
+        let probes = Probes::start(instances, name);
+        let running = Running::start(worlds, &instances.addresses());
+        sleep(Duration::from_millis(700));
+        let (logged, begun) = (instances.all[old].log().len(), Instant::now());
+        Absence { instances, old, followers, sessions, probes, running, late: None, logged, begun }
+    }
+
+    /// Waits until another one writes. What happens then, the old one does not know.
+    fn another_writes(&mut self, what: &str) {
+        let Absence { instances, followers, sessions, .. } = self;
+        eventually("one takes over", || followers.iter().any(|at| writes(&instances.all[*at])));
+        println!("{what}: the next one writes after {:.2} s", self.begun.elapsed().as_secs_f64());
+        take_changes(instances, followers);
+        sessions.hear(instances, followers);
+        sessions.signal(instances, followers);
+        let addresses: Vec<_> = followers.iter().map(|at| instances.all[*at].http).collect();
+        self.late = Some(Running::start((4..6).map(World::new).collect(), &addresses));
+    }
+
+    /// For this client of the old one nothing is changed, and all else goes on. What it asked for is on its way to the
+    /// database all the same.
+    fn old_one_reads(&self, mut client: Client) {
+        let begun = Instant::now();
+        let answer = client.ask("POST", "/auth/register?peer_id=late", "").is(503);
+        let took = begun.elapsed();
+        println!("503 at the old one after {:.2} s", took.as_secs_f64());
+        assert!(answer.header("Retry-After").is_some() && took < 3 * SOON, "{took:?}");
+        let mut host = client.with_token_of(&self.sessions.host);
+        host.get(&format!("/parties/{}", self.sessions.party)).is(200);
+    }
+
+    /// The old one could write again: it is fenced, and follows.
+    fn end(mut self) -> (Vec<World>, Vec<Asked>) {
+        let (back, instances, old) = (Instant::now(), self.instances, self.old);
+        let log = || instances.all[old].log().split_off(self.logged);
+        eventually("it is fenced", || log().contains("another instance has taken over"));
+        println!("fenced {:.2} s after it is back", back.elapsed().as_secs_f64());
+        let next = self.followers.iter().copied().find(|at| writes(&instances.all[*at])).unwrap();
+        eventually("it follows", || follows(&instances.all[old], &instances.names[next], self.logged));
+        eventually("it serves", || figure(&instances.all[old], "lanrage_instance_writes") == Some(0.0));
+        let took = back.elapsed();
+        println!("it serves as a follower {:.2} s after it is back", took.as_secs_f64());
+        assert!(took < TAKEN_AGAIN, "{took:?}");
+        assert_eq!(figure(&instances.all[old], "lanrage_fenced_total"), Some(1.0));
+        let mut worlds = self.running.stop();
+        let late = self.late.take().map(Running::stop).unwrap_or_default();
+        println!("{} changes before, {} after another one wrote", acknowledged(&worlds), acknowledged(&late));
+        assert!(acknowledged(&late) > 0);
+        worlds.extend(late);
+        self.sessions.hear(instances, &[0, 1, 2]);
+        self.sessions.signal(instances, &[0, 1, 2]);
+        let asked = self.probes.stop();
+        show(&asked, &self.followers);
+        self.sessions.end(instances, old);
+        verify_at(instances, &[0, 1, 2], &mut worlds, &asked);
+        (worlds, asked)
+    }
+}
+
+/// SIGSTOP of the writer beyond its lease, under load.
+fn stop_writer(instances: &Instances, worlds: Vec<World>) -> (Vec<World>, Vec<Asked>) {
+    let mut absence = Absence::begin(instances, "stop", worlds);
+    let sleeper = &instances.all[absence.old];
+    sleeper.signal(Signal::STOP);
+    absence.another_writes("SIGSTOP of the writer");
+    sleep(Duration::from_secs(5).saturating_sub(absence.begun.elapsed()));
+    sleeper.signal(Signal::CONT);
+    absence.end()
+}
+
+/// The database goes away for everybody, and comes back after more than a lease.
+fn lose_database(
+    instances: &mut Instances,
+    go: impl FnOnce(&mut Instances),
+    come: impl FnOnce(&mut Instances),
+) -> (Vec<World>, Vec<Asked>) {
+    let old = instances.writer();
+    let mut sessions = Sessions::open(instances, &[0, 1, 2]);
+    let mut clients: Vec<Client> =
+        (0..3).map(|at| instances.client(at).with_token_of(&sessions.host)).collect();
+    let running = Running::start(worlds(4), &instances.addresses());
+    sleep(Duration::from_millis(700));
+    go(instances);
+    let gone = Instant::now();
+    let mut worlds = running.join();
+    println!("without the database: the last world is refused after {:.2} s", gone.elapsed().as_secs_f64());
+    for at in 0..3 {
+        let begun = Instant::now();
+        let path = format!("/auth/register?peer_id=late{at}");
+        let answer = instances.client(at).ask("POST", &path, "").is(503);
+        println!("503 at instance {at} after {:.2} s: {}", begun.elapsed().as_secs_f64(), answer.detail());
+        assert!(answer.header("Retry-After").is_some() && begun.elapsed() < Duration::from_secs(4));
+    }
+    let (party, signal) = (sessions.party.clone(), |to: usize| {
+        format!("{{\"to_peer_id\":\"listener{to}\",\"signal_data\":1}}")
+    });
+    let mut times = Times::default();
+    for round in 0..20 {
+        for (at, client) in clients.iter_mut().enumerate() {
+            let begun = Instant::now();
+            client.get(&format!("/parties/{party}")).is(200);
+            client.get("/").is(200);
+            client.heartbeat(&party, "host").is(200);
+            let to = (at + round) % 3;
+            client.ask("POST", &format!("/parties/{party}/signals"), &signal(to)).is(200);
+            sessions.sessions[to].1.hear("signal");
+            assert!(begun.elapsed() < SOON, "{:?} at instance {at}", begun.elapsed());
+            times.add(begun.elapsed());
+        }
+        sleep(Duration::from_millis(200));
+    }
+    times.show("two reads, a heartbeat and a signal meanwhile");
+    // Longer than the lease, and nobody has another.
+    let probes = Probes::start(instances, "back");
+    println!("the database comes back after {:.2} s", gone.elapsed().as_secs_f64());
+    come(instances);
+    let begun = Instant::now();
+    for at in 0..3 {
+        take_changes(instances, &[at]);
+        println!("changes are taken at instance {at} {:.2} s later", begun.elapsed().as_secs_f64());
+    }
+    sleep(Duration::from_secs(4));
+    assert!(writes(&instances.all[old]), "who wrote before goes on");
+    let asked = probes.stop();
+    show(&asked, &[0, 1, 2]);
+    sessions.hear(instances, &[0, 1, 2]);
+    clients[2].heartbeat(&party, "host").is(200);
+    sessions.end(instances, (old + 1) % 3);
+    verify_at(instances, &[0, 1, 2], &mut worlds, &asked);
+    (worlds, asked)
+}
+
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn the_next_instance_goes_on_when_the_writer_is_killed() {
@@ -145,52 +357,7 @@ fn the_next_instance_goes_on_when_the_writer_is_killed() {
     let mut instances = Instances::start();
     let mut worlds = worlds(4);
     for round in 0..3 {
-        let (old, followers) = (instances.writer(), instances.followers());
-        let before = acknowledged(&worlds);
-        let logged = followers.iter().map(|at| instances.all[*at].log().len()).collect::<Vec<_>>();
-        let mut sessions = Sessions::open(&instances, &followers);
-        sessions.hear(&instances, &[0, 1, 2]);
-        let probes = Probes::start(&instances, &format!("kill{round}"));
-        let running = Running::start(worlds, &instances.addresses());
-        sleep(Duration::from_millis(700 + 300 * round));
-        instances.all[old].kill();
-        let killed = Instant::now();
-        worlds = running.join();
-        let mut next = old;
-        eventually("one takes over", || {
-            next = followers.iter().copied().find(|at| writes(&instances.all[*at])).unwrap_or(old);
-            next != old
-        });
-        let took = killed.elapsed();
-        take_changes(&instances, &followers);
-        // Who had a session there still has, and so has who is elsewhere.
-        sessions.hear(&instances, &followers);
-        sessions.signal(&instances, &followers);
-        followers.iter().for_each(|at| sessions.create_again(&instances, *at));
-        let asked = probes.stop();
-        println!(
-            "kill -9 of the writer: {} changes of worlds, and the next one writes after {:.2} s",
-            acknowledged(&worlds) - before,
-            took.as_secs_f64()
-        );
-        show(&asked, &followers);
-        sessions.end(&instances, followers[0]);
-        verify_at(&instances, &followers, &mut worlds, &asked);
-        // It is told at each instance who writes.
-        for (at, logged) in followers.iter().zip(logged) {
-            let daemon = &instances.all[*at];
-            if *at == next {
-                let log = daemon.log();
-                assert!(log[logged..].contains("this instance has the lease, epoch"), "{log}");
-                assert!(log[logged..].contains("this instance writes from now on"), "{log}");
-            } else {
-                eventually("it follows the next one", || follows(daemon, &instances.names[next], logged));
-            }
-        }
-        let logged = instances.all[old].log().len();
-        instances.all[old].restart();
-        eventually("it follows", || follows(&instances.all[old], &instances.names[next], logged));
-        verify_at(&instances, &[0, 1, 2], &mut worlds, &asked);
+        worlds = kill_writer(&mut instances, worlds, round);
     }
     assert_eq!(instances.database.query("select count(*) from lanrage.realm").unwrap(), "1");
 }
@@ -235,40 +402,11 @@ fn a_follower_writes_at_once_when_the_writer_is_stopped_in_good_order() {
 #[ignore = "needs PostgreSQL"]
 fn a_writer_that_was_stopped_is_fenced_when_it_wakes_and_follows() {
     let _alone = alone();
-    let instances = Instances::start();
+    let mut instances = Instances::start();
     let (sleeper, followers) = (instances.writer(), instances.followers());
     let pid = instances.all[sleeper].pid();
-    let mut sessions = Sessions::open(&instances, &followers);
-    let probes = Probes::start(&instances, "stop");
-    let running = Running::start(worlds(4), &instances.addresses());
-    sleep(Duration::from_millis(700));
-    let logged = instances.all[sleeper].log().len();
-    instances.all[sleeper].signal(Signal::STOP);
-    let stopped = Instant::now();
-    eventually("one takes over", || followers.iter().any(|at| writes(&instances.all[*at])));
-    println!("SIGSTOP of the writer: the next one writes after {:.2} s", stopped.elapsed().as_secs_f64());
-    // What happens now, the sleeper does not know.
-    take_changes(&instances, &followers);
-    sessions.hear(&instances, &followers);
-    sleep(Duration::from_secs(5).saturating_sub(stopped.elapsed()));
-    instances.all[sleeper].signal(Signal::CONT);
-    let woken = Instant::now();
-    let mut worlds = running.join();
-    let log = || instances.all[sleeper].log().split_off(logged);
-    eventually("it is fenced", || log().contains("another instance has taken over"));
-    println!("fenced {:.2} s after it woke", woken.elapsed().as_secs_f64());
-    let next = followers.iter().copied().find(|at| writes(&instances.all[*at])).unwrap();
-    eventually("it follows", || follows(&instances.all[sleeper], &instances.names[next], logged));
-    eventually("it serves", || figure(&instances.all[sleeper], "lanrage_instance_writes") == Some(0.0));
-    println!("it serves as a follower {:.2} s after it woke", woken.elapsed().as_secs_f64());
-    sessions.hear(&instances, &[0, 1, 2]);
-    sessions.signal(&instances, &[0, 1, 2]);
-    let asked = probes.stop();
-    show(&asked, &followers);
-    sessions.end(&instances, sleeper);
-    verify_at(&instances, &[0, 1, 2], &mut worlds, &asked);
+    let (mut worlds, asked) = stop_writer(&instances, worlds(4));
     // The same process comes back when it is its turn.
-    let mut instances = instances;
     for at in followers {
         let (status, _) = instances.all[at].terminate();
         assert!(status.success());
@@ -327,56 +465,9 @@ fn without_the_database_changes_are_refused_and_all_else_goes_on() {
     let _alone = alone();
     let mut instances = Instances::start();
     let old = instances.writer();
-    let mut sessions = Sessions::open(&instances, &[0, 1, 2]);
-    let mut clients: Vec<Client> =
-        (0..3).map(|at| instances.client(at).with_token_of(&sessions.host)).collect();
-    let running = Running::start(worlds(4), &instances.addresses());
-    sleep(Duration::from_millis(700));
-    instances.database.stop();
-    let mut worlds = running.join();
-    for at in 0..3 {
-        let begun = Instant::now();
-        let path = format!("/auth/register?peer_id=late{at}");
-        let answer = instances.client(at).ask("POST", &path, "").is(503);
-        println!(
-            "database stopped: 503 at instance {at} after {:.2} s: {}",
-            begun.elapsed().as_secs_f64(),
-            answer.detail()
-        );
-        assert!(answer.header("Retry-After").is_some() && begun.elapsed() < Duration::from_secs(4));
-    }
-    let (party, signal) = (sessions.party.clone(), |to: usize| {
-        format!("{{\"to_peer_id\":\"listener{to}\",\"signal_data\":1}}")
-    });
-    for round in 0..20 {
-        for (at, client) in clients.iter_mut().enumerate() {
-            let begun = Instant::now();
-            client.get(&format!("/parties/{party}")).is(200);
-            client.get("/").is(200);
-            client.heartbeat(&party, "host").is(200);
-            let to = (at + round) % 3;
-            client.ask("POST", &format!("/parties/{party}/signals"), &signal(to)).is(200);
-            sessions.sessions[to].1.hear("signal");
-            assert!(begun.elapsed() < SOON, "{:?} at instance {at}", begun.elapsed());
-        }
-        sleep(Duration::from_millis(200));
-    }
-    // Longer than the lease, and nobody has another.
-    let probes = Probes::start(&instances, "back");
-    instances.database.begin();
-    let begun = Instant::now();
-    for at in 0..3 {
-        take_changes(&instances, &[at]);
-        println!("database back: changes are taken at {at} {:.2} s later", begun.elapsed().as_secs_f64());
-    }
-    sleep(Duration::from_secs(4));
-    assert!(writes(&instances.all[old]), "who wrote before goes on");
-    let asked = probes.stop();
-    show(&asked, &[0, 1, 2]);
-    sessions.hear(&instances, &[0, 1, 2]);
-    clients[2].heartbeat(&party, "host").is(200);
-    sessions.end(&instances, (old + 1) % 3);
-    verify_at(&instances, &[0, 1, 2], &mut worlds, &asked);
+    let (stop, begin) =
+        (|all: &mut Instances| all.database.stop(), |all: &mut Instances| all.database.begin());
+    let (mut worlds, asked) = lose_database(&mut instances, stop, begin);
     let followers = instances.followers();
     instances.all[old].kill();
     eventually("another one writes", || followers.iter().any(|at| writes(&instances.all[*at])));

@@ -12,6 +12,7 @@ mod writes;
 
 use crate::client::{Answer, Client};
 use crate::database::{Database, free_port, instance};
+use crate::harness::namespace::Machine;
 use crate::socket::Socket;
 use crate::test_daemon::{Setup, TestDaemon};
 use crate::{PATIENCE, eventually};
@@ -23,12 +24,24 @@ use std::time::{Duration, Instant};
 /// How soon a change is everywhere.
 pub const SOON: Duration = Duration::from_secs(1);
 
+/// All clients here are at one address.
+pub const ROOMY: [(&str, &str); 2] =
+    [("limits.connections_per_source", "200"), ("limits.sessions_per_source", "200")];
+
 /// How one instance over this database is started, and what it is called.
 pub fn setup(url: &str, more: &[(&str, &str)]) -> (Setup, String) {
+    setup_on(&Machine::here(), url, more)
+}
+
+/// The same on this machine.
+pub fn setup_on(machine: &Machine, url: &str, more: &[(&str, &str)]) -> (Setup, String) {
     // Where it listens stays the same, however often it begins again.
-    let (http, name) = (format!("127.0.0.1:{}", free_port()), instance());
-    let own = [("store", url), ("instance", &name), ("http", &http), ("log", "debug")];
-    (Setup::new(&[&own, more].concat()), name)
+    let (http, relay) = (format!("{}:{}", machine.ip, free_port()), format!("{}:0", machine.ip));
+    let name = instance();
+    let own = [("store", url), ("instance", &name), ("http", &http), ("relay", &relay), ("log", "debug")];
+    let mut setup = Setup::new(&[&own, more].concat());
+    setup.machine = machine.clone();
+    (setup, name)
 }
 
 /// A figure of `/metrics`, if it answers.
@@ -85,9 +98,12 @@ impl Instances {
 
     /// Three over a database that is reached there.
     pub fn over(url: &str, more: &[(&str, &str)], database: Database) -> Self {
-        // All clients here are at one address.
-        let roomy = [("limits.connections_per_source", "200"), ("limits.sessions_per_source", "200")];
-        let (setups, names): (Vec<_>, Vec<_>) = (0..3).map(|_| setup(url, &[&roomy, more].concat())).unzip();
+        Self::of((0..3).map(|_| setup(url, &[&ROOMY, more].concat())), database)
+    }
+
+    /// These, as [`setup`] gives them.
+    pub fn of(setups: impl Iterator<Item = (Setup, String)>, database: Database) -> Self {
+        let (setups, names): (Vec<_>, Vec<_>) = setups.unzip();
         let mut setups = setups.into_iter();
         let mut all: Vec<TestDaemon> = setups.next().map(writer).into_iter().collect();
         all.extend(setups.map(follower));
@@ -116,6 +132,11 @@ impl Instances {
 
     pub fn client(&self, at: usize) -> Client {
         self.all[at].client()
+    }
+
+    /// A client on the machine of an instance.
+    pub fn client_beside(&self, at: usize) -> Client {
+        self.all[at].setup.machine.inside(|| self.client(at))
     }
 
     /// A session at an instance, for the peer whose token that is.

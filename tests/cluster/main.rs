@@ -6,6 +6,9 @@ mod failover;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod instances;
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../interop/lab.rs"]
+mod lab;
 #[path = "../daemon/load.rs"]
 mod load;
 mod lost_replies;

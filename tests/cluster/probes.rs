@@ -77,7 +77,7 @@ fn ask(address: SocketAddr, name: &str, is_over: &AtomicBool) -> Asked {
             break;
         }
         client = client.or_else(|| {
-            try_connect_from(Ipv4Addr::LOCALHOST.into(), address, PATIENCE).ok().map(Client::over)
+            try_connect_from(Ipv4Addr::UNSPECIFIED.into(), address, PATIENCE).ok().map(Client::over)
         });
         let path = format!("/auth/register?peer_id={name}-{number}");
         // An instance that is gone or hangs says nothing.

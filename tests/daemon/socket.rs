@@ -14,7 +14,7 @@ pub struct Socket {
 
 impl Socket {
     pub fn open(address: SocketAddr) -> Self {
-        Self::open_from(Ipv4Addr::LOCALHOST, address)
+        Self::open_from(Ipv4Addr::UNSPECIFIED, address)
     }
 
     pub fn open_from(source: Ipv4Addr, address: SocketAddr) -> Self {

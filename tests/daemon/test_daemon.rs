@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::harness::daemon::{Daemon, binary, log_to, read_log, settings};
 use crate::harness::directory::Directory;
+use crate::harness::namespace::Machine;
 use crate::harness::process::Process;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ pub struct Setup {
     environment: Vec<(&'static str, String)>,
     prelude: &'static str,
     program: PathBuf,
+    /// Where it runs. What it listens at is up to the settings.
+    pub machine: Machine,
 }
 
 impl Setup {
@@ -26,8 +29,8 @@ impl Setup {
         let directory = Arc::new(Directory::new());
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let (settings, environment) = (settings.collect(), Vec::new());
-        let program = binary();
-        Setup { state: directory.state(), directory, settings, environment, prelude: "", program }
+        let (program, machine) = (binary(), Machine::here());
+        Setup { state: directory.state(), directory, settings, environment, prelude: "", program, machine }
     }
 
     /// Of another program.
@@ -85,7 +88,7 @@ impl Setup {
 
     /// Like [`Setup::start`], with its log going elsewhere.
     pub fn start_logging_to(self, log: impl Into<Stdio>) -> TestDaemon {
-        let child = self.command().stderr(log).spawn().unwrap();
+        let child = self.machine.spawn(self.command().stderr(log));
         self.daemon_of(child)
     }
 
@@ -97,7 +100,7 @@ impl Setup {
 
     /// Starts it and waits for nothing.
     pub fn spawn(&self) -> Child {
-        self.command().spawn().unwrap()
+        self.machine.spawn(&mut self.command())
     }
 
     /// Starts one that is expected to give up, and returns how it ended and what it said.

@@ -99,8 +99,9 @@ fn set_patience(stream: &TcpStream, patience: Duration) -> io::Result<()> {
 }
 
 impl Client {
+    /// One that comes from where the kernel likes it best, which is 127.0.0.1 on the loopback.
     pub fn connect(address: SocketAddr) -> Self {
-        Self::connect_from(Ipv4Addr::LOCALHOST, address)
+        Self::connect_from(Ipv4Addr::UNSPECIFIED, address)
     }
 
     /// One that comes from `source`.

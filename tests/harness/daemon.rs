@@ -74,7 +74,7 @@ impl Daemon {
         read_log(&self.log)
     }
 
-    /// A new connection from 127.0.0.1.
+    /// A new connection from this machine.
     pub fn client(&self) -> Client {
         Client::connect(self.http)
     }

@@ -4,8 +4,10 @@ use super::directory::unique;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 /// Runs a command and returns what it printed; it must succeed.
 #[track_caller]
@@ -88,6 +90,40 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+/// Where a process runs, and where it listens.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// `None` if it is this one.
+    namespace: Option<Arc<Namespace>>,
+    pub ip: Ipv4Addr,
+}
+
+impl Machine {
+    /// This one, by its loopback.
+    pub fn here() -> Self {
+        Machine { namespace: None, ip: Ipv4Addr::LOCALHOST }
+    }
+
+    /// One of its own, that has this address.
+    pub fn at(namespace: Arc<Namespace>, ip: Ipv4Addr) -> Self {
+        Machine { namespace: Some(namespace), ip }
+    }
+
+    /// Does something there.
+    #[track_caller]
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.namespace {
+            Some(namespace) => namespace.inside(work),
+            None => work(),
+        }
+    }
+
+    /// Starts a program there.
+    pub fn spawn(&self, command: &mut Command) -> Child {
+        self.inside(|| command.spawn().unwrap())
     }
 }
 

@@ -5,12 +5,13 @@ use crate::harness::namespace::{Namespace, feed};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
-/// Connects an interface of this name to a bridge elsewhere.
-fn plug(host: &Namespace, interface: &str, switch: &Namespace, bridge: &str) {
+/// Connects an interface of this name to a bridge elsewhere. Gives the port there that its cable is in.
+fn plug(host: &Namespace, interface: &str, switch: &Namespace, bridge: &str) -> String {
     let port = unique();
     host.ip(&format!("link add {interface} type veth peer name {port} netns {}", switch.name()));
     switch.ip(&format!("link set {port} master {bridge} up"));
     host.ip(&format!("link set {interface} up"));
+    port
 }
 
 /// Gives a host these rules for packets.
@@ -25,6 +26,19 @@ pub fn stutter(host: &Namespace, port: u16) {
          add rule ip stutter out udp dport {port} dup to ip daddr device \"eth0\"\n"
     );
     filter(host, &rules);
+}
+
+/// Has a host lose every packet that comes from there from now on.
+pub fn deafen(host: &Namespace, source: Ipv4Addr) {
+    let rules = format!(
+        "table ip deaf {{ chain in {{ type filter hook input priority 0; ip saddr {source} drop; }}\n}}\n"
+    );
+    filter(host, &rules);
+}
+
+/// It does not any more.
+pub fn cure(host: &Namespace) {
+    filter(host, "delete table ip deaf\n");
 }
 
 /// The address of the public host with this number.
@@ -183,15 +197,26 @@ impl Lab {
         Rc::new(Namespace::new())
     }
 
-    /// Connects an interface of a host, without addresses.
-    pub fn plug(&self, host: &Namespace, interface: &str) {
-        plug(host, interface, &self.0, "wan");
+    /// Connects an interface of a host, without addresses. Gives the port that its cable is in.
+    pub fn plug(&self, host: &Namespace, interface: &str) -> String {
+        plug(host, interface, &self.0, "wan")
     }
 
-    /// Gives a host the public IPv4 address of this number.
-    pub fn connect(&self, host: &Namespace, number: u8) {
-        self.plug(host, "eth0");
+    /// Gives a host the public IPv4 address of this number. Gives the port that its cable is in.
+    pub fn connect(&self, host: &Namespace, number: u8) -> String {
+        let port = self.plug(host, "eth0");
         host.ip(&format!("addr add {}/24 dev eth0", public_ip(number)));
+        port
+    }
+
+    /// Pulls the cable out of a port: the interface at its other end has no carrier.
+    pub fn pull(&self, port: &str) {
+        self.0.ip(&format!("link set {port} down"));
+    }
+
+    /// Puts it in again.
+    pub fn put_in(&self, port: &str) {
+        self.0.ip(&format!("link set {port} up"));
     }
 
     fn public(&self, number: u8) -> Namespace {

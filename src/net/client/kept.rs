@@ -5,6 +5,7 @@ use super::{ANSWER, ControlClient, ServerStream, read_answer, within};
 use crate::agent::session::ApiReply;
 use crate::time::Instant;
 use crate::wire::server_url::ServerUrl;
+use rustix::net::sockopt;
 use smol::io::AsyncWriteExt;
 use smol::lock::Semaphore;
 use std::cell::RefCell;
@@ -31,7 +32,7 @@ impl KeptClient {
     }
 
     /// Posts bytes, at `now`. By a connection that turns out to be closed it may be sent twice: who answers has to know
-    /// what it was asked already.
+    /// what it was asked already. Once this is given up, what the network has not delivered is not delivered any more.
     pub async fn post(&self, path: &str, body: &[u8], now: Instant) -> io::Result<ApiReply> {
         let _turn = within(ANSWER, "too much is asked", async { Ok(self.turns.acquire().await) }).await?;
         let head = self.client.head("POST", path);
@@ -45,6 +46,9 @@ impl KeptClient {
             }
         }
         let socket = self.client.connect().await?;
+        // Otherwise the kernel goes on sending for minutes after this is given up, and a change is made late of which
+        // somebody has been told that it was not made.
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
         self.exchange(socket, &bytes, now).await
     }
 

@@ -3,23 +3,17 @@
 use super::*;
 use crate::cable::Cable;
 use crate::database::free_port;
-use crate::test_daemon::Setup;
+use crate::instances::ROOMY;
 use std::net::SocketAddr;
-
-const ROOMY: [(&str, &str); 2] =
-    [("limits.connections_per_source", "200"), ("limits.sessions_per_source", "200")];
 
 /// Three instances, the first of which writes. These are the ones whose way to the database is the cable.
 fn instances(far: &[usize]) -> (Instances, Cable) {
     let database = Database::start();
     let cable = Cable::to(SocketAddr::from(([127, 0, 0, 1], database.port)));
     let by_cable = format!("postgres://postgres@{}/postgres", cable.address);
-    let url = |at: usize| if far.contains(&at) { by_cable.clone() } else { database.url() };
-    let (setups, names): (Vec<Setup>, Vec<String>) = (0..3).map(|at| setup(&url(at), &ROOMY)).unzip();
-    let mut setups = setups.into_iter();
-    let mut all: Vec<TestDaemon> = setups.next().map(writer).into_iter().collect();
-    all.extend(setups.map(follower));
-    (Instances { all, names, database }, cable)
+    let straight = database.url();
+    let url = |at: usize| if far.contains(&at) { &by_cable } else { &straight };
+    (Instances::of((0..3).map(|at| setup(url(at), &ROOMY)), database), cable)
 }
 
 #[test]
@@ -27,44 +21,12 @@ fn instances(far: &[usize]) -> (Instances, Cable) {
 fn a_writer_cut_off_from_the_database_is_replaced_and_follows_when_the_link_is_whole() {
     let _alone = alone();
     let (instances, cable) = instances(&[0]);
-    let followers = [1, 2];
-    let mut sessions = Sessions::open(&instances, &followers);
-    let probes = Probes::start(&instances, "cut");
-    let running = Running::start(worlds(4), &instances.addresses());
-    sleep(Duration::from_millis(700));
-    let logged = instances.all[0].log().len();
+    let mut absence = Absence::begin(&instances, "cut", worlds(4));
     cable.cut();
-    let cut = Instant::now();
-    eventually("one takes over", || followers.iter().any(|at| writes(&instances.all[*at])));
-    println!(
-        "writer cut off from the database: the next one writes after {:.2} s",
-        cut.elapsed().as_secs_f64()
-    );
-    // At the one that is cut off nothing is changed, and all else goes on.
-    let begun = Instant::now();
-    let answer = instances.client(0).ask("POST", "/auth/register?peer_id=late", "").is(503);
-    assert!(answer.header("Retry-After").is_some() && begun.elapsed() < 2 * SOON, "{:?}", begun.elapsed());
-    let mut host = instances.client(0).with_token_of(&sessions.host);
-    host.get(&format!("/parties/{}", sessions.party)).is(200);
-    take_changes(&instances, &followers);
-    sessions.hear(&instances, &followers);
-    sessions.signal(&instances, &followers);
+    absence.old_one_reads(instances.client(0));
+    absence.another_writes("writer cut off from the database");
     cable.mend();
-    let mended = Instant::now();
-    let mut worlds = running.join();
-    let log = || instances.all[0].log().split_off(logged);
-    eventually("it is fenced", || log().contains("another instance has taken over"));
-    println!("fenced {:.2} s after the link is whole again", mended.elapsed().as_secs_f64());
-    let next = followers.into_iter().find(|at| writes(&instances.all[*at])).unwrap();
-    eventually("it follows", || follows(&instances.all[0], &instances.names[next], logged));
-    eventually("it serves", || figure(&instances.all[0], "lanrage_instance_writes") == Some(0.0));
-    assert_eq!(figure(&instances.all[0], "lanrage_fenced_total"), Some(1.0));
-    sessions.hear(&instances, &[0, 1, 2]);
-    sessions.signal(&instances, &[0, 1, 2]);
-    let asked = probes.stop();
-    show(&asked, &followers);
-    sessions.end(&instances, 0);
-    verify_at(&instances, &[0, 1, 2], &mut worlds, &asked);
+    absence.end();
 }
 
 #[test]
@@ -120,12 +82,9 @@ fn followers_cut_off_from_the_writer_go_on_with_all_that_changes_nothing() {
     let cable = Cable::to(http);
     let (own, http) = (format!("http://{}", cable.address), http.to_string());
     let first = [&ROOMY[..], &[("instance_url", &own), ("http", &http)]].concat();
-    let (setups, names): (Vec<Setup>, Vec<String>) =
-        [&first[..], &ROOMY, &ROOMY].into_iter().map(|more| setup(&database.url(), more)).unzip();
-    let mut setups = setups.into_iter();
-    let mut all: Vec<TestDaemon> = setups.next().map(writer).into_iter().collect();
-    all.extend(setups.map(follower));
-    let instances = Instances { all, names, database };
+    let url = database.url();
+    let each = [&first[..], &ROOMY, &ROOMY].into_iter();
+    let instances = Instances::of(each.map(|more| setup(&url, more)), database);
     let mut sessions = Sessions::open(&instances, &[0, 1, 2]);
     cable.cut();
     for at in [1, 2] {
