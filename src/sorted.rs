@@ -6,12 +6,12 @@ use std::iter::Map;
 use std::ops::{Bound, Index};
 use std::slice::Iter;
 
-/// Entries by key. Putting one in or taking one out moves those behind it.
+/// SortedEntries by key. Putting one in or taking one out moves those behind it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SortedMap<K, V>(Vec<(K, V)>);
 
-/// Entries of a map in order.
-pub type Entries<'a, K, V> = Map<Iter<'a, (K, V)>, fn(&'a (K, V)) -> (&'a K, &'a V)>;
+/// SortedEntries of a map in order.
+pub type SortedEntries<'a, K, V> = Map<Iter<'a, (K, V)>, fn(&'a (K, V)) -> (&'a K, &'a V)>;
 
 impl<K, V> Default for SortedMap<K, V> {
     fn default() -> Self {
@@ -36,7 +36,7 @@ impl<K, V> SortedMap<K, V> {
     }
 
     /// All entries.
-    pub fn iter(&self) -> Entries<'_, K, V> {
+    pub fn iter(&self) -> SortedEntries<'_, K, V> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
@@ -165,7 +165,7 @@ impl<K, V> IntoIterator for SortedMap<K, V> {
 
 impl<'a, K, V> IntoIterator for &'a SortedMap<K, V> {
     type Item = (&'a K, &'a V);
-    type IntoIter = Entries<'a, K, V>;
+    type IntoIter = SortedEntries<'a, K, V>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
