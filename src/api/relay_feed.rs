@@ -10,6 +10,7 @@ use crate::ids::{PartyId, RelayId};
 use crate::sorted::SortedMap;
 use crate::wire::roster::PartyRoster;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 /// Members and parties of one page, beyond which no other party comes onto it: some 20 KB.
 const PAGE: usize = 100;
@@ -73,6 +74,24 @@ impl PartiesLeftOut {
     }
 }
 
+/// Parties whose turn comes by and by, whichever come again meanwhile.
+#[derive(Default)]
+struct PartiesInTurn {
+    parties: BTreeSet<PartyId>,
+    last: Option<PartyId>,
+}
+
+impl PartiesInTurn {
+    fn pop(&mut self) -> Option<PartyId> {
+        let start = self.last.as_ref().map_or(Unbounded, Excluded);
+        let next = self.parties.range::<PartyId, _>((start, Unbounded)).next();
+        let next = next.or_else(|| self.parties.first())?.clone();
+        self.parties.remove(&next);
+        self.last = Some(next.clone());
+        Some(next)
+    }
+}
+
 /// What one relay has been told, and has not.
 pub struct RelayFeed {
     name: String,
@@ -85,8 +104,8 @@ pub struct RelayFeed {
     /// It may have been told of these, and is to be told if they are none of its any more.
     unsure: BTreeSet<PartyId>,
     /// Those that somebody was removed from.
-    urgent: BTreeSet<PartyId>,
-    changed: BTreeSet<PartyId>,
+    urgent: PartiesInTurn,
+    changed: PartiesInTurn,
     /// By what the relay is to them.
     left_out: [PartiesLeftOut; Placement::COUNT],
     told: [ToldParties; Placement::COUNT],
@@ -107,8 +126,11 @@ impl RelayFeed {
             number: 0,
             under_way: None,
             unsure: BTreeSet::new(),
-            urgent: BTreeSet::new(),
-            changed: control.parties().map(|party| party.id.clone()).collect(),
+            urgent: PartiesInTurn::default(),
+            changed: PartiesInTurn {
+                parties: control.parties().map(|party| party.id.clone()).collect(),
+                last: None,
+            },
             left_out: Default::default(),
             told: Default::default(),
             is_misplaced: false,
@@ -153,7 +175,7 @@ impl RelayFeed {
     /// Whether so much is to be told that it is better to begin anew.
     pub fn is_too_far_behind(&self) -> bool {
         let told: usize = self.told.iter().map(|told| told.parties.len()).sum();
-        self.urgent.len() + self.changed.len() + self.unsure.len() > 4096 + 2 * told
+        self.urgent.parties.len() + self.changed.parties.len() + self.unsure.len() > 4096 + 2 * told
     }
 
     /// Something has happened.
@@ -161,15 +183,15 @@ impl RelayFeed {
         match change {
             Change::MemberJoined(party, _)
             | Change::MemberChanged(party, _)
-            | Change::MemberMoved(party, _) => drop(self.changed.insert(party.clone())),
-            Change::MemberLeft { party, .. } => drop(self.urgent.insert(party.clone())),
+            | Change::MemberMoved(party, _) => drop(self.changed.parties.insert(party.clone())),
+            Change::MemberLeft { party, .. } => drop(self.urgent.parties.insert(party.clone())),
             Change::PartyRenamed { from, party, .. } => {
                 // The new one first, so that nobody's sessions end; it has the room that the old one had.
                 if self.told.iter_mut().any(|told| told.remove(from).is_some()) {
                     self.unsure.insert(from.clone());
                 }
-                self.urgent.insert(party.clone());
-                self.changed.insert(from.clone());
+                self.urgent.parties.insert(party.clone());
+                self.changed.parties.insert(from.clone());
             }
             _ => {}
         }
@@ -217,6 +239,16 @@ impl RelayFeed {
         all.find_map(|(placement, left_out)| left_out.largest_within(self.room_for(placement)).cloned())
     }
 
+    /// The next one to look at, for a page with so much on it. Half of each is for those that nobody was removed from: parties
+    /// that somebody leaves all the time keep nobody waiting.
+    fn next(&mut self, weight: usize) -> Option<PartyId> {
+        let (first, then) = match weight < PAGE / 2 {
+            true => (&mut self.urgent, &mut self.changed),
+            false => (&mut self.changed, &mut self.urgent),
+        };
+        first.pop().or_else(|| then.pop()).or_else(|| self.fitting())
+    }
+
     /// The next page, unless one is under way or there is nothing to tell: its number, parties as they are now, and whether
     /// the relay knows everything with it.
     pub fn page(&mut self, control: &Control) -> Option<(u64, Vec<PartyRoster>, bool)> {
@@ -227,11 +259,10 @@ impl RelayFeed {
         let (mut names, mut parties, mut weight, mut looked_at) = (Vec::new(), Vec::new(), 0, 0);
         while weight < PAGE
             && looked_at < LOOKED_AT
-            && let Some(name) =
-                self.urgent.pop_first().or_else(|| self.changed.pop_first()).or_else(|| self.fitting())
+            && let Some(name) = self.next(weight)
         {
             looked_at += 1;
-            self.changed.remove(&name);
+            self.changed.parties.remove(&name);
             let (size, placement) = (control.roster_size(&name), control.placement(&name, &self.relay));
             let was_told = self.told.iter_mut().any(|told| told.remove(&name).is_some());
             let may_be_there = self.unsure.remove(&name) || was_told;
@@ -257,7 +288,8 @@ impl RelayFeed {
             }
         }
         let is_placed = self.misplaced.is_empty() && !self.is_to_be_placed();
-        let is_through = self.urgent.is_empty() && self.changed.is_empty() && self.fitting().is_none();
+        let is_through =
+            self.urgent.parties.is_empty() && self.changed.parties.is_empty() && self.fitting().is_none();
         let ends = is_placed && is_through;
         // An empty one is answered, and what is left comes then.
         if parties.is_empty() && self.is_whole && ends {
@@ -314,6 +346,6 @@ impl RelayFeed {
     pub fn interrupt(&mut self) {
         let lost = self.under_way.take().unwrap_or_default();
         self.unsure.extend(lost.iter().cloned());
-        self.urgent.extend(lost);
+        self.urgent.parties.extend(lost);
     }
 }

@@ -294,10 +294,7 @@ impl FarLoop {
         if !is_end && !is_due {
             return;
         }
-        if is_end {
-            self.link.borrow_mut().keep_all();
-        }
-        let Some(kept) = self.link.borrow_mut().take_kept() else { return };
+        let Some(kept) = self.link.borrow_mut().take_kept(is_end) else { return };
         self.kept.set(now);
         if let Err(error) = self.rosters.write(kept.as_bytes()) {
             let path = self.rosters.path().display();

@@ -4,8 +4,9 @@
 use crate::crypto::channel::{NONCE_LENGTH, SealedChannel, Side};
 use crate::crypto::x25519::{PrivateKey, PublicKey};
 use crate::crypto::{hex, random};
-use crate::ids::{PartyId, PeerId};
+use crate::ids::PartyId;
 use crate::relay::Relay;
+use crate::relay::roster::JoinError;
 use crate::subnet::Subnet;
 use crate::time::Instant;
 use crate::wire::json::{self, object};
@@ -329,14 +330,16 @@ impl ControlLink {
 
     /// Brings a party up to date.
     fn take_party(&mut self, roster: PartyRoster, relay: &mut Relay, now: Instant) {
-        let PartyRoster { party, members } = roster;
+        let PartyRoster { party, mut members } = roster;
         let before = self.roster.remove(&party).unwrap_or_default();
         // Who is served comes first: who has a key now goes on with the sessions that it has.
         let is_claim = |entry: &RosterEntry| matches!(entry.place, RosterPlace::Claimed { .. });
         for claims in [false, true] {
-            for entry in members.iter().filter(|entry| is_claim(entry) == claims && !before.contains(entry)) {
-                admit(relay, &party, entry, now);
-            }
+            // Who finds no room is not taken for known, and so is tried again when the party is told of again.
+            members.retain(|entry| {
+                let is_known = is_claim(entry) != claims || before.contains(entry);
+                is_known || self.admit(relay, &party, entry, now)
+            });
         }
         for RosterEntry { peer, .. } in &before {
             if !members.iter().any(|entry| entry.peer == *peer) {
@@ -348,14 +351,39 @@ impl ControlLink {
         }
     }
 
-    /// Has all of it kept, whether or not it has changed.
-    pub fn keep_all(&mut self) {
-        self.has_changed |= !self.roster.is_empty();
+    /// Whether a member is known to the relay now. Parties that may be gone make room.
+    fn admit(&mut self, relay: &mut Relay, party: &PartyId, entry: &RosterEntry, now: Instant) -> bool {
+        let RosterEntry { peer, key, place } = entry;
+        let (ip, origin) = match *place {
+            RosterPlace::Served { ip, origin } => (ip, origin),
+            RosterPlace::Claimed { from } => {
+                relay.claim(party, peer, *key, from, now);
+                return true;
+            }
+        };
+        loop {
+            match relay.join(party, peer, *key, ip, now) {
+                Ok(_) => break,
+                Err(JoinError::Full) if !self.doubtful.is_empty() => {
+                    let gone =
+                        self.doubtful.pop_first().map(|party| PartyRoster { party, members: Vec::new() });
+                    gone.into_iter().for_each(|gone| self.take_party(gone, relay, now));
+                }
+                Err(error) => {
+                    log::warn!("the key {} gets no service: {error}", key.encode());
+                    return error != JoinError::Full;
+                }
+            }
+        }
+        relay.set_origin(key, origin);
+        true
     }
 
-    /// What the relay was told, for the next process, if anything has changed since it was last kept.
-    pub fn take_kept(&mut self) -> Option<String> {
-        let feed = self.feed.clone();
+    /// What the relay was told, for the next process: at its end, or else if anything has changed since it was last kept. Only
+    /// at the end it is all of what was taken in, so that the feed can go on from there.
+    pub fn take_kept(&mut self, is_end: bool) -> Option<String> {
+        let feed = self.feed.clone().filter(|_| is_end);
+        self.has_changed |= is_end && !self.roster.is_empty();
         std::mem::take(&mut self.has_changed).then(|| {
             object(|json| {
                 json.key(FEED).or_null(feed, |json, feed| json.string(&feed));
@@ -377,19 +405,5 @@ impl ControlLink {
         self.feed = value.get(FEED).and_then(json::Value::as_str).map(str::to_owned);
         self.has_changed = true;
         self.roster.len()
-    }
-}
-
-fn admit(relay: &mut Relay, party: &PartyId, entry: &RosterEntry, now: Instant) {
-    let RosterEntry { peer, key, place } = entry;
-    let peer: &PeerId = peer;
-    match *place {
-        RosterPlace::Served { ip, origin } => {
-            if let Err(error) = relay.join(party, peer, *key, ip, now) {
-                log::warn!("the key {} gets no service: {error}", key.encode());
-            }
-            relay.set_origin(key, origin);
-        }
-        RosterPlace::Claimed { from } => relay.claim(party, peer, *key, from, now),
     }
 }

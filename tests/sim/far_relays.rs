@@ -143,13 +143,20 @@ impl Realm {
     /// The relay is started anew, with what it kept.
     fn restart_relay(&mut self) {
         self.cut();
-        self.link.keep_all();
-        let kept = self.link.take_kept();
+        let kept = self.link.take_kept(true);
         self.link = ControlLink::new(link_settings(&self.key, self.room), self.now.instant);
         self.relay = world::relay(&self.key, RelayLimits::default(), 1, self.now.instant);
         if let Some(kept) = kept {
             self.link.restore(kept.as_bytes(), &mut self.relay, self.now.instant);
         }
+    }
+
+    /// The relay's process dies, and the next one has what was kept then.
+    fn crash_relay(&mut self, kept: &str) {
+        self.cut();
+        self.link = ControlLink::new(link_settings(&self.key, self.room), self.now.instant);
+        self.relay = world::relay(&self.key, RelayLimits::default(), 1, self.now.instant);
+        self.link.restore(kept.as_bytes(), &mut self.relay, self.now.instant);
     }
 
     /// What the owner asks for.
@@ -337,16 +344,14 @@ impl Realm {
 
     /// Whether the relay was told of somebody with this key.
     fn knows(&mut self, key: &PublicKey) -> bool {
-        self.link.keep_all();
-        self.link.take_kept().is_some_and(|kept| kept.contains(&key.encode()))
+        self.link.take_kept(true).is_some_and(|kept| kept.contains(&key.encode()))
     }
 
     /// Waits until the relay and the server are at one.
     fn meet(&mut self) {
         self.wait(40 * SECOND);
         assert_eq!(self.link.approval(), Approval::Given);
-        self.link.keep_all();
-        let kept = self.link.take_kept().map(|kept| parse(kept.as_bytes()).unwrap());
+        let kept = self.link.take_kept(true).map(|kept| parse(kept.as_bytes()).unwrap());
         let parties = kept.as_ref().and_then(|kept| kept.get("parties"));
         let Some(Value::Array(known)) = parties.or(Some(&Value::Array(Vec::new()))).cloned() else {
             panic!()
@@ -399,8 +404,7 @@ fn a_relay_is_told_nothing_before_it_is_approved_and_everything_then() {
     realm.meet();
     assert_eq!(realm.relay.member_count(), 9);
     // What it is told lets nobody join: the names are none that the server takes.
-    realm.link.keep_all();
-    let kept = realm.link.take_kept().unwrap();
+    let kept = realm.link.take_kept(true).unwrap();
     assert!(!kept.contains("one") && !kept.contains("peer-"), "{kept}");
     let id = realm.api.control().approvals().approved().next().unwrap().info.relay_id.to_string();
     realm.own(Method::Delete, &format!("/relay-approvals/{id}"), "");
@@ -520,6 +524,56 @@ fn parties_for_which_a_relay_has_no_room_come_when_it_has() {
         realm.kick(&format!("party-{}", (peer - 1) / 4), peer);
     }
     realm.meet();
+}
+
+/// What a relay had taken in after it last kept it is not taken for known by the process after a crash.
+#[test]
+fn a_relay_that_crashed_is_told_what_it_had_not_kept() {
+    let mut realm = Realm::new(6, 1000);
+    for peer in 1..=6 {
+        realm.enter(&format!("party-{}", peer % 2), peer, peer);
+    }
+    realm.approve();
+    realm.meet();
+    realm.enter("party-2", 7, 7);
+    realm.wait(SECOND);
+    let kept = realm.link.take_kept(false).unwrap();
+    realm.kick("party-0", 2);
+    realm.kick("party-2", 7);
+    realm.enter("party-3", 8, 8);
+    realm.wait(2 * SECOND);
+    realm.crash_relay(&kept);
+    realm.meet();
+}
+
+/// A relay that is full when its server is started anew is told of others than it has, and in the end serves those alone.
+#[test]
+fn a_full_relay_whose_server_is_started_anew_serves_whom_it_is_told_of() {
+    let mut realm = Realm::new(7, 12);
+    let limits = RelayLimits { members: 14, ..RelayLimits::default() };
+    realm.relay = world::relay(&realm.key, limits, 1, realm.now.instant);
+    for peer in 1..=40 {
+        realm.enter(&format!("party-{:02}", (peer - 1) / 2), peer, peer);
+    }
+    realm.approve();
+    realm.wait(5 * SECOND);
+    // The first by name go, others take their room, and they come again.
+    for peer in 1..=12 {
+        realm.kick(&format!("party-{:02}", (peer - 1) / 2), peer);
+    }
+    realm.wait(5 * SECOND);
+    for peer in 1..=12 {
+        realm.enter(&format!("party-{:02}", (peer - 1) / 2), peer, peer);
+    }
+    realm.wait(5 * SECOND);
+    assert_eq!(realm.relay.member_count(), 12);
+    realm.restart_server();
+    realm.wait(60 * SECOND);
+    assert_eq!(realm.link.approval(), Approval::Given);
+    assert_eq!(realm.relay.member_count(), 12);
+    let list = realm.own(Method::Get, "/relay-approvals", "");
+    let Some(Value::Array(relays)) = list.get("relays") else { panic!() };
+    assert_eq!(format!("{:?}", relays[0].get("members").unwrap()), "Number(\"12\")");
 }
 
 /// A relay that has room for few keeps those whose home it is, by whatever other relays there are at the time.

@@ -243,6 +243,36 @@ fn what_was_told_when_there_was_no_other_relay_makes_room() {
     assert!(told.has_all(&world, &all, Placement::Home));
 }
 
+/// Parties that somebody leaves all the time do not keep others from being told.
+#[test]
+fn who_leaves_and_comes_all_the_time_keeps_nobody_waiting() {
+    let mut world = TestApi::new();
+    let relay = approve(&mut world, 1);
+    let busy: Vec<PartyId> = (0..4)
+        .map(|number| {
+            let party = enter(&mut world, None, 100 * number);
+            (1..60).for_each(|more| drop(enter(&mut world, Some(&party), 100 * number + more)));
+            party
+        })
+        .collect();
+    let mut told = FedRelay::new(&world, &relay, 1000);
+    told.tell(&world);
+    let quiet: Vec<PartyId> = (1000..1020).map(|number| enter(&mut world, None, number)).collect();
+    for round in 0..25 {
+        for (party, number) in busy.iter().zip(2000..) {
+            let members = &world.api.control.party(party.as_str()).unwrap().members;
+            let peer = members.keys().next_back().unwrap().clone();
+            world.api.control.remove_peer(&Actor::Admin, party.as_str(), peer.as_str()).unwrap();
+            enter(&mut world, Some(party), number + 10 * round);
+        }
+        world.api.control.drain_changes().iter().for_each(|change| told.feed.note(change));
+        let (number, page, _) = told.feed.page(&world.api.control).unwrap();
+        told.known.extend(page.into_iter().map(|party| (party.party.to_string(), party.members.len())));
+        told.feed.taken(number);
+    }
+    assert!(quiet.iter().all(|party| told.has(&world, party)));
+}
+
 /// Whatever comes and goes, members, parties and relays, and whichever pages are lost: in the end each relay has what the feed
 /// says, no party is left out that there is room for, and none for one to which the relay is less.
 #[test]

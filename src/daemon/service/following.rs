@@ -76,11 +76,15 @@ impl Service {
             ReplicaNews::Everything { head, rows } => {
                 let mut before = head.position;
                 instances.with_follower(|follower| before = follower.position());
-                if head.position < before {
+                let now_at = head.position;
+                if now_at.seq < before.seq || now_at.epoch < before.epoch {
                     log::error!(
-                        "the database went back from commit {} to {}: another one answers, or it lost what it had confirmed",
+                        "the database went back from commit {} of epoch {} to commit {} of epoch {}: another one answers, or \
+                         it lost what it had confirmed",
                         before.seq,
-                        head.position.seq
+                        before.epoch,
+                        now_at.seq,
+                        now_at.epoch
                     );
                 }
                 let records = records::load(rows).records;
