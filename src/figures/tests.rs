@@ -34,6 +34,13 @@ fn readings() -> Readings {
             Usage { resource, held, limit, largest: Some((network, most)) }
         })
         .into();
+    #[cfg(feature = "cluster")]
+    {
+        let [epoch, commits, asked, unanswered, fenced] = [next(), next(), next(), next(), next()];
+        let (follows, lag) = (None, Duration::from_millis(70));
+        readings.instance =
+            Some(super::InstanceReading { follows, epoch, commits, lag, asked, unanswered, fenced });
+    }
     readings.requests.insert(("/status", 200), next());
     readings.latency = Histogram::default();
     readings.latency.observe(Duration::from_micros(70));
@@ -156,9 +163,9 @@ fn metrics_have_every_row() {
     }
     for family in FAMILIES {
         has(format!("# HELP {} {}", family.metric, family.help));
-        let samples = lines
-            .iter()
-            .filter(|line| line.strip_prefix(family.metric).is_some_and(|rest| rest.starts_with(['{', '_'])));
+        let samples = lines.iter().filter(|line| {
+            line.strip_prefix(family.metric).is_some_and(|rest| rest.starts_with(['{', '_', ' ']))
+        });
         assert!(samples.count() > 0, "{} tells nothing", family.metric);
     }
     for kind in Traffic::ALL {
