@@ -20,6 +20,9 @@ const LOOKED_AT: usize = 400;
 /// full one would have one of them go and come each time.
 const RESERVE: usize = 64;
 
+/// Beyond this many, and twice those that it was told of, a relay that is away is not told of each one that has changed.
+const BACKLOG: usize = 4096;
+
 /// Parties that a relay was told of, with so many members each.
 #[derive(Default)]
 struct ToldParties {
@@ -175,7 +178,7 @@ impl RelayFeed {
     /// Whether so much is to be told that it is better to begin anew.
     pub fn is_too_far_behind(&self) -> bool {
         let told: usize = self.told.iter().map(|told| told.parties.len()).sum();
-        self.urgent.parties.len() + self.changed.parties.len() + self.unsure.len() > 4096 + 2 * told
+        self.urgent.parties.len() + self.changed.parties.len() + self.unsure.len() > BACKLOG + 2 * told
     }
 
     /// Something has happened.
@@ -207,6 +210,11 @@ impl RelayFeed {
         self.is_misplaced && self.left_out.iter().any(|left_out| !left_out.parties.is_empty())
     }
 
+    /// Whether all are where they belong, as far as that matters.
+    fn is_placed(&self) -> bool {
+        self.misplaced.is_empty() && !self.is_to_be_placed()
+    }
+
     /// Looks at some of those to which the relay may be something else by now.
     fn place(&mut self, control: &Control) {
         if self.is_to_be_placed() {
@@ -234,8 +242,7 @@ impl RelayFeed {
 
     /// The next one of those left out that there is room for.
     fn fitting(&self) -> Option<PartyId> {
-        let is_placed = self.misplaced.is_empty() && !self.is_to_be_placed();
-        let mut all = self.left_out.iter().enumerate().filter(|_| is_placed);
+        let mut all = self.left_out.iter().enumerate().filter(|_| self.is_placed());
         all.find_map(|(placement, left_out)| left_out.largest_within(self.room_for(placement)).cloned())
     }
 
@@ -287,10 +294,9 @@ impl RelayFeed {
                 names.push(name);
             }
         }
-        let is_placed = self.misplaced.is_empty() && !self.is_to_be_placed();
         let is_through =
             self.urgent.parties.is_empty() && self.changed.parties.is_empty() && self.fitting().is_none();
-        let ends = is_placed && is_through;
+        let ends = self.is_placed() && is_through;
         // An empty one is answered, and what is left comes then.
         if parties.is_empty() && self.is_whole && ends {
             return None;
@@ -317,10 +323,8 @@ impl RelayFeed {
             return false;
         }
         while self.members() + count > self.room {
-            let lesser = (own + 1..Placement::COUNT).rev();
-            let Some((at, (name, members))) =
-                lesser.into_iter().find_map(|at| Some((at, self.told[at].pop()?)))
-            else {
+            let mut lesser = (own + 1..Placement::COUNT).rev();
+            let Some((at, (name, members))) = lesser.find_map(|at| Some((at, self.told[at].pop()?))) else {
                 return false;
             };
             // It may be more to it by now than when it was told.

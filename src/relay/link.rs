@@ -322,10 +322,15 @@ impl ControlLink {
 
     /// Forgets the parties that were not spoken of again.
     fn drop_doubtful(&mut self, relay: &mut Relay, now: Instant) {
-        for party in std::mem::take(&mut self.doubtful) {
-            self.take_party(PartyRoster { party, members: Vec::new() }, relay, now);
-        }
+        while self.drop_one_doubtful(relay, now) {}
         self.has_changed = true;
+    }
+
+    /// Forgets one of them, if there is any.
+    fn drop_one_doubtful(&mut self, relay: &mut Relay, now: Instant) -> bool {
+        let Some(party) = self.doubtful.pop_first() else { return false };
+        self.take_party(PartyRoster { party, members: Vec::new() }, relay, now);
+        true
     }
 
     /// Brings a party up to date.
@@ -364,11 +369,7 @@ impl ControlLink {
         loop {
             match relay.join(party, peer, *key, ip, now) {
                 Ok(_) => break,
-                Err(JoinError::Full) if !self.doubtful.is_empty() => {
-                    let gone =
-                        self.doubtful.pop_first().map(|party| PartyRoster { party, members: Vec::new() });
-                    gone.into_iter().for_each(|gone| self.take_party(gone, relay, now));
-                }
+                Err(JoinError::Full) if self.drop_one_doubtful(relay, now) => {}
                 Err(error) => {
                     log::warn!("the key {} gets no service: {error}", key.encode());
                     return error != JoinError::Full;
