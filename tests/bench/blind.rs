@@ -2,7 +2,7 @@
 
 use super::Stand;
 use super::harness::player::{Player, UDP_HEADERS};
-use super::players::{Lane, make_parties, member, reach, seal, settle};
+use super::players::{Lane, member, reach, seal, settle};
 use super::process::process_cpu;
 use super::rivals::Rival;
 use super::turn::{self, Clients};
@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 pub fn pairs(stand: &mut Stand, name: &str) -> Vec<Player> {
     let mut players: Vec<Player> =
         (0..2 * LANES).map(|number| member(number, Ipv4Addr::UNSPECIFIED)).collect();
-    make_parties(stand.client(), name, &mut players);
+    stand.make_parties(name, &mut players);
     for pair in players.chunks_mut(2) {
         let keys = [pair[1].key.public_key(), pair[0].key.public_key()];
         for (player, key) in pair.iter_mut().zip(keys) {

@@ -360,7 +360,7 @@ fn flows(daemon: &Daemon, count: usize) -> Vec<Player> {
             Player::over(socket, PrivateKey::generate(), Ipv4Addr::UNSPECIFIED)
         })
         .collect();
-    players::make_parties(daemon.client(), "flow", &mut players);
+    players::make_parties(daemon.client(), daemon.http, "flow", &mut players);
     for pair in players.chunks_mut(2) {
         let [one, other] = &mut *pair else { unreachable!("they come in pairs") };
         players::reach(one, other.key.public_key(), daemon.relay);

@@ -4,7 +4,7 @@
 use super::Stand;
 use super::harness::player::{Player, now};
 use super::network::PLAYERS;
-use super::players::{make_parties, member};
+use super::players::member;
 use super::process::process_cpu;
 use super::rivals::{Rival, WIREGUARDS};
 use super::table::Samples;
@@ -120,7 +120,7 @@ pub fn run(stand: &mut Stand) {
             theirs.into_iter().map(|player| Member::new(player, key.public_key(), rival.address)).collect();
         let mut ours: Vec<Player> =
             (0..MEMBERS).map(|number| member(number, Ipv4Addr::UNSPECIFIED)).collect();
-        let hub = make_parties(stand.client(), &format!("handshakes-{program}"), &mut ours);
+        let hub = stand.make_parties(&format!("handshakes-{program}"), &mut ours);
         let mut ours: Vec<Member> =
             ours.into_iter().map(|player| Member::new(player, hub, stand.daemon.relay)).collect();
         let [mut own, mut other, mut ratio] = [const { Samples::new() }; 3];

@@ -3,7 +3,7 @@
 use super::Stand;
 use super::harness::player::Player;
 use super::network::PLAYERS;
-use super::players::{Lane, make_parties, member, reach, seal, settle};
+use super::players::{Lane, member, reach, seal, settle};
 use super::process::process_cpu;
 use super::rivals::{Rival, WIREGUARDS};
 use super::share::Profile;
@@ -39,7 +39,7 @@ fn lanes(mut players: Vec<Player>, server: SocketAddr, length: usize) -> Vec<Lan
 fn own_lanes(stand: &mut Stand, name: &str, length: usize) -> Vec<Lane> {
     let mut players: Vec<Player> =
         (0..2 * LANES).map(|number| member(number, Ipv4Addr::UNSPECIFIED)).collect();
-    let hub = make_parties(stand.client(), name, &mut players);
+    let hub = stand.make_parties(name, &mut players);
     for player in &mut players {
         reach(player, hub, stand.daemon.relay);
     }

@@ -75,10 +75,9 @@ fn turn(player: &mut Player) {
     player.pump();
 }
 
-/// Makes a party of each two players by the control API; the hub's key. The players learn their addresses.
-pub fn make_parties(mut client: Client, prefix: &str, players: &mut [Player]) -> PublicKey {
-    let end = |address: std::io::Result<SocketAddr>| address.expect("a connection");
-    let (here, server) = (end(client.stream().local_addr()).ip(), end(client.stream().peer_addr()));
+/// Makes a party of each two players by the control API at `http`; the hub's key. `client` may change as much as it
+/// wants, and the players learn their addresses.
+pub fn make_parties(mut client: Client, http: SocketAddr, prefix: &str, players: &mut [Player]) -> PublicKey {
     let mut hub = None;
     for (number, pair) in players.chunks_mut(2).enumerate() {
         let mut party = None;
@@ -91,10 +90,9 @@ pub fn make_parties(mut client: Client, prefix: &str, players: &mut [Player]) ->
             player.ip = text(&["network", "virtual_ip"]).parse().expect("a virtual address");
             hub = PublicKey::decode(&text(&["network", "relay", "public_key"]));
             // Each is looked for where it speaks to the server from.
-            let IpAddr::V4(home) = end(player.socket.local_addr()).ip() else { panic!("no IPv6 here") };
-            if home != here {
-                Client::connect_from(home, server).with_token_of(&client).heartbeat(party, &id).is(200);
-            }
+            let home = player.socket.local_addr().expect("an address").ip();
+            let IpAddr::V4(home) = home else { panic!("no IPv6 here") };
+            Client::connect_from(home, http).with_token_of(&client).heartbeat(party, &id).is(200);
         }
     }
     hub.expect("the hub's key")

@@ -28,6 +28,8 @@ mod volley;
 
 use harness::client::Client;
 use harness::directory::Directory;
+use harness::player::Player;
+use lanrage::crypto::x25519::PublicKey;
 use network::Network;
 use process::{Cores, Daemon};
 use std::time::{Duration, Instant};
@@ -59,9 +61,15 @@ struct Stand {
 }
 
 impl Stand {
-    /// A fresh connection to the daemon's API, which closes those that say nothing for long.
+    /// A fresh connection to the daemon's API, which closes those that say nothing for long: as the machine's owner, whose
+    /// changes nobody counts.
     fn client(&self) -> Client {
-        self.network.among_servers(|| Client::connect(self.daemon.http))
+        Client::unix(&self.state.join("control.sock"))
+    }
+
+    /// Makes a party of each two players.
+    fn make_parties(&self, prefix: &str, players: &mut [Player]) -> PublicKey {
+        players::make_parties(self.client(), self.daemon.http, prefix, players)
     }
 }
 
