@@ -48,6 +48,9 @@ pub struct Follower {
     entry_epoch: Option<u64>,
     /// The last commit that somebody spoke of.
     hinted: u64,
+    /// The last commit that who writes spoke of, and what it was when the log was asked for.
+    told: u64,
+    expected: u64,
     /// Since when an answer is awaited.
     asked: Option<Instant>,
     poll_at: Instant,
@@ -65,6 +68,8 @@ impl Follower {
             position,
             entry_epoch: None,
             hinted: position.seq,
+            told: 0,
+            expected: 0,
             asked: None,
             poll_at: sent,
             is_lost: false,
@@ -98,6 +103,22 @@ impl Follower {
         self.hinted = self.hinted.max(seq);
     }
 
+    /// Who writes speaks of the commit of this number, which so was made.
+    pub fn tell(&mut self, seq: u64) {
+        self.told = self.told.max(seq);
+        self.hint(seq);
+    }
+
+    /// Whether the last answer lacked a commit that was made before it was asked for: who writes has another database.
+    /// Says so once for each.
+    pub fn is_elsewhere(&mut self) -> bool {
+        let is_elsewhere = self.position.seq < self.expected;
+        if is_elsewhere {
+            (self.told, self.expected) = (0, 0);
+        }
+        is_elsewhere
+    }
+
     /// When [`Follower::poll`] has something to ask for, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let is_due = self.is_lost || self.hinted > self.position.seq;
@@ -109,6 +130,7 @@ impl Follower {
     pub fn poll(&mut self, now: Instant) -> Option<LogQuestion> {
         self.poll_timeout().filter(|at| *at <= now)?;
         self.asked = Some(now);
+        self.expected = self.told;
         self.poll_at = now + POLL_EVERY;
         Some(match self.is_lost {
             true => LogQuestion::Everything,
@@ -255,6 +277,27 @@ mod tests {
         follower.reloaded(position(9, 6));
         assert_eq!(follower.poll(at(3000)), Some(LogQuestion::Entries { from: 6 }));
         assert!(follower.take(position(9, 6), vec![logged(9, 6)]).is_empty() && follower.has(position(9, 6)));
+    }
+
+    #[test]
+    fn a_database_without_a_commit_that_was_made_is_another_one() {
+        let mut follower = follower();
+        // The question was on its way already.
+        follower.tell(7);
+        follower.take(position(1, 5), vec![logged(1, 5)]);
+        assert!(!follower.is_elsewhere());
+        assert!(follower.poll(at(1250)).is_some());
+        follower.take(position(1, 6), vec![logged(1, 5), logged(1, 6)]);
+        assert!(follower.is_elsewhere() && !follower.is_elsewhere());
+        // A notice proves nothing.
+        follower.hint(9);
+        assert!(follower.poll(at(1500)).is_some());
+        follower.take(position(1, 6), vec![logged(1, 6)]);
+        assert!(!follower.is_elsewhere());
+        follower.tell(7);
+        assert!(follower.poll(at(1750)).is_some());
+        follower.take(position(1, 7), vec![logged(1, 6), logged(1, 7)]);
+        assert!(!follower.is_elsewhere());
     }
 
     #[test]

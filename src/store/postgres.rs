@@ -11,6 +11,7 @@ mod rows;
 mod stream;
 mod tables;
 mod target;
+mod timeline;
 mod transfer;
 
 use super::queue::{Rows, StoreShared};

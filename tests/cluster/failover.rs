@@ -474,11 +474,9 @@ fn without_the_database_changes_are_refused_and_all_else_goes_on() {
     verify_at(&instances, &followers, &mut worlds, &asked);
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn a_synchronous_standby_takes_the_place_of_the_primary() {
-    let _alone = alone();
-    let mut primary = Database::with(&["synchronous_standby_names=standby"]);
+/// A primary that confirms nothing without its standby, that one, and the URL of both.
+fn primary_and_standby() -> (Database, Database, String) {
+    let primary = Database::with(&["synchronous_standby_names=standby"]);
     let standby = primary.standby();
     eventually("the standby is synchronous", || {
         primary.query("select sync_state from pg_stat_replication").as_deref() == Some("sync")
@@ -487,6 +485,20 @@ fn a_synchronous_standby_takes_the_place_of_the_primary() {
         "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres?target_session_attrs=read-write",
         primary.port, standby.port
     );
+    (primary, standby, url)
+}
+
+/// Whether a peer with a name of its own can register.
+fn takes_a_change(daemon: &TestDaemon, name: &str) -> bool {
+    let path = format!("/auth/register?peer_id={name}{}", daemon.http.port());
+    daemon.client().ask("POST", &path, "").status == 200
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_synchronous_standby_takes_the_place_of_the_primary() {
+    let _alone = alone();
+    let (mut primary, standby, url) = primary_and_standby();
     let mut first = writer(setup(&url, &[]).0);
     let second = follower(setup(&url, &[]).0);
     let mut worlds = run(worlds(4), &mut first, |_| {
@@ -498,13 +510,7 @@ fn a_synchronous_standby_takes_the_place_of_the_primary() {
     assert_eq!(standby.query("select pg_promote()").as_deref(), Some("t"));
     let promoted = Instant::now();
     for daemon in [&first, &second] {
-        eventually("it can be changed again", || {
-            daemon
-                .client()
-                .ask("POST", &format!("/auth/register?peer_id=at{}", daemon.http.port()), "")
-                .status
-                == 200
-        });
+        eventually("it can be changed again", || takes_a_change(daemon, "at"));
     }
     println!(
         "primary killed, synchronous standby promoted: all {} changes are there; changes are taken {:.2} s after the kill, \
@@ -519,6 +525,56 @@ fn a_synchronous_standby_takes_the_place_of_the_primary() {
     eventually("the other one writes", || writes(&second));
     verify(&mut worlds, &second);
     verify(&mut worlds, &follower(setup(&url, &[]).0));
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn an_old_primary_that_is_still_up_is_left_for_the_new_one_and_never_taken_again() {
+    let _alone = alone();
+    // The old one comes first in the URL.
+    let (old, mut new, url) = primary_and_standby();
+    let mut first = writer(setup(&url, &[]).0);
+    let second = follower(setup(&url, &[]).0);
+    let mut worlds = run(worlds(4), &mut first, |_| {
+        sleep(Duration::from_millis(1500));
+        assert_eq!(new.query("select pg_promote()").as_deref(), Some("t"));
+    });
+    let promoted = Instant::now();
+    for daemon in [&first, &second] {
+        eventually("it can be changed again", || takes_a_change(daemon, "at"));
+    }
+    println!(
+        "promoted beside the old primary: changes are taken after {:.2} s",
+        promoted.elapsed().as_secs_f64()
+    );
+    let count = "select count(*) from lanrage.rows";
+    let at_old = old.query(count);
+    verify(&mut worlds, &first);
+    // By what who writes has told it, the follower knows that it is at the old one.
+    eventually("the follower is at the new one", || second.log().contains("it is not the one of who writes"));
+    assert!(takes_a_change(&second, "moved"));
+    verify(&mut worlds, &second);
+    // Whoever comes later goes to the new one, too.
+    let third = follower(setup(&url, &[]).0);
+    assert!(takes_a_change(&third, "later"));
+    verify(&mut worlds, &third);
+    // The old one would take changes, if anybody let it.
+    new.stop();
+    assert_eq!(old.query("alter system set synchronous_standby_names = ''").as_deref(), Some(""));
+    old.query("select pg_reload_conf()");
+    let until = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < until {
+        for daemon in [&first, &second, &third] {
+            assert!(!takes_a_change(daemon, "lost"));
+        }
+        sleep(Duration::from_millis(200));
+    }
+    assert_eq!(old.query(count), at_old);
+    new.begin();
+    for daemon in [&first, &second, &third] {
+        eventually("it can be changed again", || takes_a_change(daemon, "again"));
+        verify(&mut worlds, daemon);
+    }
 }
 
 #[test]

@@ -48,20 +48,29 @@ impl Service {
                     leads = Some(position);
                     instances.with_follower(Follower::hurry);
                 }
-                Some(news) => self.take_news(instances, news),
+                Some(news) => self.take_news(instances, replica, news),
                 None => {}
             }
         }
         self.lead(instances, replica);
     }
 
-    fn take_news(&self, instances: &Instances, news: ReplicaNews) {
+    fn take_news(&self, instances: &Instances, replica: &Replica, news: ReplicaNews) {
         let now = (self.clock)();
         match news {
             ReplicaNews::Hint(seq) => instances.with_follower(|follower| follower.hint(seq)),
             ReplicaNews::Log { head, log } => {
-                let mut commits = Vec::new();
-                instances.with_follower(|follower| commits = follower.take(head.position, log));
+                let (mut commits, mut is_elsewhere) = (Vec::new(), false);
+                instances.with_follower(|follower| {
+                    commits = follower.take(head.position, log);
+                    is_elsewhere = follower.is_elsewhere();
+                });
+                if is_elsewhere {
+                    log::warn!(
+                        "the database lacks what was committed: it is not the one of who writes, which is looked for"
+                    );
+                    replica.connect_again();
+                }
                 for commit in commits {
                     let adopted = self.api.borrow_mut().control_mut().adopt(commit, now);
                     self.settle_after(None, now);

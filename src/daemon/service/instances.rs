@@ -218,7 +218,7 @@ impl Instances {
             (_, Reply::NotAsked) => Err("another one writes by now".to_owned()),
             (_, Reply::Again) => Err("it was asked before, and the answer is lost".to_owned()),
             (seq, reply) => {
-                self.with_follower(|follower| follower.hint(seq));
+                self.with_follower(|follower| follower.tell(seq));
                 Ok((seq, reply))
             }
         }

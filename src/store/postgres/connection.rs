@@ -2,6 +2,7 @@
 
 use super::stream::DatabaseStream;
 use super::target::Target;
+use super::timeline::Timeline;
 use crate::store::FileError;
 use smol::Timer;
 use smol::future::FutureExt;
@@ -11,6 +12,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::task::Poll;
 use std::time::Duration;
 use tokio_postgres::config::Host;
 use tokio_postgres::error::{Severity, SqlState};
@@ -20,6 +22,13 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Statement};
 /// How long a host may take to be connected to and logged in at, unless the URL says otherwise.
 const CONNECT: Duration = Duration::from_secs(2);
 const DEFAULT_PORT: u16 = 5432;
+const OLD_PRIMARY: &str = "an old primary answers, and the new one does not; if the old one is meant to be the primary again, \
+                           restart lanrage";
+/// How long other hosts may take to answer when one has.
+const SOON: Duration = Duration::from_millis(300);
+/// Which database it is, and the file that it writes what is new to, whose name begins with its timeline.
+const TIMELINE: &str =
+    "select system_identifier, pg_walfile_name(pg_current_wal_lsn()) from pg_control_system()";
 /// What holds for a connection. A transaction that stands still would keep others from the lease, and what waits for a
 /// lock that a lost connection still has is asked again. PostgreSQL never times out a commit, and that is right: one
 /// that waits for its standby has been made already. Who turns off the waiting for the disk loses what was confirmed.
@@ -99,28 +108,61 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// To the first host that is there and can be written to.
+    /// To the host that can be written to. Where there are several it is the one that was promoted last, among those that
+    /// answer soon: an old primary that came back takes changes, too, until somebody ends it.
     pub async fn open(target: &Target) -> Result<Self, QueryFailure> {
         let config = target.config();
         let ports = config.get_ports();
+        let patience = config.get_connect_timeout().copied().unwrap_or(CONNECT);
+        let mut attempts: Vec<_> = config
+            .get_hosts()
+            .iter()
+            .enumerate()
+            .map(|(index, host)| {
+                let port = ports.get(index).or(ports.last()).copied().unwrap_or(DEFAULT_PORT);
+                let late = async move {
+                    Timer::after(patience).await;
+                    Err(QueryFailure::Lost(format!("{} does not answer", shown(host, port))))
+                };
+                Some(Box::pin(Self::open_at(target, host, port).or(late)))
+            })
+            .collect();
+        let mut best: Option<(Self, Option<Timeline>)> = None;
         let mut last = QueryFailure::refused("the URL names no host");
-        for (index, host) in config.get_hosts().iter().enumerate() {
-            let port = ports.get(index).or(ports.last()).copied().unwrap_or(DEFAULT_PORT);
-            let patience = config.get_connect_timeout().copied().unwrap_or(CONNECT);
-            let opened = async { Self::open_at(target, host, port).await };
-            let late = async {
-                Timer::after(patience).await;
-                Err(QueryFailure::Lost(format!("{} does not answer", shown(host, port))))
-            };
-            match opened.or(late).await {
-                Ok(link) => return Ok(link),
-                Err(failure) => last = failure,
+        let mut soon = None;
+        poll_fn(|context| {
+            for attempt in &mut attempts {
+                let Some(Poll::Ready(opened)) = attempt.as_mut().map(|attempt| attempt.poll(context)) else {
+                    continue;
+                };
+                *attempt = None;
+                match opened {
+                    Ok(link) if best.as_ref().is_some_and(|(_, timeline)| link.1 <= *timeline) => {}
+                    Ok(link) => best = Some(link),
+                    Err(failure) => last = failure,
+                }
             }
+            if attempts.iter().all(Option::is_none) {
+                return Poll::Ready(());
+            }
+            if best.is_none() {
+                return Poll::Pending;
+            }
+            soon.get_or_insert_with(|| Timer::after(SOON)).poll(context).map(|_| ())
+        })
+        .await;
+        let (link, timeline) = best.ok_or(last)?;
+        match timeline {
+            Some(timeline) if !target.reach(timeline) => Err(QueryFailure::Lost(OLD_PRIMARY.to_owned())),
+            _ => Ok(link),
         }
-        Err(last)
     }
 
-    async fn open_at(target: &Target, host: &Host, port: u16) -> Result<Self, QueryFailure> {
+    async fn open_at(
+        target: &Target,
+        host: &Host,
+        port: u16,
+    ) -> Result<(Self, Option<Timeline>), QueryFailure> {
         let lost = |error: io::Error| QueryFailure::Lost(format!("{}: {error}", shown(host, port)));
         let stream = match host {
             Host::Tcp(name) => {
@@ -141,7 +183,13 @@ impl Link {
         if row.try_get(0)? {
             return Err(QueryFailure::Lost(format!("{} can only be read", shown(host, port))));
         }
-        Ok(link)
+        let timeline = match link.run(CONNECT, async |client| client.query_one(TIMELINE, &[]).await).await {
+            Ok(row) => Timeline::new(row.try_get(0)?, row.try_get(1)?),
+            // What speaks like PostgreSQL, and is something else, has none.
+            Err(QueryFailure::Undone(_) | QueryFailure::Refused(_)) => None,
+            Err(failure) => return Err(failure),
+        };
+        Ok((link, timeline))
     }
 
     /// Asks something. After [`QueryFailure::Lost`] the connection is of no use any more.

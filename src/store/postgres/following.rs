@@ -78,6 +78,7 @@ pub enum ReplicaNews {
 
 enum Order {
     Ask(LogQuestion),
+    ConnectAgain,
     Write,
 }
 
@@ -94,6 +95,11 @@ impl Replica {
     pub fn ask(&self, question: LogQuestion) {
         // It fails when the thread is gone, and nothing comes then.
         let _ = self.orders.try_send(Order::Ask(question));
+    }
+
+    /// Has it leave the database that it is connected to, for the one that can be written to by now.
+    pub fn connect_again(&self) {
+        let _ = self.orders.try_send(Order::ConnectAgain);
     }
 
     /// Has the store take rows from now on.
@@ -178,6 +184,10 @@ impl FollowingThread {
                     let answer = self.answer(question).await;
                     let answer = answer.unwrap_or_else(|failure| self.lost(&failure, shared));
                     self.say(answer);
+                }
+                Wake::Order(Some(Order::ConnectAgain)) => {
+                    self.link = None;
+                    self.look_at = Instant::ZERO;
                 }
                 Wake::Order(Some(Order::Write)) => return self.engine,
                 Wake::Order(None) => {

@@ -1,7 +1,9 @@
 //! Which database, whose state in it, and as whom.
 
+use super::timeline::Timeline;
 use crate::crypto::{hex, random};
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
@@ -18,6 +20,8 @@ pub struct Target {
     owner: String,
     /// Where other instances reach this one.
     url: Option<String>,
+    /// The last that this process was connected to, whichever copy of this it was by.
+    timeline: Arc<Mutex<Option<Timeline>>>,
 }
 
 /// The name of the instance that is called so as an owner.
@@ -51,7 +55,18 @@ impl Target {
         }
         config.ssl_mode(SslMode::Disable).application_name(format!("lanrage {instance}"));
         let owner = format!("{instance} {}", hex::encode(&random::bytes::<8>()));
-        Ok(Target { config, realm: realm.to_owned(), owner, url: url.map(str::to_owned) })
+        let (realm, url) = (realm.to_owned(), url.map(str::to_owned));
+        Ok(Target { config, realm, owner, url, timeline: Arc::default() })
+    }
+
+    /// A database was reached that can be written to. Whether it may be: it was not left for one that was reached before.
+    pub(super) fn reach(&self, timeline: Timeline) -> bool {
+        let mut last = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_left = last.is_some_and(|last| timeline.was_left_for(last));
+        if !is_left {
+            *last = Some(timeline);
+        }
+        !is_left
     }
 
     pub(super) fn config(&self) -> &Config {
