@@ -102,6 +102,12 @@ impl Database {
         eventually("the database starts", || self.query("select 1").is_some());
     }
 
+    /// Starts it again, without options.
+    pub fn begin_plainly(&mut self) {
+        self.options.clear();
+        self.begin();
+    }
+
     /// Ends it as an administrator does who has no time: connections are cut off.
     pub fn stop(&mut self) {
         let mut process = self.process.take().unwrap();

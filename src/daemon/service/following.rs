@@ -10,6 +10,7 @@ use crate::cluster::lease::Position;
 use crate::control::following::Digest;
 use crate::store::postgres::{RealmHead, Replica, ReplicaNews};
 use crate::store::records;
+use log::Level;
 use smol::Timer;
 use smol::future::FutureExt;
 use std::rc::Rc;
@@ -66,10 +67,14 @@ impl Service {
                     is_elsewhere = follower.is_elsewhere();
                 });
                 if is_elsewhere {
-                    log::warn!(
+                    let level = if instances.is_elsewhere.replace(true) { Level::Debug } else { Level::Warn };
+                    log::log!(
+                        level,
                         "the database lacks what was committed: it is not the one of who writes, which is looked for"
                     );
                     replica.connect_again();
+                } else if !commits.is_empty() {
+                    instances.is_elsewhere.set(false);
                 }
                 for commit in commits {
                     let adopted = self.api.borrow_mut().control_mut().adopt(commit, now);
