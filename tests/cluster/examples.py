@@ -148,6 +148,7 @@ class Instance:
 
     def __init__(self, name, arguments, env, http, directory, grace):
         self.name = name
+        self.program = None
         self.arguments = arguments
         self.grace = grace
         self.url = f"http://{http}"
@@ -160,7 +161,7 @@ class Instance:
     def start(self):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [binary(), *self.arguments],
+                [self.program or binary(), *self.arguments],
                 env=self.env,
                 cwd=self.log_path.parent,
                 stdin=subprocess.DEVNULL,
@@ -255,7 +256,8 @@ class Proxy:
 class Cluster:
     """All that compose.yaml says, running. It looks like the daemon of tests/thirdparty to what is asked there."""
 
-    def __init__(self, directory, **settings):
+    def __init__(self, directory, program=None, **settings):
+        """Its instances run `program`, in place of what was built."""
         self.running = []
         told, complaint = compose()
         assert told, complaint
@@ -298,6 +300,7 @@ class Cluster:
                 grace = int(service["stop_grace_period"].removesuffix("s"))
                 instance = Instance(name, service["command"], env, http[name], place, grace)
                 instance.is_healthy = service["healthcheck"]["test"]
+                instance.program = program
                 self.instances.append(instance)
             for instance in self.instances:
                 instance.start()

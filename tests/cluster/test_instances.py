@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import pathlib
 import shlex
 import subprocess
 import time
@@ -295,8 +297,21 @@ def all_as_answered(cluster, visitors):
 
 
 def test_a_rolling_restart_under_load(tmp_path):
+    restart_each(tmp_path)
+
+
+def test_an_upgrade_without_a_break(tmp_path):
+    """As systemd/CLUSTER.md tells: one instance after the other, the writer last."""
+    before = os.environ.get("LANRAGE_CLUSTER_BEFORE")
+    if not before:
+        pytest.skip("LANRAGE_CLUSTER_BEFORE names no earlier program: .ci/try-upgrade builds one")
+    restart_each(tmp_path, pathlib.Path(before).resolve())
+
+
+def restart_each(tmp_path, before=None):
+    """Each instance ends and starts again while people play; what runs `before` is what was built afterwards."""
     many = {f"LIMITS_{kind}": "100000" for kind in ("PARTIES", "PARTIES_HOSTED", "PARTIES_JOINED")}
-    cluster = Cluster(tmp_path, **UNHURRIED, **many)
+    cluster = Cluster(tmp_path, before, **UNHURRIED, **many)
     try:
         counts = {}
         visitors = [Visitor(cluster.url, number, counts) for number in range(8)]
@@ -311,15 +326,17 @@ def test_a_rolling_restart_under_load(tmp_path):
             tasks = [asyncio.create_task(visitor.visit(until)) for visitor in visitors]
             listening = asyncio.create_task(listener.listen(until))
             await asyncio.sleep(1)
-            for instance in cluster.instances:
-                begun, before = time.monotonic(), sum(visitor.acknowledged for visitor in visitors)
+            writer = eventually(cluster.writer, "one of them writes")
+            for instance in sorted(cluster.instances, key=lambda instance: instance is writer):
+                begun, so_far = time.monotonic(), sum(visitor.acknowledged for visitor in visitors)
                 await asyncio.to_thread(instance.stop)
                 stopped = time.monotonic()
+                instance.program = None
                 instance.start()
                 await asyncio.to_thread(instance.wait)
                 ready = time.monotonic()
                 await asyncio.sleep(1)
-                done = sum(visitor.acknowledged for visitor in visitors) - before
+                done = sum(visitor.acknowledged for visitor in visitors) - so_far
                 print(
                     f"{instance.name}: ended after {stopped - begun:.2f} s, there again {ready - stopped:.2f} s later; "
                     f"{done} answers until a second after that"
