@@ -23,6 +23,7 @@ use commit::{SPAN_MILLIS, from_sql};
 use connection::{Link, QueryFailure};
 use engine::PostgresEngine;
 use following::FollowingThread;
+use rows::Pages;
 use smol::Timer;
 use std::io;
 use std::path::Path;
@@ -161,20 +162,10 @@ async fn take_lease(link: &mut Link, target: &Target, clock: Clock) -> Result<Op
 async fn load(engine: &mut PostgresEngine, realm: &str) -> Result<Vec<Row>, QueryFailure> {
     let mut loaded = Vec::new();
     let gone = || QueryFailure::Lost("the connection was closed".to_owned());
-    for table in Table::ALL {
-        let mut after = String::new();
-        loop {
-            let page = rows::page(engine.link().ok_or_else(gone)?, realm, table, &after).await?;
-            let is_last = page.len() < rows::PAGE;
-            if let Some((key, _)) = page.last() {
-                after.clone_from(key);
-            }
-            loaded.extend(page.into_iter().filter_map(|(key, value)| rows::loaded(table, key, value)));
-            engine.renew_if_due().await.map_err(QueryFailure::Undone)?;
-            if is_last {
-                break;
-            }
-        }
+    let mut pages = Pages::of(realm);
+    while let Some((table, page)) = pages.next(engine.link().ok_or_else(gone)?).await? {
+        loaded.extend(page.into_iter().filter_map(|(key, value)| rows::loaded(table, key, value)));
+        engine.renew_if_due().await.map_err(QueryFailure::Undone)?;
     }
     if rows::version(engine.link().ok_or_else(gone)?, realm).await?.is_none() {
         let version = SCHEMA_VERSION.to_string().into_bytes();

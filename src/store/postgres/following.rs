@@ -4,13 +4,13 @@
 use super::commit::from_sql;
 use super::connection::{Link, QueryFailure};
 use super::engine::PostgresEngine;
+use super::rows::Pages;
 use super::target::{Target, name_of};
 use super::{AWAY, LOOK, PATIENCE, rows, take_lease};
 use crate::cluster::follower::{ENTRIES_AT_A_TIME, LogQuestion, Logged};
 use crate::cluster::lease::{LEASE_SPAN, Position};
 use crate::durability::WriteError;
 use crate::store::queue::StoreShared;
-use crate::store::schema::Table;
 use crate::store::{FileError, Row};
 use crate::time::{Clock, Instant};
 use smol::Timer;
@@ -354,19 +354,9 @@ pub(super) async fn everything(link: &mut Link, realm: &str) -> Result<(RealmHea
     let head = link.run(PATIENCE, async |client| client.query_one(HEAD, &[&realm]).await).await?;
     let head = head_of(&head)?;
     let mut loaded = Vec::new();
-    for table in Table::ALL {
-        let mut after = String::new();
-        loop {
-            let page = rows::page(link, realm, table, &after).await?;
-            let is_last = page.len() < rows::PAGE;
-            if let Some((key, _)) = page.last() {
-                after.clone_from(key);
-            }
-            loaded.extend(page.into_iter().filter_map(|(key, value)| rows::loaded(table, key, value)));
-            if is_last {
-                break;
-            }
-        }
+    let mut pages = Pages::of(realm);
+    while let Some((table, page)) = pages.next(link).await? {
+        loaded.extend(page.into_iter().filter_map(|(key, value)| rows::loaded(table, key, value)));
     }
     link.run(PATIENCE, async |client| client.batch_execute("commit").await).await?;
     Ok((head, loaded))

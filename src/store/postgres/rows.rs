@@ -17,18 +17,43 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const READ: &str =
     "select key, value from lanrage.rows where realm = $1 and tbl = $2 and key > $3 order by key limit $4";
 
-/// The next rows of `table` after `after`, in key order; fewer than [`PAGE`] are the last ones.
-pub(super) async fn page(
-    link: &mut Link,
-    realm: &str,
-    table: Table,
-    after: &str,
-) -> Result<Vec<(String, String)>, QueryFailure> {
-    let limit = PAGE as i64;
-    let rows = link
-        .run(PATIENCE, async |client| client.query(READ, &[&realm, &table.name(), &after, &limit]).await)
-        .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+/// Reads all rows of a realm, table by table and in key order.
+pub(super) struct Pages<'a> {
+    realm: &'a str,
+    /// Those that are not read yet, the next one last.
+    tables: Vec<Table>,
+    /// The last key that was read of that one.
+    after: String,
+}
+
+impl<'a> Pages<'a> {
+    pub fn of(realm: &'a str) -> Self {
+        Pages { realm, tables: Table::ALL.into_iter().rev().collect(), after: String::new() }
+    }
+
+    /// The next rows of a table, their keys and values; `None` at the end.
+    pub async fn next(
+        &mut self,
+        link: &mut Link,
+    ) -> Result<Option<(Table, Vec<(String, String)>)>, QueryFailure> {
+        let Some(table) = self.tables.last().copied() else { return Ok(None) };
+        let statement = link.repeated(PATIENCE, READ).await?;
+        let limit = PAGE as i64;
+        let ask = async |client: &tokio_postgres::Client| {
+            client.query(&statement, &[&self.realm, &table.name(), &self.after, &limit]).await
+        };
+        let rows = link.run(PATIENCE, ask).await?;
+        let page = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let page = page.collect::<Result<Vec<(String, String)>, QueryFailure>>()?;
+        match page.get(PAGE - 1) {
+            Some((key, _)) => self.after.clone_from(key),
+            None => {
+                self.tables.pop();
+                self.after.clear();
+            }
+        }
+        Ok(Some((table, page)))
+    }
 }
 
 /// The version of a realm's rows; `None` if there are none yet. A later one than this program's is refused.
@@ -69,17 +94,10 @@ pub(super) fn each_row(target: &Target, visit: &mut RowVisitor<'_>) -> Result<()
         Ok(link)
     })
     .map_err(failed)?;
-    for table in Table::ALL {
-        let mut after = String::new();
-        loop {
-            let page = smol::block_on(page(&mut link, target.realm(), table, &after)).map_err(failed)?;
-            for (key, value) in &page {
-                visit(table, key, value.as_bytes())?;
-            }
-            match page.into_iter().nth(PAGE - 1) {
-                Some((key, _)) => after = key,
-                None => break,
-            }
+    let mut pages = Pages::of(target.realm());
+    while let Some((table, page)) = smol::block_on(pages.next(&mut link)).map_err(failed)? {
+        for (key, value) in &page {
+            visit(table, key, value.as_bytes())?;
         }
     }
     Ok(())
