@@ -42,7 +42,8 @@ const CONTROL_LENGTH: usize = 256;
 const _: () = assert!(
     size_of::<rustix::time::Nsecs>() == 8
         || offset_of!(libc::timespec, tv_nsec) == offset_of!(rustix::time::Timespec, tv_nsec),
-    "rustix reads clocks wrong here: RUSTFLAGS='--cfg rustix_use_experimental_asm' helps where bytes are little-endian"
+    "rustix reads clocks wrong here: RUSTFLAGS='--cfg rustix_use_experimental_asm' helps where bytes are little-endian, \
+     '--cfg fix_y2038' elsewhere"
 );
 
 /// The file system that holds a path.

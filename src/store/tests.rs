@@ -7,7 +7,7 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 fn clock() -> crate::time::Now {
     crate::time::Now::default()
@@ -162,7 +162,7 @@ fn a_file_of_the_first_version_opens_with_its_rows_and_becomes_one_of_today() {
 /// What has to be done at times, however much is to be written.
 struct Tended {
     began: std::time::Instant,
-    times: Arc<AtomicU64>,
+    times: Arc<AtomicU32>,
 }
 
 impl engine::Engine for Tended {
@@ -191,7 +191,7 @@ impl engine::Engine for Tended {
     /// Every 50 ms.
     fn due(&self) -> Option<crate::time::Instant> {
         let next = self.times.load(Ordering::Relaxed) * 50;
-        let is_over = self.began.elapsed() >= Duration::from_millis(next);
+        let is_over = self.began.elapsed() >= Duration::from_millis(next.into());
         // By a clock that stands still: what is due is so now, or in a while.
         Some(crate::time::Instant::ZERO + Duration::from_millis(if is_over { 0 } else { 20 }))
     }
@@ -228,7 +228,7 @@ fn what_a_failed_batch_told_is_told_once() {
 
 #[test]
 fn what_is_due_is_done_while_there_is_always_something_to_write() {
-    let times = Arc::<AtomicU64>::default();
+    let times = Arc::<AtomicU32>::default();
     let engine = Tended { began: std::time::Instant::now(), times: times.clone() };
     let shared = writer::start(Path::new("tended"), engine, None, clock).unwrap();
     let began = std::time::Instant::now();

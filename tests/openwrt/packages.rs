@@ -168,6 +168,10 @@ fn what_a_router_could_not_start_is_not_packed() {
     let soft = directory.join("soft");
     fs::write(&soft, &head).unwrap();
     assert!(refused(&soft, "arm_cortex-a9_neon").contains("was built for another machine"));
+    head[37] = 4;
+    let hard = directory.join("hard");
+    fs::write(&hard, &head).unwrap();
+    assert!(refused(&hard, "arm_cortex-a9").contains("was built for another machine"));
     assert!(refused(Path::new(env!("CARGO_BIN_EXE_lanrage")), "x86_64").contains("is not static"));
     assert!(refused(&static_program(&directory, "9.9.9"), "x86_64").contains("is not of version"));
     assert!(refused(&shipped("make-ipk"), "x86_64").contains("is no program"));
