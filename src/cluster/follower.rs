@@ -48,9 +48,11 @@ pub struct Follower {
     entry_epoch: Option<u64>,
     /// The last commit that somebody spoke of.
     hinted: u64,
-    /// The last commit that who writes spoke of, and what it was when the log was asked for.
+    /// The last commit that who writes spoke of, and what that was when the database was asked.
     told: u64,
     expected: u64,
+    /// The last answer of the database lacked it.
+    is_elsewhere: bool,
     /// Since when an answer is awaited.
     asked: Option<Instant>,
     poll_at: Instant,
@@ -70,6 +72,7 @@ impl Follower {
             hinted: position.seq,
             told: 0,
             expected: 0,
+            is_elsewhere: false,
             asked: None,
             poll_at: sent,
             is_lost: false,
@@ -109,14 +112,15 @@ impl Follower {
         self.hint(seq);
     }
 
-    /// Whether the last answer lacked a commit that was made before it was asked for: who writes has another database.
-    /// Says so once for each.
-    pub fn is_elsewhere(&mut self) -> bool {
-        let is_elsewhere = self.position.seq < self.expected;
-        if is_elsewhere {
-            (self.told, self.expected) = (0, 0);
-        }
-        is_elsewhere
+    /// Whether the last answer shows that the database lacks a commit that was made before it was asked: who writes has
+    /// another one.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
+    }
+
+    /// Another one writes, and has not spoken yet.
+    pub fn another_writes(&mut self) {
+        self.told = 0;
     }
 
     /// When [`Follower::poll`] has something to ask for, if nothing else happens.
@@ -153,6 +157,7 @@ impl Follower {
     /// over](crate::control::Control::adopt), in order.
     pub fn take(&mut self, realm: Position, log: Vec<Logged>) -> Vec<Commit> {
         let Some(sent) = self.asked.take() else { return Vec::new() };
+        self.is_elsewhere = realm.seq < self.expected;
         let is_all = log.len() < ENTRIES_AT_A_TIME;
         let mut commits = Vec::new();
         for Logged { position, entry } in log {
@@ -180,7 +185,9 @@ impl Follower {
         self.is_lost |= realm < self.position || realm.seq < self.position.seq || (is_behind && is_all);
         if !self.is_lost && !is_behind {
             self.position = realm;
-            self.current_at = sent;
+            if !self.is_elsewhere {
+                self.current_at = sent;
+            }
         }
         // A notice may have been of what never was.
         self.hinted = realm.seq;
@@ -192,6 +199,8 @@ impl Follower {
         self.current_at = self.asked.take().unwrap_or(self.current_at);
         (self.position, self.hinted, self.is_lost) = (realm, realm.seq, false);
         self.entry_epoch = None;
+        // What was told may be of what is lost; who writes tells it again if not.
+        (self.told, self.is_elsewhere) = (0, false);
     }
 
     /// When the next digest is due.
@@ -288,16 +297,26 @@ mod tests {
         assert!(!follower.is_elsewhere());
         assert!(follower.poll(at(1250)).is_some());
         follower.take(position(1, 6), vec![logged(1, 5), logged(1, 6)]);
-        assert!(follower.is_elsewhere() && !follower.is_elsewhere());
-        // A notice proves nothing.
+        assert!(
+            follower.is_elsewhere() && follower.lag(at(1250)) == Duration::from_millis(250),
+            "behind, and says so"
+        );
+        // Another one that writes may have lost it, and a notice proves nothing.
+        follower.another_writes();
         follower.hint(9);
         assert!(follower.poll(at(1500)).is_some());
         follower.take(position(1, 6), vec![logged(1, 6)]);
-        assert!(!follower.is_elsewhere());
+        assert!(!follower.is_elsewhere() && follower.lag(at(1500)).is_zero());
         follower.tell(7);
         assert!(follower.poll(at(1750)).is_some());
         follower.take(position(1, 7), vec![logged(1, 6), logged(1, 7)]);
         assert!(!follower.is_elsewhere());
+        // It comes by and by, but it is there.
+        follower.tell(100);
+        assert!(follower.poll(at(2000)).is_some());
+        let log = (7..).take(ENTRIES_AT_A_TIME).map(|seq| logged(1, seq)).collect();
+        follower.take(position(1, 100), log);
+        assert!(follower.position().seq < 100 && !follower.is_elsewhere());
     }
 
     #[test]

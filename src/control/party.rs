@@ -249,11 +249,12 @@ pub fn host_id(host: Option<&PeerId>) -> &str {
     host.map_or(MACHINE, PeerId::as_str)
 }
 
-#[cfg(all(test, target_pointer_width = "64"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_pointer_width = "64")]
     fn a_member_is_small() {
         // There are thousands. The C library of static binaries has room of 288 bytes, 4 of which are its own, and
         // then of 320.

@@ -326,8 +326,11 @@ def restart_each(tmp_path, before=None):
             tasks = [asyncio.create_task(visitor.visit(until)) for visitor in visitors]
             listening = asyncio.create_task(listener.listen(until))
             await asyncio.sleep(1)
-            writer = eventually(cluster.writer, "one of them writes")
-            for instance in sorted(cluster.instances, key=lambda instance: instance is writer):
+            order = list(cluster.instances)
+            if before:
+                writer = eventually(cluster.writer, "one of them writes")
+                order.sort(key=lambda instance: instance is writer)
+            for instance in order:
                 begun, so_far = time.monotonic(), sum(visitor.acknowledged for visitor in visitors)
                 await asyncio.to_thread(instance.stop)
                 stopped = time.monotonic()

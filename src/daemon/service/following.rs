@@ -10,7 +10,6 @@ use crate::cluster::lease::Position;
 use crate::control::following::Digest;
 use crate::store::postgres::{RealmHead, Replica, ReplicaNews};
 use crate::store::records;
-use log::Level;
 use smol::Timer;
 use smol::future::FutureExt;
 use std::rc::Rc;
@@ -67,14 +66,14 @@ impl Service {
                     is_elsewhere = follower.is_elsewhere();
                 });
                 if is_elsewhere {
-                    let level = if instances.is_elsewhere.replace(true) { Level::Debug } else { Level::Warn };
-                    log::log!(
-                        level,
-                        "the database lacks what was committed: it is not the one of who writes, which is looked for"
-                    );
+                    if !instances.is_elsewhere.replace(true) {
+                        log::warn!(
+                            "the database lacks what was committed: it is not the one of who writes, which is looked for"
+                        );
+                    }
                     replica.connect_again();
-                } else if !commits.is_empty() {
-                    instances.is_elsewhere.set(false);
+                } else if instances.is_elsewhere.replace(false) {
+                    log::info!("the database is that of who writes");
                 }
                 for commit in commits {
                     let adopted = self.api.borrow_mut().control_mut().adopt(commit, now);

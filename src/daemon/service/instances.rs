@@ -56,7 +56,7 @@ pub struct Instances {
     /// Wakes what follows the log, and what tells of it.
     pub(super) follow_alarm: Alarm,
     pub(super) digest_alarm: Alarm,
-    /// Whether it was said that the database is another one than who writes has.
+    /// Whether the database is another one than who writes has, as was said.
     pub(super) is_elsewhere: Cell<bool>,
     /// Questions that were answered, and those that were not.
     asked_well: Cell<u64>,
@@ -165,9 +165,10 @@ impl Instances {
     /// The realm is as `head` says. Whether another one writes than before.
     pub(super) fn meet(&self, head: &RealmHead) -> bool {
         let mut role = self.role.borrow_mut();
-        let Role::Follower(_, writer) = &mut *role else { return false };
+        let Role::Follower(follower, writer) = &mut *role else { return false };
         let is_news = *writer != head.writer;
         if is_news {
+            follower.another_writes();
             writer.clone_from(&head.writer);
             drop(role);
             self.way.replace(None);

@@ -127,19 +127,30 @@ impl Link {
                 Some(Box::pin(Self::open_at(target, host, port).or(late)))
             })
             .collect();
-        let mut best: Option<(Self, Option<Timeline>)> = None;
-        let mut last = QueryFailure::refused("the URL names no host");
+        let mut best: Option<(usize, Self, Option<Timeline>)> = None;
+        let mut failures = Vec::new();
         let mut soon = None;
         poll_fn(|context| {
-            for attempt in &mut attempts {
+            for (index, attempt) in attempts.iter_mut().enumerate() {
                 let Some(Poll::Ready(opened)) = attempt.as_mut().map(|attempt| attempt.poll(context)) else {
                     continue;
                 };
                 *attempt = None;
                 match opened {
-                    Ok(link) if best.as_ref().is_some_and(|(_, timeline)| link.1 <= *timeline) => {}
-                    Ok(link) => best = Some(link),
-                    Err(failure) => last = failure,
+                    // One that was left before does not make the others hurry.
+                    Ok((_, Some(timeline))) if target.has_left(timeline) => {
+                        failures.push((index, QueryFailure::Lost(OLD_PRIMARY.to_owned())));
+                    }
+                    Ok((link, timeline)) => {
+                        let is_better = best.as_ref().is_none_or(|(first, _, known)| {
+                            was_left_for(*known, timeline)
+                                || !was_left_for(timeline, *known) && index < *first
+                        });
+                        if is_better {
+                            best = Some((index, link, timeline));
+                        }
+                    }
+                    Err(failure) => failures.push((index, failure)),
                 }
             }
             if attempts.iter().all(Option::is_none) {
@@ -151,10 +162,11 @@ impl Link {
             soon.get_or_insert_with(|| Timer::after(SOON)).poll(context).map(|_| ())
         })
         .await;
-        let (link, timeline) = best.ok_or(last)?;
-        match timeline {
-            Some(timeline) if !target.reach(timeline) => Err(QueryFailure::Lost(OLD_PRIMARY.to_owned())),
-            _ => Ok(link),
+        match best {
+            Some((_, link, timeline)) if timeline.is_none_or(|timeline| target.reach(timeline)) => Ok(link),
+            // Another connection has reached a later one meanwhile.
+            Some(_) => Err(QueryFailure::Lost(OLD_PRIMARY.to_owned())),
+            None => Err(the_failure(target, failures)),
         }
     }
 
@@ -183,9 +195,9 @@ impl Link {
         if row.try_get(0)? {
             return Err(QueryFailure::Lost(format!("{} can only be read", shown(host, port))));
         }
-        let timeline = match link.run(CONNECT, async |client| client.query_one(TIMELINE, &[]).await).await {
-            Ok(row) => Timeline::new(row.try_get(0)?, row.try_get(1)?),
-            // What speaks like PostgreSQL, and is something else, has none.
+        // What speaks like PostgreSQL, and is something else, has none.
+        let timeline = match link.run(CONNECT, async |client| client.query_opt(TIMELINE, &[]).await).await {
+            Ok(row) => row.and_then(|row| Timeline::new(row.try_get(0).ok()?, row.try_get(1).ok()?)),
             Err(QueryFailure::Undone(_) | QueryFailure::Refused(_)) => None,
             Err(failure) => return Err(failure),
         };
@@ -256,6 +268,23 @@ async fn next_notice(
             }
         }
     }
+}
+
+fn was_left_for(one: Option<Timeline>, other: Option<Timeline>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one.was_left_for(other))
+}
+
+/// What is said when no host will do: of the first one in the URL, and rather of one that may be better by and by. That an
+/// old primary is there is said by itself, because somebody has to do something.
+fn the_failure(target: &Target, mut failures: Vec<(usize, QueryFailure)>) -> QueryFailure {
+    if failures.iter().any(|(_, failure)| matches!(failure, QueryFailure::Lost(why) if why == OLD_PRIMARY))
+        && target.is_first_refusal()
+    {
+        log::warn!("{OLD_PRIMARY}");
+    }
+    failures.sort_by_key(|(index, failure)| (matches!(failure, QueryFailure::Refused(_)), *index));
+    let first = failures.into_iter().next();
+    first.map_or_else(|| QueryFailure::refused("the URL names no host"), |(_, failure)| failure)
 }
 
 fn shown(host: &Host, port: u16) -> String {

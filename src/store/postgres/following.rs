@@ -132,6 +132,8 @@ pub(super) struct FollowingThread {
     /// With the lease.
     engine: Option<PostgresEngine>,
     look_at: Instant,
+    /// When the link was opened last.
+    opened_at: Instant,
     /// The lease is not looked for before: whoever wrote before the database went away comes first.
     not_before: Instant,
 }
@@ -155,6 +157,7 @@ impl FollowingThread {
             link: Some(link),
             engine: None,
             look_at: Instant::ZERO,
+            opened_at: clock().instant,
             not_before: Instant::ZERO,
         };
         (following, Replica { orders, news, loaded })
@@ -186,8 +189,11 @@ impl FollowingThread {
                     self.say(answer);
                 }
                 Wake::Order(Some(Order::ConnectAgain)) => {
-                    self.link = None;
-                    self.look_at = Instant::ZERO;
+                    // The next answer asks for it again.
+                    if self.now().since(self.opened_at) >= AWAY {
+                        self.link = None;
+                        self.look_at = Instant::ZERO;
+                    }
                 }
                 Wake::Order(Some(Order::Write)) => return self.engine,
                 Wake::Order(None) => {
@@ -281,7 +287,8 @@ impl FollowingThread {
             Some(link) => link,
             None => {
                 let link = open(&self.target).await?;
-                self.not_before = self.now() + LEASE_SPAN;
+                self.opened_at = self.now();
+                self.not_before = self.opened_at + LEASE_SPAN;
                 self.found(shared);
                 link
             }

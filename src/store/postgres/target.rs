@@ -3,7 +3,7 @@
 use super::timeline::Timeline;
 use crate::crypto::{hex, random};
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
@@ -20,8 +20,15 @@ pub struct Target {
     owner: String,
     /// Where other instances reach this one.
     url: Option<String>,
-    /// The last that this process was connected to, whichever copy of this it was by.
-    timeline: Arc<Mutex<Option<Timeline>>>,
+    reached: Arc<Mutex<Reached>>,
+}
+
+/// What this process was connected to, whichever copy of the target it was by.
+#[derive(Default)]
+struct Reached {
+    last: Option<Timeline>,
+    /// It was said that only databases answer that were left for that one.
+    is_said: bool,
 }
 
 /// The name of the instance that is called so as an owner.
@@ -56,17 +63,30 @@ impl Target {
         config.ssl_mode(SslMode::Disable).application_name(format!("lanrage {instance}"));
         let owner = format!("{instance} {}", hex::encode(&random::bytes::<8>()));
         let (realm, url) = (realm.to_owned(), url.map(str::to_owned));
-        Ok(Target { config, realm, owner, url, timeline: Arc::default() })
+        Ok(Target { config, realm, owner, url, reached: Arc::default() })
     }
 
-    /// A database was reached that can be written to. Whether it may be: it was not left for one that was reached before.
+    fn known(&self) -> MutexGuard<'_, Reached> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a database was left for one that was reached before.
+    pub(super) fn has_left(&self, timeline: Timeline) -> bool {
+        self.known().last.is_some_and(|last| timeline.was_left_for(last))
+    }
+
+    /// A database was reached that can be written to. Whether it may be: [it was not left](Target::has_left).
     pub(super) fn reach(&self, timeline: Timeline) -> bool {
-        let mut last = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_left = last.is_some_and(|last| timeline.was_left_for(last));
-        if !is_left {
-            *last = Some(timeline);
+        let has_left = self.has_left(timeline);
+        if !has_left {
+            *self.known() = Reached { last: Some(timeline), is_said: false };
         }
-        !is_left
+        !has_left
+    }
+
+    /// Only databases answer that were left. Whether that was not said yet.
+    pub(super) fn is_first_refusal(&self) -> bool {
+        !std::mem::replace(&mut self.known().is_said, true)
     }
 
     pub(super) fn config(&self) -> &Config {
