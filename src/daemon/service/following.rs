@@ -60,20 +60,21 @@ impl Service {
         match news {
             ReplicaNews::Hint(seq) => instances.with_follower(|follower| follower.hint(seq)),
             ReplicaNews::Log { head, log } => {
-                let (mut commits, mut is_elsewhere) = (Vec::new(), false);
+                let (mut commits, mut was_elsewhere, mut is_elsewhere) = (Vec::new(), false, false);
                 instances.with_follower(|follower| {
+                    was_elsewhere = follower.is_elsewhere();
                     commits = follower.take(head.position, log);
                     is_elsewhere = follower.is_elsewhere();
                 });
+                match (was_elsewhere, is_elsewhere) {
+                    (false, true) => log::warn!(
+                        "the database lacks what was committed: it is not the one of who writes, which is looked for"
+                    ),
+                    (true, false) => log::info!("the database is that of who writes"),
+                    _ => {}
+                }
                 if is_elsewhere {
-                    if !instances.is_elsewhere.replace(true) {
-                        log::warn!(
-                            "the database lacks what was committed: it is not the one of who writes, which is looked for"
-                        );
-                    }
                     replica.connect_again();
-                } else if instances.is_elsewhere.replace(false) {
-                    log::info!("the database is that of who writes");
                 }
                 for commit in commits {
                     let adopted = self.api.borrow_mut().control_mut().adopt(commit, now);

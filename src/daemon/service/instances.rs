@@ -56,8 +56,6 @@ pub struct Instances {
     /// Wakes what follows the log, and what tells of it.
     pub(super) follow_alarm: Alarm,
     pub(super) digest_alarm: Alarm,
-    /// Whether the database is another one than who writes has, as was said.
-    pub(super) is_elsewhere: Cell<bool>,
     /// Questions that were answered, and those that were not.
     asked_well: Cell<u64>,
     asked_in_vain: Cell<u64>,
@@ -119,7 +117,6 @@ impl Instances {
             mark: Cell::new(None),
             follow_alarm: Alarm::default(),
             digest_alarm: Alarm::default(),
-            is_elsewhere: Cell::new(false),
             asked_well: Cell::new(0),
             asked_in_vain: Cell::new(0),
         };

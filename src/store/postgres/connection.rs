@@ -128,7 +128,7 @@ impl Link {
             })
             .collect();
         let mut best: Option<(usize, Self, Option<Timeline>)> = None;
-        let mut failures = Vec::new();
+        let (mut failures, mut is_old) = (Vec::new(), false);
         let mut soon = None;
         poll_fn(|context| {
             for (index, attempt) in attempts.iter_mut().enumerate() {
@@ -140,6 +140,7 @@ impl Link {
                     // One that was left before does not make the others hurry.
                     Ok((_, Some(timeline))) if target.has_left(timeline) => {
                         failures.push((index, QueryFailure::Lost(OLD_PRIMARY.to_owned())));
+                        is_old = true;
                     }
                     Ok((link, timeline)) => {
                         let is_better = best.as_ref().is_none_or(|(first, _, known)| {
@@ -166,7 +167,13 @@ impl Link {
             Some((_, link, timeline)) if timeline.is_none_or(|timeline| target.reach(timeline)) => Ok(link),
             // Another connection has reached a later one meanwhile.
             Some(_) => Err(QueryFailure::Lost(OLD_PRIMARY.to_owned())),
-            None => Err(the_failure(target, failures)),
+            None => {
+                // Said by itself, because somebody has to do something.
+                if is_old && target.is_first_refusal() {
+                    log::warn!("{OLD_PRIMARY}");
+                }
+                Err(the_failure(failures))
+            }
         }
     }
 
@@ -274,16 +281,12 @@ fn was_left_for(one: Option<Timeline>, other: Option<Timeline>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one.was_left_for(other))
 }
 
-/// What is said when no host will do: of the first one in the URL, and rather of one that may be better by and by. That an
-/// old primary is there is said by itself, because somebody has to do something.
-fn the_failure(target: &Target, mut failures: Vec<(usize, QueryFailure)>) -> QueryFailure {
-    if failures.iter().any(|(_, failure)| matches!(failure, QueryFailure::Lost(why) if why == OLD_PRIMARY))
-        && target.is_first_refusal()
-    {
-        log::warn!("{OLD_PRIMARY}");
-    }
-    failures.sort_by_key(|(index, failure)| (matches!(failure, QueryFailure::Refused(_)), *index));
-    let first = failures.into_iter().next();
+/// What is said when no host will do: of the first one in the URL, and rather of one that may be better by and by.
+fn the_failure(failures: Vec<(usize, QueryFailure)>) -> QueryFailure {
+    let first = failures.into_iter().min_by_key(|(index, failure)| {
+        let is_final = matches!(failure, QueryFailure::Refused(_));
+        (is_final, *index)
+    });
     first.map_or_else(|| QueryFailure::refused("the URL names no host"), |(_, failure)| failure)
 }
 
